@@ -1,0 +1,119 @@
+//! A service, and what mounting one checks.
+use crate::{
+    auth::Authenticator,
+    fault::FaultShape,
+    policy::{Enforcer, PolicyError, RuleDefault},
+    route::{Asked, Matcher, Route},
+    version::Microversions,
+};
+use std::{collections::HashSet, sync::Arc};
+
+/// Everything the kit needs to know of a service.
+pub struct Service<S> {
+    /// `compute`: in logs, metrics and the names of policy files.
+    pub name: &'static str,
+    /// `/compute`: where its routes begin.
+    pub prefix: &'static str,
+    pub versions: Option<Microversions>,
+    pub fault: FaultShape,
+    pub rules: Vec<RuleDefault>,
+    pub routes: Vec<Route<S>>,
+}
+
+/// A service that passed the checks, ready to answer.
+pub struct Mounted {
+    pub name: &'static str,
+    pub prefix: &'static str,
+    pub fault: FaultShape,
+    pub versions: Option<Microversions>,
+    pub rules: Vec<RuleDefault>,
+    pub(crate) enforcer: Arc<Enforcer>,
+    pub(crate) matcher: Matcher,
+    pub(crate) routes: Vec<Route<()>>,
+    pub(crate) authenticator: Authenticator,
+}
+
+impl std::fmt::Debug for Mounted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Mounted({} at {}, {} routes)", self.name, self.prefix, self.routes.len())
+    }
+}
+
+/// Why a service cannot be mounted: always a mistake of ours or of the operator's policy file.
+#[derive(Debug, thiserror::Error)]
+pub enum MountError {
+    #[error("{service}: route {route} names no rule")]
+    NoRule { service: &'static str, route: String },
+    #[error("{service}: route {route} names the unknown rule {rule}")]
+    UnknownRule { service: &'static str, route: String, rule: &'static str },
+    #[error("{service}: route {route} is listed twice")]
+    Twice { service: &'static str, route: String },
+    #[error("{service}: the schema of {route}: {error}")]
+    Schema { service: &'static str, route: String, error: String },
+    #[error("{service}: {error}")]
+    Policy { service: &'static str, error: PolicyError },
+}
+
+/// What all services share at run time.
+#[derive(Debug, Clone)]
+pub struct Mounting {
+    pub authenticator: Authenticator,
+    /// The operator's policy file of this service.
+    pub policy_file: Option<String>,
+}
+
+impl<S: Send + Sync + 'static> Service<S> {
+    /// Checks the tables and binds them to the service's state.
+    pub fn mount(self, state: Arc<S>, with: Mounting) -> Result<Mounted, MountError> {
+        let service = self.name;
+        let enforcer = Enforcer::new(&self.rules, with.policy_file.as_deref()).map_err(|error| MountError::Policy { service, error })?;
+        let mut seen = HashSet::new();
+        for route in &self.routes {
+            let text = format!("{route:?}");
+            if route.rule.is_empty() {
+                return Err(MountError::NoRule { service, route: text });
+            }
+            if matches!(route.asked, Asked::Before | Asked::ByHandler) && !enforcer.knows(route.rule) {
+                return Err(MountError::UnknownRule { service, route: text, rule: route.rule });
+            }
+            if let Some(schema) = route.schema
+                && cfg!(debug_assertions)
+            {
+                schema.compile().map_err(|error| MountError::Schema { service, route: text.clone(), error })?;
+            }
+            if !seen.insert((text.clone(), route.versions)) {
+                return Err(MountError::Twice { service, route: text });
+            }
+        }
+        let matcher = Matcher::new(&self.routes);
+        let routes = self.routes.into_iter().map(|route| bind(route, &state)).collect();
+        Ok(Mounted {
+            name: self.name,
+            prefix: self.prefix,
+            fault: self.fault,
+            versions: self.versions,
+            rules: self.rules,
+            enforcer: Arc::new(enforcer),
+            matcher,
+            routes,
+            authenticator: with.authenticator,
+        })
+    }
+}
+
+/// Forgets the type of the state by capturing it.
+fn bind<S: Send + Sync + 'static>(route: Route<S>, state: &Arc<S>) -> Route<()> {
+    let (handler, state) = (route.handler, state.clone());
+    Route {
+        method: route.method,
+        path: route.path,
+        rule: route.rule,
+        asked: route.asked,
+        versions: route.versions,
+        schema: route.schema,
+        limit: route.limit,
+        bytes: route.bytes,
+        summary: route.summary,
+        handler: Arc::new(move |_nothing, call| handler(state.clone(), call)),
+    }
+}

@@ -1,0 +1,2 @@
+//! The `pilvi` program.
+fn main() {}
