@@ -1,1 +1,170 @@
-//! pilvi-reconcile
+//! Drives reconcilers: each looks at one key (a server, a host), compares what is wanted with what is,
+//! and takes the next step. Failure is another pass.
+//!
+//! ```text
+//!  change feed --keys_of--> queue (key -> due time) --due--> reconcile(key), one at a time per key,
+//!  timer ------all--------> ^                                   |  Settled: forget
+//!  poke -------------------/                                    |  Again(after): due later
+//!                          ^------ back-off, doubling ----------/  Err
+//! ```
+//!
+//! A reconciler takes no input but the key: it reads everything itself, so a lost or doubled wake-up
+//! does no harm, and a restart simply asks for all keys again.
+mod feed;
+mod queue;
+mod status;
+
+pub use feed::Feed;
+pub use status::Status;
+
+use async_trait::async_trait;
+use parking_lot::Mutex;
+use pilvi_store::{Change, Store};
+use queue::Queue;
+use std::{sync::Arc, time::Duration};
+use tokio::{
+    sync::{Notify, watch},
+    task::JoinSet,
+    time::Instant,
+};
+
+/// What one pass over a key came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// As wanted; woken again by a change.
+    Settled,
+    /// Look again after this time, change or not.
+    Again(Duration),
+}
+
+/// Why a pass failed: logged, shown on the status page, retried with back-off.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+#[async_trait]
+pub trait Reconcile: Send + Sync + 'static {
+    fn name(&self) -> &'static str;
+    /// Keys to look at because of a change. Most changes concern no key.
+    async fn keys_of(&self, change: &Change) -> Vec<String>;
+    /// Every key that is not known to be settled: asked at start, on the timer and when the feed was cut.
+    async fn all(&self) -> Result<Vec<String>, Failure>;
+    async fn reconcile(&self, key: &str) -> Result<Next, Failure>;
+}
+
+/// Keys under work at once, per reconciler.
+const CONCURRENCY: usize = 16;
+const RESYNC: Duration = Duration::from_secs(30);
+const BACKOFF_FIRST: Duration = Duration::from_millis(200);
+const BACKOFF_MAX: Duration = Duration::from_secs(60);
+/// A pass that takes longer is dropped and counted as failed.
+const PASS_MAX: Duration = Duration::from_secs(120);
+
+/// One running reconciler.
+#[derive(Clone)]
+pub struct Driver {
+    reconciler: Arc<dyn Reconcile>,
+    queue: Arc<Mutex<Queue>>,
+    wake: Arc<Notify>,
+}
+
+impl std::fmt::Debug for Driver {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Driver({})", self.reconciler.name())
+    }
+}
+
+impl Driver {
+    pub fn new(reconciler: Arc<dyn Reconcile>) -> Self {
+        Driver { reconciler, queue: Arc::default(), wake: Arc::default() }
+    }
+
+    /// Look at `key` now.
+    pub fn poke(&self, key: &str) {
+        self.queue.lock().due(key.to_owned(), Instant::now());
+        self.wake.notify_one();
+    }
+
+    /// For the status page.
+    pub fn status(&self) -> Status {
+        self.queue.lock().status(self.reconciler.name())
+    }
+
+    /// Runs until `stop` turns true. Passes under way are left to end by themselves.
+    pub async fn run(self, store: Store, mut stop: watch::Receiver<bool>) {
+        let mut feed = Feed::new(store).await;
+        let mut passes: JoinSet<()> = JoinSet::new();
+        let mut resync = tokio::time::interval(RESYNC);
+        loop {
+            while passes.try_join_next().is_some() {}
+            let due = self.start_due(&mut passes);
+            tokio::select! {
+                _ = stop.wait_for(|s| *s) => break,
+                _ = resync.tick() => self.ask_all().await,
+                batch = feed.next() => match batch {
+                    Some(changes) => self.take(&changes).await,
+                    None => self.ask_all().await,
+                },
+                () = self.wake.notified() => {}
+                () = sleep_until(due) => {}
+            }
+        }
+        while passes.join_next().await.is_some() {}
+    }
+
+    async fn take(&self, changes: &[Change]) {
+        for change in changes {
+            for key in self.reconciler.keys_of(change).await {
+                self.queue.lock().due(key, Instant::now());
+            }
+        }
+    }
+
+    async fn ask_all(&self) {
+        match self.reconciler.all().await {
+            Ok(keys) => {
+                let mut queue = self.queue.lock();
+                for key in keys {
+                    queue.due_unless_waiting(key, Instant::now());
+                }
+            }
+            Err(error) => tracing::warn!(reconciler = self.reconciler.name(), %error, "listing keys failed"),
+        }
+    }
+
+    /// Starts every due key that fits; says when the next one is due.
+    fn start_due(&self, passes: &mut JoinSet<()>) -> Option<Instant> {
+        while passes.len() < CONCURRENCY {
+            let key = match self.queue.lock().take(Instant::now()) {
+                Ok(key) => key,
+                Err(due) => return due,
+            };
+            let driver = self.clone();
+            passes.spawn(async move { driver.pass(key).await });
+        }
+        None
+    }
+
+    async fn pass(self, key: String) {
+        let pass = {
+            let (reconciler, key) = (self.reconciler.clone(), key.clone());
+            // Its own task, so that a panic in one pass is a failed pass.
+            tokio::spawn(async move { tokio::time::timeout(PASS_MAX, reconciler.reconcile(&key)).await })
+        };
+        let outcome = match pass.await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(Failure::from("the pass took too long")),
+            Err(error) => Err(Failure::from(format!("the pass panicked: {error}"))),
+        };
+        if let Err(error) = &outcome {
+            tracing::warn!(reconciler = self.reconciler.name(), key, %error, "pass failed");
+        }
+        self.queue.lock().done(&key, outcome.map_err(|e| e.to_string()), Instant::now());
+        self.wake.notify_one();
+    }
+}
+
+async fn sleep_until(due: Option<Instant>) {
+    match due {
+        Some(due) => tokio::time::sleep_until(due).await,
+        None => std::future::pending().await,
+    }
+}
