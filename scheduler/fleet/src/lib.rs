@@ -1,1 +1,146 @@
-//! pilvi-fleet
+//! The hosts: who they are, whether they live, what they shall do and what they say.
+//!
+//! ```text
+//!            Join (token)             Session (mTLS)                     silence
+//!  (token) ------------> registered ----------------> up ----------------------------> down
+//!                                                      ^------------- heartbeat --------'
+//! ```
+//!
+//! The fleet knows no cloud API. Services give it [`HostPart`]s: what of a host's wanted state is theirs,
+//! and whom to tell what the host observed. The fleet joins the parts, numbers every change with a
+//! generation that survives restarts, and sends the whole set to the host's agent; so a message that is
+//! lost, doubled or late does no harm.
+mod certificate;
+mod grpc;
+mod join;
+mod node;
+mod part;
+mod session;
+mod wanted;
+
+pub use certificate::{Authority, CertificateError};
+pub use join::JoinToken;
+pub use node::{Node, NodeState};
+pub use part::{Affected, HostPart, ImageSource, Part};
+pub use wanted::WantedRecord;
+
+use parking_lot::{Mutex, RwLock};
+use pilvi_agent_api::v1;
+use pilvi_kit::Fault;
+use pilvi_store::{KindSpec, Query, Store, Stored};
+use session::Session;
+use std::{collections::HashMap, sync::Arc, time::Duration};
+use tokio::sync::{Notify, watch};
+
+/// The record kinds of this crate.
+pub fn kinds() -> Vec<KindSpec> {
+    vec![KindSpec::of::<Node>(), KindSpec::of::<JoinToken>(), KindSpec::of::<WantedRecord>()]
+}
+
+/// How patient the fleet is.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// A host that says nothing for so long is down.
+    pub silence: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config { silence: Duration::from_secs(10) }
+    }
+}
+
+/// All hosts. Cheap to clone behind its `Arc`.
+pub struct Fleet {
+    pub(crate) store: Store,
+    pub(crate) authority: Authority,
+    config: Config,
+    sessions: Mutex<HashMap<String, Arc<Session>>>,
+    parts: RwLock<Vec<Arc<dyn HostPart>>>,
+    images: RwLock<Option<Arc<dyn ImageSource>>>,
+    /// Hosts whose wanted state must be computed anew.
+    dirty: Mutex<wanted::Dirty>,
+    wake: Notify,
+}
+
+impl std::fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Fleet({} sessions)", self.sessions.lock().len())
+    }
+}
+
+impl Fleet {
+    pub fn new(store: Store, authority: Authority, config: Config) -> Arc<Self> {
+        Arc::new(Fleet {
+            store,
+            authority,
+            config,
+            sessions: Mutex::default(),
+            parts: RwLock::default(),
+            images: RwLock::default(),
+            dirty: Mutex::default(),
+            wake: Notify::new(),
+        })
+    }
+
+    /// Adds a service's part of every host's wanted state. Before [`Fleet::run`].
+    pub fn add_part(&self, part: Arc<dyn HostPart>) {
+        self.parts.write().push(part);
+    }
+
+    /// Where agents' image bytes come from. Before [`Fleet::run`].
+    pub fn set_images(&self, images: Arc<dyn ImageSource>) {
+        *self.images.write() = Some(images);
+    }
+
+    pub(crate) fn parts(&self) -> Vec<Arc<dyn HostPart>> {
+        self.parts.read().clone()
+    }
+
+    pub(crate) fn images(&self) -> Option<Arc<dyn ImageSource>> {
+        self.images.read().clone()
+    }
+
+    pub fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    pub async fn nodes(&self) -> Result<Vec<Stored<Node>>, Fault> {
+        Ok(self.store.list::<Node>(Query::all()).await?)
+    }
+
+    pub async fn node(&self, id: &str) -> Result<Option<Stored<Node>>, Fault> {
+        Ok(self.store.get::<Node>(id).await?)
+    }
+
+    pub async fn node_by_name(&self, name: &str) -> Result<Option<Stored<Node>>, Fault> {
+        Ok(self.store.list::<Node>(Query::all().name(name).limit(1)).await?.pop())
+    }
+
+    /// The last line of defence and the only clean-up: sends wanted state, marks silent hosts down.
+    pub async fn run(self: Arc<Self>, stop: watch::Receiver<bool>) {
+        let sender = tokio::spawn(wanted::run(self.clone(), stop.clone()));
+        let watcher = tokio::spawn(node::watch_silence(self, stop));
+        let _ = tokio::join!(sender, watcher);
+    }
+
+    /// The gRPC routes that agents call.
+    pub fn routes(self: &Arc<Self>) -> tonic::service::Routes {
+        grpc::routes(self.clone())
+    }
+
+    /// Asks a host something short; 503 when it is not connected, 504 when it does not answer in time.
+    pub async fn ask(&self, node: &str, question: v1::question::Body) -> Result<Vec<u8>, Fault> {
+        let session = self.sessions.lock().get(node).cloned();
+        let session = session.ok_or_else(|| Fault::unavailable("The host is not connected."))?;
+        session.ask(question).await
+    }
+
+    pub fn connected(&self, node: &str) -> bool {
+        self.sessions.lock().contains_key(node)
+    }
+
+    pub(crate) fn silence(&self) -> Duration {
+        self.config.silence
+    }
+}

@@ -1,0 +1,215 @@
+//! The agents' end of the wire: join without a certificate, everything else with one.
+//!
+//! A session's certificate is compared with the fingerprint in the node's record at its start and with
+//! each heartbeat, so a removed or re-joined node loses its old session within a heartbeat.
+use crate::{
+    Fleet, Node, NodeState, certificate,
+    session::{OUTGOING_MAX, Outgoing, Session},
+};
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream::BoxStream};
+use pilvi_agent_api::{
+    IMAGE_CHUNK, MAX_MESSAGE,
+    v1::{self, agent_message, agent_server},
+};
+use pilvi_kit::{Fault, clock, server::PeerCertificate};
+use pilvi_store::Stored;
+use std::sync::Arc;
+use subtle::ConstantTimeEq;
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Request, Response, Status, Streaming};
+
+struct Server {
+    fleet: Arc<Fleet>,
+}
+
+pub(crate) fn routes(fleet: Arc<Fleet>) -> tonic::service::Routes {
+    let server =
+        agent_server::AgentServer::new(Server { fleet }).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
+    tonic::service::Routes::new(server)
+}
+
+fn status(fault: &Fault) -> Status {
+    match fault.code() {
+        400 => Status::invalid_argument(&fault.message),
+        401 => Status::unauthenticated("The join token was refused: it is unknown, used, expired or for another host."),
+        403 => Status::permission_denied(&fault.message),
+        404 => Status::not_found(&fault.message),
+        _ => {
+            tracing::warn!(%fault, "agent's call failed");
+            Status::unavailable("The scheduler could not do that now.")
+        }
+    }
+}
+
+impl Server {
+    /// The node whose certificate the connection shows.
+    async fn node<T>(&self, request: &Request<T>) -> Result<Stored<Node>, Status> {
+        let PeerCertificate(der) =
+            request.extensions().get::<PeerCertificate>().ok_or_else(|| Status::unauthenticated("A client certificate is needed."))?;
+        let (_, parsed) =
+            x509_parser::parse_x509_certificate(der).map_err(|_| Status::unauthenticated("The certificate cannot be read."))?;
+        let name = parsed.subject().iter_common_name().next().and_then(|n| n.as_str().ok()).unwrap_or_default();
+        let node = self.fleet.node(name).await.map_err(|f| status(&f))?;
+        let node = node.ok_or_else(|| Status::unauthenticated("This node was removed from the cloud."))?;
+        let shown = certificate::fingerprint(der);
+        if bool::from(shown.as_bytes().ct_eq(node.fingerprint.as_bytes())) {
+            Ok(node)
+        } else {
+            Err(Status::unauthenticated("This certificate was replaced by a newer one."))
+        }
+    }
+}
+
+type Sent<T> = BoxStream<'static, Result<T, Status>>;
+
+#[tonic::async_trait]
+impl agent_server::Agent for Server {
+    async fn join(&self, request: Request<v1::JoinRequest>) -> Result<Response<v1::JoinReply>, Status> {
+        let request = request.into_inner();
+        let name = request.name.clone();
+        match self.fleet.join(request).await {
+            Ok(reply) => {
+                tracing::info!(host = name, node = reply.node_id, "host joined");
+                Ok(Response::new(reply))
+            }
+            Err(fault) => {
+                tracing::warn!(host = name, fault = %fault.status, "join refused");
+                Err(status(&fault))
+            }
+        }
+    }
+
+    type SessionStream = Sent<v1::SchedulerMessage>;
+
+    async fn session(&self, request: Request<Streaming<v1::AgentMessage>>) -> Result<Response<Self::SessionStream>, Status> {
+        let node = self.node(&request).await?;
+        let (sender, receiver) = mpsc::channel::<Outgoing>(OUTGOING_MAX);
+        let session = Arc::new(Session::new(sender));
+        tokio::spawn(attend(self.fleet.clone(), node, session, request.into_inner()));
+        Ok(Response::new(ReceiverStream::new(receiver).boxed()))
+    }
+
+    type FetchImageStream = Sent<v1::ImageChunk>;
+
+    async fn fetch_image(&self, request: Request<v1::FetchImageRequest>) -> Result<Response<Self::FetchImageStream>, Status> {
+        self.node(&request).await?;
+        let request = request.into_inner();
+        let images = self.fleet.images().ok_or_else(|| Status::unavailable("No image service."))?;
+        let (_size, bytes) = images.open(&request.image_id, request.offset).await.map_err(|f| status(&f))?;
+        Ok(Response::new(chunks(bytes).boxed()))
+    }
+}
+
+fn chunks(bytes: BoxStream<'static, std::io::Result<Bytes>>) -> impl Stream<Item = Result<v1::ImageChunk, Status>> + Send {
+    bytes.flat_map(|piece| {
+        let pieces: Vec<_> = match piece {
+            Ok(mut data) => {
+                let mut out = Vec::new();
+                while !data.is_empty() {
+                    out.push(Ok(v1::ImageChunk { data: data.split_to(data.len().min(IMAGE_CHUNK)) }));
+                }
+                out
+            }
+            Err(error) => vec![Err(Status::data_loss(error.to_string()))],
+        };
+        futures::stream::iter(pieces)
+    })
+}
+
+/// Reads a session to its end.
+async fn attend(fleet: Arc<Fleet>, node: Stored<Node>, session: Arc<Session>, mut stream: Streaming<v1::AgentMessage>) {
+    let host = node.name.clone();
+    let mut greeted = false;
+    loop {
+        let message = match stream.message().await {
+            Ok(Some(message)) => message,
+            Ok(None) => break,
+            Err(error) => {
+                tracing::debug!(host, %error, "session broke");
+                break;
+            }
+        };
+        session.heard();
+        let outcome = match message.body {
+            Some(agent_message::Body::Hello(hello)) => {
+                greeted = true;
+                fleet.session_began(&node.id, session.clone());
+                fleet.greeted(&node.id, hello).await
+            }
+            Some(_) if !greeted => break,
+            Some(agent_message::Body::Heartbeat(_)) => fleet.heartbeat(&node).await,
+            Some(agent_message::Body::Observed(observed)) => fleet.observed(&host, observed).await,
+            Some(agent_message::Body::Answer(answer)) => {
+                session.answered(answer);
+                Ok(true)
+            }
+            None => Ok(true),
+        };
+        match outcome {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::warn!(host, "session ended: the node was removed or joined anew");
+                break;
+            }
+            Err(fault) => tracing::warn!(host, %fault, "a message of an agent could not be taken"),
+        }
+    }
+    fleet.session_ended(&node.id, &session);
+}
+
+impl Fleet {
+    async fn greeted(&self, id: &str, hello: v1::Hello) -> Result<bool, Fault> {
+        let node = self
+            .update_node(id, move |node| {
+                node.state = NodeState::Up;
+                node.agent_version.clone_from(&hello.agent_version);
+                node.boot_id.clone_from(&hello.boot_id);
+                node.last_seen_us = clock::now_us();
+                if let Some(inventory) = hello.inventory.clone() {
+                    node.inventory = inventory.into();
+                }
+                true
+            })
+            .await?;
+        let Some(node) = node else { return Ok(false) };
+        tracing::info!(host = node.name, vcpus = node.inventory.vcpus, memory_mib = node.inventory.memory_mib, "host is up");
+        self.announce(&node).await;
+        self.touch(&node.name);
+        Ok(true)
+    }
+
+    /// Life is kept in memory; the record is written only when something changed or a minute has passed,
+    /// so that ten thousand hosts do not write ten thousand rows every few seconds.
+    async fn heartbeat(&self, known: &Stored<Node>) -> Result<bool, Fault> {
+        const WRITE_US: i64 = 60_000_000;
+        let Some(node) = self.node(&known.id).await? else { return Ok(false) };
+        if node.fingerprint != known.fingerprint {
+            return Ok(false);
+        }
+        let revived = node.state != NodeState::Up;
+        if revived || clock::now_us() - node.last_seen_us > WRITE_US {
+            let node = self
+                .update_node(&known.id, |n| {
+                    n.state = NodeState::Up;
+                    n.last_seen_us = clock::now_us();
+                    true
+                })
+                .await?;
+            if let (true, Some(node)) = (revived, node) {
+                tracing::info!(host = node.name, "host is up again");
+                self.announce(&node).await;
+                self.touch(&node.name);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn observed(&self, host: &str, observed: v1::Observed) -> Result<bool, Fault> {
+        for part in self.parts() {
+            part.observed(host, &observed).await?;
+        }
+        Ok(true)
+    }
+}

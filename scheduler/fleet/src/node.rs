@@ -1,0 +1,217 @@
+//! A host's record, and the watch over its life.
+use crate::Fleet;
+use pilvi_agent_api::v1;
+use pilvi_kit::{Fault, clock};
+use pilvi_store::{Claim, Query, Record, Stored};
+use serde::{Deserialize, Serialize};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NodeState {
+    /// Has a certificate, has never had a session.
+    Registered,
+    Up,
+    Down,
+}
+
+impl NodeState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NodeState::Registered => "registered",
+            NodeState::Up => "up",
+            NodeState::Down => "down",
+        }
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Node {
+    /// UUID; the common name of its certificate.
+    pub id: String,
+    /// Host name, unique.
+    pub name: String,
+    pub state: NodeState,
+    /// SHA-256 of its certificate's DER, hex: an older certificate of the same node is refused.
+    pub fingerprint: String,
+    pub agent_version: String,
+    pub boot_id: String,
+    /// Microseconds since 1970.
+    pub last_seen_us: i64,
+    pub inventory: NodeInventory,
+    /// No new servers here, by an operator's wish.
+    pub disabled: bool,
+    pub disabled_reason: Option<String>,
+    /// An operator knows that the host is dead.
+    pub forced_down: bool,
+}
+
+/// As the agent reported it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NodeInventory {
+    pub vcpus: u32,
+    pub memory_mib: u64,
+    pub disk_gib: u64,
+    pub cpu_model: String,
+    pub cpu_arch: String,
+    pub traits: Vec<String>,
+    /// (name, usable, reason)
+    pub runtimes: Vec<(String, bool, String)>,
+    pub vtep: String,
+    pub hypervisor_version: String,
+    pub host_ip: String,
+}
+
+impl From<v1::Inventory> for NodeInventory {
+    fn from(i: v1::Inventory) -> Self {
+        NodeInventory {
+            vcpus: i.vcpus,
+            memory_mib: i.memory_mib,
+            disk_gib: i.disk_gib,
+            cpu_model: i.cpu_model,
+            cpu_arch: i.cpu_arch,
+            traits: i.traits,
+            runtimes: i.runtimes.into_iter().map(|r| (r.name, r.usable, r.reason)).collect(),
+            vtep: i.vtep,
+            hypervisor_version: i.hypervisor_version,
+            host_ip: i.host_ip,
+        }
+    }
+}
+
+impl Record for Node {
+    const KIND: &'static str = "fleet_node";
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+    fn state(&self) -> Option<&str> {
+        Some(self.state.as_str())
+    }
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim { scope: "fleet_node".into(), value: self.name.clone() }]
+    }
+}
+
+impl Node {
+    pub fn is_up(&self) -> bool {
+        self.state == NodeState::Up && !self.forced_down
+    }
+}
+
+impl Fleet {
+    /// Changes a node's record; `change` returns false when there is nothing to write.
+    pub async fn update_node(
+        &self,
+        id: &str,
+        change: impl Fn(&mut Node) -> bool + Send + Sync + Clone + 'static,
+    ) -> Result<Option<Stored<Node>>, Fault> {
+        let id = id.to_owned();
+        self.store
+            .write(move |tx| {
+                let (id, change) = (id.clone(), change.clone());
+                Box::pin(async move {
+                    let Some(mut node) = tx.get::<Node>(&id).await? else { return Ok(None) };
+                    if change(&mut node.record) {
+                        return Ok::<_, Fault>(Some(tx.update(&node).await?));
+                    }
+                    Ok(Some(node))
+                })
+            })
+            .await
+    }
+
+    /// Tells the parts of a change of a host.
+    pub(crate) async fn announce(&self, node: &Stored<Node>) {
+        for part in self.parts() {
+            if let Err(fault) = part.host_changed(node).await {
+                tracing::warn!(host = node.name, %fault, "a service did not take the change of a host");
+            }
+        }
+    }
+
+    /// An operator's wish: no new servers on this host, and why.
+    pub async fn set_disabled(&self, id: &str, disabled: bool, reason: Option<String>) -> Result<Option<Stored<Node>>, Fault> {
+        let changed = self
+            .update_node(id, move |node| {
+                node.disabled = disabled;
+                node.disabled_reason.clone_from(&reason);
+                true
+            })
+            .await?;
+        if let Some(node) = &changed {
+            self.announce(node).await;
+        }
+        Ok(changed)
+    }
+
+    /// An operator says that the host is dead, or takes it back.
+    pub async fn set_forced_down(&self, id: &str, forced: bool) -> Result<Option<Stored<Node>>, Fault> {
+        let changed = self
+            .update_node(id, move |node| {
+                node.forced_down = forced;
+                true
+            })
+            .await?;
+        if let Some(node) = &changed {
+            self.announce(node).await;
+        }
+        Ok(changed)
+    }
+
+    /// Removes a host for good: its certificate is worth nothing from now on.
+    pub async fn remove_node(&self, id: &str) -> Result<bool, Fault> {
+        let key = id.to_owned();
+        let gone = self
+            .store
+            .write(move |tx| {
+                let key = key.clone();
+                Box::pin(async move { Ok::<_, Fault>(tx.delete::<Node>(&key).await?) })
+            })
+            .await?;
+        self.sessions.lock().remove(id);
+        Ok(gone)
+    }
+}
+
+/// Marks hosts down that have been silent for too long.
+pub(crate) async fn watch_silence(fleet: Arc<Fleet>, mut stop: watch::Receiver<bool>) {
+    let tick = (fleet.silence() / 4).max(Duration::from_millis(100));
+    // After our own restart the hosts get time to come back before they are judged.
+    let started_us = clock::now_us();
+    loop {
+        tokio::select! {
+            _ = stop.wait_for(|s| *s) => return,
+            () = tokio::time::sleep(tick) => {}
+        }
+        let limit_us = i64::try_from(fleet.silence().as_micros()).unwrap_or(i64::MAX);
+        let now = clock::now_us();
+        let nodes = match fleet.store.list::<Node>(Query::all().state("up")).await {
+            Ok(nodes) => nodes,
+            Err(error) => {
+                tracing::warn!(%error, "listing hosts failed");
+                continue;
+            }
+        };
+        for node in nodes {
+            let heard = fleet.last_heard(&node.id).unwrap_or(node.last_seen_us).max(started_us);
+            if now - heard < limit_us {
+                continue;
+            }
+            tracing::warn!(host = node.name, silent_s = (now - heard) / 1_000_000, "host is down");
+            let down = fleet
+                .update_node(&node.id, |n| {
+                    let was = n.state == NodeState::Up;
+                    n.state = NodeState::Down;
+                    was
+                })
+                .await;
+            if let Ok(Some(node)) = down {
+                fleet.announce(&node).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! What services give the fleet: their part of a host's wanted state, and their ear for what it observes.
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use pilvi_agent_api::v1;
+use pilvi_kit::Fault;
+use pilvi_store::{Change, Stored};
+
+use crate::Node;
+
+/// One service's share of a host's wanted state.
+#[derive(Debug, Clone, Default)]
+pub struct Part {
+    pub instances: Vec<v1::Instance>,
+    pub network: Option<v1::HostNetwork>,
+}
+
+/// Whose wanted state a change may alter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Affected {
+    None,
+    /// Names of hosts.
+    Hosts(Vec<String>),
+    All,
+}
+
+/// Hosts are named here as in the APIs, by name and not by id.
+#[async_trait]
+pub trait HostPart: Send + Sync {
+    async fn wanted(&self, host: &str) -> Result<Part, Fault>;
+    async fn affected(&self, change: &Change) -> Affected;
+    /// The whole observation of a host, after each change there.
+    async fn observed(&self, host: &str, observed: &v1::Observed) -> Result<(), Fault>;
+    /// A host came, went, or changed what it has.
+    async fn host_changed(&self, node: &Stored<Node>) -> Result<(), Fault> {
+        let _ = node;
+        Ok(())
+    }
+}
+
+/// A stream of an image's bytes with the image's whole size.
+pub type ImageBytes = (u64, BoxStream<'static, std::io::Result<Bytes>>);
+
+#[async_trait]
+pub trait ImageSource: Send + Sync {
+    /// The bytes from `offset` on.
+    async fn open(&self, image_id: &str, offset: u64) -> Result<ImageBytes, Fault>;
+}

@@ -1,0 +1,106 @@
+//! One connected agent: what goes out to it, and the questions that wait for its answers.
+use crate::Fleet;
+use parking_lot::Mutex;
+use pilvi_agent_api::v1;
+use pilvi_kit::{Fault, clock};
+use std::{
+    collections::HashMap,
+    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    time::Duration,
+};
+use tokio::sync::{mpsc, oneshot};
+
+pub(crate) type Outgoing = Result<v1::SchedulerMessage, tonic::Status>;
+
+/// Messages to an agent that waits; more means that it does not read, and the session ends.
+pub(crate) const OUTGOING_MAX: usize = 256;
+const QUESTIONS_MAX: usize = 256;
+const ANSWER_SECONDS: u64 = 10;
+
+pub(crate) struct Session {
+    outgoing: mpsc::Sender<Outgoing>,
+    questions: Mutex<HashMap<u64, oneshot::Sender<v1::Answer>>>,
+    next: AtomicU64,
+    /// Microseconds since 1970 of the last word from the agent.
+    heard_us: AtomicI64,
+    /// Hash of the wanted state that was sent last in this session.
+    pub sent: Mutex<Option<[u8; 32]>>,
+}
+
+impl Session {
+    pub fn new(outgoing: mpsc::Sender<Outgoing>) -> Self {
+        Session {
+            outgoing,
+            questions: Mutex::default(),
+            next: AtomicU64::new(1),
+            heard_us: AtomicI64::new(clock::now_us()),
+            sent: Mutex::default(),
+        }
+    }
+
+    pub fn heard(&self) {
+        self.heard_us.store(clock::now_us(), Ordering::Relaxed);
+    }
+
+    pub fn heard_us(&self) -> i64 {
+        self.heard_us.load(Ordering::Relaxed)
+    }
+
+    /// False when the agent is gone or does not read.
+    pub fn send(&self, body: v1::scheduler_message::Body) -> bool {
+        self.outgoing.try_send(Ok(v1::SchedulerMessage { body: Some(body) })).is_ok()
+    }
+
+    pub async fn ask(&self, body: v1::question::Body) -> Result<Vec<u8>, Fault> {
+        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut questions = self.questions.lock();
+            if questions.len() >= QUESTIONS_MAX {
+                return Err(Fault::unavailable("Too many questions to this host at once."));
+            }
+            questions.insert(id, sender);
+        }
+        let question = v1::Question { id, body: Some(body) };
+        if !self.send(v1::scheduler_message::Body::Question(question)) {
+            self.questions.lock().remove(&id);
+            return Err(Fault::unavailable("The host is not connected."));
+        }
+        let answer = tokio::time::timeout(Duration::from_secs(ANSWER_SECONDS), receiver).await;
+        self.questions.lock().remove(&id);
+        match answer {
+            Ok(Ok(answer)) if answer.error.is_empty() => Ok(answer.data),
+            Ok(Ok(answer)) => Err(Fault::conflict(answer.error)),
+            Ok(Err(_)) => Err(Fault::unavailable("The host went away.")),
+            Err(_) => Err(Fault::new(504, "The host did not answer in time.")),
+        }
+    }
+
+    pub fn answered(&self, answer: v1::Answer) {
+        if let Some(waiting) = self.questions.lock().remove(&answer.id) {
+            let _ = waiting.send(answer);
+        }
+    }
+}
+
+impl Fleet {
+    pub(crate) fn session(&self, node: &str) -> Option<std::sync::Arc<Session>> {
+        self.sessions.lock().get(node).cloned()
+    }
+
+    /// A node that connects twice (its old connection not yet known to be dead) keeps the newer session.
+    pub(crate) fn session_began(&self, node: &str, session: std::sync::Arc<Session>) {
+        self.sessions.lock().insert(node.to_owned(), session);
+    }
+
+    pub(crate) fn session_ended(&self, node: &str, session: &std::sync::Arc<Session>) {
+        let mut sessions = self.sessions.lock();
+        if sessions.get(node).is_some_and(|s| std::sync::Arc::ptr_eq(s, session)) {
+            sessions.remove(node);
+        }
+    }
+
+    pub(crate) fn last_heard(&self, node: &str) -> Option<i64> {
+        self.sessions.lock().get(node).map(|s| s.heard_us())
+    }
+}
