@@ -1,1 +1,76 @@
-//! pilvi-placement
+//! Placement: what there is to use and who uses how much of it (the Placement API, 1.0 to 1.39).
+//!
+//! Resources: resource providers (trees of them), their inventories, traits and aggregates; consumers and
+//! their allocations; usages; allocation candidates. Nobody is called from here; compute, network and
+//! volume call in, through `ops`, inside their own transactions.
+//!
+//! ```text
+//!   host reconciler --ensure_in--> Provider { inventories, used, traits, aggregates, generation }
+//!                                     ^ used += amount, generation += 1, all in one transaction
+//!   compute --find--> Candidate       |
+//!   compute --claim_in--> Consumer ---+--> Allocation (consumer x provider)
+//!   compute --release_in----------------> rows gone, used -= amount
+//! ```
+//!
+//! A provider's row carries its own usage counters, so a claim reads and writes one row per provider
+//! however many guests it has, and the row's revision is the lock: of two claims that race for the last
+//! core, one finds the row changed, runs again and is refused.
+pub mod aggregate;
+pub mod allocation;
+pub mod candidate;
+pub mod class;
+pub mod fault;
+pub mod inventory;
+mod policy;
+pub mod provider;
+pub mod reshape;
+mod tables;
+pub mod traits;
+pub mod usage;
+mod version;
+
+#[cfg(test)]
+mod tests;
+
+use pilvi_kit::{Route, Service};
+use pilvi_store::{KindSpec, Store};
+use std::sync::Arc;
+
+/// The service's state.
+#[derive(Debug)]
+pub struct Placement {
+    pub(crate) store: Store,
+}
+
+impl Placement {
+    pub fn new(store: Store) -> Arc<Self> {
+        Arc::new(Placement { store })
+    }
+}
+
+/// The kinds of records kept here, for the store's migrations.
+pub fn kinds() -> Vec<KindSpec> {
+    tables::kinds()
+}
+
+/// The service as the kit mounts it, at `/placement`.
+pub fn service() -> Service<Placement> {
+    let mut routes: Vec<Route<Placement>> = vec![version::root()];
+    routes.extend(provider::api::routes());
+    routes.extend(inventory::api::routes());
+    routes.extend(aggregate::api::routes());
+    routes.extend(traits::api::routes());
+    routes.extend(class::api::routes());
+    routes.extend(allocation::api::routes());
+    routes.extend(usage::api::routes());
+    routes.extend(candidate::api::routes());
+    routes.extend(reshape::api::routes());
+    Service {
+        name: "placement",
+        prefix: "/placement",
+        versions: Some(version::microversions()),
+        fault: fault::shape,
+        rules: policy::rules(),
+        routes,
+    }
+}

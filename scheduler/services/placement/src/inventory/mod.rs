@@ -1,0 +1,4 @@
+//! Inventories: how much of each class a provider has.
+pub mod api;
+pub mod ops;
+pub(crate) mod view;

@@ -1,0 +1,109 @@
+//! The verbs on traits; the only writer of their records and of what traits a provider has.
+use super::model::{Trait, is_standard};
+use crate::{
+    class::model::is_custom,
+    provider::{self, model::Provider},
+};
+use pilvi_kit::Fault;
+use pilvi_store::{Query, Store, Stored, Tx};
+use std::collections::BTreeSet;
+
+pub fn unknown(name: &str) -> Fault {
+    Fault::not_found(format!("No such trait(s): {name}."))
+}
+
+fn bad_name() -> Fault {
+    Fault::bad_request(
+        "The trait is invalid. A valid trait must be no longer than 255 characters, start with the prefix \"CUSTOM_\" and use following characters: \"A\"-\"Z\", \"0\"-\"9\" and \"_\"",
+    )
+}
+
+pub async fn custom(store: &Store) -> Result<Vec<Stored<Trait>>, Fault> {
+    Ok(store.list::<Trait>(Query::all()).await?)
+}
+
+pub async fn exists(store: &Store, name: &str) -> Result<bool, Fault> {
+    Ok(is_standard(name) || store.get::<Trait>(name).await?.is_some())
+}
+
+/// Makes a custom trait unless it is there; true when it was made.
+pub async fn ensure_in(tx: &mut Tx, name: &str) -> Result<bool, Fault> {
+    if is_standard(name) || tx.get::<Trait>(name).await?.is_some() {
+        return Ok(false);
+    }
+    if !is_custom(name) {
+        return Err(bad_name());
+    }
+    tx.insert(&Trait { name: name.to_owned() }).await?;
+    Ok(true)
+}
+
+pub async fn ensure(store: &Store, name: &str) -> Result<bool, Fault> {
+    if !is_custom(name) {
+        return Err(bad_name());
+    }
+    let name = name.to_owned();
+    store
+        .write(move |tx| {
+            let name = name.clone();
+            Box::pin(async move { ensure_in(tx, &name).await })
+        })
+        .await
+}
+
+pub async fn delete(store: &Store, name: &str) -> Result<(), Fault> {
+    if is_standard(name) {
+        return Err(Fault::bad_request(format!("Cannot delete standard trait {name}.")));
+    }
+    let name = name.to_owned();
+    store
+        .write(move |tx| {
+            let name = name.clone();
+            Box::pin(async move {
+                tx.get::<Trait>(&name).await?.ok_or_else(|| unknown(&name))?;
+                if tx.list::<Provider>(Query::all()).await?.iter().any(|p| p.record.traits.contains(&name)) {
+                    return Err(Fault::conflict(format!("The trait {name} is in use by a resource provider.")));
+                }
+                tx.delete::<Trait>(&name).await?;
+                Ok(())
+            })
+        })
+        .await
+}
+
+/// Which traits any provider has.
+pub async fn in_use(store: &Store) -> Result<BTreeSet<String>, Fault> {
+    Ok(provider::ops::all(store).await?.into_iter().flat_map(|p| p.record.traits).collect())
+}
+
+/// Sets all traits of a provider; `generation`: what the caller knew, if the caller said so.
+pub async fn set(
+    store: &Store,
+    uuid: &str,
+    traits: BTreeSet<String>,
+    generation: Option<i64>,
+) -> Result<Stored<Provider>, Fault> {
+    let uuid = uuid.to_owned();
+    store
+        .write(move |tx| {
+            let (uuid, traits) = (uuid.clone(), traits.clone());
+            Box::pin(async move {
+                let mut stored = match generation {
+                    Some(known) => provider::ops::at_generation_in(tx, &uuid, known).await?,
+                    None => provider::ops::get_in(tx, &uuid).await?,
+                };
+                for name in &traits {
+                    if !is_standard(name) && tx.get::<Trait>(name).await?.is_none() {
+                        return Err(Fault::bad_request(format!("No such trait {name}")));
+                    }
+                }
+                if stored.record.traits == traits {
+                    return Ok(stored);
+                }
+                stored.record.traits = traits;
+                stored.record.generation += 1;
+                Ok(tx.update(&stored).await?)
+            })
+        })
+        .await
+}
