@@ -1,0 +1,112 @@
+//! The embedded engine: one writer thread that owns the only writing connection, a few reading ones.
+//!
+//! WAL with `synchronous=FULL`: COMMIT returns when the log is on the disk, so an answer is a promise.
+//! A store in memory has one connection; its reads go through the writer too.
+mod backup;
+mod reader;
+mod writer;
+
+pub(crate) use backup::{backup, vacuum_into};
+pub(crate) use reader::Readers;
+pub(crate) use writer::{Command, WriteJob, Writer, now_us, panic_text, spawn};
+
+use crate::{
+    Error,
+    kind::Kinds,
+    schema,
+    session::{Engine, Session},
+    stats::Counters,
+};
+use rusqlite::{Connection, OpenFlags};
+use std::{
+    future::Future,
+    os::unix::fs::OpenOptionsExt,
+    path::Path,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+/// Statements kept prepared per connection.
+const STATEMENTS: usize = 512;
+/// How long another process may hold the write lock (a backup, a second open).
+const BUSY: Duration = Duration::from_secs(30);
+
+/// Runs a future that may not wait: with SQLite only foreign ones would.
+pub(crate) fn at_once<T>(future: impl Future<Output = T>) -> Result<T, Error> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(value) => Ok(value),
+        Poll::Pending => Err(Error::ForeignAwait),
+    }
+}
+
+pub(crate) fn open_writer(path: Option<&Path>) -> Result<Connection, Error> {
+    let conn = match path {
+        None => Connection::open_in_memory()?,
+        Some(path) => {
+            create_private(path)?;
+            Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX)?
+        }
+    };
+    conn.busy_timeout(BUSY)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    if path.is_some() {
+        let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+        if mode != "wal" {
+            return Err(Error::schema(format!("the file system of the store refuses WAL (journal mode {mode})")));
+        }
+    }
+    conn.execute_batch(
+        "PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 4000; PRAGMA journal_size_limit = 67108864;
+         PRAGMA cache_size = -8192; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY;",
+    )?;
+    Ok(conn)
+}
+
+pub(crate) fn open_reader(path: &Path) -> Result<Connection, Error> {
+    let conn = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    conn.busy_timeout(BUSY)?;
+    conn.set_prepared_statement_cache_capacity(STATEMENTS);
+    conn.execute_batch(
+        "PRAGMA query_only = ON; PRAGMA cache_size = -4096; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY;",
+    )?;
+    Ok(conn)
+}
+
+/// Documents hold secrets: the file (and the log beside it, which takes its mode) is its owner's only.
+/// The new name is on the disk before anything is promised.
+pub(crate) fn create_private(path: &Path) -> Result<(), Error> {
+    let failed = |error: std::io::Error| Error::Url { reason: format!("{}: {error}", path.display()) };
+    match std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Ok(_) => {
+            let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            std::fs::File::open(parent).and_then(|dir| dir.sync_all()).map_err(failed)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Opens the writing connection and migrates; returns it with the feed's head.
+pub(crate) fn prepare(
+    path: Option<&Path>,
+    kinds: &Kinds,
+    counters: &Arc<Counters>,
+    now_us: i64,
+) -> Result<(Connection, i64), Error> {
+    let conn = open_writer(path)?;
+    let mut session = Session::new(Engine::Sqlite(conn), counters.clone());
+    let migrated = at_once(async {
+        session.script("BEGIN IMMEDIATE").await?;
+        schema::migrate(&mut session, kinds, now_us).await?;
+        let (head, _) = crate::feed::bounds(&mut session).await?;
+        session.script("COMMIT; PRAGMA optimize = 0x10002").await?;
+        Ok::<_, Error>(head)
+    });
+    let head = migrated??;
+    match session.engine {
+        Engine::Sqlite(conn) => Ok((conn, head)),
+        Engine::Postgres(_) => Err(Error::Closed),
+    }
+}

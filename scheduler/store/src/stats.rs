@@ -1,0 +1,55 @@
+//! Counters of the store, for metrics.
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// A reading of the counters since the store was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Transactions that callers asked for and that were kept.
+    pub writes: u64,
+    /// Transactions that failed and left nothing.
+    pub failed_writes: u64,
+    /// COMMITs of the engine; `writes / commits` is the mean batch on SQLite.
+    pub commits: u64,
+    /// Largest batch so far.
+    pub batch_max: u64,
+    /// Transactions waiting for the writer now.
+    pub queue_depth: u64,
+    /// Transactions run again after a conflict (PostgreSQL).
+    pub retries: u64,
+    pub reads: u64,
+    /// Statements that took longer than 100 ms.
+    pub slow_statements: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub writes: AtomicU64,
+    pub failed_writes: AtomicU64,
+    pub commits: AtomicU64,
+    pub batch_max: AtomicU64,
+    pub queue_depth: AtomicU64,
+    pub retries: AtomicU64,
+    pub reads: AtomicU64,
+    pub slow_statements: AtomicU64,
+}
+
+pub(crate) fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
+impl Counters {
+    pub fn read(&self) -> Stats {
+        let get = |c: &AtomicU64| c.load(Ordering::Relaxed);
+        Stats {
+            writes: get(&self.writes),
+            failed_writes: get(&self.failed_writes),
+            commits: get(&self.commits),
+            batch_max: get(&self.batch_max),
+            queue_depth: get(&self.queue_depth),
+            retries: get(&self.retries),
+            reads: get(&self.reads),
+            slow_statements: get(&self.slow_statements),
+        }
+    }
+}

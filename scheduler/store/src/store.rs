@@ -1,0 +1,265 @@
+//! The store itself: opens an engine by URL and hands each call to it.
+use crate::{
+    Change, Error, Group, KindSpec, Lease, Query, Record, Stats, Stored, Tx, feed,
+    kind::Kinds,
+    lease,
+    postgres::Postgres,
+    read,
+    session::Session,
+    sqlite::{self, Command, Readers, WriteJob, Writer},
+    stats::{Counters, add},
+};
+use futures::future::BoxFuture;
+use std::{
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+use tokio::sync::{oneshot, watch};
+
+/// Changes forgotten in one transaction.
+const COMPACT_CHUNK: i64 = 5_000;
+
+enum Backend {
+    Sqlite { writer: Writer, readers: Option<Readers>, path: Option<PathBuf> },
+    Postgres(Arc<Postgres>),
+}
+
+struct Inner {
+    kinds: Arc<Kinds>,
+    counters: Arc<Counters>,
+    head: watch::Sender<i64>,
+    backend: Backend,
+}
+
+/// An open store; clones share it.
+#[derive(Clone)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let engine = match &self.inner.backend {
+            Backend::Sqlite { path: Some(path), .. } => path.display().to_string(),
+            Backend::Sqlite { .. } => "memory".to_owned(),
+            Backend::Postgres(_) => "postgres".to_owned(),
+        };
+        f.debug_tuple("Store").field(&engine).finish()
+    }
+}
+
+impl Store {
+    /// Opens `sqlite:/path/file.db` (made when missing, its directory not), `sqlite::memory:` or
+    /// `postgres://user:password@host/database?sslmode=require&sslrootcert=/path`, and brings its tables to
+    /// what `kinds` declare.
+    pub async fn open(url: &str, kinds: Vec<KindSpec>) -> Result<Store, Error> {
+        let kinds = Arc::new(Kinds::new(&kinds)?);
+        if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            return Store::open_postgres(url, kinds).await;
+        }
+        let Some(place) = url.strip_prefix("sqlite:") else {
+            return Err(Error::Url { reason: "expected sqlite:/path, sqlite::memory: or postgres://…".into() });
+        };
+        let path = match place {
+            ":memory:" => None,
+            "" => return Err(Error::Url { reason: "sqlite: needs a path".into() }),
+            path => Some(PathBuf::from(path.strip_prefix("//").unwrap_or(path))),
+        };
+        let counters = Arc::new(Counters::default());
+        let (sender, _) = watch::channel(0);
+        let (file, shared, counted, watched) = (path.clone(), kinds.clone(), counters.clone(), sender.clone());
+        let opened = tokio::task::spawn_blocking(move || {
+            let (conn, head) = sqlite::prepare(file.as_deref(), &shared, &counted, sqlite::now_us())?;
+            watched.send_replace(head);
+            sqlite::spawn(conn, shared, counted, watched)
+        });
+        let writer = opened.await.map_err(|error| Error::Panicked { reason: error.to_string() })??;
+        let readers = path.clone().map(|path| Readers::new(path, counters.clone()));
+        let backend = Backend::Sqlite { writer, readers, path };
+        Ok(Store { inner: Arc::new(Inner { kinds, counters, head: sender, backend }) })
+    }
+
+    async fn open_postgres(url: &str, kinds: Arc<Kinds>) -> Result<Store, Error> {
+        let counters = Arc::new(Counters::default());
+        let (head, _) = watch::channel(0);
+        let postgres = Postgres::open(url, kinds.clone(), counters.clone(), head.clone()).await?;
+        Ok(Store { inner: Arc::new(Inner { kinds, counters, head, backend: Backend::Postgres(postgres) }) })
+    }
+
+    async fn read<T, F>(&self, f: F) -> Result<T, Error>
+    where
+        F: for<'a> FnOnce(&'a mut Session) -> BoxFuture<'a, Result<T, Error>> + Send + 'static,
+        T: Send + 'static,
+    {
+        add(&self.inner.counters.reads, 1);
+        match &self.inner.backend {
+            Backend::Sqlite { readers: Some(readers), .. } => readers.run(f).await,
+            Backend::Sqlite { writer, .. } => {
+                let mut once = Some(f);
+                let run = assert_job(move |tx| match once.take() {
+                    Some(f) => f(&mut tx.session),
+                    None => Box::pin(async { Err(Error::Closed) }),
+                });
+                self.queue(writer, run).await
+            }
+            Backend::Postgres(postgres) => postgres.read(f).await,
+        }
+    }
+
+    async fn queue<T, E, F>(&self, writer: &Writer, f: F) -> Result<T, E>
+    where
+        F: for<'a> FnMut(&'a mut Tx) -> BoxFuture<'a, Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        let (answer, answered) = oneshot::channel();
+        let job = Command::Run(Box::new(WriteJob { f, result: None, answer }));
+        let depth = &self.inner.counters.queue_depth;
+        let place = writer.reserve().await.map_err(|_| Error::Closed)?;
+        depth.fetch_add(1, Ordering::Relaxed);
+        place.send(job);
+        answered.await.unwrap_or_else(|_| Err(Error::Closed.into()))
+    }
+
+    pub async fn get<R: Record>(&self, id: &str) -> Result<Option<Stored<R>>, Error> {
+        let (kind, id) = (self.inner.kinds.of::<R>()?, id.to_owned());
+        self.read(move |session| Box::pin(async move { read::get(session, &kind, &id).await })).await
+    }
+
+    pub async fn list<R: Record>(&self, query: Query) -> Result<Vec<Stored<R>>, Error> {
+        let kind = self.inner.kinds.of::<R>()?;
+        self.read(move |session| Box::pin(async move { read::list(session, &kind, &query).await })).await
+    }
+
+    /// Ignores marker, order and limit.
+    pub async fn count<R: Record>(&self, query: Query) -> Result<u64, Error> {
+        let kind = self.inner.kinds.of::<R>()?;
+        self.read(move |session| Box::pin(async move { read::count(session, &kind, &query).await })).await
+    }
+
+    /// Sum of an integer column; 0 of nothing.
+    pub async fn sum<R: Record>(&self, column: &str, query: Query) -> Result<i64, Error> {
+        let (kind, column) = (self.inner.kinds.of::<R>()?, column.to_owned());
+        self.read(move |session| Box::pin(async move { read::sum(session, &kind, &column, &query).await })).await
+    }
+
+    /// Counts and sums by the values of the columns `by`, in their order.
+    pub async fn group<R: Record>(&self, by: &[&str], sums: &[&str], query: Query) -> Result<Vec<Group>, Error> {
+        let kind = self.inner.kinds.of::<R>()?;
+        let own = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<String>>();
+        let (by, sums) = (own(by), own(sums));
+        self.read(move |session| {
+            Box::pin(async move {
+                let by: Vec<&str> = by.iter().map(String::as_str).collect();
+                let sums: Vec<&str> = sums.iter().map(String::as_str).collect();
+                read::group(session, &kind, &query, &by, &sums).await
+            })
+        })
+        .await
+    }
+
+    /// Runs `f` in one serialisable transaction; it is durable when this returns `Ok`, and nothing of it is
+    /// kept on `Err`. `f` may be run several times, so it must have no effects of its own, and it may await
+    /// nothing but its `Tx` (`ForeignAwait`). When the caller stops waiting, the transaction may happen or not.
+    pub async fn write<T, E, F>(&self, f: F) -> Result<T, E>
+    where
+        F: for<'a> Fn(&'a mut Tx) -> BoxFuture<'a, Result<T, E>> + Send + Sync + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
+        match &self.inner.backend {
+            Backend::Sqlite { writer, .. } => self.queue(writer, f).await,
+            Backend::Postgres(postgres) => postgres.write(&f).await,
+        }
+    }
+
+    /// Changes after number `after`, oldest first; `FeedTruncated` when some of them are no longer kept.
+    pub async fn changes(&self, after: i64, limit: usize) -> Result<Vec<Change>, Error> {
+        self.settle().await?;
+        self.read(move |session| Box::pin(feed::after(session, after, limit))).await
+    }
+
+    /// Number of the newest change.
+    pub async fn head(&self) -> Result<i64, Error> {
+        self.settle().await?;
+        self.read(|session| Box::pin(async move { Ok(feed::bounds(session).await?.0) })).await
+    }
+
+    /// What was committed has its number.
+    async fn settle(&self) -> Result<(), Error> {
+        match &self.inner.backend {
+            Backend::Sqlite { .. } => Ok(()),
+            Backend::Postgres(postgres) => postgres.sequence().await,
+        }
+    }
+
+    /// The newest change's number, each time it has grown. Commits of other processes are seen within half a
+    /// second (PostgreSQL).
+    pub fn watch(&self) -> watch::Receiver<i64> {
+        self.inner.head.subscribe()
+    }
+
+    /// Takes or renews a lease for `ttl`; `None` while another holds it. `holder` must be new with each start
+    /// of a process, else the epoch does not tell the two apart.
+    pub async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<Option<Lease>, Error> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.write(move |tx| {
+            let (name, holder) = (name.clone(), holder.clone());
+            Box::pin(async move { lease::acquire(tx, &name, &holder, ttl).await })
+        })
+        .await
+    }
+
+    /// Gives a lease back; false when `holder` does not hold it.
+    pub async fn release(&self, name: &str, holder: &str) -> Result<bool, Error> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.write(move |tx| {
+            let (name, holder) = (name.clone(), holder.clone());
+            Box::pin(async move { lease::release(tx, &name, &holder).await })
+        })
+        .await
+    }
+
+    /// Forgets all changes but the newest `keep`.
+    pub async fn compact_changes(&self, keep: i64) -> Result<(), Error> {
+        self.settle().await?;
+        while self.write(move |tx| Box::pin(feed::compact(&mut tx.session, keep, COMPACT_CHUNK))).await? {}
+        Ok(())
+    }
+
+    /// Writes a consistent copy of a SQLite store to `path`, which must not exist, while it is in use.
+    pub async fn backup_to(&self, path: &Path) -> Result<(), Error> {
+        match &self.inner.backend {
+            Backend::Sqlite { path: Some(from), .. } => sqlite::backup(from.clone(), path.to_owned()).await,
+            Backend::Sqlite { writer, .. } => {
+                let (answer, answered) = oneshot::channel();
+                writer.send(Command::Copy(path.to_owned(), answer)).await.map_err(|_| Error::Closed)?;
+                answered.await.map_err(|_| Error::Closed)?
+            }
+            Backend::Postgres(_) => Err(Error::Unsupported { reason: "back up PostgreSQL with its own tools" }),
+        }
+    }
+
+    /// Ends writing in an orderly way: what was queued before is done, later writes are `Closed`.
+    pub async fn close(&self) {
+        if let Backend::Sqlite { writer, .. } = &self.inner.backend {
+            let (answer, answered) = oneshot::channel();
+            if writer.send(Command::Close(answer)).await.is_ok() {
+                let _ = answered.await;
+            }
+        }
+    }
+
+    pub fn stats(&self) -> Stats {
+        self.inner.counters.read()
+    }
+}
+
+/// Tells the compiler that the closure takes a `Tx` of any lifetime.
+fn assert_job<T, E, F>(f: F) -> F
+where
+    F: for<'a> FnMut(&'a mut Tx) -> BoxFuture<'a, Result<T, E>> + Send + 'static,
+{
+    f
+}

@@ -1,0 +1,181 @@
+//! A transaction as its closure sees it. Errors that a closure may handle and go on after (`Exists`,
+//! `Claimed`, `Conflict`, `Fenced`) leave nothing of the failed call behind; after any other error the
+//! transaction cannot be kept.
+use crate::{
+    Claim, Error, Group, Op, Query, Record, Stored, Value,
+    feed::Pending,
+    kind::{self, Derived, Kind, Kinds},
+    read,
+    session::Session,
+    value::Row,
+};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// A running transaction; sees its own writes.
+pub struct Tx {
+    pub(crate) session: Session,
+    pub(crate) kinds: Arc<Kinds>,
+    pub(crate) now_us: i64,
+    pub(crate) changes: Vec<Pending>,
+}
+
+impl std::fmt::Debug for Tx {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tx").field("now_us", &self.now_us).field("changes", &self.changes.len()).finish_non_exhaustive()
+    }
+}
+
+impl Tx {
+    pub(crate) fn new(session: Session, kinds: Arc<Kinds>) -> Self {
+        Tx { session, kinds, now_us: 0, changes: Vec::new() }
+    }
+
+    /// Time of this transaction, microseconds since 1970; grows from one to the next in this process.
+    pub fn now_us(&self) -> i64 {
+        self.now_us
+    }
+
+    pub async fn get<R: Record>(&mut self, id: &str) -> Result<Option<Stored<R>>, Error> {
+        let kind = self.kinds.of::<R>()?;
+        read::get(&mut self.session, &kind, id).await
+    }
+
+    pub async fn list<R: Record>(&mut self, query: Query) -> Result<Vec<Stored<R>>, Error> {
+        let kind = self.kinds.of::<R>()?;
+        read::list(&mut self.session, &kind, &query).await
+    }
+
+    /// Ignores marker, order and limit.
+    pub async fn count<R: Record>(&mut self, query: Query) -> Result<u64, Error> {
+        let kind = self.kinds.of::<R>()?;
+        read::count(&mut self.session, &kind, &query).await
+    }
+
+    /// Sum of an integer column; 0 of nothing.
+    pub async fn sum<R: Record>(&mut self, column: &str, query: Query) -> Result<i64, Error> {
+        let kind = self.kinds.of::<R>()?;
+        read::sum(&mut self.session, &kind, column, &query).await
+    }
+
+    /// Counts and sums by the values of the columns `by`, in their order.
+    pub async fn group<R: Record>(&mut self, by: &[&str], sums: &[&str], query: Query) -> Result<Vec<Group>, Error> {
+        let kind = self.kinds.of::<R>()?;
+        read::group(&mut self.session, &kind, &query, by, sums).await
+    }
+
+    /// Adds a record. `Exists` when its id is taken, `Claimed` when another record holds one of its claims.
+    pub async fn insert<R: Record>(&mut self, record: &R) -> Result<Stored<R>, Error> {
+        let kind = self.kinds.of::<R>()?;
+        let derived = kind::derive(record)?;
+        let id = record.id();
+        self.refuse_claimed(&kind, id, &derived.claims).await?;
+        let claims = derived.claims.clone();
+        let mut params = vec![id.into(), Value::Int(self.now_us), R::VERSION.into()];
+        push_row(&mut params, derived);
+        if self.session.execute(&kind.insert, &params).await? == 0 {
+            return Err(Error::Exists { kind: R::KIND, id: id.to_owned() });
+        }
+        self.add_claims(R::KIND, id, &claims).await?;
+        self.note(R::KIND, id, 1, Op::Insert);
+        Ok(Stored { record: record.clone(), rev: 1, created_us: self.now_us, updated_us: self.now_us })
+    }
+
+    /// Replaces a record that is still as it was read; else `Conflict`. Columns and claims are derived anew.
+    pub async fn update<R: Record>(&mut self, stored: &Stored<R>) -> Result<Stored<R>, Error> {
+        let kind = self.kinds.of::<R>()?;
+        let derived = kind::derive(&stored.record)?;
+        let id = stored.record.id();
+        let held = self.claims_of(R::KIND, id).await?;
+        let added: BTreeSet<Claim> = derived.claims.difference(&held).cloned().collect();
+        let removed: BTreeSet<Claim> = held.difference(&derived.claims).cloned().collect();
+        self.refuse_claimed(&kind, id, &added).await?;
+        let updated_us = self.now_us.max(stored.created_us);
+        let mut params = vec![Value::Int(updated_us), R::VERSION.into()];
+        push_row(&mut params, derived);
+        params.extend([id.into(), Value::Int(stored.rev), Value::Int(stored.created_us)]);
+        if self.session.execute(&kind.update, &params).await? == 0 {
+            return Err(Error::Conflict { kind: R::KIND, id: id.to_owned() });
+        }
+        for claim in &removed {
+            let params = [claim.scope.as_str().into(), claim.value.as_str().into()];
+            self.session.execute("DELETE FROM store_claim WHERE scope = $1 AND value = $2", &params).await?;
+        }
+        self.add_claims(R::KIND, id, &added).await?;
+        let rev = stored.rev + 1;
+        self.note(R::KIND, id, rev, Op::Update);
+        Ok(Stored { record: stored.record.clone(), rev, created_us: stored.created_us, updated_us })
+    }
+
+    /// Removes a record and its claims; false when there is none.
+    pub async fn delete<R: Record>(&mut self, id: &str) -> Result<bool, Error> {
+        if id.contains('\0') {
+            return Ok(false);
+        }
+        let kind = self.kinds.of::<R>()?;
+        let rows = self.session.query(&kind.delete, &[id.into()]).await?;
+        self.deleted(R::KIND, id, rows).await
+    }
+
+    /// Removes a record that is still as it was read; else `Conflict`.
+    pub async fn delete_rev<R: Record>(&mut self, stored: &Stored<R>) -> Result<(), Error> {
+        let kind = self.kinds.of::<R>()?;
+        let id = stored.record.id();
+        let rows = self.session.query(&kind.delete_rev, &[id.into(), Value::Int(stored.rev)]).await?;
+        if self.deleted(R::KIND, id, rows).await? {
+            return Ok(());
+        }
+        Err(Error::Conflict { kind: R::KIND, id: id.to_owned() })
+    }
+
+    async fn deleted(&mut self, kind: &'static str, id: &str, rows: Vec<Row>) -> Result<bool, Error> {
+        let Some(row) = rows.first() else { return Ok(false) };
+        let params = [kind.into(), id.into()];
+        self.session.execute("DELETE FROM store_claim WHERE kind = $1 AND id = $2", &params).await?;
+        self.note(kind, id, row.int(0), Op::Delete);
+        Ok(true)
+    }
+
+    fn note(&mut self, kind: &'static str, id: &str, rev: i64, op: Op) {
+        self.changes.push(Pending { kind, id: id.to_owned(), rev, op });
+    }
+
+    async fn claims_of(&mut self, kind: &'static str, id: &str) -> Result<BTreeSet<Claim>, Error> {
+        let params = [kind.into(), id.into()];
+        let rows =
+            self.session.query("SELECT scope, value FROM store_claim WHERE kind = $1 AND id = $2", &params).await?;
+        Ok(rows.iter().map(|row| Claim::new(row.text(0), row.text(1))).collect())
+    }
+
+    /// Looks before anything is written, so that a refusal leaves nothing to undo.
+    async fn refuse_claimed(&mut self, kind: &Kind, id: &str, claims: &BTreeSet<Claim>) -> Result<(), Error> {
+        for claim in claims {
+            let params = [claim.scope.as_str().into(), claim.value.as_str().into()];
+            let rows =
+                self.session.query("SELECT kind, id FROM store_claim WHERE scope = $1 AND value = $2", &params).await?;
+            if rows.iter().any(|row| row.text(0) != kind.spec.name || row.text(1) != id) {
+                return Err(Error::Claimed { scope: claim.scope.clone(), value: claim.value.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    /// A claim that was free a moment ago and is taken now was taken by a transaction this one does not
+    /// see: run again.
+    async fn add_claims(&mut self, kind: &'static str, id: &str, claims: &BTreeSet<Claim>) -> Result<(), Error> {
+        const ADD: &str = "INSERT INTO store_claim (scope, value, kind, id) VALUES ($1, $2, $3, $4) ON CONFLICT (scope, value) DO NOTHING";
+        for claim in claims {
+            let params = [claim.scope.as_str().into(), claim.value.as_str().into(), kind.into(), id.into()];
+            if self.session.execute(ADD, &params).await? == 0 {
+                self.session.failed = Some(Error::Serialization);
+                return Err(Error::Serialization);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// project, name, state, doc, columns…: the order of [`Kind::insert`] and [`Kind::update`].
+pub(crate) fn push_row(params: &mut Vec<Value>, derived: Derived) {
+    params.extend([derived.project, derived.name, derived.state, Value::Text(derived.doc)]);
+    params.extend(derived.columns);
+}
