@@ -2,8 +2,8 @@
 //!
 //! They keep `Some(Body::X(..))` nests and enum casts out of the code of both ends.
 use crate::v1::{
-    AgentMessage, Answer, Heartbeat, Hello, Observed, ObservedInstance, Power, Question,
-    SchedulerMessage, Wanted, agent_message, question, scheduler_message,
+    AgentMessage, Answer, Heartbeat, Hello, Observed, ObservedInstance, Power, Question, SchedulerMessage, Wanted,
+    agent_message, question, scheduler_message,
 };
 
 impl Power {
@@ -50,26 +50,15 @@ impl Question {
     /// Asks for the last `lines` lines of an instance's console; 0 asks for all that is kept.
     #[must_use]
     pub fn console_log(id: u64, instance_id: impl Into<String>, lines: u32) -> Self {
-        let body = question::Body::ConsoleLog(crate::v1::ConsoleLog {
-            instance_id: instance_id.into(),
-            lines,
-        });
-        Self {
-            id,
-            body: Some(body),
-        }
+        let body = question::Body::ConsoleLog(crate::v1::ConsoleLog { instance_id: instance_id.into(), lines });
+        Self { id, body: Some(body) }
     }
 
     /// Asks for an instance's diagnostics, a JSON document.
     #[must_use]
     pub fn diagnostics(id: u64, instance_id: impl Into<String>) -> Self {
-        let body = question::Body::Diagnostics(crate::v1::Diagnostics {
-            instance_id: instance_id.into(),
-        });
-        Self {
-            id,
-            body: Some(body),
-        }
+        let body = question::Body::Diagnostics(crate::v1::Diagnostics { instance_id: instance_id.into() });
+        Self { id, body: Some(body) }
     }
 }
 
@@ -85,11 +74,7 @@ mod tests {
 
     #[test]
     fn an_error_is_not_reached() {
-        let mut seen = ObservedInstance {
-            generation: 3,
-            settled: true,
-            ..Default::default()
-        };
+        let mut seen = ObservedInstance { generation: 3, settled: true, ..Default::default() };
         assert!(seen.reached(3) && seen.reached(2) && !seen.reached(4));
         seen.error = "no".into();
         assert!(!seen.reached(3));

@@ -35,8 +35,7 @@ impl JoinToken {
     /// [`BadToken`] says which part is wrong.
     pub fn parse(text: &str) -> Result<Self, BadToken> {
         let mut parts = text.trim().split('.');
-        let (Some(PREFIX), Some(secret), Some(pin), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some(PREFIX), Some(secret), Some(pin), None) = (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(BadToken("it must look like pilvi1.<secret>.<pin>"));
         };
@@ -45,10 +44,7 @@ impl JoinToken {
             return Err(BadToken("its secret is not 16 to 64 bytes of base64url"));
         }
         let pin = unhex(pin).ok_or(BadToken("its pin is not 64 hexadecimal digits"))?;
-        Ok(Self {
-            secret: secret.to_owned(),
-            pin,
-        })
+        Ok(Self { secret: secret.to_owned(), pin })
     }
 }
 
@@ -84,10 +80,7 @@ mod tests {
 
     #[test]
     fn round_trip() {
-        let token = JoinToken {
-            secret: "a".repeat(43),
-            pin: [0xa5; 32],
-        };
+        let token = JoinToken { secret: "a".repeat(43), pin: [0xa5; 32] };
         assert_eq!(JoinToken::parse(&token.to_string()).unwrap(), token);
         assert!(!format!("{token:?}").contains("aaa"));
     }

@@ -1,0 +1,242 @@
+//! Everything that is decided before the agent starts, validated once.
+//!
+//! `pilvi up` fills the struct in the same process; `pilvi agent` reads it from a TOML file, the
+//! environment and the command line. Unknown fields are refused, so a misspelt one is not silent.
+use crate::error::Error;
+use crate::runtime::Kind;
+use serde::Deserialize;
+use std::fmt;
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// A value that must not show in logs.
+#[derive(Clone, Deserialize, PartialEq, Eq)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a secret text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+    /// The text itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Which packet path the host has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NetworkMode {
+    /// pilvi-netdev: taps, overlay, DHCP, metadata.
+    #[default]
+    Real,
+    /// Ports are called wired and nothing is made: for simulated hosts.
+    None,
+}
+
+/// What the host keeps for itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Reserved {
+    /// Processors.
+    pub vcpus: u32,
+    /// MiB of memory.
+    pub memory_mib: u64,
+    /// GiB of disk below the state directory.
+    pub disk_gib: u64,
+}
+
+/// What the host has, said instead of measured: simulated hosts are larger than the machine.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Capacity {
+    /// Processors.
+    pub vcpus: u32,
+    /// MiB of memory.
+    pub memory_mib: u64,
+    /// GiB of disk.
+    pub disk_gib: u64,
+}
+
+/// How one host's agent runs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// Ledger, instances, images and keys live here; made with mode 0700.
+    pub state_dir: PathBuf,
+    /// `https://host:port` of the scheduler.
+    pub scheduler_url: String,
+    /// Host name, unique in the cloud.
+    pub name: String,
+    /// `pilvi1.<secret>.<pin>`, needed only until the host has its certificate.
+    pub join_token: Option<Secret>,
+    /// File that holds the token, for those who keep it out of the environment.
+    pub join_token_file: Option<PathBuf>,
+    /// Short name that starts every device and namespace of this agent.
+    pub prefix: String,
+    /// Runtimes that may be used, in order of preference.
+    pub runtimes: Vec<Kind>,
+    /// Which packet path the host has.
+    pub network: NetworkMode,
+    /// This host's underlay address; unset on a single-node cloud.
+    pub underlay: Option<Ipv4Addr>,
+    /// Device that leads to the external network, where this host has one.
+    pub external_device: Option<String>,
+    /// What starts a VMM: program and leading arguments, such as `["/usr/bin/pilvi", "vmm"]`.
+    pub vmm_command: Vec<String>,
+    /// The emulator.
+    pub qemu_binary: PathBuf,
+    /// Unprivileged user that qemu changes to; unset: the first of `pilvi-guest`,
+    /// `libvirt-qemu` and `nobody` that exists, when the agent is root.
+    pub guest_user: Option<String>,
+    /// What the host keeps for itself.
+    pub reserved: Reserved,
+    /// Said instead of measured.
+    pub capacity: Option<Capacity>,
+    /// Milliseconds between heartbeats.
+    pub heartbeat_ms: u64,
+    /// Seconds that a guest has to power off before it is ended.
+    pub stop_grace_s: u64,
+    /// Seconds that an image is kept after its last use.
+    pub image_keep_s: u64,
+    /// Images fetched at the same time.
+    pub image_fetches: usize,
+    /// KiB of console output kept for each instance.
+    pub console_kib: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/pilvi/agent".into(),
+            scheduler_url: String::new(),
+            name: host_name(),
+            join_token: None,
+            join_token_file: None,
+            prefix: "pilvi".into(),
+            runtimes: vec![Kind::Kvm, Kind::Qemu],
+            network: NetworkMode::Real,
+            underlay: None,
+            external_device: None,
+            vmm_command: vec!["pilvi-vmm".into()],
+            qemu_binary: "qemu-system-x86_64".into(),
+            guest_user: None,
+            reserved: Reserved::default(),
+            capacity: None,
+            heartbeat_ms: 2_000,
+            stop_grace_s: 60,
+            image_keep_s: 24 * 3600,
+            image_fetches: 2,
+            console_kib: 1024,
+        }
+    }
+}
+
+impl Config {
+    /// Reads a TOML file.
+    ///
+    /// # Errors
+    /// [`Error::Io`] when it cannot be read, [`Error::Config`] when a field is unknown or wrong.
+    pub fn from_file(path: &Path) -> Result<Self, Error> {
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        toml::from_str(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
+    }
+
+    /// Checks every field that can be wrong on its own.
+    ///
+    /// # Errors
+    /// [`Error::Config`] names the field and what is expected.
+    pub fn validate(&self) -> Result<(), Error> {
+        let wrong = |text: &str| Err(Error::Config(text.to_owned()));
+        if !self.state_dir.is_absolute() {
+            return wrong("state_dir must be an absolute path");
+        }
+        let spelled = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if self.name.is_empty() || self.name.len() > 253 || !self.name.chars().all(spelled) {
+            return wrong("name must be 1 to 253 letters, digits, '-', '_' or '.'");
+        }
+        if self.prefix.is_empty() || self.prefix.len() > 8 {
+            return wrong("prefix must be 1 to 8 characters");
+        }
+        if !self.prefix.chars().all(|c| c.is_ascii_alphanumeric()) {
+            return wrong("prefix must be letters and digits");
+        }
+        if self.runtimes.is_empty() {
+            return wrong("runtimes must name at least one of kvm, qemu, fake");
+        }
+        if self.vmm_command.is_empty() && self.runtimes.contains(&Kind::Kvm) {
+            return wrong("vmm_command must name a program");
+        }
+        if !(50..=60_000).contains(&self.heartbeat_ms) {
+            return wrong("heartbeat_ms must be 50 to 60000");
+        }
+        if self.image_fetches == 0 || self.console_kib == 0 {
+            return wrong("image_fetches and console_kib must be at least 1");
+        }
+        crate::tls::Target::parse(&self.scheduler_url).map(|_| ())
+    }
+
+    /// The join token, from the field or the file.
+    pub(crate) fn token(&self) -> Result<Option<Secret>, Error> {
+        match (&self.join_token, &self.join_token_file) {
+            (Some(token), _) => Ok(Some(token.clone())),
+            (None, Some(path)) => {
+                let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+                Ok(Some(Secret::new(text.trim())))
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    pub(crate) fn heartbeat(&self) -> Duration {
+        Duration::from_millis(self.heartbeat_ms)
+    }
+}
+
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname").map(|name| name.trim().to_owned()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_misspelt_field_is_refused() {
+        let text = "scheduler_url = 'https://127.0.0.1:1'\nheartbeat_sm = 3";
+        let error = toml::from_str::<Config>(text).unwrap_err().to_string();
+        assert!(error.contains("heartbeat_sm"), "{error}");
+    }
+
+    #[test]
+    fn the_token_does_not_show() {
+        let config = Config { join_token: Some(Secret::new("pilvi1.hush.x")), ..Config::default() };
+        assert!(!format!("{config:?}").contains("hush"));
+    }
+
+    #[test]
+    fn says_what_is_wrong() {
+        let good = Config { scheduler_url: "https://127.0.0.1:8774".into(), name: "n1".into(), ..Config::default() };
+        good.validate().unwrap();
+        for (field, bad) in [
+            ("state_dir", Config { state_dir: "x".into(), ..good.clone() }),
+            ("name", Config { name: "a b".into(), ..good.clone() }),
+            ("prefix", Config { prefix: "waytoolong".into(), ..good.clone() }),
+            ("runtimes", Config { runtimes: vec![], ..good.clone() }),
+            ("scheduler_url", Config { scheduler_url: "http://x".into(), ..good.clone() }),
+            ("heartbeat_ms", Config { heartbeat_ms: 1, ..good.clone() }),
+        ] {
+            let error = bad.validate().unwrap_err().to_string();
+            assert!(error.contains(field), "{error}");
+        }
+    }
+}

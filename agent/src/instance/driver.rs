@@ -1,0 +1,363 @@
+//! Carries out the steps of one instance's plan.
+//!
+//! ```text
+//! observe -> plan (pure) -> run step, run step, ... -> observe -> ... -> nothing left to do
+//! ```
+//! What cannot be seen afterwards (that a start was under way, that a reboot is the one that was
+//! asked for) is written to the ledger before or after the step, so that it can be repeated.
+use super::Context;
+use super::plan::{Found, Goal, Step};
+use crate::error::Trouble;
+use crate::ledger::{Counters, Doc};
+use crate::runtime::{
+    DirectBoot, DiskFormat, Guest, Kind, Machine, MachineDisk, MachineNic, Run, Runtime, Status, stop_kindly,
+};
+use crate::{configdrive, disk, durable, process};
+use pilvi_agent_api::v1::{ImageRef, Instance, ObservedInstance, Power};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Name of the config drive's file in the instance's folder.
+const CONFIG_DRIVE: &str = "config-drive";
+
+/// One instance of this host.
+pub struct Driver {
+    pub context: Arc<Context>,
+    pub guest: Guest,
+    doc: Doc,
+    last: Status,
+}
+
+fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> Trouble {
+    move |e| format!("{what}: {e}").into()
+}
+
+/// What the plan needs to know of a wanted instance.
+#[must_use]
+pub fn goal(instance: &Instance) -> Goal {
+    Goal { generation: instance.generation, power: Power::from_wire(instance.power), counters: counters(instance) }
+}
+
+fn counters(instance: &Instance) -> Counters {
+    Counters { hard_reboots: instance.hard_reboots, soft_reboots: instance.soft_reboots, rebuilds: instance.rebuilds }
+}
+
+impl Driver {
+    /// Takes up an instance: from its document, or as a new one. For a new one (and for one whose
+    /// document was lost) the wanted counters count as done: nothing is rebooted or rebuilt twice.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read or written.
+    pub fn take_up(context: Arc<Context>, guest: Guest, wanted: Option<&Instance>) -> Result<Self, Trouble> {
+        let known = context.ledger.load_doc(&guest.id).map_err(io("ledger"))?;
+        let doc = match (known, wanted) {
+            (Some(doc), _) => doc,
+            (None, wanted) => {
+                let runtime = std::fs::read_to_string(guest.dir.join("runtime")).ok();
+                let doc = Doc {
+                    runtime: runtime.and_then(|word| Kind::from_word(&word)),
+                    done: wanted.map(counters).unwrap_or_default(),
+                    ..Doc::default()
+                };
+                if wanted.is_some() {
+                    context.ledger.save_doc(&guest.id, &doc).map_err(io("ledger"))?;
+                }
+                doc
+            }
+        };
+        Ok(Self { context, guest, doc, last: Status::default() })
+    }
+
+    fn save(&mut self, change: impl FnOnce(&mut Doc)) -> Result<(), Trouble> {
+        let mut doc = self.doc.clone();
+        change(&mut doc);
+        let saved = self.context.ledger.save_doc(&self.guest.id, &doc);
+        saved.map_err(io("ledger"))?;
+        self.doc = doc;
+        Ok(())
+    }
+
+    /// The runtime that this instance was last started with.
+    #[must_use]
+    pub fn runtime(&self) -> Option<Arc<dyn Runtime>> {
+        self.context.runtimes.get(self.doc.runtime?)
+    }
+
+    /// Looks at the instance.
+    ///
+    /// # Errors
+    /// When its runtime cannot tell: then nothing may be done to it.
+    pub async fn observe(&mut self, wanted: Option<&Instance>) -> Result<Found, Trouble> {
+        self.last = match (self.runtime(), self.doc.runtime) {
+            (Some(runtime), _) => runtime.status(&self.guest).await?,
+            (None, Some(kind)) if process::recall(&self.guest.dir).is_some() => {
+                return Err(format!("its guest runs on {kind}, which is switched off here").into());
+            }
+            (None, _) => Status::default(),
+        };
+        let disks = wanted.map_or(&[][..], |wanted| &wanted.disks);
+        let there = disks.iter().all(|wanted| {
+            let path = disk::path(&self.guest.dir, &wanted.id);
+            let size = path.ok().and_then(|path| path.metadata().ok()).map(|m| m.len());
+            size.is_some_and(|size| size >= wanted.size_gib << 30)
+        });
+        Ok(Found {
+            run: self.last.run,
+            doc: self.doc.clone(),
+            saved: self.guest.saved_state().exists(),
+            disks: there,
+            boot: self.context.boot.clone(),
+        })
+    }
+
+    /// The observation as it goes to the scheduler.
+    #[must_use]
+    pub fn seen(&self, generation: u64) -> ObservedInstance {
+        let power = match self.last.run {
+            Run::Running => Power::Running,
+            Run::Paused => Power::Paused,
+            Run::Absent if self.doc.suspended => Power::Suspended,
+            Run::Absent | Run::PoweredOff | Run::Broken => Power::Stopped,
+        };
+        ObservedInstance {
+            id: self.guest.id.clone(),
+            generation,
+            power: power.into(),
+            runtime: self.doc.runtime.map_or("", Kind::word).to_owned(),
+            pid: self.last.pid,
+            hard_reboots: self.doc.done.hard_reboots,
+            soft_reboots: self.doc.done.soft_reboots,
+            rebuilds: self.doc.done.rebuilds,
+            crashed: self.doc.ended.is_some_and(|ended| ended.crashed),
+            ..ObservedInstance::default()
+        }
+    }
+
+    /// Does one step. `wanted` is `None` only for the steps of a removal.
+    ///
+    /// # Errors
+    /// Trouble for the observation; the step may be done again.
+    pub async fn run(&mut self, step: Step, wanted: Option<&Instance>) -> Result<(), Trouble> {
+        let none = Instance::default();
+        let wanted = wanted.unwrap_or(&none);
+        match step {
+            Step::Fetch => self.fetch(wanted).await,
+            Step::Disks => self.disks(wanted).await,
+            Step::Ports => {
+                let ports: Vec<String> = wanted.nics.iter().map(|n| n.port_id.clone()).collect();
+                Ok(self.context.plane.wired(&ports).await?)
+            }
+            Step::ConfigDrive => self.config_drive(wanted),
+            Step::Start => self.start(wanted).await,
+            Step::MarkStarted => self.mark_started(),
+            Step::Shutdown => self.shutdown().await,
+            Step::Kill => self.kill().await,
+            Step::MarkEnded(ended) => self.save(|doc| {
+                doc.started.clear();
+                doc.ended = Some(ended);
+            }),
+            Step::MarkOff => self.mark_off(|_| {}),
+            Step::Rebooted => {
+                let done = counters(wanted);
+                self.mark_off(|doc| {
+                    doc.done.hard_reboots = done.hard_reboots;
+                    doc.done.soft_reboots = done.soft_reboots;
+                })
+            }
+            Step::RemoveRoot => match wanted.disks.first() {
+                Some(root) => {
+                    let path = disk::path(&self.guest.dir, &root.id)?;
+                    durable::remove(&path).map_err(io("root disk"))
+                }
+                None => Ok(()),
+            },
+            Step::Rebuilt => {
+                let done = counters(wanted);
+                self.mark_off(|doc| doc.done = done)
+            }
+            Step::Pause => Ok(self.needed()?.pause(&self.guest).await?),
+            Step::Resume => {
+                // A state saved earlier is not what this guest goes on from.
+                durable::remove(&self.guest.saved_state()).map_err(io("saved state"))?;
+                Ok(self.needed()?.resume(&self.guest).await?)
+            }
+            Step::Suspend => Ok(self.needed()?.suspend(&self.guest).await?),
+            Step::MarkSuspended => self.save(|doc| {
+                doc.started.clear();
+                (doc.starting, doc.suspended) = (false, true);
+            }),
+            Step::Unplug => {
+                self.context.plane.release(&self.guest.id);
+                Ok(())
+            }
+            Step::RemoveFiles => self.remove_files().await,
+        }
+    }
+
+    fn needed(&self) -> Result<Arc<dyn Runtime>, Trouble> {
+        self.runtime().ok_or_else(|| "its runtime is not known".into())
+    }
+
+    async fn fetch(&self, wanted: &Instance) -> Result<(), Trouble> {
+        for wanted in &wanted.disks {
+            let path = disk::path(&self.guest.dir, &wanted.id)?;
+            if let Some(image) = wanted.image.as_ref().filter(|_| !path.exists()) {
+                self.image(image, wanted.size_gib << 30).await?;
+            }
+        }
+        for image in [&wanted.kernel, &wanted.ramdisk].into_iter().flatten() {
+            self.image(image, 0).await?;
+        }
+        Ok(())
+    }
+
+    /// An image's file. The fetch goes on even when this instance stops waiting for it.
+    async fn image(&self, image: &ImageRef, limit: u64) -> Result<crate::image::Cached, Trouble> {
+        let (images, image) = (self.context.images.clone(), image.clone());
+        let fetch = tokio::spawn(async move { images.get(&image, limit).await });
+        fetch.await.unwrap_or_else(|e| Err(e.to_string().into()))
+    }
+
+    async fn disks(&self, wanted: &Instance) -> Result<(), Trouble> {
+        for wanted in &wanted.disks {
+            let path = disk::path(&self.guest.dir, &wanted.id)?;
+            let size = wanted.size_gib << 30;
+            let image = match &wanted.image {
+                Some(image) if !path.exists() => Some(self.image(image, size).await?),
+                _ => None,
+            };
+            let make = move || disk::make(&path, image.as_ref(), size);
+            let made = tokio::task::spawn_blocking(make).await;
+            let made = made.unwrap_or_else(|e| Err(std::io::Error::other(e)));
+            made.map_err(|e| format!("disk {}: {e}", wanted.id))?;
+        }
+        Ok(())
+    }
+
+    fn config_drive(&self, wanted: &Instance) -> Result<(), Trouble> {
+        let path = self.guest.dir.join(CONFIG_DRIVE);
+        match &wanted.metadata {
+            Some(metadata) if wanted.config_drive => {
+                let iso = configdrive::image(metadata)?;
+                durable::save_plain(&path, &iso).map_err(io("config drive"))
+            }
+            _ => durable::remove(&path).map_err(io("config drive")),
+        }
+    }
+
+    async fn start(&mut self, wanted: &Instance) -> Result<(), Trouble> {
+        let kind = self.context.runtimes.choose(&wanted.runtime, wanted.kernel.is_some())?;
+        if self.doc.runtime.is_some_and(|former| former != kind) {
+            // A start with the former one may be half done.
+            self.kill().await?;
+        }
+        let machine = self.machine(wanted).await?;
+        durable::save_plain(&self.guest.dir.join("runtime"), kind.word().as_bytes()).map_err(io("runtime mark"))?;
+        if !machine.restore {
+            durable::remove(&self.guest.saved_state()).map_err(io("saved state"))?;
+        }
+        self.context.plane.hold(&self.guest.id);
+        self.save(|doc| {
+            doc.runtime = Some(kind);
+            doc.starting = true;
+        })?;
+        self.needed()?.start(&self.guest, machine).await?;
+        self.mark_started()
+    }
+
+    fn mark_started(&mut self) -> Result<(), Trouble> {
+        let boot = self.context.boot.clone();
+        // In this order: a state that is left over is never read again, see Start and Resume.
+        durable::remove(&self.guest.saved_state()).map_err(io("saved state"))?;
+        self.save(|doc| {
+            doc.started = boot;
+            (doc.starting, doc.ended, doc.suspended) = (false, None, false);
+        })
+    }
+
+    fn mark_off(&mut self, change: impl FnOnce(&mut Doc)) -> Result<(), Trouble> {
+        durable::remove(&self.guest.saved_state()).map_err(io("saved state"))?;
+        self.save(|doc| {
+            doc.started.clear();
+            (doc.starting, doc.ended, doc.suspended) = (false, None, false);
+            change(doc);
+        })
+    }
+
+    async fn machine(&self, wanted: &Instance) -> Result<Machine, Trouble> {
+        let mut disks = Vec::new();
+        for wanted in &wanted.disks {
+            disks.push(MachineDisk {
+                path: disk::path(&self.guest.dir, &wanted.id)?,
+                format: DiskFormat::Raw,
+                read_only: wanted.read_only,
+                serial: wanted.id.clone(),
+            });
+        }
+        let config_drive = self.guest.dir.join(CONFIG_DRIVE);
+        if config_drive.exists() {
+            disks.push(MachineDisk {
+                path: config_drive,
+                format: DiskFormat::Raw,
+                read_only: true,
+                serial: "config-2".into(),
+            });
+        }
+        let mut nics = Vec::new();
+        for nic in &wanted.nics {
+            nics.push(MachineNic {
+                mac: nic.mac.clone(),
+                mtu: u16::try_from(nic.mtu).unwrap_or(0),
+                taps: self.context.plane.network.open_taps(&nic.port_id).await?,
+            });
+        }
+        let boot = match &wanted.kernel {
+            Some(kernel) => Some(DirectBoot {
+                kernel: self.boot_file(kernel).await?,
+                ramdisk: match &wanted.ramdisk {
+                    Some(ramdisk) => Some(self.boot_file(ramdisk).await?),
+                    None => None,
+                },
+                cmdline: wanted.cmdline.clone(),
+            }),
+            None => None,
+        };
+        Ok(Machine {
+            vcpus: wanted.vcpus,
+            memory_mib: wanted.memory_mib,
+            disks,
+            nics,
+            boot,
+            properties: wanted.properties.clone(),
+            restore: self.doc.suspended,
+        })
+    }
+
+    async fn boot_file(&self, image: &ImageRef) -> Result<PathBuf, Trouble> {
+        Ok(self.image(image, 0).await?.path)
+    }
+
+    async fn shutdown(&self) -> Result<(), Trouble> {
+        let Some(runtime) = self.runtime() else {
+            return Ok(());
+        };
+        let went = stop_kindly(runtime.as_ref(), &self.guest, self.context.grace).await?;
+        if !went {
+            tracing::info!(instance = self.guest.id, "did not power off in time");
+        }
+        Ok(())
+    }
+
+    async fn kill(&self) -> Result<(), Trouble> {
+        if let Some(runtime) = self.runtime() {
+            runtime.kill(&self.guest).await?;
+        }
+        process::end(&self.guest.dir).await.map_err(io("its process"))
+    }
+
+    async fn remove_files(&self) -> Result<(), Trouble> {
+        let dir = self.guest.dir.clone();
+        let removed = tokio::task::spawn_blocking(move || durable::remove(&dir)).await;
+        removed.unwrap_or_else(|e| Err(std::io::Error::other(e))).map_err(io("its folder"))
+    }
+}

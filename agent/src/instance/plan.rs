@@ -1,0 +1,215 @@
+//! What to do next for one instance: pure, from what is wanted and what is found.
+//!
+//! ```text
+//!  wanted      found            steps
+//!  (gone)      anything         Kill, Unplug, RemoveFiles
+//!  any         rebuild pending  Kill, RemoveRoot, then as if absent
+//!  RUNNING     absent           Fetch, Disks, Ports, ConfigDrive, Start
+//!  RUNNING     paused           Resume
+//!  RUNNING     reboot pending   [Shutdown,] Kill, Rebooted, then as if absent
+//!  RUNNING     off or gone      MarkEnded: it stays off until a newer generation wants it
+//!  STOPPED     running          Shutdown, Kill, MarkOff
+//!  PAUSED      running          Pause
+//!  SUSPENDED   running          Suspend, MarkSuspended
+//! ```
+//! The driver runs the steps, looks again and plans again, until nothing is left to do. Since each
+//! plan starts from what is found, an agent that died between any two steps just goes on.
+use crate::ledger::{Counters, Doc, Ended};
+use crate::runtime::Run;
+use pilvi_agent_api::v1::Power;
+
+/// What is wanted of an instance, as far as the order of steps depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Goal {
+    pub generation: u64,
+    pub power: Power,
+    pub counters: Counters,
+}
+
+/// What was found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    pub run: Run,
+    pub doc: Doc,
+    /// A whole saved state lies in the instance's folder.
+    pub saved: bool,
+    /// Every disk's file is there and large enough.
+    pub disks: bool,
+    /// Boot id of the host now.
+    pub boot: String,
+}
+
+impl Found {
+    /// Nothing could be learned; enough to plan a removal.
+    #[must_use]
+    pub fn unreadable() -> Self {
+        Self { run: Run::Absent, doc: Doc::default(), saved: false, disks: false, boot: String::new() }
+    }
+}
+
+/// One thing to do. Each may be repeated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Images are in the cache.
+    Fetch,
+    /// Disks are there.
+    Disks,
+    /// Ports are wired.
+    Ports,
+    /// The config drive is written, if one is wanted.
+    ConfigDrive,
+    /// The guest runs, from its saved state if it was suspended.
+    Start,
+    /// A start that was under way turned out well.
+    MarkStarted,
+    /// The guest is asked to power off and given time.
+    Shutdown,
+    /// The guest's process is ended.
+    Kill,
+    /// The guest ended unasked; what wanted generation that answers.
+    MarkEnded(Ended),
+    /// The guest is off because that is wanted.
+    MarkOff,
+    /// Reboots up to the wanted counters are done with: the next start is the reboot.
+    Rebooted,
+    /// The root disk is removed.
+    RemoveRoot,
+    /// Rebuilds up to the wanted counter are done with.
+    Rebuilt,
+    Pause,
+    Resume,
+    /// The guest is saved to a file and its process ended.
+    Suspend,
+    /// The guest's saved state counts.
+    MarkSuspended,
+    /// Its ports are no longer used.
+    Unplug,
+    /// Its folder is removed.
+    RemoveFiles,
+}
+
+impl Step {
+    /// What the agent is doing, for the observation.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Fetch => "fetching",
+            Self::Disks | Self::RemoveRoot => "disks",
+            Self::Ports => "ports",
+            Self::ConfigDrive => "config drive",
+            Self::Start | Self::MarkStarted => "starting",
+            Self::Shutdown => "powering off",
+            Self::Kill | Self::MarkEnded(_) | Self::MarkOff => "stopping",
+            Self::Rebooted => "rebooting",
+            Self::Rebuilt => "rebuilding",
+            Self::Pause => "pausing",
+            Self::Resume => "resuming",
+            Self::Suspend | Self::MarkSuspended => "suspending",
+            Self::Unplug | Self::RemoveFiles => "removing",
+        }
+    }
+
+    /// Whether it mostly waits, and is given up when something else is wanted meanwhile.
+    #[must_use]
+    pub fn waits(self) -> bool {
+        matches!(self, Self::Fetch | Self::Ports | Self::Shutdown)
+    }
+}
+
+const PREPARE: [Step; 4] = [Step::Fetch, Step::Disks, Step::Ports, Step::ConfigDrive];
+
+/// Plans the next steps; none when all is as wanted. `goal` is `None` when the instance shall go.
+#[must_use]
+pub fn plan(goal: Option<&Goal>, found: &Found) -> Vec<Step> {
+    let Some(goal) = goal else {
+        return vec![Step::Kill, Step::Unplug, Step::RemoveFiles];
+    };
+    let doc = &found.doc;
+    if goal.counters.rebuilds > doc.done.rebuilds {
+        return vec![Step::Kill, Step::RemoveRoot, Step::Rebuilt];
+    }
+    if let Some(steps) = reboot(goal, found) {
+        return steps;
+    }
+    if let Some(steps) = settle(goal, found) {
+        return steps;
+    }
+    match (goal.power, found.run) {
+        (Power::Running | Power::Unspecified, Run::Paused) => vec![Step::Resume],
+        (Power::Running | Power::Unspecified, Run::Running) | (Power::Paused, Run::Paused) => vec![],
+        (Power::Paused, Run::Running) => vec![Step::Pause],
+        (Power::Suspended, Run::Running | Run::Paused) => vec![Step::Suspend, Step::MarkSuspended],
+        (Power::Stopped, Run::Running) => vec![Step::Shutdown, Step::Kill, Step::MarkOff],
+        (Power::Stopped, Run::Paused) => {
+            vec![Step::Resume, Step::Shutdown, Step::Kill, Step::MarkOff]
+        }
+        (_, Run::PoweredOff | Run::Broken) => vec![Step::Kill],
+        (power, Run::Absent) => from_absent(power, goal, found),
+    }
+}
+
+/// A pending reboot: of a guest that runs, or should.
+fn reboot(goal: &Goal, found: &Found) -> Option<Vec<Step>> {
+    let done = &found.doc.done;
+    let hard = goal.counters.hard_reboots > done.hard_reboots;
+    let soft = goal.counters.soft_reboots > done.soft_reboots;
+    if !hard && !soft {
+        return None;
+    }
+    if goal.power == Power::Stopped {
+        // Nothing to reboot: what is wanted last is that it is off.
+        return Some(vec![Step::Rebooted]);
+    }
+    let kindly = soft && !hard && found.run == Run::Running;
+    let mut steps = if kindly { vec![Step::Shutdown] } else { vec![] };
+    steps.extend([Step::Kill, Step::Rebooted]);
+    Some(steps)
+}
+
+/// Brings the document in line with what is seen, before anything else is decided.
+fn settle(goal: &Goal, found: &Found) -> Option<Vec<Step>> {
+    let doc = &found.doc;
+    let alive = matches!(found.run, Run::Running | Run::Paused);
+    if alive && (doc.starting || doc.started != found.boot || doc.ended.is_some()) {
+        return Some(vec![Step::MarkStarted]);
+    }
+    if alive || doc.starting || doc.started.is_empty() {
+        return None;
+    }
+    if goal.power == Power::Stopped {
+        return Some(vec![Step::Kill, Step::MarkOff]);
+    }
+    if found.saved && found.run == Run::Absent {
+        // The agent died between saving the guest and writing that down.
+        return Some(vec![Step::MarkSuspended]);
+    }
+    if doc.started != found.boot && found.run == Run::Absent {
+        // The host rebooted under it. That is not the guest's end: it shall run again.
+        return Some(vec![Step::MarkOff]);
+    }
+    let ended = Ended { generation: goal.generation, crashed: found.run != Run::PoweredOff };
+    Some(vec![Step::Kill, Step::MarkEnded(ended)])
+}
+
+fn from_absent(power: Power, goal: &Goal, found: &Found) -> Vec<Step> {
+    let doc = &found.doc;
+    if power == Power::Stopped {
+        if doc.starting || doc.suspended || doc.ended.is_some() {
+            // Kill: a start that was under way may have left a process without a record.
+            return vec![Step::Kill, Step::MarkOff];
+        }
+        return if found.disks { vec![] } else { vec![Step::Fetch, Step::Disks] };
+    }
+    if power == Power::Suspended && doc.suspended {
+        return vec![];
+    }
+    if doc.ended.is_some_and(|ended| ended.generation >= goal.generation) {
+        return vec![];
+    }
+    let mut steps = PREPARE.to_vec();
+    steps.push(Step::Start);
+    steps
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,234 @@
+//! The plan against a model of a host: from every state, with a crash of the agent between any two
+//! steps, it reaches what is wanted and then has nothing left to do.
+use super::*;
+use proptest::prelude::*;
+
+/// A host on which steps do what they say.
+#[derive(Debug, Clone)]
+struct Model {
+    found: Found,
+    files: bool,
+    wired: bool,
+    starts: u32,
+    roots_removed: u32,
+}
+
+impl Model {
+    fn apply(&mut self, goal: Option<&Goal>, step: Step) {
+        let doc = &mut self.found.doc;
+        match step {
+            Step::Fetch | Step::ConfigDrive => {}
+            Step::Ports => self.wired = true,
+            Step::Disks => self.found.disks = true,
+            Step::Start => {
+                assert!(self.wired && self.found.disks, "started unprepared");
+                assert_eq!(self.found.run, Run::Absent, "started twice");
+                self.starts += 1;
+                self.found.run = Run::Running;
+                doc.started = self.found.boot.clone();
+                (doc.starting, doc.ended, doc.suspended) = (false, None, false);
+                self.found.saved = false;
+            }
+            Step::MarkStarted => {
+                assert!(matches!(self.found.run, Run::Running | Run::Paused));
+                doc.started = self.found.boot.clone();
+                (doc.starting, doc.ended, doc.suspended) = (false, None, false);
+            }
+            Step::Shutdown => {
+                assert_eq!(self.found.run, Run::Running, "only a running guest can hear");
+                self.found.run = Run::PoweredOff;
+            }
+            Step::Kill => self.found.run = Run::Absent,
+            Step::MarkEnded(ended) => {
+                doc.started.clear();
+                doc.ended = Some(ended);
+            }
+            Step::MarkOff => {
+                doc.started.clear();
+                (doc.starting, doc.suspended, doc.ended) = (false, false, None);
+            }
+            Step::Rebooted => {
+                let goal = goal.unwrap();
+                doc.done.hard_reboots = goal.counters.hard_reboots;
+                doc.done.soft_reboots = goal.counters.soft_reboots;
+                doc.started.clear();
+                (doc.starting, doc.suspended, doc.ended) = (false, false, None);
+            }
+            Step::RemoveRoot => {
+                assert_eq!(self.found.run, Run::Absent, "a root in use was removed");
+                self.roots_removed += 1;
+                self.found.disks = false;
+            }
+            Step::Rebuilt => {
+                doc.done = goal.unwrap().counters;
+                doc.started.clear();
+                (doc.starting, doc.suspended, doc.ended) = (false, false, None);
+            }
+            Step::Pause => self.found.run = Run::Paused,
+            Step::Resume => {
+                self.found.saved = false;
+                self.found.run = Run::Running;
+            }
+            Step::Suspend => {
+                self.found.saved = true;
+                self.found.run = Run::Absent;
+            }
+            Step::MarkSuspended => {
+                doc.started.clear();
+                (doc.starting, doc.suspended) = (false, true);
+            }
+            Step::Unplug => self.wired = false,
+            Step::RemoveFiles => {
+                assert!(self.found.run == Run::Absent && !self.wired, "removed while in use");
+                self.files = false;
+            }
+        }
+    }
+
+    /// Plans and applies until settled, breaking off after each of `crashes` steps once.
+    fn converge(&mut self, goal: Option<&Goal>, crashes: &[usize]) {
+        let mut crashes = crashes.iter();
+        for _ in 0..30 {
+            let steps = plan(goal, &self.found);
+            if steps.is_empty() || !self.files {
+                return;
+            }
+            let most = crashes.next().copied().unwrap_or(usize::MAX);
+            for step in steps.into_iter().take(most) {
+                self.apply(goal, step);
+            }
+        }
+        panic!("not settled after 30 plans: {self:?}");
+    }
+}
+
+fn any_power() -> impl Strategy<Value = Power> {
+    prop_oneof![Just(Power::Running), Just(Power::Stopped), Just(Power::Paused), Just(Power::Suspended),]
+}
+
+fn any_counters() -> impl Strategy<Value = Counters> {
+    (0_u64..3, 0_u64..3, 0_u64..3).prop_map(|(hard_reboots, soft_reboots, rebuilds)| Counters {
+        hard_reboots,
+        soft_reboots,
+        rebuilds,
+    })
+}
+
+prop_compose! {
+    fn any_goal()(generation in 1_u64..5, power in any_power(), counters in any_counters()) -> Goal {
+        Goal { generation, power, counters }
+    }
+}
+
+prop_compose! {
+    fn any_model()(
+        run in prop_oneof![
+            Just(Run::Absent), Just(Run::Running), Just(Run::Paused), Just(Run::PoweredOff), Just(Run::Broken)
+        ],
+        done in any_counters(),
+        started in prop_oneof![Just(""), Just("this"), Just("former")],
+        ended in proptest::option::of((0_u64..5, any::<bool>())),
+        flags in any::<(bool, bool, bool, bool)>(),
+    ) -> Model {
+        let (starting, suspended, disks, wired) = flags;
+        let ended = ended.map(|(generation, crashed)| Ended { generation, crashed });
+        let doc = Doc { done, starting, started: started.into(), ended, suspended, ..Doc::default() };
+        let found = Found { run, doc, saved: false, disks, boot: "this".into() };
+        Model { found, files: true, wired, starts: 0, roots_removed: 0 }
+    }
+}
+
+proptest! {
+    #[test]
+    fn from_anywhere_to_what_is_wanted(
+        mut model in any_model(), goal in any_goal(), crashes in proptest::collection::vec(0_usize..4, 0..6)
+    ) {
+        model.converge(Some(&goal), &crashes);
+        let doc = &model.found.doc;
+        let stays_off = doc.ended.is_some_and(|e| e.generation >= goal.generation);
+        let wanted = match goal.power {
+            Power::Running | Power::Unspecified => Run::Running,
+            Power::Paused => Run::Paused,
+            Power::Stopped | Power::Suspended => Run::Absent,
+        };
+        prop_assert!(model.found.run == wanted || (stays_off && model.found.run == Run::Absent));
+        prop_assert!(model.starts <= 2, "{} starts", model.starts);
+        prop_assert!(goal.counters.rebuilds <= doc.done.rebuilds);
+        prop_assert!(goal.counters.hard_reboots <= doc.done.hard_reboots);
+        prop_assert!(plan(Some(&goal), &model.found).is_empty());
+    }
+
+    #[test]
+    fn nothing_is_left_when_it_goes(
+        mut model in any_model(), crashes in proptest::collection::vec(0_usize..4, 0..6)
+    ) {
+        model.converge(None, &crashes);
+        prop_assert!(!model.files && !model.wired && model.found.run == Run::Absent);
+    }
+
+    #[test]
+    fn a_running_guest_is_left_alone(mut model in any_model(), goal in any_goal()) {
+        model.found.run = Run::Running;
+        let goal = Goal { power: Power::Running, counters: model.found.doc.done, ..goal };
+        model.converge(Some(&goal), &[]);
+        prop_assert_eq!((model.starts, model.roots_removed), (0, 0));
+    }
+}
+
+fn fresh() -> Model {
+    let found = Found { run: Run::Absent, doc: Doc::default(), saved: false, disks: false, boot: "this".into() };
+    Model { found, files: true, wired: false, starts: 0, roots_removed: 0 }
+}
+
+fn running(generation: u64) -> Goal {
+    Goal { generation, power: Power::Running, counters: Counters::default() }
+}
+
+#[test]
+fn a_guest_that_powered_itself_off_stays_off_until_wanted_anew() {
+    let mut model = fresh();
+    model.converge(Some(&running(1)), &[]);
+    model.found.run = Run::PoweredOff;
+    model.converge(Some(&running(1)), &[]);
+    let ended = model.found.doc.ended.unwrap();
+    assert!(!ended.crashed && model.found.run == Run::Absent);
+    model.converge(Some(&running(2)), &[]);
+    assert_eq!((model.found.run, model.starts), (Run::Running, 2));
+}
+
+#[test]
+fn a_vanished_guest_has_crashed_and_a_rebooted_host_has_not_crashed_it() {
+    let mut model = fresh();
+    model.converge(Some(&running(1)), &[]);
+    model.found.run = Run::Absent;
+    let mut rebooted = model.clone();
+    model.converge(Some(&running(1)), &[]);
+    assert!(model.found.doc.ended.unwrap().crashed);
+    rebooted.found.boot = "next".into();
+    rebooted.converge(Some(&running(1)), &[]);
+    assert_eq!((rebooted.found.run, rebooted.starts), (Run::Running, 2));
+}
+
+#[test]
+fn each_reboot_is_done_once() {
+    let mut model = fresh();
+    model.converge(Some(&running(1)), &[]);
+    let counters = Counters { hard_reboots: 1, soft_reboots: 4, rebuilds: 0 };
+    let goal = Goal { generation: 2, counters, ..running(2) };
+    model.converge(Some(&goal), &[1, 1, 1]);
+    assert_eq!((model.starts, model.found.run), (2, Run::Running));
+    model.converge(Some(&goal), &[]);
+    assert_eq!(model.starts, 2);
+}
+
+#[test]
+fn a_saved_guest_is_not_taken_for_a_crashed_one() {
+    let mut model = fresh();
+    model.converge(Some(&running(1)), &[]);
+    let goal = Goal { power: Power::Suspended, ..running(2) };
+    // The agent dies after Suspend and before MarkSuspended.
+    model.converge(Some(&goal), &[1]);
+    assert!(model.found.doc.suspended && model.found.doc.ended.is_none());
+    model.converge(Some(&running(3)), &[]);
+    assert_eq!((model.found.run, model.found.saved), (Run::Running, false));
+}

@@ -1,0 +1,151 @@
+//! One host of a Pilvi cloud.
+//!
+//! The agent joins once, then keeps one stream to the scheduler over which it receives the whole
+//! wanted state of its host; it makes that so and reports what it observes. It acts on what its
+//! ledger says while the scheduler is away, and guests go on running while the agent is away.
+//!
+//! ```text
+//!              session <-- gRPC, mutual TLS --> scheduler
+//!  ledger <------ host -----> plane (packet path: netdev)
+//!                  |
+//!        one task per instance: plan (pure) -> driver -> images, disks, config drive, runtime
+//!                  |                                                        |
+//!                board --(coalesced)--> session                  kvm | qemu | fake: processes
+//! ```
+//! [`run`] is the whole agent, for `pilvi up` in the same process and for `pilvi agent`.
+pub mod config;
+pub mod configdrive;
+pub mod console;
+pub mod disk;
+pub mod durable;
+pub mod error;
+pub mod host;
+pub mod image;
+pub mod instance;
+pub mod inventory;
+pub mod join;
+pub mod ledger;
+pub mod metadata;
+pub mod net;
+pub mod process;
+pub mod report;
+pub mod runtime;
+pub mod session;
+pub mod tls;
+
+pub use config::{Config, NetworkMode, Secret};
+pub use error::Error;
+
+use host::Host;
+use image::Cache;
+use instance::Context;
+use ledger::Ledger;
+use net::{Network, NoNetwork, Plane};
+use report::Board;
+use runtime::set::Runtimes;
+use session::{FromScheduler, Introduction};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// How often images are looked through for unused ones, and tasks for missing ones.
+const HOUSEKEEPING: Duration = Duration::from_secs(10);
+
+/// Runs the agent of this host until `shutdown` is cancelled. Guests go on running afterwards.
+///
+/// Needs a multi-threaded tokio runtime with I/O and time.
+///
+/// # Errors
+/// When the configuration is wrong, the state directory cannot be used, or joining is refused. An
+/// unreachable scheduler is no error: it is tried again and again.
+pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
+    config.validate()?;
+    let ledger = Ledger::open(&config.state_dir)?;
+    let member = tokio::select! {
+        member = join::join(&config) => member?,
+        () = shutdown.cancelled() => return Ok(()),
+    };
+    let channel = tls::Target::parse(&config.scheduler_url)?.channel(member.tls)?;
+    let runtimes = Runtimes::probe(&config).await;
+    let me = Introduction {
+        node_id: member.node_id,
+        name: config.name.clone(),
+        boot_id: process::boot_id(),
+        inventory: inventory::take(&config, runtimes.offers()),
+    };
+    let source = Arc::new(FromScheduler(channel.clone()));
+    let images = Cache::new(ledger.root().join("images"), source, config.image_fetches);
+    let context = Arc::new(Context {
+        ledger,
+        runtimes,
+        images: Arc::new(images),
+        plane: Plane::new(network(&config).await?),
+        board: Board::default(),
+        grace: Duration::from_secs(config.stop_grace_s),
+        boot: me.boot_id.clone(),
+    });
+    let host = Host::new(context.clone(), config.console_kib);
+    host.recover().map_err(Error::io(&config.state_dir))?;
+    let keep = Duration::from_secs(config.image_keep_s);
+    tokio::select! {
+        () = context.plane.run(&context.board) => {}
+        () = session::run(host.clone(), channel, me, config) => {}
+        () = serve_metadata(host.clone()) => {}
+        () = keep_house(host.clone(), keep) => {}
+        () = shutdown.cancelled() => {}
+    }
+    host.rest().await;
+    Ok(())
+}
+
+/// Ends every guest of this host, removes its packet path and its state directory.
+///
+/// # Errors
+/// [`Error::Locked`] while an agent runs on it; otherwise what could not be removed.
+pub async fn remove_all(config: &Config) -> Result<(), Error> {
+    config.validate()?;
+    let ledger = Ledger::open(&config.state_dir)?;
+    let ids = ledger.instance_ids().map_err(Error::io(&config.state_dir))?;
+    for id in ids {
+        let dir = ledger.instance_dir(&id);
+        process::end(&dir).await.map_err(Error::io(&dir))?;
+        durable::remove(&dir).map_err(Error::io(&dir))?;
+    }
+    let cleared = network(config).await?.clear().await;
+    cleared.map_err(|e| Error::io("packet path")(std::io::Error::other(e)))?;
+    durable::remove(&config.state_dir).map_err(Error::io(&config.state_dir))
+}
+
+async fn network(config: &Config) -> Result<Arc<dyn Network>, Error> {
+    match config.network {
+        NetworkMode::None => Ok(Arc::new(NoNetwork)),
+        NetworkMode::Real => Err(Error::Config("the real packet path is not built in yet".into())),
+    }
+}
+
+async fn serve_metadata(host: Arc<Host>) {
+    let server = metadata::http::Server::new(host.clone());
+    loop {
+        match host.context.plane.network.accept_metadata().await {
+            Ok((stream, port)) => {
+                tokio::spawn(server.clone().serve(stream, port));
+            }
+            Err(error) => {
+                tracing::warn!(error, "metadata listener");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn keep_house(host: Arc<Host>, keep: Duration) {
+    loop {
+        tokio::time::sleep(HOUSEKEEPING).await;
+        host.refresh();
+        let (images, needed) = (host.context.images.clone(), host.images());
+        let cleaned = tokio::task::spawn_blocking(move || images.collect_garbage(&needed, keep));
+        if let Ok(Err(error)) = cleaned.await {
+            tracing::warn!(%error, "images");
+        }
+    }
+}

@@ -1,0 +1,240 @@
+//! What runs a guest: one trait, one contract suite, several implementations.
+//!
+//! ```text
+//!            start                shutdown (asked) / guest powers off
+//! Absent ------------> Running ------------------------------> PoweredOff --kill--> Absent
+//!    ^    (restore)     |   ^                                  (process kept until its end
+//!    |                  |   | resume                            has been seen)
+//!    |   suspend   pause v   |
+//!    +---(state file)-- Paused
+//! ```
+//! A runtime keeps nothing that it could not find again: the process is recorded in the instance's
+//! folder, its control socket lies beside it. Every verb may be repeated.
+pub mod choose;
+pub mod fake;
+pub mod kvm;
+pub mod qemu;
+pub mod set;
+
+use crate::console::Log;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Which implementation runs a guest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// pilvi-vmm on KVM.
+    Kvm,
+    /// QEMU, with KVM where it is real, else emulated.
+    Qemu,
+    /// A sleeping process: simulated hosts and tests.
+    Fake,
+}
+
+impl Kind {
+    /// As the API spells it.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Kvm => "kvm",
+            Self::Qemu => "qemu",
+            Self::Fake => "fake",
+        }
+    }
+
+    /// The runtime of that name.
+    #[must_use]
+    pub fn from_word(word: &str) -> Option<Self> {
+        [Self::Kvm, Self::Qemu, Self::Fake].into_iter().find(|kind| kind.word() == word)
+    }
+}
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// Why a verb did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// This runtime cannot do that at all.
+    #[error("the {0} runtime cannot {1}")]
+    Unsupported(Kind, &'static str),
+    /// The guest, its process or its control channel did not do what was asked.
+    #[error("{0}")]
+    Failed(String),
+    /// The kernel said no.
+    #[error("{0}: {1}")]
+    Io(&'static str, #[source] io::Error),
+}
+
+/// Which guest a verb is about.
+#[derive(Debug, Clone)]
+pub struct Guest {
+    /// UUID of the instance.
+    pub id: String,
+    /// Its folder: process record, control socket, saved state, console.
+    pub dir: PathBuf,
+    /// Its console log.
+    pub console: Log,
+}
+
+impl Guest {
+    /// Where a suspended guest's state lies.
+    #[must_use]
+    pub fn saved_state(&self) -> PathBuf {
+        self.dir.join("saved-state")
+    }
+}
+
+/// How a disk's file is laid out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DiskFormat {
+    /// Sector n at byte 512 n.
+    Raw,
+    /// A qcow2 file of ours whose holes show the raw file at this path.
+    Overlay(PathBuf),
+}
+
+/// A block device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MachineDisk {
+    /// The backing file.
+    pub path: PathBuf,
+    pub format: DiskFormat,
+    pub read_only: bool,
+    /// What the guest sees as the serial number; at most 20 bytes of it.
+    pub serial: String,
+}
+
+/// A network interface.
+#[derive(Debug)]
+pub struct MachineNic {
+    pub mac: String,
+    /// Bytes; 0 leaves it to the guest.
+    pub mtu: u16,
+    /// One descriptor for each queue; none: a card without a cable.
+    pub taps: Vec<OwnedFd>,
+}
+
+/// A kernel that is started without firmware.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DirectBoot {
+    pub kernel: PathBuf,
+    pub ramdisk: Option<PathBuf>,
+    pub cmdline: String,
+}
+
+/// What to start.
+#[derive(Debug, Default)]
+pub struct Machine {
+    pub vcpus: u32,
+    pub memory_mib: u64,
+    /// The first is the one to boot from.
+    pub disks: Vec<MachineDisk>,
+    pub nics: Vec<MachineNic>,
+    pub boot: Option<DirectBoot>,
+    /// `hw_*`, `fake:*`: each runtime takes those it knows.
+    pub properties: BTreeMap<String, String>,
+    /// Go on from [`Guest::saved_state`].
+    pub restore: bool,
+}
+
+/// What a guest is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Run {
+    /// There is no process.
+    #[default]
+    Absent,
+    Running,
+    Paused,
+    /// The guest powered itself off (or was asked to); its process waits to be ended.
+    PoweredOff,
+    /// The guest died of an internal error; its process waits to be ended.
+    Broken,
+}
+
+/// What a runtime knows of a guest at this moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Status {
+    pub run: Run,
+    /// 0 when there is no process.
+    pub pid: u32,
+}
+
+/// One way to run guests.
+#[async_trait]
+pub trait Runtime: Send + Sync {
+    /// Which one it is.
+    fn kind(&self) -> Kind;
+
+    /// Starts the guest, or takes up the one that an earlier call (maybe of an earlier agent)
+    /// started. On return it runs.
+    async fn start(&self, guest: &Guest, machine: Machine) -> Result<(), RuntimeError>;
+
+    /// What the guest is doing. Never changes anything.
+    async fn status(&self, guest: &Guest) -> Result<Status, RuntimeError>;
+
+    /// Asks the guest to power off. Whether it does is its own business.
+    async fn shutdown(&self, guest: &Guest) -> Result<(), RuntimeError>;
+
+    /// Ends the guest and every process of it; on return it is [`Run::Absent`].
+    async fn kill(&self, guest: &Guest) -> Result<(), RuntimeError>;
+
+    /// Stops the guest's processors.
+    async fn pause(&self, guest: &Guest) -> Result<(), RuntimeError>;
+
+    /// Lets a paused guest go on.
+    async fn resume(&self, guest: &Guest) -> Result<(), RuntimeError>;
+
+    /// Saves the guest to [`Guest::saved_state`] and ends its process.
+    async fn suspend(&self, guest: &Guest) -> Result<(), RuntimeError>;
+
+    /// Moves fresh console output into the guest's log.
+    async fn collect_console(&self, guest: &Guest) -> Result<(), RuntimeError>;
+
+    /// What the runtime can tell beyond the process' figures, as a JSON object.
+    async fn diagnostics(&self, guest: &Guest) -> Result<serde_json::Value, RuntimeError>;
+
+    /// Returns when the status may have changed; a hint, it may never return.
+    async fn changed(&self, guest: &Guest);
+}
+
+/// Asks a guest to power off and waits until it has; `false` when it did not within `grace`.
+///
+/// # Errors
+/// When its status cannot be read. That the request could not be made is no error: the caller
+/// kills the guest either way.
+pub async fn stop_kindly(runtime: &dyn Runtime, guest: &Guest, grace: Duration) -> Result<bool, RuntimeError> {
+    let deadline = tokio::time::Instant::now() + grace;
+    loop {
+        let run = runtime.status(guest).await?.run;
+        if !matches!(run, Run::Running | Run::Paused) {
+            return Ok(true);
+        }
+        if tokio::time::Instant::now() >= deadline {
+            return Ok(false);
+        }
+        // Asked again and again: a guest that is still booting misses the first ones.
+        if let Err(error) = runtime.shutdown(guest).await {
+            tracing::debug!(instance = guest.id, %error, "power-off request");
+        }
+        let again = tokio::time::Instant::now() + Duration::from_secs(5);
+        while tokio::time::Instant::now() < again.min(deadline) {
+            let wait = tokio::time::sleep(Duration::from_millis(100));
+            tokio::select! { () = wait => {} () = runtime.changed(guest) => {} }
+            let run = runtime.status(guest).await?.run;
+            if !matches!(run, Run::Running | Run::Paused) {
+                return Ok(true);
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}

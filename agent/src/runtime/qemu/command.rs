@@ -1,0 +1,241 @@
+//! The command line of one QEMU guest: pure.
+//!
+//! Nothing of it is taken from a user unchecked: property values are chosen from short lists, file
+//! names go through JSON, and what has no place on a command line (secrets) is not there at all.
+use crate::runtime::{Guest, Machine, MachineDisk};
+use serde_json::{Value, json};
+use std::ffi::OsString;
+use std::path::Path;
+
+/// What the host decides about every guest.
+#[derive(Debug, Clone, Default)]
+pub struct Host {
+    /// The emulator.
+    pub binary: OsString,
+    /// KVM runs ordinary guests here.
+    pub kvm: bool,
+    /// Unprivileged user to change to once all files are open.
+    pub user: Option<String>,
+}
+
+/// Name of the control socket in the guest's folder, which is the process' working directory.
+pub const SOCKET: &str = "qmp";
+/// Bytes of console output that QEMU holds for the agent.
+pub const CONSOLE_RING: u64 = 1 << 20;
+/// First file descriptor that a guest inherits: the saved state if any, then taps in order.
+const FIRST_FD: usize = 3;
+
+/// Builds the arguments, the program first.
+#[must_use]
+pub fn arguments(host: &Host, guest: &Guest, machine: &Machine) -> Vec<OsString> {
+    let mut line = Line(vec![host.binary.clone()]);
+    line.base(host, guest, machine);
+    line.sandbox(host);
+    line.channels();
+    for (at, disk) in machine.disks.iter().enumerate() {
+        line.disk(at, disk, property(machine, "hw_disk_bus"));
+    }
+    let mut fd = FIRST_FD;
+    if machine.restore {
+        line.add("-incoming", format!("fd:{fd}"));
+        line.0.push("-S".into());
+        fd += 1;
+    }
+    line.nics(machine, fd);
+    if let Some(boot) = &machine.boot {
+        line.add("-kernel", &boot.kernel);
+        if let Some(ramdisk) = &boot.ramdisk {
+            line.add("-initrd", ramdisk);
+        }
+        line.add("-append", &boot.cmdline);
+    }
+    line.0
+}
+
+fn property<'a>(machine: &'a Machine, name: &str) -> &'a str {
+    machine.properties.get(name).map_or("", String::as_str)
+}
+
+struct Line(Vec<OsString>);
+
+impl Line {
+    fn add(&mut self, option: &str, value: impl Into<OsString>) {
+        self.0.push(option.into());
+        self.0.push(value.into());
+    }
+
+    fn base(&mut self, host: &Host, guest: &Guest, machine: &Machine) {
+        for flag in ["-nodefaults", "-no-user-config", "-no-shutdown"] {
+            self.0.push(flag.into());
+        }
+        self.add("-display", "none");
+        self.add("-name", format!("guest=pilvi-{},debug-threads=on", guest.id));
+        self.add("-uuid", &guest.id);
+        let board = match property(machine, "hw_machine_type") {
+            kind if kind.starts_with("pc") => "pc",
+            _ => "q35",
+        };
+        self.add("-machine", format!("{board},memory-backend=ram0,hpet=off"));
+        if host.kvm {
+            self.add("-accel", "kvm");
+            self.add("-cpu", "host");
+        } else {
+            self.add("-accel", "tcg,thread=multi");
+            self.add("-cpu", "max");
+        }
+        let memory = machine.memory_mib.max(1);
+        self.add("-m", format!("size={memory}M"));
+        self.add("-object", format!("memory-backend-ram,id=ram0,size={memory}M"));
+        self.add("-smp", machine.vcpus.max(1).to_string());
+        self.add("-rtc", "base=utc,driftfix=slew");
+        self.add("-object", "rng-random,id=rng0,filename=/dev/urandom");
+        self.add("-device", "virtio-rng-pci,rng=rng0");
+    }
+
+    fn sandbox(&mut self, host: &Host) {
+        // Changing to another user needs setuid once; `children` forbids it to what comes after.
+        let rise = if host.user.is_some() { "children" } else { "deny" };
+        let rules = format!("on,obsolete=deny,elevateprivileges={rise},spawn=deny,resourcecontrol=deny");
+        self.add("-sandbox", rules);
+        if let Some(user) = &host.user {
+            self.add("-runas", user);
+        }
+    }
+
+    fn channels(&mut self) {
+        // A ring inside QEMU bounds the console even while no agent runs.
+        self.add("-chardev", format!("ringbuf,id=console,size={CONSOLE_RING}"));
+        self.add("-serial", "chardev:console");
+        self.add("-chardev", format!("socket,id=control,path={SOCKET},server=on,wait=off"));
+        self.add("-mon", "chardev=control,mode=control");
+    }
+
+    fn disk(&mut self, at: usize, disk: &MachineDisk, bus: &str) {
+        self.add("-blockdev", block_node(at, disk).to_string());
+        let serial: String = disk.serial.chars().take(20).collect();
+        let device = match bus {
+            "ide" | "sata" => "ide-hd",
+            _ => "virtio-blk-pci",
+        };
+        let device = json!({
+            "driver": device, "id": format!("disk{at}"), "drive": format!("node{at}"),
+            "serial": serial, "bootindex": at + 1,
+        });
+        self.add("-device", device.to_string());
+    }
+
+    fn nics(&mut self, machine: &Machine, mut fd: usize) {
+        let model = match property(machine, "hw_vif_model") {
+            "e1000" => "e1000",
+            "e1000e" => "e1000e",
+            "rtl8139" => "rtl8139",
+            _ => "virtio-net-pci",
+        };
+        for (at, nic) in machine.nics.iter().enumerate() {
+            let mut device = json!({
+                "driver": model, "id": format!("nic{at}"), "mac": nic.mac, "romfile": "",
+            });
+            let queues = nic.taps.len();
+            if queues > 0 {
+                let fds: Vec<String> = (fd..fd + queues).map(|n| n.to_string()).collect();
+                let word = if queues == 1 { "fd" } else { "fds" };
+                let fds = fds.join(":");
+                self.add("-netdev", format!("tap,id=net{at},{word}={fds},vhost=off"));
+                device["netdev"] = json!(format!("net{at}"));
+                fd += queues;
+            }
+            if model == "virtio-net-pci" {
+                if queues > 1 {
+                    device["mq"] = json!(true);
+                }
+                if nic.mtu >= 68 {
+                    device["host_mtu"] = json!(nic.mtu);
+                }
+            }
+            self.add("-device", device.to_string());
+        }
+    }
+}
+
+/// The block graph of one disk, with every format said: nothing is ever guessed from content.
+fn block_node(at: usize, disk: &MachineDisk) -> Value {
+    let file = |path: &Path| json!({"driver": "file", "filename": path.to_string_lossy()});
+    let mut node = match &disk.format {
+        crate::runtime::DiskFormat::Raw => json!({"driver": "raw", "file": file(&disk.path)}),
+        crate::runtime::DiskFormat::Overlay(base) => json!({
+            "driver": "qcow2", "file": file(&disk.path),
+            "backing": {"driver": "raw", "read-only": true, "file": file(base)},
+        }),
+    };
+    node["node-name"] = json!(format!("node{at}"));
+    node["read-only"] = json!(disk.read_only);
+    if !disk.read_only {
+        node["discard"] = json!("unmap");
+    }
+    node
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::console::Log;
+    use crate::runtime::{DirectBoot, DiskFormat, MachineNic};
+    use std::fs::File;
+
+    fn guest() -> Guest {
+        Guest {
+            id: "00000000-0000-4000-8000-000000000001".into(),
+            dir: "/x".into(),
+            console: Log::new(Path::new("/x"), 1024),
+        }
+    }
+
+    fn text(host: &Host, machine: &Machine) -> String {
+        let words = arguments(host, &guest(), machine);
+        let words: Vec<_> = words.iter().map(|w| w.to_string_lossy()).collect();
+        words.join(" ")
+    }
+
+    #[test]
+    fn descriptors_follow_their_order() {
+        let tap = || File::open("/dev/null").unwrap().into();
+        let nic = |taps| MachineNic { mac: "02:00:00:00:00:01".into(), mtu: 1450, taps };
+        let mut machine =
+            Machine { nics: vec![nic(vec![tap()]), nic(vec![]), nic(vec![tap(), tap()])], ..Machine::default() };
+        let line = text(&Host::default(), &machine);
+        assert!(line.contains("id=net0,fd=3,") && line.contains("id=net2,fds=4:5,"), "{line}");
+        assert!(!line.contains("id=net1") && line.contains("\"host_mtu\":1450"));
+        machine.restore = true;
+        let line = text(&Host::default(), &machine);
+        assert!(line.contains("-incoming fd:3 -S") && line.contains("id=net0,fd=4,"), "{line}");
+    }
+
+    #[test]
+    fn names_with_commas_stay_names() {
+        let machine = Machine {
+            disks: vec![MachineDisk {
+                path: "/a,format=qcow2".into(),
+                format: DiskFormat::Overlay("/b".into()),
+                read_only: false,
+                serial: "x".repeat(40),
+            }],
+            boot: Some(DirectBoot { kernel: "/k".into(), ramdisk: None, cmdline: "a=b -monitor stdio".into() }),
+            ..Machine::default()
+        };
+        let words = arguments(&Host::default(), &guest(), &machine);
+        assert_eq!(words.last().unwrap(), "a=b -monitor stdio");
+        let line = text(&Host::default(), &machine);
+        assert!(line.contains("\"filename\":\"/a,format=qcow2\""));
+        assert!(line.contains(&format!("\"serial\":\"{}\"", "x".repeat(20))));
+    }
+
+    #[test]
+    fn properties_choose_from_lists_only() {
+        let mut machine = Machine::default();
+        machine.properties.insert("hw_machine_type".into(), "q35,accel=evil".into());
+        machine.properties.insert("hw_vif_model".into(), "evil".into());
+        let host = Host { kvm: true, user: Some("nobody".into()), ..Host::default() };
+        let line = text(&host, &machine);
+        assert!(!line.contains("evil") && line.contains("-accel kvm") && line.contains("-runas nobody"));
+    }
+}
