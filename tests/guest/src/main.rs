@@ -1,0 +1,100 @@
+//! The freestanding test guest: a client of our devices that was not written with them (crates `virtio-drivers` and
+//! `smoltcp`), small enough to boot in a moment where KVM emulates every instruction.
+//!
+//! Words of the kernel command line choose what it does, in this order:
+//!
+//! | word | doing |
+//! | --- | --- |
+//! | `disk` | reads sector 0 and prints its first bytes, writes a pattern to sector 1 and reads it back, flushes |
+//! | `rng` | prints 16 random bytes |
+//! | `garbage` | writes nonsense into the virtqueues of every device, over and over, then goes on |
+//! | `reset` | counts starts in sector 2 of the disk; resets the machine at the first one |
+//! | `triple` | the same, by a triple fault |
+//! | `halt`, `fail` | halts for good; reports failure 33 at the exit port |
+//! | `spin` | prints `tick N` for ever, without pausing the processor |
+//! | `net` | gets an address by DHCP (or takes `ip=A.B.C.D/N`), answers ping, and echoes UDP port 7 |
+//! | `idle` | waits |
+//!
+//! `net` and `idle` run until byte `q` comes on the serial line, `poweroff` on UDP port 4242, or Ctrl-Alt-Del on the
+//! keyboard. Without any of them the guest powers off by the exit port (0xf4).
+#![no_std]
+#![no_main]
+
+extern crate alloc;
+
+mod clock;
+mod disk;
+mod garbage;
+mod hal;
+mod idle;
+mod libc;
+mod net;
+mod port;
+mod serial;
+mod start;
+
+use alloc::vec::Vec;
+
+/// Called by `start` on the boot processor, with the physical address of the PVH start info.
+pub extern "C" fn main(start_info: u64) -> ! {
+    say!("PILVI-GUEST up");
+    hal::init_heap();
+    let line = start::command_line(start_info);
+    let words: Vec<&str> = line.split(' ').filter(|w| !w.is_empty()).collect();
+    let wants = |word: &str| words.contains(&word);
+    for device in hal::devices() {
+        say!("device {} at {:#x}", device.kind, device.address);
+    }
+    if wants("disk") {
+        disk::exercise();
+    }
+    if wants("rng") {
+        disk::random();
+    }
+    if wants("garbage") {
+        garbage::run();
+        disk::exercise();
+    }
+    if wants("reset") && disk::first_start() {
+        say!("resetting");
+        port::write8(0x64, 0xfe);
+        loop {}
+    }
+    if wants("triple") && disk::first_start() {
+        say!("triple fault");
+        start::triple_fault();
+    }
+    if wants("halt") {
+        say!("halting");
+        start::halt_for_good();
+    }
+    if wants("fail") {
+        port::exit(33);
+    }
+    if wants("spin") {
+        let mut count = 0u64;
+        loop {
+            say!("tick {count}");
+            count += 1;
+        }
+    }
+    if wants("net") {
+        let address = words.iter().find_map(|w| w.strip_prefix("ip="));
+        net::serve(address);
+    }
+    if wants("idle") {
+        say!("idle");
+        idle::init();
+        while !idle::asked_to_end() {
+            idle::wait();
+        }
+    }
+    say!("powering off");
+    port::exit(0)
+}
+
+#[panic_handler]
+fn on_panic(info: &core::panic::PanicInfo<'_>) -> ! {
+    say!("PANIC {info}");
+    port::exit(32)
+}

@@ -1,0 +1,25 @@
+//! Time since the start, near enough for protocol timers.
+
+/// Cycles per microsecond when the processor does not say.
+const DEFAULT_MHZ: u64 = 2000;
+
+/// Milliseconds.
+pub fn now_ms() -> i64 {
+    // SAFETY: every x86-64 processor has the instruction.
+    let cycles = unsafe { core::arch::x86_64::_rdtsc() };
+    (cycles / (mhz() * 1000)) as i64
+}
+
+fn mhz() -> u64 {
+    use core::sync::atomic::{AtomicU64, Ordering};
+    static MHZ: AtomicU64 = AtomicU64::new(0);
+    let known = MHZ.load(Ordering::Relaxed);
+    if known != 0 {
+        return known;
+    }
+    let leaf = core::arch::x86_64::__cpuid(0);
+    let said = if leaf.eax >= 0x16 { core::arch::x86_64::__cpuid(0x16).eax & 0xffff } else { 0 };
+    let mhz = if said == 0 { DEFAULT_MHZ } else { u64::from(said) };
+    MHZ.store(mhz, Ordering::Relaxed);
+    mhz
+}

@@ -1,0 +1,408 @@
+//! What one machine is made of: a JSON file, checked once, then trusted.
+//!
+//! Files, sockets and taps may be named or handed over as inherited descriptor numbers; the second form lets the
+//! process start in a jail that cannot open anything.
+
+use serde::{Deserialize, Serialize};
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Most virtual processors of one machine: the MP table names APIC ids below 255.
+pub const VCPUS_MAX: u16 = 128;
+/// Least memory that can hold a kernel and its boot structures.
+pub const MEMORY_MIB_MIN: u32 = 16;
+/// Most memory of one machine.
+pub const MEMORY_MIB_MAX: u32 = 4 * 1024 * 1024;
+/// Longest command line that Linux on x86 takes.
+pub const CMDLINE_BYTES_MAX: usize = 2047;
+/// Largest configuration file that is read.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+
+/// Why a configuration is refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("cannot read the configuration {path}: {source}")]
+    Read {
+        /// The path as given.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not JSON, a wrong type, an unknown or a missing field.
+    #[error("the configuration is malformed: {0}")]
+    Malformed(#[from] serde_json::Error),
+    /// Well-formed, but a value is out of its range.
+    #[error("the configuration's `{field}` {problem}")]
+    Value {
+        /// Which field.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+}
+
+/// A file by path, or an inherited descriptor by number.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// Opened before the jail closes.
+    Path(PathBuf),
+    /// Inherited; owned (and closed) by this process from then on.
+    Fd(i32),
+}
+
+impl Source {
+    /// Opens for reading, and for writing where `write` says so. A path is never followed into a FIFO wait.
+    pub fn open(&self, write: bool) -> io::Result<File> {
+        match self {
+            Source::Path(path) => {
+                OpenOptions::new().read(true).write(write).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)
+            }
+            Source::Fd(fd) => Ok(File::from(inherit(*fd)?)),
+        }
+    }
+
+    /// Opens for appending text, making the file with mode 0600 when it is not there.
+    pub fn open_log(&self) -> io::Result<File> {
+        match self {
+            Source::Path(path) => OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .custom_flags(libc::O_CLOEXEC | libc::O_NOFOLLOW)
+                .open(path),
+            Source::Fd(fd) => Ok(File::from(inherit(*fd)?)),
+        }
+    }
+}
+
+/// Takes over an inherited descriptor. Standard streams are refused, as are numbers that are not open.
+pub fn inherit(fd: i32) -> io::Result<OwnedFd> {
+    // SAFETY: fcntl with F_SETFD only changes a flag of the number it is given; a bad number is an error return.
+    if fd <= 2 || unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) } < 0 {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("descriptor {fd} is not an inherited file")));
+    }
+    // SAFETY: the number is open (fcntl succeeded), and `validate` made sure that no other field names it too.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// A raw disk image or block device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Disk {
+    /// Where the bytes are.
+    pub source: Source,
+    /// Refuse writes, and say so to the guest.
+    #[serde(default)]
+    pub read_only: bool,
+    /// What the guest reads as the disk's serial number, at most 20 bytes; default `diskN`.
+    #[serde(default)]
+    pub serial: Option<String>,
+}
+
+/// The host's end of a network card.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Tap {
+    /// An inherited descriptor of a tap opened with IFF_TAP, IFF_NO_PI and IFF_VNET_HDR.
+    Fd(i32),
+    /// An interface of this network namespace, opened before the jail closes.
+    Name(String),
+}
+
+/// A network card.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Nic {
+    /// The host's end.
+    pub tap: Tap,
+    /// Address that the guest is told, `02:00:00:00:00:01`.
+    pub mac: String,
+    /// Largest frame payload in bytes that the guest is told.
+    #[serde(default = "default_mtu")]
+    pub mtu: u16,
+}
+
+impl Nic {
+    /// The address as bytes. Multicast and the zero address are refused.
+    pub fn mac_bytes(&self) -> Option<[u8; 6]> {
+        let mut bytes = [0u8; 6];
+        let mut parts = self.mac.split(':');
+        for byte in &mut bytes {
+            let part = parts.next().filter(|p| p.len() == 2)?;
+            *byte = u8::from_str_radix(part, 16).ok()?;
+        }
+        (parts.next().is_none() && bytes[0] & 1 == 0 && bytes != [0; 6]).then_some(bytes)
+    }
+}
+
+/// The serial console.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Console {
+    /// Everything the guest writes, the newest `max_bytes` of it.
+    pub log: Source,
+    /// Bound of the log in bytes. When it is reached the older half goes.
+    #[serde(default = "default_console_bytes")]
+    pub max_bytes: u64,
+}
+
+/// Whom to become before guest code runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct User {
+    /// Not 0.
+    pub uid: u32,
+    /// Not 0.
+    pub gid: u32,
+}
+
+/// Answer to a guest's reset.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnReset {
+    /// Start the machine anew inside this process.
+    #[default]
+    Restart,
+    /// End with exit code 3.
+    Exit,
+}
+
+/// Processor features that a machine can be told not to have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CpuFeature {
+    /// cmpxchg16b: missing from KVM's instruction emulator.
+    Cx16,
+    /// x2APIC.
+    X2apic,
+    /// APIC timer in TSC deadline mode.
+    TscDeadline,
+}
+
+/// One machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Name in logs, status and reports.
+    pub id: String,
+    /// Virtual processors.
+    pub vcpus: u16,
+    /// Guest memory in MiB.
+    pub memory_mib: u32,
+    /// ELF (PVH note or 64-bit entry) or bzImage.
+    pub kernel: Source,
+    /// Initial file system, handed to the kernel as it is.
+    #[serde(default)]
+    pub initramfs: Option<Source>,
+    /// Kernel command line; the virtio-mmio devices are appended.
+    #[serde(default)]
+    pub cmdline: String,
+    /// In slot order.
+    #[serde(default)]
+    pub disks: Vec<Disk>,
+    /// In slot order, after the disks.
+    #[serde(default)]
+    pub nics: Vec<Nic>,
+    /// A random number source in the slot after the cards.
+    #[serde(default = "yes")]
+    pub rng: bool,
+    /// Path to bind (mode 0600), or an inherited listening socket.
+    pub control_socket: Source,
+    /// The serial console.
+    pub console: Console,
+    /// Without it the process keeps its user (and loses its capabilities).
+    #[serde(default)]
+    pub user: Option<User>,
+    /// Answer to a guest's reset.
+    #[serde(default)]
+    pub on_reset: OnReset,
+    /// Features to hide from the guest.
+    #[serde(default)]
+    pub cpu_mask: Vec<CpuFeature>,
+    /// Ask for transparent huge pages.
+    #[serde(default = "yes")]
+    pub huge_pages: bool,
+    /// Where to write a `state::Report` when the process ends.
+    #[serde(default)]
+    pub report: Option<Source>,
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn default_mtu() -> u16 {
+    1500
+}
+
+fn default_console_bytes() -> u64 {
+    1 << 20
+}
+
+fn refuse(field: &'static str, problem: impl Into<String>) -> ConfigError {
+    ConfigError::Value { field, problem: problem.into() }
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    pub fn load(path: &Path) -> Result<Config, ConfigError> {
+        use std::io::Read;
+        let read = |source| ConfigError::Read { path: path.to_owned(), source };
+        let mut text = Vec::new();
+        File::open(path).map_err(read)?.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut text).map_err(read)?;
+        if text.len() as u64 > CONFIG_BYTES_MAX {
+            return Err(read(io::Error::new(io::ErrorKind::FileTooLarge, "larger than 1 MiB")));
+        }
+        Config::parse(&text)
+    }
+
+    /// Parses and checks.
+    pub fn parse(text: &[u8]) -> Result<Config, ConfigError> {
+        let config: Config = serde_json::from_slice(text)?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// Checks every bound. Called by `parse`; whoever builds a `Config` in code calls it too.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        if self.id.is_empty() || self.id.len() > 64 || !self.id.bytes().all(|b| b.is_ascii_graphic()) {
+            return Err(refuse("id", "must be 1 to 64 visible ASCII characters"));
+        }
+        if !(1..=VCPUS_MAX).contains(&self.vcpus) {
+            return Err(refuse("vcpus", format!("must be 1 to {VCPUS_MAX}")));
+        }
+        if !(MEMORY_MIB_MIN..=MEMORY_MIB_MAX).contains(&self.memory_mib) {
+            return Err(refuse("memory_mib", format!("must be {MEMORY_MIB_MIN} to {MEMORY_MIB_MAX}")));
+        }
+        if self.cmdline.bytes().any(|b| !(0x20..0x7f).contains(&b)) {
+            return Err(refuse("cmdline", "must be printable ASCII"));
+        }
+        let slots = self.disks.len() + self.nics.len() + usize::from(self.rng);
+        if slots > crate::virtio::SLOTS {
+            return Err(refuse("disks", format!("and nics need {slots} slots, there are {}", crate::virtio::SLOTS)));
+        }
+        if !(4096..=1 << 30).contains(&self.console.max_bytes) {
+            return Err(refuse("console", "max_bytes must be 4096 to 1 GiB"));
+        }
+        if self.user.is_some_and(|u| u.uid == 0 || u.gid == 0) {
+            return Err(refuse("user", "must not be root"));
+        }
+        self.validate_devices()?;
+        self.validate_descriptors()
+    }
+
+    fn validate_devices(&self) -> Result<(), ConfigError> {
+        for nic in &self.nics {
+            if nic.mac_bytes().is_none() {
+                return Err(refuse("nics", format!("has the mac `{}`, which is no unicast address", nic.mac)));
+            }
+            if !(68..=65521).contains(&nic.mtu) {
+                return Err(refuse("nics", "has an mtu outside 68 to 65521"));
+            }
+            if let Tap::Name(name) = &nic.tap
+                && (name.is_empty() || name.len() >= libc::IFNAMSIZ || !name.bytes().all(|b| b.is_ascii_graphic()))
+            {
+                return Err(refuse("nics", "has a tap name that is no interface name"));
+            }
+        }
+        for disk in &self.disks {
+            if disk.serial.as_ref().is_some_and(|s| s.len() > 20 || !s.is_ascii()) {
+                return Err(refuse("disks", "has a serial of more than 20 ASCII characters"));
+            }
+        }
+        Ok(())
+    }
+
+    /// No descriptor may be owned twice.
+    fn validate_descriptors(&self) -> Result<(), ConfigError> {
+        let mut numbers = Vec::new();
+        let sources = [Some(&self.kernel), self.initramfs.as_ref(), Some(&self.control_socket), self.report.as_ref()];
+        let files =
+            sources.into_iter().flatten().chain([&self.console.log]).chain(self.disks.iter().map(|d| &d.source));
+        numbers.extend(files.filter_map(|s| if let Source::Fd(fd) = s { Some(*fd) } else { None }));
+        numbers.extend(self.nics.iter().filter_map(|n| if let Tap::Fd(fd) = n.tap { Some(fd) } else { None }));
+        numbers.sort_unstable();
+        if numbers.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(refuse("fd", "names the same descriptor twice"));
+        }
+        if numbers.first().is_some_and(|fd| *fd <= 2) {
+            return Err(refuse("fd", "must not name a standard stream"));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn sample() -> serde_json::Value {
+        serde_json::json!({
+            "id": "m1", "vcpus": 1, "memory_mib": 64, "kernel": {"path": "/k"},
+            "disks": [{"source": {"path": "/d"}, "read_only": true}],
+            "nics": [{"tap": {"fd": 7}, "mac": "02:00:00:00:00:01"}],
+            "control_socket": {"path": "/s"}, "console": {"log": {"path": "/c"}}
+        })
+    }
+
+    fn problem(change: impl FnOnce(&mut serde_json::Value)) -> String {
+        let mut value = sample();
+        change(&mut value);
+        Config::parse(value.to_string().as_bytes()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn the_least_configuration_gets_defaults() {
+        let config = Config::parse(sample().to_string().as_bytes()).unwrap();
+        assert_eq!(config.nics[0].mtu, 1500);
+        assert_eq!(config.nics[0].mac_bytes(), Some([2, 0, 0, 0, 0, 1]));
+        assert_eq!(config.on_reset, OnReset::Restart);
+        assert!(config.rng && config.disks[0].read_only);
+    }
+
+    #[test]
+    fn each_bad_value_is_named() {
+        assert!(problem(|v| v["vcpus"] = 0.into()).contains("`vcpus`"));
+        assert!(problem(|v| v["memory_mib"] = 1.into()).contains("`memory_mib`"));
+        assert!(problem(|v| v["cmdline"] = "a\nb".into()).contains("`cmdline`"));
+        assert!(problem(|v| v["id"] = "".into()).contains("`id`"));
+        assert!(problem(|v| v["nics"][0]["mac"] = "01:00:00:00:00:01".into()).contains("mac"));
+        assert!(problem(|v| v["nics"][0]["mac"] = "02:00:00:00:00".into()).contains("mac"));
+        assert!(problem(|v| v["nics"][0]["mtu"] = 10.into()).contains("mtu"));
+        assert!(problem(|v| v["user"] = serde_json::json!({"uid": 0, "gid": 5})).contains("`user`"));
+        assert!(problem(|v| v["console"]["max_bytes"] = 1.into()).contains("`console`"));
+        assert!(problem(|v| v["surprise"] = 1.into()).contains("unknown field `surprise`"));
+        assert!(problem(|v| v["kernel"] = serde_json::json!({"fd": 7})).contains("twice"));
+        assert!(problem(|v| v["kernel"] = serde_json::json!({"fd": 1})).contains("standard stream"));
+        assert!(problem(|v| v["disks"] = vec![sample()["disks"][0].clone(); 20].into()).contains("slots"));
+    }
+
+    #[test]
+    fn descriptors_that_are_not_open_are_refused() {
+        assert!(inherit(2).is_err());
+        assert!(inherit(100_000).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(text in ".{0,200}") {
+            let _ = Config::parse(text.as_bytes());
+        }
+
+        #[test]
+        fn macs_parse_only_in_one_form(text in "[0-9a-f:]{0,18}") {
+            let nic = Nic { tap: Tap::Fd(3), mac: text.clone(), mtu: 1500 };
+            if let Some(b) = nic.mac_bytes() {
+                prop_assert_eq!(text, b.map(|x| format!("{x:02x}")).join(":"));
+            }
+        }
+    }
+}

@@ -1,0 +1,166 @@
+//! The control socket's language: one JSON object a line, one answer a line.
+//!
+//! `{"op":"status"}` → `{"reply":"status", ...}`. Console bytes travel as text of the characters U+0000 to U+00FF, one
+//! per byte. After `console_attach` was answered with `done`, the client sends one empty line, and from then on the
+//! connection is the raw console, both ways, until one side closes it.
+
+pub mod client;
+pub mod server;
+
+pub use client::{Client, ClientError};
+
+use crate::state::{RunState, StopReason};
+use crate::virtio::counters::Snapshot;
+use serde::{Deserialize, Serialize};
+
+/// Longest request line in bytes.
+pub const LINE_BYTES_MAX: usize = 128 * 1024;
+/// Longest piece of console output in one answer, in bytes.
+pub const TAIL_BYTES_MAX: u32 = 256 * 1024;
+
+/// What can be asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "op", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Request {
+    /// State and counters.
+    Status {},
+    /// Stop all processors and devices between two instructions. Asking twice is no error.
+    Pause {},
+    /// Go on. Asking twice is no error.
+    Resume {},
+    /// Ask the guest to shut down: Ctrl-Alt-Del on its keyboard. Refused when it has no keyboard driver.
+    PowerButton {},
+    /// Hard reset.
+    Reset {},
+    /// End at once.
+    Kill {},
+    /// Type on the console.
+    ConsoleWrite {
+        /// One character per byte.
+        data: String,
+    },
+    /// The newest output.
+    ConsoleTail {
+        /// How much at most, up to `TAIL_BYTES_MAX`.
+        bytes: u32,
+    },
+    /// Turn this connection into the console.
+    ConsoleAttach {},
+}
+
+/// What is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "reply", rename_all = "snake_case")]
+pub enum Reply {
+    /// To `status`.
+    Status(Box<Status>),
+    /// It was done.
+    Done,
+    /// To `console_write`: how many bytes found room.
+    Taken {
+        /// Bytes.
+        bytes: usize,
+    },
+    /// To `console_tail`.
+    Console {
+        /// One character per byte.
+        data: String,
+    },
+    /// It was not done.
+    Refused {
+        /// Why, for people.
+        reason: String,
+    },
+}
+
+/// State of a machine.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// From the configuration.
+    pub id: String,
+    /// Of this program.
+    pub version: String,
+    /// Process id.
+    pub pid: u32,
+    /// Run state.
+    pub state: RunState,
+    /// When `state` is stopped.
+    pub stop_reason: Option<StopReason>,
+    /// Virtual processors.
+    pub vcpus: u16,
+    /// Guest memory in MiB.
+    pub memory_mib: u32,
+    /// Time since the process began, in milliseconds.
+    pub uptime_ms: u64,
+    /// Resets since then.
+    pub resets: u64,
+    /// Exits to this process per processor, since the last reset.
+    pub exits: Vec<u64>,
+    /// Port and memory accesses that no device answers.
+    pub unclaimed_accesses: u64,
+    /// virtio devices in slot order.
+    pub devices: Vec<DeviceStatus>,
+    /// The console.
+    pub console: ConsoleStatus,
+}
+
+/// State of a virtio device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceStatus {
+    /// `disk0`, `nic0`, `rng`.
+    pub name: String,
+    /// The driver has taken it into use.
+    pub driver_ok: bool,
+    /// The driver broke it; it does nothing until the driver resets it.
+    pub needs_reset: bool,
+    /// What happened on it since the last reset of the machine.
+    pub counters: Snapshot,
+}
+
+/// State of the console.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsoleStatus {
+    /// Bytes that the guest wrote.
+    pub bytes: u64,
+    /// Bytes that could not be logged.
+    pub lost: u64,
+    /// Attached clients that read too slowly.
+    pub watchers_dropped: u64,
+}
+
+/// Bytes as text, one character each.
+pub fn to_text(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| char::from(*b)).collect()
+}
+
+/// The other way; None when a character is no byte.
+pub fn to_bytes(text: &str) -> Option<Vec<u8>> {
+    text.chars().map(|c| u8::try_from(u32::from(c)).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn requests_look_as_documented() {
+        let parse = |text: &str| serde_json::from_str::<Request>(text);
+        assert_eq!(parse("{\"op\":\"status\"}").unwrap(), Request::Status {});
+        assert_eq!(parse("{\"op\":\"console_tail\",\"bytes\":9}").unwrap(), Request::ConsoleTail { bytes: 9 });
+        assert!(parse("{\"op\":\"status\",\"x\":1}").is_err());
+        assert!(parse("{\"op\":\"explode\"}").is_err());
+        assert!(parse("{\"op\":\"console_tail\",\"bytes\":-1}").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn console_bytes_survive_the_way(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let reply = Reply::Console { data: to_text(&bytes) };
+            let line = serde_json::to_string(&reply).unwrap();
+            prop_assert!(!line.contains('\n'));
+            let Reply::Console { data } = serde_json::from_str(&line).unwrap() else { panic!() };
+            prop_assert_eq!(to_bytes(&data).unwrap(), bytes);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! What the guest's `cpuid` instruction says: what KVM supports, plus our topology, minus what the configuration hides.
+//!
+//! Every virtual processor is one core of one package. Some KVMs put bits back that user space left out; `difference`
+//! tells which, so that the journal can say what the guest really sees.
+
+use crate::config::CpuFeature;
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
+use kvm_ioctls::{Kvm, VcpuFd};
+
+/// Leaf and register bit of a feature that can be hidden.
+fn bit(feature: CpuFeature) -> (u32, u32) {
+    match feature {
+        CpuFeature::Cx16 => (1, 1 << 13),
+        CpuFeature::X2apic => (1, 1 << 21),
+        CpuFeature::TscDeadline => (1, 1 << 24),
+    }
+}
+
+/// The table for the processor with this number.
+pub fn table(kvm: &Kvm, number: u8, vcpus: u16, mask: &[CpuFeature]) -> Result<CpuId, kvm_ioctls::Error> {
+    let mut table = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
+    adjust(&mut table, number, vcpus, mask);
+    Ok(table)
+}
+
+/// Topology and mask.
+fn adjust(table: &mut CpuId, number: u8, vcpus: u16, mask: &[CpuFeature]) {
+    let count = u32::from(vcpus);
+    // Bits of an APIC id that tell cores of one package apart.
+    let core_bits = count.next_power_of_two().trailing_zeros();
+    for entry in table.as_mut_slice() {
+        match entry.function {
+            0x1 => {
+                entry.ecx |= 1 << 31; // a hypervisor is present
+                entry.ebx = (entry.ebx & 0x0000_ffff) | (u32::from(number) << 24) | (count.min(255) << 16);
+                entry.edx = if count > 1 { entry.edx | 1 << 28 } else { entry.edx & !(1 << 28) };
+            }
+            // Deterministic caches: private to the core up to level 2, the last one shared by all.
+            0x4 if entry.eax & 0x1f != 0 => {
+                let shared = if (entry.eax >> 5) & 7 >= 3 { count - 1 } else { 0 };
+                entry.eax = (entry.eax & 0x3fff) | (shared.min(0xfff) << 14) | ((count - 1).min(0x3f) << 26);
+            }
+            0xb | 0x1f => {
+                let (shift, logical, kind) = match entry.index {
+                    0 => (0, 1, 1),
+                    1 => (core_bits, count, 2),
+                    _ => (0, 0, 0),
+                };
+                entry.eax = shift;
+                entry.ebx = logical;
+                entry.ecx = entry.index | (kind << 8);
+                entry.edx = u32::from(number);
+            }
+            0x8000_0008 => entry.ecx = (core_bits << 12) | (count - 1).min(255),
+            0x8000_001e => {
+                entry.eax = u32::from(number);
+                entry.ebx = u32::from(number);
+                entry.ecx = 0;
+            }
+            _ => {}
+        }
+        for feature in mask {
+            let (leaf, bits) = bit(*feature);
+            if entry.function == leaf && entry.index == 0 {
+                entry.ecx &= !bits;
+            }
+        }
+    }
+}
+
+/// Leaves that KVM gives the guest otherwise than they were set, as `leaf.index reg set/seen`. Empty when it cannot be
+/// asked.
+pub fn difference(vcpu: &VcpuFd, set: &CpuId) -> Vec<String> {
+    let Ok(seen) = vcpu.get_cpuid2(KVM_MAX_CPUID_ENTRIES) else { return Vec::new() };
+    let mut out = Vec::new();
+    for want in set.as_slice() {
+        let found = seen.as_slice().iter().find(|e| e.function == want.function && e.index == want.index);
+        let Some(found) = found else { continue };
+        let pairs = [("ebx", want.ebx, found.ebx), ("ecx", want.ecx, found.ecx), ("edx", want.edx, found.edx)];
+        for (name, a, b) in pairs.into_iter().filter(|(_, a, b)| a != b) {
+            out.push(format!("{:#x}.{} {name} {a:08x}/{b:08x}", want.function, want.index));
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kvm_bindings::kvm_cpuid_entry2;
+
+    fn entry(function: u32, index: u32) -> kvm_cpuid_entry2 {
+        kvm_cpuid_entry2 { function, index, ecx: u32::MAX, eax: 0x121, ..Default::default() }
+    }
+
+    #[test]
+    fn topology_is_one_package_of_single_threaded_cores() {
+        let mut table = CpuId::from_entries(&[entry(1, 0), entry(0xb, 0), entry(0xb, 1), entry(4, 0)]).unwrap();
+        adjust(&mut table, 2, 3, &[]);
+        let [one, threads, cores, cache] = table.as_slice() else { panic!() };
+        assert_eq!((one.ebx >> 24, (one.ebx >> 16) & 0xff, one.edx >> 28 & 1), (2, 3, 1));
+        assert_eq!((threads.eax, threads.ebx, threads.edx), (0, 1, 2));
+        assert_eq!((cores.eax, cores.ebx, (cores.ecx >> 8) & 0xff), (2, 3, 2));
+        assert_eq!(cache.eax >> 26, 2);
+    }
+
+    #[test]
+    fn masked_features_are_gone_and_no_others() {
+        let mut table = CpuId::from_entries(&[entry(1, 0)]).unwrap();
+        adjust(&mut table, 0, 1, &[CpuFeature::Cx16]);
+        assert_eq!(table.as_slice()[0].ecx, !(1 << 13));
+    }
+}

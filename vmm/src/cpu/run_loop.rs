@@ -1,0 +1,200 @@
+//! The life of one virtual processor: run, serve the exit, pass the gate, run again.
+//!
+//! ```text
+//!   gate ──► KVM_RUN ──► exit ──► bus ──┐
+//!    ▲          │ EINTR (kicked)        │
+//!    └──────────┴───────────────────────┘      shutdown, reset, internal error ──► stop
+//! ```
+//! Kicking is a signal whose handler sets `immediate_exit` of this thread's `kvm_run`: a signal that comes just before
+//! KVM_RUN is therefore not lost.
+
+use crate::device::{Bus, Flow};
+use crate::gate::{Gate, Pass};
+use crate::machine::Stop;
+use crate::state::StopReason;
+use kvm_bindings::{KVM_MP_STATE_HALTED, KVM_MP_STATE_UNINITIALIZED, KVM_SYSTEM_EVENT_RESET, kvm_run};
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use std::cell::Cell;
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// The interrupt flag in RFLAGS.
+const RFLAGS_IF: u64 = 1 << 9;
+
+thread_local! {
+    /// What the signal handler of this thread may touch; null outside `run`.
+    static RUN: Cell<*mut kvm_run> = const { Cell::new(std::ptr::null_mut()) };
+}
+
+/// What other threads see of a processor.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// Exits to user space since the start.
+    pub exits: AtomicU64,
+    /// Set to have the processor look whether it can ever wake up again.
+    pub inspect: AtomicBool,
+    /// Found halted with interrupts off (or never started) at the last inspection.
+    pub dead: AtomicBool,
+}
+
+/// Everything the loop needs.
+pub struct Processor {
+    /// Number, from 0.
+    pub number: u16,
+    /// The KVM side.
+    pub fd: VcpuFd,
+    /// Ports and MMIO.
+    pub bus: Arc<Bus>,
+    /// Pause and quit.
+    pub gate: Arc<Gate>,
+    /// How the machine ends.
+    pub stop: Arc<Stop>,
+    /// For status and halt detection.
+    pub seen: Arc<Seen>,
+}
+
+extern "C" fn on_kick(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    let run = RUN.get();
+    if !run.is_null() {
+        // SAFETY: the pointer is this thread's own kvm_run mapping, set and cleared by `run` around its life; a byte
+        // store is all that happens, which is allowed in a signal handler.
+        unsafe { (&raw mut (*run).immediate_exit).write_volatile(1) };
+    }
+}
+
+/// The signal that kicks a processor out of the guest.
+pub fn kick_signal() -> libc::c_int {
+    vmm_sys_util::signal::SIGRTMIN()
+}
+
+/// Installs the handler, once a process.
+pub fn install_kick() -> Result<(), std::io::Error> {
+    vmm_sys_util::signal::register_signal_handler(kick_signal(), on_kick)
+        .map_err(|e| std::io::Error::from_raw_os_error(e.errno()))
+}
+
+/// Clears the pointer however the loop ends.
+struct Registered;
+
+impl Drop for Registered {
+    fn drop(&mut self) {
+        RUN.set(std::ptr::null_mut());
+    }
+}
+
+/// Runs until the gate says quit or the machine stops.
+pub fn run(mut processor: Processor) {
+    RUN.set(&raw mut *processor.fd.get_kvm_run());
+    let _registered = Registered;
+    loop {
+        if processor.gate.pass() == Pass::Quit {
+            return;
+        }
+        match step(&mut processor) {
+            Next::Again => {}
+            Next::Inspect => inspect(&processor),
+            Next::Park(reason) => {
+                // This sends all home through the gate: no guest instruction runs on this processor after it.
+                processor.stop.set(reason);
+                return;
+            }
+        }
+    }
+}
+
+enum Next {
+    Again,
+    Inspect,
+    Park(StopReason),
+}
+
+fn crashed(detail: impl Into<String>) -> Next {
+    Next::Park(StopReason::Crashed { detail: detail.into() })
+}
+
+fn step(processor: &mut Processor) -> Next {
+    let bus = &processor.bus;
+    let exit = match processor.fd.run() {
+        Ok(exit) => exit,
+        Err(e) if e.errno() == libc::EINTR => {
+            processor.fd.set_kvm_immediate_exit(0);
+            return if processor.seen.inspect.load(Ordering::Acquire) { Next::Inspect } else { Next::Again };
+        }
+        Err(e) if e.errno() == libc::EAGAIN => return Next::Again,
+        Err(e) => {
+            let text = format!("KVM_RUN of processor {} failed: {e}; {}", processor.number, dump(&processor.fd));
+            return crashed(text);
+        }
+    };
+    processor.seen.exits.fetch_add(1, Ordering::Relaxed);
+    let flow = match exit {
+        VcpuExit::MmioWrite(address, data) => bus.mmio_write(address, data),
+        VcpuExit::MmioRead(address, data) => bus.mmio_read(address, data),
+        VcpuExit::IoOut(port, data) => bus.port_write(port, data),
+        VcpuExit::IoIn(port, data) => bus.port_read(port, data),
+        VcpuExit::Hlt | VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::IoapicEoi(_) => Flow::Go,
+        VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _) | VcpuExit::Shutdown => Flow::Stop(StopReason::Reset),
+        VcpuExit::SystemEvent(_, _) => Flow::Stop(StopReason::PoweredOff),
+        VcpuExit::InternalError => return crashed(internal_error(processor)),
+        other => {
+            let what = format!("{other:?}");
+            return crashed(format!("processor {}: {what}; {}", processor.number, dump(&processor.fd)));
+        }
+    };
+    match flow {
+        Flow::Go => Next::Again,
+        Flow::Stop(reason) => Next::Park(reason),
+    }
+}
+
+/// Can anything wake this processor? No NMI source exists here, so halted with interrupts off is final.
+fn inspect(processor: &Processor) {
+    let state = processor.fd.get_mp_state().map(|s| s.mp_state);
+    let dead = match state {
+        Ok(KVM_MP_STATE_UNINITIALIZED) => processor.number != 0,
+        Ok(KVM_MP_STATE_HALTED) => processor.fd.get_regs().is_ok_and(|r| r.rflags & RFLAGS_IF == 0),
+        _ => false,
+    };
+    processor.seen.dead.store(dead, Ordering::Release);
+    processor.seen.inspect.store(false, Ordering::Release);
+}
+
+fn internal_error(processor: &mut Processor) -> String {
+    let number = processor.number;
+    // SAFETY: the exit reason says that KVM filled this member of the union, all of it plain integers.
+    let error = unsafe { processor.fd.get_kvm_run().__bindgen_anon_1.internal };
+    let count = (error.ndata as usize).min(error.data.len());
+    let mut text = format!("KVM internal error on processor {number}, suberror {}", error.suberror);
+    for value in &error.data[..count] {
+        let _ = write!(text, " {value:#x}");
+    }
+    let _ = write!(text, "; {}", dump(&processor.fd));
+    text
+}
+
+/// The registers that tell where a guest died. Guest memory is not in it.
+pub fn dump(fd: &VcpuFd) -> String {
+    let (Ok(r), Ok(s)) = (fd.get_regs(), fd.get_sregs()) else { return "registers unreadable".into() };
+    format!(
+        "rip={:#x} rsp={:#x} rflags={:#x} rax={:#x} rbx={:#x} rcx={:#x} rdx={:#x} rsi={:#x} rdi={:#x} rbp={:#x} \
+         cr0={:#x} cr2={:#x} cr3={:#x} cr4={:#x} efer={:#x} cs={:#x} ss={:#x}",
+        r.rip,
+        r.rsp,
+        r.rflags,
+        r.rax,
+        r.rbx,
+        r.rcx,
+        r.rdx,
+        r.rsi,
+        r.rdi,
+        r.rbp,
+        s.cr0,
+        s.cr2,
+        s.cr3,
+        s.cr4,
+        s.efer,
+        s.cs.selector,
+        s.ss.selector
+    )
+}

@@ -1,0 +1,120 @@
+//! What a guest reaches through ports and MMIO addresses.
+//!
+//! ```text
+//!   port 0x60,0x64  keyboard controller (reset, Ctrl-Alt-Del)    0x70,0x71  clock
+//!   port 0xf4       exit port (see exit_port)                    0x3f8..    serial console
+//!   0xd0000000 + n * 0x1000   virtio slot n
+//! ```
+//! Timer, PIC, IOAPIC and LAPIC are in the kernel. Everything else reads as all ones and swallows writes, as an empty
+//! bus does; such accesses are counted.
+
+pub mod clock;
+pub mod console;
+pub mod exit_port;
+pub mod keyboard;
+pub mod serial;
+
+use crate::gate::lock;
+use crate::state::StopReason;
+use crate::virtio::mmio::Slot;
+use crate::virtio::{SLOT_BYTES, SLOTS_START};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Whether the processor goes on after an access.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// Back into the guest.
+    Go,
+    /// The machine ends here.
+    Stop(StopReason),
+}
+
+/// All devices of a machine.
+pub struct Bus {
+    /// COM1.
+    pub serial: Mutex<serial::SerialPort>,
+    /// Keyboard controller.
+    pub keyboard: Mutex<keyboard::Keyboard>,
+    /// CMOS clock.
+    pub clock: Mutex<clock::Clock>,
+    /// virtio devices by slot.
+    pub slots: Vec<Arc<Slot>>,
+    /// Accesses that no device answers.
+    pub unclaimed: AtomicU64,
+}
+
+impl Bus {
+    fn slot(&self, address: u64) -> Option<(&Slot, u64)> {
+        let offset = address.checked_sub(SLOTS_START)?;
+        let slot = self.slots.get(usize::try_from(offset / SLOT_BYTES).ok()?)?;
+        Some((slot, offset % SLOT_BYTES))
+    }
+
+    fn miss(&self) -> Flow {
+        self.unclaimed.fetch_add(1, Ordering::Relaxed);
+        Flow::Go
+    }
+
+    /// A write to memory that is no RAM.
+    pub fn mmio_write(&self, address: u64, data: &[u8]) -> Flow {
+        match self.slot(address) {
+            Some((slot, offset)) => slot.write(offset, data),
+            None => return self.miss(),
+        }
+        Flow::Go
+    }
+
+    /// A read from memory that is no RAM.
+    pub fn mmio_read(&self, address: u64, data: &mut [u8]) -> Flow {
+        data.fill(0xff);
+        match self.slot(address) {
+            Some((slot, offset)) => slot.read(offset, data),
+            None => return self.miss(),
+        }
+        Flow::Go
+    }
+
+    /// A port write. Repeated string writes arrive as one slice.
+    pub fn port_write(&self, port: u16, data: &[u8]) -> Flow {
+        match port {
+            serial::FIRST..=serial::LAST => {
+                let mut serial = lock(&self.serial);
+                data.iter().for_each(|byte| serial.write((port - serial::FIRST) as u8, *byte));
+            }
+            keyboard::DATA | keyboard::COMMAND => {
+                let mut keyboard = lock(&self.keyboard);
+                for byte in data {
+                    if keyboard.write(port, *byte) {
+                        return Flow::Stop(StopReason::Reset);
+                    }
+                }
+            }
+            clock::INDEX => lock(&self.clock).select(data.first().copied().unwrap_or(0)),
+            exit_port::PORT => return Flow::Stop(exit_port::reason(data)),
+            _ => return self.miss(),
+        }
+        Flow::Go
+    }
+
+    /// A port read.
+    pub fn port_read(&self, port: u16, data: &mut [u8]) -> Flow {
+        data.fill(0xff);
+        match port {
+            serial::FIRST..=serial::LAST => {
+                let mut serial = lock(&self.serial);
+                data.iter_mut().for_each(|byte| *byte = serial.read((port - serial::FIRST) as u8));
+            }
+            keyboard::DATA | keyboard::COMMAND => {
+                let mut keyboard = lock(&self.keyboard);
+                data.iter_mut().for_each(|byte| *byte = keyboard.read(port));
+            }
+            clock::DATA => {
+                let clock = lock(&self.clock);
+                data.iter_mut().for_each(|byte| *byte = clock.read());
+            }
+            _ => return self.miss(),
+        }
+        Flow::Go
+    }
+}

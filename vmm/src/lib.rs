@@ -1,0 +1,36 @@
+//! pilvi-vmm: one guest on KVM, one process per guest.
+//!
+//! Why an own process: a guest that breaks out of its devices finds itself in an empty root with no capabilities and
+//! a short list of system calls, and a restart of the agent leaves the guest alone. Why no async runtime: each thread
+//! here has one blocking thing to do, and fewer moving parts stand between hostile bytes and the kernel.
+//!
+//! ```text
+//!   agent ── unix socket ──► control (main thread) ── gate ──► vcpu-0 .. vcpu-n   KVM_RUN, port and MMIO exits
+//!                                 │                                 │ mutex per device
+//!                                 └── stop/reset ◄── stop event     ▼
+//!                                                    disk-n, nic-n, rng           one worker thread each
+//! ```
+//!
+//! Where things are: `machine` is the start as one readable function; `boot` puts a kernel into memory, `cpu` prepares
+//! and runs the processors, `device` holds what sits on ports, `virtio` what sits on MMIO slots, `control` the socket,
+//! `sandbox` the jail, `probe` tells a host with a usable KVM from one that only has the file.
+//! This crate knows nothing of clouds: it is told files, taps and sizes.
+#![allow(unsafe_code)] // guest memory, ioctls and signal handlers; every block says why it holds
+
+pub mod boot;
+pub mod config;
+pub mod control;
+pub mod cpu;
+pub mod device;
+pub mod gate;
+pub mod journal;
+pub mod machine;
+pub mod memory;
+pub mod monitor;
+pub mod probe;
+pub mod run;
+pub mod sandbox;
+pub mod state;
+pub mod virtio;
+
+pub use run::main_with;

@@ -1,0 +1,365 @@
+//! The start of a machine, top to bottom, and its end.
+//!
+//! ```text
+//!   VM ─► interrupt chips ─► memory ─► devices ─► kernel ─► processors ─► workers ─► (gate opens) running
+//! ```
+//! A machine is built whole for every start, a reset included: nothing of the guest before can be left over. What stays
+//! across a reset are the descriptors in `Parts`, because the jail lets nothing be opened later.
+
+use crate::boot::{self, BootError};
+use crate::config::{Config, Disk, Source};
+use crate::cpu::run_loop::{self, Processor, Seen};
+use crate::cpu::{cpuid, registers};
+use crate::device::console::Console;
+use crate::device::{Bus, clock, keyboard, serial};
+use crate::gate::{Gate, lock};
+use crate::memory::{self, Memory, MemoryError};
+use crate::sandbox::Threads;
+use crate::state::StopReason;
+use crate::virtio::block::{Block, file};
+use crate::virtio::counters::Counters;
+use crate::virtio::mmio::{QUEUE_NOTIFY, Slot};
+use crate::virtio::net::{Net, tap::Tap};
+use crate::virtio::worker::Worker;
+use crate::virtio::{Device, SLOT_BYTES, SLOT_LINES, SLOTS_START, rng::Rng};
+use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
+use kvm_ioctls::{IoEventAddress, Kvm, VcpuFd, VmFd};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::signal::Killable;
+
+/// Three pages that Intel processors need for themselves, in the device hole.
+const TSS_ADDRESS: usize = 0xfffb_d000;
+const IDENTITY_MAP_ADDRESS: u64 = 0xfffb_c000;
+
+/// Why a machine did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum MachineError {
+    /// A file, socket or tap of the configuration.
+    #[error("cannot open {what}: {source}")]
+    Open {
+        /// Which part.
+        what: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// KVM.
+    #[error("KVM cannot {what}: {source}")]
+    Kvm {
+        /// Which step.
+        what: &'static str,
+        /// What it said.
+        source: kvm_ioctls::Error,
+    },
+    /// Guest memory.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// Kernel and initramfs.
+    #[error(transparent)]
+    Boot(#[from] BootError),
+    /// Registers.
+    #[error(transparent)]
+    Setup(#[from] registers::SetupError),
+    /// Threads and events.
+    #[error("cannot make a thread or an event: {0}")]
+    System(#[from] io::Error),
+}
+
+fn kvm_step(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> MachineError {
+    move |source| MachineError::Kvm { what, source }
+}
+
+fn open<T>(what: impl Into<String>, result: io::Result<T>) -> Result<T, MachineError> {
+    result.map_err(|source| MachineError::Open { what: what.into(), source })
+}
+
+/// How a machine ends: the first reason wins, everybody is sent home, the monitor hears of it.
+pub struct Stop {
+    reason: Mutex<Option<StopReason>>,
+    gate: Arc<Gate>,
+    /// Becomes readable when there is a reason.
+    pub event: EventFd,
+}
+
+impl Stop {
+    /// Ends the machine.
+    pub fn set(&self, reason: StopReason) {
+        lock(&self.reason).get_or_insert(reason);
+        self.gate.quit();
+        let _ = self.event.write(1);
+    }
+
+    /// Why, once it has ended.
+    pub fn reason(&self) -> Option<StopReason> {
+        lock(&self.reason).clone()
+    }
+}
+
+/// A disk's file with its size.
+pub struct OpenDisk {
+    file: File,
+    bytes: u64,
+}
+
+/// Everything that is opened once, before the jail closes.
+pub struct Parts {
+    /// `/dev/kvm`.
+    pub kvm: Kvm,
+    kernel: File,
+    initramfs: Option<File>,
+    disks: Vec<OpenDisk>,
+    taps: Vec<OwnedFd>,
+    /// Log and watchers.
+    pub console: Arc<Console>,
+}
+
+impl Parts {
+    /// Opens what the configuration names.
+    pub fn open(config: &Config) -> Result<Parts, MachineError> {
+        let kvm = Kvm::new().map_err(kvm_step("be opened"))?;
+        let kernel = open("the kernel", config.kernel.open(false))?;
+        let initramfs = config.initramfs.as_ref().map(|s| open("the initramfs", s.open(false))).transpose()?;
+        let disks = config.disks.iter().enumerate().map(|(n, disk)| open(format!("disk {n}"), open_disk(disk)));
+        let disks = disks.collect::<Result<Vec<_>, _>>()?;
+        let mut taps = Vec::new();
+        for (n, nic) in config.nics.iter().enumerate() {
+            taps.push(open(format!("the tap of nic {n}"), Tap::open(&nic.tap))?.into_fd());
+        }
+        let log = open("the console log", config.console.log.open_log())?;
+        let console = Arc::new(open("the console log", Console::new(log, config.console.max_bytes))?);
+        Ok(Parts { kvm, kernel, initramfs, disks, taps, console })
+    }
+}
+
+fn open_disk(disk: &Disk) -> io::Result<OpenDisk> {
+    let mut file = disk.source.open(!disk.read_only)?;
+    let kind = file.metadata()?.file_type();
+    if !(kind.is_file() || std::os::unix::fs::FileTypeExt::is_block_device(&kind)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a regular file nor a block device"));
+    }
+    if let Source::Fd(fd) = disk.source
+        && !disk.read_only
+    {
+        // SAFETY: fcntl without a pointer on a descriptor that `file` keeps open.
+        let mode = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) } & libc::O_ACCMODE;
+        if mode != libc::O_RDWR {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("descriptor {fd} is not writable")));
+        }
+    }
+    file::claim(&file, disk.read_only)?;
+    let bytes = file::size(&mut file)?;
+    Ok(OpenDisk { file, bytes })
+}
+
+/// A machine that has been built, its threads at the shut gate.
+pub struct Machine {
+    /// The ports and slots.
+    pub bus: Arc<Bus>,
+    /// Pause and quit.
+    pub gate: Arc<Gate>,
+    /// How it ends.
+    pub stop: Arc<Stop>,
+    /// What can be seen of the processors, by number.
+    pub seen: Vec<Arc<Seen>>,
+    processors: Vec<JoinHandle<()>>,
+    workers: Vec<JoinHandle<()>>,
+    wakes: Vec<EventFd>,
+    // Kept until the threads have ended: they use both.
+    _memory: Memory,
+    _vm: VmFd,
+}
+
+fn event() -> io::Result<EventFd> {
+    EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)
+}
+
+impl Machine {
+    /// Builds the machine. On return every thread waits at the gate; `start` opens it.
+    pub fn build(config: &Config, parts: &mut Parts, threads: &Threads) -> Result<Machine, MachineError> {
+        let vm = parts.kvm.create_vm().map_err(kvm_step("make a machine"))?;
+        vm.set_tss_address(TSS_ADDRESS).map_err(kvm_step("set the TSS address"))?;
+        vm.set_identity_map_address(IDENTITY_MAP_ADDRESS).map_err(kvm_step("set the identity map"))?;
+        vm.create_irq_chip().map_err(kvm_step("make the interrupt chips"))?;
+        let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+        vm.create_pit2(pit).map_err(kvm_step("make the timer"))?;
+
+        let memory = memory::map(u64::from(config.memory_mib) << 20, config.huge_pages)?;
+        memory::attach(&vm, &memory)?;
+
+        let slots = build_slots(config, parts, &vm, &memory)?;
+        let bus = Arc::new(build_bus(slots, &vm, parts)?);
+
+        let cmdline = command_line(config, bus.slots.len());
+        let entry = boot::load(&memory, &mut parts.kernel, parts.initramfs.as_mut(), &cmdline, config.vcpus)?;
+        registers::write_tables(&memory, entry)?;
+
+        let mut vcpus = Vec::new();
+        for number in 0..config.vcpus {
+            let vcpu = vm.create_vcpu(u64::from(number)).map_err(kvm_step("make a processor"))?;
+            let table = cpuid::table(&parts.kvm, number as u8, config.vcpus, &config.cpu_mask);
+            let table = table.map_err(kvm_step("say what processors it supports"))?;
+            vcpu.set_cpuid2(&table).map_err(kvm_step("set the processor's features"))?;
+            registers::prepare(&vcpu)?;
+            if number == 0 {
+                report_cpuid(config, &vcpu, &table);
+                registers::start(&vcpu, entry)?;
+            }
+            vcpus.push(vcpu);
+        }
+        Machine::spawn(config, vm, memory, bus, vcpus, threads)
+    }
+
+    fn spawn(
+        config: &Config,
+        vm: VmFd,
+        memory: Memory,
+        bus: Arc<Bus>,
+        vcpus: Vec<VcpuFd>,
+        threads: &Threads,
+    ) -> Result<Machine, MachineError> {
+        let gate = Arc::new(Gate::new_shut());
+        let stop = Arc::new(Stop { reason: Mutex::new(None), gate: gate.clone(), event: event()? });
+        let mut machine = Machine {
+            bus: bus.clone(),
+            gate: gate.clone(),
+            stop: stop.clone(),
+            seen: Vec::new(),
+            processors: Vec::new(),
+            workers: Vec::new(),
+            wakes: Vec::new(),
+            _memory: memory,
+            _vm: vm,
+        };
+        for slot in &bus.slots {
+            let wake = event()?;
+            machine.wakes.push(wake.try_clone()?);
+            let worker = Worker::new(slot.clone(), gate.clone(), wake)?;
+            machine.workers.push(threads.spawn(&slot.name, Threads::WORKER, stop.clone(), move || worker.run())?);
+        }
+        for (number, fd) in (0..config.vcpus).zip(vcpus) {
+            let seen = Arc::new(Seen::default());
+            machine.seen.push(seen.clone());
+            let (bus, gate) = (bus.clone(), gate.clone());
+            let processor = Processor { number, fd, bus, gate, stop: stop.clone(), seen };
+            let name = format!("vcpu-{number}");
+            let run = move || run_loop::run(processor);
+            machine.processors.push(threads.spawn(&name, Threads::PROCESSOR, stop.clone(), run)?);
+        }
+        Ok(machine)
+    }
+
+    /// Threads that pass the gate.
+    pub fn threads(&self) -> usize {
+        self.processors.len() + self.workers.len()
+    }
+
+    /// Brings every thread to the gate.
+    pub fn kick_all(&self) {
+        for number in 0..self.processors.len() {
+            self.kick(number);
+        }
+        self.wakes.iter().for_each(|wake| drop(wake.write(1)));
+    }
+
+    /// Takes one processor out of the guest for a moment.
+    pub fn kick(&self, number: usize) {
+        if let Some(thread) = self.processors.get(number).filter(|t| !t.is_finished()) {
+            let _ = thread.kill(run_loop::kick_signal());
+        }
+    }
+
+    /// Processor time that a processor has used, in nanoseconds.
+    pub fn cpu_time_ns(&self, number: usize) -> Option<u64> {
+        use std::os::unix::thread::JoinHandleExt;
+        let thread = self.processors.get(number).filter(|t| !t.is_finished())?;
+        let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
+        // SAFETY: the thread is not joined, so its handle is valid; both results go to live variables.
+        let got = unsafe {
+            libc::pthread_getcpuclockid(thread.as_pthread_t(), &raw mut clock) == 0
+                && libc::clock_gettime(clock, &raw mut time) == 0
+        };
+        got.then(|| time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+    }
+
+    /// Ends all threads. Guest memory and the VM go after them.
+    pub fn end(mut self) {
+        self.gate.quit();
+        self.kick_all();
+        for thread in self.processors.drain(..).chain(self.workers.drain(..)) {
+            // A thread that panicked has already given its reason.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn report_cpuid(config: &Config, vcpu: &VcpuFd, table: &kvm_bindings::CpuId) {
+    let difference = cpuid::difference(vcpu, table);
+    if !config.cpu_mask.is_empty() && !difference.is_empty() {
+        let text = difference.join(", ");
+        crate::journal::line(&config.id, format_args!("this KVM changes cpuid leaves (set/seen): {text}"));
+    }
+}
+
+/// The configured command line, and where the devices are.
+fn command_line(config: &Config, slots: usize) -> String {
+    let mut line = config.cmdline.trim().to_owned();
+    for (n, irq) in SLOT_LINES.iter().enumerate().take(slots) {
+        let address = SLOTS_START + n as u64 * SLOT_BYTES;
+        let space = if line.is_empty() { "" } else { " " };
+        line.push_str(&format!("{space}virtio_mmio.device=4K@{address:#x}:{irq}"));
+    }
+    line
+}
+
+fn build_bus(slots: Vec<Arc<Slot>>, vm: &VmFd, parts: &Parts) -> Result<Bus, MachineError> {
+    let line = |number| -> Result<EventFd, MachineError> {
+        let event = event()?;
+        vm.register_irqfd(&event, number).map_err(kvm_step("connect an interrupt line"))?;
+        Ok(event)
+    };
+    Ok(Bus {
+        serial: Mutex::new(serial::SerialPort::new(line(serial::LINE)?, parts.console.clone())),
+        keyboard: Mutex::new(keyboard::Keyboard::new(line(1)?)),
+        clock: Mutex::new(clock::Clock::default()),
+        slots,
+        unclaimed: AtomicU64::new(0),
+    })
+}
+
+fn build_slots(config: &Config, parts: &Parts, vm: &VmFd, memory: &Memory) -> Result<Vec<Arc<Slot>>, MachineError> {
+    let mut devices: Vec<(String, Box<dyn Device>, Arc<Counters>)> = Vec::new();
+    for (n, (disk, open)) in config.disks.iter().zip(&parts.disks).enumerate() {
+        let counters = Arc::new(Counters::default());
+        let serial = disk.serial.clone().unwrap_or_else(|| format!("disk{n}"));
+        let backing = Box::new(file::RawFile::new(open.file.try_clone()?));
+        let block = Block::new(backing, open.bytes, disk.read_only, &serial, counters.clone());
+        devices.push((format!("disk{n}"), Box::new(block), counters));
+    }
+    for (n, (nic, tap)) in config.nics.iter().zip(&parts.taps).enumerate() {
+        let counters = Arc::new(Counters::default());
+        let wire = Box::new(Tap::from_fd(tap.try_clone()?));
+        let mac = nic.mac_bytes().unwrap_or([2, 0, 0, 0, 0, n as u8]);
+        devices.push((format!("nic{n}"), Box::new(Net::new(wire, mac, nic.mtu, counters.clone())), counters));
+    }
+    if config.rng {
+        let counters = Arc::new(Counters::default());
+        devices.push(("rng".into(), Box::new(Rng::new(counters.clone())), counters));
+    }
+    let mut slots = Vec::new();
+    for (n, (name, device, counters)) in devices.into_iter().enumerate() {
+        let line = event()?;
+        vm.register_irqfd(&line, SLOT_LINES[n]).map_err(kvm_step("connect an interrupt line"))?;
+        let slot = Slot::new(name, device, counters, memory.clone(), line)?;
+        let address = IoEventAddress::Mmio(SLOTS_START + n as u64 * SLOT_BYTES + QUEUE_NOTIFY);
+        for (queue, notify) in (0u32..).zip(&slot.notify) {
+            vm.register_ioevent(notify, &address, queue).map_err(kvm_step("connect a notification"))?;
+        }
+        slots.push(Arc::new(slot));
+    }
+    Ok(slots)
+}

@@ -1,0 +1,341 @@
+//! The main thread after the start: waits for the control socket, for signals, and for the machine's end.
+//!
+//! Once a second it also looks whether a guest has halted for good: a processor that used no time at all since the last
+//! look is kicked out and asked whether an interrupt could ever wake it. An idle guest that takes timer interrupts is
+//! left alone.
+
+use crate::config::{Config, OnReset};
+use crate::control::server::{Input, Server};
+use crate::control::{ConsoleStatus, DeviceStatus, Reply, Request, Status, TAIL_BYTES_MAX, to_bytes, to_text};
+use crate::gate::lock;
+use crate::journal;
+use crate::machine::{Machine, MachineError, Parts};
+use crate::sandbox::Threads;
+use crate::state::{RunState, StopReason};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+
+const LISTENER: u64 = u64::MAX;
+const SIGNAL: u64 = u64::MAX - 1;
+const STOP: u64 = u64::MAX - 2;
+/// Between two looks for a guest that has halted for good.
+const LOOK: Duration = Duration::from_secs(1);
+/// Longest wait for processors and workers to come to the gate.
+const GATE_WAIT: Duration = Duration::from_secs(5);
+/// Least time between two starts, so that a guest that resets at once does not make the host spin.
+const RESTART_DELAY: Duration = Duration::from_secs(1);
+
+/// Signals that end the machine in order. Blocked in every thread, read here.
+pub struct Signals(OwnedFd);
+
+impl Signals {
+    /// Blocks SIGTERM and SIGINT for this thread and those it will start, ignores SIGHUP.
+    pub fn block() -> io::Result<Signals> {
+        // SAFETY: a zeroed set is initialised by sigemptyset; all pointers are to it; errors are checked.
+        let fd = unsafe {
+            let mut set: libc::sigset_t = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            libc::sigaddset(&raw mut set, libc::SIGTERM);
+            libc::sigaddset(&raw mut set, libc::SIGINT);
+            libc::signal(libc::SIGHUP, libc::SIG_IGN);
+            if libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) != 0 {
+                return Err(io::Error::last_os_error());
+            }
+            libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK)
+        };
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: a new descriptor that nobody else owns.
+        Ok(Signals(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+}
+
+/// One guest from start to end.
+pub struct Monitor {
+    config: Config,
+    parts: Parts,
+    threads: Threads,
+    server: Server,
+    signals: Signals,
+    epoll: Epoll,
+    machine: Option<Machine>,
+    state: RunState,
+    began: Instant,
+    started: Instant,
+    resets: u64,
+    stop_reason: Option<StopReason>,
+    /// Processor time at the last look, by processor.
+    looked: Vec<u64>,
+}
+
+fn watch(epoll: &Epoll, fd: RawFd, key: u64) -> io::Result<()> {
+    epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN, key))
+}
+
+impl Monitor {
+    /// Takes what was opened.
+    pub fn new(
+        config: Config,
+        parts: Parts,
+        threads: Threads,
+        server: Server,
+        signals: Signals,
+    ) -> io::Result<Monitor> {
+        let epoll = Epoll::new()?;
+        watch(&epoll, server.listener(), LISTENER)?;
+        watch(&epoll, signals.0.as_raw_fd(), SIGNAL)?;
+        let now = Instant::now();
+        Ok(Monitor {
+            config,
+            parts,
+            threads,
+            server,
+            signals,
+            epoll,
+            machine: None,
+            state: RunState::Starting,
+            began: now,
+            started: now,
+            resets: 0,
+            stop_reason: None,
+            looked: Vec::new(),
+        })
+    }
+
+    /// Builds the machine with every thread at its gate; no guest instruction has run.
+    pub fn build(&mut self) -> Result<(), MachineError> {
+        let machine = Machine::build(&self.config, &mut self.parts, &self.threads)?;
+        watch(&self.epoll, machine.stop.event.as_raw_fd(), STOP)?;
+        self.machine = Some(machine);
+        Ok(())
+    }
+
+    /// Puts this thread under its filter, now that the first threads run under theirs.
+    pub fn confine(&self) -> Result<(), crate::sandbox::SandboxError> {
+        self.threads.confine_monitor()
+    }
+
+    /// Opens the gate and serves until the end. Returns why, and how many resets there were.
+    pub fn run(mut self) -> Result<(StopReason, u64), MachineError> {
+        self.start();
+        let mut events = [EpollEvent::default(); 16];
+        loop {
+            let count = match self.epoll.wait(self.timeout_ms(), &mut events) {
+                Ok(count) => count,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => 0,
+                Err(e) => return Err(e.into()),
+            };
+            for event in &events[..count] {
+                match event.data() {
+                    LISTENER => self.accept(),
+                    SIGNAL => self.stop(StopReason::Killed),
+                    STOP => {}
+                    key => self.serve(key),
+                }
+            }
+            if let Some(reason) = self.ended() {
+                self.end_machine();
+                if reason != StopReason::Reset || self.config.on_reset == OnReset::Exit {
+                    return Ok((reason, self.resets));
+                }
+                self.resets += 1;
+                self.state = RunState::Starting;
+            }
+            if self.machine.is_none() && self.started.elapsed() >= RESTART_DELAY {
+                self.build()?;
+                self.start();
+            }
+            self.look_for_halt();
+        }
+    }
+
+    fn start(&mut self) {
+        self.started = Instant::now();
+        self.looked.clear();
+        self.state = RunState::Running;
+        if let Some(machine) = &self.machine {
+            machine.gate.wait_for(machine.threads(), GATE_WAIT);
+            machine.gate.open();
+        }
+    }
+
+    fn timeout_ms(&self) -> i32 {
+        let next = if self.machine.is_none() { RESTART_DELAY } else { LOOK };
+        let past = if self.machine.is_none() { self.started.elapsed() } else { Duration::ZERO };
+        next.saturating_sub(past).as_millis() as i32 + 1
+    }
+
+    fn ended(&mut self) -> Option<StopReason> {
+        // A kill that came between two starts has no machine to stop.
+        self.stop_reason.take().or_else(|| self.machine.as_ref()?.stop.reason())
+    }
+
+    fn end_machine(&mut self) {
+        let Some(machine) = self.machine.take() else { return };
+        self.state = RunState::Stopped;
+        let _ = self.epoll.ctl(ControlOperation::Delete, machine.stop.event.as_raw_fd(), EpollEvent::default());
+        if let Some(StopReason::Crashed { detail }) = machine.stop.reason() {
+            journal::line(&self.config.id, format_args!("the guest crashed: {detail}"));
+        }
+        machine.end();
+    }
+
+    fn stop(&mut self, reason: StopReason) {
+        match &self.machine {
+            Some(machine) => machine.stop.set(reason),
+            None => self.stop_reason = Some(reason),
+        }
+    }
+
+    fn accept(&mut self) {
+        if let Some((key, fd)) = self.server.accept()
+            && watch(&self.epoll, fd, key).is_err()
+        {
+            self.server.close(key);
+        }
+    }
+
+    fn serve(&mut self, key: u64) {
+        for input in self.server.read(key) {
+            match input {
+                Input::Request(Request::ConsoleAttach {}) => {
+                    self.server.reply(key, &Reply::Done);
+                    self.server.expect_attach(key);
+                }
+                Input::Request(request) => {
+                    let reply = self.answer(request);
+                    self.server.reply(key, &reply);
+                }
+                Input::Attach => {
+                    let watched = self.server.stream(key).map(|stream| self.parts.console.watch(key, stream));
+                    if !matches!(watched, Some(Ok(()))) {
+                        self.server.close(key);
+                    }
+                }
+                Input::Console(bytes) => drop(self.type_in(&bytes)),
+                Input::Gone => self.parts.console.unwatch(key),
+                Input::Nonsense => {}
+            }
+        }
+    }
+
+    fn answer(&mut self, request: Request) -> Reply {
+        let refused = |reason: &str| Reply::Refused { reason: reason.to_owned() };
+        match request {
+            Request::Status {} => Reply::Status(Box::new(self.status())),
+            Request::Pause {} => self.pause(),
+            Request::Resume {} => self.resume(),
+            Request::PowerButton {} => match &self.machine {
+                Some(machine) if lock(&machine.bus.keyboard).press_ctrl_alt_del() => Reply::Done,
+                Some(_) => refused("the guest has no keyboard driver that could hear Ctrl-Alt-Del; use kill"),
+                None => refused("the machine is restarting"),
+            },
+            Request::Reset {} => {
+                self.stop(StopReason::Reset);
+                Reply::Done
+            }
+            Request::Kill {} => {
+                self.stop(StopReason::Killed);
+                Reply::Done
+            }
+            Request::ConsoleWrite { data } => match to_bytes(&data) {
+                Some(bytes) => Reply::Taken { bytes: self.type_in(&bytes) },
+                None => refused("console data has characters above U+00FF"),
+            },
+            Request::ConsoleTail { bytes } => match self.parts.console.tail(bytes.min(TAIL_BYTES_MAX) as usize) {
+                Ok(bytes) => Reply::Console { data: to_text(&bytes) },
+                Err(e) => refused(&format!("the console log cannot be read: {e}")),
+            },
+            Request::ConsoleAttach {} => Reply::Done,
+        }
+    }
+
+    fn type_in(&self, bytes: &[u8]) -> usize {
+        self.machine.as_ref().map_or(0, |machine| lock(&machine.bus.serial).type_in(bytes))
+    }
+
+    fn pause(&mut self) -> Reply {
+        let refused = |reason: &str| Reply::Refused { reason: reason.to_owned() };
+        let Some(machine) = &self.machine else { return refused("the machine is restarting") };
+        machine.gate.shut();
+        let end = Instant::now() + GATE_WAIT;
+        while Instant::now() < end {
+            machine.kick_all();
+            if machine.gate.wait_for(machine.threads(), Duration::from_millis(100)) {
+                self.state = RunState::Paused;
+                return Reply::Done;
+            }
+            if machine.stop.reason().is_some() {
+                return refused("the machine has just ended");
+            }
+        }
+        machine.gate.open();
+        refused("a processor or device did not come to rest in time")
+    }
+
+    fn resume(&mut self) -> Reply {
+        match &self.machine {
+            Some(machine) => {
+                machine.gate.open();
+                self.state = RunState::Running;
+                Reply::Done
+            }
+            None => Reply::Refused { reason: "the machine is restarting".into() },
+        }
+    }
+
+    /// See the head of this file.
+    fn look_for_halt(&mut self) {
+        let Some(machine) = self.machine.as_ref().filter(|_| self.state == RunState::Running) else { return };
+        let count = machine.seen.len();
+        if count > 0 && machine.seen.iter().all(|seen| seen.dead.load(Ordering::Acquire)) {
+            machine.stop.set(StopReason::Halted);
+            return;
+        }
+        let times: Vec<u64> = (0..count).map(|n| machine.cpu_time_ns(n).unwrap_or(0)).collect();
+        // A kick itself costs some time of the processor: less than this is taken for none.
+        const NONE_NS: u64 = 2_000_000;
+        let still =
+            self.looked.len() == count && times.iter().zip(&self.looked).all(|(now, then)| now - then < NONE_NS);
+        self.looked = times;
+        for (n, seen) in machine.seen.iter().enumerate() {
+            seen.dead.store(false, Ordering::Release);
+            if still {
+                seen.inspect.store(true, Ordering::Release);
+                machine.kick(n);
+            }
+        }
+    }
+
+    fn status(&self) -> Status {
+        let machine = self.machine.as_ref();
+        let devices = machine.into_iter().flat_map(|m| &m.bus.slots).map(|slot| {
+            let (driver_ok, needs_reset) = slot.driver_state();
+            DeviceStatus { name: slot.name.clone(), driver_ok, needs_reset, counters: slot.counters.snapshot() }
+        });
+        let console = self.parts.console.counters();
+        Status {
+            id: self.config.id.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            state: self.state,
+            stop_reason: machine.and_then(|m| m.stop.reason()),
+            vcpus: self.config.vcpus,
+            memory_mib: self.config.memory_mib,
+            uptime_ms: self.began.elapsed().as_millis() as u64,
+            resets: self.resets,
+            exits: machine.map_or(Vec::new(), |m| m.seen.iter().map(|s| s.exits.load(Ordering::Relaxed)).collect()),
+            unclaimed_accesses: machine.map_or(0, |m| m.bus.unclaimed.load(Ordering::Relaxed)),
+            devices: devices.collect(),
+            console: ConsoleStatus {
+                bytes: console.bytes,
+                lost: console.lost,
+                watchers_dropped: console.watchers_dropped,
+            },
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The command line of the program: arguments in, exit code out.
+
+use crate::config::{Config, ConfigError};
+use crate::control::server::Server;
+use crate::cpu::run_loop;
+use crate::machine::{MachineError, Parts};
+use crate::monitor::{Monitor, Signals};
+use crate::sandbox::{SandboxError, Threads, jail, seccomp};
+use crate::state::{EXIT_CONFIG, EXIT_FAILURE, Report};
+use crate::{journal, probe};
+use std::ffi::OsString;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Runs one guest on KVM, in the foreground, until it ends.
+
+Usage: pilvi-vmm --config FILE [--no-sandbox]
+       pilvi-vmm probe
+
+  --config FILE   JSON configuration of the machine (/dev/fd/N works)
+  --no-sandbox    no namespaces, user change or system call filters: for debugging only
+  probe           prints as JSON whether /dev/kvm can really run guests here
+  --help, --version
+
+Exit codes: 0 the guest powered off, 1 the monitor failed, 2 bad arguments or configuration, 3 the guest reset (with
+on_reset = exit), 4 the guest crashed, 5 killed through the control socket or by SIGTERM, 6 a forbidden system call.
+";
+
+/// Why the program ends without a guest having ended.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error("{0}")]
+    Arguments(String),
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    #[error(transparent)]
+    Machine(#[from] MachineError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error("cannot open the control socket: {0}")]
+    Socket(io::Error),
+    #[error("cannot open the report file: {0}")]
+    Report(io::Error),
+    #[error("{0}")]
+    System(#[from] io::Error),
+}
+
+enum Command {
+    Run { config: PathBuf, sandbox: bool },
+    Probe,
+    Help,
+    Version,
+}
+
+/// Runs the program with the arguments after its name.
+pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let outcome = parse(args).and_then(|command| match command {
+        Command::Help => say(HELP),
+        Command::Version => say(concat!("pilvi-vmm ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Probe => say(&format!("{}\n", serde_json::json!(probe::probe()))),
+        Command::Run { config, sandbox } => run(Config::load(&config)?, sandbox),
+    });
+    match outcome {
+        Ok(code) => ExitCode::from(code),
+        Err(failure) => {
+            journal::line("-", format_args!("{failure}"));
+            let config = matches!(failure, Failure::Arguments(_) | Failure::Config(_));
+            ExitCode::from(if config { EXIT_CONFIG } else { EXIT_FAILURE })
+        }
+    }
+}
+
+fn say(text: &str) -> Result<u8, Failure> {
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(0)
+}
+
+fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, Failure> {
+    let (mut config, mut sandbox) = (None, true);
+    let mut args = args;
+    while let Some(arg) = args.next() {
+        match arg.to_str() {
+            Some("--help" | "-h") => return Ok(Command::Help),
+            Some("--version") => return Ok(Command::Version),
+            Some("probe") => return Ok(Command::Probe),
+            Some("--no-sandbox") => sandbox = false,
+            Some("--config") => {
+                let path = args.next().ok_or_else(|| Failure::Arguments("--config needs a file".into()))?;
+                config = Some(PathBuf::from(path));
+            }
+            _ => return Err(Failure::Arguments(format!("unknown argument {}; see --help", arg.display()))),
+        }
+    }
+    let config = config.ok_or_else(|| Failure::Arguments("no --config FILE given; see --help".into()))?;
+    Ok(Command::Run { config, sandbox })
+}
+
+/// Opens everything, closes the jail, builds the machine, runs it.
+fn run(config: Config, sandbox: bool) -> Result<u8, Failure> {
+    let signals = Signals::block()?;
+    run_loop::install_kick()?;
+    let parts = Parts::open(&config)?;
+    let report = config.report.as_ref().map(|source| source.open_log()).transpose().map_err(Failure::Report)?;
+    let server = Server::open(&config.control_socket).map_err(Failure::Socket)?;
+
+    let threads = if sandbox {
+        seccomp::install_report()?;
+        if !jail::close(config.user)? {
+            journal::line(&config.id, format_args!("not started as root: no namespaces of its own"));
+        }
+        Threads::filtered()?
+    } else {
+        Threads::free()
+    };
+    let id = config.id.clone();
+    let mut monitor = Monitor::new(config, parts, threads, server, signals)?;
+    monitor.build()?;
+    monitor.confine()?;
+    let (reason, resets) = monitor.run()?;
+
+    journal::line(&id, format_args!("ended: {reason:?} after {resets} resets"));
+    let code = reason.exit_code();
+    if let Some(mut file) = report {
+        let report = Report { id, reason, resets };
+        file.write_all(serde_json::json!(report).to_string().as_bytes())?;
+        file.sync_all()?;
+    }
+    Ok(code)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(args: &[&str]) -> Result<Command, Failure> {
+        parse(args.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn arguments_are_refused_with_a_reason() {
+        for (args, word) in [(&[][..], "--config"), (&["--config"], "needs a file"), (&["--frob"], "--frob")] {
+            let Err(Failure::Arguments(text)) = parsed(args) else { panic!() };
+            assert!(text.contains(word), "{text}");
+        }
+        let Ok(Command::Run { sandbox, .. }) = parsed(&["--no-sandbox", "--config", "x"]) else { panic!() };
+        assert!(!sandbox);
+    }
+
+    #[test]
+    fn a_missing_file_is_a_configuration_error() {
+        let code = main_with(["--config", "/nonexistent/x"].iter().map(OsString::from));
+        assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(EXIT_CONFIG)));
+    }
+}

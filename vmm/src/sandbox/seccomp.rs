@@ -1,0 +1,192 @@
+//! System call filters, one per kind of thread. What is not listed ends the process with a line that names the call.
+//!
+//! No list has open, connect, execve, kill, ptrace or mount; nothing can map memory executable. The monitor's list
+//! contains the other two, because threads that it starts after a reset inherit its filter under their own.
+
+use seccompiler::{
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
+    SeccompRule, TargetArch,
+};
+use std::collections::BTreeMap;
+
+/// System call number to rules; no rule means any arguments.
+pub type Rules = BTreeMap<i64, Vec<SeccompRule>>;
+
+/// Type byte of KVM's ioctls.
+const KVM_IO: u64 = 0xae00;
+const KVM_IO_MASK: u64 = 0xff00;
+/// ioctls that a running processor needs: KVM_RUN, and what halt detection and crash reports read.
+const PROCESSOR_IOCTLS: [u64; 5] = [
+    0xae80,      // KVM_RUN
+    0x8090_ae81, // KVM_GET_REGS
+    0x8138_ae83, // KVM_GET_SREGS
+    0x8004_ae98, // KVM_GET_MP_STATE
+    0xaead,      // KVM_KVMCLOCK_CTRL
+];
+const FIONBIO: u64 = 0x5421;
+
+/// Memory, locks, time, end of thread: what the standard library does by itself.
+const EVERYWHERE: [i64; 24] = [
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_close,
+    libc::SYS_futex,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_brk,
+    libc::SYS_sigaltstack,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+    libc::SYS_sched_yield,
+    libc::SYS_clock_gettime,
+    libc::SYS_gettimeofday,
+    libc::SYS_gettid,
+    libc::SYS_getpid,
+    libc::SYS_restart_syscall,
+    libc::SYS_rseq,
+    libc::SYS_set_robust_list,
+    libc::SYS_getrandom,
+    libc::SYS_sched_getaffinity,
+    libc::SYS_prctl,
+];
+
+/// The console log and its watchers.
+const CONSOLE: [i64; 4] = [libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_sendto];
+
+/// Waiting and disk work.
+const DEVICES: [i64; 8] = [
+    libc::SYS_epoll_wait,
+    libc::SYS_epoll_pwait,
+    libc::SYS_epoll_ctl,
+    libc::SYS_preadv,
+    libc::SYS_pwritev,
+    libc::SYS_fdatasync,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+];
+
+/// Control socket, and building a machine anew.
+const MONITOR: [i64; 22] = [
+    libc::SYS_accept4,
+    libc::SYS_recvfrom,
+    libc::SYS_sendto,
+    libc::SYS_shutdown,
+    libc::SYS_getsockopt,
+    libc::SYS_poll,
+    libc::SYS_lseek,
+    libc::SYS_fstat,
+    libc::SYS_statx,
+    libc::SYS_newfstatat,
+    libc::SYS_fcntl,
+    libc::SYS_eventfd2,
+    libc::SYS_epoll_create1,
+    libc::SYS_clone,
+    libc::SYS_clone3,
+    libc::SYS_seccomp,
+    libc::SYS_tgkill,
+    libc::SYS_readv,
+    libc::SYS_fsync,
+    libc::SYS_set_tid_address,
+    libc::SYS_sched_setaffinity,
+    libc::SYS_getrusage,
+];
+
+fn equal(argument: u8, value: u64) -> Result<SeccompRule, BackendError> {
+    SeccompRule::new(vec![SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value)?])
+}
+
+fn masked(argument: u8, mask: u64, value: u64) -> Result<SeccompRule, BackendError> {
+    SeccompRule::new(vec![SeccompCondition::new(
+        argument,
+        SeccompCmpArgLen::Dword,
+        SeccompCmpOp::MaskedEq(mask),
+        value,
+    )?])
+}
+
+fn base() -> Result<Rules, BackendError> {
+    let mut rules: Rules = EVERYWHERE.iter().map(|call| (*call, Vec::new())).collect();
+    // Never executable.
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        rules.insert(call, vec![masked(2, libc::PROT_EXEC as u64, 0)?]);
+    }
+    Ok(rules)
+}
+
+/// A virtual processor.
+pub fn processor() -> Result<Rules, BackendError> {
+    let mut rules = base()?;
+    rules.extend(CONSOLE.iter().map(|call| (*call, Vec::new())));
+    let ioctls = PROCESSOR_IOCTLS.iter().map(|request| equal(1, *request));
+    rules.insert(libc::SYS_ioctl, ioctls.collect::<Result<_, _>>()?);
+    Ok(rules)
+}
+
+/// A device worker.
+pub fn worker() -> Result<Rules, BackendError> {
+    let mut rules = base()?;
+    rules.extend(DEVICES.iter().map(|call| (*call, Vec::new())));
+    rules.insert(libc::SYS_ioctl, vec![equal(1, crate::virtio::net::tap::TUNSETOFFLOAD)?]);
+    Ok(rules)
+}
+
+/// The main thread.
+pub fn monitor() -> Result<Rules, BackendError> {
+    let mut rules = base()?;
+    rules.extend(CONSOLE.iter().chain(&DEVICES).chain(&MONITOR).map(|call| (*call, Vec::new())));
+    let ioctls =
+        [masked(1, KVM_IO_MASK, KVM_IO)?, equal(1, crate::virtio::net::tap::TUNSETOFFLOAD)?, equal(1, FIONBIO)?];
+    rules.insert(libc::SYS_ioctl, ioctls.into());
+    Ok(rules)
+}
+
+/// To BPF. A forbidden call raises SIGSYS, which `install_report` turns into a line and an exit code.
+pub fn compile(rules: Result<Rules, BackendError>) -> Result<BpfProgram, BackendError> {
+    let filter = SeccompFilter::new(rules?, SeccompAction::Trap, SeccompAction::Allow, TargetArch::x86_64)?;
+    filter.try_into()
+}
+
+extern "C" fn on_forbidden(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc::c_void) {
+    // si_syscall lies after the common three ints, the call address: offset 24 on x86-64.
+    // SAFETY: the kernel passes a valid siginfo of a SIGSYS; an i32 is read inside its 128 bytes.
+    let number = unsafe { info.cast::<u8>().add(24).cast::<i32>().read_unaligned() };
+    let mut text = *b"pilvi-vmm: forbidden system call 0000\n";
+    let (mut rest, last) = (number.unsigned_abs(), text.len() - 2);
+    for digit in text[last - 3..=last].iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    // SAFETY: write and _exit may be called in a signal handler; the buffer is on this stack.
+    unsafe {
+        libc::write(2, text.as_ptr().cast(), text.len());
+        libc::_exit(i32::from(crate::state::EXIT_SECCOMP));
+    }
+}
+
+/// Makes forbidden calls say which they were.
+pub fn install_report() -> std::io::Result<()> {
+    vmm_sys_util::signal::register_signal_handler(libc::SIGSYS, on_forbidden)
+        .map_err(|e| std::io::Error::from_raw_os_error(e.errno()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_compile_and_the_monitor_allows_what_its_children_need() {
+        let monitor = monitor().unwrap();
+        for rules in [processor().unwrap(), worker().unwrap()] {
+            assert!(rules.keys().all(|call| monitor.contains_key(call)));
+            for forbidden in [libc::SYS_openat, libc::SYS_execve, libc::SYS_socket, libc::SYS_kill, libc::SYS_clone3] {
+                assert!(!rules.contains_key(&forbidden));
+            }
+        }
+        for rules in [super::processor(), super::worker(), super::monitor()] {
+            assert!(!compile(rules).unwrap().is_empty());
+        }
+    }
+}

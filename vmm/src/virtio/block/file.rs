@@ -1,0 +1,176 @@
+//! The bytes of a disk: positioned vector reads and writes between a file and guest memory, without a copy between.
+
+use super::super::chain::Piece;
+use crate::memory::Memory;
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
+use vm_memory::{GuestMemoryBackend, VolatileSlice};
+
+/// Vectors in one call; more pieces take more calls.
+const VECTORS_MAX: usize = 256;
+
+/// Where a disk's bytes are. Offsets and lengths were checked against the disk's size.
+pub trait Backing: Send {
+    /// Fills the pieces from `offset` on.
+    fn read(&mut self, offset: u64, pieces: &[Piece], memory: &Memory) -> io::Result<()>;
+    /// Stores the pieces from `offset` on.
+    fn write(&mut self, offset: u64, pieces: &[Piece], memory: &Memory) -> io::Result<()>;
+    /// Returns when everything written is durable.
+    fn flush(&mut self) -> io::Result<()>;
+}
+
+/// A raw file or block device.
+#[derive(Debug)]
+pub struct RawFile {
+    file: File,
+}
+
+impl RawFile {
+    /// Uses the whole file.
+    pub fn new(file: File) -> RawFile {
+        RawFile { file }
+    }
+
+    fn transfer(&mut self, offset: u64, pieces: &[Piece], memory: &Memory, way: Way) -> io::Result<()> {
+        let mut offset = offset;
+        let mut slices = Vec::with_capacity(pieces.len());
+        for piece in pieces {
+            for slice in GuestMemoryBackend::get_slices(memory, piece.address, piece.length as usize) {
+                slices.push(slice.map_err(io::Error::other)?);
+            }
+        }
+        let mut first = 0;
+        while first < slices.len() {
+            let moved = call(&self.file, offset, &slices[first..], way)?;
+            if moved == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            offset += moved as u64;
+            first = advance(&mut slices, first, moved)?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    Read,
+    Write,
+}
+
+/// One preadv or pwritev, repeated when a signal came.
+fn call(file: &File, offset: u64, slices: &[VolatileSlice<'_>], way: Way) -> io::Result<usize> {
+    let guards: Vec<_> = slices.iter().take(VECTORS_MAX).map(VolatileSlice::ptr_guard_mut).collect();
+    let vectors: Vec<libc::iovec> =
+        guards.iter().map(|g| libc::iovec { iov_base: g.as_ptr().cast(), iov_len: g.len() }).collect();
+    let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
+    loop {
+        let count = vectors.len() as libc::c_int;
+        // SAFETY: each vector is a stretch of mapped guest memory (the guards live past the call). The guest may change
+        // it at the same time, which is harmless: the kernel only copies bytes, and we hold no references into it.
+        let moved = unsafe {
+            match way {
+                Way::Read => libc::preadv(file.as_raw_fd(), vectors.as_ptr(), count, offset),
+                Way::Write => libc::pwritev(file.as_raw_fd(), vectors.as_ptr(), count, offset),
+            }
+        };
+        match usize::try_from(moved) {
+            Ok(moved) => return Ok(moved),
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != io::ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
+        }
+    }
+}
+
+/// Drops what was moved from the front of the slices; returns the first that is left.
+fn advance(slices: &mut [VolatileSlice<'_>], mut first: usize, mut moved: usize) -> io::Result<usize> {
+    while let Some(slice) = slices.get_mut(first) {
+        if moved < slice.len() {
+            *slice = slice.offset(moved).map_err(io::Error::other)?;
+            return Ok(first);
+        }
+        moved -= slice.len();
+        first += 1;
+    }
+    Ok(first)
+}
+
+impl Backing for RawFile {
+    fn read(&mut self, offset: u64, pieces: &[Piece], memory: &Memory) -> io::Result<()> {
+        self.transfer(offset, pieces, memory, Way::Read)
+    }
+
+    fn write(&mut self, offset: u64, pieces: &[Piece], memory: &Memory) -> io::Result<()> {
+        self.transfer(offset, pieces, memory, Way::Write)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+}
+
+/// Size of a file or block device in bytes.
+pub fn size(file: &mut File) -> io::Result<u64> {
+    file.seek(SeekFrom::End(0))
+}
+
+/// Takes the disk for this process: for itself alone when it writes. Refuses when another machine has it.
+pub fn claim(file: &File, read_only: bool) -> io::Result<()> {
+    // SAFETY: an all-zero flock is a valid value (whole file from the start); the fields that matter are set.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = if read_only { libc::F_RDLCK as i16 } else { libc::F_WRLCK as i16 };
+    lock.l_whence = libc::SEEK_SET as i16;
+    // SAFETY: the descriptor is open and the pointer is to a live flock; open file description locks go with the file.
+    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } == 0 {
+        return Ok(());
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::EAGAIN | libc::EACCES) => Err(io::Error::new(error.kind(), "another process uses this disk")),
+        _ => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vm_memory::{Bytes, GuestAddress};
+
+    #[test]
+    fn many_pieces_and_short_files() {
+        let memory = crate::memory::map(1 << 20, false).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        let mut raw = RawFile::new(file.try_clone().unwrap());
+        let pieces: Vec<Piece> = (0..600).map(|n| Piece { address: GuestAddress(n * 32), length: 16 }).collect();
+        for n in 0..600u64 {
+            memory.write_slice(&[n as u8; 16], GuestAddress(n * 32)).unwrap();
+        }
+        raw.write(64, &pieces, &memory).unwrap();
+        raw.flush().unwrap();
+        assert_eq!(file.metadata().unwrap().len(), 64 + 9600);
+        let there = [Piece { address: GuestAddress(0x8_0000), length: 9600 }];
+        raw.read(64, &there, &memory).unwrap();
+        assert_eq!(memory.read_obj::<u8>(GuestAddress(0x8_0000 + 9599)).unwrap(), 599u64 as u8);
+        assert_eq!(raw.read(65, &there, &memory).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn a_disk_has_one_writer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("d");
+        std::fs::write(&path, b"x").unwrap();
+        let open = || File::options().read(true).write(true).open(&path).unwrap();
+        let (first, second) = (open(), open());
+        claim(&first, false).unwrap();
+        assert!(claim(&second, false).unwrap_err().to_string().contains("another process"));
+        assert!(claim(&second, true).is_err());
+        drop(first);
+        claim(&second, true).unwrap();
+        claim(&open(), true).unwrap();
+    }
+}

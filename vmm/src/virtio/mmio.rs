@@ -1,0 +1,483 @@
+//! The MMIO transport: one page of registers per device (virtio 1.2, section 4.2.2).
+//!
+//! ```text
+//!   reset ──ACKNOWLEDGE|DRIVER──► features ──FEATURES_OK──► queues ──DRIVER_OK──► live ──► needs reset
+//!     ▲                                                                            │          │
+//!     └────────────────────────────── status = 0 ◄─────────────────────────────────┴──────────┘
+//! ```
+//! Registers are written in this order or not at all: a queue can be changed only between FEATURES_OK and DRIVER_OK.
+//! The interrupt status lies outside the lock, so that a guest's interrupt handler never waits for disk work.
+
+use super::counters::{Counters, count};
+use super::{Broken, Device, F_EVENT_IDX, F_INDIRECT_DESC, F_VERSION_1, Served};
+use crate::gate::lock;
+use crate::memory::Memory;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
+use virtio_queue::{Queue, QueueT};
+use vmm_sys_util::eventfd::EventFd;
+
+const MAGIC: u32 = 0x7472_6976;
+const VERSION: u32 = 2;
+const VENDOR: u32 = 0x5649_4c50;
+const CONFIG: u64 = 0x100;
+/// Register that the guest notifies a queue with.
+pub const QUEUE_NOTIFY: u64 = 0x50;
+
+const ACKNOWLEDGE: u32 = 1;
+const DRIVER: u32 = 2;
+const DRIVER_OK: u32 = 4;
+const FEATURES_OK: u32 = 8;
+const NEEDS_RESET: u32 = 64;
+const FAILED: u32 = 128;
+
+const INTERRUPT_USED: u32 = 1;
+const INTERRUPT_CONFIG: u32 = 2;
+
+/// Interrupt line and status of a device.
+pub struct Interrupt {
+    status: AtomicU32,
+    line: EventFd,
+}
+
+impl Interrupt {
+    /// Nothing pending. Writing `line` raises the interrupt.
+    pub fn new(line: EventFd) -> Interrupt {
+        Interrupt { status: AtomicU32::new(0), line }
+    }
+
+    fn raise(&self, bits: u32) {
+        self.status.fetch_or(bits, Ordering::SeqCst);
+        let _ = self.line.write(1);
+    }
+}
+
+/// Device and transport state.
+pub struct Transport {
+    /// The device.
+    pub device: Box<dyn Device>,
+    queues: Vec<Queue>,
+    memory: Memory,
+    status: u32,
+    device_features_select: u32,
+    driver_features_select: u32,
+    driver_features: u64,
+    queue_select: u32,
+    addresses: Vec<[u32; 6]>,
+    live: bool,
+}
+
+/// A slot with its device, shared by the processors and the device's worker.
+pub struct Slot {
+    /// Name in status and logs: `disk0`, `nic0`, `rng`.
+    pub name: String,
+    /// What happened here.
+    pub counters: Arc<Counters>,
+    /// One event per queue; KVM writes it when the guest notifies.
+    pub notify: Vec<EventFd>,
+    interrupt: Interrupt,
+    transport: Mutex<Transport>,
+}
+
+impl Slot {
+    /// A device after power-on.
+    pub fn new(
+        name: String,
+        device: Box<dyn Device>,
+        counters: Arc<Counters>,
+        memory: Memory,
+        line: EventFd,
+    ) -> std::io::Result<Slot> {
+        let sizes = device.queue_sizes();
+        let new_event = |_: &u16| EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
+        let notify = sizes.iter().map(new_event).collect::<std::io::Result<Vec<_>>>()?;
+        let queues = sizes.iter().map(|size| Queue::new(*size).map_err(std::io::Error::other));
+        let transport = Transport {
+            queues: queues.collect::<std::io::Result<Vec<_>>>()?,
+            addresses: vec![[0; 6]; sizes.len()],
+            device,
+            memory,
+            status: 0,
+            device_features_select: 0,
+            driver_features_select: 0,
+            driver_features: 0,
+            queue_select: 0,
+            live: false,
+        };
+        Ok(Slot { name, counters, notify, interrupt: Interrupt::new(line), transport: Mutex::new(transport) })
+    }
+
+    /// A guest read. Registers answer to aligned 32-bit accesses, configuration space to any.
+    pub fn read(&self, offset: u64, data: &mut [u8]) {
+        if offset >= CONFIG {
+            data.fill(0);
+            return lock(&self.transport).device.read_config(offset - CONFIG, data);
+        }
+        let Ok(register) = <&mut [u8; 4]>::try_from(data) else {
+            return count(&self.counters.bad_accesses);
+        };
+        let value = if offset == 0x60 {
+            self.interrupt.status.load(Ordering::SeqCst)
+        } else {
+            lock(&self.transport).read(offset)
+        };
+        *register = value.to_le_bytes();
+    }
+
+    /// A guest write.
+    pub fn write(&self, offset: u64, data: &[u8]) {
+        let Ok(bytes) = <[u8; 4]>::try_from(data) else {
+            return count(&self.counters.bad_accesses);
+        };
+        let value = u32::from_le_bytes(bytes);
+        match offset {
+            0x64 => {
+                self.interrupt.status.fetch_and(!value, Ordering::SeqCst);
+            }
+            // KVM takes notifications; one that arrives here names a queue that does not exist, or KVM has no ioeventfd.
+            QUEUE_NOTIFY => match self.notify.get(value as usize) {
+                Some(event) => drop(event.write(1)),
+                None => count(&self.counters.bad_accesses),
+            },
+            0x70 if value == 0 => self.reset(),
+            0x70 => self.set_status(value),
+            _ => {
+                if !lock(&self.transport).write(offset, value) {
+                    count(&self.counters.bad_accesses);
+                }
+            }
+        }
+    }
+
+    /// Back to power-on. Waits for work in progress, so that afterwards the device touches no guest memory.
+    fn reset(&self) {
+        let mut transport = lock(&self.transport);
+        transport.device.reset();
+        transport.queues.iter_mut().for_each(Queue::reset);
+        transport.addresses.iter_mut().for_each(|a| *a = [0; 6]);
+        transport.status = 0;
+        transport.driver_features = 0;
+        transport.live = false;
+        self.interrupt.status.store(0, Ordering::SeqCst);
+    }
+
+    fn set_status(&self, value: u32) {
+        let mut transport = lock(&self.transport);
+        match transport.set_status(value) {
+            Ok(false) => {}
+            // Buffers may lie in the queues already: let the worker look.
+            Ok(true) => self.notify.iter().for_each(|event| drop(event.write(1))),
+            Err(broken) => self.break_device(&mut transport, broken),
+        }
+    }
+
+    fn break_device(&self, transport: &mut Transport, _why: Broken) {
+        if transport.status & NEEDS_RESET == 0 {
+            transport.status |= NEEDS_RESET;
+            transport.live = false;
+            count(&self.counters.needs_reset);
+            self.interrupt.raise(INTERRUPT_CONFIG);
+        }
+    }
+
+    /// Does a turn of work on a queue (or, without a number, on the host's end). Called by the worker.
+    pub fn turn(&self, queue: Option<usize>) -> Served {
+        let mut guard = lock(&self.transport);
+        let transport = &mut *guard;
+        if !transport.live || queue.is_some_and(|q| transport.queues.get(q).is_none_or(|queue| !queue.ready())) {
+            return Served::default();
+        }
+        let (device, queues, memory) = (&mut transport.device, &mut transport.queues, &transport.memory);
+        let result = match queue {
+            Some(number) => device.serve(number, queues, memory),
+            None => device.host_ready(queues, memory),
+        };
+        match result {
+            Ok(served) => {
+                if served.interrupt {
+                    self.interrupt.raise(INTERRUPT_USED);
+                }
+                served
+            }
+            Err(broken) => {
+                self.break_device(transport, broken);
+                Served::default()
+            }
+        }
+    }
+
+    /// The host's end and whether to watch it now.
+    pub fn host_end(&self) -> Option<(std::os::fd::RawFd, bool)> {
+        let transport = lock(&self.transport);
+        transport.device.host_end().map(|fd| (fd, transport.live && transport.device.wants_host()))
+    }
+
+    /// Whether a driver uses the device, and whether the device waits for a reset.
+    pub fn driver_state(&self) -> (bool, bool) {
+        let transport = lock(&self.transport);
+        (transport.live, transport.status & NEEDS_RESET != 0)
+    }
+}
+
+impl Transport {
+    fn offered(&self) -> u64 {
+        self.device.features() | F_VERSION_1 | F_INDIRECT_DESC | F_EVENT_IDX
+    }
+
+    fn read(&self, offset: u64) -> u32 {
+        let queue = self.queues.get(self.queue_select as usize);
+        match offset {
+            0x00 => MAGIC,
+            0x04 => VERSION,
+            0x08 => self.device.number(),
+            0x0c => VENDOR,
+            0x10 => match self.device_features_select {
+                0 => self.offered() as u32,
+                1 => (self.offered() >> 32) as u32,
+                _ => 0,
+            },
+            0x34 => queue.map_or(0, |q| u32::from(q.max_size())),
+            0x44 => queue.map_or(0, |q| u32::from(q.ready())),
+            0x70 => self.status,
+            // No shared memory regions: the length reads as all ones. No change of configuration: generation 0.
+            0xb0 | 0xb4 | 0xb8 | 0xbc => u32::MAX,
+            _ => 0,
+        }
+    }
+
+    /// False when the register cannot be written now.
+    fn write(&mut self, offset: u64, value: u32) -> bool {
+        match offset {
+            0x14 => self.device_features_select = value,
+            0x24 => self.driver_features_select = value,
+            0x30 => self.queue_select = value,
+            0x20 if self.status & (DRIVER | FEATURES_OK) == DRIVER => {
+                let half = match self.driver_features_select {
+                    0 => 0,
+                    1 => 32,
+                    _ => return value == 0,
+                };
+                self.driver_features = (self.driver_features & !(0xffff_ffff << half)) | (u64::from(value) << half);
+            }
+            // A driver may take a queue back while the device lives.
+            0x44 if value == 0 && self.status & DRIVER_OK != 0 => {
+                let select = self.queue_select as usize;
+                let Some(queue) = self.queues.get_mut(select) else { return false };
+                queue.set_ready(false);
+                self.device.queue_stopped(select);
+            }
+            0x38 | 0x44 | 0x80..=0xa4 if self.status & (FEATURES_OK | DRIVER_OK) == FEATURES_OK => {
+                return self.write_queue(offset, value);
+            }
+            _ => return false,
+        }
+        true
+    }
+
+    fn write_queue(&mut self, offset: u64, value: u32) -> bool {
+        let select = self.queue_select as usize;
+        let (Some(queue), Some(addresses)) = (self.queues.get_mut(select), self.addresses.get_mut(select)) else {
+            return false;
+        };
+        let field = match offset {
+            0x38 => {
+                let size = u16::try_from(value).unwrap_or(0);
+                return queue.try_set_size(size).is_ok();
+            }
+            0x44 => {
+                if value == 1 {
+                    let at = |low: usize| {
+                        vm_memory::GuestAddress(u64::from(addresses[low]) | u64::from(addresses[low + 1]) << 32)
+                    };
+                    let set = queue.try_set_desc_table_address(at(0)).is_ok()
+                        && queue.try_set_avail_ring_address(at(2)).is_ok()
+                        && queue.try_set_used_ring_address(at(4)).is_ok();
+                    queue.set_ready(set);
+                    return set;
+                }
+                queue.set_ready(false);
+                return true;
+            }
+            0x80 => 0,
+            0x84 => 1,
+            0x90 => 2,
+            0x94 => 3,
+            0xa0 => 4,
+            0xa4 => 5,
+            _ => return false,
+        };
+        addresses[field] = value;
+        true
+    }
+
+    /// True when the device became live.
+    fn set_status(&mut self, value: u32) -> Result<bool, Broken> {
+        let added = value & !self.status;
+        if value & FAILED != 0 || self.status & NEEDS_RESET != 0 {
+            self.status |= value & FAILED;
+            self.live = false;
+            return Ok(false);
+        }
+        self.status |= added & (ACKNOWLEDGE | DRIVER);
+        if added & FEATURES_OK != 0 && self.status & DRIVER != 0 {
+            let wanted = self.driver_features;
+            if wanted & !self.offered() == 0 && wanted & F_VERSION_1 != 0 {
+                self.status |= FEATURES_OK;
+            }
+        }
+        if added & DRIVER_OK == 0 || self.status & FEATURES_OK == 0 {
+            return Ok(false);
+        }
+        self.status |= DRIVER_OK;
+        for queue in self.queues.iter_mut() {
+            queue.set_event_idx(self.driver_features & F_EVENT_IDX != 0);
+            if queue.ready() && !queue.is_valid(&self.memory) {
+                return Err(Broken("a ring lies outside guest memory"));
+            }
+        }
+        self.device.activate(self.driver_features);
+        self.live = true;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::chain::tests as ring;
+    use super::*;
+    use proptest::prelude::*;
+
+    struct Echo;
+    impl Device for Echo {
+        fn number(&self) -> u32 {
+            4
+        }
+        fn features(&self) -> u64 {
+            2
+        }
+        fn queue_sizes(&self) -> &'static [u16] {
+            &[8]
+        }
+        fn read_config(&self, offset: u64, data: &mut [u8]) {
+            super::super::copy_config(&[1, 2, 3, 4], offset, data);
+        }
+        fn activate(&mut self, _features: u64) {}
+        fn reset(&mut self) {}
+        fn serve(&mut self, queue: usize, queues: &mut [Queue], memory: &Memory) -> Result<Served, Broken> {
+            let queue = &mut queues[queue];
+            while let Some(chain) = super::super::chain::pop(queue, memory)? {
+                let head = chain.map_or_else(|bad| bad.head, |chain| chain.head);
+                super::super::chain::give_back(queue, memory, head, 0)?;
+            }
+            Ok(Served { interrupt: true, more: false })
+        }
+    }
+
+    fn slot() -> Slot {
+        let line = EventFd::new(libc::EFD_NONBLOCK).unwrap();
+        Slot::new("echo".into(), Box::new(Echo), Arc::default(), ring::memory(), line).unwrap()
+    }
+
+    fn read(slot: &Slot, offset: u64) -> u32 {
+        let mut data = [0; 4];
+        slot.read(offset, &mut data);
+        u32::from_le_bytes(data)
+    }
+
+    fn write(slot: &Slot, offset: u64, value: u32) {
+        slot.write(offset, &value.to_le_bytes());
+    }
+
+    fn bring_up(slot: &Slot, used: u32) {
+        write(slot, 0x70, 0);
+        write(slot, 0x70, ACKNOWLEDGE);
+        write(slot, 0x70, ACKNOWLEDGE | DRIVER);
+        write(slot, 0x24, 1);
+        write(slot, 0x20, 1);
+        write(slot, 0x70, ACKNOWLEDGE | DRIVER | FEATURES_OK);
+        write(slot, 0x30, 0);
+        write(slot, 0x38, 8);
+        for (low, address) in [(0x80, ring::DESCRIPTORS as u32), (0x90, ring::AVAILABLE as u32), (0xa0, used)] {
+            write(slot, low, address);
+            write(slot, low + 4, 0);
+        }
+        write(slot, 0x44, 1);
+        write(slot, 0x70, ACKNOWLEDGE | DRIVER | FEATURES_OK | DRIVER_OK);
+    }
+
+    #[test]
+    fn the_life_of_a_device() {
+        let slot = slot();
+        assert_eq!([read(&slot, 0), read(&slot, 4), read(&slot, 8)], [MAGIC, 2, 4]);
+        assert_eq!(slot.turn(Some(0)), Served::default());
+        bring_up(&slot, ring::USED as u32);
+        assert_eq!(read(&slot, 0x70), 15);
+        assert!(slot.turn(Some(0)).interrupt);
+        assert_eq!(read(&slot, 0x60), 1);
+        write(&slot, 0x64, 1);
+        assert_eq!(read(&slot, 0x60), 0);
+        write(&slot, 0x70, 0);
+        assert_eq!((read(&slot, 0x70), read(&slot, 0x44)), (0, 0));
+    }
+
+    #[test]
+    fn rings_outside_memory_and_jumping_indexes_ask_for_a_reset() {
+        let slot = slot();
+        bring_up(&slot, 0x7fff_0000);
+        assert_eq!(read(&slot, 0x70) & NEEDS_RESET, NEEDS_RESET);
+        assert_eq!(read(&slot, 0x60), INTERRUPT_CONFIG);
+        assert_eq!(slot.turn(Some(0)), Served::default());
+        bring_up(&slot, ring::USED as u32);
+        {
+            use vm_memory::Bytes;
+            let transport = lock(&slot.transport);
+            transport.memory.write_obj(500u16, vm_memory::GuestAddress(ring::AVAILABLE + 2)).unwrap();
+        }
+        slot.turn(Some(0));
+        assert_eq!(read(&slot, 0x70) & NEEDS_RESET, NEEDS_RESET);
+        assert_eq!(slot.counters.snapshot().needs_reset, 2);
+    }
+
+    #[test]
+    fn unoffered_features_and_legacy_drivers_are_refused() {
+        let slot = slot();
+        for (low, high) in [(0, 0), (1, 1)] {
+            write(&slot, 0x70, 0);
+            write(&slot, 0x70, ACKNOWLEDGE | DRIVER);
+            write(&slot, 0x24, 0);
+            write(&slot, 0x20, low);
+            write(&slot, 0x24, 1);
+            write(&slot, 0x20, high);
+            write(&slot, 0x70, ACKNOWLEDGE | DRIVER | FEATURES_OK);
+            assert_eq!(read(&slot, 0x70) & FEATURES_OK, 0);
+        }
+    }
+
+    #[test]
+    fn odd_accesses_are_counted() {
+        let slot = slot();
+        slot.write(0x70, &[1]);
+        slot.read(0x70, &mut [0; 2]);
+        write(&slot, 0x38, 8);
+        write(&slot, QUEUE_NOTIFY, 9);
+        assert_eq!(slot.counters.snapshot().bad_accesses, 4);
+        let mut byte = [9];
+        slot.read(CONFIG + 2, &mut byte);
+        assert_eq!(byte, [3]);
+        slot.read(CONFIG + 4000, &mut byte);
+        assert_eq!(byte, [0]);
+    }
+
+    proptest! {
+        #[test]
+        fn any_register_sequence_is_survived(accesses in proptest::collection::vec(
+            (prop_oneof![Just(0x70u64), Just(0x20), Just(0x24), Just(0x30), Just(0x38), Just(0x44), 0u64..0x1000],
+             prop_oneof![Just(0u32), Just(1), Just(3), Just(11), Just(15), any::<u32>()], any::<bool>()), 0..200)) {
+            let slot = slot();
+            for (offset, value, is_write) in accesses {
+                if is_write { write(&slot, offset, value) } else { read(&slot, offset); }
+                slot.turn(Some(0));
+            }
+        }
+    }
+}

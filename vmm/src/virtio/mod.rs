@@ -1,0 +1,106 @@
+//! virtio 1.2 devices on MMIO slots.
+//!
+//! ```text
+//!   vCPU thread                          worker thread of the device
+//!   mmio.rs  registers ──┐            ┌── worker.rs  waits for queue events and the host's end
+//!                        ▼            ▼
+//!                    Slot (mutex): transport state + Box<dyn Device>
+//!                                     │
+//!                     chain.rs: descriptor chain ─► checked pieces of guest memory
+//! ```
+//! Guests are hostile. Rules that hold for every device: a chain is walked once and checked before anything is done
+//! with it; a bad chain is given back unused and counted; a queue that makes no sense (indexes that jump, rings outside
+//! memory) puts the device into NEEDS_RESET, where it stays silent until the driver resets it; nothing a guest writes
+//! makes this process panic, allocate without bound or work without bound between two passes of the gate.
+//!
+//! Each device folder has the same shape: `mod.rs` the device, and beside it what reaches the host (`file`, `tap`).
+
+pub mod block;
+pub mod chain;
+pub mod counters;
+pub mod mmio;
+pub mod net;
+pub mod rng;
+pub mod worker;
+
+use crate::memory::Memory;
+use std::os::fd::RawFd;
+use virtio_queue::Queue;
+
+/// Slots of a machine.
+pub const SLOTS: usize = 16;
+/// Guest physical address of the first slot.
+pub const SLOTS_START: u64 = 0xd000_0000;
+/// Address distance between slots.
+pub const SLOT_BYTES: u64 = 0x1000;
+/// Interrupt line of each slot; lines of the timer, COM1, clock, FPU and keyboard are left out.
+pub const SLOT_LINES: [u32; SLOTS] = [5, 6, 7, 9, 10, 11, 12, 14, 15, 16, 17, 18, 19, 20, 21, 22];
+
+/// Feature bit: a device of virtio 1.0 or later.
+pub const F_VERSION_1: u64 = 1 << 32;
+/// Feature bit: indirect descriptors.
+pub const F_INDIRECT_DESC: u64 = 1 << 28;
+/// Feature bit: event indexes instead of notification flags.
+pub const F_EVENT_IDX: u64 = 1 << 29;
+
+/// The driver broke the queue itself, so that no chain can be trusted: the device asks to be reset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the driver broke a virtqueue: {0}")]
+pub struct Broken(pub &'static str);
+
+/// What one turn of work did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Served {
+    /// Used buffers were published and the driver wants to hear of it.
+    pub interrupt: bool,
+    /// The budget of a turn ended before the work did: come again.
+    pub more: bool,
+}
+
+impl Served {
+    /// Both turns together.
+    pub fn and(self, other: Served) -> Served {
+        Served { interrupt: self.interrupt || other.interrupt, more: self.more || other.more }
+    }
+}
+
+/// A device behind the MMIO transport. All calls come under the slot's lock.
+pub trait Device: Send {
+    /// virtio device number.
+    fn number(&self) -> u32;
+    /// Feature bits offered, without the transport's own.
+    fn features(&self) -> u64;
+    /// Largest size of each queue.
+    fn queue_sizes(&self) -> &'static [u16];
+    /// Reads configuration space; what lies outside stays as it is.
+    fn read_config(&self, offset: u64, data: &mut [u8]);
+    /// The driver is ready, with these features.
+    fn activate(&mut self, features: u64);
+    /// The driver has gone; forget what belonged to it.
+    fn reset(&mut self);
+    /// The driver took this queue back: its memory is no longer ours.
+    fn queue_stopped(&mut self, _queue: usize) {}
+    /// The driver notified this queue.
+    fn serve(&mut self, queue: usize, queues: &mut [Queue], memory: &Memory) -> Result<Served, Broken>;
+    /// The host's end, when it can become ready by itself.
+    fn host_end(&self) -> Option<RawFd> {
+        None
+    }
+    /// The host's end has something.
+    fn host_ready(&mut self, _queues: &mut [Queue], _memory: &Memory) -> Result<Served, Broken> {
+        Ok(Served::default())
+    }
+    /// Whether `host_ready` could do anything now. False stops watching the host's end until the next `serve`.
+    fn wants_host(&self) -> bool {
+        false
+    }
+}
+
+/// Copies the part of `config` at `offset` into `data`.
+pub fn copy_config(config: &[u8], offset: u64, data: &mut [u8]) {
+    let Ok(start) = usize::try_from(offset) else { return };
+    if let Some(part) = config.get(start..) {
+        let count = part.len().min(data.len());
+        data[..count].copy_from_slice(&part[..count]);
+    }
+}

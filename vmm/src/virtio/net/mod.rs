@@ -1,0 +1,266 @@
+//! virtio-net: a network card on a tap.
+//!
+//! ```text
+//!   guest ── queue 1 ──► one frame with its virtio header ──► tap        at most BUDGET frames a turn
+//!   guest ◄── queue 0 ── one frame, over as many buffers as it needs ◄── tap, only while buffers are there
+//! ```
+//! Frames pass through one bounce buffer, so a guest that changes a frame under our hands changes only its own copy.
+//! Checksum and segmentation offloads are passed through to the host's kernel, which does them once, or never when the
+//! other end is a guest too. Frames that the tap has no room for are dropped and counted, as a wire would.
+
+pub mod tap;
+
+use super::chain::{self, Chain};
+use super::counters::{Counters, add, count};
+use super::{Broken, Device, Served, copy_config};
+use crate::memory::Memory;
+use std::io;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use virtio_bindings::virtio_net as abi;
+use virtio_queue::Queue;
+
+const QUEUE_SIZE: u16 = 256;
+/// Frames between two passes of the gate, each way.
+const BUDGET: usize = 128;
+/// The virtio header before every frame.
+pub const HEADER: usize = 12;
+/// Largest frame: 64 KiB of payload when segmentation is left to the other end, with header and link layer.
+const FRAME_BYTES_MAX: usize = HEADER + 65_536 + 18;
+/// Least frame that has both addresses and a type.
+const FRAME_BYTES_MIN: usize = HEADER + 14;
+
+const RECEIVE: usize = 0;
+const TRANSMIT: usize = 1;
+
+/// The host's end of the wire.
+pub trait Wire: Send {
+    /// Takes a frame. `WouldBlock` when there is none.
+    fn receive(&mut self, frame: &mut [u8]) -> io::Result<usize>;
+    /// Gives a frame away, whole or not at all.
+    fn send(&mut self, frame: &[u8]) -> io::Result<()>;
+    /// Becomes readable when there is a frame.
+    fn descriptor(&self) -> RawFd;
+    /// Tells which offloads the guest understands in frames that it receives.
+    fn set_offloads(&mut self, features: u64);
+}
+
+/// A network card.
+pub struct Net {
+    wire: Box<dyn Wire>,
+    mac: [u8; 6],
+    mtu: u16,
+    counters: Arc<Counters>,
+    buffer: Vec<u8>,
+    /// Length of a received frame that still waits in the buffer.
+    pending: usize,
+    /// Buffers taken from the guest for it, not yet enough.
+    held: Vec<Chain>,
+    mergeable: bool,
+    starved: bool,
+}
+
+impl Net {
+    /// A card with this address.
+    pub fn new(wire: Box<dyn Wire>, mac: [u8; 6], mtu: u16, counters: Arc<Counters>) -> Net {
+        let buffer = vec![0; FRAME_BYTES_MAX];
+        Net { wire, mac, mtu, counters, buffer, pending: 0, held: Vec::new(), mergeable: false, starved: false }
+    }
+
+    /// Sends up to a budget of frames.
+    pub fn drain_transmit(&mut self, queue: &mut Queue, memory: &Memory) -> Result<Served, Broken> {
+        let mut given_back = false;
+        for _ in 0..BUDGET {
+            let Some(next) = chain::pop(queue, memory)? else {
+                let interrupt = given_back && chain::wants_interrupt(queue, memory)?;
+                return Ok(Served { interrupt, more: chain::ask_notification(queue, memory)? });
+            };
+            given_back = true;
+            let head = match next {
+                Ok(chain) => {
+                    self.transmit(&chain, memory)?;
+                    chain.head
+                }
+                Err(bad) => {
+                    count(&self.counters.bad_chains);
+                    bad.head
+                }
+            };
+            chain::give_back(queue, memory, head, 0)?;
+        }
+        Ok(Served { interrupt: chain::wants_interrupt(queue, memory)?, more: true })
+    }
+
+    fn transmit(&mut self, chain: &Chain, memory: &Memory) -> Result<(), Broken> {
+        let length = chain::length(&chain.readable);
+        if !chain.writable.is_empty() || length < FRAME_BYTES_MIN as u64 || length > FRAME_BYTES_MAX as u64 {
+            count(&self.counters.bad_chains);
+            return Ok(());
+        }
+        count(&self.counters.requests);
+        // The bounce buffer may hold a received frame that waits; sending uses the stack of its own.
+        let mut frame = vec![0u8; length as usize];
+        chain::gather(memory, &chain.readable, &mut frame)?;
+        // num_buffers means nothing in this direction, and taps want it zero.
+        frame[10..12].fill(0);
+        match self.wire.send(&frame) {
+            Ok(()) => add(&self.counters.bytes_out, length - HEADER as u64),
+            Err(e) if e.kind() == io::ErrorKind::InvalidInput => count(&self.counters.errors),
+            Err(_) => count(&self.counters.dropped),
+        }
+        Ok(())
+    }
+
+    /// Receives up to a budget of frames, as long as the guest has buffers.
+    pub fn drain_receive(&mut self, queue: &mut Queue, memory: &Memory) -> Result<Served, Broken> {
+        let (mut given_back, mut more) = (false, true);
+        for _ in 0..BUDGET {
+            if self.pending == 0 {
+                match self.wire.receive(&mut self.buffer) {
+                    Ok(length) if length >= FRAME_BYTES_MIN => self.pending = length,
+                    Ok(_) => {
+                        count(&self.counters.dropped);
+                        continue;
+                    }
+                    Err(_) => {
+                        more = false;
+                        break;
+                    }
+                }
+            }
+            match self.deliver(queue, memory)? {
+                Delivered::Yes => given_back = true,
+                Delivered::Dropped => {}
+                Delivered::NoBuffers => {
+                    // Look once more after asking for the notification, or a buffer could slip in unseen.
+                    if !chain::ask_notification(queue, memory)? {
+                        self.starved = true;
+                        more = false;
+                        break;
+                    }
+                }
+            }
+        }
+        Ok(Served { interrupt: given_back && chain::wants_interrupt(queue, memory)?, more })
+    }
+
+    /// Puts the waiting frame into buffers of the guest.
+    fn deliver(&mut self, queue: &mut Queue, memory: &Memory) -> Result<Delivered, Broken> {
+        let most = if self.mergeable { usize::from(QUEUE_SIZE) } else { 1 };
+        let room = |held: &[Chain]| held.iter().map(|chain| chain::length(&chain.writable)).sum::<u64>();
+        while room(&self.held) < self.pending as u64 && self.held.len() < most {
+            match chain::pop(queue, memory)? {
+                Some(Ok(chain)) if chain.readable.is_empty() && chain::length(&chain.writable) >= HEADER as u64 => {
+                    self.held.push(chain);
+                }
+                Some(unusable) => {
+                    count(&self.counters.bad_chains);
+                    let head = unusable.map_or_else(|bad| bad.head, |chain| chain.head);
+                    chain::give_back(queue, memory, head, 0)?;
+                }
+                None => return Ok(Delivered::NoBuffers),
+            }
+        }
+        let length = std::mem::take(&mut self.pending);
+        if room(&self.held) < length as u64 {
+            // The guest's buffers are too small for this frame. A cut frame would be believed, so none is given.
+            count(&self.counters.dropped);
+            return Ok(Delivered::Dropped);
+        }
+        let buffers = if self.mergeable { self.held.len() as u16 } else { 1 };
+        self.buffer[10..12].copy_from_slice(&buffers.to_le_bytes());
+        let mut done = 0;
+        for chain in std::mem::take(&mut self.held) {
+            let part = chain::scatter(memory, &chain.writable, &self.buffer[done..length])?;
+            done += part;
+            chain::give_back(queue, memory, chain.head, part as u32)?;
+        }
+        count(&self.counters.requests);
+        add(&self.counters.bytes_in, (length - HEADER) as u64);
+        Ok(Delivered::Yes)
+    }
+}
+
+enum Delivered {
+    Yes,
+    Dropped,
+    NoBuffers,
+}
+
+/// Feature bits that stand for offloads in received frames.
+const GUEST_OFFLOADS: [u32; 3] =
+    [abi::VIRTIO_NET_F_GUEST_CSUM, abi::VIRTIO_NET_F_GUEST_TSO4, abi::VIRTIO_NET_F_GUEST_TSO6];
+/// Feature bits that stand for offloads in sent frames, and for what the configuration space has.
+const OTHERS: [u32; 6] = [
+    abi::VIRTIO_NET_F_CSUM,
+    abi::VIRTIO_NET_F_HOST_TSO4,
+    abi::VIRTIO_NET_F_HOST_TSO6,
+    abi::VIRTIO_NET_F_MRG_RXBUF,
+    abi::VIRTIO_NET_F_MAC,
+    abi::VIRTIO_NET_F_MTU,
+];
+
+impl Device for Net {
+    fn number(&self) -> u32 {
+        1
+    }
+
+    fn features(&self) -> u64 {
+        GUEST_OFFLOADS.iter().chain(&OTHERS).fold(0, |bits, bit| bits | 1 << bit)
+    }
+
+    fn queue_sizes(&self) -> &'static [u16] {
+        &[QUEUE_SIZE, QUEUE_SIZE]
+    }
+
+    fn read_config(&self, offset: u64, data: &mut [u8]) {
+        let mut config = [0u8; 12];
+        config[..6].copy_from_slice(&self.mac);
+        config[6] = 1; // link up
+        config[8] = 1; // one pair of queues
+        config[10..].copy_from_slice(&self.mtu.to_le_bytes());
+        copy_config(&config, offset, data);
+    }
+
+    fn activate(&mut self, features: u64) {
+        self.mergeable = features & (1 << abi::VIRTIO_NET_F_MRG_RXBUF) != 0;
+        self.starved = false;
+        self.wire.set_offloads(features);
+    }
+
+    fn reset(&mut self) {
+        self.pending = 0;
+        self.held.clear();
+        self.mergeable = false;
+        self.wire.set_offloads(0);
+    }
+
+    fn queue_stopped(&mut self, queue: usize) {
+        if queue == RECEIVE {
+            self.held.clear();
+        }
+    }
+
+    fn serve(&mut self, queue: usize, queues: &mut [Queue], memory: &Memory) -> Result<Served, Broken> {
+        if queue == TRANSMIT {
+            return self.drain_transmit(&mut queues[TRANSMIT], memory);
+        }
+        self.starved = false;
+        self.drain_receive(&mut queues[RECEIVE], memory)
+    }
+
+    fn host_end(&self) -> Option<RawFd> {
+        Some(self.wire.descriptor())
+    }
+
+    fn host_ready(&mut self, queues: &mut [Queue], memory: &Memory) -> Result<Served, Broken> {
+        self.drain_receive(&mut queues[RECEIVE], memory)
+    }
+
+    fn wants_host(&self) -> bool {
+        !self.starved
+    }
+}
+
+#[cfg(test)]
+mod tests;
