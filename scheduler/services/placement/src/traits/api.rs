@@ -53,7 +53,10 @@ async fn list(svc: Arc<Placement>, call: Call) -> Reply {
     let (names, associated) = (view::names(&call)?, view::associated(&call)?);
     let custom = ops::custom(&svc.store).await?;
     let in_use = if associated.is_some() { ops::in_use(&svc.store).await? } else { BTreeSet::new() };
-    let found: Vec<&str> = model::standard()
+    let standard: Vec<&str> = model::standard().collect();
+    let found: Vec<&str> = standard
+        .iter()
+        .copied()
         .chain(custom.iter().map(|t| t.name.as_str()))
         .filter(|name| names.holds(name) && associated.is_none_or(|wanted| in_use.contains(*name) == wanted))
         .collect();
