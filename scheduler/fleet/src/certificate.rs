@@ -4,8 +4,8 @@
 //! The key lives in a file only root reads. A node's certificate says which node it is (common name) and
 //! that it is a client; nothing in a signing request but the public key is believed.
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose,
-    IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
+    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, SerialNumber,
 };
 use rustls::{RootCertStore, ServerConfig, server::WebPkiClientVerifier};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, pem::PemObject};
@@ -71,7 +71,8 @@ impl Authority {
         }
         let ca_pem = fs::read_to_string(&ca).map_err(file(&ca))?;
         let key_pem = fs::read_to_string(&key).map_err(file(&key))?;
-        let ca_der = CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(|e| CertificateError::Tls(e.to_string()))?;
+        let ca_der =
+            CertificateDer::from_pem_slice(ca_pem.as_bytes()).map_err(|e| CertificateError::Tls(e.to_string()))?;
         Ok(Authority { ca_pem, ca_der, key: KeyPair::from_pem(&key_pem)? })
     }
 
@@ -107,11 +108,14 @@ impl Authority {
         let certificate = params.signed_by(&key, &self.issuer()?)?;
         let mut roots = RootCertStore::empty();
         roots.add(self.ca_der.clone()).map_err(|e| tls(&e))?;
-        let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).allow_unauthenticated().build().map_err(|e| tls(&e))?;
+        let verifier =
+            WebPkiClientVerifier::builder(Arc::new(roots)).allow_unauthenticated().build().map_err(|e| tls(&e))?;
         let chain = vec![certificate.der().clone(), self.ca_der.clone()];
         let private = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let mut config =
-            ServerConfig::builder().with_client_cert_verifier(verifier).with_single_cert(chain, private).map_err(|e| tls(&e))?;
+        let mut config = ServerConfig::builder()
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(chain, private)
+            .map_err(|e| tls(&e))?;
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Arc::new(config))
     }

@@ -25,8 +25,9 @@ struct Server {
 }
 
 pub(crate) fn routes(fleet: Arc<Fleet>) -> tonic::service::Routes {
-    let server =
-        agent_server::AgentServer::new(Server { fleet }).max_decoding_message_size(MAX_MESSAGE).max_encoding_message_size(MAX_MESSAGE);
+    let server = agent_server::AgentServer::new(Server { fleet })
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
     tonic::service::Routes::new(server)
 }
 
@@ -46,10 +47,12 @@ fn status(fault: &Fault) -> Status {
 impl Server {
     /// The node whose certificate the connection shows.
     async fn node<T>(&self, request: &Request<T>) -> Result<Stored<Node>, Status> {
-        let PeerCertificate(der) =
-            request.extensions().get::<PeerCertificate>().ok_or_else(|| Status::unauthenticated("A client certificate is needed."))?;
-        let (_, parsed) =
-            x509_parser::parse_x509_certificate(der).map_err(|_| Status::unauthenticated("The certificate cannot be read."))?;
+        let PeerCertificate(der) = request
+            .extensions()
+            .get::<PeerCertificate>()
+            .ok_or_else(|| Status::unauthenticated("A client certificate is needed."))?;
+        let (_, parsed) = x509_parser::parse_x509_certificate(der)
+            .map_err(|_| Status::unauthenticated("The certificate cannot be read."))?;
         let name = parsed.subject().iter_common_name().next().and_then(|n| n.as_str().ok()).unwrap_or_default();
         let node = self.fleet.node(name).await.map_err(|f| status(&f))?;
         let node = node.ok_or_else(|| Status::unauthenticated("This node was removed from the cloud."))?;
@@ -83,17 +86,23 @@ impl agent_server::Agent for Server {
 
     type SessionStream = Sent<v1::SchedulerMessage>;
 
-    async fn session(&self, request: Request<Streaming<v1::AgentMessage>>) -> Result<Response<Self::SessionStream>, Status> {
+    async fn session(
+        &self,
+        request: Request<Streaming<v1::AgentMessage>>,
+    ) -> Result<Response<Self::SessionStream>, Status> {
         let node = self.node(&request).await?;
         let (sender, receiver) = mpsc::channel::<Outgoing>(OUTGOING_MAX);
-        let session = Arc::new(Session::new(sender));
+        let session = Arc::new(Session::new(node.name.clone(), sender));
         tokio::spawn(attend(self.fleet.clone(), node, session, request.into_inner()));
         Ok(Response::new(ReceiverStream::new(receiver).boxed()))
     }
 
     type FetchImageStream = Sent<v1::ImageChunk>;
 
-    async fn fetch_image(&self, request: Request<v1::FetchImageRequest>) -> Result<Response<Self::FetchImageStream>, Status> {
+    async fn fetch_image(
+        &self,
+        request: Request<v1::FetchImageRequest>,
+    ) -> Result<Response<Self::FetchImageStream>, Status> {
         self.node(&request).await?;
         let request = request.into_inner();
         let images = self.fleet.images().ok_or_else(|| Status::unavailable("No image service."))?;
@@ -102,7 +111,9 @@ impl agent_server::Agent for Server {
     }
 }
 
-fn chunks(bytes: BoxStream<'static, std::io::Result<Bytes>>) -> impl Stream<Item = Result<v1::ImageChunk, Status>> + Send {
+fn chunks(
+    bytes: BoxStream<'static, std::io::Result<Bytes>>,
+) -> impl Stream<Item = Result<v1::ImageChunk, Status>> + Send {
     bytes.flat_map(|piece| {
         let pieces: Vec<_> = match piece {
             Ok(mut data) => {
@@ -140,7 +151,10 @@ async fn attend(fleet: Arc<Fleet>, node: Stored<Node>, session: Arc<Session>, mu
             }
             Some(_) if !greeted => break,
             Some(agent_message::Body::Heartbeat(_)) => fleet.heartbeat(&node).await,
-            Some(agent_message::Body::Observed(observed)) => fleet.observed(&host, observed).await,
+            Some(agent_message::Body::Observed(observed)) => {
+                session.heard_of(&observed);
+                fleet.observed(&host, observed).await
+            }
             Some(agent_message::Body::Answer(answer)) => {
                 session.answered(answer);
                 Ok(true)
@@ -174,7 +188,12 @@ impl Fleet {
             })
             .await?;
         let Some(node) = node else { return Ok(false) };
-        tracing::info!(host = node.name, vcpus = node.inventory.vcpus, memory_mib = node.inventory.memory_mib, "host is up");
+        tracing::info!(
+            host = node.name,
+            vcpus = node.inventory.vcpus,
+            memory_mib = node.inventory.memory_mib,
+            "host is up"
+        );
         self.announce(&node).await;
         self.touch(&node.name);
         Ok(true)

@@ -73,7 +73,8 @@ impl Fleet {
         let (key, name) = (hash(&request.token), request.name.clone());
         let known = self.node_by_name(&name).await?;
         let node_id = known.map_or_else(id::new, |n| n.record.id.clone());
-        let issued = self.authority.issue_node(&node_id, &request.csr_pem).map_err(|e| Fault::bad_request(e.to_string()))?;
+        let issued =
+            self.authority.issue_node(&node_id, &request.csr_pem).map_err(|e| Fault::bad_request(e.to_string()))?;
         let fingerprint = issued.fingerprint.clone();
         let id = node_id.clone();
         self.store

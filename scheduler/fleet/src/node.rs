@@ -134,7 +134,12 @@ impl Fleet {
     }
 
     /// An operator's wish: no new servers on this host, and why.
-    pub async fn set_disabled(&self, id: &str, disabled: bool, reason: Option<String>) -> Result<Option<Stored<Node>>, Fault> {
+    pub async fn set_disabled(
+        &self,
+        id: &str,
+        disabled: bool,
+        reason: Option<String>,
+    ) -> Result<Option<Stored<Node>>, Fault> {
         let changed = self
             .update_node(id, move |node| {
                 node.disabled = disabled;
@@ -184,7 +189,7 @@ pub(crate) async fn watch_silence(fleet: Arc<Fleet>, mut stop: watch::Receiver<b
     let started_us = clock::now_us();
     loop {
         tokio::select! {
-            _ = stop.wait_for(|s| *s) => return,
+            () = pilvi_kit::server::stopped(&mut stop) => return,
             () = tokio::time::sleep(tick) => {}
         }
         let limit_us = i64::try_from(fleet.silence().as_micros()).unwrap_or(i64::MAX);

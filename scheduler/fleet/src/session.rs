@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 use pilvi_agent_api::v1;
 use pilvi_kit::{Fault, clock};
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
     time::Duration,
 };
@@ -18,23 +18,43 @@ const QUESTIONS_MAX: usize = 256;
 const ANSWER_SECONDS: u64 = 10;
 
 pub(crate) struct Session {
+    pub host: String,
     outgoing: mpsc::Sender<Outgoing>,
     questions: Mutex<HashMap<u64, oneshot::Sender<v1::Answer>>>,
     next: AtomicU64,
     /// Microseconds since 1970 of the last word from the agent.
     heard_us: AtomicI64,
-    /// Hash of the wanted state that was sent last in this session.
-    pub sent: Mutex<Option<[u8; 32]>>,
+    /// What was sent last in this session.
+    pub sent: Mutex<Option<Sent>>,
+    /// What the agent said last in this session.
+    pub reported: Mutex<Option<Reported>>,
+}
+
+/// A wanted state, as far as it is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sent {
+    pub hash: [u8; 32],
+    pub generation: u64,
+    pub instances: HashSet<String>,
+}
+
+/// An observation, as far as it is compared.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Reported {
+    pub generation: u64,
+    pub instances: HashSet<String>,
 }
 
 impl Session {
-    pub fn new(outgoing: mpsc::Sender<Outgoing>) -> Self {
+    pub fn new(host: String, outgoing: mpsc::Sender<Outgoing>) -> Self {
         Session {
+            host,
             outgoing,
             questions: Mutex::default(),
             next: AtomicU64::new(1),
             heard_us: AtomicI64::new(clock::now_us()),
             sent: Mutex::default(),
+            reported: Mutex::default(),
         }
     }
 
@@ -44,6 +64,11 @@ impl Session {
 
     pub fn heard_us(&self) -> i64 {
         self.heard_us.load(Ordering::Relaxed)
+    }
+
+    pub fn heard_of(&self, observed: &v1::Observed) {
+        let instances = observed.instances.iter().map(|i| i.id.clone()).collect();
+        *self.reported.lock() = Some(Reported { generation: observed.generation, instances });
     }
 
     /// False when the agent is gone or does not read.
@@ -98,6 +123,21 @@ impl Fleet {
         if sessions.get(node).is_some_and(|s| std::sync::Arc::ptr_eq(s, session)) {
             sessions.remove(node);
         }
+    }
+
+    /// Has the host taken up a wanted state without this instance, and does it have it no more?
+    /// False when that is not known, as after a reconnection: then the next observation tells.
+    pub fn confirmed_gone(&self, host: &str, instance: &str) -> bool {
+        let Some(session) = self.session_of_host(host) else { return false };
+        let (sent, reported) = (session.sent.lock().clone(), session.reported.lock().clone());
+        let (Some(sent), Some(reported)) = (sent, reported) else { return false };
+        !sent.instances.contains(instance)
+            && reported.generation >= sent.generation
+            && !reported.instances.contains(instance)
+    }
+
+    fn session_of_host(&self, host: &str) -> Option<std::sync::Arc<Session>> {
+        self.sessions.lock().values().find(|s| s.host == host).cloned()
     }
 
     pub(crate) fn last_heard(&self, node: &str) -> Option<i64> {

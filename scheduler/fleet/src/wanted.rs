@@ -2,7 +2,10 @@
 //!
 //! The generation is kept in the store beside the hash of what it numbers, so that it grows over restarts
 //! of the scheduler and an unchanged state keeps its number.
-use crate::{Affected, Fleet, Node, session::Session};
+use crate::{
+    Affected, Fleet, Node,
+    session::{Sent, Session},
+};
 use pilvi_agent_api::v1;
 use pilvi_kit::Fault;
 use pilvi_reconcile::Feed;
@@ -98,13 +101,20 @@ impl Fleet {
             }
         }
         let hash: [u8; 32] = Sha256::digest(wanted.encode_to_vec()).into();
-        if *session.sent.lock() == Some(hash) {
+        if session.sent.lock().as_ref().is_some_and(|s| s.hash == hash) {
             return Ok(());
         }
         wanted.generation = self.number(&node.id, &hex::encode(hash)).await?;
-        tracing::debug!(host = node.name, generation = wanted.generation, instances = wanted.instances.len(), "sending wanted state");
+        tracing::debug!(
+            host = node.name,
+            generation = wanted.generation,
+            instances = wanted.instances.len(),
+            "sending wanted state"
+        );
+        let instances = wanted.instances.iter().map(|i| i.id.clone()).collect();
+        let sent = Sent { hash, generation: wanted.generation, instances };
         if session.send(v1::scheduler_message::Body::Wanted(wanted)) {
-            *session.sent.lock() = Some(hash);
+            *session.sent.lock() = Some(sent);
         }
         Ok(())
     }
@@ -138,7 +148,7 @@ pub(crate) async fn run(fleet: Arc<Fleet>, mut stop: watch::Receiver<bool>) {
     let mut resync = tokio::time::interval(RESYNC);
     loop {
         tokio::select! {
-            _ = stop.wait_for(|s| *s) => return,
+            () = pilvi_kit::server::stopped(&mut stop) => return,
             _ = resync.tick() => fleet.touch_all(),
             batch = feed.next() => match batch {
                 Some(changes) => fleet.mark(&changes).await,

@@ -20,7 +20,15 @@ fn action(method: &http::Method) -> &'static str {
 }
 
 /// The event, after the Cloud Auditing Data Federation's model.
-pub(crate) fn event(service: &str, method: &http::Method, path: &str, status: u16, caller: &Caller, request_id: &str, peer: &str) -> Value {
+pub(crate) fn event(
+    service: &str,
+    method: &http::Method,
+    path: &str,
+    status: u16,
+    caller: &Caller,
+    request_id: &str,
+    peer: &str,
+) -> Value {
     let outcome = if status < 400 { "success" } else { "failure" };
     json!({
         "typeURI": "http://schemas.dmtf.org/cloud/audit/1.0/event",

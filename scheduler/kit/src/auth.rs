@@ -15,8 +15,16 @@ use std::{sync::Arc, time::Duration};
 pub enum Scope {
     #[default]
     Unscoped,
-    Project { id: String, name: String, domain_id: String, domain_name: String },
-    Domain { id: String, name: String },
+    Project {
+        id: String,
+        name: String,
+        domain_id: String,
+        domain_name: String,
+    },
+    Domain {
+        id: String,
+        name: String,
+    },
     System,
 }
 
@@ -171,7 +179,8 @@ impl std::fmt::Debug for Authenticator {
 
 impl Authenticator {
     pub fn new(authority: Arc<dyn TokenAuthority>) -> Self {
-        let cache = Cache::builder().max_capacity(CACHE_ENTRIES).time_to_live(Duration::from_secs(CACHE_SECONDS)).build();
+        let cache =
+            Cache::builder().max_capacity(CACHE_ENTRIES).time_to_live(Duration::from_secs(CACHE_SECONDS)).build();
         Authenticator { authority, cache }
     }
 
@@ -198,14 +207,18 @@ impl Authenticator {
                 tracing::debug!(why, "token refused");
                 Err(Fault::unauthorized())
             }
-            Err(AuthError::Unavailable(why)) => Err(Fault { cause: Some(why), ..Fault::unavailable("The identity service is not available.") }),
+            Err(AuthError::Unavailable(why)) => {
+                Err(Fault { cause: Some(why), ..Fault::unavailable("The identity service is not available.") })
+            }
         }
     }
 }
 
 /// Does an application credential's access rule cover this call? `path` is the path below the service's prefix.
 pub fn access_allowed(rules: &[AccessRule], service: &str, method: &str, path: &str) -> bool {
-    rules.iter().any(|rule| rule.service == service && rule.method.eq_ignore_ascii_case(method) && path_matches(&rule.path, path))
+    rules.iter().any(|rule| {
+        rule.service == service && rule.method.eq_ignore_ascii_case(method) && path_matches(&rule.path, path)
+    })
 }
 
 fn path_matches(pattern: &str, path: &str) -> bool {
@@ -213,7 +226,9 @@ fn path_matches(pattern: &str, path: &str) -> bool {
         match (pattern.split_first(), path.split_first()) {
             (None, None) => true,
             (Some((&"**", rest)), _) => (0..=path.len()).any(|n| go(rest, &path[n..])),
-            (Some((p, rest)), Some((s, tail))) => (*p == "*" || (p.starts_with('{') && p.ends_with('}')) || p == s) && go(rest, tail),
+            (Some((p, rest)), Some((s, tail))) => {
+                (*p == "*" || (p.starts_with('{') && p.ends_with('}')) || p == s) && go(rest, tail)
+            }
             _ => false,
         }
     }

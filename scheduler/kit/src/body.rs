@@ -64,7 +64,9 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Fault> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Ok(Value::Null);
     }
-    serde_json::from_slice(bytes).map_err(|e| Fault::bad_request(format!("Malformed request body: invalid JSON at line {} column {}.", e.line(), e.column())))
+    serde_json::from_slice(bytes).map_err(|e| {
+        Fault::bad_request(format!("Malformed request body: invalid JSON at line {} column {}.", e.line(), e.column()))
+    })
 }
 
 #[cfg(test)]
@@ -74,8 +76,10 @@ mod tests {
     use serde_json::json;
 
     static NAMED: LazyLock<Schema> = LazyLock::new(|| {
-        Schema::new(|| json!({"type": "object", "required": ["name"], "additionalProperties": false,
-            "properties": {"name": {"type": "string", "maxLength": 4}}}))
+        Schema::new(|| {
+            json!({"type": "object", "required": ["name"], "additionalProperties": false,
+            "properties": {"name": {"type": "string", "maxLength": 4}}})
+        })
     });
 
     #[test]

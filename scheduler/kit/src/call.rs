@@ -41,7 +41,12 @@ pub struct Query(pub Vec<(String, String)>);
 
 impl Query {
     pub fn parse(text: &str) -> Self {
-        Query(url::form_urlencoded::parse(text.as_bytes()).take(256).map(|(k, v)| (k.into_owned(), v.into_owned())).collect())
+        Query(
+            url::form_urlencoded::parse(text.as_bytes())
+                .take(256)
+                .map(|(k, v)| (k.into_owned(), v.into_owned()))
+                .collect(),
+        )
     }
     /// The first value of `key`.
     pub fn get(&self, key: &str) -> Option<&str> {
@@ -57,7 +62,9 @@ impl Query {
     pub fn flag(&self, key: &str) -> Result<Option<bool>, Fault> {
         match self.get(key) {
             None => Ok(None),
-            Some(text) => boolean(text).map(Some).ok_or_else(|| Fault::bad_request(format!("Invalid value for query parameter {key}: {text}"))),
+            Some(text) => boolean(text)
+                .map(Some)
+                .ok_or_else(|| Fault::bad_request(format!("Invalid value for query parameter {key}: {text}"))),
         }
     }
 }

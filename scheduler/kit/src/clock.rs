@@ -38,7 +38,7 @@ pub fn parse(text: &str) -> Option<i64> {
         return Some(stamp.as_microsecond());
     }
     let civil: jiff::civil::DateTime = text.trim_end_matches('Z').parse().ok()?;
-    Some(civil.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp().as_microsecond())
+    Some(jiff::tz::TimeZone::UTC.to_timestamp(civil).ok()?.as_microsecond())
 }
 
 #[cfg(test)]

@@ -39,7 +39,13 @@ pub struct Arrival {
 }
 
 /// Answers one request to `service`; `path` is below its prefix.
-pub(crate) async fn dispatch(service: &Mounted, metrics: &Metrics, arrival: &Arrival, request: axum::extract::Request, path: &str) -> axum::response::Response {
+pub(crate) async fn dispatch(
+    service: &Mounted,
+    metrics: &Metrics,
+    arrival: &Arrival,
+    request: axum::extract::Request,
+    path: &str,
+) -> axum::response::Response {
     let started = Instant::now();
     let (method, request_id) = (request.method().clone(), format!("req-{}", crate::id::new()));
     let mut caller = Arc::new(Caller::anonymous());
@@ -53,7 +59,15 @@ pub(crate) async fn dispatch(service: &Mounted, metrics: &Metrics, arrival: &Arr
     };
     metrics.answered(service.name, &method, response.status, started.elapsed());
     if audit::wanted(&method, response.status) {
-        audit::emit(&audit::event(service.name, &method, path, response.status, &caller, &request_id, &arrival.peer.ip().to_string()));
+        audit::emit(&audit::event(
+            service.name,
+            &method,
+            path,
+            response.status,
+            &caller,
+            &request_id,
+            &arrival.peer.ip().to_string(),
+        ));
     }
     tracing::info!(target: "api", service = service.name, %method, path, status = response.status, ms = started.elapsed().as_millis() as u64, request_id);
     finish(service, response, version, &request_id, method == Method::HEAD)
@@ -120,7 +134,7 @@ async fn answer(
         call.authorize(&call.target())?;
     }
     if route.bytes {
-        call.stream = Some(stream.into_data_stream().map_err(std::io::Error::other).boxed());
+        call.stream = Some(TryStreamExt::map_err(stream.into_data_stream(), std::io::Error::other).boxed());
     } else {
         call.body = read_json(route, stream).await?;
     }
@@ -168,7 +182,13 @@ async fn token(service: &Mounted, headers: &HeaderMap, caller: &mut Arc<Caller>)
     Ok(())
 }
 
-fn check_access(service: &Mounted, route: &Route<()>, caller: &Caller, method: &Method, path: &str) -> Result<(), Fault> {
+fn check_access(
+    service: &Mounted,
+    route: &Route<()>,
+    caller: &Caller,
+    method: &Method,
+    path: &str,
+) -> Result<(), Fault> {
     match &caller.access_rules {
         Some(rules) if !auth::access_allowed(rules, service.name, method.as_str(), path) => {
             Err(Fault::forbidden(format!("The application credential does not allow {route:?}.")))
@@ -178,9 +198,10 @@ fn check_access(service: &Mounted, route: &Route<()>, caller: &Caller, method: &
 }
 
 fn base_url(headers: &HeaderMap, arrival: &Arrival, prefix: &str) -> String {
-    let host = headers.get(header::HOST).and_then(|v| v.to_str().ok()).filter(|h| {
-        h.len() <= 255 && h.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b))
-    });
+    let host = headers
+        .get(header::HOST)
+        .and_then(|v| v.to_str().ok())
+        .filter(|h| h.len() <= 255 && h.bytes().all(|b| b.is_ascii_alphanumeric() || b".-:[]_".contains(&b)));
     format!("{}://{}{prefix}", arrival.scheme, host.unwrap_or("localhost"))
 }
 
@@ -203,7 +224,13 @@ async fn read_json(route: &Route<()>, stream: axum::body::Body) -> Result<serde_
     Ok(value)
 }
 
-fn finish(service: &Mounted, response: Response, version: Option<Version>, request_id: &str, head: bool) -> axum::response::Response {
+fn finish(
+    service: &Mounted,
+    response: Response,
+    version: Option<Version>,
+    request_id: &str,
+    head: bool,
+) -> axum::response::Response {
     let mut out = http::Response::builder().status(response.status);
     let mut headers = HeaderMap::new();
     let mut add = |name: &'static str, value: &str| {

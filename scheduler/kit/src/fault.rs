@@ -94,7 +94,9 @@ impl From<pilvi_store::Error> for Fault {
     fn from(error: pilvi_store::Error) -> Self {
         use pilvi_store::Error as E;
         match &error {
-            E::Conflict { .. } => Fault::conflict("The resource was changed by another request; please try again.").kind("Conflict"),
+            E::Conflict { .. } => {
+                Fault::conflict("The resource was changed by another request; please try again.").kind("Conflict")
+            }
             E::Exists { .. } | E::Claimed { .. } => Fault::conflict("The resource exists already."),
             E::BadMarker { .. } => Fault::bad_request("The marker could not be found."),
             E::UnknownColumn { .. } => Fault::bad_request("Unknown sort or filter key."),

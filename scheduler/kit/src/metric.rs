@@ -57,7 +57,12 @@ impl Metrics {
     pub(crate) fn answered(&self, service: &str, method: &http::Method, status: u16, took: Duration) {
         // A client may invent methods: only the usual ones become labels.
         let method = match *method {
-            http::Method::GET | http::Method::POST | http::Method::PUT | http::Method::PATCH | http::Method::DELETE | http::Method::HEAD => method.as_str(),
+            http::Method::GET
+            | http::Method::POST
+            | http::Method::PUT
+            | http::Method::PATCH
+            | http::Method::DELETE
+            | http::Method::HEAD => method.as_str(),
             _ => "other",
         };
         let labels = Labels { service: service.into(), method: method.into(), status: u32::from(status) };

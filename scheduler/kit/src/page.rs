@@ -48,7 +48,11 @@ impl Page {
         let limit = match call.query.get("limit") {
             None | Some("") => rules.default,
             Some(text) => {
-                let n: usize = text.parse().map_err(|_| Fault::bad_request(format!("Invalid input for query parameters limit. Value: {text}. limit must be a non-negative integer.")))?;
+                let n: usize = text.parse().map_err(|_| {
+                    Fault::bad_request(format!(
+                        "Invalid input for query parameters limit. Value: {text}. limit must be a non-negative integer."
+                    ))
+                })?;
                 Some(n)
             }
         };
@@ -85,7 +89,12 @@ impl Page {
 
     /// Sorts, skips to the marker and cuts. `key(item, sort key)` is the value an item is sorted by.
     /// The second result says whether more items follow.
-    pub fn cut<T>(&self, mut items: Vec<T>, id: impl Fn(&T) -> &str, key: impl Fn(&T, &str) -> Value) -> Result<(Vec<T>, bool), Fault> {
+    pub fn cut<T>(
+        &self,
+        mut items: Vec<T>,
+        id: impl Fn(&T) -> &str,
+        key: impl Fn(&T, &str) -> Value,
+    ) -> Result<(Vec<T>, bool), Fault> {
         if !self.sort.is_empty() {
             items.sort_by(|a, b| {
                 for (name, dir) in &self.sort {
@@ -102,7 +111,9 @@ impl Page {
             items.reverse();
         }
         if let Some(marker) = &self.marker {
-            let at = items.iter().position(|i| id(i) == marker).ok_or_else(|| Fault::bad_request(format!("The marker [{marker}] could not be found.")).kind("MarkerNotFound"))?;
+            let at = items.iter().position(|i| id(i) == marker).ok_or_else(|| {
+                Fault::bad_request(format!("The marker [{marker}] could not be found.")).kind("MarkerNotFound")
+            })?;
             items.drain(..=at);
         }
         let mut more = false;

@@ -3,7 +3,7 @@
 //! A service names its resources and counts its own usage; this module keeps the overrides and compares.
 //! `-1` is no limit.
 use crate::fault::Fault;
-use pilvi_store::{Column, Claim, Query, Record, Store, Stored, Tx, Value};
+use pilvi_store::{Claim, Column, Query, Record, Store, Stored, Tx, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -63,7 +63,8 @@ impl Quotas {
 
     /// All limits of a project.
     pub async fn limits(&self, store: &Store, project_id: &str) -> Result<BTreeMap<String, i64>, Fault> {
-        Ok(self.lay_over(store.list::<QuotaOverride>(Query::all().project(project_id).eq("service", self.service)).await?))
+        Ok(self
+            .lay_over(store.list::<QuotaOverride>(Query::all().project(project_id).eq("service", self.service)).await?))
     }
 
     /// The same, inside a transaction.

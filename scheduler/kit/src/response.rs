@@ -17,9 +17,16 @@ pub struct Response {
 pub enum Body {
     Empty,
     Json(Value),
-    Bytes { content_type: &'static str, data: Bytes },
+    Bytes {
+        content_type: &'static str,
+        data: Bytes,
+    },
     /// `length` in bytes where it is known. An error ends the connection, so the client sees a cut.
-    Stream { content_type: &'static str, length: Option<u64>, data: BoxStream<'static, std::io::Result<Bytes>> },
+    Stream {
+        content_type: &'static str,
+        length: Option<u64>,
+        data: BoxStream<'static, std::io::Result<Bytes>>,
+    },
 }
 
 impl std::fmt::Debug for Response {
@@ -50,7 +57,11 @@ impl Response {
     pub fn text(status: u16, content_type: &'static str, text: String) -> Self {
         Response { status, headers: Vec::new(), body: Body::Bytes { content_type, data: text.into() } }
     }
-    pub fn stream(content_type: &'static str, length: Option<u64>, data: BoxStream<'static, std::io::Result<Bytes>>) -> Self {
+    pub fn stream(
+        content_type: &'static str,
+        length: Option<u64>,
+        data: BoxStream<'static, std::io::Result<Bytes>>,
+    ) -> Self {
         Response { status: 200, headers: Vec::new(), body: Body::Stream { content_type, length, data } }
     }
     pub fn status(mut self, status: u16) -> Self {

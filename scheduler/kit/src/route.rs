@@ -2,12 +2,7 @@
 //!
 //! A pattern is literal segments and `{names}`; `{*name}` at the end takes the rest. Literal segments win
 //! over names, so `/servers/detail` is never a server called "detail".
-use crate::{
-    body::Schema,
-    call::Call,
-    response::Reply,
-    version::Version,
-};
+use crate::{body::Schema, call::Call, response::Reply, version::Version};
 use futures::future::BoxFuture;
 use http::Method;
 use std::{future::Future, sync::Arc, sync::LazyLock};
@@ -200,11 +195,14 @@ impl Matcher {
             .map(|(i, r)| (i, Pattern { segments: split(r.path), method: r.method.clone(), versions: r.versions }))
             .collect();
         let weight = |p: &Pattern| -> Vec<u8> {
-            p.segments.iter().map(|s| match s {
-                Segment::Literal(_) => 0,
-                Segment::Name(_) => 1,
-                Segment::Rest(_) => 2,
-            }).collect()
+            p.segments
+                .iter()
+                .map(|s| match s {
+                    Segment::Literal(_) => 0,
+                    Segment::Name(_) => 1,
+                    Segment::Rest(_) => 2,
+                })
+                .collect()
         };
         patterns.sort_by_key(|(_, p)| weight(p));
         Matcher { patterns }

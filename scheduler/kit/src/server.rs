@@ -3,13 +3,26 @@
 //! A connection may start with TLS or, from loopback only and where the operator allows it, with plain
 //! HTTP. A client certificate is asked for but not demanded: agents have one, users have tokens. What the
 //! certificate says ([`PeerCertificate`]) travels as a request extension.
-use crate::{dispatch::{self, Arrival}, fault, metric::Metrics, openapi, service::Mounted};
+use crate::{
+    dispatch::{self, Arrival},
+    fault,
+    metric::Metrics,
+    openapi,
+    service::Mounted,
+};
 use axum::{body::Body, extract::Request, response::Response};
 use http::{StatusCode, header};
-use hyper_util::{rt::{TokioExecutor, TokioIo, TokioTimer}, server::conn::auto};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
 use rustls_pki_types::CertificateDer;
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
-use tokio::{net::{TcpListener, TcpStream}, sync::{OwnedSemaphorePermit, Semaphore, watch}, task::JoinSet};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinSet,
+};
 use tower::ServiceExt;
 
 /// The verified client certificate of a connection.
@@ -48,7 +61,8 @@ impl Site {
     }
 
     async fn answer(self: Arc<Self>, arrival: Arrival, request: Request) -> Response {
-        let grpc = request.headers().get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
+        let grpc =
+            request.headers().get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().starts_with(b"application/grpc"));
         if let (true, Some(router)) = (grpc, &self.grpc) {
             return router.clone().oneshot(request).await.unwrap_or_else(|never| match never {});
         }
@@ -63,7 +77,14 @@ impl Site {
             if let Some(rest) = path.strip_prefix(service.prefix)
                 && (rest.is_empty() || rest.starts_with('/'))
             {
-                return dispatch::dispatch(service, &self.metrics, &arrival, request, if rest.is_empty() { "/" } else { rest }).await;
+                return dispatch::dispatch(
+                    service,
+                    &self.metrics,
+                    &arrival,
+                    request,
+                    if rest.is_empty() { "/" } else { rest },
+                )
+                .await;
             }
         }
         self.own(&path, &arrival)
@@ -79,8 +100,13 @@ impl Site {
             },
             "/openapi.json" => text(StatusCode::OK, "application/json", openapi::document(&self.services).to_string()),
             "/" => {
-                let list: Vec<_> = self.services.iter().map(|s| serde_json::json!({"service": s.name, "path": s.prefix})).collect();
-                text(StatusCode::OK, "application/json", serde_json::json!({"pilvi": env!("CARGO_PKG_VERSION"), "services": list}).to_string())
+                let list: Vec<_> =
+                    self.services.iter().map(|s| serde_json::json!({"service": s.name, "path": s.prefix})).collect();
+                text(
+                    StatusCode::OK,
+                    "application/json",
+                    serde_json::json!({"pilvi": env!("CARGO_PKG_VERSION"), "services": list}).to_string(),
+                )
             }
             _ => bare(StatusCode::NOT_FOUND, "The resource could not be found."),
         }
@@ -100,19 +126,24 @@ fn bare(status: StatusCode, message: &str) -> Response {
 }
 
 /// Serves `site` on `listener` until `stop` turns true, then lets open requests end for a few seconds.
-pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, site: Arc<Site>, mut stop: watch::Receiver<bool>) {
+pub async fn serve(
+    listener: TcpListener,
+    tls: Arc<rustls::ServerConfig>,
+    site: Arc<Site>,
+    mut stop: watch::Receiver<bool>,
+) {
     let acceptor = tokio_rustls::TlsAcceptor::from(tls);
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let mut tasks = JoinSet::new();
     loop {
         let permit = tokio::select! {
             permit = connections.clone().acquire_owned() => permit,
-            _ = stop.wait_for(|s| *s) => break,
+            () = stopped(&mut stop) => break,
         };
         let Ok(permit) = permit else { break };
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            _ = stop.wait_for(|s| *s) => break,
+            () = stopped(&mut stop) => break,
         };
         match accepted {
             Ok((stream, peer)) => {
@@ -126,10 +157,19 @@ pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, site: 
         }
         while tasks.try_join_next().is_some() {}
     }
-    let _ = tokio::time::timeout(Duration::from_secs(DRAIN_SECONDS), async { while tasks.join_next().await.is_some() {} }).await;
+    let _ =
+        tokio::time::timeout(Duration::from_secs(DRAIN_SECONDS), async { while tasks.join_next().await.is_some() {} })
+            .await;
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, acceptor: tokio_rustls::TlsAcceptor, site: Arc<Site>, stop: watch::Receiver<bool>, _permit: OwnedSemaphorePermit) {
+async fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    acceptor: tokio_rustls::TlsAcceptor,
+    site: Arc<Site>,
+    stop: watch::Receiver<bool>,
+    _permit: OwnedSemaphorePermit,
+) {
     let _ = stream.set_nodelay(true);
     let mut first = [0u8; 1];
     let peeked = tokio::time::timeout(Duration::from_secs(HANDSHAKE_SECONDS), stream.peek(&mut first)).await;
@@ -146,7 +186,12 @@ async fn connection(stream: TcpStream, peer: SocketAddr, acceptor: tokio_rustls:
     }
     match tokio::time::timeout(Duration::from_secs(HANDSHAKE_SECONDS), acceptor.accept(stream)).await {
         Ok(Ok(tls)) => {
-            let certificate = tls.get_ref().1.peer_certificates().and_then(|c| c.first()).map(|c| PeerCertificate(c.clone().into_owned()));
+            let certificate = tls
+                .get_ref()
+                .1
+                .peer_certificates()
+                .and_then(|c| c.first())
+                .map(|c| PeerCertificate(c.clone().into_owned()));
             speak(TokioIo::new(tls), site, Arrival { peer, scheme: "https" }, certificate, stop).await;
         }
         Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
@@ -154,8 +199,13 @@ async fn connection(stream: TcpStream, peer: SocketAddr, acceptor: tokio_rustls:
     }
 }
 
-async fn speak<I>(io: TokioIo<I>, site: Arc<Site>, arrival: Arrival, certificate: Option<PeerCertificate>, mut stop: watch::Receiver<bool>)
-where
+async fn speak<I>(
+    io: TokioIo<I>,
+    site: Arc<Site>,
+    arrival: Arrival,
+    certificate: Option<PeerCertificate>,
+    mut stop: watch::Receiver<bool>,
+) where
     I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
     let service = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
@@ -169,13 +219,22 @@ where
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(Duration::from_secs(HEADER_SECONDS)).max_buf_size(64 * 1024);
-    builder.http2().timer(TokioTimer::new()).max_concurrent_streams(256).keep_alive_interval(Duration::from_secs(20)).max_header_list_size(64 * 1024);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(Duration::from_secs(HEADER_SECONDS))
+        .max_buf_size(64 * 1024);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(256)
+        .keep_alive_interval(Duration::from_secs(20))
+        .max_header_list_size(64 * 1024);
     let connection = builder.serve_connection_with_upgrades(io, service);
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        _ = stop.wait_for(|s| *s) => {
+        () = stopped(&mut stop) => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
@@ -183,6 +242,11 @@ where
     if let Err(error) = ended {
         tracing::debug!(%error, "connection ended");
     }
+}
+
+/// Returns when `stop` has turned true, or nobody can turn it any more.
+pub async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|s| *s).await;
 }
 
 /// Listens, with a reason when it cannot.

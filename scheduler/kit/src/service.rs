@@ -66,7 +66,8 @@ impl<S: Send + Sync + 'static> Service<S> {
     /// Checks the tables and binds them to the service's state.
     pub fn mount(self, state: Arc<S>, with: Mounting) -> Result<Mounted, MountError> {
         let service = self.name;
-        let enforcer = Enforcer::new(&self.rules, with.policy_file.as_deref()).map_err(|error| MountError::Policy { service, error })?;
+        let enforcer = Enforcer::new(&self.rules, with.policy_file.as_deref())
+            .map_err(|error| MountError::Policy { service, error })?;
         let mut seen = HashSet::new();
         for route in &self.routes {
             let text = format!("{route:?}");

@@ -54,7 +54,12 @@ pub fn caller(project: &str, roles: &[&str]) -> Caller {
         user_name: "tester".into(),
         user_domain_id: "default".into(),
         user_domain_name: "Default".into(),
-        scope: Scope::Project { id: project.into(), name: project.into(), domain_id: "default".into(), domain_name: "Default".into() },
+        scope: Scope::Project {
+            id: project.into(),
+            name: project.into(),
+            domain_id: "default".into(),
+            domain_name: "Default".into(),
+        },
         roles: roles.iter().map(|r| ((*r).to_owned(), (*r).to_owned())).collect(),
         expires_us: clock::now_us() + 3_600_000_000,
         ..Caller::default()
@@ -97,7 +102,14 @@ impl App {
     }
 
     /// A JSON call by `caller` (or nobody), with further headers.
-    pub async fn call_with(&self, method: &str, path: &str, caller: Option<&Caller>, body: Option<Value>, headers: &[(&str, &str)]) -> Answer {
+    pub async fn call_with(
+        &self,
+        method: &str,
+        path: &str,
+        caller: Option<&Caller>,
+        body: Option<Value>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
         let mut request = http::Request::builder().method(method).uri(path);
         if let Some(caller) = caller {
             request = request.header("x-auth-token", self.tokens.issue(caller.clone()));
@@ -108,7 +120,12 @@ impl App {
         let body = body.map_or_else(axum::body::Body::empty, |b| axum::body::Body::from(b.to_string()));
         match request.body(body) {
             Ok(request) => self.send(request).await,
-            Err(error) => Answer { status: 0, headers: http::HeaderMap::new(), body: Value::String(error.to_string()), bytes: Vec::new() },
+            Err(error) => Answer {
+                status: 0,
+                headers: http::HeaderMap::new(),
+                body: Value::String(error.to_string()),
+                bytes: Vec::new(),
+            },
         }
     }
 
@@ -117,14 +134,27 @@ impl App {
     }
 
     /// Uploads bytes.
-    pub async fn upload(&self, method: &str, path: &str, caller: &Caller, bytes: Vec<u8>, headers: &[(&str, &str)]) -> Answer {
-        let mut request = http::Request::builder().method(method).uri(path).header("x-auth-token", self.tokens.issue(caller.clone()));
+    pub async fn upload(
+        &self,
+        method: &str,
+        path: &str,
+        caller: &Caller,
+        bytes: Vec<u8>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut request =
+            http::Request::builder().method(method).uri(path).header("x-auth-token", self.tokens.issue(caller.clone()));
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
         match request.body(axum::body::Body::from(bytes)) {
             Ok(request) => self.send(request).await,
-            Err(error) => Answer { status: 0, headers: http::HeaderMap::new(), body: Value::String(error.to_string()), bytes: Vec::new() },
+            Err(error) => Answer {
+                status: 0,
+                headers: http::HeaderMap::new(),
+                body: Value::String(error.to_string()),
+                bytes: Vec::new(),
+            },
         }
     }
 }

@@ -74,7 +74,10 @@ impl Microversions {
         if version < self.min || version > self.max {
             return Err(Fault::new(
                 406,
-                format!("Version {version} is not supported by the API. Minimum is {} and maximum is {}.", self.min, self.max),
+                format!(
+                    "Version {version} is not supported by the API. Minimum is {} and maximum is {}.",
+                    self.min, self.max
+                ),
             )
             .with("max_version", self.max.to_string())
             .with("min_version", self.min.to_string()));
@@ -84,7 +87,8 @@ impl Microversions {
 
     /// The headers of the answer.
     pub fn answer(&self, version: Version) -> Vec<(&'static str, String)> {
-        let mut out = vec![(HEADER, format!("{} {version}", self.service_type)), ("vary", "OpenStack-API-Version".to_owned())];
+        let mut out =
+            vec![(HEADER, format!("{} {version}", self.service_type)), ("vary", "OpenStack-API-Version".to_owned())];
         if let Some(legacy) = self.legacy_header {
             out.push((legacy, version.to_string()));
             out.push(("vary", legacy.to_owned()));

@@ -97,7 +97,7 @@ impl Driver {
             while passes.try_join_next().is_some() {}
             let due = self.start_due(&mut passes);
             tokio::select! {
-                _ = stop.wait_for(|s| *s) => break,
+                () = stopped(&mut stop) => break,
                 _ = resync.tick() => self.ask_all().await,
                 batch = feed.next() => match batch {
                     Some(changes) => self.take(&changes).await,
@@ -160,6 +160,10 @@ impl Driver {
         self.queue.lock().done(&key, outcome.map_err(|e| e.to_string()), Instant::now());
         self.wake.notify_one();
     }
+}
+
+async fn stopped(stop: &mut watch::Receiver<bool>) {
+    let _ = stop.wait_for(|s| *s).await;
 }
 
 async fn sleep_until(due: Option<Instant>) {

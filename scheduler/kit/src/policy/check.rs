@@ -24,7 +24,13 @@ const REFERENCE_MAX: usize = 32;
 
 impl Check {
     /// `rules` finds a rule by name.
-    pub fn holds<'r>(&self, rules: &dyn Fn(&str) -> Option<&'r Check>, target: &Target, credentials: &Value, depth: usize) -> bool {
+    pub fn holds<'r>(
+        &self,
+        rules: &dyn Fn(&str) -> Option<&'r Check>,
+        target: &Target,
+        credentials: &Value,
+        depth: usize,
+    ) -> bool {
         match self {
             Check::True => true,
             Check::False => false,
@@ -33,10 +39,14 @@ impl Check {
             Check::Or(parts) => parts.iter().any(|p| p.holds(rules, target, credentials, depth)),
             Check::Rule(name) => {
                 depth < REFERENCE_MAX
-                    && rules(name).or_else(|| rules("default")).is_some_and(|rule| rule.holds(rules, target, credentials, depth + 1))
+                    && rules(name)
+                        .or_else(|| rules("default"))
+                        .is_some_and(|rule| rule.holds(rules, target, credentials, depth + 1))
             }
             Check::Role(name) => fill(name, target).is_some_and(|name| has_role(credentials, &name)),
-            Check::Match { kind, matched } => fill(matched, target).is_some_and(|matched| equals(kind, &matched, credentials)),
+            Check::Match { kind, matched } => {
+                fill(matched, target).is_some_and(|matched| equals(kind, &matched, credentials))
+            }
         }
     }
 }
@@ -136,8 +146,16 @@ mod tests {
     fn leaves_compare_credentials_with_the_filled_target() {
         assert!(holds("user_id:%(user_id)s", json!({"user_id": "u"}), json!({"user_id": "u"})));
         assert!(!holds("user_id:%(user_id)s", json!({}), json!({"user_id": "u"})));
-        assert!(holds("domain_id:%(target.user.domain_id)s", json!({"target": {"user": {"domain_id": "d"}}}), json!({"domain_id": "d"})));
-        assert!(holds("domain_id:%(target.user.domain_id)s", json!({"target.user.domain_id": "d"}), json!({"domain_id": "d"})));
+        assert!(holds(
+            "domain_id:%(target.user.domain_id)s",
+            json!({"target": {"user": {"domain_id": "d"}}}),
+            json!({"domain_id": "d"})
+        ));
+        assert!(holds(
+            "domain_id:%(target.user.domain_id)s",
+            json!({"target.user.domain_id": "d"}),
+            json!({"domain_id": "d"})
+        ));
         assert!(holds("token.project.domain.id:x", json!({}), json!({"token": {"project": {"domain": {"id": "x"}}}})));
         assert!(holds("'shared':%(visibility)s", json!({"visibility": "shared"}), json!({})));
         assert!(holds("None:%(owner)s", json!({"owner": null}), json!({})));

@@ -36,7 +36,12 @@ pub struct RuleDefault {
 }
 
 impl RuleDefault {
-    pub const fn new(name: &'static str, check: &'static str, scopes: &'static [&'static str], description: &'static str) -> Self {
+    pub const fn new(
+        name: &'static str,
+        check: &'static str,
+        scopes: &'static [&'static str],
+        description: &'static str,
+    ) -> Self {
         RuleDefault { name, check, scopes, description }
     }
 }
@@ -77,9 +82,11 @@ impl Enforcer {
             if text.len() > FILE_MAX {
                 return Err(PolicyError::File(format!("longer than {FILE_MAX} bytes")));
             }
-            let entries: BTreeMap<String, Value> = serde_saphyr::from_str(text).map_err(|e| PolicyError::File(e.to_string()))?;
+            let entries: BTreeMap<String, Value> =
+                serde_saphyr::from_str(text).map_err(|e| PolicyError::File(e.to_string()))?;
             for (name, value) in entries {
-                let text = parse::from_value(&value).map_err(|error| PolicyError::Rule { name: name.clone(), error })?;
+                let text =
+                    parse::from_value(&value).map_err(|error| PolicyError::Rule { name: name.clone(), error })?;
                 let check = parse(&text).map_err(|error| PolicyError::Rule { name: name.clone(), error })?;
                 let scopes = rules.get(&name).map_or(&[][..], |r| r.scopes);
                 rules.insert(name, Compiled { check, text, scopes });
@@ -105,7 +112,10 @@ impl Enforcer {
     /// Does `rule` allow `caller` to act on `target`?
     pub fn allows(&self, rule: &str, target: &Target, caller: &Caller) -> bool {
         let Some(compiled) = self.rules.get(rule) else { return false };
-        if !compiled.scopes.is_empty() && !compiled.scopes.contains(&caller.scope_type()) && caller.user_id != "internal" {
+        if !compiled.scopes.is_empty()
+            && !compiled.scopes.contains(&caller.scope_type())
+            && caller.user_id != "internal"
+        {
             return false;
         }
         self.evaluate(&compiled.check, target, &caller.credentials())
@@ -121,7 +131,9 @@ impl Enforcer {
         if self.allows(rule, target, caller) {
             return Ok(());
         }
-        Err(Fault::forbidden(format!("You are not authorized to perform the requested action: {rule}.")).kind("PolicyNotAuthorized").with("rule", rule))
+        Err(Fault::forbidden(format!("You are not authorized to perform the requested action: {rule}."))
+            .kind("PolicyNotAuthorized")
+            .with("rule", rule))
     }
 }
 
@@ -137,14 +149,20 @@ mod tests {
             RuleDefault::new("thing:get", PROJECT_READER_OR_ADMIN, &["project"], ""),
             RuleDefault::new("thing:sys", "rule:admin_required", &["system"], ""),
         ];
-        Enforcer::new(&rules, Some("thing:open: '@'\nthing:list: [['role:reader', 'role:x'], ['role:admin']]\n")).unwrap()
+        Enforcer::new(&rules, Some("thing:open: '@'\nthing:list: [['role:reader', 'role:x'], ['role:admin']]\n"))
+            .unwrap()
     }
 
     fn caller(role: &str, project: &str) -> Caller {
         Caller {
             user_id: "u".into(),
             roles: vec![("r".into(), role.into())],
-            scope: Scope::Project { id: project.into(), name: "n".into(), domain_id: "d".into(), domain_name: "d".into() },
+            scope: Scope::Project {
+                id: project.into(),
+                name: "n".into(),
+                domain_id: "d".into(),
+                domain_name: "d".into(),
+            },
             ..Caller::default()
         }
     }

@@ -145,7 +145,8 @@ pub fn from_value(value: &Value) -> Result<String, ParseError> {
             for item in items {
                 match item {
                     Value::Array(all) if all.is_empty() => {}
-                    Value::Array(all) => alternatives.push(format!("({})", all.iter().map(text).collect::<Result<Vec<_>, _>>()?.join(" and "))),
+                    Value::Array(all) => alternatives
+                        .push(format!("({})", all.iter().map(text).collect::<Result<Vec<_>, _>>()?.join(" and "))),
                     other => alternatives.push(text(other)?),
                 }
             }
