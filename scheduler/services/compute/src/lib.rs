@@ -1,1 +1,141 @@
-//! pilvi-compute
+//! Nova: the compute API v2.1 (microversions 2.1 to 2.104), at `/compute`.
+//!
+//! Resources: servers (with actions, metadata, tags, addresses, console log, instance actions), flavors,
+//! key pairs, server groups, availability zones, aggregates, hypervisors, services, limits, quotas.
+//!
+//! ```text
+//!  POST /servers -> server/api -> view -> create (checks, quota, record: wanted state, generation 1)
+//!      change feed -> server/reconcile: place -> placement claim + ports + host, one transaction
+//!      change feed -> host/part: the host's wanted state -> fleet -> agent
+//!      agent's observation -> host/part -> server/model::settle -> ACTIVE, or ERROR with the reason
+//! ```
+//!
+//! It calls: placement (claims), network (ports, addresses), image (what to boot), fleet (hosts, console).
+//! The states of a server and their rules are in [`server::model`].
+mod action;
+mod fault;
+mod host;
+mod policy;
+pub mod server;
+pub mod tables;
+mod version;
+
+pub mod aggregate;
+pub mod flavor;
+pub mod hypervisor;
+pub mod keypair;
+pub mod limit;
+pub mod quota;
+pub mod server_group;
+mod version_document;
+pub mod zone;
+
+pub use host::part::ComputePart;
+pub use server::reconcile::Servers;
+pub use tables::kinds;
+
+use pilvi_fleet::Fleet;
+use pilvi_image::Images;
+use pilvi_kit::{Service, quota::Quotas};
+use pilvi_network::Network;
+use pilvi_placement::Placement;
+use pilvi_reconcile::Driver;
+use pilvi_store::Store;
+use std::sync::{Arc, OnceLock};
+
+/// What an operator may set.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Zone of hosts that no aggregate names.
+    pub default_zone: String,
+    /// How many virtual for each real: vCPUs, memory, disk.
+    pub cpu_ratio: f64,
+    pub memory_ratio: f64,
+    pub disk_ratio: f64,
+    /// Hosts that are tried for one server before it goes to ERROR.
+    pub attempts: usize,
+    /// Microseconds that a deleted server's record is kept.
+    pub keep_deleted_us: i64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            default_zone: "nova".into(),
+            cpu_ratio: 4.0,
+            memory_ratio: 1.0,
+            disk_ratio: 1.0,
+            attempts: 3,
+            keep_deleted_us: 24 * 3_600_000_000,
+        }
+    }
+}
+
+/// The service's state.
+pub struct Compute {
+    pub store: Store,
+    pub fleet: Arc<Fleet>,
+    pub network: Arc<Network>,
+    pub images: Arc<Images>,
+    pub placement: Arc<Placement>,
+    pub config: Config,
+    pub quotas: Quotas,
+    driver: OnceLock<Driver>,
+}
+
+impl std::fmt::Debug for Compute {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Compute")
+    }
+}
+
+impl Compute {
+    pub fn new(
+        store: Store,
+        fleet: Arc<Fleet>,
+        network: Arc<Network>,
+        images: Arc<Images>,
+        placement: Arc<Placement>,
+        config: Config,
+    ) -> Arc<Self> {
+        let quotas = Quotas::new("compute", quota::DEFAULTS);
+        Arc::new(Compute { store, fleet, network, images, placement, config, quotas, driver: OnceLock::new() })
+    }
+
+    /// Makes the driver of the server reconciler; the caller runs it.
+    pub fn driver(self: &Arc<Self>) -> Driver {
+        self.driver.get_or_init(|| Driver::new(Arc::new(Servers::new(self.clone())))).clone()
+    }
+
+    /// Look at this server now.
+    pub(crate) fn poke(&self, server_id: &str) {
+        if let Some(driver) = self.driver.get() {
+            driver.poke(server_id);
+        }
+    }
+}
+
+/// The service as the kit mounts it.
+pub fn service() -> Service<Compute> {
+    let mut routes = version_document::routes();
+    routes.extend(server::api::routes());
+    routes.extend(server::action_api::routes());
+    routes.extend(server::part_api::routes());
+    routes.extend(action::api::routes());
+    routes.extend(flavor::api::routes());
+    routes.extend(keypair::api::routes());
+    routes.extend(server_group::api::routes());
+    routes.extend(zone::api::routes());
+    routes.extend(aggregate::api::routes());
+    routes.extend(hypervisor::api::routes());
+    routes.extend(limit::api::routes());
+    routes.extend(quota::api::routes());
+    Service {
+        name: "compute",
+        prefix: "/compute",
+        versions: Some(version::versions()),
+        fault: fault::shape,
+        rules: policy::rules(),
+        routes,
+    }
+}

@@ -1,0 +1,3 @@
+//! Flavors: sizes of servers, with extra specs and access lists.
+pub mod api;
+mod schema;

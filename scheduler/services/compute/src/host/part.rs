@@ -1,0 +1,180 @@
+//! The servers of one host, as the agent shall run them; and what it says of them.
+use crate::{
+    Compute,
+    server::model::VmState,
+    tables::{FileCopy, Seen, Server, WantedPower},
+};
+use async_trait::async_trait;
+use base64::{Engine, engine::general_purpose::STANDARD};
+use pilvi_agent_api::v1;
+use pilvi_fleet::{Affected, HostPart, Node, Part};
+use pilvi_kit::Fault;
+use pilvi_store::{Change, Query, Record, Stored};
+use std::sync::Arc;
+
+/// Compute's share of every host's wanted state.
+#[derive(Debug)]
+pub struct ComputePart {
+    compute: Arc<Compute>,
+}
+
+impl ComputePart {
+    pub fn new(compute: Arc<Compute>) -> Self {
+        ComputePart { compute }
+    }
+}
+
+#[async_trait]
+impl HostPart for ComputePart {
+    async fn wanted(&self, host: &str) -> Result<Part, Fault> {
+        let servers = self.compute.store.list::<Server>(Query::all().eq("host", host).eq("alive", 1)).await?;
+        let mut instances = Vec::new();
+        for server in servers.iter().filter(|s| !s.wanted.delete) {
+            instances.push(self.compute.instance(server).await?);
+        }
+        instances.sort_by(|a, b| a.id.cmp(&b.id));
+        Ok(Part { instances, network: None })
+    }
+
+    async fn affected(&self, change: &Change) -> Affected {
+        if change.kind != Server::KIND {
+            return Affected::None;
+        }
+        match self.compute.store.get::<Server>(&change.id).await {
+            Ok(Some(server)) => Affected::Hosts(server.host.iter().cloned().collect()),
+            Ok(None) => Affected::None,
+            Err(_) => Affected::All,
+        }
+    }
+
+    async fn observed(&self, host: &str, observed: &v1::Observed) -> Result<(), Fault> {
+        for instance in &observed.instances {
+            self.compute.observe(host, &instance.id, seen(instance)).await?;
+        }
+        let leaving = self.compute.store.list::<Server>(Query::all().eq("host", host).eq("task_state", "deleting")).await?;
+        leaving.iter().for_each(|s| self.compute.poke(&s.id));
+        Ok(())
+    }
+
+    async fn host_changed(&self, node: &Stored<Node>) -> Result<(), Fault> {
+        self.compute.offer_host(node).await?;
+        let waiting = self.compute.store.list::<Server>(Query::all().eq("alive", 1).eq("host", node.name.as_str())).await?;
+        waiting.iter().filter(|s| s.wanted.delete).for_each(|s| self.compute.poke(&s.id));
+        Ok(())
+    }
+}
+
+fn seen(i: &v1::ObservedInstance) -> Seen {
+    let power = match i.power() {
+        v1::Power::Unspecified => None,
+        v1::Power::Running => Some(WantedPower::Running),
+        v1::Power::Stopped => Some(WantedPower::Stopped),
+        v1::Power::Paused => Some(WantedPower::Paused),
+        v1::Power::Suspended => Some(WantedPower::Suspended),
+    };
+    Seen {
+        generation: i.generation,
+        power,
+        settled: i.settled,
+        error: i.error.chars().take(2000).collect(),
+        hard_reboots: i.hard_reboots,
+        soft_reboots: i.soft_reboots,
+        rebuilds: i.rebuilds,
+        crashed: i.crashed,
+        runtime: i.runtime.clone(),
+        step: i.step.clone(),
+    }
+}
+
+fn file(file: &FileCopy) -> v1::ImageRef {
+    v1::ImageRef {
+        id: file.id.clone(),
+        sha512: file.sha512.clone(),
+        size: file.size,
+        disk_format: file.disk_format.clone(),
+    }
+}
+
+/// Where a property of the image or the flavor chooses the runtime.
+const RUNTIME_PROPERTY: &str = "hw_pilvi_runtime";
+const RUNTIME_SPEC: &str = "pilvi:runtime";
+const CMDLINE_PROPERTY: &str = "os_command_line";
+
+impl Compute {
+    async fn instance(&self, server: &Server) -> Result<v1::Instance, Fault> {
+        let image = server.image.as_ref();
+        let properties = image.map(|i| i.properties.clone()).unwrap_or_default();
+        let runtime = properties.get(RUNTIME_PROPERTY).or_else(|| server.flavor.extra_specs.get(RUNTIME_SPEC));
+        let power = match server.wanted.power {
+            WantedPower::Running => v1::Power::Running,
+            WantedPower::Stopped => v1::Power::Stopped,
+            WantedPower::Paused => v1::Power::Paused,
+            WantedPower::Suspended => v1::Power::Suspended,
+        };
+        let nics =
+            server.ports.iter().map(|p| v1::Nic { port_id: p.id.clone(), mac: p.mac.clone(), mtu: p.mtu }).collect();
+        let mut acted_on = properties.clone();
+        acted_on.retain(|k, _| k.starts_with("hw_") || k.starts_with("os_") || k.starts_with("fake"));
+        acted_on.extend(server.flavor.extra_specs.iter().map(|(k, v)| (k.clone(), v.clone())));
+        Ok(v1::Instance {
+            id: server.id.clone(),
+            name: server.name.clone(),
+            generation: server.wanted.generation,
+            power: power.into(),
+            vcpus: server.flavor.vcpus,
+            memory_mib: server.flavor.memory_mib,
+            disks: disks(server),
+            nics,
+            runtime: runtime.cloned().unwrap_or_default(),
+            kernel: image.and_then(|i| i.kernel.as_ref()).map(file),
+            ramdisk: image.and_then(|i| i.ramdisk.as_ref()).map(file),
+            cmdline: properties.get(CMDLINE_PROPERTY).cloned().unwrap_or_default(),
+            hard_reboots: server.wanted.hard_reboots,
+            soft_reboots: server.wanted.soft_reboots,
+            rebuilds: server.wanted.rebuilds,
+            config_drive: server.config_drive,
+            metadata: Some(self.guest_metadata(server).await?),
+            properties: acted_on,
+        })
+    }
+
+    async fn guest_metadata(&self, server: &Server) -> Result<v1::Metadata, Fault> {
+        let ports: Vec<String> = server.ports.iter().map(|p| p.id.clone()).collect();
+        let network_data = pilvi_network::host::network_data(&self.store, &ports).await?;
+        let key = |k: &crate::tables::KeyCopy| v1::Key { name: k.name.clone(), public_key: k.public_key.clone(), r#type: k.kind.clone() };
+        Ok(v1::Metadata {
+            uuid: server.id.clone(),
+            name: server.name.clone(),
+            hostname: server.hostname.clone(),
+            project_id: server.project_id.clone(),
+            user_id: server.user_id.clone(),
+            availability_zone: server.zone.clone().unwrap_or_else(|| self.config.default_zone.clone()),
+            launch_index: server.launch_index,
+            keys: server.key.iter().map(key).collect(),
+            meta: server.metadata.clone(),
+            user_data: server.user_data.as_ref().and_then(|d| STANDARD.decode(d).ok()).unwrap_or_default(),
+            reservation_id: server.reservation_id.clone(),
+            instance_type: server.flavor.name.clone(),
+            admin_password: server.admin_password.clone().unwrap_or_default(),
+            network_data: network_data.to_string(),
+        })
+    }
+}
+
+fn disks(server: &Server) -> Vec<v1::Disk> {
+    let disk = |id: &str, size_gib: u64, image: Option<v1::ImageRef>| v1::Disk { id: id.to_owned(), size_gib, image, read_only: false };
+    let mut disks = vec![disk("root", server.flavor.disk_gib, server.image.as_ref().map(|i| file(&i.file)))];
+    if server.flavor.ephemeral_gib > 0 {
+        disks.push(disk("ephemeral0", server.flavor.ephemeral_gib, None));
+    }
+    if server.flavor.swap_mib > 0 {
+        disks.push(disk("swap", server.flavor.swap_mib.div_ceil(1024), None));
+    }
+    disks
+}
+
+/// Living servers of a host that is not `Deleted`: for the views of hosts.
+pub async fn servers_on(compute: &Compute, host: &str) -> Result<Vec<Stored<Server>>, Fault> {
+    let servers = compute.store.list::<Server>(Query::all().eq("host", host).eq("alive", 1)).await?;
+    Ok(servers.into_iter().filter(|s| s.vm_state != VmState::Deleted).collect())
+}

@@ -1,0 +1,2 @@
+//! Limits and usage of a project.
+pub mod api;

@@ -1,0 +1,71 @@
+//! Rule names and defaults of the compute API, as Nova names them.
+use pilvi_kit::{
+    RuleDefault,
+    policy::{ADMIN, PROJECT_MANAGER_OR_ADMIN, PROJECT_MEMBER_OR_ADMIN, PROJECT_READER_OR_ADMIN},
+};
+
+const SCOPES: &[&str] = &["project"];
+const API: &str = "os_compute_api:";
+
+/// What a project's readers may do.
+const READER: &[&str] = &[
+    "servers:index", "servers:detail", "servers:show", "server-metadata:index", "server-metadata:show",
+    "os-server-tags:index", "os-server-tags:show", "ips:index", "ips:show", "os-security-groups:list", "os-attach-interfaces:list",
+    "os-attach-interfaces:show", "os-volumes-attachments:index", "os-instance-actions:list", "os-instance-actions:show",
+    "os-server-groups:index", "os-server-groups:show", "os-simple-tenant-usage:show", "os-quota-sets:show", "os-quota-sets:detail",
+    "limits", "os-console-output-read",
+];
+
+/// What its members may do.
+const MEMBER: &[&str] = &[
+    "servers:create", "servers:create:attach_network", "servers:create:attach_volume", "servers:create:trusted_certs", "servers:update",
+    "servers:delete", "servers:start", "servers:stop", "servers:reboot", "servers:rebuild", "servers:resize", "servers:confirm_resize",
+    "servers:revert_resize", "servers:create_image", "server-metadata:create", "server-metadata:update_all", "server-metadata:update",
+    "server-metadata:delete", "os-server-tags:update_all", "os-server-tags:delete_all", "os-server-tags:update", "os-server-tags:delete",
+    "os-pause-server:pause", "os-pause-server:unpause", "os-suspend-server:suspend", "os-suspend-server:resume", "os-lock-server:lock",
+    "os-lock-server:unlock", "os-console-output", "os-deferred-delete:force", "os-attach-interfaces:create", "os-attach-interfaces:delete",
+    "os-server-groups:create", "os-server-groups:delete", "os-volumes-attachments:create", "os-security-groups:add", "os-security-groups:remove",
+];
+
+/// What only administrators may do.
+const ADMINS: &[&str] = &[
+    "servers:index:get_all_tenants", "servers:detail:get_all_tenants", "servers:create:forced_host", "servers:show:host_status",
+    "servers:detail:fault_details", "servers:allow_all_filters", "servers:migrations:index", "os-extended-server-attributes",
+    "os-server-diagnostics", "os-lock-server:unlock:unlock_override", "os-admin-actions:reset_state", "os-instance-actions:events",
+    "os-instance-actions:events:details", "os-server-groups:index:all_projects", "os-flavor-manage:create", "os-flavor-manage:update",
+    "os-flavor-manage:delete", "os-flavor-access", "os-flavor-access:add_tenant_access", "os-flavor-access:remove_tenant_access",
+    "os-flavor-extra-specs:create", "os-flavor-extra-specs:update", "os-flavor-extra-specs:delete", "os-hypervisors:list",
+    "os-hypervisors:list-detail", "os-hypervisors:show", "os-hypervisors:statistics", "os-hypervisors:uptime", "os-hypervisors:search",
+    "os-hypervisors:servers", "os-services:list", "os-services:update", "os-services:delete", "os-aggregates:index", "os-aggregates:show",
+    "os-aggregates:create", "os-aggregates:update", "os-aggregates:delete", "os-aggregates:add_host", "os-aggregates:remove_host",
+    "os-aggregates:set_metadata", "os-availability-zone:detail", "os-quota-sets:update", "os-quota-sets:delete",
+    "os-quota-class-sets:show", "os-quota-class-sets:update", "os-simple-tenant-usage:list", "os-migrations:index", "os-tenant-networks",
+    "limits:other_project",
+];
+
+/// What anybody with a token may do.
+const ANYONE: &[&str] = &[
+    "flavors", "os-flavor-extra-specs:index", "os-flavor-extra-specs:show", "os-availability-zone:list", "extensions", "os-quota-sets:defaults",
+];
+
+/// Key pairs belong to users, not to projects.
+const KEYPAIRS: &[&str] = &["os-keypairs:index", "os-keypairs:show", "os-keypairs:create", "os-keypairs:delete"];
+
+/// Every rule of the service.
+pub fn rules() -> Vec<RuleDefault> {
+    let mut rules = vec![
+        RuleDefault::new("compute:servers:create:requested_destination", ADMIN, SCOPES, "Name the host of a new server"),
+        RuleDefault::new("manager_or_admin", PROJECT_MANAGER_OR_ADMIN, SCOPES, "Managers of the project"),
+    ];
+    let owner = "(role:admin) or user_id:%(user_id)s";
+    for (names, check) in
+        [(READER, PROJECT_READER_OR_ADMIN), (MEMBER, PROJECT_MEMBER_OR_ADMIN), (ADMINS, ADMIN), (ANYONE, "@"), (KEYPAIRS, owner)]
+    {
+        for name in names {
+            // Rule names live as long as the process: they are made once, at start.
+            let name: &'static str = Box::leak(format!("{API}{name}").into_boxed_str());
+            rules.push(RuleDefault::new(name, check, SCOPES, ""));
+        }
+    }
+    rules
+}

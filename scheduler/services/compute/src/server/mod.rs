@@ -1,0 +1,12 @@
+//! Servers: guests that a project asked for.
+pub mod action_api;
+pub mod api;
+pub mod create;
+pub mod filter;
+pub mod model;
+pub mod ops;
+pub mod part_api;
+pub mod reconcile;
+mod resize;
+mod schema;
+pub mod view;

@@ -1,0 +1,118 @@
+//! Resizing in place: another size on the same host, kept until it is confirmed or taken back.
+//!
+//! The claim in placement is the larger of both sizes until then, so that going back always fits. A disk
+//! that has grown stays grown when a resize is taken back: the guest's file system may not be cut.
+use crate::{
+    Compute, action,
+    server::{
+        create,
+        model::{self, Ended, Verb},
+        ops::{living_in, refuse_if_locked},
+        reconcile::resources,
+    },
+    tables::{Event, Flavor, FlavorCopy, Server},
+};
+use pilvi_kit::{Ctx, Fault, clock};
+use pilvi_store::Tx;
+use std::collections::BTreeMap;
+
+impl Compute {
+    pub async fn resize_server(&self, ctx: &Ctx, id: &str, flavor_id: &str) -> Result<(), Fault> {
+        let flavor = self.store.get::<Flavor>(flavor_id).await?;
+        let flavor = flavor.ok_or_else(|| Fault::bad_request(format!("Flavor {flavor_id} could not be found.")))?;
+        let new = create::copy_flavor(&flavor);
+        let server = self.server(id).await?;
+        if new == server.flavor {
+            return Err(Fault::bad_request("When resizing, instances must change flavor!"));
+        }
+        if new.disk_gib < server.flavor.disk_gib && server.flavor.disk_gib > 0 {
+            return Err(Fault::bad_request("Flavor's disk is too small: a disk cannot shrink."));
+        }
+        if let Some(image) = &server.image {
+            create::fits(&new, image)?;
+        }
+        self.change_size(ctx, id, Verb::Resize, move |s| {
+            s.old_flavor = Some(std::mem::replace(&mut s.flavor, new.clone()));
+        })
+        .await
+    }
+
+    pub async fn finish_resize(&self, ctx: &Ctx, id: &str, confirm: bool) -> Result<(), Fault> {
+        let verb = if confirm { Verb::ConfirmResize } else { Verb::RevertResize };
+        self.change_size(ctx, id, verb, move |s| {
+            if !confirm && let Some(old) = s.old_flavor.take() {
+                s.flavor = old;
+            }
+        })
+        .await
+    }
+
+    async fn change_size(
+        &self,
+        ctx: &Ctx,
+        id: &str,
+        verb: Verb,
+        change: impl Fn(&mut Server) + Clone + Send + Sync + 'static,
+    ) -> Result<(), Fault> {
+        let (key, ctx) = (id.to_owned(), ctx.clone());
+        self.store
+            .write(move |tx| {
+                let (key, ctx, change) = (key.clone(), ctx.clone(), change.clone());
+                Box::pin(async move { change_in(tx, &ctx, &key, verb, change).await })
+            })
+            .await?;
+        self.poke(id);
+        Ok(())
+    }
+}
+
+async fn change_in(tx: &mut Tx, ctx: &Ctx, key: &str, verb: Verb, change: impl Fn(&mut Server)) -> Result<(), Fault> {
+    let mut server = living_in(tx, key).await?;
+    refuse_if_locked(ctx, &server)?;
+    let before = server.record.clone();
+    if !model::begin(&mut server.record, verb) {
+        return Err(Fault::conflict(model::refusal(verb, &before)));
+    }
+    change(&mut server.record);
+    server.record.changed_us = clock::now_us();
+    reclaim_in(tx, &server).await?;
+    let mut log = action::started(ctx, key, &before.project_id, verb.name(), vec![Event::began("compute_resize_instance")]);
+    if server.record.task_state.is_none() {
+        action::finish(&mut log, &Ended::Well, server.host.as_deref());
+    }
+    action::insert_in(tx, log).await?;
+    tx.update(&server).await?;
+    Ok(())
+}
+
+/// The larger of both flavors, member by member.
+fn larger(a: &FlavorCopy, b: &FlavorCopy) -> FlavorCopy {
+    FlavorCopy {
+        vcpus: a.vcpus.max(b.vcpus),
+        memory_mib: a.memory_mib.max(b.memory_mib),
+        disk_gib: a.disk_gib.max(b.disk_gib),
+        ephemeral_gib: a.ephemeral_gib.max(b.ephemeral_gib),
+        swap_mib: a.swap_mib.max(b.swap_mib),
+        ..a.clone()
+    }
+}
+
+/// Claims what the server needs now, on the provider it is on.
+async fn reclaim_in(tx: &mut Tx, server: &Server) -> Result<(), Fault> {
+    let held = pilvi_placement::allocation::ops::of_in(tx, &server.id).await?;
+    let Some(provider) = held.keys().next().cloned() else { return Ok(()) };
+    let mut sized = server.clone();
+    if let Some(old) = &server.old_flavor {
+        sized.flavor = larger(&server.flavor, old);
+    }
+    let claim = pilvi_placement::allocation::ops::Claim {
+        consumer: server.id.clone(),
+        project_id: server.project_id.clone(),
+        user_id: server.user_id.clone(),
+        consumer_type: "INSTANCE".into(),
+        allocations: BTreeMap::from([(provider, resources(&sized))]),
+    };
+    pilvi_placement::allocation::ops::claim_in(tx, claim).await.map_err(|f| {
+        if f.code() == 409 { Fault::bad_request("No valid host was found. There are not enough resources on the server's host.") } else { f }
+    })
+}

@@ -1,0 +1,2 @@
+//! Server groups: servers that shall run together, or apart.
+pub mod api;
