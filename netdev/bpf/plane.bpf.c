@@ -1,0 +1,490 @@
+/* The packet path: five programs on the hooks of a node's network namespace.
+ *
+ *   guest -> tap -> from_guest -+-> another tap -> to_guest -> guest
+ *                               +-> overlay device (VXLAN, key set per packet) -> other host -> from_overlay
+ *                               +-> router: next leg, as above, or gateway -> NAT -> edge link -> to_edge
+ *                               +-> this host: DHCP (packet socket), metadata (its TCP stack)
+ *   edge link -> from_edge -> NAT back -> router -> tap or overlay
+ *   host's stack -> agent link -> from_agent -> tap             (answers of the metadata service)
+ *
+ * There is no bridge, no learning and no flooding: the agent has written where every address is.
+ * Whoever sends to a tap meets to_guest there, so a guest's groups are judged in one place.
+ */
+#include "tables.h"
+#include "frame.h"
+#include "filter.h"
+#include "nat.h"
+
+#define DHCP_INTERVAL (SEC_NS / 5) /* five a second on the long run, */
+#define DHCP_BURST (4 * SEC_NS)    /* twenty at once */
+
+#define VIA_GUEST 0u
+#define VIA_OVERLAY 1u
+#define VIA_EDGE 2u
+
+__attribute__((noinline)) int send_tunnel(struct __sk_buff *skb, __u32 vni, __u32 vtep)
+{
+	struct bpf_tunnel_key key = {.tunnel_id = vni, .tunnel_ttl = 64};
+	struct settings *set = get_settings();
+
+	if (!set || !set->overlay_if)
+		return drop(skb, DROP_OVERLAY);
+	key.remote_ipv4 = bpf_ntohl(vtep);
+	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), BPF_F_ZERO_CSUM_TX))
+		return drop(skb, DROP_OVERLAY);
+	return bpf_redirect(set->overlay_if, 0);
+}
+
+/* Out of the edge link, to `next` there. An address of our own turns round before the wire. */
+__attribute__((noinline)) int send_edge(struct __sk_buff *skb, __u32 daddr, __u32 next)
+{
+	struct bpf_redir_neigh hop = {.nh_family = 2, .ipv4_nh = next};
+	struct settings *set = get_settings();
+
+	if (!set || !set->edge_if)
+		return drop(skb, DROP_NO_EDGE);
+	if (bpf_map_lookup_elem(&externals, &daddr))
+		return bpf_redirect(set->edge_if, BPF_F_INGRESS);
+	return bpf_redirect_neigh(set->edge_if, &hop, sizeof(hop), 0);
+}
+
+static __always_inline int send_gateway(struct __sk_buff *skb, const struct packet *p, __u64 router, const struct route *r,
+					__u32 vni, __u32 via)
+{
+	struct fixed_key key = {.router = router, .ip = p->saddr};
+	__u32 *floating, next = r->via ? r->via : p->daddr;
+	int no;
+
+	if (via == VIA_EDGE)
+		return drop(skb, DROP_NO_ROUTE);
+	floating = bpf_map_lookup_elem(&fixed, &key);
+	if (!floating && r->vtep) {
+		/* Another host has the gateway: it gets the frame as the guest sent it. */
+		if (via != VIA_GUEST)
+			return drop(skb, DROP_NO_ROUTE);
+		return send_tunnel(skb, vni, r->vtep);
+	}
+	if (forward_once(skb, p))
+		return drop(skb, DROP_MALFORMED);
+	if (floating) {
+		no = translate(skb, p, *floating, 1);
+	} else {
+		if (!r->gw)
+			return drop(skb, DROP_NO_ROUTE);
+		no = hide(skb, p, router, r->gw);
+	}
+	if (no)
+		return drop(skb, no - 1);
+	return send_edge(skb, p->daddr, next);
+}
+
+/* Forwards an IPv4 packet that router `router` got, from where `via` says; `vni`: the leg it came in by. */
+__attribute__((noinline)) int route_packet(struct __sk_buff *skb, const struct packet *p, __u64 router, __u32 vni, __u32 via)
+{
+	struct route_key key = {.prefixlen = 96, .router_lo = router, .router_hi = router >> 32};
+	struct ip_key target = {};
+	struct route *r;
+	struct hop *h;
+
+	if (!p)
+		return drop(skb, DROP_MALFORMED);
+	key.ip = p->daddr;
+	if (p->ttl <= 1)
+		return drop(skb, DROP_TTL);
+	r = bpf_map_lookup_elem(&routes, &key);
+	if (!r)
+		return drop(skb, DROP_NO_ROUTE);
+	if (r->kind == ROUTE_EXTERNAL)
+		return send_gateway(skb, p, router, r, vni, via);
+	target.vni = r->vni;
+	target.ip = r->via ? r->via : p->daddr;
+	h = bpf_map_lookup_elem(&addresses, &target);
+	if (!h)
+		return drop(skb, DROP_NO_HOST);
+	if (h->kind == HOP_ROUTER) {
+		/* One of the router's own addresses: it answers ping, to guests of this host. */
+		if (via != VIA_GUEST || target.ip != p->daddr || h->router != router || p->protocol != ICMP || p->type != 8)
+			return drop(skb, DROP_NO_HOST);
+		if (answer_echo(skb, p))
+			return drop(skb, DROP_MALFORMED);
+		skb->mark = MARK_AGENT;
+		return bpf_redirect(ifindex_of(skb), 0);
+	}
+	if (h->kind != HOP_LOCAL && h->kind != HOP_REMOTE)
+		return drop(skb, DROP_NO_HOST);
+	/* A tunnel's packet must not leave by a tunnel again: two hosts could play ping-pong. */
+	if (h->kind == HOP_REMOTE && via == VIA_OVERLAY)
+		return drop(skb, DROP_NO_HOST);
+	if (forward_once(skb, p) || set_macs(skb, h->mac, r->mac))
+		return drop(skb, DROP_MALFORMED);
+	if (h->kind == HOP_REMOTE)
+		return send_tunnel(skb, r->vni, h->where);
+	return bpf_redirect(h->where, 0);
+}
+
+static __always_inline int guest_arp(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
+{
+	struct ip_key key = {.vni = port->vni};
+	struct settings *set = get_settings();
+	const __u8 *mac = 0;
+	struct hop *h;
+	struct arp a;
+
+	if (!set || load_arp(skb, &a))
+		return drop(skb, DROP_MALFORMED);
+	if (port->flags & PORT_SECURED) {
+		if (!same_mac(a.sha, eth->src) || (a.spa && !owns(port, ifindex_of(skb), a.spa, a.sha)))
+			return drop(skb, DROP_SPOOFED_ARP);
+		if (!a.spa && !same_mac(a.sha, port->mac))
+			return drop(skb, DROP_SPOOFED_ARP);
+	}
+	if (a.op != bpf_htons(1)) {
+		if (port->flags & PORT_EXTERNAL && set->edge_if && a.op == bpf_htons(2))
+			return bpf_redirect(set->edge_if, 0);
+		return drop(skb, DROP_ARP_UNKNOWN);
+	}
+	key.ip = a.tpa;
+	h = bpf_map_lookup_elem(&addresses, &key);
+	if (h && !(h->kind == HOP_LOCAL && h->where == ifindex_of(skb)))
+		mac = h->mac;
+	else if (!h && a.tpa == METADATA_IP && port->flags & PORT_METADATA)
+		mac = set->service_mac;
+	if (mac) {
+		if (answer_arp(skb, &a, mac))
+			return drop(skb, DROP_MALFORMED);
+		skb->mark = MARK_AGENT;
+		return bpf_redirect(ifindex_of(skb), 0);
+	}
+	if (!h && port->flags & PORT_EXTERNAL && set->edge_if)
+		return bpf_redirect(set->edge_if, 0);
+	return drop(skb, DROP_ARP_UNKNOWN);
+}
+
+/* A DHCP request goes to the agent's packet socket; the destination address tells it from which port. */
+static __always_inline int guest_dhcp(struct __sk_buff *skb, const struct port *port)
+{
+	__u32 ifindex = ifindex_of(skb);
+	__u64 now = bpf_ktime_get_coarse_ns(), tat;
+	struct settings *set = get_settings();
+	struct live *l = bpf_map_lookup_elem(&live, &ifindex);
+	__u8 dst[6] = {0x02, 0x70};
+	__u32 name = bpf_htonl(ifindex);
+
+	if (!set || !l || !(port->flags & PORT_DHCP))
+		return drop(skb, DROP_DHCP);
+	tat = l->dhcp_tat > now ? l->dhcp_tat : now;
+	if (tat - now > DHCP_BURST)
+		return drop(skb, DROP_DHCP);
+	l->dhcp_tat = tat + DHCP_INTERVAL;
+	__builtin_memcpy(dst + 2, &name, 4);
+	if (bpf_skb_store_bytes(skb, 0, dst, 6, 0))
+		return drop(skb, DROP_MALFORMED);
+	return bpf_redirect(set->punt_if, BPF_F_INGRESS);
+}
+
+/* 169.254.169.254: the source becomes an address that names the port, and the host's own stack takes it. */
+static __always_inline int guest_metadata(struct __sk_buff *skb, const struct port *port, const struct packet *p)
+{
+	struct settings *set = get_settings();
+	__u32 name = bpf_htonl(METADATA_BASE | (ifindex_of(skb) & ~METADATA_MASK));
+
+	if (!set || !(port->flags & PORT_METADATA) || p->protocol != TCP || p->dport != bpf_htons(80) || p->later ||
+	    p->saddr != port->ip || ifindex_of(skb) & METADATA_MASK)
+		return drop(skb, DROP_METADATA);
+	if (set_address(skb, p, 12, p->saddr, name) || set_macs(skb, set->agent_mac, set->service_mac))
+		return drop(skb, DROP_MALFORMED);
+	return bpf_redirect(set->agent_if, BPF_F_INGRESS);
+}
+
+/* By hardware address, within the network. */
+static __always_inline int switch_frame(struct __sk_buff *skb, const struct port *port, const struct eth *eth,
+					const struct packet *p)
+{
+	struct mac_key key = {.vni = port->vni};
+	struct settings *set;
+	struct hop *h;
+
+	__builtin_memcpy(key.mac, eth->dst, 6);
+	h = bpf_map_lookup_elem(&stations, &key);
+	if (!h) {
+		set = get_settings();
+		if (port->flags & PORT_EXTERNAL && set && set->edge_if)
+			return bpf_redirect(set->edge_if, 0);
+		return drop(skb, DROP_UNKNOWN_STATION);
+	}
+	if (h->kind == HOP_LOCAL)
+		return h->where == ifindex_of(skb) ? drop(skb, DROP_UNKNOWN_STATION) : bpf_redirect(h->where, 0);
+	if (h->kind == HOP_REMOTE)
+		return send_tunnel(skb, port->vni, h->where);
+	if (h->kind == HOP_ROUTER && p)
+		return route_packet(skb, p, h->router, port->vni, VIA_GUEST);
+	return drop(skb, DROP_UNKNOWN_STATION);
+}
+
+static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
+{
+	struct packet p = {};
+	int secured = port->flags & PORT_SECURED, no;
+
+	no = parse(skb, &p, ifindex_of(skb));
+	if (no)
+		return drop(skb, no - 1);
+	if (p.protocol == UDP && p.sport == bpf_htons(68) && p.dport == bpf_htons(67) && !p.later) {
+		if (secured && !same_mac(eth->src, port->mac))
+			return drop(skb, DROP_SPOOFED_MAC);
+		return guest_dhcp(skb, port);
+	}
+	if (secured) {
+		if (!owns(port, ifindex_of(skb), p.saddr, eth->src))
+			return drop(skb, same_mac(eth->src, port->mac) ? DROP_SPOOFED_IP : DROP_SPOOFED_MAC);
+		if (p.protocol == UDP && p.sport == bpf_htons(67) && p.dport == bpf_htons(68))
+			return drop(skb, DROP_DHCP);
+	}
+	if (p.daddr == METADATA_IP)
+		return guest_metadata(skb, port, &p);
+	if (eth->dst[0] & 1)
+		return drop(skb, DROP_MULTICAST);
+	if (secured) {
+		no = admit(skb, &p, port->policy, FROM_GUEST);
+		if (no)
+			return drop(skb, no - 1);
+	}
+	return switch_frame(skb, port, eth, &p);
+}
+
+SEC("classifier")
+int from_guest(struct __sk_buff *skb)
+{
+	__u32 ifindex = ifindex_of(skb);
+	struct port *port = bpf_map_lookup_elem(&ports, &ifindex);
+	struct eth eth;
+
+	skb->mark = 0;
+	if (!port)
+		return drop(skb, DROP_NO_PORT);
+	if (!(port->flags & PORT_UP))
+		return drop(skb, DROP_PORT_DOWN);
+	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
+		return drop(skb, DROP_MALFORMED);
+	if (eth.src[0] & 1)
+		return drop(skb, DROP_SPOOFED_MAC);
+	if (eth.protocol == bpf_htons(ETH_ARP))
+		return guest_arp(skb, port, &eth);
+	if (eth.protocol == bpf_htons(ETH_IP))
+		return guest_ip(skb, port, &eth);
+	if (port->flags & PORT_SECURED)
+		return drop(skb, DROP_FAMILY);
+	if (eth.dst[0] & 1)
+		return drop(skb, DROP_MULTICAST);
+	return switch_frame(skb, port, &eth, 0);
+}
+
+SEC("classifier")
+int to_guest(struct __sk_buff *skb)
+{
+	__u32 ifindex = ifindex_of(skb);
+	struct port *port = bpf_map_lookup_elem(&ports, &ifindex);
+	struct packet p = {};
+	int no;
+
+	if (!port)
+		return drop(skb, DROP_NO_PORT);
+	if (!(port->flags & PORT_UP))
+		return drop(skb, DROP_PORT_DOWN);
+	if (skb->mark == MARK_AGENT) {
+		skb->mark = 0;
+		return TC_ACT_OK;
+	}
+	if (!(port->flags & PORT_SECURED))
+		return TC_ACT_OK;
+	if (skb->protocol == bpf_htons(ETH_ARP))
+		return port->flags & PORT_EXTERNAL ? TC_ACT_OK : drop(skb, DROP_STACK);
+	if (skb->protocol != bpf_htons(ETH_IP))
+		return drop(skb, DROP_FAMILY);
+	/* The sign bit keeps the two directions of a port's fragments apart. */
+	no = parse(skb, &p, ifindex | 0x80000000u);
+	if (!no)
+		no = admit(skb, &p, port->policy, TO_GUEST);
+	return no ? drop(skb, no - 1) : TC_ACT_OK;
+}
+
+SEC("classifier")
+int from_overlay(struct __sk_buff *skb)
+{
+	struct bpf_tunnel_key tunnel = {};
+	struct mac_key key = {};
+	struct packet p = {};
+	struct eth eth;
+	struct hop *h;
+	__u32 far;
+	int no;
+
+	skb->mark = 0;
+	if (bpf_skb_get_tunnel_key(skb, &tunnel, sizeof(tunnel), 0))
+		return drop(skb, DROP_OVERLAY);
+	far = bpf_htonl(tunnel.remote_ipv4);
+	if (!bpf_map_lookup_elem(&vteps, &far))
+		return drop(skb, DROP_VTEP);
+	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
+		return drop(skb, DROP_MALFORMED);
+	key.vni = tunnel.tunnel_id;
+	__builtin_memcpy(key.mac, eth.dst, 6);
+	h = bpf_map_lookup_elem(&stations, &key);
+	if (!h)
+		return drop(skb, DROP_UNKNOWN_STATION);
+	if (h->kind == HOP_LOCAL)
+		return bpf_redirect(h->where, 0);
+	if (h->kind != HOP_ROUTER || eth.protocol != bpf_htons(ETH_IP))
+		return drop(skb, DROP_UNKNOWN_STATION);
+	/* For the gateway that this host holds. */
+	no = parse(skb, &p, tunnel.tunnel_id | 0x40000000u);
+	if (no)
+		return drop(skb, no - 1);
+	return route_packet(skb, &p, h->router, key.vni, VIA_OVERLAY);
+}
+
+static __always_inline int edge_arp(struct __sk_buff *skb, const struct settings *set, const struct eth *eth)
+{
+	struct ip_key key = {.vni = set->ext_vni};
+	struct mac_key station = {.vni = set->ext_vni};
+	const __u8 *mac = 0;
+	struct ext *e;
+	struct hop *h;
+	struct arp a;
+
+	if (load_arp(skb, &a))
+		return drop(skb, DROP_MALFORMED);
+	if (a.op == bpf_htons(1)) {
+		e = bpf_map_lookup_elem(&externals, &a.tpa);
+		key.ip = a.tpa;
+		h = bpf_map_lookup_elem(&addresses, &key);
+		if (e)
+			mac = e->mac;
+		else if (h && set->ext_vni && h->kind == HOP_LOCAL)
+			mac = h->mac;
+		if (mac) {
+			if (answer_arp(skb, &a, mac))
+				return drop(skb, DROP_MALFORMED);
+			skb->mark = MARK_AGENT;
+			return bpf_redirect(ifindex_of(skb), 0);
+		}
+		return set->flags & SETTING_SHARED ? TC_ACT_OK : drop(skb, DROP_ARP_UNKNOWN);
+	}
+	__builtin_memcpy(station.mac, eth->dst, 6);
+	h = bpf_map_lookup_elem(&stations, &station);
+	if (h && set->ext_vni && h->kind == HOP_LOCAL)
+		return bpf_redirect(h->where, 0);
+	return TC_ACT_OK; /* the stack's neighbour table asked */
+}
+
+static __always_inline int edge_ip(struct __sk_buff *skb, const struct settings *set, const struct eth *eth)
+{
+	struct mac_key station = {.vni = set->ext_vni};
+	struct packet p = {};
+	__u64 router;
+	struct ext *e;
+	struct hop *h;
+	int no;
+
+	no = parse(skb, &p, ifindex_of(skb));
+	if (no)
+		return drop(skb, no - 1);
+	/* Names of ports and of the metadata service are ours to give. */
+	if ((p.saddr & bpf_htonl(METADATA_MASK)) == bpf_htonl(METADATA_BASE) || p.daddr == METADATA_IP || p.saddr == METADATA_IP)
+		return drop(skb, DROP_RESERVED);
+	e = bpf_map_lookup_elem(&externals, &p.daddr);
+	if (e && e->kind == EXT_FLOATING) {
+		no = translate(skb, &p, e->fixed, 0);
+		if (no)
+			return drop(skb, no - 1);
+		p.daddr = e->fixed;
+		return route_packet(skb, &p, e->router, 0, VIA_EDGE);
+	}
+	if (e) {
+		router = e->router;
+		no = reveal(skb, &p, &router);
+		if (!no)
+			return route_packet(skb, &p, router, 0, VIA_EDGE);
+		if (no == 1 && p.protocol == ICMP && p.type == 8 && !answer_echo(skb, &p)) {
+			/* A ping from behind this very router turns round once more. */
+			if (bpf_map_lookup_elem(&externals, &p.saddr))
+				return bpf_redirect(ifindex_of(skb), BPF_F_INGRESS);
+			skb->mark = MARK_AGENT;
+			return bpf_redirect(ifindex_of(skb), 0);
+		}
+		return drop(skb, DROP_NAT);
+	}
+	if (set->ext_vni) {
+		__builtin_memcpy(station.mac, eth->dst, 6);
+		h = bpf_map_lookup_elem(&stations, &station);
+		if (h && h->kind == HOP_LOCAL)
+			return bpf_redirect(h->where, 0);
+	}
+	return set->flags & SETTING_SHARED ? TC_ACT_OK : drop(skb, DROP_EDGE);
+}
+
+SEC("classifier")
+int from_edge(struct __sk_buff *skb)
+{
+	struct settings *set = get_settings();
+	struct eth eth;
+
+	skb->mark = 0;
+	if (!set || bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
+		return drop(skb, DROP_MALFORMED);
+	if (eth.protocol == bpf_htons(ETH_ARP))
+		return edge_arp(skb, set, &eth);
+	if (eth.protocol == bpf_htons(ETH_IP))
+		return edge_ip(skb, set, &eth);
+	return set->flags & SETTING_SHARED ? TC_ACT_OK : drop(skb, DROP_FAMILY);
+}
+
+/* Every external address speaks with its own hardware address, so that switches outside know where it is. */
+SEC("classifier")
+int to_edge(struct __sk_buff *skb)
+{
+	struct settings *set = get_settings();
+	struct ext *e;
+	__u32 saddr;
+
+	if (!set)
+		return drop(skb, DROP_NO_EDGE);
+	if (skb->mark == MARK_AGENT) {
+		skb->mark = 0;
+		return TC_ACT_OK;
+	}
+	if (skb->protocol == bpf_htons(ETH_ARP))
+		return TC_ACT_OK;
+	if (skb->protocol != bpf_htons(ETH_IP))
+		return set->flags & SETTING_SHARED || set->ext_vni ? TC_ACT_OK : drop(skb, DROP_STACK);
+	if (bpf_skb_load_bytes(skb, ETH_LEN + 12, &saddr, 4))
+		return drop(skb, DROP_MALFORMED);
+	e = bpf_map_lookup_elem(&externals, &saddr);
+	if (e && bpf_skb_store_bytes(skb, 6, e->mac, 6, 0))
+		return drop(skb, DROP_MALFORMED);
+	return TC_ACT_OK;
+}
+
+SEC("classifier")
+int from_agent(struct __sk_buff *skb)
+{
+	struct settings *set = get_settings();
+	struct packet p = {};
+	struct port *port;
+	__u32 ifindex;
+
+	if (!set || skb->protocol != bpf_htons(ETH_IP) || parse(skb, &p, ifindex_of(skb)))
+		return drop(skb, DROP_STACK);
+	if (p.saddr != METADATA_IP || (p.daddr & bpf_htonl(METADATA_MASK)) != bpf_htonl(METADATA_BASE))
+		return drop(skb, DROP_STACK);
+	ifindex = bpf_ntohl(p.daddr) & ~METADATA_MASK;
+	port = bpf_map_lookup_elem(&ports, &ifindex);
+	if (!port)
+		return drop(skb, DROP_NO_PORT);
+	if (set_address(skb, &p, 16, p.daddr, port->ip) || set_macs(skb, port->mac, set->service_mac))
+		return drop(skb, DROP_MALFORMED);
+	skb->mark = MARK_AGENT;
+	return bpf_redirect(ifindex, 0);
+}
+
+char _license[] SEC("license") = "Apache-2.0";

@@ -1,0 +1,264 @@
+/* The tables of the packet path: one declaration each, keyed as the agent's src/table.rs writes them.
+ *
+ * Addresses, ports and tunnel keys' far ends stand in network byte order, everything else in the
+ * machine's. Every structure is padded by hand: keys are compared as bytes. A change of any layout here
+ * raises LAYOUT in src/loader.rs, which names the directory that the tables are pinned in.
+ */
+#ifndef PILVI_TABLES_H
+#define PILVI_TABLES_H
+
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+#include <bpf/bpf_endian.h>
+
+/* ---- ports: interface index -> what stands behind it */
+#define PORT_UP 1u        /* administrative state */
+#define PORT_SECURED 2u   /* anti-spoofing and groups apply */
+#define PORT_METADATA 4u  /* may ask 169.254.169.254 */
+#define PORT_DHCP 8u      /* the agent answers its DHCP */
+#define PORT_EXTERNAL 16u /* its network is the edge link's, not the overlay */
+
+struct port {
+	__u32 vni;
+	__u32 flags;
+	__u32 ip; /* first fixed address: the metadata service answers to it */
+	__u8 mac[6];
+	__u16 pad;
+	__u32 pad2;
+	__u64 policy; /* names the chunks of rules of this set of groups */
+};
+
+/* What the programs write about a port; the agent makes and removes the entry. */
+struct live {
+	__u64 dhcp_tat; /* theoretical arrival time of the next DHCP frame, ns */
+	__u64 flows;    /* recounted by the agent's sweep */
+};
+
+/* ---- who may say he is whom: {interface, source prefix} -> hardware addresses */
+#define SOURCE_MACS 4
+struct source_key {
+	__u32 prefixlen; /* 32 + prefix length */
+	__u32 ifindex;
+	__u32 ip;
+};
+struct source {
+	__u8 mac[SOURCE_MACS][6];
+};
+
+/* ---- where an address or a hardware address of a network is */
+#define HOP_LOCAL 1u   /* where = interface index */
+#define HOP_REMOTE 2u  /* where = far tunnel end */
+#define HOP_ROUTER 3u  /* router = which */
+#define HOP_SERVICE 4u /* this host itself: DHCP and metadata */
+
+struct hop {
+	__u32 kind;
+	__u32 where;
+	__u64 router;
+	__u8 mac[6];
+	__u16 pad;
+};
+struct ip_key {
+	__u32 vni;
+	__u32 ip;
+};
+struct mac_key {
+	__u32 vni;
+	__u8 mac[6];
+	__u16 pad;
+};
+
+/* ---- routers: {router, prefix} -> leg */
+#define ROUTE_LEG 1u      /* out of the leg in `vni`; `via` or the address itself is the next hop */
+#define ROUTE_EXTERNAL 2u /* out of the gateway */
+
+struct route_key {
+	__u32 prefixlen; /* 64 + prefix length */
+	__u32 router_lo;
+	__u32 router_hi;
+	__u32 ip;
+};
+struct route {
+	__u32 kind;
+	__u32 vni;
+	__u32 via;  /* 0: on link */
+	__u32 gw;   /* ROUTE_EXTERNAL: address to hide behind, 0: none */
+	__u32 vtep; /* ROUTE_EXTERNAL: the host that holds the gateway, 0: this one */
+	__u8 mac[6];
+	__u16 pad;
+};
+
+/* ---- addresses that this host answers for on the edge link */
+#define EXT_FLOATING 1u
+#define EXT_GATEWAY 2u
+struct ext {
+	__u32 kind;
+	__u32 fixed;
+	__u64 router;
+	__u8 mac[6];
+	__u16 pad;
+};
+struct fixed_key {
+	__u64 router;
+	__u32 ip;
+	__u32 pad;
+};
+
+/* ---- groups */
+#define CHUNK_RULES 32
+#define CHUNKS 64
+#define RULE_PROTOCOL 1u
+#define RULE_PORTS 2u
+#define RULE_TYPE 4u
+#define RULE_CODE 8u
+#define RULE_GROUP 16u
+#define RULE_STATELESS 32u
+struct chunk_key {
+	__u64 policy;
+	__u32 direction;
+	__u32 index;
+};
+struct rule {
+	__u64 group;
+	__u32 net;
+	__u32 mask;
+	__u16 low;
+	__u16 high;
+	__u8 flags;
+	__u8 protocol;
+	__u8 type;
+	__u8 code;
+};
+struct chunk {
+	__u32 used;
+	__u32 more; /* another chunk follows */
+	struct rule rule[CHUNK_RULES];
+};
+struct member_key {
+	__u64 group;
+	__u32 ip;
+	__u32 pad;
+};
+
+/* ---- flows, one entry for each port that a flow touches, seen from that port */
+#define TO_GUEST 0u
+#define FROM_GUEST 1u
+#define FLOW_REPLIED 1u
+#define FLOW_FIN_FIRST 2u
+#define FLOW_FIN_REPLY 4u
+#define FLOW_RESET 8u
+struct flow_key {
+	__u32 ifindex;
+	__u32 local_ip;
+	__u32 remote_ip;
+	__u16 local_port;
+	__u16 remote_port;
+	__u8 protocol;
+	__u8 pad[3];
+};
+struct flow {
+	__u64 seen; /* ns, coarse monotonic */
+	__u32 epoch;
+	__u8 direction; /* of the first packet */
+	__u8 state;
+	__u8 type;
+	__u8 code;
+};
+
+/* ---- ports of fragments after the first */
+struct fragment_key {
+	__u32 scope;
+	__u32 saddr;
+	__u32 daddr;
+	__u16 id;
+	__u8 protocol;
+	__u8 pad;
+};
+struct fragment {
+	__u16 sport;
+	__u16 dport;
+};
+
+/* ---- source NAT, both ways */
+struct nat_key {
+	__u64 router;
+	__u32 local_ip;
+	__u32 remote_ip;
+	__u16 local_port;
+	__u16 remote_port;
+	__u8 protocol;
+	__u8 pad[3];
+};
+struct nat {
+	__u64 seen;
+	__u32 gw;
+	__u16 port;
+	__u16 pad;
+};
+struct tan_key {
+	__u32 gw;
+	__u32 remote_ip;
+	__u16 port;
+	__u16 remote_port;
+	__u8 protocol;
+	__u8 pad[3];
+};
+struct tan {
+	__u64 seen;
+	__u64 router;
+	__u32 ip;
+	__u16 port;
+	__u16 pad;
+};
+
+struct drop_key {
+	__u32 ifindex;
+	__u32 reason;
+};
+
+#define SETTING_SHARED 1u /* the edge link also carries this host's own traffic */
+struct settings {
+	__u32 epoch;
+	__u32 overlay_if;
+	__u32 edge_if;
+	__u32 agent_if; /* the host's stack receives here */
+	__u32 punt_if;  /* the agent's packet socket receives here */
+	__u32 ext_vni;
+	__u32 flags;
+	__u32 flow_cap; /* flows of one port */
+	__u8 agent_mac[6];
+	__u8 service_mac[6];
+	__u32 pad;
+};
+
+#define TABLE(name_, type_, key_, value_, size_, flags_)                                                  \
+	struct {                                                                                          \
+		__uint(type, BPF_MAP_TYPE_##type_);                                                       \
+		__uint(max_entries, size_);                                                               \
+		__uint(map_flags, flags_);                                                                \
+		__uint(pinning, LIBBPF_PIN_BY_NAME);                                                      \
+		__type(key, key_);                                                                        \
+		__type(value, value_);                                                                    \
+	} name_ SEC(".maps")
+
+TABLE(ports, HASH, __u32, struct port, 16384, BPF_F_NO_PREALLOC);
+TABLE(live, HASH, __u32, struct live, 16384, BPF_F_NO_PREALLOC);
+TABLE(sources, LPM_TRIE, struct source_key, struct source, 262144, BPF_F_NO_PREALLOC);
+TABLE(addresses, HASH, struct ip_key, struct hop, 1048576, BPF_F_NO_PREALLOC);
+TABLE(stations, HASH, struct mac_key, struct hop, 1048576, BPF_F_NO_PREALLOC);
+TABLE(routes, LPM_TRIE, struct route_key, struct route, 262144, BPF_F_NO_PREALLOC);
+TABLE(externals, HASH, __u32, struct ext, 65536, BPF_F_NO_PREALLOC);
+TABLE(fixed, HASH, struct fixed_key, __u32, 65536, BPF_F_NO_PREALLOC);
+TABLE(chunks, HASH, struct chunk_key, struct chunk, 65536, BPF_F_NO_PREALLOC);
+TABLE(members, HASH, struct member_key, __u32, 1048576, BPF_F_NO_PREALLOC);
+TABLE(vteps, HASH, __u32, __u32, 65536, BPF_F_NO_PREALLOC);
+TABLE(settings, ARRAY, __u32, struct settings, 1, 0);
+TABLE(sweeps, ARRAY, __u32, __u64, 1, 0);
+TABLE(flows, LRU_HASH, struct flow_key, struct flow, 131072, 0);
+TABLE(fragments, LRU_HASH, struct fragment_key, struct fragment, 8192, 0);
+TABLE(nats, LRU_HASH, struct nat_key, struct nat, 65536, 0);
+TABLE(tans, LRU_HASH, struct tan_key, struct tan, 65536, 0);
+TABLE(drops, LRU_PERCPU_HASH, struct drop_key, __u64, 16384, 0);
+
+#endif

@@ -1,0 +1,83 @@
+//! The edge namespace: it stands for the provider's network where no physical device is given.
+//!
+//! ```text
+//!   node namespace            edge namespace
+//!     edge0 ----------------- n<hash> -- ext0 (bridge; gateway addresses of external subnets)
+//!     <underlay> ------------ n<hash> -- under0 (bridge; carries VXLAN between nodes of one machine)
+//! ```
+use crate::config::{EDGE_BRIDGE, UNDERLAY_BRIDGE};
+use crate::error::{Error, Result};
+use crate::namespace;
+use crate::netlink::{Change, Netlink};
+use crate::wanted::Wanted;
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+
+/// Makes the bridges. The calling thread must be inside the edge namespace.
+pub(crate) fn prepare() -> Result<()> {
+    let key = "ipv6/conf/default/disable_ipv6";
+    if Path::new("/proc/sys/net").join(key).exists() {
+        namespace::sysctl(key, "1")?;
+    }
+    let mut netlink = Netlink::open()?;
+    for bridge in [EDGE_BRIDGE, UNDERLAY_BRIDGE] {
+        if netlink.link(bridge)?.is_none() {
+            netlink.create_bridge(bridge)?;
+        }
+    }
+    for name in ["lo", EDGE_BRIDGE, UNDERLAY_BRIDGE] {
+        if let Some(link) = netlink.link(name)?.filter(|l| !l.up) {
+            netlink.change(link.index, &Change { up: Some(true), ..Change::default() })?;
+        }
+    }
+    Ok(())
+}
+
+/// Puts one end of a pair into a bridge.
+pub(crate) fn enslave(peer: &str, bridge: &str) -> Result<()> {
+    let mut netlink = Netlink::open()?;
+    let missing = |name: &str| Error::Config(format!("no device {name} in the edge namespace"));
+    let port = netlink.link(peer)?.ok_or_else(|| missing(peer))?;
+    let bridge = netlink.link(bridge)?.ok_or_else(|| missing(bridge))?;
+    netlink.change(port.index, &Change { bridge: Some(bridge.index), up: Some(true), ..Change::default() })
+}
+
+/// Gateway addresses of the external networks' subnets.
+pub(crate) fn gateways(wanted: &Wanted) -> BTreeSet<(Ipv4Addr, u8)> {
+    let subnets = wanted.networks.iter().filter(|n| n.external).flat_map(|n| &n.subnets);
+    subnets
+        .filter_map(|s| match s.gateway {
+            Some(IpAddr::V4(ip)) => Some((ip, s.cidr.prefix_len())),
+            _ => None,
+        })
+        .collect()
+}
+
+/// Sets the addresses of the external bridge; `prune` takes others away.
+pub(crate) fn set_addresses(wanted: &BTreeSet<(Ipv4Addr, u8)>, prune: bool) -> Result<()> {
+    let mut netlink = Netlink::open()?;
+    let Some(bridge) = netlink.link(EDGE_BRIDGE)? else {
+        return Err(Error::Config(format!("no {EDGE_BRIDGE} in the edge namespace")));
+    };
+    let found: BTreeSet<_> = netlink.addresses(bridge.index)?.into_iter().collect();
+    for (ip, prefix) in wanted.difference(&found) {
+        netlink.add_address(bridge.index, *ip, *prefix)?;
+    }
+    for (ip, prefix) in found.difference(wanted).filter(|_| prune) {
+        netlink.delete_address(bridge.index, *ip, *prefix)?;
+    }
+    Ok(())
+}
+
+/// Deletes all links of the calling thread's namespace, so that nothing lingers while a descriptor keeps it.
+pub(crate) fn delete_links(keep: &[&str]) -> Result<()> {
+    let mut netlink = Netlink::open()?;
+    for link in netlink.links()? {
+        // A device without a kind is hardware: it returns to the host's namespace by itself.
+        if link.name != "lo" && !link.kind.is_empty() && !keep.contains(&link.name.as_str()) {
+            netlink.delete(link.index)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,41 @@
+//! Addresses of the external network that this host answers for: floating addresses of its guests and
+//! gateway addresses of routers. The translation itself is in `bpf/nat.h`; there is no nftables and no
+//! kernel conntrack anywhere, so tenants with equal addresses need no zones and no marks.
+use crate::picture::Picture;
+use crate::router::{gateway_here, router_name};
+use crate::table::{Bytes, Table, put};
+use std::net::Ipv4Addr;
+
+const FLOATING: u32 = 1;
+const GATEWAY: u32 = 2;
+
+pub(crate) fn draw(picture: &mut Picture<'_>) {
+    let wanted = picture.wanted;
+    for floating in &wanted.floating {
+        if !picture.devices.contains_key(&floating.port) {
+            continue;
+        }
+        let router = router_name(&floating.router);
+        let value = Bytes::new().u32(FLOATING).ip(floating.fixed).u64(router).mac(floating.mac.0);
+        if !put(&mut picture.tables, Table::Externals, Bytes::new().ip(floating.address), value) {
+            picture.problem(Some(&floating.port), format!("{} is in use", floating.address));
+            continue;
+        }
+        let key = Bytes::new().u64(router).ip(floating.fixed).u32(0);
+        put(&mut picture.tables, Table::Fixed, key, Bytes::new().ip(floating.address));
+    }
+    for router in &wanted.routers {
+        let Some(gateway) = router.gateway.as_ref().filter(|g| gateway_here(g, picture.vtep)) else { continue };
+        let value =
+            Bytes::new().u32(GATEWAY).ip(Ipv4Addr::UNSPECIFIED).u64(router_name(&router.id)).mac(gateway.mac.0);
+        if !put(&mut picture.tables, Table::Externals, Bytes::new().ip(gateway.address), value) {
+            picture.problem(None, format!("router {}: {} is in use", router.id, gateway.address));
+        }
+    }
+}
+
+/// The address and hardware address of a row of `externals`: what a gratuitous ARP says.
+pub(crate) fn announcement(key: &[u8], value: &[u8]) -> Option<(Ipv4Addr, [u8; 6])> {
+    let ip = Ipv4Addr::from(*key.first_chunk::<4>()?);
+    Some((ip, *value.get(16..)?.first_chunk::<6>()?))
+}

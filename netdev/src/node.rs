@@ -1,0 +1,406 @@
+//! The node as its worker thread sees it: the thread lives inside the node namespace, owns the netlink socket
+//! and the tables, and does one job at a time, so that passes never overlap.
+use crate::config::{
+    AGENT_LINK, Config, EDGE_BRIDGE, EDGE_LINK, OVERLAY_LINK, PUNT_LINK, UNDERLAY_BRIDGE, External, ns_path,
+};
+use crate::dhcp;
+use crate::edge;
+use crate::error::{Error, Result, Step};
+use crate::loader::{Loader, Program};
+use crate::metadata::PortNames;
+use crate::namespace;
+use crate::netlink::{Change, Link, Netlink};
+use crate::packet::{self, Bindings};
+use crate::picture::{self, Problem};
+use crate::plan::{self, FoundLinks, LinkStep, PORT_ALIAS, WantedLink};
+use crate::switch::SERVICE_MAC;
+use crate::table::{Settings, Table, Tables, name64};
+use crate::tap;
+use crate::wanted::{Port, Wanted};
+use crate::{Applied, AppliedPort, nat};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Flows that one port may hold.
+const FLOW_CAP: u32 = 32_768;
+/// How long a device that was opened before it was wanted is kept.
+const SPARE_FOR: Duration = Duration::from_secs(120);
+/// How often the tables are read back and compared although nothing is known to have changed.
+const VERIFY_EVERY: Duration = Duration::from_secs(60);
+/// A created device gets its programs in the next pass, so two suffice; the third shows that it is quiet.
+const LINK_PASSES: usize = 3;
+
+pub(crate) struct Node {
+    config: Config,
+    netlink: Netlink,
+    loader: Loader,
+    sender: OwnedFd,
+    /// Tables as written, until the next read-back.
+    known: Option<(Tables, Instant)>,
+    wanted: Wanted,
+    spare: HashMap<String, Instant>,
+    settings: Settings,
+    bindings: Bindings,
+    names: PortNames,
+}
+
+/// The device of a port: a name that fits into 15 bytes and follows from the id.
+#[must_use]
+pub fn tap_name(port_id: &str) -> String {
+    format!("tap{:011x}", name64(port_id) & 0xfff_ffff_ffff)
+}
+
+fn alias_of(port_id: &str) -> String {
+    format!("{PORT_ALIAS}{port_id}")
+}
+
+impl Node {
+    /// Makes what does not depend on ports. The calling thread must be inside the node namespace.
+    pub fn open(config: Config, bindings: Bindings, names: PortNames) -> Result<Self> {
+        for (key, value) in [
+            ("ipv6/conf/all/disable_ipv6", "1"),
+            ("ipv6/conf/default/disable_ipv6", "1"),
+            ("ipv4/ip_forward", "0"),
+            ("ipv4/conf/all/rp_filter", "0"),
+            ("ipv4/conf/default/rp_filter", "0"),
+        ] {
+            if Path::new("/proc/sys/net").join(key).exists() {
+                namespace::sysctl(key, value)?;
+            }
+        }
+        let mut netlink = Netlink::open()?;
+        let loader = Loader::open(&config.bpffs())?;
+        let sender = packet::sender()?;
+        let agent = agent_links(&mut netlink)?;
+        let mut node = Self {
+            config,
+            netlink,
+            loader,
+            sender,
+            known: None,
+            wanted: Wanted::default(),
+            spare: HashMap::new(),
+            settings: Settings { flow_cap: FLOW_CAP, service_mac: SERVICE_MAC, ..Settings::default() },
+            bindings,
+            names,
+        };
+        (node.settings.agent_if, node.settings.agent_mac, node.settings.punt_if) = agent;
+        node.edge_link()?;
+        node.overlay_link()?;
+        node.settle_links(&[], true)?;
+        Ok(node)
+    }
+
+    pub fn punt(&self) -> u32 {
+        self.settings.punt_if
+    }
+
+    fn edge_link(&mut self) -> Result<()> {
+        let Some(edge) = self.config.edge() else { return Ok(()) };
+        if self.config.external == External::Edge && self.netlink.link(EDGE_LINK)?.is_none() {
+            self.join_bridge(&edge, EDGE_LINK, EDGE_BRIDGE)?;
+        }
+        Ok(())
+    }
+
+    /// A veth from this namespace into a bridge of the edge namespace.
+    fn join_bridge(&mut self, edge: &str, name: &str, bridge: &'static str) -> Result<()> {
+        let path = ns_path(edge);
+        let file = File::open(&path).step(format!("open {}", path.display()))?;
+        // One name for each node and link: two nodes in one edge namespace must not collide.
+        let peer = format!("n{:012x}", name64(&format!("{}/{name}", self.config.prefix)) & 0xffff_ffff_ffff);
+        self.netlink.create_veth(name, &peer, Some(file.as_fd()))?;
+        namespace::inside(&path, move || edge::enslave(&peer, bridge))
+    }
+
+    fn overlay_link(&mut self) -> Result<()> {
+        let Some(underlay) = self.config.underlay.clone() else { return Ok(()) };
+        if self.netlink.link(&underlay.device)?.is_none()
+            && let Some(edge) = self.config.edge()
+        {
+            self.join_bridge(&edge, &underlay.device, UNDERLAY_BRIDGE)?;
+            if let Some(link) = self.netlink.link(&underlay.device)? {
+                self.netlink.change(link.index, &Change { up: Some(true), ..Change::default() })?;
+                self.netlink.add_address(link.index, underlay.address, 16)?;
+            }
+        }
+        if self.netlink.link(OVERLAY_LINK)?.is_none() {
+            self.netlink.create_overlay(OVERLAY_LINK)?;
+        }
+        Ok(())
+    }
+
+    /// Devices that are there whatever the ports.
+    fn standing_links(&self) -> Vec<WantedLink> {
+        let link = |name: &str, programs: &[Program]| WantedLink {
+            name: name.into(),
+            alias: String::new(),
+            mtu: None,
+            programs: programs.to_vec(),
+        };
+        let mut out = vec![link(AGENT_LINK, &[Program::FromAgent]), link(PUNT_LINK, &[])];
+        out.extend(self.config.edge_device().map(|d| link(d, &[Program::FromEdge, Program::ToEdge])));
+        if self.config.underlay.is_some() {
+            out.push(link(OVERLAY_LINK, &[Program::FromOverlay]));
+        }
+        out
+    }
+
+    fn port_links(wanted: &Wanted) -> Vec<WantedLink> {
+        let mtu = |p: &Port| wanted.networks.iter().find(|n| n.id == p.network).map_or(1500, |n| n.mtu);
+        let link = |p: &Port| WantedLink {
+            name: tap_name(&p.id),
+            alias: alias_of(&p.id),
+            mtu: Some(u32::from(mtu(p).max(1500))),
+            programs: vec![Program::FromGuest, Program::ToGuest],
+        };
+        wanted.ports.iter().map(link).collect()
+    }
+
+    fn found_links(&mut self) -> Result<FoundLinks> {
+        Ok(FoundLinks { links: self.netlink.links()?, attached: self.loader.attached()? })
+    }
+
+    /// Plans and acts until nothing is left to do. `keep`: delete no port yet (the wanted state is not known).
+    /// Returns the links at the end and what went wrong, by device.
+    fn settle_links(&mut self, ports: &[WantedLink], keep: bool) -> Result<(Vec<Link>, Vec<(String, String)>)> {
+        self.spare.retain(|_, since| since.elapsed() < SPARE_FOR);
+        let mut wanted = self.standing_links();
+        wanted.extend_from_slice(ports);
+        let mut failed: BTreeMap<String, String> = BTreeMap::new();
+        for _ in 0..LINK_PASSES {
+            let found = self.found_links()?;
+            let mut spare: BTreeSet<String> = self.spare.keys().cloned().collect();
+            if keep {
+                spare.extend(found.links.iter().map(|l| l.alias.clone()));
+            }
+            let mut steps = plan::links(&wanted, &found, &spare);
+            steps.retain(|s| s.device().is_none_or(|d| !failed.contains_key(d)));
+            if steps.is_empty() {
+                self.learn_links(&found.links);
+                return Ok((found.links, failed.into_iter().collect()));
+            }
+            for step in steps {
+                if let Err(e) = self.act(&step) {
+                    tracing::warn!(?step, error = %e, "packet path step failed");
+                    failed.insert(step.device().unwrap_or("links").to_owned(), e.to_string());
+                }
+            }
+        }
+        let links = self.netlink.links()?;
+        self.learn_links(&links);
+        Ok((links, failed.into_iter().collect()))
+    }
+
+    fn learn_links(&mut self, links: &[Link]) {
+        let index = |name: &str| links.iter().find(|l| l.name == name).map_or(0, |l| l.index);
+        self.settings.overlay_if = if self.config.underlay.is_some() { index(OVERLAY_LINK) } else { 0 };
+        self.settings.edge_if = self.config.edge_device().map_or(0, index);
+        self.settings.shared = match (&self.config.external, &self.config.underlay) {
+            (External::Device(d), Some(u)) => *d == u.device,
+            _ => false,
+        };
+    }
+
+    fn act(&mut self, step: &LinkStep) -> Result<()> {
+        match step {
+            LinkStep::Delete { index, .. } => self.netlink.delete(*index),
+            LinkStep::Detach { index, program } => self.loader.detach(*index, *program),
+            LinkStep::Create { name, alias } => {
+                tap::create(name)?;
+                let link = self.netlink.link(name)?.ok_or_else(|| Error::NoPort(name.clone()))?;
+                self.netlink.change(link.index, &Change { alias: Some(alias), ..Change::default() })
+            }
+            LinkStep::Change { index, up, mtu, alias, .. } => self.netlink.change(
+                *index,
+                &Change { up: Some(*up), mtu: *mtu, alias: alias.as_deref(), ..Change::default() },
+            ),
+            LinkStep::Attach { index, name, program } => self.loader.attach(name, *index, *program),
+        }
+    }
+
+    /// One pass: devices, tables, answers, edge.
+    pub fn apply(&mut self, wanted: Wanted) -> Result<Applied> {
+        self.wanted = wanted;
+        for port in &self.wanted.ports {
+            self.spare.remove(&alias_of(&port.id));
+        }
+        self.pass()
+    }
+
+    fn pass(&mut self) -> Result<Applied> {
+        let wanted = std::mem::take(&mut self.wanted);
+        let result = self.pass_for(&wanted);
+        self.wanted = wanted;
+        result
+    }
+
+    fn pass_for(&mut self, wanted: &Wanted) -> Result<Applied> {
+        let (links, failed) = self.settle_links(&Self::port_links(wanted), false)?;
+        let devices = devices(wanted, &links);
+        let vtep = self.config.underlay.as_ref().map(|u| u.address);
+        let (tables, mut problems) = picture::draw(wanted, &devices, vtep, &self.settings);
+        *self.bindings.write() = dhcp::bindings(wanted, &devices);
+        *self.names.write() = devices.iter().map(|(id, index)| (*index, id.clone())).collect();
+        let errors = self.write_tables(&tables)?;
+        problems.extend(errors.into_iter().map(|message| Problem { port: None, message }));
+        if let Err(e) = self.edge_addresses(wanted) {
+            problems.push(Problem { port: None, message: e.to_string() });
+        }
+        Ok(report(wanted, &devices, &failed, problems))
+    }
+
+    fn write_tables(&mut self, wanted: &Tables) -> Result<Vec<String>> {
+        let fresh = self.known.take().filter(|(_, read)| read.elapsed() < VERIFY_EVERY);
+        let (mut found, read) = match fresh {
+            Some(known) => known,
+            None => (self.loader.dump()?, Instant::now()),
+        };
+        let mut errors = Vec::new();
+        let mut news = Vec::new();
+        for step in plan::tables(wanted, &found) {
+            let done = match &step {
+                plan::RowStep::Put { table, key, value } => self.loader.put(*table, key, value),
+                plan::RowStep::Delete { table, key } => self.loader.delete(*table, key),
+            };
+            match done {
+                Ok(()) => plan::apply(&mut found, &step),
+                Err(e) => errors.push(e.to_string()),
+            }
+            if let plan::RowStep::Put { table: Table::Externals, key, value } = &step {
+                news.extend(nat::announcement(key, value));
+            }
+        }
+        self.known = Some((found, read));
+        for (ip, mac) in news {
+            if self.settings.edge_if != 0
+                && let Err(e) = packet::announce(&self.sender, self.settings.edge_if, ip, mac)
+            {
+                tracing::debug!(%ip, error = %e, "not announced");
+            }
+        }
+        errors.truncate(100);
+        Ok(errors)
+    }
+
+    /// The provider's gateway addresses, on the edge namespace's side.
+    fn edge_addresses(&mut self, wanted: &Wanted) -> Result<()> {
+        let Some(edge) = self.config.edge() else { return Ok(()) };
+        let addresses: BTreeSet<(Ipv4Addr, u8)> = edge::gateways(wanted);
+        if addresses.is_empty() && !self.config.owns_edge() {
+            return Ok(());
+        }
+        let prune = self.config.owns_edge();
+        namespace::inside(&ns_path(&edge), move || edge::set_addresses(&addresses, prune))
+    }
+
+    /// Opens a port's tap, making it if no pass has yet.
+    pub fn open_tap(&mut self, port_id: &str) -> Result<Vec<OwnedFd>> {
+        let name = self.ensure_device(port_id)?;
+        Ok(vec![tap::open(&name)?])
+    }
+
+    fn ensure_device(&mut self, port_id: &str) -> Result<String> {
+        let (name, alias) = (tap_name(port_id), alias_of(port_id));
+        match self.netlink.link(&name)? {
+            Some(link) if link.alias == alias => {}
+            Some(link) if link.alias.starts_with(PORT_ALIAS) => {
+                return Err(Error::NoPort(format!("{port_id}: its device name belongs to {}", link.alias)));
+            }
+            _ => {
+                self.spare.insert(alias.clone(), Instant::now());
+                self.act(&LinkStep::Create { name: name.clone(), alias })?;
+                if self.wanted.ports.iter().any(|p| p.id == port_id) {
+                    self.pass()?;
+                }
+            }
+        }
+        Ok(name)
+    }
+
+    /// Makes the port a veth pair whose other end, `inner`, stands in the namespace at `into`.
+    pub fn open_veth(&mut self, port_id: &str, into: &Path, inner: &str) -> Result<()> {
+        let (name, alias) = (tap_name(port_id), alias_of(port_id));
+        let file = File::open(into).step(format!("open {}", into.display()))?;
+        match self.netlink.link(&name)? {
+            Some(link) if link.alias != alias && link.alias.starts_with(PORT_ALIAS) => {
+                return Err(Error::NoPort(format!("{port_id}: its device name belongs to {}", link.alias)));
+            }
+            // A tap, or the pair of a guest that is gone.
+            Some(link) => self.netlink.delete(link.index)?,
+            None => {}
+        }
+        self.netlink.create_veth(&name, inner, Some(file.as_fd()))?;
+        let link = self.netlink.link(&name)?.ok_or_else(|| Error::NoPort(port_id.into()))?;
+        self.netlink.change(link.index, &Change { alias: Some(&alias), ..Change::default() })?;
+        self.spare.insert(alias, Instant::now());
+        let port = self.wanted.ports.iter().find(|p| p.id == port_id);
+        let mac = port.map(|p| p.mac.0);
+        let network = port.and_then(|p| self.wanted.networks.iter().find(|n| n.id == p.network));
+        let mtu = network.map(|n| u32::from(n.mtu));
+        let inner = inner.to_owned();
+        namespace::inside(into, move || {
+            let mut netlink = Netlink::open()?;
+            let link = netlink.link(&inner)?.ok_or(Error::NoPort(inner))?;
+            netlink.change(link.index, &Change { mac, mtu, ..Change::default() })?;
+            netlink.change(link.index, &Change { up: Some(true), ..Change::default() })
+        })?;
+        if port.is_some() {
+            self.pass()?;
+        }
+        Ok(())
+    }
+
+}
+
+/// `agent0` receives what programs hand to the host's stack, `agent1` what they hand to the packet socket.
+fn agent_links(netlink: &mut Netlink) -> Result<(u32, [u8; 6], u32)> {
+    if netlink.link(AGENT_LINK)?.is_none() {
+        netlink.create_veth(AGENT_LINK, PUNT_LINK, None)?;
+    }
+    let lo = netlink.link("lo")?.map_or(1, |l| l.index);
+    let missing = || Error::NoPort(AGENT_LINK.into());
+    let agent = netlink.link(AGENT_LINK)?.ok_or_else(missing)?;
+    let punt = netlink.link(PUNT_LINK)?.ok_or_else(missing)?;
+    netlink.change(lo, &Change { up: Some(true), ..Change::default() })?;
+    netlink.change(punt.index, &Change { up: Some(true), no_arp: true, ..Change::default() })?;
+    netlink.change(agent.index, &Change { up: Some(true), no_arp: true, ..Change::default() })?;
+    netlink.add_address(agent.index, Ipv4Addr::new(169, 254, 169, 254), 32)?;
+    netlink.add_link_route(agent.index, Ipv4Addr::new(100, 64, 0, 0), 10)?;
+    Ok((agent.index, agent.mac, punt.index))
+}
+
+/// Interface indexes of the wanted ports that have their device.
+fn devices(wanted: &Wanted, links: &[Link]) -> BTreeMap<String, u32> {
+    let by_alias: HashMap<&str, u32> = links.iter().map(|l| (l.alias.as_str(), l.index)).collect();
+    let index = |p: &Port| by_alias.get(alias_of(&p.id).as_str()).map(|i| (p.id.clone(), *i));
+    wanted.ports.iter().filter_map(index).collect()
+}
+
+fn report(
+    wanted: &Wanted,
+    devices: &BTreeMap<String, u32>,
+    failed: &[(String, String)],
+    problems: Vec<Problem>,
+) -> Applied {
+    let mut applied = Applied::default();
+    let failed: HashMap<&str, &str> = failed.iter().map(|(d, e)| (d.as_str(), e.as_str())).collect();
+    for port in &wanted.ports {
+        let device = tap_name(&port.id);
+        let mut error = failed.get(device.as_str()).map(|e| (*e).to_owned());
+        if error.is_none() && !devices.contains_key(&port.id) {
+            error = Some("has no device".to_owned());
+        }
+        let says = problems.iter().find(|p| p.port.as_deref() == Some(&port.id));
+        let error = error.or_else(|| says.map(|p| p.message.clone()));
+        applied.ports.push(AppliedPort { id: port.id.clone(), device, wired: error.is_none(), error });
+    }
+    let ours: BTreeSet<&str> = applied.ports.iter().map(|p| p.device.as_str()).collect();
+    applied.errors.extend(failed.iter().filter(|(d, _)| !ours.contains(*d)).map(|(d, e)| format!("{d}: {e}")));
+    applied.errors.extend(problems.into_iter().filter(|p| p.port.is_none()).map(|p| p.message));
+    applied
+}

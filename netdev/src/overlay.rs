@@ -1,0 +1,16 @@
+//! The overlay: which tunnel ends may speak to us. One VXLAN device serves all networks; which network and
+//! which host a frame goes to is written packet by packet from the address tables, so there is nothing to
+//! set up per network or per host. VXLAN itself proves nothing: the underlay must be closed to others.
+use crate::picture::Picture;
+use crate::table::{Bytes, Table, put};
+
+pub(crate) fn draw(picture: &mut Picture<'_>) {
+    let wanted = picture.wanted;
+    let remotes = wanted.remotes.iter().map(|r| r.vtep);
+    let gateways = wanted.routers.iter().filter_map(|r| r.gateway.as_ref()?.vtep);
+    for vtep in remotes.chain(gateways) {
+        if Some(vtep) != picture.vtep {
+            put(&mut picture.tables, Table::Vteps, Bytes::new().ip(vtep), Bytes::new().u32(1));
+        }
+    }
+}

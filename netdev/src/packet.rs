@@ -1,0 +1,130 @@
+//! Packet sockets of the node namespace: one that takes the DHCP requests which the programs hand over, and
+//! what the agent itself sends, marked so that the programs let it pass.
+use crate::dhcp::{self, Binding};
+use crate::error::{Result, Step};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt};
+use parking_lot::RwLock;
+use std::collections::HashMap;
+use std::net::Ipv4Addr;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+/// `MARK_AGENT` of `bpf/frame.h`.
+const MARK: u32 = 0x7069_6c76;
+const ETH_P_IP: u16 = 0x0800;
+/// Bytes of a frame that are read; a DHCP request is far shorter.
+const FRAME_MAX: usize = 2048;
+
+pub(crate) type Bindings = Arc<RwLock<HashMap<u32, Arc<Binding>>>>;
+
+/// A socket in the calling thread's namespace that only sends, on any device.
+pub(crate) fn sender() -> Result<OwnedFd> {
+    let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None).step("open packet socket")?;
+    setsockopt(&fd, sockopt::Mark, &MARK).step("mark packet socket")?;
+    Ok(fd)
+}
+
+fn link_address(ifindex: u32, protocol: u16) -> libc::sockaddr_ll {
+    // SAFETY: sockaddr_ll is plain old data for which all zeroes is a valid value.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_protocol = protocol.to_be();
+    address.sll_ifindex = ifindex.cast_signed();
+    address
+}
+
+/// Sends a frame out of a device, as the agent.
+pub(crate) fn send(fd: &impl AsFd, ifindex: u32, frame: &[u8]) -> std::io::Result<()> {
+    let address = link_address(ifindex, ETH_P_IP);
+    // SAFETY: the buffer and the address live across the call and are passed with their own sizes.
+    let sent = unsafe {
+        libc::sendto(
+            fd.as_fd().as_raw_fd(),
+            frame.as_ptr().cast(),
+            frame.len(),
+            libc::MSG_DONTWAIT,
+            std::ptr::from_ref(&address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    if sent < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// Says on the edge link that `ip` is at `mac` now, so that others forget where it was.
+pub(crate) fn announce(fd: &impl AsFd, ifindex: u32, ip: Ipv4Addr, mac: [u8; 6]) -> std::io::Result<()> {
+    let mut frame = [&[0xff; 6][..], &mac, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &mac, &ip.octets()].concat();
+    frame.extend([0; 6]);
+    frame.extend(ip.octets());
+    frame.resize(60, 0);
+    send(fd, ifindex, &frame)
+}
+
+/// The thread that answers DHCP; it ends with this value.
+pub(crate) struct DhcpService {
+    stop: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl DhcpService {
+    /// Listens on `punt` of the calling thread's namespace.
+    pub fn start(punt: u32, bindings: Bindings) -> Result<Self> {
+        let protocol = SockProtocol::EthIp;
+        let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)
+            .step("open the DHCP socket")?;
+        setsockopt(&fd, sockopt::Mark, &MARK).step("mark the DHCP socket")?;
+        let address = link_address(punt, ETH_P_IP);
+        // SAFETY: the address lives across the call and is passed with its own size.
+        let bound = unsafe {
+            libc::bind(
+                fd.as_raw_fd(),
+                std::ptr::from_ref(&address).cast(),
+                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+            )
+        };
+        Errno::result(bound).step("bind the DHCP socket")?;
+        let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).step("open eventfd")?);
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("dhcp".into())
+            .spawn(move || serve(&fd, &stopped, &bindings))
+            .step("start the DHCP thread")?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for DhcpService {
+    fn drop(&mut self) {
+        if self.stop.write(1).is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            drop(thread.join());
+        }
+    }
+}
+
+fn serve(fd: &OwnedFd, stop: &EventFd, bindings: &Bindings) {
+    let mut buffer = vec![0u8; FRAME_MAX];
+    loop {
+        let mut wait = [PollFd::new(fd.as_fd(), PollFlags::POLLIN), PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut wait, PollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            Err(e) => return tracing::error!(error = %e, "DHCP service ends"),
+            Ok(_) => {}
+        }
+        if wait[1].any() == Some(true) {
+            return;
+        }
+        let Ok(length) = recv(fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) else { continue };
+        let frame = &buffer[..length.min(FRAME_MAX)];
+        let Some(ifindex) = dhcp::source_of(frame) else { continue };
+        let Some(binding) = bindings.read().get(&ifindex).cloned() else { continue };
+        let Some(reply) = dhcp::payload(frame).and_then(|p| dhcp::answer(&binding, p)) else { continue };
+        if let Err(e) = send(fd, ifindex, &reply) {
+            tracing::debug!(port = %binding.port, error = %e, "DHCP answer not sent");
+        }
+    }
+}

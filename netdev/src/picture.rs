@@ -1,0 +1,65 @@
+//! From [`Wanted`] to rows: who writes which table.
+//!
+//! ```text
+//!   port      ports live sources      switch   addresses stations
+//!   overlay   vteps                   router   routes
+//!   filter    chunks members          nat      externals fixed
+//! ```
+//! Pure: the same input and the same devices give the same rows. What cannot be expressed becomes a
+//! [`Problem`] and the rest goes on; a port with a problem is closed rather than open.
+use crate::table::{Settings, Table, Tables, put};
+use crate::wanted::{Network, Wanted};
+use std::collections::{BTreeMap, HashMap};
+use std::net::Ipv4Addr;
+
+/// Something wanted that cannot be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    /// The port that suffers; `None`: no single one.
+    pub port: Option<String>,
+    pub message: String,
+}
+
+/// What the modules read and write while they draw.
+pub(crate) struct Picture<'a> {
+    pub wanted: &'a Wanted,
+    /// Interface index of each local port that has its device.
+    pub devices: &'a BTreeMap<String, u32>,
+    /// This host's own tunnel end.
+    pub vtep: Option<Ipv4Addr>,
+    pub networks: HashMap<&'a str, &'a Network>,
+    pub tables: Tables,
+    pub problems: Vec<Problem>,
+}
+
+impl Picture<'_> {
+    pub fn problem(&mut self, port: Option<&str>, message: impl Into<String>) {
+        self.problems.push(Problem { port: port.map(str::to_owned), message: message.into() });
+    }
+}
+
+/// Draws all tables. `settings.epoch` and `settings.ext_vni` are not looked at: the plan chooses the epoch,
+/// the wanted networks the other.
+#[must_use]
+pub fn draw(
+    wanted: &Wanted,
+    devices: &BTreeMap<String, u32>,
+    vtep: Option<Ipv4Addr>,
+    settings: &Settings,
+) -> (Tables, Vec<Problem>) {
+    let networks = wanted.networks.iter().map(|n| (n.id.as_str(), n)).collect();
+    let tables = Table::ALL.into_iter().map(|t| (t, BTreeMap::new())).collect();
+    let mut picture = Picture { wanted, devices, vtep, networks, tables, problems: Vec::new() };
+    crate::overlay::draw(&mut picture);
+    crate::filter::draw(&mut picture);
+    crate::port::draw(&mut picture);
+    crate::switch::draw(&mut picture);
+    crate::router::draw(&mut picture);
+    crate::nat::draw(&mut picture);
+    let mut settings = *settings;
+    settings.epoch = 0;
+    settings.ext_vni = wanted.networks.iter().find(|n| n.external).map_or(0, |n| n.vni);
+    let key = crate::table::Bytes::new().u32(0);
+    put(&mut picture.tables, Table::Settings, key, settings.bytes());
+    (picture.tables, picture.problems)
+}

@@ -1,0 +1,359 @@
+//! The agent's handle on the packet path.
+//!
+//! ```text
+//!   open --------> running --apply*--> running --close--> nothing is left
+//!     ^               |
+//!     +---- drop, crash or kill: programs, tables and links stay and forward
+//! ```
+use crate::config::{Config, Ns, ns_path};
+use crate::edge;
+use crate::error::{Error, Result, Step};
+use crate::loader;
+use crate::metadata::{METADATA_ADDRESS, MetadataListener, PortNames};
+use crate::namespace;
+use crate::node::Node;
+use crate::packet::{Bindings, DhcpService};
+use crate::stats::{Counters, PortStats, Stats};
+use crate::wanted::Wanted;
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use parking_lot::Mutex;
+use std::fs::{self, File};
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::thread::JoinHandle;
+use tokio::sync::oneshot;
+
+/// Jobs that may wait for the worker before callers do.
+const QUEUE: usize = 64;
+/// Milliseconds between sweeps of idle flows.
+const SWEEP_EVERY: u16 = 10_000;
+
+/// How one pass ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    pub ports: Vec<AppliedPort>,
+    /// What went wrong and belongs to no single port.
+    pub errors: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppliedPort {
+    pub id: String,
+    /// Name of the device in the node namespace.
+    pub device: String,
+    /// The device is there and its traffic is forwarded.
+    pub wired: bool,
+    pub error: Option<String>,
+}
+
+type Job = Box<dyn FnOnce(&mut Node) + Send>;
+
+/// The packet path of one host. Dropping it leaves everything forwarding; [`DataPlane::close`] takes it away.
+pub struct DataPlane {
+    config: Config,
+    jobs: Option<mpsc::SyncSender<Job>>,
+    worker: Option<JoinHandle<()>>,
+    sweeper: Option<Sweeper>,
+    dhcp: Option<DhcpService>,
+    counters: Arc<Counters>,
+    links: Mutex<crate::netlink::Netlink>,
+    names: PortNames,
+    metadata: TcpListener,
+    _lock: Flock<File>,
+}
+
+struct Parts {
+    jobs: mpsc::SyncSender<Job>,
+    worker: JoinHandle<()>,
+    dhcp: DhcpService,
+    links: crate::netlink::Netlink,
+}
+
+impl DataPlane {
+    /// Makes or finds the namespaces, the private bpffs, tables and programs. Ports that an earlier process left
+    /// stay as they are until the first [`DataPlane::apply`].
+    ///
+    /// # Errors
+    /// Not root, a name that is not allowed, another process has this prefix, or the kernel refuses.
+    pub async fn open(config: Config) -> Result<Self> {
+        config.check()?;
+        tokio::task::spawn_blocking(move || Self::open_blocking(config)).await.map_err(|_| Error::Closed)?
+    }
+
+    fn open_blocking(config: Config) -> Result<Self> {
+        let lock = lock(&config.state_dir)?;
+        loader::mount_bpffs(&config.bpffs())?;
+        namespace::ensure(&config.node())?;
+        if let Some(edge) = config.edge() {
+            if config.owns_edge() {
+                namespace::ensure(&edge)?;
+                namespace::inside(&ns_path(&edge), edge::prepare)?;
+            } else if !namespace::exists(&ns_path(&edge)) {
+                return Err(Error::Config(format!("edge namespace {edge} is not there to join")));
+            }
+        }
+        let (bindings, names) = (Bindings::default(), PortNames::default());
+        let parts = start_worker(&config, bindings, names.clone())?;
+        let counters = Arc::new(Counters::open(&config.bpffs())?);
+        let sweeper = Some(Sweeper::start(counters.clone())?);
+        let metadata = listen_soon(&ns_path(&config.node()), METADATA_ADDRESS)?;
+        Ok(Self {
+            config,
+            jobs: Some(parts.jobs),
+            worker: Some(parts.worker),
+            sweeper,
+            dhcp: Some(parts.dhcp),
+            counters,
+            links: Mutex::new(parts.links),
+            names,
+            metadata,
+            _lock: lock,
+        })
+    }
+
+    async fn job<T: Send + 'static>(&self, job: impl FnOnce(&mut Node) -> Result<T> + Send + 'static) -> Result<T> {
+        let (answer, wait) = oneshot::channel();
+        let work: Job = Box::new(move |node| {
+            // A caller that went away wants no answer.
+            drop(answer.send(job(node)));
+        });
+        let jobs = self.jobs.clone().ok_or(Error::Closed)?;
+        match jobs.try_send(work) {
+            Ok(()) => {}
+            Err(mpsc::TrySendError::Disconnected(_)) => return Err(Error::Closed),
+            Err(mpsc::TrySendError::Full(work)) => {
+                let sent = tokio::task::spawn_blocking(move || jobs.send(work)).await;
+                sent.map_err(|_| Error::Closed)?.map_err(|_| Error::Closed)?;
+            }
+        }
+        wait.await.map_err(|_| Error::Closed)?
+    }
+
+    /// Brings the packet path to `wanted`: plans against what is there, then acts. Idempotent; writes only what
+    /// differs. One bad port does not stop the rest.
+    ///
+    /// # Errors
+    /// The pass did not happen at all. What went wrong within it is in [`Applied`].
+    pub async fn apply(&self, wanted: &Wanted) -> Result<Applied> {
+        let wanted = wanted.clone();
+        self.job(move |node| node.apply(wanted)).await
+    }
+
+    /// Descriptors of the port's tap (`IFF_TAP | IFF_NO_PI | IFF_VNET_HDR`), one for each queue. The tap is made if
+    /// no pass has done so yet, and is then kept for two minutes until one wants it.
+    ///
+    /// # Errors
+    /// The tap is open elsewhere (`EBUSY`), or cannot be made.
+    pub async fn open_tap(&self, port_id: &str) -> Result<Vec<OwnedFd>> {
+        let id = port_id.to_owned();
+        self.job(move |node| node.open_tap(&id)).await
+    }
+
+    /// Makes the port a veth pair whose other end is called `inner` in the namespace at `into`: for containers, and
+    /// for tests with real tools. An earlier device of the port is replaced.
+    ///
+    /// # Errors
+    /// The namespace is not there, has a device `inner` already, or the kernel refuses.
+    pub async fn open_veth(&self, port_id: &str, into: &Path, inner: &str) -> Result<()> {
+        let (id, into, inner): (String, PathBuf, String) = (port_id.into(), into.into(), inner.into());
+        self.job(move |node| node.open_veth(&id, &into, &inner)).await
+    }
+
+    /// A listening socket made inside a namespace, for use outside.
+    ///
+    /// # Errors
+    /// There is no such namespace here, or the address cannot be bound in it.
+    pub fn listen_in(&self, ns: Ns, address: SocketAddr) -> Result<TcpListener> {
+        namespace::listen(&self.ns_path(ns)?, address)
+    }
+
+    /// The file that names a namespace, for [`crate::connect_in`] and for moving devices.
+    ///
+    /// # Errors
+    /// This packet path has no edge namespace.
+    pub fn ns_path(&self, ns: Ns) -> Result<PathBuf> {
+        match ns {
+            Ns::Node => Ok(ns_path(&self.config.node())),
+            Ns::Edge => self.config.edge().map(|e| ns_path(&e)).ok_or_else(|| Error::Config("no edge namespace".into())),
+        }
+    }
+
+    /// Connections of guests to 169.254.169.254:80. One socket serves all listeners that this returns.
+    ///
+    /// # Errors
+    /// Called outside of a tokio runtime's I/O driver, or out of descriptors.
+    pub fn metadata(&self) -> Result<MetadataListener> {
+        MetadataListener::new(self.metadata.try_clone().step("clone the metadata listener")?, self.names.clone())
+    }
+
+    /// Counters since the tables were made. Reads the kernel's tables: milliseconds, not microseconds.
+    ///
+    /// # Errors
+    /// The tables cannot be read.
+    pub fn stats(&self) -> Result<Stats> {
+        let names = self.names.read().clone();
+        let mut stats = self.counters.read(&names)?;
+        for link in self.links.lock().links()? {
+            if let Some(id) = names.get(&link.index) {
+                let port: &mut PortStats = stats.ports.entry(id.clone()).or_default();
+                (port.sent, port.received) = (link.sent, link.received);
+            }
+        }
+        Ok(stats)
+    }
+
+    /// Ends this packet path and removes everything that its prefix owns.
+    ///
+    /// # Errors
+    /// Something could not be removed; [`clear`] may be called again.
+    pub async fn close(mut self) -> Result<()> {
+        self.stop();
+        let config = self.config.clone();
+        drop(self);
+        clear(config).await
+    }
+
+    fn stop(&mut self) {
+        self.sweeper = None;
+        self.dhcp = None;
+        self.jobs = None;
+        if let Some(worker) = self.worker.take() {
+            drop(worker.join());
+        }
+    }
+}
+
+impl Drop for DataPlane {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Removes all that a prefix owns: devices, namespaces, pins, the bpffs, the state directory's files. Safe when
+/// there is nothing.
+///
+/// # Errors
+/// A process still runs this packet path, or the kernel refuses.
+pub async fn clear(config: Config) -> Result<()> {
+    config.check()?;
+    tokio::task::spawn_blocking(move || clear_blocking(&config)).await.map_err(|_| Error::Closed)?
+}
+
+fn clear_blocking(config: &Config) -> Result<()> {
+    let lock = lock(&config.state_dir)?;
+    let mut names = vec![config.node()];
+    if config.owns_edge() {
+        names.extend(config.edge());
+    }
+    for name in names {
+        let path = ns_path(&name);
+        if namespace::exists(&path) {
+            namespace::inside(&path, || edge::delete_links(&[]))?;
+        }
+        namespace::remove(&name)?;
+    }
+    loader::unmount_bpffs(&config.bpffs())?;
+    match fs::remove_file(config.state_dir.join(LOCK)) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(e).step("remove the lock"),
+        _ => {}
+    }
+    drop(lock);
+    // The caller may keep other things there.
+    let _ = fs::remove_dir(&config.state_dir);
+    Ok(())
+}
+
+const LOCK: &str = "netdev.lock";
+
+fn lock(dir: &Path) -> Result<Flock<File>> {
+    fs::create_dir_all(dir).step("create the state directory")?;
+    let path = dir.join(LOCK);
+    let file = File::options().create(true).truncate(false).write(true).open(&path).step("open the lock")?;
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|_| Error::Locked(path))
+}
+
+/// The metadata address appears with `agent0` a moment before; an earlier process's socket may linger as long.
+fn listen_soon(ns: &Path, address: SocketAddr) -> Result<TcpListener> {
+    let mut last = namespace::listen(ns, address);
+    for _ in 0..20 {
+        if last.is_ok() {
+            break;
+        }
+        std::thread::park_timeout(std::time::Duration::from_millis(50));
+        last = namespace::listen(ns, address);
+    }
+    last
+}
+
+fn start_worker(config: &Config, bindings: Bindings, names: PortNames) -> Result<Parts> {
+    let (jobs, queue) = mpsc::sync_channel::<Job>(QUEUE);
+    let (ready, wait) = mpsc::sync_channel(1);
+    let config = config.clone();
+    let worker = std::thread::Builder::new()
+        .name("netdev".into())
+        .spawn(move || {
+            let opened = namespace::enter(&ns_path(&config.node())).and_then(|()| {
+                let node = Node::open(config, bindings.clone(), names)?;
+                let dhcp = DhcpService::start(node.punt(), bindings)?;
+                Ok((node, dhcp, crate::netlink::Netlink::open()?))
+            });
+            match opened {
+                Err(e) => drop(ready.send(Err(e))),
+                Ok((mut node, dhcp, links)) => {
+                    if ready.send(Ok((dhcp, links))).is_ok() {
+                        while let Ok(job) = queue.recv() {
+                            job(&mut node);
+                        }
+                    }
+                }
+            }
+        })
+        .step("start the worker")?;
+    let (dhcp, links) = wait.recv().map_err(|_| Error::Closed)??;
+    Ok(Parts { jobs, worker, dhcp, links })
+}
+
+/// The thread that ends idle flows; it ends with this value.
+struct Sweeper {
+    stop: Arc<EventFd>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Sweeper {
+    fn start(counters: Arc<Counters>) -> Result<Self> {
+        let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).step("open eventfd")?);
+        let stopped = stop.clone();
+        let thread = std::thread::Builder::new()
+            .name("sweep".into())
+            .spawn(move || {
+                let quiet = |ms: u16| {
+                    let mut wait = [PollFd::new(stopped.as_fd(), PollFlags::POLLIN)];
+                    matches!(poll(&mut wait, PollTimeout::from(ms)), Ok(0) | Err(nix::errno::Errno::EINTR))
+                };
+                loop {
+                    if let Err(e) = counters.sweep() {
+                        tracing::warn!(error = %e, "flows not swept");
+                    }
+                    if !quiet(SWEEP_EVERY) {
+                        return;
+                    }
+                }
+            })
+            .step("start the sweeper")?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+}
+
+impl Drop for Sweeper {
+    fn drop(&mut self) {
+        if self.stop.write(1).is_ok()
+            && let Some(thread) = self.thread.take()
+        {
+            drop(thread.join());
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Ports: what stands behind each device, and which addresses it may use as its own.
+use crate::filter::policy_name;
+use crate::picture::Picture;
+use crate::table::{Bytes, Table, put};
+use crate::wanted::{Fixed, Mac, Port};
+use ipnet::{IpNet, Ipv4Net};
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+
+const UP: u32 = 1;
+const SECURED: u32 = 2;
+const METADATA: u32 = 4;
+const DHCP: u32 = 8;
+const EXTERNAL: u32 = 16;
+
+/// Hardware addresses that one prefix may be used with.
+const SOURCE_MACS: usize = 4;
+/// Allowed pairs of one port: more is a mistake, and each costs a row.
+const PAIRS_MAX: usize = 1024;
+
+/// IPv4 addresses of a port, in order.
+pub(crate) fn addresses(fixed: &[Fixed]) -> impl Iterator<Item = Ipv4Addr> {
+    fixed.iter().filter_map(|f| match f.address {
+        IpAddr::V4(ip) => Some(ip),
+        IpAddr::V6(_) => None,
+    })
+}
+
+pub(crate) fn draw(picture: &mut Picture<'_>) {
+    let wanted = picture.wanted;
+    for port in &wanted.ports {
+        let Some(&ifindex) = picture.devices.get(&port.id) else { continue };
+        let Some(&network) = picture.networks.get(port.network.as_str()) else {
+            picture.problem(Some(&port.id), format!("network {} is unknown", port.network));
+            continue;
+        };
+        if network.vni == 0 || network.vni >= 1 << 24 {
+            picture.problem(Some(&port.id), format!("network identifier {} is out of range", network.vni));
+            continue;
+        }
+        let dhcp = network.subnets.iter().any(|s| s.dhcp && port.fixed.iter().any(|f| f.subnet == s.id));
+        let mut flags = 0;
+        for (on, bit) in [
+            (port.up, UP),
+            (port.secured, SECURED),
+            (port.metadata, METADATA),
+            (dhcp, DHCP),
+            (network.external, EXTERNAL),
+        ] {
+            flags |= if on { bit } else { 0 };
+        }
+        let first = addresses(&port.fixed).next().unwrap_or(Ipv4Addr::UNSPECIFIED);
+        let key = Bytes::new().u32(ifindex);
+        let value = Bytes::new()
+            .u32(network.vni)
+            .u32(flags)
+            .ip(first)
+            .mac(port.mac.0)
+            .u32(0)
+            .u64(policy_name(&port.groups));
+        put(&mut picture.tables, Table::Ports, key.clone(), value);
+        put(&mut picture.tables, Table::Live, key, Bytes::new().u64(0).u64(0));
+        draw_sources(picture, port, ifindex);
+    }
+}
+
+fn draw_sources(picture: &mut Picture<'_>, port: &Port, ifindex: u32) {
+    if port.allowed_pairs.len() > PAIRS_MAX {
+        picture.problem(Some(&port.id), "too many allowed address pairs");
+        return;
+    }
+    let mut owned: BTreeMap<Ipv4Net, Vec<Mac>> = BTreeMap::new();
+    for ip in addresses(&port.fixed) {
+        owned.entry(Ipv4Net::from(ip)).or_default().push(port.mac);
+    }
+    for pair in &port.allowed_pairs {
+        if let IpNet::V4(net) = pair.cidr {
+            owned.entry(net.trunc()).or_default().push(pair.mac.unwrap_or(port.mac));
+        }
+    }
+    for net in owned.keys() {
+        // The longest prefix alone is found, so it repeats what wider ones allow.
+        let covering = owned.iter().filter(|(wide, _)| wide.contains(net));
+        let mut macs: Vec<Mac> = covering.flat_map(|(_, m)| m.iter().copied()).collect();
+        macs.sort_unstable();
+        macs.dedup();
+        if macs.len() > SOURCE_MACS {
+            picture.problem(Some(&port.id), format!("{net} is allowed with more than {SOURCE_MACS} hardware addresses"));
+        }
+        // Free places repeat the first: zeroes would be an address too.
+        let value = (0..SOURCE_MACS).fold(Bytes::new(), |b, i| {
+            b.raw(&macs.get(i).or(macs.first()).copied().unwrap_or(port.mac).0)
+        });
+        let key = Bytes::new().u32(32 + u32::from(net.prefix_len())).u32(ifindex).ip(net.addr());
+        put(&mut picture.tables, Table::Sources, key, value);
+    }
+}

@@ -1,0 +1,70 @@
+//! The switch: where every address and every hardware address of a network is. ARP is answered from it and
+//! frames are forwarded by it; nothing is learned from what guests say.
+use crate::picture::Picture;
+use crate::port;
+use crate::router::router_name;
+use crate::table::{Bytes, Hop, Table, put};
+use crate::wanted::Mac;
+use std::net::{IpAddr, Ipv4Addr};
+
+/// Who answers for DHCP servers and the metadata address, on every network alike.
+pub const SERVICE_MAC: [u8; 6] = [0x02, 0x70, 0x69, 0x6c, 0x76, 0x69];
+
+fn station(picture: &mut Picture<'_>, vni: u32, mac: Mac, hop: Hop) -> bool {
+    put(&mut picture.tables, Table::Stations, Bytes::new().u32(vni).mac(mac.0), hop.bytes(mac.0))
+}
+
+fn address(picture: &mut Picture<'_>, vni: u32, ip: Ipv4Addr, mac: Mac, hop: Hop) -> bool {
+    put(&mut picture.tables, Table::Addresses, Bytes::new().u32(vni).ip(ip), hop.bytes(mac.0))
+}
+
+pub(crate) fn draw(picture: &mut Picture<'_>) {
+    let wanted = picture.wanted;
+    // A router's leg wins over a guest that claims its address.
+    for router in &wanted.routers {
+        let hop = Hop::Router(router_name(&router.id));
+        for leg in &router.interfaces {
+            let Some(vni) = picture.networks.get(leg.network.as_str()).map(|n| n.vni) else { continue };
+            station(picture, vni, leg.mac, hop);
+            if let IpAddr::V4(ip) = leg.address {
+                address(picture, vni, ip, leg.mac, hop);
+            }
+        }
+    }
+    for network in &wanted.networks {
+        for server in network.subnets.iter().filter(|s| s.dhcp).filter_map(|s| s.dhcp_server) {
+            address(picture, network.vni, server, Mac(SERVICE_MAC), Hop::Service);
+        }
+        station(picture, network.vni, Mac(SERVICE_MAC), Hop::Service);
+    }
+    draw_local(picture);
+    for remote in &wanted.remotes {
+        let Some(vni) = picture.networks.get(remote.network.as_str()).map(|n| n.vni) else { continue };
+        if Some(remote.vtep) == picture.vtep {
+            continue;
+        }
+        station(picture, vni, remote.mac, Hop::Remote(remote.vtep));
+        for ip in &remote.addresses {
+            if let IpAddr::V4(ip) = ip {
+                address(picture, vni, *ip, remote.mac, Hop::Remote(remote.vtep));
+            }
+        }
+    }
+}
+
+fn draw_local(picture: &mut Picture<'_>) {
+    let wanted = picture.wanted;
+    for p in &wanted.ports {
+        let Some(&ifindex) = picture.devices.get(&p.id) else { continue };
+        let Some(vni) = picture.networks.get(p.network.as_str()).map(|n| n.vni) else { continue };
+        let hop = Hop::Local(ifindex);
+        if !station(picture, vni, p.mac, hop) {
+            picture.problem(Some(&p.id), "its hardware address is in use on the network");
+        }
+        for ip in port::addresses(&p.fixed) {
+            if !address(picture, vni, ip, p.mac, hop) {
+                picture.problem(Some(&p.id), format!("{ip} is in use on the network"));
+            }
+        }
+    }
+}

@@ -1,0 +1,244 @@
+//! Rows of the kernel tables as bytes, in the layout of `bpf/tables.h`.
+//!
+//! A row is compared, written and dumped as bytes, so the plan needs to know nothing of its meaning.
+//! Ids of the caller become 64-bit names here: the same id gives the same name after a restart, which is
+//! what lets tables found in the kernel be compared without a file that says who was who.
+use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
+
+/// Tables that the agent writes. The order is the order of writing: what a row points to comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Table {
+    Vteps,
+    Members,
+    Chunks,
+    Sources,
+    Live,
+    Ports,
+    Addresses,
+    Stations,
+    Externals,
+    Fixed,
+    Routes,
+    Settings,
+}
+
+impl Table {
+    pub const ALL: [Table; 12] = [
+        Table::Vteps,
+        Table::Members,
+        Table::Chunks,
+        Table::Sources,
+        Table::Live,
+        Table::Ports,
+        Table::Addresses,
+        Table::Stations,
+        Table::Externals,
+        Table::Fixed,
+        Table::Routes,
+        Table::Settings,
+    ];
+
+    /// Name of the map, and of its pin.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Table::Vteps => "vteps",
+            Table::Members => "members",
+            Table::Chunks => "chunks",
+            Table::Sources => "sources",
+            Table::Live => "live",
+            Table::Ports => "ports",
+            Table::Addresses => "addresses",
+            Table::Stations => "stations",
+            Table::Externals => "externals",
+            Table::Fixed => "fixed",
+            Table::Routes => "routes",
+            Table::Settings => "settings",
+        }
+    }
+
+    /// Bytes of a key and of a value.
+    #[must_use]
+    pub fn sizes(self) -> (usize, usize) {
+        match self {
+            Table::Vteps => (4, 4),
+            Table::Members => (16, 4),
+            Table::Chunks => (16, 8 + 24 * CHUNK_RULES),
+            Table::Sources => (12, 24),
+            Table::Live => (4, 16),
+            Table::Ports => (4, 32),
+            Table::Addresses => (8, 24),
+            Table::Stations => (12, 24),
+            Table::Externals => (4, 24),
+            Table::Fixed => (16, 4),
+            Table::Routes => (16, 28),
+            Table::Settings => (4, 48),
+        }
+    }
+
+    /// The programs write this table's values: only whether a row is there is ours.
+    #[must_use]
+    pub fn presence_only(self) -> bool {
+        self == Table::Live
+    }
+}
+
+pub const CHUNK_RULES: usize = 32;
+pub const CHUNKS: usize = 64;
+
+/// The contents of all tables, wanted or found.
+pub type Tables = BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>;
+
+/// Puts a row; the first writer of a key wins. Whether it was free.
+pub(crate) fn put(tables: &mut Tables, table: Table, key: Bytes, value: Bytes) -> bool {
+    debug_assert_eq!((key.0.len(), value.0.len()), table.sizes(), "{table:?}");
+    let rows = tables.entry(table).or_default();
+    if rows.contains_key(&key.0) {
+        return false;
+    }
+    rows.insert(key.0, value.0);
+    true
+}
+
+/// Writes a structure field by field.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Bytes(pub Vec<u8>);
+
+impl Bytes {
+    pub fn new() -> Self {
+        Self::default()
+    }
+    pub fn u8(mut self, v: u8) -> Self {
+        self.0.push(v);
+        self
+    }
+    pub fn u16(mut self, v: u16) -> Self {
+        self.0.extend(v.to_ne_bytes());
+        self
+    }
+    pub fn u32(mut self, v: u32) -> Self {
+        self.0.extend(v.to_ne_bytes());
+        self
+    }
+    pub fn u64(mut self, v: u64) -> Self {
+        self.0.extend(v.to_ne_bytes());
+        self
+    }
+    pub fn ip(mut self, v: Ipv4Addr) -> Self {
+        self.0.extend(v.octets());
+        self
+    }
+    /// Six bytes and two of padding.
+    pub fn mac(mut self, v: [u8; 6]) -> Self {
+        self.0.extend(v);
+        self.0.extend([0, 0]);
+        self
+    }
+    pub fn raw(mut self, v: &[u8]) -> Self {
+        self.0.extend(v);
+        self
+    }
+}
+
+/// The 64-bit name of an id. FNV-1a with a finish that spreads it; whoever uses it checks for two ids with
+/// one name.
+#[must_use]
+pub fn name64(id: &str) -> u64 {
+    let mut h = 0xcbf2_9ce4_8422_2325u64;
+    for b in id.bytes() {
+        h = (h ^ u64::from(b)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    h ^= h >> 33;
+    h = h.wrapping_mul(0xff51_afd7_ed55_8ccd);
+    h ^ (h >> 33)
+}
+
+/// `hop`: where an address is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Hop {
+    Local(u32),
+    Remote(Ipv4Addr),
+    Router(u64),
+    Service,
+}
+
+impl Hop {
+    pub fn bytes(self, mac: [u8; 6]) -> Bytes {
+        let b = Bytes::new();
+        let b = match self {
+            Hop::Local(ifindex) => b.u32(1).u32(ifindex).u64(0),
+            Hop::Remote(vtep) => b.u32(2).ip(vtep).u64(0),
+            Hop::Router(router) => b.u32(3).u32(0).u64(router),
+            Hop::Service => b.u32(4).u32(0).u64(0),
+        };
+        b.mac(mac)
+    }
+}
+
+/// Values for the `settings` table.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Settings {
+    pub epoch: u32,
+    pub overlay_if: u32,
+    pub edge_if: u32,
+    pub agent_if: u32,
+    pub punt_if: u32,
+    pub ext_vni: u32,
+    pub shared: bool,
+    pub flow_cap: u32,
+    pub agent_mac: [u8; 6],
+    pub service_mac: [u8; 6],
+}
+
+impl Settings {
+    pub(crate) fn bytes(&self) -> Bytes {
+        Bytes::new()
+            .u32(self.epoch)
+            .u32(self.overlay_if)
+            .u32(self.edge_if)
+            .u32(self.agent_if)
+            .u32(self.punt_if)
+            .u32(self.ext_vni)
+            .u32(u32::from(self.shared))
+            .u32(self.flow_cap)
+            .raw(&self.agent_mac)
+            .raw(&self.service_mac)
+            .u32(0)
+    }
+
+    /// The epoch that a found row says, 0 if there is none.
+    #[must_use]
+    pub fn epoch_of(row: Option<&Vec<u8>>) -> u32 {
+        row.and_then(|r| r.first_chunk::<4>()).map_or(0, |b| u32::from_ne_bytes(*b))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_have_the_size_that_the_programs_declare() {
+        assert_eq!(Settings::default().bytes().0.len(), Table::Settings.sizes().1);
+        assert_eq!(Hop::Service.bytes([0; 6]).0.len(), Table::Addresses.sizes().1);
+    }
+
+    #[test]
+    fn names_are_stable_and_differ() {
+        assert_eq!(name64("a"), name64("a"));
+        let mut all: Vec<u64> = (0..10_000).map(|i| name64(&format!("port-{i}"))).collect();
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), 10_000);
+    }
+
+    #[test]
+    fn first_writer_of_a_row_wins() {
+        let mut t = Tables::new();
+        let key = || Bytes::new().u32(1);
+        assert!(put(&mut t, Table::Vteps, key(), Bytes::new().u32(7)));
+        assert!(!put(&mut t, Table::Vteps, key(), Bytes::new().u32(8)));
+        assert_eq!(t[&Table::Vteps][&1u32.to_ne_bytes().to_vec()], 7u32.to_ne_bytes());
+    }
+}

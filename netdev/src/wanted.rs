@@ -1,0 +1,194 @@
+//! What one host's packet path shall be: the input of [`crate::plan`].
+//!
+//! Everything here is plain data, owned by the caller and compared by value. Nothing names a cloud
+//! API: a group is a set of rules, a router is a set of legs. Ids are opaque strings of at most 64
+//! bytes; equal ids mean the same thing from one `Wanted` to the next.
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::net::{IpAddr, Ipv4Addr};
+
+/// A hardware address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct Mac(pub [u8; 6]);
+
+/// The whole wanted packet path of this host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wanted {
+    pub networks: Vec<Network>,
+    /// Ports whose guests run on this host.
+    pub ports: Vec<Port>,
+    /// Endpoints on other hosts that local ports may talk to.
+    pub remotes: Vec<Remote>,
+    pub groups: Vec<Group>,
+    pub routers: Vec<Router>,
+    pub floating: Vec<Floating>,
+}
+
+/// One layer-2 segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Network {
+    pub id: String,
+    /// VXLAN network identifier, 1 to 2^24-1; unique on the host.
+    pub vni: u32,
+    /// Bytes, of the guests' interfaces.
+    pub mtu: u16,
+    /// Reached through the host's external device and not the overlay.
+    pub external: bool,
+    pub subnets: Vec<Subnet>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subnet {
+    pub id: String,
+    pub cidr: IpNet,
+    pub gateway: Option<IpAddr>,
+    pub dhcp: bool,
+    /// Source address of DHCP answers (server identifier).
+    pub dhcp_server: Option<Ipv4Addr>,
+    pub dns: Vec<IpAddr>,
+    pub routes: Vec<Route>,
+    pub lease_seconds: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Route {
+    pub destination: IpNet,
+    pub nexthop: IpAddr,
+}
+
+/// A guest's interface on this host: a tap, or one end of a veth pair.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    pub id: String,
+    pub network: String,
+    pub mac: Mac,
+    pub fixed: Vec<Fixed>,
+    pub groups: Vec<String>,
+    /// Anti-spoofing and groups apply. `false`: the port may send and receive anything.
+    pub secured: bool,
+    /// Administrative state: `false` drops everything.
+    pub up: bool,
+    pub allowed_pairs: Vec<AddressPair>,
+    /// DHCP option 12.
+    pub hostname: String,
+    /// Further DHCP options, by code.
+    pub dhcp_options: Vec<(u8, Vec<u8>)>,
+    /// May ask 169.254.169.254.
+    pub metadata: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fixed {
+    pub subnet: String,
+    pub address: IpAddr,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressPair {
+    /// `None`: the port's own.
+    pub mac: Option<Mac>,
+    pub cidr: IpNet,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Remote {
+    pub port: String,
+    pub network: String,
+    pub mac: Mac,
+    pub addresses: Vec<IpAddr>,
+    /// Underlay address of the host that has it.
+    pub vtep: Ipv4Addr,
+    pub groups: Vec<String>,
+}
+
+/// A security group: what its members may receive and send. Nothing is allowed by default.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    pub id: String,
+    pub stateful: bool,
+    pub rules: Vec<Rule>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rule {
+    pub id: String,
+    pub direction: Direction,
+    pub family: Family,
+    /// IP protocol number; `None` is any.
+    pub protocol: Option<u8>,
+    pub ports: Ports,
+    pub peer: Peer,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Direction {
+    Ingress,
+    Egress,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ports {
+    Any,
+    /// Destination ports, both ends included.
+    Range(u16, u16),
+    /// ICMP type and code.
+    Icmp(u8, Option<u8>),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Peer {
+    Any,
+    Cidr(IpNet),
+    /// Any member of the group, wherever it runs.
+    Group(String),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Router {
+    pub id: String,
+    pub interfaces: Vec<Interface>,
+    pub gateway: Option<Gateway>,
+    pub routes: Vec<Route>,
+}
+
+/// A router's leg in a network: it answers ARP and ping at `address`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Interface {
+    pub network: String,
+    pub address: IpAddr,
+    pub prefix: u8,
+    pub mac: Mac,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gateway {
+    /// External network.
+    pub network: String,
+    pub address: Ipv4Addr,
+    pub prefix: u8,
+    pub next_hop: Option<Ipv4Addr>,
+    pub mac: Mac,
+    /// Source NAT to `address` for guests without a floating address.
+    pub snat: bool,
+    /// Underlay address of the host that holds the gateway; `None`: this host.
+    pub vtep: Option<Ipv4Addr>,
+}
+
+/// A stateless one-to-one translation between an external and a fixed address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Floating {
+    pub id: String,
+    pub address: Ipv4Addr,
+    /// Answers ARP for `address` on the external network.
+    pub mac: Mac,
+    /// Local port that owns `fixed`.
+    pub port: String,
+    pub fixed: Ipv4Addr,
+    pub router: String,
+}
