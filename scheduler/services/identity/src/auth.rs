@@ -1,0 +1,15 @@
+//! Logging in: who somebody is (methods), what the token is to be for (scope), and the token itself.
+//!
+//! ```text
+//! request -> methods: password | token | application_credential (all that are named must succeed)
+//!         -> scope:   asked for, or the user's default project, or none
+//!         -> Token -> resolve (still enabled? any role there?) -> 201 X-Subject-Token
+//! ```
+mod api;
+mod issue;
+mod lockout;
+mod methods;
+mod places;
+mod scope;
+
+pub(crate) use api::routes;

@@ -1,0 +1,96 @@
+//! What goes with what: everything that hangs on a user, group, project, role or domain that is deleted.
+//!
+//! All inside the caller's transaction, so nothing is ever left hanging.
+use crate::tables::{
+    AccessRule, ApplicationCredential, Assignment, Credential, DomainConfig, EndpointLink, Group, Inference, Limit,
+    LoginFailures, Membership, Project, Role, Trust, User,
+};
+use pilvi_kit::{Fault, clock};
+use pilvi_store::{Query, Record, Tx};
+
+async fn sweep<R: Record>(tx: &mut Tx, query: Query, keep: impl Fn(&R) -> bool + Send) -> Result<(), Fault> {
+    for found in tx.list::<R>(query).await? {
+        if !keep(&found.record) {
+            tx.delete::<R>(found.record.id()).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn all<R: Record>(tx: &mut Tx, query: Query) -> Result<(), Fault> {
+    sweep::<R>(tx, query, |_| false).await
+}
+
+/// A trust is kept as a deleted one, since it may be asked for what became of it.
+pub(crate) async fn end_trusts_in(tx: &mut Tx, query: Query) -> Result<(), Fault> {
+    for mut trust in tx.list::<Trust>(query).await? {
+        if trust.record.deleted_us.is_none() {
+            trust.record.deleted_us = Some(clock::now_us());
+            tx.update(&trust).await?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn user_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
+    all::<Membership>(tx, Membership::of_user(id)).await?;
+    sweep::<Assignment>(tx, Assignment::of_actor(id), |a| a.key.actor.is_group()).await?;
+    all::<ApplicationCredential>(tx, ApplicationCredential::of_user(id)).await?;
+    all::<AccessRule>(tx, AccessRule::of_user(id)).await?;
+    all::<Credential>(tx, Credential::of_user(id)).await?;
+    end_trusts_in(tx, Trust::by_trustor(id)).await?;
+    end_trusts_in(tx, Trust::to_trustee(id)).await?;
+    if tx.get::<LoginFailures>(id).await?.is_some() {
+        tx.delete::<LoginFailures>(id).await?;
+    }
+    tx.delete::<User>(id).await?;
+    Ok(())
+}
+
+pub(crate) async fn group_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
+    all::<Membership>(tx, Membership::of_group(id)).await?;
+    sweep::<Assignment>(tx, Assignment::of_actor(id), |a| !a.key.actor.is_group()).await?;
+    tx.delete::<Group>(id).await?;
+    Ok(())
+}
+
+/// A project that has none below it.
+pub(crate) async fn project_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
+    all::<Assignment>(tx, Assignment::at(id)).await?;
+    all::<ApplicationCredential>(tx, ApplicationCredential::of_project(id)).await?;
+    all::<Credential>(tx, Credential::of_project(id)).await?;
+    all::<EndpointLink>(tx, EndpointLink::of_project(id)).await?;
+    all::<Limit>(tx, Limit::of_project(id)).await?;
+    end_trusts_in(tx, Trust::in_project(id)).await?;
+    tx.delete::<Project>(id).await?;
+    Ok(())
+}
+
+pub(crate) async fn role_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
+    all::<Assignment>(tx, Assignment::of_role(id)).await?;
+    all::<Inference>(tx, Inference::of_prior(id)).await?;
+    all::<Inference>(tx, Inference::of_implied(id)).await?;
+    tx.delete::<Role>(id).await?;
+    Ok(())
+}
+
+/// A disabled domain with all that is in it.
+pub(crate) async fn domain_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
+    for user in tx.list::<User>(User::in_domain(id)).await? {
+        user_in(tx, &user.record.id).await?;
+    }
+    for group in tx.list::<Group>(Group::in_domain(id)).await? {
+        group_in(tx, &group.record.id).await?;
+    }
+    for project in tx.list::<Project>(Project::in_domain(id)).await? {
+        project_in(tx, &project.record.id).await?;
+    }
+    for role in tx.list::<Role>(Role::in_domain(id)).await? {
+        role_in(tx, &role.record.id).await?;
+    }
+    all::<Limit>(tx, Limit::of_domain(id)).await?;
+    if tx.get::<DomainConfig>(id).await?.is_some() {
+        tx.delete::<DomainConfig>(id).await?;
+    }
+    project_in(tx, id).await
+}

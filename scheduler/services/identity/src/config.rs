@@ -1,0 +1,74 @@
+//! What an operator may set for identity; the defaults are Keystone's where it has them.
+use std::path::PathBuf;
+
+/// How hard a password hash is made to compute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HashCost {
+    /// Memory in KiB.
+    pub memory_kib: u32,
+    pub passes: u32,
+}
+
+impl HashCost {
+    /// OWASP's first choice for argon2id.
+    pub const NORMAL: HashCost = HashCost { memory_kib: 19 * 1024, passes: 2 };
+    /// For tests that make hundreds of users.
+    pub const CHEAP: HashCost = HashCost { memory_kib: 64, passes: 1 };
+}
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where key repositories are kept, as `fernet-keys` and `credential-keys`.
+    pub state_dir: PathBuf,
+    /// Lifetime of a token, in seconds.
+    pub token_seconds: u64,
+    /// How long after its end a service may still have a token validated with `allow_expired`, in seconds.
+    pub allow_expired_seconds: u64,
+    /// Fernet keys kept: one staged, one primary, the rest secondary. At least 3.
+    pub max_active_keys: usize,
+    /// Keys are rotated this often, in seconds; 0: only by the operator.
+    pub rotation_seconds: u64,
+    pub hash_cost: HashCost,
+    /// Hashes computed at once; each takes `hash_cost.memory_kib`.
+    pub hashes_at_once: usize,
+    /// A new password must differ from this many, the one in force included; 0: no check.
+    pub unique_last_passwords: usize,
+    /// Days until a password runs out.
+    pub password_expires_days: Option<u32>,
+    /// Wrong passwords in a row that lock an account; `None`: never.
+    pub lockout_attempts: Option<u32>,
+    /// How long an account stays locked, in seconds.
+    pub lockout_seconds: u64,
+    /// Roots of the project tree count: domain, project, project below it, ...
+    pub max_project_depth: usize,
+    /// Items of a list without `limit`.
+    pub list_limit: Option<usize>,
+    /// May a token of some scope be exchanged for one of another?
+    pub allow_rescope: bool,
+}
+
+impl Config {
+    pub fn new(state_dir: impl Into<PathBuf>) -> Self {
+        Config {
+            state_dir: state_dir.into(),
+            token_seconds: 3600,
+            allow_expired_seconds: 2 * 24 * 3600,
+            max_active_keys: 3,
+            rotation_seconds: 0,
+            hash_cost: HashCost::NORMAL,
+            hashes_at_once: std::thread::available_parallelism().map_or(2, usize::from),
+            unique_last_passwords: 0,
+            password_expires_days: None,
+            lockout_attempts: None,
+            lockout_seconds: 1800,
+            max_project_depth: 5,
+            list_limit: None,
+            allow_rescope: true,
+        }
+    }
+
+    /// For tests: cheap hashes.
+    pub fn cheap(state_dir: impl Into<PathBuf>) -> Self {
+        Config { hash_cost: HashCost::CHEAP, ..Self::new(state_dir) }
+    }
+}

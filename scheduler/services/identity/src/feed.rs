@@ -1,0 +1,135 @@
+//! Background work: other schedulers' writes empty our caches, old revocation events are forgotten, keys rotate.
+use crate::{
+    Identity,
+    directory::Area,
+    tables::{self, Endpoint, EndpointGroup, EndpointLink, Inference, Region, RevocationEvent, Role, Service},
+};
+use pilvi_kit::clock;
+use pilvi_store::{Change, Error, Query, Record};
+use std::{sync::Arc, time::Duration};
+use tokio::sync::watch;
+
+/// Changes read at once.
+const BATCH: usize = 500;
+const PRUNE: Duration = Duration::from_secs(600);
+/// After an error of the store.
+const PAUSE: Duration = Duration::from_secs(1);
+
+fn area(kind: &str) -> Area {
+    if [Role::KIND, Inference::KIND].contains(&kind) {
+        Area::Roles
+    } else if [Region::KIND, Service::KIND, Endpoint::KIND, EndpointGroup::KIND, EndpointLink::KIND].contains(&kind) {
+        Area::Catalog
+    } else if tables::matters_to_tokens(kind) {
+        Area::People
+    } else {
+        Area::Quiet
+    }
+}
+
+impl Identity {
+    /// Runs until `stop` turns true. To be spawned once per process.
+    pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        let ended = async move {
+            let _ = stop.wait_for(|s| *s).await;
+        };
+        tokio::select! {
+            () = ended => {}
+            () = self.follow() => {}
+            () = self.prune() => {}
+            () = self.rotate_in_time() => {}
+        }
+    }
+
+    async fn follow(&self) {
+        let mut watch = self.store.watch();
+        let mut seen = self.store.head().await.unwrap_or_default();
+        // What happened before `seen` was read may already be cached by nobody: start empty.
+        self.refresh().await;
+        loop {
+            match self.store.changes(seen, BATCH).await {
+                Ok(changes) if changes.is_empty() => {
+                    if watch.changed().await.is_err() {
+                        return;
+                    }
+                }
+                Ok(changes) => {
+                    seen = changes.last().map_or(seen, |c| c.seq);
+                    self.take_up(&changes).await;
+                }
+                Err(Error::FeedTruncated { .. }) => {
+                    seen = self.store.head().await.unwrap_or(seen);
+                    self.refresh().await;
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "identity cannot read the change feed");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn refresh(&self) {
+        if let Err(error) = self.load_revocations().await {
+            tracing::warn!(%error, "identity cannot read revocation events");
+        }
+        for area in [Area::People, Area::Roles, Area::Catalog] {
+            self.directory.changed(area);
+        }
+    }
+
+    async fn take_up(&self, changes: &[Change]) {
+        let mut areas = Vec::new();
+        for change in changes {
+            if change.kind == RevocationEvent::KIND
+                && let Ok(Some(event)) = self.store.get::<RevocationEvent>(&change.id).await
+            {
+                self.revocations.add(event.record);
+            }
+            let area = area(&change.kind);
+            if !areas.contains(&area) {
+                areas.push(area);
+            }
+        }
+        for area in areas {
+            self.directory.changed(area);
+        }
+    }
+
+    /// Forgets events that no living token can meet.
+    async fn prune(&self) {
+        loop {
+            tokio::time::sleep(PRUNE).await;
+            let longest = self.config.token_seconds + self.config.allow_expired_seconds;
+            let before =
+                clock::now_us().saturating_sub(i64::try_from(longest).unwrap_or(i64::MAX).saturating_mul(1_000_000));
+            self.revocations.forget_before(before);
+            let Ok(events) = self.store.list::<RevocationEvent>(Query::all()).await else { continue };
+            let old: Vec<String> = events.into_iter().filter(|e| e.revoked_us < before).map(|e| e.record.id).collect();
+            let done = self.write(Area::Quiet, move |tx| {
+                let old = old.clone();
+                Box::pin(async move {
+                    for id in &old {
+                        tx.delete::<RevocationEvent>(id).await?;
+                    }
+                    Ok(())
+                })
+            });
+            if let Err(error) = done.await {
+                tracing::warn!(%error, "old revocation events were not deleted");
+            }
+        }
+    }
+
+    async fn rotate_in_time(&self) {
+        loop {
+            if self.config.rotation_seconds == 0 {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(Duration::from_secs(self.config.rotation_seconds)).await;
+            if let Err(error) = self.rotate_keys() {
+                tracing::error!(%error, "token keys were not rotated");
+            }
+        }
+    }
+}

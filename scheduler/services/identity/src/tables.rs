@@ -1,0 +1,112 @@
+//! What identity keeps: one record a file section, its indexes and its unique claims.
+//!
+//! ```text
+//! Project (a domain is a project with is_domain) <- User, Group <- Membership
+//! Role <- Inference (prior implies implied)
+//! Assignment: actor (user, group) x role x target (project, domain, system), inherited or not
+//! Region <- Endpoint -> Service
+//! ApplicationCredential -> AccessRule, Credential, Trust: what a user hands to programs
+//! RevocationEvent: tokens that died before their time
+//! ```
+//! Only this module names columns; everybody else asks for the queries made here.
+mod access;
+mod catalog;
+mod people;
+mod places;
+mod roles;
+mod secrets;
+mod session;
+
+pub use access::{DomainConfig, Limit, OauthConsumer, Policy, PolicyAssociation, RegisteredLimit};
+pub use catalog::{Endpoint, EndpointGroup, EndpointLink, Region, Service};
+pub use people::{Group, Membership, PasswordEntry, User};
+pub use places::Project;
+pub use roles::{Actor, Assignment, AssignmentKey, Inference, Place, Role};
+pub use secrets::{AccessRule, ApplicationCredential, Credential, Trust};
+pub use session::{LoginFailures, RevocationEvent};
+
+use pilvi_store::{KindSpec, Record};
+
+/// Attributes a client invented: kept and shown, never interpreted.
+pub type Extra = serde_json::Map<String, serde_json::Value>;
+
+/// Implements [`Record`]: kind, name, indexed columns (all text) and unique claims.
+macro_rules! record {
+    ($type:ty, $kind:literal, name: $name:expr, columns: { $($column:literal: $value:expr),* $(,)? }, claims: $claims:expr) => {
+        impl pilvi_store::Record for $type {
+            const KIND: &'static str = $kind;
+            const COLUMNS: &'static [pilvi_store::Column] = &[$(pilvi_store::Column::text($column)),*];
+            fn id(&self) -> &str {
+                &self.id
+            }
+            fn name(&self) -> Option<&str> {
+                let read: fn(&$type) -> Option<&str> = $name;
+                read(self)
+            }
+            fn columns(&self) -> Vec<pilvi_store::Value> {
+                vec![$({
+                    let read: fn(&$type) -> &str = $value;
+                    read(self).to_owned().into()
+                }),*]
+            }
+            fn claims(&self) -> Vec<pilvi_store::Claim> {
+                let read: fn(&$type) -> Vec<(String, String)> = $claims;
+                read(self).into_iter().map(|(scope, value)| pilvi_store::Claim { scope, value }).collect()
+            }
+        }
+    };
+}
+pub(crate) use record;
+
+/// All kinds of record, for the store to make tables of.
+pub fn kinds() -> Vec<KindSpec> {
+    vec![
+        KindSpec::of::<Project>(),
+        KindSpec::of::<User>(),
+        KindSpec::of::<Group>(),
+        KindSpec::of::<Membership>(),
+        KindSpec::of::<Role>(),
+        KindSpec::of::<Inference>(),
+        KindSpec::of::<Assignment>(),
+        KindSpec::of::<Region>(),
+        KindSpec::of::<Service>(),
+        KindSpec::of::<Endpoint>(),
+        KindSpec::of::<EndpointGroup>(),
+        KindSpec::of::<EndpointLink>(),
+        KindSpec::of::<ApplicationCredential>(),
+        KindSpec::of::<AccessRule>(),
+        KindSpec::of::<Credential>(),
+        KindSpec::of::<Trust>(),
+        KindSpec::of::<RevocationEvent>(),
+        KindSpec::of::<LoginFailures>(),
+        KindSpec::of::<Policy>(),
+        KindSpec::of::<PolicyAssociation>(),
+        KindSpec::of::<DomainConfig>(),
+        KindSpec::of::<OauthConsumer>(),
+        KindSpec::of::<RegisteredLimit>(),
+        KindSpec::of::<Limit>(),
+    ]
+}
+
+/// Can a change of this kind make an answer about tokens, roles or the catalogue wrong?
+pub(crate) fn matters_to_tokens(kind: &str) -> bool {
+    [
+        Project::KIND,
+        User::KIND,
+        Membership::KIND,
+        Group::KIND,
+        Role::KIND,
+        Inference::KIND,
+        Assignment::KIND,
+        Region::KIND,
+        Service::KIND,
+        Endpoint::KIND,
+        EndpointGroup::KIND,
+        EndpointLink::KIND,
+        ApplicationCredential::KIND,
+        AccessRule::KIND,
+        Trust::KIND,
+        RevocationEvent::KIND,
+    ]
+    .contains(&kind)
+}

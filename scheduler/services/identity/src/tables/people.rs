@@ -1,0 +1,103 @@
+//! Users and groups, and who is in which.
+use super::{Extra, record};
+use pilvi_store::Query;
+use serde::{Deserialize, Serialize};
+
+/// One password a user has or had.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PasswordEntry {
+    /// A PHC string (argon2id) or a bcrypt hash.
+    pub hash: String,
+    /// Microseconds since 1970.
+    pub created_us: i64,
+    pub expires_us: Option<i64>,
+    /// Set by the user, not by an administrator.
+    pub self_service: bool,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct User {
+    pub id: String,
+    pub name: String,
+    pub domain_id: String,
+    pub default_project_id: Option<String>,
+    pub enabled: bool,
+    /// Newest last; the last one is in force. Empty: no password login.
+    #[serde(default)]
+    pub passwords: Vec<PasswordEntry>,
+    #[serde(default)]
+    pub options: Extra,
+    #[serde(default)]
+    pub extra: Extra,
+}
+
+record!(User, "identity_user",
+    name: |u| Some(&u.name),
+    columns: { "domain_id": |u| &u.domain_id },
+    claims: |u| vec![(format!("identity:user:{}", u.domain_id), u.name.clone())]);
+
+impl User {
+    pub fn in_domain(domain_id: &str) -> Query {
+        Query::all().eq("domain_id", domain_id)
+    }
+    pub fn named(domain_id: &str, name: &str) -> Query {
+        Query::all().eq("domain_id", domain_id).eq("name", name)
+    }
+    /// When the password in force runs out.
+    pub fn password_expires_us(&self) -> Option<i64> {
+        self.passwords.last().and_then(|p| p.expires_us)
+    }
+    /// An option that is set to `true`.
+    pub fn option(&self, name: &str) -> bool {
+        self.options.get(name).and_then(serde_json::Value::as_bool).unwrap_or(false)
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Group {
+    pub id: String,
+    pub name: String,
+    pub domain_id: String,
+    pub description: String,
+    #[serde(default)]
+    pub extra: Extra,
+}
+
+record!(Group, "identity_group",
+    name: |g| Some(&g.name),
+    columns: { "domain_id": |g| &g.domain_id },
+    claims: |g| vec![(format!("identity:group:{}", g.domain_id), g.name.clone())]);
+
+impl Group {
+    pub fn in_domain(domain_id: &str) -> Query {
+        Query::all().eq("domain_id", domain_id)
+    }
+}
+
+/// A user is in a group. The id is made of both, so that adding twice is one record.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Membership {
+    pub id: String,
+    pub user_id: String,
+    pub group_id: String,
+}
+
+record!(Membership, "identity_membership",
+    name: |_| None,
+    columns: { "user_id": |m| &m.user_id, "group_id": |m| &m.group_id },
+    claims: |_| Vec::new());
+
+impl Membership {
+    pub fn new(user_id: &str, group_id: &str) -> Self {
+        Membership { id: Self::key(user_id, group_id), user_id: user_id.into(), group_id: group_id.into() }
+    }
+    pub fn key(user_id: &str, group_id: &str) -> String {
+        format!("{user_id}:{group_id}")
+    }
+    pub fn of_user(user_id: &str) -> Query {
+        Query::all().eq("user_id", user_id)
+    }
+    pub fn of_group(group_id: &str) -> Query {
+        Query::all().eq("group_id", group_id)
+    }
+}

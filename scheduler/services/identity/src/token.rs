@@ -1,0 +1,90 @@
+//! Tokens: what they say, how they are written, who keeps the keys, and what ends them.
+//!
+//! ```text
+//! issue:    auth/ decides -> Token -> payload (msgpack) -> fernet (newest primary key) -> text
+//! validate: text -> fernet (any key) -> payload -> Token -> resolve (user, place, roles live) -> Resolved
+//!                                                              |
+//!           revocation snapshot, epoch -------------------------+ refuse
+//! ```
+//! Nothing of a token is stored. It stays good as long as the user, the place and at least one role
+//! are still there, and no [`revoke`] event covers it.
+pub mod fernet;
+pub mod keys;
+pub mod payload;
+pub(crate) mod resolve;
+pub mod revoke;
+pub(crate) mod view;
+
+/// What a token lets its holder act on, by id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TokenScope {
+    Unscoped,
+    Project(String),
+    Domain(String),
+    System,
+}
+
+/// Everything that is written into a token.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Token {
+    pub user_id: String,
+    pub methods: Vec<Method>,
+    pub scope: TokenScope,
+    /// Microseconds since 1970.
+    pub issued_us: i64,
+    /// Microseconds since 1970, whole seconds.
+    pub expires_us: i64,
+    /// Its own id, then the id of the first token of its chain if that is another.
+    pub audit_ids: Vec<String>,
+    pub trust_id: Option<String>,
+    pub app_credential_id: Option<String>,
+}
+
+impl Token {
+    pub fn audit_id(&self) -> &str {
+        self.audit_ids.first().map_or("", String::as_str)
+    }
+    /// The id that all tokens made from the same login share.
+    pub fn chain_id(&self) -> &str {
+        self.audit_ids.last().map_or("", String::as_str)
+    }
+}
+
+/// How a user proved who he is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    Password,
+    Token,
+    ApplicationCredential,
+    Ec2,
+    Totp,
+}
+
+impl Method {
+    const ALL: [(Method, &'static str, u64); 5] = [
+        (Method::Password, "password", 1),
+        (Method::Token, "token", 2),
+        (Method::ApplicationCredential, "application_credential", 4),
+        (Method::Ec2, "ec2credential", 8),
+        (Method::Totp, "totp", 16),
+    ];
+    pub fn name(self) -> &'static str {
+        Self::ALL.iter().find(|(m, _, _)| *m == self).map_or("", |(_, n, _)| n)
+    }
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(_, n, _)| *n == name).map(|(m, _, _)| *m)
+    }
+    pub(crate) fn bits(methods: &[Method]) -> u64 {
+        Self::ALL.iter().filter(|(m, _, _)| methods.contains(m)).map(|(_, _, b)| b).sum()
+    }
+    pub(crate) fn of_bits(bits: u64) -> Vec<Method> {
+        Self::ALL.iter().filter(|(_, _, b)| bits & b != 0).map(|(m, _, _)| *m).collect()
+    }
+}
+
+/// 16 random bytes as 22 characters: how audit ids are written.
+pub fn new_audit_id() -> String {
+    use base64::Engine as _;
+    let bytes: [u8; 16] = rand::random();
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes)
+}

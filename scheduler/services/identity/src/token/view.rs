@@ -1,0 +1,65 @@
+//! The token document: what a client reads of a token.
+use super::resolve::{Resolved, ResolvedPlace};
+use crate::tables::{Project, User};
+use pilvi_kit::clock;
+use serde_json::{Map, Value, json};
+
+fn domain(domain: &Project) -> Value {
+    json!({"id": domain.id, "name": domain.name})
+}
+
+fn user(user: &User, of: &Project) -> Value {
+    json!({"domain": domain(of), "id": user.id, "name": user.name,
+        "password_expires_at": user.password_expires_us().map(clock::micros)})
+}
+
+fn roles(roles: &[(String, String)]) -> Value {
+    roles.iter().map(|(id, name)| json!({"id": id, "name": name})).collect()
+}
+
+/// `{"token": {...}}`; without a catalogue when `catalog` is `None`.
+pub(crate) fn document(resolved: &Resolved, catalog: Option<Value>) -> Value {
+    let token = &resolved.token;
+    let (acting, acting_domain) = resolved.acting();
+    let mut out = Map::new();
+    out.insert("methods".into(), token.methods.iter().map(|m| m.name()).collect());
+    out.insert("user".into(), user(acting, acting_domain));
+    out.insert("audit_ids".into(), json!(token.audit_ids));
+    out.insert("expires_at".into(), clock::micros_z(token.expires_us).into());
+    out.insert("issued_at".into(), clock::micros_z(token.issued_us).into());
+    match &resolved.place {
+        ResolvedPlace::Unscoped => {}
+        ResolvedPlace::System => {
+            out.insert("system".into(), json!({"all": true}));
+        }
+        ResolvedPlace::Domain(place) => {
+            out.insert("domain".into(), domain(place));
+        }
+        ResolvedPlace::Project { project, domain: above } => {
+            out.insert("project".into(), json!({"domain": domain(above), "id": project.id, "name": project.name}));
+            out.insert("is_domain".into(), project.is_domain.into());
+        }
+    }
+    if !matches!(resolved.place, ResolvedPlace::Unscoped) {
+        out.insert("roles".into(), roles(&resolved.roles));
+    }
+    if let Some(trust) = &resolved.trust {
+        out.insert(
+            "OS-TRUST:trust".into(),
+            json!({"id": trust.trust.id, "trustor_user": {"id": trust.trust.trustor_user_id},
+                "trustee_user": {"id": trust.trust.trustee_user_id}, "impersonation": trust.trust.impersonation}),
+        );
+    }
+    if let Some(catalog) = catalog {
+        out.insert("catalog".into(), catalog);
+    }
+    if let Some((credential, rules)) = &resolved.app_credential {
+        let mut shown = json!({"id": credential.id, "name": credential.name, "restricted": !credential.unrestricted});
+        if let Some(rules) = rules {
+            let rule = |r: &crate::tables::AccessRule| json!({"id": r.id, "service": r.service, "path": r.path, "method": r.method});
+            shown["access_rules"] = rules.iter().map(rule).collect();
+        }
+        out.insert("application_credential".into(), shown);
+    }
+    json!({ "token": out })
+}

@@ -1,0 +1,142 @@
+//! Routes of users.
+use super::{password, view::view};
+use crate::{
+    Identity,
+    attributes::{Attributes, body_schema, types},
+    fault, group, listing, project,
+    tables::{Group, Membership, User},
+    target,
+};
+use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema};
+use pilvi_store::Query;
+use serde_json::{Value, json};
+use std::sync::{Arc, LazyLock};
+
+fn options() -> Value {
+    let flag = json!({"type": ["boolean", "null"]});
+    json!({"type": "object", "additionalProperties": false, "properties": {
+        "ignore_change_password_upon_first_use": flag, "ignore_password_expiry": flag, "ignore_lockout_failure_attempts": flag,
+        "lock_password": flag, "ignore_user_inactivity": flag, "multi_factor_auth_enabled": flag,
+        "multi_factor_auth_rules": {"type": ["array", "null"], "items": {"type": "array", "minItems": 1, "uniqueItems": true, "items": {"type": "string"}}},
+    }})
+}
+
+fn properties() -> Value {
+    json!({"name": types::name(255), "domain_id": types::id(), "default_project_id": types::id_or_null(), "enabled": types::flag(),
+        "password": types::text_or_null(), "description": types::text_or_null(), "email": types::text_or_null(), "options": options()})
+}
+
+static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| body_schema("user", properties(), &["name"])));
+static UPDATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| body_schema("user", properties(), &[])));
+static PASSWORD: LazyLock<Schema> = LazyLock::new(|| {
+    Schema::new(|| {
+        body_schema(
+            "user",
+            json!({"original_password": types::text(), "password": types::text()}),
+            &["original_password", "password"],
+        )
+    })
+});
+
+const FILTERS: &[&str] = &[
+    "name",
+    "enabled",
+    "domain_id",
+    "default_project_id",
+    "password_expires_at",
+    "idp_id",
+    "protocol_id",
+    "unique_id",
+];
+
+pub(crate) fn routes() -> Vec<Route<Identity>> {
+    vec![
+        Route::get("/v3/users", list).rule_by_handler("identity:list_users").summary("List users"),
+        Route::post("/v3/users", create)
+            .rule_by_handler("identity:create_user")
+            .schema(&CREATE)
+            .summary("Create a user"),
+        Route::get("/v3/users/{user_id}", show).rule_by_handler("identity:get_user").summary("Show a user"),
+        Route::patch("/v3/users/{user_id}", update)
+            .rule_by_handler("identity:update_user")
+            .schema(&UPDATE)
+            .summary("Change a user"),
+        Route::delete("/v3/users/{user_id}", delete).rule_by_handler("identity:delete_user").summary("Delete a user"),
+        Route::post("/v3/users/{user_id}/password", password::change)
+            .public("the old password is the proof, also when it has run out")
+            .schema(&PASSWORD)
+            .summary("Change one's own password"),
+        Route::get("/v3/users/{user_id}/groups", groups)
+            .rule_by_handler("identity:list_groups_for_user")
+            .summary("List a user's groups"),
+        Route::get("/v3/users/{user_id}/projects", projects)
+            .rule_by_handler("identity:list_user_projects")
+            .summary("List a user's projects"),
+    ]
+}
+
+/// The record if there is one, the rule asked about it, then 404 if there is none.
+pub(crate) async fn authorized(svc: &Identity, call: &Call) -> Result<Arc<User>, Fault> {
+    let id = call.param("user_id");
+    let found = svc.directory.user(id).await?;
+    call.authorize(&target::about(call, [("user", found.as_deref().map(target::user))]))?;
+    found.ok_or_else(|| fault::missing("user", id))
+}
+
+async fn list(svc: Arc<Identity>, call: Call) -> Reply {
+    let domain = target::scope_domain(&call);
+    call.authorize(&target::about(&call, [("domain_id", domain.clone().map(Value::from))]))?;
+    let mut query = Query::all();
+    if let Some(domain) = listing::exact(&call, "domain_id").map(str::to_owned).or_else(|| domain.clone()) {
+        query = User::in_domain(&domain);
+    }
+    if let Some(name) = listing::exact(&call, "name") {
+        query = query.name(name);
+    }
+    let users = svc.store.list::<User>(query).await?;
+    let seen = users.iter().filter(|u| domain.as_ref().is_none_or(|d| *d == u.domain_id));
+    listing::answer(&svc, &call, "users", seen.map(|u| view(&call, u)).collect(), FILTERS)
+}
+
+async fn create(svc: Arc<Identity>, call: Call) -> Reply {
+    let wanted = Attributes::of(&call, "user")?;
+    let domain = wanted.text("domain_id").unwrap_or_else(|| target::default_domain(&call));
+    call.authorize(&target::about(&call, [("user", Some(json!({"domain_id": domain, "name": wanted.text("name")})))]))?;
+    let user = svc.create_user(&wanted, domain).await?;
+    Ok(Response::created(json!({"user": view(&call, &user)})))
+}
+
+async fn show(svc: Arc<Identity>, call: Call) -> Reply {
+    let user = authorized(&svc, &call).await?;
+    Ok(Response::ok(json!({"user": view(&call, &user)})))
+}
+
+async fn update(svc: Arc<Identity>, call: Call) -> Reply {
+    let user = authorized(&svc, &call).await?;
+    let user = svc.update_user(&user.id, &Attributes::of(&call, "user")?).await?;
+    Ok(Response::ok(json!({"user": view(&call, &user)})))
+}
+
+async fn delete(svc: Arc<Identity>, call: Call) -> Reply {
+    let user = authorized(&svc, &call).await?;
+    svc.delete_user(&user.id).await?;
+    Ok(Response::no_content())
+}
+
+async fn groups(svc: Arc<Identity>, call: Call) -> Reply {
+    let user = authorized(&svc, &call).await?;
+    let mut items = Vec::new();
+    for membership in svc.store.list::<Membership>(Membership::of_user(&user.id)).await? {
+        if let Some(found) = svc.store.get::<Group>(&membership.group_id).await? {
+            items.push(group::view(&call, &found));
+        }
+    }
+    listing::answer(&svc, &call, "groups", items, &["name"])
+}
+
+async fn projects(svc: Arc<Identity>, call: Call) -> Reply {
+    let user = authorized(&svc, &call).await?;
+    let items = svc.projects_of(&user.id).await?;
+    let items = items.iter().map(|p| project::view::view(&call, p)).collect();
+    listing::answer(&svc, &call, "projects", items, project::FILTERS)
+}
