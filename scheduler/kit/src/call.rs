@@ -79,7 +79,23 @@ pub fn boolean(text: &str) -> Option<bool> {
 }
 
 /// The body of a route that takes bytes: it ends with an error when the client breaks off.
-pub type BodyStream = BoxStream<'static, Result<Bytes, std::io::Error>>;
+///
+/// The lock is never taken; it is there because a stream is not `Sync`, and [`Call`] must be, so that
+/// handlers may lend it to the functions they await.
+pub struct BodyStream(parking_lot::Mutex<BoxStream<'static, Result<Bytes, std::io::Error>>>);
+
+impl BodyStream {
+    pub fn new(stream: BoxStream<'static, Result<Bytes, std::io::Error>>) -> Self {
+        BodyStream(parking_lot::Mutex::new(stream))
+    }
+}
+
+impl futures::Stream for BodyStream {
+    type Item = Result<Bytes, std::io::Error>;
+    fn poll_next(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<Self::Item>> {
+        self.0.get_mut().as_mut().poll_next(cx)
+    }
+}
 
 pub struct Call {
     pub method: http::Method,

@@ -3,7 +3,7 @@ use crate::{
     audit,
     auth::{self, Caller},
     body,
-    call::{Call, Ctx, Gate, Query},
+    call::{BodyStream, Call, Ctx, Gate, Query},
     fault::Fault,
     metric::Metrics,
     response::{Body, Response},
@@ -134,7 +134,7 @@ async fn answer(
         call.authorize(&call.target())?;
     }
     if route.bytes {
-        call.stream = Some(TryStreamExt::map_err(stream.into_data_stream(), std::io::Error::other).boxed());
+        call.stream = Some(BodyStream::new(TryStreamExt::map_err(stream.into_data_stream(), std::io::Error::other).boxed()));
     } else {
         call.body = read_json(route, stream).await?;
     }
