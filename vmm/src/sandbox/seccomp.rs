@@ -113,6 +113,8 @@ fn base() -> Result<Rules, BackendError> {
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![masked(2, libc::PROT_EXEC as u64, 0)?]);
     }
+    // Checked builds of the standard library look whether a descriptor is open before they close it.
+    rules.insert(libc::SYS_fcntl, vec![equal(1, libc::F_GETFD as u64)?]);
     Ok(rules)
 }
 
@@ -120,7 +122,9 @@ fn base() -> Result<Rules, BackendError> {
 pub fn processor() -> Result<Rules, BackendError> {
     let mut rules = base()?;
     rules.extend(CONSOLE.iter().map(|call| (*call, Vec::new())));
-    let ioctls = PROCESSOR_IOCTLS.iter().map(|request| equal(1, *request));
+    // A driver that starts or resets a card does so on its processor's thread, and the tap hears of it there.
+    let requests = PROCESSOR_IOCTLS.iter().chain(&[crate::virtio::net::tap::TUNSETOFFLOAD]);
+    let ioctls = requests.map(|request| equal(1, *request));
     rules.insert(libc::SYS_ioctl, ioctls.collect::<Result<_, _>>()?);
     Ok(rules)
 }
