@@ -99,13 +99,13 @@ impl Caller {
     pub fn has_role(&self, name: &str) -> bool {
         self.roles.iter().any(|(_, n)| n.eq_ignore_ascii_case(name))
     }
-    /// `system`, `domain` or `project`: what a rule's scope types are compared with.
+    /// `system`, `domain` or `project`: what a rule's scope types are compared with. As in the original,
+    /// a token for nothing counts as one for a project: it has no roles, so only rules about the user pass.
     pub fn scope_type(&self) -> &'static str {
         match self.scope {
             Scope::System => "system",
             Scope::Domain { .. } => "domain",
-            Scope::Project { .. } => "project",
-            Scope::Unscoped => "unscoped",
+            Scope::Project { .. } | Scope::Unscoped => "project",
         }
     }
 
