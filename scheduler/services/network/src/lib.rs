@@ -1,1 +1,82 @@
-//! pilvi-network
+//! Network: the Neutron v2.0 API. Networks, subnets, ports, routers, floating IPs, security groups, and
+//! the addresses behind them; what a host must do of it is told by [`Network::host_network`].
+//!
+//! ```text
+//!  REST --> <resource>/api --> verbs (rules, views, lists) --> <resource>/ops --> store
+//!  compute --> port::ops, network::ops, security_group::ops (in its own transactions)
+//!  fleet --> host_network(host) --> agent ... agent --> observe(host, ports) --> port status
+//! ```
+//! Calls nobody: identity is asked by the kit, hosts are told by the fleet through [`host::Hosts`].
+//! There are no network nodes: DHCP, metadata and routing happen on the host of each guest, and only source
+//! NAT and floating IPs go through one host for each router (chosen by rendezvous hashing).
+pub mod address;
+pub mod attribute;
+pub mod check;
+pub mod fault;
+pub mod floating_ip;
+pub mod list;
+pub mod network;
+pub mod policy;
+pub mod port;
+pub mod quota;
+pub mod router;
+pub mod security_group;
+pub mod subnet;
+pub mod subnet_pool;
+pub mod tables;
+pub mod verbs;
+
+pub use tables::{KINDS, kinds};
+
+use attribute::Resource;
+use pilvi_kit::Service;
+use pilvi_store::Store;
+use std::sync::Arc;
+
+/// The service's state.
+#[derive(Clone)]
+pub struct Network {
+    pub store: Store,
+}
+
+impl Network {
+    pub fn new(store: Store) -> Arc<Self> {
+        Arc::new(Network { store })
+    }
+}
+
+/// Every resource that is a table of attributes.
+pub const RESOURCES: [&Resource; 8] = [
+    &network::api::NETWORK,
+    &subnet::api::SUBNET,
+    &subnet_pool::api::SUBNET_POOL,
+    &port::api::PORT,
+    &router::api::ROUTER,
+    &floating_ip::api::FLOATING_IP,
+    &security_group::api::GROUP,
+    &security_group::api::RULE,
+];
+
+pub fn service() -> Service<Network> {
+    let routes = [
+        network::api::routes(),
+        subnet::api::routes(),
+        subnet_pool::api::routes(),
+        port::api::routes(),
+        router::api::routes(),
+        floating_ip::api::routes(),
+        security_group::api::routes(),
+        quota::routes(),
+    ];
+    Service {
+        name: "network",
+        prefix: "/network",
+        versions: None,
+        fault: fault::shape,
+        rules: policy::rules(),
+        routes: routes.into_iter().flatten().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests;

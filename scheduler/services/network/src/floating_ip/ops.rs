@@ -1,0 +1,209 @@
+//! The verbs of floating IPs; the only writer of the record.
+use super::model::FloatingIp;
+use crate::{
+    attribute::overlay,
+    fault,
+    list::Raw,
+    network::{
+        model::VirtualNetwork,
+        ops::{is_visible, sees_all},
+    },
+    port::{
+        allocation::Wish,
+        model::{FLOATING, FixedIp, Port, ROUTER_INTERFACE},
+        ops::{self as ports, NewPort, on_subnet},
+    },
+    quota,
+    router::model::Router,
+    subnet::model::Subnet,
+    tables::find,
+};
+use pilvi_kit::{Ctx, Fault};
+use pilvi_store::{Stored, Tx};
+use serde_json::Value;
+
+fn text(attrs: &Raw, name: &str) -> Option<String> {
+    attrs.get(name).and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned)
+}
+
+pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<FloatingIp>, Fault> {
+    let project = text(attrs, "project_id").unwrap_or_default();
+    quota::check_in::<FloatingIp>(tx, &project, "floatingip").await?;
+    let network_id = text(attrs, "floating_network_id").unwrap_or_default();
+    let network = tx.get::<VirtualNetwork>(&network_id).await?;
+    let network = network.filter(|n| is_visible(n, ctx)).ok_or_else(|| fault::network_missing(&network_id))?;
+    if !network.external {
+        return Err(fault::bad(
+            "BadRequest",
+            format!("Bad floatingip request: Network {network_id} is not a valid external network."),
+        ));
+    }
+    let id = pilvi_kit::id::new();
+    let port = outside_port_in(tx, ctx, attrs, &id, &network_id).await?;
+    let mut floating = FloatingIp {
+        id,
+        project_id: project,
+        description: text(attrs, "description").or(Some(String::new())),
+        floating_ip_address: port.first_ipv4().unwrap_or_default().to_owned(),
+        floating_network_id: network_id,
+        floating_port_id: port.id.clone(),
+        mac: port.mac_address.clone(),
+        port_id: None,
+        fixed_ip_address: None,
+        router_id: None,
+        dns_name: text(attrs, "dns_name").unwrap_or_default(),
+        dns_domain: text(attrs, "dns_domain").unwrap_or_default(),
+        tags: Vec::new(),
+    };
+    match text(attrs, "port_id") {
+        Some(port) => associate_in(tx, ctx, &mut floating, &port, text(attrs, "fixed_ip_address").as_deref()).await?,
+        None if text(attrs, "fixed_ip_address").is_some() => return Err(fixed_needs_port()),
+        None => {}
+    }
+    Ok(tx.insert(&floating).await?)
+}
+
+fn fixed_needs_port() -> Fault {
+    fault::bad("BadRequest", "Bad floatingip request: fixed_ip_address cannot be specified without a port_id.")
+}
+
+/// The port that holds the outside address: the wished one, or any of the network's IPv4 subnets.
+async fn outside_port_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw, id: &str, network_id: &str) -> Result<Port, Fault> {
+    let subnets = tx.list::<Subnet>(find::on_network(network_id)).await?;
+    let (address, subnet) = (text(attrs, "floating_ip_address"), text(attrs, "subnet_id"));
+    let wishes: Vec<Wish> = match (address, subnet) {
+        (None, None) => subnets.iter().filter(|s| s.ip_version == 4).map(|s| on_subnet(&s.id, None)).collect(),
+        (address, subnet) => vec![Wish { subnet_id: subnet, ip_address: address }],
+    };
+    let mut last = fault::bad(
+        "BadRequest",
+        format!("Bad floatingip request: Network {network_id} does not contain any IPv4 subnet."),
+    );
+    for wish in wishes {
+        let new = NewPort {
+            network_id: network_id.to_owned(),
+            device_id: id.to_owned(),
+            device_owner: FLOATING.to_owned(),
+            fixed_ips: Some(vec![wish]),
+            ..NewPort::default()
+        };
+        match ports::create_in(tx, ctx, new).await {
+            Ok(port) => return Ok(port.record),
+            Err(full) if full.kind == "IpAddressGenerationFailure" => last = full,
+            Err(other) => return Err(other),
+        }
+    }
+    Err(last)
+}
+
+pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<FloatingIp>, changes: &Raw) -> Result<(), Fault> {
+    let mut plain = changes.clone();
+    let port = plain.remove("port_id");
+    let fixed = plain.remove("fixed_ip_address").and_then(|f| f.as_str().map(str::to_owned));
+    let mut after: FloatingIp = overlay(&found.record, &plain)?;
+    match port {
+        Some(Value::String(port)) => associate_in(tx, ctx, &mut after, &port, fixed.as_deref()).await?,
+        Some(_) => disassociate(&mut after),
+        None if fixed.is_some() => match after.port_id.clone() {
+            Some(port) => associate_in(tx, ctx, &mut after, &port, fixed.as_deref()).await?,
+            None => return Err(fixed_needs_port()),
+        },
+        None => {}
+    }
+    found.record = after;
+    tx.update(&found).await?;
+    Ok(())
+}
+
+fn disassociate(floating: &mut FloatingIp) {
+    floating.port_id = None;
+    floating.fixed_ip_address = None;
+    floating.router_id = None;
+}
+
+/// Points the floating IP at a fixed address of a port, through a router that both can reach.
+pub async fn associate_in(
+    tx: &mut Tx,
+    ctx: &Ctx,
+    floating: &mut FloatingIp,
+    port_id: &str,
+    fixed: Option<&str>,
+) -> Result<(), Fault> {
+    let port = tx.get::<Port>(port_id).await?;
+    let port = port
+        .filter(|p| sees_all(ctx) || p.project_id == ctx.project_id())
+        .ok_or_else(|| fault::port_missing(port_id))?;
+    let inside = choose_fixed(&port, fixed)?;
+    for other in tx.list::<FloatingIp>(find::of_ports([port_id])).await? {
+        if other.id != floating.id && other.fixed_ip_address.as_deref() == Some(inside.ip_address.as_str()) {
+            return Err(fault::conflict(
+                "FloatingIPPortAlreadyAssociated",
+                format!(
+                    "Cannot associate floating IP {} ({}) with port {port_id} using fixed IP {}, as that fixed IP already has a floating IP on external network {}.",
+                    floating.floating_ip_address, floating.id, inside.ip_address, floating.floating_network_id
+                ),
+            ));
+        }
+    }
+    let router = router_between_in(tx, &port, &inside, &floating.floating_network_id).await?;
+    floating.port_id = Some(port_id.to_owned());
+    floating.fixed_ip_address = Some(inside.ip_address);
+    floating.router_id = Some(router);
+    Ok(())
+}
+
+fn choose_fixed(port: &Port, wanted: Option<&str>) -> Result<FixedIp, Fault> {
+    let refuse = |text: String| fault::bad("BadRequest", format!("Bad floatingip request: {text}"));
+    let mut v4 = port.fixed_ips.iter().filter(|f| !f.ip_address.contains(':'));
+    if let Some(wanted) = wanted {
+        return v4
+            .find(|f| f.ip_address == wanted)
+            .cloned()
+            .ok_or_else(|| refuse(format!("Port {} does not have fixed ip {wanted}.", port.id)));
+    }
+    match (v4.next(), v4.next()) {
+        (Some(one), None) => Ok(one.clone()),
+        (Some(_), Some(_)) => Err(refuse(format!(
+            "Port {} has multiple fixed IPv4 addresses. Must provide a specific IPv4 address when assigning a floating IP.",
+            port.id
+        ))),
+        (None, _) => {
+            Err(refuse(format!("Cannot add floating IP to port {} that has no fixed IPv4 addresses.", port.id)))
+        }
+    }
+}
+
+/// A router with a leg in the fixed address's subnet and its gateway on the external network.
+async fn router_between_in(tx: &mut Tx, port: &Port, inside: &FixedIp, external: &str) -> Result<String, Fault> {
+    let on_net = tx.list::<Port>(find::owned_on(&port.network_id, ROUTER_INTERFACE)).await?;
+    for leg in on_net.iter().filter(|p| p.fixed_ips.iter().any(|f| f.subnet_id == inside.subnet_id)) {
+        if let Some(router) = tx.get::<Router>(&leg.device_id).await?
+            && router.external_gateway_info.as_ref().is_some_and(|g| g.network_id == external)
+        {
+            return Ok(router.record.id);
+        }
+    }
+    Err(Fault::not_found(format!(
+        "External network {external} is not reachable from subnet {}. Therefore, cannot associate Port {} with a Floating IP.",
+        inside.subnet_id, port.id
+    ))
+    .kind("ExternalGatewayForFloatingIPNotFound"))
+}
+
+/// A port goes: its floating IPs stay, pointing nowhere.
+pub async fn forget_port_in(tx: &mut Tx, _ctx: &Ctx, port_id: &str) -> Result<(), Fault> {
+    for mut floating in tx.list::<FloatingIp>(find::of_ports([port_id])).await? {
+        disassociate(&mut floating.record);
+        tx.update(&floating).await?;
+    }
+    Ok(())
+}
+
+/// Deletes the floating IP and gives its address back.
+pub async fn remove_in(tx: &mut Tx, _ctx: &Ctx, floating: &FloatingIp) -> Result<(), Fault> {
+    tx.delete::<FloatingIp>(&floating.id).await?;
+    if let Some(port) = tx.get::<Port>(&floating.floating_port_id).await? {
+        ports::remove_in(tx, &port).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,4 @@
+//! Networks: one folder per role, as in every resource here.
+pub mod api;
+pub mod model;
+pub mod ops;

@@ -1,0 +1,52 @@
+//! A virtual network: one broadcast domain, numbered in the overlay by its VNI.
+//!
+//! Field names are the API's own, so that a view is the record and an update is an overlay of attributes.
+use serde::{Deserialize, Serialize};
+
+/// `provider:network_type` of an ordinary network.
+pub const OVERLAY: &str = "vxlan";
+/// `provider:network_type` of a network behind the hosts' external device.
+pub const FLAT: &str = "flat";
+/// Bytes that the overlay adds to a packet of 1500.
+pub const OVERLAY_MTU: u32 = 1450;
+pub const FLAT_MTU: u32 = 1500;
+/// Largest network number of the overlay.
+pub const VNI_MAX: u32 = (1 << 24) - 1;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct VirtualNetwork {
+    pub id: String,
+    pub project_id: String,
+    pub name: String,
+    pub description: Option<String>,
+    pub admin_state_up: bool,
+    pub shared: bool,
+    #[serde(rename = "router:external")]
+    pub external: bool,
+    pub is_default: bool,
+    pub mtu: u32,
+    pub port_security_enabled: bool,
+    pub dns_domain: String,
+    #[serde(rename = "provider:network_type")]
+    pub network_type: String,
+    #[serde(rename = "provider:physical_network")]
+    pub physical_network: Option<String>,
+    #[serde(rename = "provider:segmentation_id")]
+    pub segmentation_id: Option<u32>,
+    /// Number in the overlay, 1..2^24-1; a flat network has one too, for the hosts' own tables.
+    pub vni: u32,
+    pub availability_zone_hints: Vec<String>,
+    #[serde(default)]
+    pub tags: Vec<String>,
+}
+
+impl VirtualNetwork {
+    /// Reached through the hosts' external device and not through the overlay?
+    pub fn is_physical(&self) -> bool {
+        self.physical_network.is_some()
+    }
+    /// Visible to projects other than its owner's?
+    pub fn is_open(&self) -> bool {
+        self.shared || self.external
+    }
+}

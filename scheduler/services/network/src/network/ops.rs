@@ -1,0 +1,220 @@
+//! The verbs of networks; the only writer of the record.
+use super::model::{FLAT, FLAT_MTU, OVERLAY, OVERLAY_MTU, VNI_MAX, VirtualNetwork};
+use crate::{
+    attribute::overlay,
+    fault,
+    floating_ip::{self, model::FloatingIp},
+    list::Raw,
+    port::model::{FLOATING, Port, ROUTER_GATEWAY},
+    quota,
+    router::model::Router,
+    security_group,
+    subnet::{self, model::Subnet},
+    tables::find,
+};
+use pilvi_kit::{Ctx, Fault};
+use pilvi_store::{Query, Store, Stored, Tx};
+use rand::Rng;
+use serde_json::Value;
+use std::collections::HashMap;
+
+/// Attempts to draw a free VNI; with half of all numbers in use, all fail once in 65,000 times.
+const VNI_DRAWS: usize = 16;
+
+/// May this caller see every project's records? (The rules decide about each; this only widens the search.)
+pub fn sees_all(ctx: &Ctx) -> bool {
+    ctx.caller.has_role("admin") || ctx.caller.has_role("service")
+}
+
+/// Networks of a project, and those that are open to all.
+pub async fn seen_by(store: &Store, project: &str) -> Result<Vec<Stored<VirtualNetwork>>, Fault> {
+    let mut found = store.list::<VirtualNetwork>(find::of_project(project)).await?;
+    for open in store.list::<VirtualNetwork>(find::open()).await? {
+        if open.project_id != project {
+            found.push(open);
+        }
+    }
+    Ok(found)
+}
+
+/// The network, if the caller may use it.
+pub async fn visible(store: &Store, ctx: &Ctx, id: &str) -> Result<Option<Stored<VirtualNetwork>>, Fault> {
+    let found = store.get::<VirtualNetwork>(id).await?;
+    Ok(found.filter(|n| is_visible(n, ctx)))
+}
+
+pub(crate) fn is_visible(network: &VirtualNetwork, ctx: &Ctx) -> bool {
+    sees_all(ctx) || network.project_id == ctx.project_id() || network.is_open()
+}
+
+/// The networks of a server that names none: the project's only one, or none.
+///
+/// As in Nova: own networks that are not external, and shared ones; more than one is 409.
+pub async fn choose_for_server(store: &Store, ctx: &Ctx) -> Result<Vec<String>, Fault> {
+    let usable = |n: &Stored<VirtualNetwork>| n.shared || (n.project_id == ctx.project_id() && !n.external);
+    let found: Vec<String> =
+        seen_by(store, ctx.project_id()).await?.into_iter().filter(usable).map(|n| n.record.id).collect();
+    if found.len() > 1 {
+        return Err(Fault::conflict("Multiple possible networks found, use a Network ID to be more specific.")
+            .kind("NetworkAmbiguous"));
+    }
+    Ok(found)
+}
+
+/// Makes a network. `attrs` is what [`crate::attribute::Resource::parse`] gave.
+pub async fn create_in(tx: &mut Tx, _ctx: &Ctx, attrs: &Raw) -> Result<Stored<VirtualNetwork>, Fault> {
+    let text = |name: &str| attrs.get(name).and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned);
+    let project = text("project_id").unwrap_or_default();
+    quota::check_in::<VirtualNetwork>(tx, &project, "network").await?;
+    let segmentation =
+        attrs.get("provider:segmentation_id").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
+    let physical = text("provider:physical_network");
+    let kind = text("provider:network_type").unwrap_or_else(|| OVERLAY.to_owned());
+    check_provider(&kind, physical.as_deref(), segmentation)?;
+    if let Some(name) = &physical
+        && tx.count::<VirtualNetwork>(find::physical_network(name)).await? > 0
+    {
+        return Err(fault::conflict(
+            "FlatNetworkInUse",
+            format!("Unable to create the flat network. Physical network {name} is in use."),
+        ));
+    }
+    let vni = free_vni(tx, segmentation).await?;
+    let top = if kind == FLAT { FLAT_MTU } else { OVERLAY_MTU };
+    let mtu =
+        attrs.get("mtu").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(top);
+    check_mtu(mtu, top)?;
+    let mut document = attrs.clone();
+    document.remove("qos_policy_id");
+    for (name, value) in [
+        ("id", Value::from(pilvi_kit::id::new())),
+        ("mtu", mtu.into()),
+        ("vni", vni.into()),
+        ("provider:network_type", kind.clone().into()),
+        ("provider:physical_network", physical.into()),
+        ("provider:segmentation_id", if kind == FLAT { Value::Null } else { vni.into() }),
+    ] {
+        document.insert(name.to_owned(), value);
+    }
+    let network: VirtualNetwork = serde_json::from_value(Value::Object(document)).map_err(Fault::internal)?;
+    security_group::ops::ensure_default_in(tx, &project).await?;
+    Ok(tx.insert(&network).await?)
+}
+
+fn check_provider(kind: &str, physical: Option<&str>, segmentation: Option<u32>) -> Result<(), Fault> {
+    match (kind, physical, segmentation) {
+        (FLAT, None, _) => Err(fault::invalid("physical_network required for flat provider network")),
+        (FLAT, _, Some(_)) => Err(fault::invalid("segmentation_id prohibited for flat provider network")),
+        (OVERLAY, Some(_), _) => Err(fault::invalid("provider:physical_network specified for a vxlan network")),
+        (FLAT | OVERLAY, ..) => Ok(()),
+        _ => {
+            Err(fault::invalid(format!("network_type value '{kind}' not supported; this cloud has: {OVERLAY}, {FLAT}")))
+        }
+    }
+}
+
+fn check_mtu(mtu: u32, top: u32) -> Result<(), Fault> {
+    if mtu > top {
+        return Err(fault::invalid(format!("Requested MTU is too big, maximum is {top}")));
+    }
+    if mtu < 68 { Err(fault::invalid("Requested MTU is too small, minimum is 68")) } else { Ok(()) }
+}
+
+async fn free_vni(tx: &mut Tx, wanted: Option<u32>) -> Result<u32, Fault> {
+    if let Some(vni) = wanted {
+        return match tx.count::<VirtualNetwork>(find::vni(vni)).await? {
+            0 => Ok(vni),
+            _ => Err(fault::conflict(
+                "TunnelIdInUse",
+                format!("Unable to create the network. The tunnel ID {vni} is in use."),
+            )),
+        };
+    }
+    for _ in 0..VNI_DRAWS {
+        let vni = rand::rng().random_range(1..=VNI_MAX);
+        if tx.count::<VirtualNetwork>(find::vni(vni)).await? == 0 {
+            return Ok(vni);
+        }
+    }
+    Err(Fault::unavailable("Unable to create the network. No tenant network is available for allocation.")
+        .kind("NoNetworkAvailable"))
+}
+
+pub async fn update_in(tx: &mut Tx, mut found: Stored<VirtualNetwork>, changes: &Raw) -> Result<(), Fault> {
+    let mut changes = changes.clone();
+    changes.remove("qos_policy_id");
+    let before = found.record.clone();
+    let mut after: VirtualNetwork = overlay(&before, &changes)?;
+    let top = if before.network_type == FLAT { FLAT_MTU } else { OVERLAY_MTU };
+    if after.mtu == 0 {
+        after.mtu = top;
+    }
+    check_mtu(after.mtu, top)?;
+    if before.external && !after.external && tx.count::<Router>(find::by_gateway(&before.id)).await? > 0 {
+        return Err(fault::conflict(
+            "ExternalNetworkInUse",
+            format!(
+                "External network {} cannot be updated to be made non-external, since it has existing gateway ports.",
+                before.id
+            ),
+        ));
+    }
+    if before.shared && !after.shared {
+        let foreign =
+            tx.list::<Port>(find::on_network(&before.id)).await?.into_iter().any(|p| {
+                !p.project_id.is_empty() && p.project_id != before.project_id && p.device_owner != ROUTER_GATEWAY
+            });
+        if foreign {
+            return Err(fault::conflict(
+                "InvalidSharedSetting",
+                format!(
+                    "Unable to reconfigure sharing settings for network {}. Multiple tenants are using it.",
+                    before.name
+                ),
+            ));
+        }
+    }
+    found.record = after;
+    tx.update(&found).await?;
+    Ok(())
+}
+
+/// Deletes the network, its subnets, and floating IPs of it that nobody uses.
+pub async fn delete_in(tx: &mut Tx, ctx: &Ctx, found: Stored<VirtualNetwork>) -> Result<(), Fault> {
+    let id = &found.id;
+    let ports = tx.list::<Port>(find::on_network(id)).await?;
+    let floating: HashMap<String, FloatingIp> = tx
+        .list::<FloatingIp>(find::of_floating_network(id))
+        .await?
+        .into_iter()
+        .map(|f| (f.record.floating_port_id.clone(), f.record))
+        .collect();
+    let idle = |p: &Port| p.device_owner == FLOATING && floating.get(&p.id).is_some_and(|f| f.port_id.is_none());
+    if let Some(port) = ports.iter().find(|p| !idle(p)) {
+        return Err(fault::conflict(
+            "NetworkInUse",
+            format!(
+                "Unable to complete operation on network {id}. There are one or more ports still in use on the network, id for these ports is: {}",
+                port.id
+            ),
+        ));
+    }
+    for floating in floating.into_values() {
+        floating_ip::ops::remove_in(tx, ctx, &floating).await?;
+    }
+    for subnet in tx.list::<Subnet>(find::on_network(id)).await? {
+        subnet::ops::delete_in(tx, subnet).await?;
+    }
+    tx.delete::<VirtualNetwork>(id).await?;
+    Ok(())
+}
+
+/// The default external network, for topologies that are made by themselves.
+pub async fn default_external(store: &Store) -> Result<Option<Stored<VirtualNetwork>>, Fault> {
+    Ok(store.list::<VirtualNetwork>(find::external()).await?.into_iter().find(|n| n.is_default))
+}
+
+/// All networks, for reports to administrators.
+pub async fn all(store: &Store) -> Result<Vec<Stored<VirtualNetwork>>, Fault> {
+    Ok(store.list::<VirtualNetwork>(Query::all()).await?)
+}

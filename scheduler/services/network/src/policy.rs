@@ -1,0 +1,192 @@
+//! Rule names and their defaults, as Neutron's new defaults spell them.
+//!
+//! Rules see the record's members, plus `network_project_id` (the owner of a port's or subnet's network)
+//! and `group_project_id` (the owner of a rule's security group). Rules of single attributes are made by
+//! [`rules`] from the resources' tables, so none can be forgotten.
+use pilvi_kit::RuleDefault;
+
+const ADMIN: &str = "rule:admin_only";
+const MEMBER: &str = "rule:admin_only or (role:member and project_id:%(project_id)s)";
+const READER: &str = "rule:admin_only or (role:reader and project_id:%(project_id)s)";
+const SERVICE: &str = "rule:admin_only or role:service";
+const OPEN_READER: &str =
+    "rule:admin_only or role:service or (role:reader and project_id:%(project_id)s) or rule:shared or rule:external";
+const NET_MEMBER: &str = "rule:admin_only or role:service or (role:member and rule:network_owner)";
+const NET_MEMBER_OR_OWNER: &str = "rule:admin_only or role:service or (role:member and rule:network_owner) or (role:member and project_id:%(project_id)s)";
+const SUBNET_READER: &str = "rule:admin_only or role:service or (role:reader and project_id:%(project_id)s) or (role:reader and rule:network_owner) or rule:shared or rule:external";
+const PORT_READER: &str = "rule:admin_only or role:service or (role:reader and rule:network_owner) or (role:reader and project_id:%(project_id)s)";
+const ANY: &str = "@";
+
+const PROJECT: &[&str] = &["project"];
+
+const fn rule(name: &'static str, check: &'static str) -> RuleDefault {
+    RuleDefault::new(name, check, PROJECT, "")
+}
+
+const BASE: &[RuleDefault] = &[
+    RuleDefault::new("admin_only", "role:admin", &[], "Cloud administrators."),
+    RuleDefault::new("context_is_admin", "role:admin", &[], "Cloud administrators."),
+    RuleDefault::new("shared", "True:%(shared)s", &[], "What its owner shares with all projects."),
+    RuleDefault::new("external", "True:%(router:external)s", &[], "Networks that routers may have as gateway."),
+    RuleDefault::new(
+        "network_owner",
+        "project_id:%(network_project_id)s",
+        &[],
+        "The owner of the port's or subnet's network.",
+    ),
+    rule("create_network", MEMBER),
+    rule("create_network:shared", ADMIN),
+    rule("create_network:router:external", ADMIN),
+    rule("create_network:is_default", ADMIN),
+    rule("create_network:port_security_enabled", MEMBER),
+    rule("create_network:mtu", MEMBER),
+    rule("create_network:provider:network_type", ADMIN),
+    rule("create_network:provider:physical_network", ADMIN),
+    rule("create_network:provider:segmentation_id", ADMIN),
+    rule("get_network", OPEN_READER),
+    rule("get_network:provider:network_type", ADMIN),
+    rule("get_network:provider:physical_network", ADMIN),
+    rule("get_network:provider:segmentation_id", ADMIN),
+    rule("update_network", MEMBER),
+    rule("update_network:shared", ADMIN),
+    rule("update_network:router:external", ADMIN),
+    rule("update_network:is_default", ADMIN),
+    rule("update_network:port_security_enabled", MEMBER),
+    rule("update_network:mtu", MEMBER),
+    rule("delete_network", MEMBER),
+    rule("create_subnet", NET_MEMBER),
+    rule("create_subnet:service_types", ADMIN),
+    rule("get_subnet", SUBNET_READER),
+    rule("update_subnet", NET_MEMBER_OR_OWNER),
+    rule("update_subnet:service_types", ADMIN),
+    rule("delete_subnet", NET_MEMBER_OR_OWNER),
+    rule("create_subnetpool", MEMBER),
+    rule("create_subnetpool:shared", ADMIN),
+    rule("create_subnetpool:is_default", ADMIN),
+    rule("get_subnetpool", "rule:admin_only or (role:reader and project_id:%(project_id)s) or rule:shared"),
+    rule("update_subnetpool", MEMBER),
+    rule("update_subnetpool:is_default", ADMIN),
+    rule("delete_subnetpool", MEMBER),
+    rule("create_port", "rule:admin_only or role:service or (role:member and project_id:%(project_id)s)"),
+    rule("create_port:device_owner", ANY),
+    rule("create_port:device_id", ANY),
+    rule("create_port:mac_address", NET_MEMBER),
+    rule(
+        "create_port:fixed_ips",
+        "rule:admin_only or role:service or (role:member and rule:network_owner) or rule:shared",
+    ),
+    rule("create_port:fixed_ips:ip_address", NET_MEMBER),
+    rule("create_port:port_security_enabled", NET_MEMBER),
+    rule("create_port:binding:host_id", SERVICE),
+    rule("create_port:binding:profile", SERVICE),
+    rule(
+        "create_port:binding:vnic_type",
+        "rule:admin_only or role:service or (role:member and project_id:%(project_id)s)",
+    ),
+    rule("create_port:allowed_address_pairs", NET_MEMBER),
+    rule("network_device", "rule:admin_only or role:service or (role:member and rule:network_owner)"),
+    rule("get_port", PORT_READER),
+    rule("get_port:binding:vif_type", SERVICE),
+    rule("get_port:binding:vif_details", SERVICE),
+    rule("get_port:binding:host_id", SERVICE),
+    rule("get_port:binding:profile", SERVICE),
+    rule("update_port", "rule:admin_only or role:service or (role:member and project_id:%(project_id)s)"),
+    rule("update_port:device_owner", ANY),
+    rule("update_port:device_id", ANY),
+    rule("update_port:mac_address", SERVICE),
+    rule("update_port:fixed_ips", NET_MEMBER_FIXED),
+    rule("update_port:fixed_ips:ip_address", NET_MEMBER),
+    rule("update_port:port_security_enabled", NET_MEMBER),
+    rule("update_port:binding:host_id", SERVICE),
+    rule("update_port:binding:profile", SERVICE),
+    rule(
+        "update_port:binding:vnic_type",
+        "rule:admin_only or role:service or (role:member and project_id:%(project_id)s)",
+    ),
+    rule("update_port:allowed_address_pairs", NET_MEMBER),
+    rule("delete_port", NET_MEMBER_OR_OWNER),
+    rule("create_router", MEMBER),
+    rule("create_router:distributed", ADMIN),
+    rule("create_router:ha", ADMIN),
+    rule("create_router:external_gateway_info:enable_snat", ADMIN),
+    rule("create_router:external_gateway_info:external_fixed_ips", ADMIN),
+    rule("get_router", READER),
+    rule("get_router:distributed", ADMIN),
+    rule("get_router:ha", ADMIN),
+    rule("update_router", MEMBER),
+    rule("update_router:distributed", ADMIN),
+    rule("update_router:ha", ADMIN),
+    rule("update_router:external_gateway_info:enable_snat", ADMIN),
+    rule("update_router:external_gateway_info:external_fixed_ips", ADMIN),
+    rule("delete_router", MEMBER),
+    rule("add_router_interface", MEMBER),
+    rule("remove_router_interface", MEMBER),
+    rule("add_extraroutes", MEMBER),
+    rule("remove_extraroutes", MEMBER),
+    rule("create_floatingip", MEMBER),
+    rule("create_floatingip:floating_ip_address", ADMIN),
+    rule("get_floatingip", READER),
+    rule("update_floatingip", MEMBER),
+    rule("delete_floatingip", MEMBER),
+    rule("create_security_group", MEMBER),
+    rule("get_security_group", READER),
+    rule("update_security_group", MEMBER),
+    rule("delete_security_group", MEMBER),
+    rule("create_security_group_rule", MEMBER),
+    rule(
+        "get_security_group_rule",
+        "rule:admin_only or (role:reader and project_id:%(project_id)s) or (role:reader and project_id:%(group_project_id)s)",
+    ),
+    rule(
+        "delete_security_group_rule",
+        "rule:admin_only or (role:member and project_id:%(project_id)s) or (role:member and project_id:%(group_project_id)s)",
+    ),
+    rule("get_quota", READER),
+    rule("update_quota", ADMIN),
+    rule("delete_quota", ADMIN),
+    rule("get_agent", ADMIN),
+    rule("get_availability_zone", ANY),
+    rule("get_service_provider", ANY),
+    rule("get_network_ip_availability", ADMIN),
+    rule("get_auto_allocated_topology", READER),
+    rule("get_extension", ANY),
+];
+
+const NET_MEMBER_FIXED: &str =
+    "rule:admin_only or role:service or (role:member and rule:network_owner) or (role:member and rule:shared)";
+
+/// All rules of this service.
+pub fn rules() -> Vec<RuleDefault> {
+    let mut rules = BASE.to_vec();
+    rules.sort_by_key(|r| r.name);
+    rules
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::HashSet;
+
+    #[test]
+    fn every_ruled_attribute_has_its_rules() {
+        let names: HashSet<&str> = rules().iter().map(|r| r.name).collect();
+        assert_eq!(names.len(), rules().len(), "a rule is listed twice");
+        for res in crate::RESOURCES {
+            for attr in res.all() {
+                let mut need = Vec::new();
+                if attr.ruled && attr.post {
+                    need.push(format!("create_{}:{}", res.name, attr.name));
+                }
+                if attr.ruled && attr.put {
+                    need.push(format!("update_{}:{}", res.name, attr.name));
+                }
+                if attr.restricted {
+                    need.push(format!("get_{}:{}", res.name, attr.name));
+                }
+                for rule in need {
+                    assert!(names.contains(rule.as_str()), "{rule} is not defined");
+                }
+            }
+        }
+    }
+}

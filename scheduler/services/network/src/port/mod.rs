@@ -1,0 +1,5 @@
+//! Ports: interfaces, their addresses and where they are wired.
+pub mod allocation;
+pub mod api;
+pub mod model;
+pub mod ops;

@@ -1,0 +1,80 @@
+//! A port: one interface on one network, with its addresses, its groups and the host that wires it.
+//!
+//! ```text
+//! (created) -> DOWN --agent wired it--> ACTIVE
+//!                ^----agent lost it / unbound----'
+//! ```
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub const ROUTER_INTERFACE: &str = "network:router_interface";
+pub const ROUTER_GATEWAY: &str = "network:router_gateway";
+pub const FLOATING: &str = "network:floatingip";
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Status {
+    Down,
+    Active,
+    /// Ports that only hold an address.
+    #[serde(rename = "N/A")]
+    NotApplicable,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FixedIp {
+    pub subnet_id: String,
+    pub ip_address: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AddressPair {
+    pub ip_address: String,
+    pub mac_address: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DhcpOption {
+    pub opt_name: String,
+    pub opt_value: String,
+    pub ip_version: u8,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Port {
+    pub id: String,
+    /// "" for ports that the service made for itself (gateways, floating IPs).
+    pub project_id: String,
+    pub network_id: String,
+    pub name: String,
+    pub description: Option<String>,
+    pub admin_state_up: bool,
+    pub mac_address: String,
+    pub fixed_ips: Vec<FixedIp>,
+    pub device_id: String,
+    pub device_owner: String,
+    pub security_groups: Vec<String>,
+    pub allowed_address_pairs: Vec<AddressPair>,
+    pub extra_dhcp_opts: Vec<DhcpOption>,
+    pub port_security_enabled: bool,
+    pub status: Status,
+    pub dns_name: String,
+    #[serde(rename = "binding:host_id")]
+    pub host_id: String,
+    #[serde(rename = "binding:vnic_type")]
+    pub vnic_type: String,
+    #[serde(rename = "binding:profile")]
+    pub profile: Value,
+    #[serde(default)]
+    pub tags: Vec<String>,
+}
+
+impl Port {
+    /// Is it wired on a host (and not only kept in the store, as the ports of routers are)?
+    pub fn is_endpoint(&self) -> bool {
+        !self.host_id.is_empty() && !self.device_owner.starts_with("network:")
+    }
+    pub fn first_ipv4(&self) -> Option<&str> {
+        self.fixed_ips.iter().map(|f| f.ip_address.as_str()).find(|a| !a.contains(':'))
+    }
+}

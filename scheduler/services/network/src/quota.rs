@@ -1,0 +1,157 @@
+//! How much a project may have: `/v2.0/quotas`, and the check that every create makes in its transaction.
+use crate::{
+    Network, fault,
+    floating_ip::model::FloatingIp,
+    network::model::VirtualNetwork,
+    port::model::Port,
+    router::model::Router,
+    security_group::model::{SecurityGroup, SecurityGroupRule},
+    subnet::model::Subnet,
+    subnet_pool::model::SubnetPool,
+    tables::find,
+};
+use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema, call::owned_by, quota::Quotas};
+use pilvi_store::{Record, Tx};
+use serde_json::{Map, Value, json};
+use std::sync::{Arc, LazyLock};
+
+/// Neutron's own defaults.
+pub static QUOTAS: LazyLock<Quotas> = LazyLock::new(|| {
+    Quotas::new(
+        "network",
+        &[
+            ("network", 100),
+            ("subnet", 100),
+            ("subnetpool", -1),
+            ("port", 500),
+            ("router", 10),
+            ("floatingip", 50),
+            ("security_group", 10),
+            ("security_group_rule", 100),
+            ("rbac_policy", 10),
+        ],
+    )
+});
+
+/// 409 `OverQuota` if `project` has no room for one more `R`. Service-owned records (no project) are not counted.
+pub async fn check_in<R: Record>(tx: &mut Tx, project: &str, resource: &'static str) -> Result<(), Fault> {
+    if project.is_empty() {
+        return Ok(());
+    }
+    let limits = QUOTAS.limits_in(tx, project).await?;
+    let limit = limits.get(resource).copied().unwrap_or(-1);
+    if limit < 0 {
+        return Ok(());
+    }
+    let used = tx.count::<R>(find::of_project(project)).await?;
+    if i64::try_from(used).unwrap_or(i64::MAX) >= limit { Err(fault::over_quota(resource)) } else { Ok(()) }
+}
+
+static UPDATE: LazyLock<Schema> = LazyLock::new(|| {
+    Schema::new(
+        || json!({"type": "object", "required": ["quota"], "properties": {"quota": {"type": "object", "maxProperties": 32}}}),
+    )
+});
+
+pub fn routes() -> Vec<Route<Network>> {
+    vec![
+        Route::get("/v2.0/quotas", list).rule_by_handler("get_quota").summary("Quotas of projects that have their own"),
+        Route::get("/v2.0/quotas/{project_id}", show).rule("get_quota").summary("Quotas of a project"),
+        Route::get("/v2.0/quotas/{project_id}/default", defaults).rule("get_quota").summary("Default quotas"),
+        Route::get("/v2.0/quotas/{project_id}/details.json", details).rule("get_quota").summary("Quotas and usage"),
+        Route::get("/v2.0/quotas/{project_id}/details", details).rule("get_quota").summary("Quotas and usage"),
+        Route::put("/v2.0/quotas/{project_id}", update)
+            .rule("update_quota")
+            .schema(&UPDATE)
+            .summary("Sets quotas of a project"),
+        Route::delete("/v2.0/quotas/{project_id}", clear).rule("delete_quota").summary("Back to the defaults"),
+    ]
+}
+
+/// Administrators see every project with quotas of its own, others their own project.
+async fn list(svc: Arc<Network>, call: Call) -> Reply {
+    let all = call.may("update_quota", &owned_by(""));
+    let overrides = svc.store.list::<pilvi_kit::quota::QuotaOverride>(pilvi_store::Query::all()).await?;
+    let mut projects: Vec<String> = overrides
+        .iter()
+        .filter(|o| o.service == QUOTAS.service && (all || o.project_id == call.ctx.project_id()))
+        .map(|o| o.project_id.clone())
+        .collect();
+    projects.sort();
+    projects.dedup();
+    let mut quotas = Vec::new();
+    for project in projects.iter().take(1000) {
+        let mut one = json!(QUOTAS.limits(&svc.store, project).await?);
+        one["project_id"] = json!(project);
+        one["tenant_id"] = json!(project);
+        quotas.push(one);
+    }
+    Ok(Response::ok(json!({"quotas": quotas})))
+}
+
+async fn show(svc: Arc<Network>, call: Call) -> Reply {
+    Ok(Response::ok(json!({"quota": QUOTAS.limits(&svc.store, call.param("project_id")).await?})))
+}
+
+async fn defaults(_svc: Arc<Network>, _call: Call) -> Reply {
+    Ok(Response::ok(json!({"quota": QUOTAS.defaults})))
+}
+
+async fn details(svc: Arc<Network>, call: Call) -> Reply {
+    let project = call.param("project_id").to_owned();
+    let limits = QUOTAS.limits(&svc.store, &project).await?;
+    let q = || find::of_project(&project);
+    let used = [
+        ("network", svc.store.count::<VirtualNetwork>(q()).await?),
+        ("subnet", svc.store.count::<Subnet>(q()).await?),
+        ("subnetpool", svc.store.count::<SubnetPool>(q()).await?),
+        ("port", svc.store.count::<Port>(q()).await?),
+        ("router", svc.store.count::<Router>(q()).await?),
+        ("floatingip", svc.store.count::<FloatingIp>(q()).await?),
+        ("security_group", svc.store.count::<SecurityGroup>(q()).await?),
+        ("security_group_rule", svc.store.count::<SecurityGroupRule>(q()).await?),
+    ];
+    let quota: Map<String, Value> = limits
+        .iter()
+        .map(|(name, limit)| {
+            let used = used.iter().find(|(n, _)| n == name).map_or(0, |(_, u)| *u);
+            (name.clone(), json!({"limit": limit, "used": used, "reserved": 0}))
+        })
+        .collect();
+    Ok(Response::ok(json!({"quota": quota})))
+}
+
+async fn update(svc: Arc<Network>, call: Call) -> Reply {
+    let mut limits = Vec::new();
+    for (name, value) in call.member("quota")?.as_object().into_iter().flatten() {
+        if matches!(name.as_str(), "tenant_id" | "project_id" | "force" | "check_limit") {
+            continue;
+        }
+        if !QUOTAS.defaults.contains_key(name.as_str()) {
+            return Err(Fault::bad_request(format!("Unrecognized attribute(s) '{name}'")));
+        }
+        let limit = crate::check::int::<-1, 2_147_483_647>(value)
+            .map_err(|reason| Fault::bad_request(format!("Invalid input for {name}. Reason: {reason}.")))?;
+        limits.push((name.clone(), limit.as_i64().unwrap_or(-1)));
+    }
+    let project = call.param("project_id").to_owned();
+    let key = project.clone();
+    svc.store
+        .write(move |tx| {
+            let (project, limits) = (key.clone(), limits.clone());
+            Box::pin(async move { QUOTAS.set_in(tx, &project, &limits).await })
+        })
+        .await?;
+    Ok(Response::ok(json!({"quota": QUOTAS.limits(&svc.store, &project).await?})))
+}
+
+async fn clear(svc: Arc<Network>, call: Call) -> Reply {
+    let project = call.param("project_id").to_owned();
+    svc.store
+        .write(move |tx| {
+            let project = project.clone();
+            Box::pin(async move { QUOTAS.clear_in(tx, &project).await })
+        })
+        .await?;
+    Ok(Response::no_content())
+}

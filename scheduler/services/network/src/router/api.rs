@@ -1,0 +1,185 @@
+//! `/v2.0/routers` and the verbs on their interfaces and routes.
+use super::{interface, model::Router, ops};
+use crate::{
+    Network,
+    attribute::{Absent, Resource, Verb, later, once, open, shown},
+    check, fault,
+    list::{self, Raw},
+    network::ops as networks,
+    tables::find,
+    verbs::{self, Api, gate, raw_of},
+};
+use pilvi_kit::{Call, Ctx, Fault, Reply, Response, Route, Schema, call::Query};
+use pilvi_store::{Query as Find, Store, Stored, Tx};
+use serde_json::{Value, json};
+use std::sync::{Arc, LazyLock};
+
+pub static ROUTER: Resource = Resource {
+    name: "router",
+    collection: "routers",
+    missing: "RouterNotFound",
+    label: "Router",
+    attrs: &[
+        open("admin_state_up", check::boolean).absent(Absent::Bool(true)),
+        open("external_gateway_info", check::gateway_info).absent(Absent::Null),
+        open("distributed", check::boolean_or_null).ruled().restricted(),
+        open("ha", check::boolean_or_null).ruled().restricted(),
+        later("routes", check::routes),
+        once("availability_zone_hints", check::texts).absent(Absent::EmptyList),
+        once("flavor_id", check::nothing),
+        shown("status"),
+        shown("availability_zones"),
+    ],
+    lacks: &[],
+};
+
+static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| ROUTER.schema(Verb::Create)));
+static UPDATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| ROUTER.schema(Verb::Update)));
+static INTERFACE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| json!({"type": "object", "maxProperties": 8})));
+
+pub fn routes() -> Vec<Route<Network>> {
+    let mut routes = vec![
+        Route::get("/v2.0/routers", verbs::list::<Router>).rule_by_handler("get_router").summary("Lists routers"),
+        Route::post("/v2.0/routers", verbs::create::<Router>)
+            .rule_by_handler("create_router")
+            .schema(&CREATE)
+            .summary("Creates a router"),
+        Route::get("/v2.0/routers/{id}", verbs::show::<Router>).rule_by_handler("get_router").summary("Shows a router"),
+        Route::put("/v2.0/routers/{id}", verbs::update::<Router>)
+            .rule_by_handler("update_router")
+            .schema(&UPDATE)
+            .summary("Updates a router"),
+        Route::delete("/v2.0/routers/{id}", verbs::delete::<Router>)
+            .rule_by_handler("delete_router")
+            .summary("Deletes a router"),
+    ];
+    routes.extend([
+        Route::put("/v2.0/routers/{id}/add_router_interface", add_interface)
+            .rule_by_handler("add_router_interface")
+            .schema(&INTERFACE)
+            .summary("Joins a subnet"),
+        Route::put("/v2.0/routers/{id}/remove_router_interface", remove_interface)
+            .rule_by_handler("remove_router_interface")
+            .schema(&INTERFACE)
+            .summary("Leaves a subnet"),
+        Route::put("/v2.0/routers/{id}/add_extraroutes", add_routes)
+            .rule_by_handler("add_extraroutes")
+            .schema(&UPDATE)
+            .summary("Adds static routes"),
+        Route::put("/v2.0/routers/{id}/remove_extraroutes", remove_routes)
+            .rule_by_handler("remove_extraroutes")
+            .schema(&UPDATE)
+            .summary("Removes static routes"),
+    ]);
+    routes
+}
+
+impl Api for Router {
+    const RESOURCE: &'static Resource = &ROUTER;
+
+    async fn candidates(store: &Store, ctx: &Ctx, _query: &Query) -> Result<Vec<Stored<Self>>, Fault> {
+        let query = if networks::sees_all(ctx) { Find::all() } else { find::of_project(ctx.project_id()) };
+        Ok(store.list::<Self>(query).await?)
+    }
+
+    async fn raws(_store: &Store, items: Vec<Stored<Self>>) -> Result<Vec<Raw>, Fault> {
+        items.iter().map(raw).collect()
+    }
+
+    fn finer_rules(call: &Call, sent: &Value, target: &Raw, verb: Verb) -> Result<(), Fault> {
+        let word = if verb == Verb::Create { "create" } else { "update" };
+        for part in ["enable_snat", "external_fixed_ips"] {
+            let sent = sent.get("external_gateway_info").is_some_and(|g| g.get(part).is_some());
+            let rule = format!("{word}_router:external_gateway_info:{part}");
+            if sent && !call.may(&rule, target) {
+                return Err(fault::refused(&rule));
+            }
+        }
+        Ok(())
+    }
+
+    async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Self>, Fault> {
+        ops::create_in(tx, ctx, attrs).await
+    }
+
+    async fn update_in(tx: &mut Tx, ctx: &Ctx, found: Stored<Self>, changes: &Raw) -> Result<(), Fault> {
+        ops::update_in(tx, ctx, found, changes).await
+    }
+
+    async fn delete_in(tx: &mut Tx, _ctx: &Ctx, found: Stored<Self>) -> Result<(), Fault> {
+        ops::delete_in(tx, found).await
+    }
+}
+
+fn raw(item: &Stored<Router>) -> Result<Raw, Fault> {
+    let mut raw = list::raw(item)?;
+    raw.insert("status".into(), json!("ACTIVE"));
+    raw.insert("availability_zones".into(), json!(["nova"]));
+    raw.insert("flavor_id".into(), Value::Null);
+    Ok(raw)
+}
+
+/// The router, if the caller may do this to it.
+async fn router(svc: &Network, id: &str) -> Result<Raw, Fault> {
+    raw_of::<Router>(&svc.store, id).await
+}
+
+async fn add_interface(svc: Arc<Network>, call: Call) -> Reply {
+    let id = call.param("id").to_owned();
+    let raw = router(&svc, &id).await;
+    let _ = call.may(call.rule(), &call.target());
+    gate(&call, &ROUTER, &raw?)?;
+    let wish = interface::Wish::read(&call.body)?;
+    let ctx = call.ctx.clone();
+    let joined = svc
+        .store
+        .write(move |tx| {
+            let (ctx, id, wish) = (ctx.clone(), id.clone(), wish.clone());
+            Box::pin(async move { interface::add_in(tx, &ctx, &id, &wish).await })
+        })
+        .await?;
+    Ok(Response::ok(joined.view()))
+}
+
+async fn remove_interface(svc: Arc<Network>, call: Call) -> Reply {
+    let id = call.param("id").to_owned();
+    let raw = router(&svc, &id).await;
+    let _ = call.may(call.rule(), &call.target());
+    gate(&call, &ROUTER, &raw?)?;
+    let wish = interface::Wish::read(&call.body)?;
+    let left = svc
+        .store
+        .write(move |tx| {
+            let (id, wish) = (id.clone(), wish.clone());
+            Box::pin(async move { interface::remove_in(tx, &id, &wish).await })
+        })
+        .await?;
+    Ok(Response::ok(left.view()))
+}
+
+async fn add_routes(svc: Arc<Network>, call: Call) -> Reply {
+    change_routes(svc, call, true).await
+}
+
+async fn remove_routes(svc: Arc<Network>, call: Call) -> Reply {
+    change_routes(svc, call, false).await
+}
+
+async fn change_routes(svc: Arc<Network>, call: Call, add: bool) -> Reply {
+    let id = call.param("id").to_owned();
+    let raw = router(&svc, &id).await;
+    let _ = call.may(call.rule(), &call.target());
+    gate(&call, &ROUTER, &raw?)?;
+    let given = call.member("router")?.get("routes").cloned().unwrap_or(json!([]));
+    let given = check::routes(&given)
+        .map_err(|reason| Fault::bad_request(format!("Invalid input for routes. Reason: {reason}.")))?;
+    let key = id.clone();
+    svc.store
+        .write(move |tx| {
+            let (id, given) = (key.clone(), given.clone());
+            Box::pin(async move { ops::change_routes_in(tx, &id, &given, add).await })
+        })
+        .await?;
+    let raw = router(&svc, &id).await?;
+    Ok(Response::ok(json!({"router": list::view(&call, &ROUTER, &raw)})))
+}

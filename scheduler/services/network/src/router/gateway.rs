@@ -1,0 +1,137 @@
+//! A router's way out: its port on an external network, the addresses there, source NAT on or off.
+use super::{
+    interface,
+    model::{Gateway, Router},
+};
+use crate::{
+    address, fault,
+    floating_ip::model::FloatingIp,
+    network::{model::VirtualNetwork, ops::is_visible},
+    port::{
+        allocation::{self, Wish},
+        model::{FixedIp, Port, ROUTER_GATEWAY},
+        ops::{self as ports, NewPort},
+    },
+    subnet::model::Subnet,
+    tables::find,
+};
+use pilvi_kit::{Ctx, Fault};
+use pilvi_store::Tx;
+use serde_json::Value;
+
+/// Sets, changes or (with `null`) clears the gateway. The caller writes the router.
+pub async fn set_in(tx: &mut Tx, ctx: &Ctx, router: &mut Router, wish: &Value) -> Result<(), Fault> {
+    let Some(network_id) = wish.get("network_id").and_then(Value::as_str) else {
+        return clear_in(tx, router).await;
+    };
+    let snat = wish.get("enable_snat").and_then(Value::as_bool).unwrap_or(true);
+    let fixed: Option<Vec<Wish>> = match wish.get("external_fixed_ips") {
+        Some(given) => Some(serde_json::from_value(given.clone()).map_err(Fault::internal)?),
+        None => None,
+    };
+    let network = tx.get::<VirtualNetwork>(network_id).await?;
+    let network = network.filter(|n| is_visible(n, ctx)).ok_or_else(|| fault::network_missing(network_id))?;
+    if !network.external {
+        return Err(fault::bad(
+            "BadRequest",
+            format!("Bad router request: Network {network_id} is not an external network."),
+        ));
+    }
+    let fixed_ips = match (&router.external_gateway_info, &router.gw_port_id) {
+        (Some(have), Some(port)) if have.network_id == network_id => {
+            let port = port.clone();
+            move_in(tx, &port, fixed.as_deref()).await?
+        }
+        _ => {
+            clear_in(tx, router).await?;
+            refuse_overlap(tx, router, network_id).await?;
+            let port = port_in(tx, ctx, router, network_id, fixed).await?;
+            router.gw_port_id = Some(port.id);
+            port.fixed_ips
+        }
+    };
+    router.external_gateway_info =
+        Some(Gateway { network_id: network_id.to_owned(), enable_snat: snat, external_fixed_ips: fixed_ips });
+    Ok(())
+}
+
+async fn port_in(
+    tx: &mut Tx,
+    ctx: &Ctx,
+    router: &Router,
+    network_id: &str,
+    fixed: Option<Vec<Wish>>,
+) -> Result<Port, Fault> {
+    let new = NewPort {
+        network_id: network_id.to_owned(),
+        device_id: router.id.clone(),
+        device_owner: ROUTER_GATEWAY.to_owned(),
+        fixed_ips: fixed.filter(|f| !f.is_empty()),
+        ..NewPort::default()
+    };
+    let port = ports::create_in(tx, ctx, new).await?.record;
+    if port.fixed_ips.is_empty() {
+        return Err(fault::bad(
+            "BadRequest",
+            format!("Bad router request: No IPs available for external network {network_id}."),
+        ));
+    }
+    Ok(port)
+}
+
+/// Other addresses on the same network; floating IPs do not care.
+async fn move_in(tx: &mut Tx, port_id: &str, fixed: Option<&[Wish]>) -> Result<Vec<FixedIp>, Fault> {
+    let mut port = tx.get::<Port>(port_id).await?.ok_or_else(|| fault::port_missing(port_id))?;
+    if let Some(wishes) = fixed.filter(|f| !f.is_empty()) {
+        let record = port.record.clone();
+        port.fixed_ips = allocation::reallocate_in(tx, record.holder(), &record.fixed_ips, wishes).await?;
+        tx.update(&port).await?;
+    }
+    Ok(port.record.fixed_ips)
+}
+
+/// Refused while a floating IP goes through it.
+pub async fn clear_in(tx: &mut Tx, router: &mut Router) -> Result<(), Fault> {
+    let Some(port_id) = router.gw_port_id.clone() else {
+        router.external_gateway_info = None;
+        return Ok(());
+    };
+    if tx.count::<FloatingIp>(find::of_router(&router.id)).await? > 0 {
+        return Err(fault::conflict(
+            "RouterExternalGatewayInUseByFloatingIp",
+            format!(
+                "Gateway cannot be updated for router {}, since a gateway to external network {} is required by one or more floating IPs.",
+                router.id,
+                router.external_gateway_info.as_ref().map(|g| g.network_id.as_str()).unwrap_or_default()
+            ),
+        ));
+    }
+    if let Some(port) = tx.get::<Port>(&port_id).await? {
+        ports::remove_in(tx, &port).await?;
+    }
+    router.gw_port_id = None;
+    router.external_gateway_info = None;
+    Ok(())
+}
+
+/// No subnet of the external network may overlap one that the router joins.
+async fn refuse_overlap(tx: &mut Tx, router: &Router, network_id: &str) -> Result<(), Fault> {
+    let outside = tx.list::<Subnet>(find::on_network(network_id)).await?;
+    for leg in interface::legs_in(tx, router).await? {
+        for subnet in &outside {
+            if let (Some(a), Some(b)) = (leg.net, subnet.net())
+                && a.addr().is_ipv4() == b.addr().is_ipv4()
+                && address::overlap(&a, &b)
+            {
+                return Err(fault::bad(
+                    "BadRequest",
+                    format!(
+                        "Bad router request: Cidr {b} of subnet {} overlaps with cidr {a} of subnet {}.",
+                        subnet.id, leg.subnet_id
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(())
+}

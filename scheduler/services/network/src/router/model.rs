@@ -1,0 +1,28 @@
+//! A router: joins subnets and, through its gateway, one external network.
+use crate::{port::model::FixedIp, subnet::model::Route};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gateway {
+    pub network_id: String,
+    pub enable_snat: bool,
+    pub external_fixed_ips: Vec<FixedIp>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Router {
+    pub id: String,
+    pub project_id: String,
+    pub name: String,
+    pub description: Option<String>,
+    pub admin_state_up: bool,
+    pub distributed: bool,
+    pub ha: bool,
+    pub routes: Vec<Route>,
+    pub external_gateway_info: Option<Gateway>,
+    /// The port that holds the gateway's addresses.
+    pub gw_port_id: Option<String>,
+    pub availability_zone_hints: Vec<String>,
+    #[serde(default)]
+    pub tags: Vec<String>,
+}

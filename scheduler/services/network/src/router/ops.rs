@@ -1,0 +1,124 @@
+//! The verbs of routers; with [`super::gateway`] and [`super::interface`] the only writers of the record.
+use super::{gateway, interface, model::Router};
+use crate::{fault, list::Raw, quota, subnet::model::Route};
+use pilvi_kit::{Ctx, Fault};
+use pilvi_store::{Stored, Tx};
+use serde_json::Value;
+
+/// Static routes of one router.
+const ROUTES_MAX: usize = 30;
+
+pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Router>, Fault> {
+    let text = |name: &str| attrs.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let flag = |name: &str| attrs.get(name).and_then(Value::as_bool);
+    quota::check_in::<Router>(tx, &text("project_id"), "router").await?;
+    let router = Router {
+        id: pilvi_kit::id::new(),
+        project_id: text("project_id"),
+        name: text("name"),
+        description: attrs.get("description").and_then(Value::as_str).map(str::to_owned),
+        admin_state_up: flag("admin_state_up").unwrap_or(true),
+        distributed: flag("distributed").unwrap_or(false),
+        ha: flag("ha").unwrap_or(false),
+        routes: Vec::new(),
+        external_gateway_info: None,
+        gw_port_id: None,
+        availability_zone_hints: serde_json::from_value(
+            attrs.get("availability_zone_hints").cloned().unwrap_or_default(),
+        )
+        .unwrap_or_default(),
+        tags: Vec::new(),
+    };
+    let mut stored = tx.insert(&router).await?;
+    if let Some(wish) = attrs.get("external_gateway_info").filter(|g| !g.is_null()) {
+        gateway::set_in(tx, ctx, &mut stored.record, wish).await?;
+        stored = tx.update(&stored).await?;
+    }
+    Ok(stored)
+}
+
+pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<Router>, changes: &Raw) -> Result<(), Fault> {
+    let mut plain = changes.clone();
+    let wish = plain.remove("external_gateway_info");
+    for flag in ["distributed", "ha"] {
+        if plain.get(flag).is_some_and(Value::is_null) {
+            plain.remove(flag);
+        }
+    }
+    let after: Router = crate::attribute::overlay(&found.record, &plain)?;
+    if after.distributed != found.distributed && found.admin_state_up {
+        return Err(fault::bad(
+            "BadRequest",
+            "Bad router request: Cannot change the 'distributed' attribute of active routers. Please set router admin_state_up to False prior to upgrade.",
+        ));
+    }
+    let routes_changed = after.routes != found.routes;
+    found.record = after;
+    if let Some(wish) = wish {
+        gateway::set_in(tx, ctx, &mut found.record, &wish).await?;
+    }
+    if routes_changed {
+        check_routes(tx, &found.record).await?;
+    }
+    tx.update(&found).await?;
+    Ok(())
+}
+
+/// Every next hop is a neighbour of the router and not the router itself.
+async fn check_routes(tx: &mut Tx, router: &Router) -> Result<(), Fault> {
+    if router.routes.len() > ROUTES_MAX {
+        return Err(fault::bad(
+            "RoutesExhausted",
+            format!(
+                "Unable to complete operation for {}. The number of routes exceeds the maximum {ROUTES_MAX}.",
+                router.id
+            ),
+        ));
+    }
+    let legs = interface::legs_in(tx, router).await?;
+    for route in &router.routes {
+        let refuse = |why: &str| {
+            fault::bad(
+                "InvalidRoutes",
+                format!(
+                    "Invalid format for routes: destination {}, nexthop {}, {why}.",
+                    route.destination, route.nexthop
+                ),
+            )
+        };
+        if !legs.iter().any(|leg| leg.reaches(&route.nexthop)) {
+            return Err(refuse("the nexthop is not connected with router"));
+        }
+        if legs.iter().any(|leg| leg.address == route.nexthop) {
+            return Err(refuse("the nexthop is used by router"));
+        }
+    }
+    Ok(())
+}
+
+/// Adds routes that are not there, or removes those that are: both can be repeated safely.
+pub async fn change_routes_in(tx: &mut Tx, id: &str, given: &Value, add: bool) -> Result<(), Fault> {
+    let mut router = tx.get::<Router>(id).await?.ok_or_else(|| fault::router_missing(id))?;
+    let given: Vec<Route> = serde_json::from_value(given.clone()).map_err(Fault::internal)?;
+    for route in given {
+        if !add {
+            router.routes.retain(|r| *r != route);
+        } else if !router.routes.contains(&route) {
+            router.routes.push(route);
+        }
+    }
+    if add {
+        check_routes(tx, &router.record).await?;
+    }
+    tx.update(&router).await?;
+    Ok(())
+}
+
+pub async fn delete_in(tx: &mut Tx, mut found: Stored<Router>) -> Result<(), Fault> {
+    if !interface::ports_in(tx, &found.id).await?.is_empty() {
+        return Err(fault::conflict("RouterInUse", format!("Router {} still has ports", found.id)));
+    }
+    gateway::clear_in(tx, &mut found.record).await?;
+    tx.delete::<Router>(&found.id).await?;
+    Ok(())
+}

@@ -1,0 +1,227 @@
+//! The verbs of security groups; the only writer of both records.
+use super::{
+    model::{DEFAULT, Direction, SecurityGroup, SecurityGroupRule},
+    rule,
+};
+use crate::{attribute::overlay, fault, list::Raw, port::model::Port, quota, tables::find};
+use pilvi_kit::{Ctx, Fault};
+use pilvi_store::{Query, Store, Stored, Tx};
+use serde_json::Value;
+
+/// The id of the project's default group, which is made when it is asked for first.
+pub async fn ensure_default_in(tx: &mut Tx, project: &str) -> Result<String, Fault> {
+    if let Some(found) = default_in(tx, project).await? {
+        return Ok(found);
+    }
+    if project.is_empty() {
+        return Ok(String::new());
+    }
+    let group = SecurityGroup {
+        id: pilvi_kit::id::new(),
+        project_id: project.to_owned(),
+        name: DEFAULT.to_owned(),
+        description: Some("Default security group".to_owned()),
+        stateful: true,
+        is_default: true,
+        tags: Vec::new(),
+    };
+    tx.insert(&group).await?;
+    for ethertype in ["IPv4", "IPv6"] {
+        insert_rule(tx, &group, Direction::Egress, ethertype, None).await?;
+        insert_rule(tx, &group, Direction::Ingress, ethertype, Some(group.id.clone())).await?;
+    }
+    Ok(group.id)
+}
+
+async fn default_in(tx: &mut Tx, project: &str) -> Result<Option<String>, Fault> {
+    let named = tx.list::<SecurityGroup>(find::named(project, DEFAULT)).await?;
+    Ok(named.into_iter().find(|g| g.is_default).map(|g| g.record.id))
+}
+
+/// Makes the default group in a transaction of its own unless it is there.
+pub async fn ensure_default(store: &Store, project: &str) -> Result<(), Fault> {
+    if project.is_empty()
+        || store.list::<SecurityGroup>(find::named(project, DEFAULT)).await?.iter().any(|g| g.is_default)
+    {
+        return Ok(());
+    }
+    let project = project.to_owned();
+    store
+        .write(move |tx| {
+            let project = project.clone();
+            Box::pin(async move { ensure_default_in(tx, &project).await.map(|_| ()) })
+        })
+        .await
+}
+
+async fn insert_rule(
+    tx: &mut Tx,
+    group: &SecurityGroup,
+    direction: Direction,
+    ethertype: &str,
+    remote: Option<String>,
+) -> Result<(), Fault> {
+    let rule = SecurityGroupRule {
+        id: pilvi_kit::id::new(),
+        project_id: group.project_id.clone(),
+        security_group_id: group.id.clone(),
+        description: None,
+        direction,
+        ethertype: ethertype.to_owned(),
+        protocol: None,
+        port_range_min: None,
+        port_range_max: None,
+        remote_ip_prefix: None,
+        remote_group_id: remote,
+        belongs_to_default_sg: group.is_default,
+        tags: Vec::new(),
+    };
+    tx.insert(&rule).await?;
+    Ok(())
+}
+
+pub async fn create_in(tx: &mut Tx, attrs: &Raw) -> Result<Stored<SecurityGroup>, Fault> {
+    let project = attrs.get("project_id").and_then(Value::as_str).unwrap_or_default().to_owned();
+    ensure_default_in(tx, &project).await?;
+    if attrs.get("name").and_then(Value::as_str).is_some_and(|n| n.eq_ignore_ascii_case(DEFAULT)) {
+        return Err(fault::conflict("SecurityGroupDefaultAlreadyExists", "Default security group already exists."));
+    }
+    quota::check_in::<SecurityGroup>(tx, &project, "security_group").await?;
+    let mut document = attrs.clone();
+    document.insert("id".into(), pilvi_kit::id::new().into());
+    document.insert("is_default".into(), false.into());
+    let group: SecurityGroup = serde_json::from_value(Value::Object(document)).map_err(Fault::internal)?;
+    let stored = tx.insert(&group).await?;
+    for ethertype in ["IPv4", "IPv6"] {
+        insert_rule(tx, &group, Direction::Egress, ethertype, None).await?;
+    }
+    Ok(stored)
+}
+
+pub async fn update_in(tx: &mut Tx, mut found: Stored<SecurityGroup>, changes: &Raw) -> Result<(), Fault> {
+    let after: SecurityGroup = overlay(&found.record, changes)?;
+    if found.is_default && after.name != found.name {
+        return Err(fault::conflict(
+            "SecurityGroupCannotUpdateDefault",
+            "Updating default security group not allowed.",
+        ));
+    }
+    if after.stateful != found.stateful && in_use(tx, &found).await? {
+        return Err(in_use_fault(&found.id));
+    }
+    found.record = after;
+    tx.update(&found).await?;
+    Ok(())
+}
+
+fn in_use_fault(id: &str) -> Fault {
+    fault::conflict("SecurityGroupInUse", format!("Security Group {id} in use."))
+}
+
+/// Ports use groups of their own project only, so the project's ports tell.
+async fn in_use(tx: &mut Tx, group: &SecurityGroup) -> Result<bool, Fault> {
+    let ports = tx.list::<Port>(find::of_project(&group.project_id)).await?;
+    Ok(ports.iter().any(|p| p.security_groups.contains(&group.id)))
+}
+
+/// Refused while a port or another group's rule uses it; administrators may delete a default group.
+pub async fn delete_in(tx: &mut Tx, ctx: &Ctx, found: Stored<SecurityGroup>) -> Result<(), Fault> {
+    if found.is_default && !ctx.caller.has_role("admin") {
+        return Err(fault::conflict(
+            "SecurityGroupCannotRemoveDefault",
+            "Insufficient rights for removing default security group.",
+        ));
+    }
+    if in_use(tx, &found).await? {
+        return Err(in_use_fault(&found.id));
+    }
+    for rule in tx.list::<SecurityGroupRule>(find::with_remote_group(&found.id)).await? {
+        tx.delete::<SecurityGroupRule>(&rule.id).await?;
+    }
+    for rule in tx.list::<SecurityGroupRule>(find::of_groups([found.id.as_str()])).await? {
+        tx.delete::<SecurityGroupRule>(&rule.id).await?;
+    }
+    tx.delete::<SecurityGroup>(&found.id).await?;
+    Ok(())
+}
+
+/// Ids of groups that compute's users name by id or by name; "default" is made when it is missing.
+///
+/// 404 for a name that is none, 409 for one that is several.
+pub async fn resolve_in(tx: &mut Tx, ctx: &Ctx, names_or_ids: &[String]) -> Result<Vec<String>, Fault> {
+    let project = ctx.project_id();
+    let mut ids = Vec::new();
+    for wanted in names_or_ids.iter().take(crate::check::LIST_MAX) {
+        let id = if wanted == DEFAULT {
+            ensure_default_in(tx, project).await?
+        } else {
+            resolve_one(tx, project, wanted).await?
+        };
+        if !ids.contains(&id) {
+            ids.push(id);
+        }
+    }
+    Ok(ids)
+}
+
+async fn resolve_one(tx: &mut Tx, project: &str, wanted: &str) -> Result<String, Fault> {
+    if pilvi_kit::id::is_uuid(wanted)
+        && let Some(group) = tx.get::<SecurityGroup>(wanted).await?.filter(|g| g.project_id == project)
+    {
+        return Ok(group.record.id);
+    }
+    let mut named = tx.list::<SecurityGroup>(find::named(project, wanted)).await?;
+    match (named.pop(), named.is_empty()) {
+        (Some(group), true) => Ok(group.record.id),
+        (Some(_), false) => Err(fault::conflict(
+            "NoUniqueMatch",
+            format!("Multiple security groups found matching '{wanted}'. Use an ID to be more specific."),
+        )),
+        (None, _) => Err(fault::missing("SecurityGroupNotFound", "Security group", wanted)),
+    }
+}
+
+/// 404 for the first id that is no group of the project.
+pub(crate) async fn check_usable_in(tx: &mut Tx, project: &str, ids: &[String]) -> Result<(), Fault> {
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let found = tx.list::<SecurityGroup>(Query::all().ids(ids.iter().map(String::as_str))).await?;
+    let known = |id: &String| found.iter().any(|g| g.id == *id && g.project_id == project);
+    match ids.iter().find(|id| !known(id)) {
+        Some(id) => Err(fault::group_missing(id)),
+        None => Ok(()),
+    }
+}
+
+pub async fn create_rule_in(tx: &mut Tx, attrs: &Raw) -> Result<Stored<SecurityGroupRule>, Fault> {
+    let text = |name: &str| attrs.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let group_id = text("security_group_id");
+    let group = tx.get::<SecurityGroup>(&group_id).await?.ok_or_else(|| fault::group_missing(&group_id))?;
+    quota::check_in::<SecurityGroupRule>(tx, &text("project_id"), "security_group_rule").await?;
+    let new = rule::build(attrs, &group)?;
+    if let Some(remote) = &new.remote_group_id {
+        let found = tx.get::<SecurityGroup>(remote).await?;
+        found.filter(|g| g.project_id == group.project_id).ok_or_else(|| fault::group_missing(remote))?;
+    }
+    for other in tx.list::<SecurityGroupRule>(find::of_groups([group_id.as_str()])).await? {
+        if other.same_as(&new) {
+            return Err(fault::conflict(
+                "SecurityGroupRuleExists",
+                format!("Security group rule already exists. Rule id is {}.", other.id),
+            ));
+        }
+    }
+    let stored = tx.insert(&new).await?;
+    // The group's revision and time say that its rules changed.
+    tx.update(&group).await?;
+    Ok(stored)
+}
+
+pub async fn delete_rule_in(tx: &mut Tx, found: Stored<SecurityGroupRule>) -> Result<(), Fault> {
+    tx.delete::<SecurityGroupRule>(&found.id).await?;
+    if let Some(group) = tx.get::<SecurityGroup>(&found.security_group_id).await? {
+        tx.update(&group).await?;
+    }
+    Ok(())
+}

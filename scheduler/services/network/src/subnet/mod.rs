@@ -1,0 +1,5 @@
+//! Subnets: address blocks of networks.
+pub mod api;
+pub mod model;
+pub mod ops;
+pub mod shape;

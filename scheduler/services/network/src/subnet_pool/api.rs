@@ -1,0 +1,88 @@
+//! `/v2.0/subnetpools`
+use super::{model::SubnetPool, ops};
+use crate::{
+    Network,
+    attribute::{Absent, Resource, Verb, once, open, shown},
+    check,
+    list::{self, Raw},
+    network::ops as networks,
+    tables::find,
+    verbs::{self, Api},
+};
+use pilvi_kit::{Ctx, Fault, Route, Schema, call::Query};
+use pilvi_store::{Query as Find, Store, Stored, Tx};
+use std::sync::LazyLock;
+
+pub static SUBNET_POOL: Resource = Resource {
+    name: "subnetpool",
+    collection: "subnetpools",
+    missing: "SubnetPoolNotFound",
+    label: "Subnet pool",
+    attrs: &[
+        open("name", check::filled_name).required(),
+        open("prefixes", check::cidrs).required(),
+        open("default_quota", check::int_or_null::<0, 2_147_483_647>),
+        open("default_prefixlen", check::int::<0, 128>),
+        open("min_prefixlen", check::int::<0, 128>),
+        open("max_prefixlen", check::int::<0, 128>),
+        open("is_default", check::boolean).absent(Absent::Bool(false)).ruled(),
+        once("shared", check::boolean).absent(Absent::Bool(false)).ruled(),
+        open("address_scope_id", check::nothing),
+        shown("ip_version"),
+    ],
+    lacks: &[],
+};
+
+static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| SUBNET_POOL.schema(Verb::Create)));
+static UPDATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| SUBNET_POOL.schema(Verb::Update)));
+
+pub fn routes() -> Vec<Route<Network>> {
+    vec![
+        Route::get("/v2.0/subnetpools", verbs::list::<SubnetPool>)
+            .rule_by_handler("get_subnetpool")
+            .summary("Lists subnet pools"),
+        Route::post("/v2.0/subnetpools", verbs::create::<SubnetPool>)
+            .rule_by_handler("create_subnetpool")
+            .schema(&CREATE)
+            .summary("Creates a subnet pool"),
+        Route::get("/v2.0/subnetpools/{id}", verbs::show::<SubnetPool>)
+            .rule_by_handler("get_subnetpool")
+            .summary("Shows a subnet pool"),
+        Route::put("/v2.0/subnetpools/{id}", verbs::update::<SubnetPool>)
+            .rule_by_handler("update_subnetpool")
+            .schema(&UPDATE)
+            .summary("Updates a subnet pool"),
+        Route::delete("/v2.0/subnetpools/{id}", verbs::delete::<SubnetPool>)
+            .rule_by_handler("delete_subnetpool")
+            .summary("Deletes a subnet pool"),
+    ]
+}
+
+impl Api for SubnetPool {
+    const RESOURCE: &'static Resource = &SUBNET_POOL;
+
+    async fn candidates(store: &Store, ctx: &Ctx, _query: &Query) -> Result<Vec<Stored<Self>>, Fault> {
+        if networks::sees_all(ctx) {
+            return Ok(store.list::<Self>(Find::all()).await?);
+        }
+        let mut found = store.list::<Self>(find::of_project(ctx.project_id())).await?;
+        found.extend(store.list::<Self>(find::open()).await?.into_iter().filter(|p| p.project_id != ctx.project_id()));
+        Ok(found)
+    }
+
+    async fn raws(_store: &Store, items: Vec<Stored<Self>>) -> Result<Vec<Raw>, Fault> {
+        items.iter().map(list::raw).collect()
+    }
+
+    async fn create_in(tx: &mut Tx, _ctx: &Ctx, attrs: &Raw) -> Result<Stored<Self>, Fault> {
+        ops::create_in(tx, attrs).await
+    }
+
+    async fn update_in(tx: &mut Tx, _ctx: &Ctx, found: Stored<Self>, changes: &Raw) -> Result<(), Fault> {
+        ops::update_in(tx, found, changes).await
+    }
+
+    async fn delete_in(tx: &mut Tx, _ctx: &Ctx, found: Stored<Self>) -> Result<(), Fault> {
+        ops::delete_in(tx, found).await
+    }
+}

@@ -1,0 +1,4 @@
+//! Subnet pools: blocks that subnets are cut from.
+pub mod api;
+pub mod model;
+pub mod ops;

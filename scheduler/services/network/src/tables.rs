@@ -1,0 +1,321 @@
+//! Records, their columns and their claims: the only file that names a column.
+//!
+//! | record | claims |
+//! | --- | --- |
+//! | network | its VNI; the physical network of a flat one |
+//! | port | its MAC within its network |
+//! | address lease | the address within its subnet (its id says the same, so it can be looked up) |
+//! | security group | being its project's default group |
+use crate::{
+    floating_ip::model::FloatingIp,
+    network::model::VirtualNetwork,
+    port::model::Port,
+    router::model::Router,
+    security_group::model::{SecurityGroup, SecurityGroupRule},
+    subnet::model::Subnet,
+    subnet_pool::model::SubnetPool,
+};
+use pilvi_store::{Claim, Column, KindSpec, Query, Record, Value};
+use serde::{Deserialize, Serialize};
+
+/// All record kinds of this service.
+pub fn kinds() -> Vec<KindSpec> {
+    vec![
+        KindSpec::of::<VirtualNetwork>(),
+        KindSpec::of::<Subnet>(),
+        KindSpec::of::<SubnetPool>(),
+        KindSpec::of::<Port>(),
+        KindSpec::of::<AddressLease>(),
+        KindSpec::of::<Router>(),
+        KindSpec::of::<FloatingIp>(),
+        KindSpec::of::<SecurityGroup>(),
+        KindSpec::of::<SecurityGroupRule>(),
+    ]
+}
+
+/// Kinds whose change may alter what a host must do.
+pub const KINDS: &[&str] = &[
+    VirtualNetwork::KIND,
+    Subnet::KIND,
+    Port::KIND,
+    Router::KIND,
+    FloatingIp::KIND,
+    SecurityGroup::KIND,
+    SecurityGroupRule::KIND,
+];
+
+/// What to look for: every query of this service by the columns it uses.
+pub mod find {
+    use super::Query;
+
+    pub fn of_project(project: &str) -> Query {
+        Query::all().project(project)
+    }
+    /// Networks that other projects see.
+    pub fn open() -> Query {
+        Query::all().eq("open", 1)
+    }
+    pub fn external() -> Query {
+        Query::all().eq("external", 1)
+    }
+    pub fn vni(vni: u32) -> Query {
+        Query::all().eq("vni", vni)
+    }
+    pub fn physical_network(name: &str) -> Query {
+        Query::all().eq("physical_network", name)
+    }
+    /// Subnets or ports of some networks.
+    pub fn on_networks<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+        Query::all().one_of("network_id", ids)
+    }
+    pub fn on_network(id: &str) -> Query {
+        on_networks([id])
+    }
+    pub fn from_pool(id: &str) -> Query {
+        Query::all().eq("subnetpool_id", id)
+    }
+    pub fn mac_on(network: &str, mac: &str) -> Query {
+        on_network(network).eq("mac_address", mac)
+    }
+    pub fn of_device(id: &str) -> Query {
+        of_devices([id])
+    }
+    pub fn of_devices<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+        Query::all().one_of("device_id", ids)
+    }
+    /// Ports of one kind of device on a network.
+    pub fn owned_on(network: &str, owner: &str) -> Query {
+        on_network(network).eq("device_owner", owner)
+    }
+    pub fn on_host(host: &str) -> Query {
+        Query::all().eq("host_id", host)
+    }
+    /// Leases of a subnet.
+    pub fn on_subnet(id: &str) -> Query {
+        Query::all().eq("subnet_id", id)
+    }
+    /// Floating IPs (or leases) of some ports.
+    pub fn of_ports<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+        Query::all().one_of("port_id", ids)
+    }
+    /// Floating IPs that a router translates.
+    pub fn of_router(id: &str) -> Query {
+        Query::all().eq("router_id", id)
+    }
+    pub fn of_floating_network(id: &str) -> Query {
+        Query::all().eq("floating_network_id", id)
+    }
+    /// Routers whose gateway is on some network.
+    pub fn by_gateway(network: &str) -> Query {
+        Query::all().eq("external_network_id", network)
+    }
+    /// Rules of some groups.
+    pub fn of_groups<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+        Query::all().one_of("security_group_id", ids)
+    }
+    pub fn with_remote_group(id: &str) -> Query {
+        Query::all().eq("remote_group_id", id)
+    }
+    pub fn named(project: &str, name: &str) -> Query {
+        of_project(project).name(name)
+    }
+}
+
+/// One address of one subnet, held by one port.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AddressLease {
+    pub id: String,
+    pub subnet_id: String,
+    pub port_id: String,
+    pub address: String,
+}
+
+impl AddressLease {
+    pub fn key(subnet_id: &str, address: &str) -> String {
+        format!("{subnet_id}/{address}")
+    }
+    pub fn new(subnet_id: &str, address: &str, port_id: &str) -> Self {
+        AddressLease {
+            id: Self::key(subnet_id, address),
+            subnet_id: subnet_id.to_owned(),
+            port_id: port_id.to_owned(),
+            address: address.to_owned(),
+        }
+    }
+}
+
+impl Record for AddressLease {
+    const KIND: &'static str = "network_address";
+    const COLUMNS: &'static [Column] = &[Column::text("subnet_id"), Column::text("port_id")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![self.subnet_id.clone().into(), self.port_id.clone().into()]
+    }
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim { scope: format!("address:{}", self.subnet_id), value: self.address.clone() }]
+    }
+}
+
+impl Record for VirtualNetwork {
+    const KIND: &'static str = "network";
+    const COLUMNS: &'static [Column] =
+        &[Column::int("open"), Column::int("external"), Column::int("vni"), Column::text("physical_network")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![self.is_open().into(), self.external.into(), self.vni.into(), self.physical_network.clone().into()]
+    }
+    fn claims(&self) -> Vec<Claim> {
+        let mut claims = vec![Claim { scope: "vni".into(), value: self.vni.to_string() }];
+        if let Some(physical) = &self.physical_network {
+            claims.push(Claim { scope: "physical_network".into(), value: physical.clone() });
+        }
+        claims
+    }
+}
+
+impl Record for Subnet {
+    const KIND: &'static str = "subnet";
+    const COLUMNS: &'static [Column] = &[Column::text("network_id"), Column::text("subnetpool_id")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![self.network_id.clone().into(), self.subnetpool_id.clone().unwrap_or_default().into()]
+    }
+}
+
+impl Record for SubnetPool {
+    const KIND: &'static str = "subnet_pool";
+    const COLUMNS: &'static [Column] = &[Column::int("open")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![self.shared.into()]
+    }
+}
+
+impl Record for Port {
+    const KIND: &'static str = "port";
+    const COLUMNS: &'static [Column] = &[
+        Column::text("network_id"),
+        Column::text("device_id"),
+        Column::text("device_owner"),
+        Column::text("host_id"),
+        Column::text("mac_address"),
+    ];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+    fn columns(&self) -> Vec<Value> {
+        [&self.network_id, &self.device_id, &self.device_owner, &self.host_id, &self.mac_address]
+            .map(|v| v.clone().into())
+            .to_vec()
+    }
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim { scope: format!("mac:{}", self.network_id), value: self.mac_address.clone() }]
+    }
+}
+
+impl Record for Router {
+    const KIND: &'static str = "router";
+    const COLUMNS: &'static [Column] = &[Column::text("external_network_id")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![self.external_gateway_info.as_ref().map(|g| g.network_id.clone()).unwrap_or_default().into()]
+    }
+}
+
+impl Record for FloatingIp {
+    const KIND: &'static str = "floating_ip";
+    const COLUMNS: &'static [Column] =
+        &[Column::text("port_id"), Column::text("router_id"), Column::text("floating_network_id")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![
+            self.port_id.clone().unwrap_or_default().into(),
+            self.router_id.clone().unwrap_or_default().into(),
+            self.floating_network_id.clone().into(),
+        ]
+    }
+    fn claims(&self) -> Vec<Claim> {
+        match (&self.port_id, &self.fixed_ip_address) {
+            (Some(port), Some(fixed)) => vec![Claim { scope: format!("floating:{port}"), value: fixed.clone() }],
+            _ => Vec::new(),
+        }
+    }
+}
+
+impl Record for SecurityGroup {
+    const KIND: &'static str = "security_group";
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+    fn claims(&self) -> Vec<Claim> {
+        if !self.is_default {
+            return Vec::new();
+        }
+        vec![Claim { scope: "security_group:default".into(), value: self.project_id.clone() }]
+    }
+}
+
+impl Record for SecurityGroupRule {
+    const KIND: &'static str = "security_group_rule";
+    const COLUMNS: &'static [Column] = &[Column::text("security_group_id"), Column::text("remote_group_id")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![self.security_group_id.clone().into(), self.remote_group_id.clone().unwrap_or_default().into()]
+    }
+}

@@ -1,0 +1,205 @@
+//! The five verbs that every resource answers, once: list, show, create (also in bulk), update, delete.
+//!
+//! ```text
+//! create: members -> parse -> rules (record, then attributes) -> one transaction -> views
+//! update: found? -> seen? (404) -> allowed? (403) -> parse -> attribute rules -> If-Match -> transaction -> view
+//! ```
+//! What differs between resources is the trait [`Api`]; its methods live in the resources' own folders.
+use crate::{
+    Network,
+    attribute::{Resource, Verb},
+    fault,
+    list::{self, Permits, Raw},
+};
+use pilvi_kit::{Call, Ctx, Fault, Reply, Response, call::Query};
+use pilvi_store::{Record, Store, Stored, Tx};
+use serde_json::{Value, json};
+use std::{future::Future, sync::Arc};
+
+/// What a resource adds to the common verbs.
+pub trait Api: Record {
+    const RESOURCE: &'static Resource;
+
+    /// Records among which the caller's list is: a superset of what its rules let it see.
+    fn candidates(
+        store: &Store,
+        ctx: &Ctx,
+        query: &Query,
+    ) -> impl Future<Output = Result<Vec<Stored<Self>>, Fault>> + Send;
+
+    /// Records with what their views and rules need from other records, in a fixed number of queries.
+    fn raws(store: &Store, items: Vec<Stored<Self>>) -> impl Future<Output = Result<Vec<Raw>, Fault>> + Send;
+
+    /// What the rules of a create see: the attributes and the owner of the parent.
+    fn create_target(_store: &Store, _ctx: &Ctx, attrs: &Raw) -> impl Future<Output = Result<Raw, Fault>> + Send {
+        std::future::ready(Ok(attrs.clone()))
+    }
+
+    /// Rules below the level of one attribute (`create_port:fixed_ips:ip_address`).
+    fn finer_rules(_call: &Call, _sent: &Value, _target: &Raw, _verb: Verb) -> Result<(), Fault> {
+        Ok(())
+    }
+
+    fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> impl Future<Output = Result<Stored<Self>, Fault>> + Send;
+    fn update_in(
+        tx: &mut Tx,
+        ctx: &Ctx,
+        found: Stored<Self>,
+        changes: &Raw,
+    ) -> impl Future<Output = Result<(), Fault>> + Send;
+    fn delete_in(tx: &mut Tx, ctx: &Ctx, found: Stored<Self>) -> impl Future<Output = Result<(), Fault>> + Send;
+}
+
+pub async fn list<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
+    let items = R::candidates(&svc.store, &call.ctx, &call.query).await?;
+    let raws = R::raws(&svc.store, items).await?;
+    list::list(&call, R::RESOURCE, raws)
+}
+
+pub async fn show<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
+    let raw = raw_of::<R>(&svc.store, call.param("id")).await;
+    asked(&call);
+    list::show(&call, R::RESOURCE, &raw?)
+}
+
+/// A record that is not there is 404 before any rule can be asked about it: nothing is told.
+fn asked(call: &Call) {
+    let _ = call.may(call.rule(), &call.target());
+}
+
+/// The record with its relations, or its 404.
+pub async fn raw_of<R: Api>(store: &Store, id: &str) -> Result<Raw, Fault> {
+    let found = store.get::<R>(id).await?.ok_or_else(|| R::RESOURCE.not_found(id))?;
+    R::raws(store, vec![found]).await?.pop().ok_or_else(|| R::RESOURCE.not_found(id))
+}
+
+/// 404 for who may not see it, 403 for who may see but not do it.
+pub fn gate(call: &Call, res: &Resource, raw: &Raw) -> Result<(), Fault> {
+    if call.authorize(raw).is_ok() {
+        return Ok(());
+    }
+    let id = raw.get("id").and_then(Value::as_str).unwrap_or_default();
+    if Permits::new(call).sees(res, raw) { Err(fault::refused(call.rule())) } else { Err(res.not_found(id)) }
+}
+
+pub async fn create<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
+    let res = R::RESOURCE;
+    let (members, bulk) = res.members(&call.body)?;
+    let mut wanted = Vec::new();
+    for member in &members {
+        let attrs = res.parse(member, Verb::Create, call.ctx.project_id())?;
+        // Whether the caller may act for that project is asked before anything is looked up.
+        if attrs.get("project_id").and_then(Value::as_str) == Some("") && !call.caller().is_system() {
+            return Err(Fault::bad_request("Running without keystone AuthN requires that project_id is specified"));
+        }
+        wanted.push(attrs);
+    }
+    let mut targets = Vec::new();
+    for attrs in &wanted {
+        targets.push(R::create_target(&svc.store, &call.ctx, attrs).await);
+    }
+    for (member, target) in members.iter().zip(targets) {
+        asked(&call);
+        let target = target?;
+        call.authorize(&target).map_err(|_| fault::refused(call.rule()))?;
+        res.authorize_attributes(&call, member, &target, Verb::Create)?;
+        R::finer_rules(&call, member, &target, Verb::Create)?;
+    }
+    let made = write_all::<R>(&svc.store, &call.ctx, wanted).await?;
+    let mut views: Vec<Value> =
+        R::raws(&svc.store, made).await?.iter().map(|raw| Value::Object(list::view(&call, res, raw))).collect();
+    if bulk {
+        return Ok(Response::created(json!({ res.collection: views })));
+    }
+    Ok(Response::created(json!({ res.name: views.pop() })))
+}
+
+async fn write_all<R: Api>(store: &Store, ctx: &Ctx, wanted: Vec<Raw>) -> Result<Vec<Stored<R>>, Fault> {
+    let ctx = ctx.clone();
+    store
+        .write(move |tx| {
+            let (ctx, wanted) = (ctx.clone(), wanted.clone());
+            Box::pin(async move {
+                let mut made = Vec::new();
+                for attrs in &wanted {
+                    made.push(R::create_in(tx, &ctx, attrs).await?);
+                }
+                Ok::<_, Fault>(made)
+            })
+        })
+        .await
+}
+
+pub async fn update<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
+    let res = R::RESOURCE;
+    let id = call.param("id").to_owned();
+    let raw = raw_of::<R>(&svc.store, &id).await;
+    asked(&call);
+    let raw = raw?;
+    gate(&call, res, &raw)?;
+    let member = call
+        .body
+        .get(res.name)
+        .ok_or_else(|| Fault::bad_request(format!("Unable to find '{}' in request body", res.name)))?;
+    let changes = res.parse(member, Verb::Update, "")?;
+    res.authorize_attributes(&call, member, &raw, Verb::Update)?;
+    R::finer_rules(&call, member, &raw, Verb::Update)?;
+    let revision = if_match(&call)?;
+    let (ctx, key) = (call.ctx.clone(), id.clone());
+    svc.store
+        .write(move |tx| {
+            let (ctx, id, changes) = (ctx.clone(), key.clone(), changes.clone());
+            Box::pin(async move {
+                let found = tx.get::<R>(&id).await?.ok_or_else(|| R::RESOURCE.not_found(&id))?;
+                expect_revision(res, &id, revision, found.rev)?;
+                R::update_in(tx, &ctx, found, &changes).await
+            })
+        })
+        .await?;
+    let raw = raw_of::<R>(&svc.store, &id).await?;
+    Ok(Response::ok(json!({ res.name: list::view(&call, res, &raw) })))
+}
+
+pub async fn delete<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
+    let res = R::RESOURCE;
+    let id = call.param("id").to_owned();
+    let raw = raw_of::<R>(&svc.store, &id).await;
+    asked(&call);
+    gate(&call, res, &raw?)?;
+    let revision = if_match(&call)?;
+    let ctx = call.ctx.clone();
+    svc.store
+        .write(move |tx| {
+            let (ctx, id) = (ctx.clone(), id.clone());
+            Box::pin(async move {
+                let found = tx.get::<R>(&id).await?.ok_or_else(|| R::RESOURCE.not_found(&id))?;
+                expect_revision(res, &id, revision, found.rev)?;
+                R::delete_in(tx, &ctx, found).await
+            })
+        })
+        .await?;
+    Ok(Response::no_content())
+}
+
+/// `If-Match: revision_number=7`
+fn if_match(call: &Call) -> Result<Option<i64>, Fault> {
+    let Some(text) = call.header("if-match") else { return Ok(None) };
+    let number = text.trim().strip_prefix("revision_number=").and_then(|n| n.parse().ok());
+    number.map(Some).ok_or_else(|| {
+        fault::bad(
+            "InvalidInput",
+            format!("Invalid input for operation: Invalid match: {text}. Expected revision_number=<n>."),
+        )
+    })
+}
+
+fn expect_revision(res: &Resource, id: &str, wanted: Option<i64>, found: i64) -> Result<(), Fault> {
+    match wanted {
+        Some(wanted) if wanted != found => Err(Fault::new(
+            412,
+            format!("Constrained to {wanted}, but current revision of {} {id} is {found}", res.name),
+        )
+        .kind("RevisionNumberConstraintFailed")),
+        _ => Ok(()),
+    }
+}
