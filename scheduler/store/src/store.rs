@@ -20,6 +20,11 @@ use tokio::sync::{oneshot, watch};
 /// Changes forgotten in one transaction.
 const COMPACT_CHUNK: i64 = 5_000;
 
+tokio::task_local! {
+    /// Set while the closure of a transaction runs.
+    pub(crate) static IN_TRANSACTION: ();
+}
+
 enum Backend {
     Sqlite { writer: Writer, readers: Option<Readers>, path: Option<PathBuf> },
     Postgres(Arc<Postgres>),
@@ -92,6 +97,7 @@ impl Store {
         F: for<'a> FnOnce(&'a mut Session) -> BoxFuture<'a, Result<T, Error>> + Send + 'static,
         T: Send + 'static,
     {
+        outside_a_transaction()?;
         add(&self.inner.counters.reads, 1);
         match &self.inner.backend {
             Backend::Sqlite { readers: Some(readers), .. } => readers.run(f).await,
@@ -101,20 +107,20 @@ impl Store {
                     Some(f) => f(&mut tx.session),
                     None => Box::pin(async { Err(Error::Closed) }),
                 });
-                self.queue(writer, run).await
+                self.queue(writer, false, run).await
             }
             Backend::Postgres(postgres) => postgres.read(f).await,
         }
     }
 
-    async fn queue<T, E, F>(&self, writer: &Writer, f: F) -> Result<T, E>
+    async fn queue<T, E, F>(&self, writer: &Writer, is_write: bool, f: F) -> Result<T, E>
     where
         F: for<'a> FnMut(&'a mut Tx) -> BoxFuture<'a, Result<T, E>> + Send + 'static,
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
         let (answer, answered) = oneshot::channel();
-        let job = Command::Run(Box::new(WriteJob { f, result: None, answer }));
+        let job = Command::Run(Box::new(WriteJob { f, is_write, result: None, answer }));
         let depth = &self.inner.counters.queue_depth;
         let place = writer.reserve().await.map_err(|_| Error::Closed)?;
         depth.fetch_add(1, Ordering::Relaxed);
@@ -168,8 +174,9 @@ impl Store {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
+        outside_a_transaction()?;
         match &self.inner.backend {
-            Backend::Sqlite { writer, .. } => self.queue(writer, f).await,
+            Backend::Sqlite { writer, .. } => self.queue(writer, true, f).await,
             Backend::Postgres(postgres) => postgres.write(&f).await,
         }
     }
@@ -188,6 +195,7 @@ impl Store {
 
     /// What was committed has its number.
     async fn settle(&self) -> Result<(), Error> {
+        outside_a_transaction()?;
         match &self.inner.backend {
             Backend::Sqlite { .. } => Ok(()),
             Backend::Postgres(postgres) => postgres.sequence().await,
@@ -254,6 +262,11 @@ impl Store {
     pub fn stats(&self) -> Stats {
         self.inner.counters.read()
     }
+}
+
+/// A closure that waits for another call of its store would wait for itself.
+fn outside_a_transaction() -> Result<(), Error> {
+    if IN_TRANSACTION.try_with(|()| ()).is_ok() { Err(Error::ForeignAwait) } else { Ok(()) }
 }
 
 /// Tells the compiler that the closure takes a `Tx` of any lifetime.

@@ -16,6 +16,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 const CONNECTIONS: usize = 16;
 /// Statements kept prepared per connection.
 const STATEMENTS: usize = 512;
+/// For a free connection.
+const WAIT: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(10);
 /// No statement and no idle transaction may hold its locks for longer.
 const LIMITS: &str = "SET statement_timeout = 60000; SET idle_in_transaction_session_timeout = 60000";
@@ -133,7 +135,8 @@ impl Pool {
 
     /// Waits for a place; makes a connection when none is idle.
     pub async fn get(&self) -> Result<Client, Error> {
-        let place = self.places.clone().acquire_owned().await.map_err(|_| Error::Closed)?;
+        let place = tokio::time::timeout(WAIT, self.places.clone().acquire_owned()).await;
+        let place = place.map_err(|_| Error::engine("no connection became free"))?.map_err(|_| Error::Closed)?;
         while let Some(mut client) = self.take_idle() {
             if !client.is_closed() {
                 client._place = Some(place);

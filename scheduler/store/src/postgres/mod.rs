@@ -22,6 +22,7 @@ use crate::{
     session::{Engine, Session},
     sqlite::{now_us, panic_text},
     stats::{Counters, add},
+    store::IN_TRANSACTION,
 };
 use client::Pool;
 use futures::{FutureExt, future::BoxFuture};
@@ -165,7 +166,7 @@ impl Postgres {
         }
         let mut tx = Tx::new(session, self.kinds.clone());
         tx.now_us = self.now_us();
-        let result = AssertUnwindSafe(f(&mut tx)).catch_unwind().await;
+        let result = AssertUnwindSafe(IN_TRANSACTION.scope((), f(&mut tx))).catch_unwind().await;
         let Tx { mut session, changes, now_us, .. } = tx;
         let result = match (result, session.failed.take()) {
             (_, Some(Error::Serialization)) => {

@@ -15,6 +15,7 @@ use crate::{
     kind::Kinds,
     session::{Engine, Session},
     stats::{Counters, add},
+    store::IN_TRANSACTION,
 };
 use futures::future::BoxFuture;
 use rusqlite::Connection;
@@ -46,6 +47,8 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
 
 /// A transaction without its type.
 pub(crate) trait Job: Send {
+    /// Reads of a store in memory come here too.
+    fn is_write(&self) -> bool;
     /// True when what it did shall be kept.
     fn run(&mut self, tx: &mut Tx) -> bool;
     /// Its result becomes `error`, unless it failed already.
@@ -55,6 +58,7 @@ pub(crate) trait Job: Send {
 
 pub(crate) struct WriteJob<T, E, F> {
     pub f: F,
+    pub is_write: bool,
     pub result: Option<Result<T, E>>,
     pub answer: oneshot::Sender<Result<T, E>>,
 }
@@ -65,9 +69,12 @@ where
     T: Send,
     E: From<Error> + Send,
 {
+    fn is_write(&self) -> bool {
+        self.is_write
+    }
     fn run(&mut self, tx: &mut Tx) -> bool {
         let f = &mut self.f;
-        let result = match catch_unwind(AssertUnwindSafe(|| at_once(f(tx)))) {
+        let result = match catch_unwind(AssertUnwindSafe(|| at_once(IN_TRANSACTION.scope((), f(tx))))) {
             Ok(Ok(result)) => result,
             Ok(Err(error)) => Err(error.into()),
             Err(panic) => Err(Error::Panicked { reason: panic_text(&*panic) }.into()),
@@ -261,11 +268,11 @@ impl Thread {
             job.fail(error.clone());
             return Err(error);
         }
-        if kept {
-            add(&self.counters.writes, 1);
-        } else {
-            add(&self.counters.failed_writes, 1);
+        if !kept {
             self.execute("ROLLBACK TO job")?;
+        }
+        if job.is_write() {
+            add(if kept { &self.counters.writes } else { &self.counters.failed_writes }, 1);
         }
         self.execute("RELEASE job")?;
         Ok(now)
