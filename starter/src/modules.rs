@@ -117,7 +117,7 @@ pub fn dep_file(modules: &[Module]) -> String {
             }
         }
         let needed: Vec<_> = needed.iter().map(|m| m.path.as_str()).collect();
-        out.push_str(&format!("{}: {}", module.path, needed.join(" ")).trim_end().to_owned());
+        out.push_str(format!("{}: {}", module.path, needed.join(" ")).trim_end());
         out.push('\n');
     }
     out

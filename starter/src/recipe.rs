@@ -122,8 +122,7 @@ pub const ROOT_MODULES: &[&str] = &[
 pub const SPARE_BOOT_MODULES: &[&str] = &["virtio_scsi", "sd_mod", "ata_piix"];
 
 /// What the kernel is told, for both ways to boot. `root=` is looked up by the initrd, first disk first.
-pub const COMMAND_LINE: &str =
-    "root=LABEL=pilvi-root console=ttyS0,115200 quiet loglevel=4 panic=10 net.ifnames=0 no_timer_check tsc=reliable";
+pub const COMMAND_LINE: &str = "root=LABEL=pilvi-root console=ttyS0,115200 quiet loglevel=4 panic=10 no_timer_check";
 
 /// Label of the root file system.
 pub const ROOT_LABEL: &str = "pilvi-root";
