@@ -21,7 +21,7 @@ mod wanted;
 pub use certificate::{Authority, CertificateError};
 pub use join::JoinToken;
 pub use node::{Node, NodeState};
-pub use part::{Affected, HostPart, ImageSource, Part};
+pub use part::{Affected, HostPart, ImageBytes as ImageStream, ImageSource, Part};
 pub use wanted::WantedRecord;
 
 use parking_lot::{Mutex, RwLock};

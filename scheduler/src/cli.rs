@@ -1,0 +1,169 @@
+//! The command line, and the help that it prints.
+use clap::{Args, Parser, Subcommand};
+use std::{net::SocketAddr, path::PathBuf};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "pilvi",
+    version,
+    about = "A whole cloud in one program",
+    long_about = "A whole cloud in one program: it speaks the OpenStack APIs, runs guests on this machine and wires their networks.\n\n\
+        A first cloud:      pilvi up\n\
+        Take it away:       pilvi down\n\
+        Scheduler alone:    pilvi serve\n\
+        Another host:       pilvi node token > token   (here)\n                    \
+        pilvi agent --scheduler https://HOST:PORT --join-token-file token   (there)",
+    after_help = "Exit codes: 0 done, 1 failed, 2 refused (the message says why and what to do)."
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Common {
+    /// Where everything that Pilvi keeps on this machine lies.
+    #[arg(long, global = true, env = "PILVI_STATE_DIR", default_value = "/var/lib/pilvi")]
+    pub state_dir: PathBuf,
+    /// Configuration file; default: STATE_DIR/pilvi.toml where that exists.
+    #[arg(long, global = true, env = "PILVI_CONFIG")]
+    pub config: Option<PathBuf>,
+    /// Log filter, such as info, debug or compute=debug,warn.
+    #[arg(long, global = true, env = "PILVI_LOG")]
+    pub log: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Runs a whole cloud on this machine and boots a first server in it.
+    Up(Up),
+    /// Ends the guests of `up` and removes everything that it made.
+    Down(Down),
+    /// Runs the scheduler: all APIs on one TLS port.
+    Serve(Serve),
+    /// Runs the agent of this host.
+    Agent(Agent),
+    /// Runs one guest on KVM; started by the agent.
+    #[command(disable_help_flag = true)]
+    Vmm {
+        /// See `pilvi vmm --help`.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Hosts of this cloud.
+    Node {
+        #[command(subcommand)]
+        command: NodeCommand,
+    },
+    /// Guest images.
+    Image {
+        #[command(subcommand)]
+        command: ImageCommand,
+    },
+    /// Shows what runs here.
+    Status,
+    /// Connects standard input and output with a TCP port inside a network namespace: a ProxyCommand for ssh.
+    Connect(Connect),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Up {
+    /// Address and port of the API.
+    #[arg(long, env = "PILVI_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Start the cloud, but make no demo project and no server.
+    #[arg(long)]
+    pub no_demo: bool,
+    /// Never install Debian packages: name the missing ones and stop.
+    #[arg(long, env = "PILVI_NO_INSTALL")]
+    pub no_install: bool,
+    /// Leave when the first server answers (its guest goes on); for scripts.
+    #[arg(long)]
+    pub once: bool,
+    /// Runtime of the first server: qemu, kvm or fake; default: what fits this machine.
+    #[arg(long)]
+    pub runtime: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Down {
+    /// Keep the downloaded packages and the built starter image for the next `up`.
+    #[arg(long)]
+    pub keep_cache: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Serve {
+    /// Address and port of the API.
+    #[arg(long, env = "PILVI_LISTEN")]
+    pub listen: Option<SocketAddr>,
+    /// Store: sqlite:PATH or postgres://USER@HOST/DATABASE.
+    #[arg(long, env = "PILVI_STORE")]
+    pub store: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Agent {
+    /// The scheduler: https://HOST:PORT
+    #[arg(long, env = "PILVI_AGENT_SCHEDULER")]
+    pub scheduler: Option<String>,
+    /// Name of this host, unique in the cloud.
+    #[arg(long, env = "PILVI_AGENT_NAME")]
+    pub name: Option<String>,
+    /// File with the join token (`pilvi node token`); needed the first time only.
+    #[arg(long, env = "PILVI_AGENT_JOIN_TOKEN_FILE")]
+    pub join_token_file: Option<PathBuf>,
+    /// TOML file with the agent's settings.
+    #[arg(long, env = "PILVI_AGENT_CONFIG")]
+    pub agent_config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum NodeCommand {
+    /// Prints a token with which one host may join.
+    Token(Token),
+    /// Lists the hosts.
+    List,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Token {
+    /// Only the host of this name may use it.
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Minutes for which it is good.
+    #[arg(long, default_value_t = 60)]
+    pub minutes: u64,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Builds the starter image: a small Linux guest, from Debian packages.
+    Build(Build),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Build {
+    /// Folder for the result; default: STATE_DIR/starter
+    #[arg(long)]
+    pub out: Option<PathBuf>,
+    /// Build even if the folder holds a good image.
+    #[arg(long)]
+    pub force: bool,
+    /// Never install Debian packages: name the missing ones and stop.
+    #[arg(long, env = "PILVI_NO_INSTALL")]
+    pub no_install: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Connect {
+    /// The namespace: a name under /run/netns.
+    #[arg(long)]
+    pub netns: String,
+    /// Address of the guest.
+    pub address: std::net::IpAddr,
+    /// TCP port.
+    pub port: u16,
+}

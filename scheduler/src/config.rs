@@ -1,0 +1,152 @@
+//! The configuration: one file in, the environment and the command line over it, checked once.
+use crate::{cli::Common, preflight::Refusal, state::State};
+use anyhow::{Context, Result};
+use serde::Deserialize;
+use std::net::SocketAddr;
+
+/// `pilvi.toml`. Unknown names are refused, so that a misspelt one is not silent.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Address and port of the API.
+    pub listen: SocketAddr,
+    /// As clients reach it, `https://host:port`; default: made from `listen`.
+    pub public_url: Option<String>,
+    /// Further names and addresses for the server's certificate.
+    pub names: Vec<String>,
+    /// `sqlite:PATH` or `postgres://...`; default: a file in the state directory.
+    pub store: Option<String>,
+    pub region: String,
+    /// Answer plain HTTP to clients on loopback.
+    pub plain_http: bool,
+    /// Hash passwords cheaply: for tests that make hundreds of users, never for users.
+    pub cheap_passwords: bool,
+    /// Seconds of silence after which a host counts as down.
+    pub host_silence_s: u64,
+    /// Where compressed logs go and how: a filter as on the command line.
+    pub log: String,
+    pub compute: ComputeConfig,
+    pub external: ExternalConfig,
+}
+
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ComputeConfig {
+    /// Virtual for each real processor.
+    pub cpu_ratio: f64,
+    pub memory_ratio: f64,
+    pub disk_ratio: f64,
+    pub default_zone: String,
+}
+
+/// The external network that `up` makes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ExternalConfig {
+    pub cidr: String,
+    pub gateway: String,
+    pub first: String,
+    pub last: String,
+}
+
+impl Default for ExternalConfig {
+    fn default() -> Self {
+        // TEST-NET-3 (RFC 5737): nobody's real network.
+        ExternalConfig {
+            cidr: "203.0.113.0/24".into(),
+            gateway: "203.0.113.1".into(),
+            first: "203.0.113.10".into(),
+            last: "203.0.113.250".into(),
+        }
+    }
+}
+
+impl Default for ComputeConfig {
+    fn default() -> Self {
+        let d = pilvi_compute::Config::default();
+        ComputeConfig { cpu_ratio: d.cpu_ratio, memory_ratio: d.memory_ratio, disk_ratio: d.disk_ratio, default_zone: d.default_zone }
+    }
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Config {
+            listen: SocketAddr::from(([127, 0, 0, 1], 7373)),
+            public_url: None,
+            names: Vec::new(),
+            store: None,
+            region: "RegionOne".into(),
+            plain_http: false,
+            cheap_passwords: false,
+            host_silence_s: 10,
+            log: "info".into(),
+            compute: ComputeConfig::default(),
+            external: ExternalConfig::default(),
+        }
+    }
+}
+
+impl Config {
+    pub fn load(common: &Common, state: &State, listen: Option<SocketAddr>) -> Result<Self> {
+        let path = common.config.clone().unwrap_or_else(|| state.config());
+        let mut config = match std::fs::read_to_string(&path) {
+            Ok(text) => toml::from_str::<Config>(&text).map_err(|e| Refusal(format!("{}: {e}", path.display())))?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && common.config.is_none() => Config::default(),
+            Err(error) => return Err(error).with_context(|| path.display().to_string()),
+        };
+        if let Some(listen) = listen {
+            config.listen = listen;
+        }
+        if let Some(log) = &common.log {
+            config.log.clone_from(log);
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), Refusal> {
+        if self.plain_http && !self.listen.ip().is_loopback() {
+            return Err(Refusal("plain_http is for loopback only: listen on 127.0.0.1, or leave TLS on.".into()));
+        }
+        let ratios = [self.compute.cpu_ratio, self.compute.memory_ratio, self.compute.disk_ratio];
+        if ratios.iter().any(|r| !r.is_finite() || *r <= 0.0) {
+            return Err(Refusal("compute: the ratios must be greater than 0.".into()));
+        }
+        if !(1..=3600).contains(&self.host_silence_s) {
+            return Err(Refusal("host_silence_s must be 1 to 3600.".into()));
+        }
+        Ok(())
+    }
+
+    /// What the catalogue says.
+    pub fn public_url(&self) -> String {
+        match &self.public_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None => format!("{}://{}", if self.plain_http { "http" } else { "https" }, self.listen),
+        }
+    }
+
+    /// Names and addresses that the server's certificate is good for.
+    pub fn certificate_names(&self) -> Vec<String> {
+        let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned(), self.listen.ip().to_string()];
+        let public = self.public_url.as_ref().and_then(|u| url::Url::parse(u).ok());
+        names.extend(public.and_then(|u| u.host_str().map(str::to_owned)));
+        names.extend(self.names.iter().cloned());
+        names.sort();
+        names.dedup();
+        names
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn misspelt_names_and_open_plain_http_are_refused() {
+        assert!(toml::from_str::<Config>("lisen = '127.0.0.1:1'").is_err());
+        let open: Config = toml::from_str("listen = '0.0.0.0:80'\nplain_http = true").unwrap();
+        assert!(open.check().is_err());
+        assert_eq!(Config::default().public_url(), "https://127.0.0.1:7373");
+    }
+}

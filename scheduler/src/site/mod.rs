@@ -1,0 +1,165 @@
+//! The whole scheduler, put together: store, fleet, services, one port.
+//!
+//! This is the one list of mounted services; nothing else knows them all.
+mod part;
+
+use crate::{config::Config, state::State};
+use anyhow::{Context, Result};
+use part::{ImageBytes, NetworkPart};
+use pilvi_compute::{Compute, ComputePart};
+use pilvi_fleet::{Authority, Fleet};
+use pilvi_identity::{Bootstrap, EndpointSpec, HashCost, Identity};
+use pilvi_image::Image;
+use pilvi_kit::{
+    auth::Authenticator,
+    metric::Metrics,
+    server::{self, Site},
+    service::{Mounted, Mounting},
+};
+use pilvi_network::Network;
+use pilvi_placement::Placement;
+use pilvi_store::Store;
+use std::{sync::Arc, time::Duration};
+use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+
+/// A scheduler that is ready to answer.
+pub struct Scheduler {
+    pub fleet: Arc<Fleet>,
+    pub site: Arc<Site>,
+    pub tls: Arc<rustls::ServerConfig>,
+    /// The administrator's password, when this start made it.
+    pub store: Store,
+    compute: Arc<Compute>,
+    identity: Arc<Identity>,
+}
+
+impl std::fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Scheduler")
+    }
+}
+
+/// (type, name, path) of each service, as the catalogue has them.
+const CATALOGUE: &[(&str, &str, &str)] = &[
+    ("identity", "keystone", "/identity/v3"),
+    ("image", "glance", "/image"),
+    ("placement", "placement", "/placement"),
+    ("network", "neutron", "/network"),
+    ("compute", "nova", "/compute/v2.1"),
+];
+
+/// Opens the store with every kind of record there is.
+pub async fn open_store(state: &State, config: &Config) -> Result<Store> {
+    let url = config.store.clone().unwrap_or_else(|| format!("sqlite:{}", state.store().display()));
+    let mut kinds = pilvi_fleet::kinds();
+    kinds.extend(pilvi_identity::kinds());
+    kinds.extend(pilvi_image::kinds());
+    kinds.extend(pilvi_placement::kinds());
+    kinds.extend(pilvi_network::kinds());
+    kinds.extend(pilvi_compute::kinds());
+    kinds.push(pilvi_store::KindSpec::of::<pilvi_kit::quota::QuotaOverride>());
+    Store::open(&url, kinds).await.context("the store could not be opened")
+}
+
+pub fn authority(state: &State) -> Result<Authority> {
+    Authority::open(&state.pki()).context("the certificate authority could not be opened")
+}
+
+impl Scheduler {
+    /// Puts everything together and makes the first administrator at the first start.
+    pub async fn start(state: &State, config: &Config) -> Result<Self> {
+        let store = open_store(state, config).await?;
+        let silence = Duration::from_secs(config.host_silence_s);
+        let fleet = Fleet::new(store.clone(), authority(state)?, pilvi_fleet::Config { silence });
+        let identity = open_identity(state, config, &store).await?;
+        let image = Image::new(store.clone(), pilvi_image::Config::new(state.images())).context("the image store")?;
+        image.recover().await.context("images of an earlier run")?;
+        let placement = Placement::new(store.clone());
+        let network = Network::new(store.clone());
+        let sizes = &config.compute;
+        let settings = pilvi_compute::Config {
+            cpu_ratio: sizes.cpu_ratio,
+            memory_ratio: sizes.memory_ratio,
+            disk_ratio: sizes.disk_ratio,
+            default_zone: sizes.default_zone.clone(),
+            ..pilvi_compute::Config::default()
+        };
+        let compute = Compute::new(store.clone(), fleet.clone(), network.clone(), image.clone(), placement.clone(), settings);
+        fleet.add_part(Arc::new(NetworkPart::new(network.clone(), fleet.clone())));
+        fleet.add_part(Arc::new(ComputePart::new(compute.clone())));
+        fleet.set_images(Arc::new(ImageBytes::new(image.clone())));
+        let authenticator = Authenticator::new(identity.clone());
+        let with = |name: &str| Mounting { authenticator: authenticator.clone(), policy_file: policy_file(state, name) };
+        let services: Vec<Mounted> = vec![
+            pilvi_identity::service().mount(identity.clone(), with("identity"))?,
+            pilvi_image::service().mount(image, with("image"))?,
+            pilvi_placement::service().mount(placement, with("placement"))?,
+            pilvi_network::service().mount(network, with("network"))?,
+            pilvi_compute::service().mount(compute.clone(), with("compute"))?,
+        ];
+        let tls = fleet.authority().server_config(&config.certificate_names())?;
+        let grpc = fleet.routes().into_axum_router();
+        let site = Arc::new(Site::new(services, Some(grpc), Arc::new(Metrics::default()), config.plain_http));
+        Ok(Scheduler { fleet, site, tls, store, compute, identity })
+    }
+
+    /// Answers on `listeners` and keeps the cloud as it is wanted, until `stop` turns true.
+    pub async fn run(self, listeners: Vec<TcpListener>, stop: watch::Receiver<bool>) {
+        let mut tasks = JoinSet::new();
+        for listener in listeners {
+            tasks.spawn(server::serve(listener, self.tls.clone(), self.site.clone(), stop.clone()));
+        }
+        tasks.spawn(self.fleet.clone().run(stop.clone()));
+        tasks.spawn(self.compute.driver().run(self.store.clone(), stop.clone()));
+        tasks.spawn(self.identity.clone().run(stop.clone()));
+        tasks.spawn(compact(self.store.clone(), stop));
+        while tasks.join_next().await.is_some() {}
+    }
+}
+
+async fn open_identity(state: &State, config: &Config, store: &Store) -> Result<Arc<Identity>> {
+    let mut settings = pilvi_identity::Config::new(state.identity());
+    if config.cheap_passwords {
+        settings.hash_cost = HashCost::CHEAP;
+    }
+    let identity = Identity::open(store.clone(), settings).await.context("identity could not start")?;
+    let base = config.public_url();
+    let endpoints = CATALOGUE
+        .iter()
+        .map(|(kind, name, path)| EndpointSpec { service_type: (*kind).into(), name: (*name).into(), url: format!("{base}{path}") })
+        .collect();
+    let password_file = state.admin_password();
+    // The file comes first: a crash between both leaves a password that the next start sets.
+    let password = match crate::state::read_secret(&password_file) {
+        Ok(known) => known,
+        Err(_) => {
+            let fresh = pilvi_identity::generate_password();
+            crate::state::write_secret(&password_file, &format!("{}\n", fresh.expose()))?;
+            fresh.expose().to_owned()
+        }
+    };
+    let first = Bootstrap { admin_password: Some(password.into()), region: config.region.clone(), endpoints };
+    identity.bootstrap(first).await.map_err(anyhow::Error::new).context("the first administrator")?;
+    Ok(identity)
+}
+
+/// The operator's changes to a service's rules.
+fn policy_file(state: &State, service: &str) -> Option<String> {
+    std::fs::read_to_string(state.policy().join(format!("{service}.yaml"))).ok()
+}
+
+/// Changes that readers can still resume from.
+const FEED_KEPT: i64 = 100_000;
+const COMPACT_EVERY: Duration = Duration::from_secs(60);
+
+async fn compact(store: Store, mut stop: watch::Receiver<bool>) {
+    loop {
+        tokio::select! {
+            () = server::stopped(&mut stop) => return,
+            () = tokio::time::sleep(COMPACT_EVERY) => {}
+        }
+        if let Err(error) = store.compact_changes(FEED_KEPT).await {
+            tracing::warn!(%error, "the change feed could not be compacted");
+        }
+    }
+}
