@@ -41,6 +41,9 @@ fn audit_of(value: &Value) -> Option<String> {
     value.as_slice().filter(|b| b.len() == 16).map(|b| URL_SAFE_NO_PAD.encode(b))
 }
 
+/// Nesting that is followed (the library counts the leaves and more).
+const DEPTH_MAX: usize = 16;
+
 /// The bytes of `token`.
 pub fn encode(token: &Token) -> Vec<u8> {
     let (number, place, further) = match (&token.scope, &token.trust_id, &token.app_credential_id) {
@@ -70,7 +73,7 @@ pub fn encode(token: &Token) -> Vec<u8> {
 /// The token in `bytes`; `issued_seconds` stands in the Fernet header.
 pub fn decode(bytes: &[u8], issued_seconds: u64) -> Option<Token> {
     let mut rest = bytes;
-    let value = rmpv::decode::read_value_with_max_depth(&mut rest, 4).ok()?;
+    let value = rmpv::decode::read_value_with_max_depth(&mut rest, DEPTH_MAX).ok()?;
     let [number, user, methods, place, expires, micros, audits, further] = value.as_array()?.as_slice() else {
         return None;
     };
