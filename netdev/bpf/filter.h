@@ -4,8 +4,10 @@
  *         |                            |                                           |
  *      no rule                    epoch is older than the agent's ---- rule still allows
  *         v                            |
- *       drop <------ no rule any more -+      (so removing a rule cuts a live flow)
+ *       drop <------ no rule any more: cut, until a SYN, a new rule or idleness
  *
+ * A cut flow keeps its entry: without it the next packet the other way would look like the first of a flow
+ * that a rule for that direction may allow, and the connection would live on.
  * A flow has one entry for each port of this host that it touches, seen from that port, so one guest's
  * flows never decide about another's. TCP states are the few that choose a timeout: sequence numbers are
  * not checked.
@@ -91,6 +93,8 @@ static __always_inline int judged(struct judge *j)
 
 static __always_inline __u64 lifetime(const struct flow_key *k, const struct flow *f)
 {
+	if (f->state & FLOW_CUT)
+		return k->protocol == TCP ? 300 * SEC_NS : 30 * SEC_NS;
 	if (k->protocol == TCP) {
 		if (f->state & FLOW_RESET)
 			return 10 * SEC_NS;
@@ -155,7 +159,7 @@ static __always_inline int related(struct __sk_buff *skb, const struct packet *p
 	else
 		k->remote_port = direction == TO_GUEST ? inner.dport : inner.sport;
 	f = bpf_map_lookup_elem(&flows, k);
-	return f && f->epoch == epoch && now - f->seen < lifetime(k, f);
+	return f && f->epoch == epoch && !(f->state & FLOW_CUT) && now - f->seen < lifetime(k, f);
 }
 
 /* Whether the groups of port `ifindex` let this packet pass. 0, or the reason to drop it. */
@@ -189,16 +193,21 @@ __attribute__((noinline)) int admit(struct __sk_buff *skb, const struct packet *
 	if (f && now > f->seen && now - f->seen >= lifetime(&k, f))
 		f = 0;
 	/* A new connection on the ports of one that has ended. */
-	if (f && p->protocol == TCP && (p->tcp & (TCP_SYN | TCP_ACK)) == TCP_SYN && f->state & (FLOW_RESET | FLOW_FIN_FIRST | FLOW_FIN_REPLY))
+	if (f && p->protocol == TCP && (p->tcp & (TCP_SYN | TCP_ACK)) == TCP_SYN && f->state & (FLOW_RESET | FLOW_FIN_FIRST | FLOW_FIN_REPLY | FLOW_CUT))
 		f = 0;
 	if (f) {
 		if (f->epoch != set->epoch) {
 			judge_of(&j, policy, &k, f->direction, f->type, f->code);
-			if (!judged(&j)) {
-				bpf_map_delete_elem(&flows, &k);
-				return no;
-			}
+			if (judged(&j))
+				f->state &= ~FLOW_CUT;
+			else
+				f->state |= FLOW_CUT;
 			f->epoch = set->epoch;
+		}
+		if (f->state & FLOW_CUT) {
+			if (p->protocol == TCP)
+				f->seen = now;
+			return no;
 		}
 		advance(f, p, direction, now);
 		return 0;

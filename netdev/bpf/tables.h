@@ -148,6 +148,7 @@ struct member_key {
 #define FLOW_FIN_FIRST 2u
 #define FLOW_FIN_REPLY 4u
 #define FLOW_RESET 8u
+#define FLOW_CUT 16u /* its rule went: both directions are closed */
 struct flow_key {
 	__u32 ifindex;
 	__u32 local_ip;

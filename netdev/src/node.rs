@@ -354,7 +354,6 @@ impl Node {
         }
         Ok(())
     }
-
 }
 
 /// `agent0` receives what programs hand to the host's stack, `agent1` what they hand to the packet socket.

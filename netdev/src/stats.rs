@@ -90,9 +90,11 @@ fn now() -> u64 {
 
 /// How long a flow lives without packets, ns: `lifetime` of `bpf/filter.h`.
 fn lifetime(protocol: u8, state: u8) -> u64 {
-    let (replied, fin, reset) = (state & 1 != 0, state & 6 != 0, state & 8 != 0);
+    let (replied, fin, reset, cut) = (state & 1 != 0, state & 6 != 0, state & 8 != 0, state & 16 != 0);
     SECOND
         * match protocol {
+            TCP if cut => 300,
+            _ if cut => 30,
             TCP if reset => 10,
             TCP if fin => 120,
             TCP if replied => 432_000,

@@ -41,3 +41,126 @@ async fn two_guests_get_addresses_and_ping() {
     assert!(a.pings("10.0.0.12"), "{:?}", plane.stats());
     assert!(b.pings("10.0.0.11"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenants_with_equal_addresses_do_not_meet() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("iso");
+    let plane = DataPlane::open(cloud.config()).await.unwrap();
+    // The same subnet, the same hardware addresses, twice.
+    let mut wanted = Wanted {
+        networks: vec![network("red", 100, 0), network("blue", 200, 0)],
+        ports: vec![
+            port("r1", "red", 1, "10.0.0.11", &["g"]),
+            port("r2", "red", 2, "10.0.0.12", &["g"]),
+            port("b1", "blue", 1, "10.0.0.11", &["g"]),
+        ],
+        groups: vec![open_group("g")],
+        ..Wanted::default()
+    };
+    apply(&plane, &wanted).await;
+    let (r1, r2, b1) = (cloud.guest("r1"), cloud.guest("r2"), cloud.guest("b1"));
+    for (id, guest, address) in [("r1", &r1, "10.0.0.11/24"), ("r2", &r2, "10.0.0.12/24"), ("b1", &b1, "10.0.0.11/24")] {
+        plane.open_veth(id, &guest.ns, "eth0").await.unwrap();
+        guest.address(address, None);
+    }
+    assert!(r1.pings("10.0.0.12"));
+    assert!(!b1.pings("10.0.0.12"), "blue has no 10.0.0.12");
+    // Not even when the neighbour is known by other means.
+    b1.sh("ip neigh replace 10.0.0.12 lladdr fa:16:3e:00:00:02 dev eth0");
+    assert!(!b1.pings("10.0.0.12"));
+    let stats = plane.stats().unwrap();
+    assert!(stats.ports["b1"].drops["unknown-station"] > 0, "{stats:?}");
+    wanted.ports.push(port("b2", "blue", 2, "10.0.0.12", &["g"]));
+    apply(&plane, &wanted).await;
+    let b2 = cloud.guest("b2");
+    plane.open_veth("b2", &b2.ns, "eth0").await.unwrap();
+    b2.address("10.0.0.12/24", None);
+    assert!(b1.pings("10.0.0.12") && r1.pings("10.0.0.12"));
+    b2.sh("ip link set eth0 down");
+    assert!(!b1.pings("10.0.0.12") && r1.pings("10.0.0.12"), "each has its own");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spoofed_frames_are_dropped_and_counted() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("spoof");
+    let plane = DataPlane::open(cloud.config()).await.unwrap();
+    let mut wanted = Wanted {
+        networks: vec![network("net", 100, 0)],
+        ports: vec![port("a", "net", 1, "10.0.0.11", &["g"]), port("b", "net", 2, "10.0.0.12", &["g"])],
+        groups: vec![open_group("g")],
+        ..Wanted::default()
+    };
+    apply(&plane, &wanted).await;
+    let (a, b) = (cloud.guest("a"), cloud.guest("b"));
+    plane.open_veth("a", &a.ns, "eth0").await.unwrap();
+    plane.open_veth("b", &b.ns, "eth0").await.unwrap();
+    a.address("10.0.0.11/24", None);
+    b.address("10.0.0.12/24", None);
+    assert!(a.pings("10.0.0.12"));
+    let drops = |reason: &str| plane.stats().unwrap().ports["a"].drops.get(reason).copied().unwrap_or(0);
+
+    // Another's address: neither IP nor ARP.
+    a.sh("ip addr add 10.0.0.99/24 dev eth0");
+    assert!(!a.try_sh("ping -n -c1 -W1 -I 10.0.0.99 10.0.0.12").status.success());
+    assert!(drops("spoofed-ip") > 0);
+    a.sh("ip neigh flush dev eth0");
+    assert!(!a.try_sh("ping -n -c1 -W1 -I 10.0.0.99 10.0.0.12").status.success());
+    assert!(drops("spoofed-arp") > 0);
+    // Unless it is allowed.
+    wanted.ports[0].allowed_pairs = vec![AddressPair { mac: None, cidr: "10.0.0.96/28".parse().unwrap() }];
+    apply(&plane, &wanted).await;
+    a.sh("ip neigh flush dev eth0");
+    a.try_sh("ping -n -c1 -W1 -I 10.0.0.99 10.0.0.12");
+    let seen = plane.stats().unwrap();
+    assert_eq!(seen.ports["a"].drops["spoofed-ip"], 1, "allowed now: {seen:?}");
+    a.sh("ip addr del 10.0.0.99/24 dev eth0");
+    // Another's hardware address.
+    a.sh("ip link set eth0 address fa:16:3e:00:00:77");
+    assert!(!a.pings("10.0.0.12"));
+    assert!(drops("spoofed-arp") + drops("spoofed-mac") > 1);
+    assert!(a.dhcp().is_none(), "DHCP answers the port's own hardware address alone");
+    // IPv6 is not forwarded for secured ports yet, and is counted.
+    b.sh("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0; ip -6 addr add fd00::2/64 dev eth0 nodad");
+    b.try_sh("ping -n -c1 -W1 fd00::1");
+    assert!(soon(|| plane.stats().unwrap().ports["b"].drops.contains_key("family")));
+    // Without anti-spoofing everything goes.
+    wanted.ports[0].secured = false;
+    apply(&plane, &wanted).await;
+    assert!(a.pings("10.0.0.12"));
+    // And nothing goes through a port that is down.
+    wanted.ports[0].up = false;
+    apply(&plane, &wanted).await;
+    assert!(!a.pings("10.0.0.12"));
+    assert!(drops("port-down") > 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_datagrams_pass_in_fragments() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("frag");
+    let plane = DataPlane::open(cloud.config()).await.unwrap();
+    let wanted = Wanted {
+        networks: vec![network("net", 100, 0)],
+        ports: vec![port("a", "net", 1, "10.0.0.11", &["g"]), port("b", "net", 2, "10.0.0.12", &["in"])],
+        groups: vec![
+            out_only("g"),
+            group("in", vec![rule("ping", Direction::Ingress, Some(1), Ports::Icmp(8, None), Peer::Any)]),
+        ],
+        ..Wanted::default()
+    };
+    apply(&plane, &wanted).await;
+    let (a, b) = (cloud.guest("a"), cloud.guest("b"));
+    plane.open_veth("a", &a.ns, "eth0").await.unwrap();
+    plane.open_veth("b", &b.ns, "eth0").await.unwrap();
+    a.address("10.0.0.11/24", None);
+    b.address("10.0.0.12/24", None);
+    a.sh("ping -n -c 3 -i 0.2 -W 2 -s 6000 10.0.0.12");
+}
