@@ -43,6 +43,29 @@ pub enum NetworkMode {
     None,
 }
 
+/// The device and address that traffic between hosts uses.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Underlay {
+    /// Device in the node's namespace.
+    pub device: String,
+    /// This host's address on it, also its VTEP.
+    pub address: Ipv4Addr,
+}
+
+/// How a host reaches the external network.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum External {
+    /// A namespace of our own stands for the provider's network.
+    #[default]
+    Edge,
+    /// A device that the operator has put into the node's namespace.
+    Device(String),
+    /// Not at all.
+    None,
+}
+
 /// What the host keeps for itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -87,10 +110,12 @@ pub struct Config {
     pub runtimes: Vec<Kind>,
     /// Which packet path the host has.
     pub network: NetworkMode,
-    /// This host's underlay address; unset on a single-node cloud.
-    pub underlay: Option<Ipv4Addr>,
-    /// Device that leads to the external network, where this host has one.
-    pub external_device: Option<String>,
+    /// The link to other hosts; unset on a single-node cloud.
+    pub underlay: Option<Underlay>,
+    /// How this host reaches the external network.
+    pub external: External,
+    /// With `external = "edge"`: name of an existing edge namespace to join instead of owning one.
+    pub join_edge: Option<String>,
     /// What starts a VMM: program and leading arguments, such as `["/usr/bin/pilvi", "vmm"]`.
     pub vmm_command: Vec<String>,
     /// The emulator.
@@ -126,7 +151,8 @@ impl Default for Config {
             runtimes: vec![Kind::Kvm, Kind::Qemu],
             network: NetworkMode::Real,
             underlay: None,
-            external_device: None,
+            external: External::default(),
+            join_edge: None,
             vmm_command: vec!["pilvi-vmm".into()],
             qemu_binary: "qemu-system-x86_64".into(),
             guest_user: None,
@@ -164,11 +190,9 @@ impl Config {
         if self.name.is_empty() || self.name.len() > 253 || !self.name.chars().all(spelled) {
             return wrong("name must be 1 to 253 letters, digits, '-', '_' or '.'");
         }
-        if self.prefix.is_empty() || self.prefix.len() > 8 {
-            return wrong("prefix must be 1 to 8 characters");
-        }
-        if !self.prefix.chars().all(|c| c.is_ascii_alphanumeric()) {
-            return wrong("prefix must be letters and digits");
+        let named = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        if self.prefix.is_empty() || self.prefix.len() > 48 || !self.prefix.chars().all(named) {
+            return wrong("prefix must be 1 to 48 letters, digits or '-'");
         }
         if self.runtimes.is_empty() {
             return wrong("runtimes must name at least one of kvm, qemu, fake");
@@ -230,7 +254,7 @@ mod tests {
         for (field, bad) in [
             ("state_dir", Config { state_dir: "x".into(), ..good.clone() }),
             ("name", Config { name: "a b".into(), ..good.clone() }),
-            ("prefix", Config { prefix: "waytoolong".into(), ..good.clone() }),
+            ("prefix", Config { prefix: "way/out".into(), ..good.clone() }),
             ("runtimes", Config { runtimes: vec![], ..good.clone() }),
             ("scheduler_url", Config { scheduler_url: "http://x".into(), ..good.clone() }),
             ("heartbeat_ms", Config { heartbeat_ms: 1, ..good.clone() }),

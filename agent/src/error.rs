@@ -25,6 +25,9 @@ pub enum Error {
     /// Joining the cloud failed in a way that trying again cannot mend.
     #[error("join: {0}")]
     Join(String),
+    /// The packet path cannot be opened.
+    #[error("packet path: {0}")]
+    Network(String),
     /// A key or certificate cannot be used.
     #[error("TLS: {0}")]
     Tls(String),

@@ -23,7 +23,7 @@ pub fn take(config: &Config, offers: &[Offer]) -> Inventory {
         usable: offer.usable,
         reason: offer.reason.clone(),
     });
-    let address = config.underlay.map(|a| a.to_string());
+    let address = config.underlay.as_ref().map(|underlay| underlay.address.to_string());
     Inventory {
         vcpus,
         memory_mib,

@@ -40,7 +40,7 @@ use host::Host;
 use image::Cache;
 use instance::Context;
 use ledger::Ledger;
-use net::{Network, NoNetwork, Plane};
+use net::{Network, NoNetwork, Plane, real::RealNetwork};
 use report::Board;
 use runtime::set::Runtimes;
 use session::{FromScheduler, Introduction};
@@ -48,6 +48,8 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
+/// How many times a state directory in use is tried again, 50 ms apart.
+const LOCK_PATIENCE: u32 = 60;
 /// How often images are looked through for unused ones, and tasks for missing ones.
 const HOUSEKEEPING: Duration = Duration::from_secs(10);
 
@@ -60,7 +62,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(10);
 /// unreachable scheduler is no error: it is tried again and again.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     config.validate()?;
-    let ledger = Ledger::open(&config.state_dir)?;
+    let ledger = open_ledger(&config).await?;
     let member = tokio::select! {
         member = join::join(&config) => member?,
         () = shutdown.cancelled() => return Ok(()),
@@ -104,22 +106,39 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
 /// [`Error::Locked`] while an agent runs on it; otherwise what could not be removed.
 pub async fn remove_all(config: &Config) -> Result<(), Error> {
     config.validate()?;
-    let ledger = Ledger::open(&config.state_dir)?;
+    let ledger = open_ledger(config).await?;
     let ids = ledger.instance_ids().map_err(Error::io(&config.state_dir))?;
     for id in ids {
         let dir = ledger.instance_dir(&id);
         process::end(&dir).await.map_err(Error::io(&dir))?;
         durable::remove(&dir).map_err(Error::io(&dir))?;
     }
-    let cleared = network(config).await?.clear().await;
-    cleared.map_err(|e| Error::io("packet path")(std::io::Error::other(e)))?;
+    if config.network == NetworkMode::Real {
+        let cleared = net::real::clear(config).await;
+        cleared.map_err(Error::Network)?;
+    }
     durable::remove(&config.state_dir).map_err(Error::io(&config.state_dir))
+}
+
+/// Opens the state directory; a former agent of this host may be about to let go of it.
+async fn open_ledger(config: &Config) -> Result<Ledger, Error> {
+    let mut tries = 0;
+    loop {
+        match Ledger::open(&config.state_dir) {
+            Err(Error::Locked(_)) if tries < LOCK_PATIENCE => tries += 1,
+            other => return other,
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn network(config: &Config) -> Result<Arc<dyn Network>, Error> {
     match config.network {
         NetworkMode::None => Ok(Arc::new(NoNetwork)),
-        NetworkMode::Real => Err(Error::Config("the real packet path is not built in yet".into())),
+        NetworkMode::Real => match RealNetwork::open(config).await {
+            Ok(network) => Ok(Arc::new(network)),
+            Err(error) => Err(Error::Network(error)),
+        },
     }
 }
 

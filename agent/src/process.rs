@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -153,7 +153,8 @@ pub fn spawn(dir: &Path, argv: &[OsString], fds: Vec<OwnedFd>) -> io::Result<Ide
     let Some((program, arguments)) = argv.split_first() else {
         return Err(io::Error::other("no program to start"));
     };
-    let output = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(dir.join("output"))?;
+    let mut output = OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join("output"))?;
+    output.set_len(0)?;
     // setsid execs the program in the same process, out of reach of the terminal's signals.
     let mut command = if Path::new(SETSID).exists() {
         let mut command = Command::new(SETSID);
@@ -172,14 +173,20 @@ pub fn spawn(dir: &Path, argv: &[OsString], fds: Vec<OwnedFd>) -> io::Result<Ide
         .current_dir(dir)
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
-        .stderr(output);
+        .stderr(output.try_clone()?);
     let mappings = (3..).zip(fds).map(|(child_fd, parent_fd)| FdMapping { parent_fd, child_fd });
     command.fd_mappings(mappings.collect()).map_err(io::Error::other)?;
     let mut child = tokio::process::Command::from(command).spawn()?;
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
     let identity = pid.and_then(Identity::of);
     // Someone must wait for the child, or it stays as a zombie for the life of the agent.
-    tokio::spawn(async move { child.wait().await });
+    tokio::spawn(async move {
+        if let Ok(status) = child.wait().await
+            && !status.success()
+        {
+            let _ = writeln!(output, "({status})");
+        }
+    });
     let identity = identity.ok_or_else(|| io::Error::other("it ended at once"))?;
     record(dir, &identity)?;
     Ok(identity)

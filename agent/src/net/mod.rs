@@ -6,6 +6,9 @@
 //! release(instance): the guest is gone, its ports may go
 //! ```
 //! [`Network`] hides what makes it so: pilvi-netdev on a real host, nothing on a simulated one.
+pub mod convert;
+pub mod real;
+
 use async_trait::async_trait;
 use pilvi_agent_api::v1::{HostNetwork, ObservedPort};
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,9 +38,6 @@ pub trait Network: Send + Sync {
     /// Descriptors of a wired port's tap, one for each queue.
     async fn open_taps(&self, port: &str) -> Result<Vec<OwnedFd>, String>;
 
-    /// Removes everything.
-    async fn clear(&self) -> Result<(), String>;
-
     /// The next connection to 169.254.169.254 and the port that it came from. Never returns on a
     /// network that has no such thing.
     async fn accept_metadata(&self) -> Result<(TcpStream, String), String>;
@@ -58,9 +58,6 @@ impl Network for NoNetwork {
     }
     async fn open_taps(&self, _port: &str) -> Result<Vec<OwnedFd>, String> {
         Ok(Vec::new())
-    }
-    async fn clear(&self) -> Result<(), String> {
-        Ok(())
     }
     async fn accept_metadata(&self) -> Result<(TcpStream, String), String> {
         std::future::pending().await

@@ -1,27 +1,202 @@
-//! pilvi-vmm as a runtime: one small process on KVM for each guest.
+//! pilvi-vmm as a runtime: one small jailed process on KVM for each guest.
+//!
+//! ```text
+//! start:  vmm.json -> spawn -> control socket answers -> running
+//! ended:  the process goes with its guest and leaves a report that says why
+//!         powered off, halted -> PoweredOff     crashed, killed -> Broken     no report -> Absent
+//! ```
+//! The VMM writes the bounded console log itself. It has no firmware: guests bring a kernel.
 use super::choose::Offer;
-use super::{Guest, Kind, Machine, Runtime, RuntimeError, Status};
+use super::{Guest, Kind, Machine, Run, Runtime, RuntimeError, Status};
 use crate::config::Config;
-use crate::process;
+use crate::{durable, process};
 use async_trait::async_trait;
+use pilvi_vmm::config::{self as vmm, Source};
+use pilvi_vmm::control::{Client, ClientError};
+use pilvi_vmm::probe::Probe;
+use pilvi_vmm::state::{Report, RunState, StopReason};
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Name of the control socket in the guest's folder, which is the process' working directory.
+const SOCKET: &str = "vmm";
+const CONFIG: &str = "vmm.json";
+const REPORT: &str = "vmm-report";
+/// How long a VMM may take until its control socket answers.
+const START_LIMIT: Duration = Duration::from_secs(20);
 
 /// The KVM runtime.
 #[derive(Debug)]
 pub struct Kvm {
     command: Vec<String>,
+    user: Option<vmm::User>,
+    cpu_mask: Vec<vmm::CpuFeature>,
+    console_bytes: u64,
+}
+
+/// Finds out what KVM can really do here, by running a guest of a few instructions.
+pub async fn probe() -> Probe {
+    let probed = tokio::task::spawn_blocking(pilvi_vmm::probe::probe).await;
+    probed.unwrap_or_else(|e| Probe { reason: e.to_string(), ..unprobed() })
+}
+
+/// What is known without asking: nothing.
+#[must_use]
+pub fn unprobed() -> Probe {
+    Probe {
+        present: false,
+        usable: false,
+        emulated: false,
+        reason: "not probed".into(),
+        million_instructions_per_s: 0.0,
+        missing_instructions: Vec::new(),
+    }
+}
+
+/// What the host offers, given the probe and whether the VMM is installed.
+#[must_use]
+pub fn offer(config: &Config, probe: &Probe) -> Offer {
+    let program = config.vmm_command.first().map(String::as_str).unwrap_or_default();
+    if !installed(program) {
+        return Offer::unusable(Kind::Kvm, format!("{program} is not installed"));
+    }
+    Offer {
+        kind: Kind::Kvm,
+        usable: probe.usable,
+        ordinary: probe.usable && !probe.emulated,
+        reason: probe.reason.clone(),
+    }
+}
+
+fn installed(program: &str) -> bool {
+    if program.contains('/') {
+        return Path::new(program).is_file();
+    }
+    ["/usr/sbin", "/usr/bin", "/sbin", "/bin"].iter().any(|folder| Path::new(folder).join(program).is_file())
 }
 
 impl Kvm {
     /// A runtime that starts VMMs as the configuration says.
     #[must_use]
-    pub fn new(config: &Config) -> Self {
-        Self { command: config.vmm_command.clone() }
+    pub fn new(config: &Config, user: Option<&str>, probe: &Probe) -> Self {
+        let user = user.and_then(|name| nix::unistd::User::from_name(name).ok().flatten());
+        Self {
+            command: config.vmm_command.clone(),
+            user: user.map(|user| vmm::User { uid: user.uid.as_raw(), gid: user.gid.as_raw() }),
+            cpu_mask: probe.cpu_mask(),
+            console_bytes: config.console_kib << 10,
+        }
+    }
+
+    fn configuration(&self, guest: &Guest, machine: &Machine) -> Result<vmm::Config, RuntimeError> {
+        let Some(boot) = &machine.boot else {
+            return Err(failed("it needs a kernel: an image with kernel_id"));
+        };
+        let disks = machine.disks.iter().map(|disk| match disk.format {
+            super::DiskFormat::Raw => Ok(vmm::Disk {
+                source: Source::Path(disk.path.clone()),
+                read_only: disk.read_only,
+                serial: Some(disk.serial.chars().take(20).collect()),
+            }),
+            super::DiskFormat::Overlay(_) => Err(RuntimeError::Unsupported(Kind::Kvm, "use overlays")),
+        });
+        // A card without a tap cannot be made: descriptors are 3, 4, ... in the order of the cards that have one.
+        let wired = machine.nics.iter().filter(|nic| !nic.taps.is_empty());
+        let nics = (3..).zip(wired).map(|(fd, nic)| vmm::Nic {
+            tap: vmm::Tap::Fd(fd),
+            mac: nic.mac.clone(),
+            mtu: if nic.mtu == 0 { 1500 } else { nic.mtu },
+        });
+        Ok(vmm::Config {
+            id: guest.id.clone(),
+            vcpus: u16::try_from(machine.vcpus.max(1)).map_err(|_| failed("too many processors"))?,
+            memory_mib: u32::try_from(machine.memory_mib).map_err(|_| failed("too much memory"))?,
+            kernel: Source::Path(boot.kernel.clone()),
+            initramfs: boot.ramdisk.clone().map(Source::Path),
+            cmdline: boot.cmdline.clone(),
+            disks: disks.collect::<Result<_, _>>()?,
+            nics: nics.collect(),
+            rng: true,
+            control_socket: Source::Path(SOCKET.into()),
+            console: vmm::Console { log: Source::Path(guest.dir.join("console.log")), max_bytes: self.console_bytes },
+            user: self.user,
+            on_reset: vmm::OnReset::Restart,
+            cpu_mask: self.cpu_mask.clone(),
+            huge_pages: true,
+            report: Some(Source::Path(REPORT.into())),
+        })
+    }
+
+    fn spawn(&self, guest: &Guest, machine: Machine) -> Result<(), RuntimeError> {
+        for stale in [SOCKET, REPORT] {
+            durable::remove(&guest.dir.join(stale)).map_err(io("a former guest's files"))?;
+        }
+        let configuration = self.configuration(guest, &machine)?;
+        let text = serde_json::to_vec_pretty(&configuration).map_err(|e| failed(e.to_string()))?;
+        durable::save_plain(&guest.dir.join(CONFIG), &text).map_err(io("configuration"))?;
+        let mut argv: Vec<OsString> = self.command.iter().map(OsString::from).collect();
+        argv.extend(["--config".into(), guest.dir.join(CONFIG).into_os_string()]);
+        // One queue for each card.
+        let taps: Vec<OwnedFd> = machine.nics.into_iter().filter_map(|nic| nic.taps.into_iter().next()).collect();
+        process::spawn(&guest.dir, &argv, taps).map_err(io("pilvi-vmm"))?;
+        Ok(())
+    }
+
+    async fn answered(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        let deadline = tokio::time::Instant::now() + START_LIMIT;
+        loop {
+            let state = ask(guest, Client::status).await.map(|status| status.state);
+            match state {
+                Ok(RunState::Running | RunState::Paused) => return Ok(()),
+                Err(error) if tokio::time::Instant::now() > deadline => return Err(error),
+                Ok(state) if tokio::time::Instant::now() > deadline => {
+                    return Err(failed(format!("the guest is still {state:?}")));
+                }
+                _ => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
+            if process::recall(&guest.dir).is_none() {
+                if report(guest).is_some() {
+                    // It has run, and ended already: the status will tell.
+                    return Ok(());
+                }
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                return Err(failed(format!("pilvi-vmm ended: {}", process::output(&guest.dir))));
+            }
+        }
     }
 }
 
-/// Finds out what KVM can really do here.
-pub async fn probe(_config: &Config) -> Offer {
-    Offer::unusable(Kind::Kvm, "not probed".into())
+fn failed(text: impl Into<String>) -> RuntimeError {
+    RuntimeError::Failed(text.into())
+}
+
+fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> RuntimeError {
+    move |e| RuntimeError::Io(what, e)
+}
+
+/// Why a guest ended, if its VMM could still say so.
+fn report(guest: &Guest) -> Option<StopReason> {
+    let text = std::fs::read(guest.dir.join(REPORT)).ok()?;
+    serde_json::from_slice::<Report>(&text).ok().map(|report| report.reason)
+}
+
+/// One exchange with a guest's VMM.
+async fn ask<T: Send + 'static>(
+    guest: &Guest,
+    question: impl FnOnce(&mut Client) -> Result<T, ClientError> + Send + 'static,
+) -> Result<T, RuntimeError> {
+    let dir = guest.dir.clone();
+    let asked = tokio::task::spawn_blocking(move || {
+        // A path through the open folder is short, however deep the state directory lies.
+        let folder = File::open(&dir).map_err(io("instance folder"))?;
+        let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()));
+        let mut client = Client::connect(&path).map_err(|e| failed(e.to_string()))?;
+        question(&mut client).map_err(|e| failed(e.to_string()))
+    });
+    asked.await.unwrap_or_else(|e| Err(failed(e.to_string())))
 }
 
 #[async_trait]
@@ -29,34 +204,86 @@ impl Runtime for Kvm {
     fn kind(&self) -> Kind {
         Kind::Kvm
     }
-    async fn start(&self, _guest: &Guest, _machine: Machine) -> Result<(), RuntimeError> {
-        Err(RuntimeError::Failed(format!("{:?} cannot be used yet", self.command)))
+
+    async fn start(&self, guest: &Guest, machine: Machine) -> Result<(), RuntimeError> {
+        if machine.restore {
+            return Err(RuntimeError::Unsupported(Kind::Kvm, "go on from a saved state"));
+        }
+        let folder = guest.dir.clone();
+        let found = tokio::task::spawn_blocking(move || process::find(&folder)).await;
+        match found.ok().and_then(|found| found.into_iter().next()) {
+            Some(found) => process::record(&guest.dir, &found).map_err(io("process record"))?,
+            None => self.spawn(guest, machine)?,
+        }
+        let started = self.answered(guest).await;
+        if started.is_err() {
+            self.kill(guest).await?;
+        }
+        started
     }
-    async fn status(&self, _guest: &Guest) -> Result<Status, RuntimeError> {
-        Ok(Status::default())
+
+    async fn status(&self, guest: &Guest) -> Result<Status, RuntimeError> {
+        let Some(found) = process::recall(&guest.dir) else {
+            return Ok(Status { run: ended(guest), pid: 0 });
+        };
+        let state = match ask(guest, Client::status).await {
+            Ok(status) => status.state,
+            Err(_) if !found.alive() => return Ok(Status { run: ended(guest), pid: 0 }),
+            Err(error) => return Err(error),
+        };
+        let run = if state == RunState::Paused { Run::Paused } else { Run::Running };
+        Ok(Status { run, pid: found.pid.unsigned_abs() })
     }
-    async fn shutdown(&self, _guest: &Guest) -> Result<(), RuntimeError> {
+
+    async fn shutdown(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        ask(guest, Client::power_button).await
+    }
+
+    async fn kill(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        process::end(&guest.dir).await.map_err(io("kill"))?;
+        for stale in [SOCKET, REPORT, CONFIG] {
+            durable::remove(&guest.dir.join(stale)).map_err(io("its files"))?;
+        }
         Ok(())
     }
-    async fn kill(&self, guest: &Guest) -> Result<(), RuntimeError> {
-        process::end(&guest.dir).await.map_err(|e| RuntimeError::Io("kill", e))
+
+    async fn pause(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        ask(guest, Client::pause).await
     }
-    async fn pause(&self, _guest: &Guest) -> Result<(), RuntimeError> {
-        Err(RuntimeError::Unsupported(Kind::Kvm, "pause"))
+
+    async fn resume(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        ask(guest, Client::resume).await
     }
-    async fn resume(&self, _guest: &Guest) -> Result<(), RuntimeError> {
-        Err(RuntimeError::Unsupported(Kind::Kvm, "resume"))
-    }
+
     async fn suspend(&self, _guest: &Guest) -> Result<(), RuntimeError> {
-        Err(RuntimeError::Unsupported(Kind::Kvm, "suspend"))
+        Err(RuntimeError::Unsupported(Kind::Kvm, "suspend a guest"))
     }
+
     async fn collect_console(&self, _guest: &Guest) -> Result<(), RuntimeError> {
         Ok(())
     }
-    async fn diagnostics(&self, _guest: &Guest) -> Result<serde_json::Value, RuntimeError> {
-        Ok(serde_json::json!({}))
+
+    async fn diagnostics(&self, guest: &Guest) -> Result<serde_json::Value, RuntimeError> {
+        let status = ask(guest, Client::status).await?;
+        let value = serde_json::to_value(&status).map_err(|e| failed(e.to_string()))?;
+        Ok(serde_json::json!({ "vmm": value }))
     }
-    async fn changed(&self, _guest: &Guest) {
-        std::future::pending().await
+
+    async fn changed(&self, guest: &Guest) {
+        let Some(found) = process::recall(&guest.dir) else {
+            return std::future::pending().await;
+        };
+        while found.alive() {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+}
+
+/// What became of a guest whose process is gone.
+fn ended(guest: &Guest) -> Run {
+    match report(guest) {
+        Some(StopReason::PoweredOff | StopReason::Halted) => Run::PoweredOff,
+        Some(_) => Run::Broken,
+        None => Run::Absent,
     }
 }

@@ -5,6 +5,7 @@
 //! ```
 use super::choose::{self, Offer};
 use super::fake::Fake;
+use super::kvm::Kvm;
 use super::qemu::{Qemu, command::Host};
 use super::{Kind, Runtime};
 use crate::config::Config;
@@ -29,15 +30,21 @@ impl Runtimes {
     /// Probes what the configuration allows.
     pub async fn probe(config: &Config) -> Self {
         let mut set = Self::default();
-        let kvm = super::kvm::probe(config).await;
+        let needed = config.runtimes.iter().any(|kind| *kind != Kind::Fake);
+        let probe = if needed { super::kvm::probe().await } else { super::kvm::unprobed() };
+        let user = guest_user(config);
         for kind in &config.runtimes {
             match kind {
                 Kind::Fake => set.add(Fake, Offer::usable(Kind::Fake, "always there")),
-                Kind::Kvm => set.add(super::kvm::Kvm::new(config), kvm.clone()),
+                Kind::Kvm => set.add(Kvm::new(config, user.as_deref(), &probe), super::kvm::offer(config, &probe)),
                 Kind::Qemu => {
                     let offer = probe_qemu(&config.qemu_binary).await;
-                    let real = kvm.usable && kvm.ordinary;
-                    set.add(Qemu::new(qemu_host(config, real)), offer);
+                    let host = Host {
+                        binary: config.qemu_binary.clone().into(),
+                        kvm: probe.usable && !probe.emulated,
+                        user: user.clone(),
+                    };
+                    set.add(Qemu::new(host), offer);
                 }
             }
         }
@@ -75,15 +82,16 @@ impl Runtimes {
     }
 }
 
-/// Decisions about every QEMU guest of this host.
-fn qemu_host(config: &Config, kvm: bool) -> Host {
-    let root = nix::unistd::geteuid().is_root();
+/// The unprivileged user that guests' processes change to; none when the agent has no privileges to give up.
+fn guest_user(config: &Config) -> Option<String> {
+    if !nix::unistd::geteuid().is_root() {
+        return None;
+    }
     let there = |name: &str| matches!(nix::unistd::User::from_name(name), Ok(Some(_)));
-    let user = match &config.guest_user {
+    match &config.guest_user {
         Some(user) => Some(user.clone()),
         None => GUEST_USERS.into_iter().find(|name| there(name)).map(str::to_owned),
-    };
-    Host { binary: config.qemu_binary.clone().into(), kvm, user: user.filter(|_| root) }
+    }
 }
 
 async fn probe_qemu(binary: &Path) -> Offer {

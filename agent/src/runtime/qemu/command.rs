@@ -93,9 +93,12 @@ impl Line {
     }
 
     fn sandbox(&mut self, host: &Host) {
-        // Changing to another user needs setuid once; `children` forbids it to what comes after.
-        let rise = if host.user.is_some() { "children" } else { "deny" };
-        let rules = format!("on,obsolete=deny,elevateprivileges={rise},spawn=deny,resourcecontrol=deny");
+        let mut rules = "on,obsolete=deny,spawn=deny,resourcecontrol=deny".to_owned();
+        if host.user.is_none() {
+            // Changing to another user needs setuid once. What has changed cannot change back, and
+            // without spawn there is no set-user-id program to run.
+            rules.push_str(",elevateprivileges=deny");
+        }
         self.add("-sandbox", rules);
         if let Some(user) = &host.user {
             self.add("-runas", user);

@@ -93,6 +93,8 @@ impl Qemu {
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
             if process::recall(&guest.dir).is_none() {
+                // Its exit status is written behind its last words.
+                tokio::time::sleep(Duration::from_millis(100)).await;
                 let said = process::output(&guest.dir);
                 return Err(RuntimeError::Failed(format!("qemu ended: {said}")));
             }

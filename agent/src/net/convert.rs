@@ -1,0 +1,276 @@
+//! From the contract's network to netdev's: text becomes addresses, or a reason why not.
+//!
+//! One thing that cannot be read does not stop the rest: a port is refused by name, anything else is
+//! left out and logged. Leaving a rule out only ever closes, since nothing is allowed by default.
+use pilvi_agent_api::v1;
+use pilvi_netdev::wanted::{
+    AddressPair, Direction, Family, Fixed, Floating, Gateway, Group, Interface, Mac, Network, Peer, Port, Ports,
+    Remote, Route, Router, Rule, Subnet, Wanted,
+};
+use std::fmt::Display;
+use std::str::FromStr;
+
+const ICMP: [u8; 2] = [1, 58];
+
+/// Converts a host's network; also gives the ports that were refused, each with the reason.
+#[must_use]
+pub fn wanted(from: &v1::HostNetwork) -> (Wanted, Vec<(String, String)>) {
+    let mut refused = Vec::new();
+    let ports = from.ports.iter().filter_map(|p| match port(p) {
+        Ok(port) => Some(port),
+        Err(why) => {
+            refused.push((p.id.clone(), why));
+            None
+        }
+    });
+    let wanted = Wanted {
+        ports: ports.collect(),
+        networks: each("network", &from.networks, |n| &n.id, network),
+        remotes: each("remote", &from.remotes, |r| &r.port_id, remote),
+        groups: from.groups.iter().map(group).collect(),
+        routers: each("router", &from.routers, |r| &r.id, router),
+        floating: each("floating", &from.floating, |f| &f.id, floating),
+    };
+    (wanted, refused)
+}
+
+fn each<A, B>(what: &str, all: &[A], id: impl Fn(&A) -> &String, convert: impl Fn(&A) -> Result<B, String>) -> Vec<B> {
+    let convert = |one: &A| {
+        let done = convert(one);
+        if let Err(why) = &done {
+            tracing::error!(what, id = id(one), why, "left out of the packet path");
+        }
+        done.ok()
+    };
+    all.iter().filter_map(convert).collect()
+}
+
+fn parse<T: FromStr>(what: &str, text: &str) -> Result<T, String>
+where
+    T::Err: Display,
+{
+    text.parse().map_err(|e| format!("{what} {text:?}: {e}"))
+}
+
+/// `None` for the empty text.
+fn maybe<T: FromStr>(what: &str, text: &str) -> Result<Option<T>, String>
+where
+    T::Err: Display,
+{
+    if text.is_empty() { Ok(None) } else { parse(what, text).map(Some) }
+}
+
+fn small<T: TryFrom<u32>>(what: &str, number: u32) -> Result<T, String> {
+    T::try_from(number).map_err(|_| format!("{what} {number} is too large"))
+}
+
+fn mac(text: &str) -> Result<Mac, String> {
+    let mut bytes = [0; 6];
+    let mut parts = text.split(':');
+    for byte in &mut bytes {
+        let part = parts.next().filter(|part| part.len() == 2);
+        let value = part.and_then(|part| u8::from_str_radix(part, 16).ok());
+        *byte = value.ok_or_else(|| format!("{text:?} is no hardware address"))?;
+    }
+    if parts.next().is_some() {
+        return Err(format!("{text:?} is no hardware address"));
+    }
+    Ok(Mac(bytes))
+}
+
+fn route(from: &v1::Route) -> Result<Route, String> {
+    Ok(Route { destination: parse("destination", &from.destination)?, nexthop: parse("next hop", &from.nexthop)? })
+}
+
+fn network(from: &v1::L2) -> Result<Network, String> {
+    Ok(Network {
+        id: from.id.clone(),
+        vni: from.vni,
+        mtu: small("mtu", from.mtu)?,
+        external: from.external,
+        subnets: from.subnets.iter().map(subnet).collect::<Result<_, _>>()?,
+    })
+}
+
+fn subnet(from: &v1::Subnet) -> Result<Subnet, String> {
+    Ok(Subnet {
+        id: from.id.clone(),
+        cidr: parse("cidr", &from.cidr)?,
+        gateway: maybe("gateway", &from.gateway)?,
+        dhcp: from.dhcp,
+        dhcp_server: maybe("DHCP server", &from.dhcp_server)?,
+        dns: from.dns.iter().map(|a| parse("name server", a)).collect::<Result<_, _>>()?,
+        routes: from.routes.iter().map(route).collect::<Result<_, _>>()?,
+        lease_seconds: from.lease_seconds,
+    })
+}
+
+fn port(from: &v1::Port) -> Result<Port, String> {
+    let fixed = from
+        .fixed_ips
+        .iter()
+        .map(|fixed| Ok(Fixed { subnet: fixed.subnet_id.clone(), address: parse("address", &fixed.address)? }));
+    let pairs = from.allowed_pairs.iter().map(|pair| {
+        let own = pair.mac.is_empty();
+        Ok(AddressPair { mac: if own { None } else { Some(mac(&pair.mac)?) }, cidr: address_or_cidr(&pair.cidr)? })
+    });
+    let options = from.dhcp_options.iter().map(|option| Ok((small("DHCP option", option.code)?, option.value.clone())));
+    Ok(Port {
+        id: from.id.clone(),
+        network: from.network_id.clone(),
+        mac: mac(&from.mac)?,
+        fixed: fixed.collect::<Result<_, String>>()?,
+        groups: from.groups.clone(),
+        secured: from.port_security,
+        up: from.up,
+        allowed_pairs: pairs.collect::<Result<_, String>>()?,
+        hostname: from.hostname.clone(),
+        dhcp_options: options.collect::<Result<_, String>>()?,
+        metadata: !from.instance_id.is_empty(),
+    })
+}
+
+/// A network, or an address that stands for itself alone.
+fn address_or_cidr<T: FromStr + From<std::net::IpAddr>>(text: &str) -> Result<T, String>
+where
+    T::Err: Display,
+{
+    match text.parse::<std::net::IpAddr>() {
+        Ok(address) => Ok(address.into()),
+        Err(_) => parse("cidr", text),
+    }
+}
+
+fn remote(from: &v1::Remote) -> Result<Remote, String> {
+    Ok(Remote {
+        port: from.port_id.clone(),
+        network: from.network_id.clone(),
+        mac: mac(&from.mac)?,
+        addresses: from.addresses.iter().map(|a| parse("address", a)).collect::<Result<_, _>>()?,
+        vtep: parse("vtep", &from.vtep)?,
+        groups: from.groups.clone(),
+    })
+}
+
+fn group(from: &v1::Group) -> Group {
+    Group { id: from.id.clone(), stateful: from.stateful, rules: each("rule", &from.rules, |r| &r.id, rule) }
+}
+
+fn rule(from: &v1::Rule) -> Result<Rule, String> {
+    let family = match from.ether_type {
+        4 => Family::V4,
+        6 => Family::V6,
+        other => return Err(format!("ether type {other}")),
+    };
+    let protocol = if from.any_protocol { None } else { Some(small("protocol", from.protocol)?) };
+    let ports = match protocol {
+        _ if from.any_port => Ports::Any,
+        Some(protocol) if ICMP.contains(&protocol) => {
+            let code = small("ICMP code", from.port_max).ok();
+            Ports::Icmp(small("ICMP type", from.port_min)?, code)
+        }
+        _ => {
+            let (low, high) = (small("port", from.port_min)?, small("port", from.port_max)?);
+            if low > high {
+                return Err(format!("ports {low} to {high}"));
+            }
+            Ports::Range(low, high)
+        }
+    };
+    let peer = match (from.remote_cidr.as_str(), from.remote_group.as_str()) {
+        ("", "") => Peer::Any,
+        (cidr, "") => Peer::Cidr(address_or_cidr(cidr)?),
+        ("", group) => Peer::Group(group.to_owned()),
+        _ => return Err("a peer is a network or a group, not both".into()),
+    };
+    let direction = if from.ingress { Direction::Ingress } else { Direction::Egress };
+    Ok(Rule { id: from.id.clone(), direction, family, protocol, ports, peer })
+}
+
+fn router(from: &v1::Router) -> Result<Router, String> {
+    let interfaces = from.interfaces.iter().map(|leg| {
+        Ok(Interface {
+            network: leg.network_id.clone(),
+            address: parse("address", &leg.address)?,
+            prefix: small("prefix", leg.prefix)?,
+            mac: mac(&leg.mac)?,
+        })
+    });
+    Ok(Router {
+        id: from.id.clone(),
+        interfaces: interfaces.collect::<Result<_, String>>()?,
+        gateway: from.gateway.as_ref().map(gateway).transpose()?,
+        routes: from.routes.iter().map(route).collect::<Result<_, _>>()?,
+    })
+}
+
+fn gateway(from: &v1::RouterGateway) -> Result<Gateway, String> {
+    Ok(Gateway {
+        network: from.network_id.clone(),
+        address: parse("address", &from.address)?,
+        prefix: small("prefix", from.prefix)?,
+        next_hop: maybe("next hop", &from.next_hop)?,
+        mac: mac(&from.mac)?,
+        snat: from.snat,
+        vtep: maybe("vtep", &from.vtep)?,
+    })
+}
+
+fn floating(from: &v1::Floating) -> Result<Floating, String> {
+    Ok(Floating {
+        id: from.id.clone(),
+        address: parse("address", &from.address)?,
+        mac: mac(&from.mac)?,
+        port: from.port_id.clone(),
+        fixed: parse("fixed address", &from.fixed_address)?,
+        router: from.router_id.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_bad_port_does_not_stop_the_rest() {
+        let good = v1::Port { id: "a".into(), mac: "02:00:00:00:00:01".into(), ..v1::Port::default() };
+        let bad = v1::Port { id: "b".into(), mac: "02:00".into(), ..v1::Port::default() };
+        let network = v1::HostNetwork { ports: vec![good, bad], ..v1::HostNetwork::default() };
+        let (wanted, refused) = wanted(&network);
+        assert_eq!(wanted.ports.len(), 1);
+        assert_eq!(wanted.ports[0].mac, Mac([2, 0, 0, 0, 0, 1]));
+        assert!(refused.len() == 1 && refused[0].1.contains("hardware address"));
+    }
+
+    #[test]
+    fn rules() {
+        let base = v1::Rule { id: "r".into(), ingress: true, ether_type: 4, protocol: 6, ..v1::Rule::default() };
+        let ssh = v1::Rule { port_min: 22, port_max: 22, remote_cidr: "10.0.0.0/8".into(), ..base.clone() };
+        let made = rule(&ssh).unwrap();
+        assert_eq!((made.ports, made.protocol), (Ports::Range(22, 22), Some(6)));
+        assert_eq!(made.peer, Peer::Cidr("10.0.0.0/8".parse().unwrap()));
+        let ping = v1::Rule { protocol: 1, port_min: 8, port_max: 0, ..base.clone() };
+        assert_eq!(rule(&ping).unwrap().ports, Ports::Icmp(8, Some(0)));
+        let any = v1::Rule { any_protocol: true, any_port: true, remote_group: "g".into(), ..base.clone() };
+        let made = rule(&any).unwrap();
+        assert_eq!((made.ports, made.protocol, made.peer), (Ports::Any, None, Peer::Group("g".into())));
+        for bad in [
+            v1::Rule { ether_type: 5, ..base.clone() },
+            v1::Rule { port_min: 9, port_max: 8, ..base.clone() },
+            v1::Rule { port_max: 70_000, ..base.clone() },
+            v1::Rule { remote_cidr: "10.0.0.0/33".into(), any_port: true, ..base.clone() },
+            v1::Rule { remote_cidr: "10.0.0.0/8".into(), remote_group: "g".into(), any_port: true, ..base },
+        ] {
+            assert!(rule(&bad).is_err(), "{bad:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_parsed_or_refused(text in "\\PC{0,20}") {
+            let _ = mac(&text);
+            let floating_ip = v1::Floating { address: text.clone(), mac: text, ..v1::Floating::default() };
+            let _ = floating(&floating_ip);
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! pilvi-netdev as the packet path of a real host.
+use super::{Network, PortState, convert};
+use crate::config::{Config, External};
+use async_trait::async_trait;
+use pilvi_agent_api::v1::HostNetwork;
+use pilvi_netdev::{self as netdev, DataPlane, MetadataListener};
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// How long a former agent's hold on the packet path is waited for.
+const LOCK_PATIENCE: u32 = 60;
+
+/// The packet path of this host.
+pub struct RealNetwork {
+    plane: DataPlane,
+    metadata: MetadataListener,
+}
+
+/// What netdev is told of this host.
+fn netdev_config(config: &Config) -> netdev::Config {
+    netdev::Config {
+        prefix: config.prefix.clone(),
+        state_dir: config.state_dir.join("netdev"),
+        underlay: config
+            .underlay
+            .as_ref()
+            .map(|underlay| netdev::Underlay { device: underlay.device.clone(), address: underlay.address }),
+        external: match &config.external {
+            External::Edge => netdev::External::Edge,
+            External::Device(device) => netdev::External::Device(device.clone()),
+            External::None => netdev::External::None,
+        },
+        join_edge: config.join_edge.clone(),
+    }
+}
+
+impl RealNetwork {
+    /// Opens the packet path; what an earlier agent made of it is found and kept.
+    ///
+    /// # Errors
+    /// Text that says what the kernel refused.
+    pub async fn open(config: &Config) -> Result<Self, String> {
+        let mut tries = 0;
+        let plane = loop {
+            match DataPlane::open(netdev_config(config)).await {
+                Ok(plane) => break plane,
+                Err(netdev::Error::Locked(_)) if tries < LOCK_PATIENCE => {
+                    tries += 1;
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        };
+        let metadata = plane.metadata().map_err(|e| e.to_string())?;
+        Ok(Self { plane, metadata })
+    }
+}
+
+/// Removes all that the packet path of this configuration has made.
+///
+/// # Errors
+/// Text that says what could not be removed.
+pub async fn clear(config: &Config) -> Result<(), String> {
+    netdev::clear(netdev_config(config)).await.map_err(|e| e.to_string())
+}
+
+#[async_trait]
+impl Network for RealNetwork {
+    async fn apply(&self, wanted: &HostNetwork) -> Result<BTreeMap<String, PortState>, String> {
+        let (wanted, refused) = convert::wanted(wanted);
+        let applied = self.plane.apply(&wanted).await.map_err(|e| e.to_string())?;
+        for error in &applied.errors {
+            tracing::error!(error, "packet path");
+        }
+        let mut ports = BTreeMap::new();
+        for port in applied.ports {
+            let error = port.error.unwrap_or_default();
+            ports.insert(port.id, PortState { device: port.device, wired: port.wired, error });
+        }
+        for (id, error) in refused {
+            ports.insert(id, PortState { error, ..PortState::default() });
+        }
+        Ok(ports)
+    }
+
+    async fn open_taps(&self, port: &str) -> Result<Vec<OwnedFd>, String> {
+        self.plane.open_tap(port).await.map_err(|e| format!("port {port}: {e}"))
+    }
+
+    async fn accept_metadata(&self) -> Result<(TcpStream, String), String> {
+        self.metadata.accept().await.map_err(|e| e.to_string())
+    }
+}

@@ -1,0 +1,45 @@
+//! A guest of one sector: 512 bytes of machine code that need no operating system.
+//!
+//! It says `pilvi guest up` on the first serial port, then a letter about twice a second (A, B,
+//! C, ...), powers off when the power button is pressed, and, if told so, after some letters.
+
+/// The sector; `letters` after which it powers itself off, 0 for never.
+pub fn boot_sector(letters: u8) -> Vec<u8> {
+    const HELLO: &[u8] = b"pilvi guest up\r\n\0";
+    let (count, letter, limit, hello) = (0x65, 0x67, 0x68, 0x69);
+    let bye = hello + HELLO.len() as u8;
+    #[rustfmt::skip]
+    let mut code = vec![
+        0xfa, 0x31, 0xc0, 0x8e, 0xd8, 0x8e, 0xd0, 0xbc, 0x00, 0x7c, // cli; ds = ss = 0; sp
+        0xba, 0x02, 0x06, 0xb8, 0x00, 0x01, 0xef,                   // power button: enabled
+        0xbe, hello, 0x7c, 0xe8, 0x3e, 0x00,                        // print hello
+        0xfb, 0xf4, 0xfa,                                           // 17: wait for the timer
+        0xba, 0x00, 0x06, 0xed, 0xf6, 0xc4, 0x01, 0x75, 0x22,       // button pressed: off
+        0xff, 0x06, count, 0x7c, 0xf6, 0x06, count, 0x7c, 0x07,     // eight ticks a letter
+        0x75, 0xe9,
+        0xa0, letter, 0x7c, 0xe8, 0x2c, 0x00, 0xfe, 0x06, letter, 0x7c,
+        0xa0, limit, 0x7c, 0x84, 0xc0, 0x74, 0xd8,                  // no limit: go on
+        0xfe, 0x0e, limit, 0x7c, 0x75, 0xd2,
+        0xbe, bye, 0x7c, 0xe8, 0x0a, 0x00,                          // 45: off
+        0xba, 0x04, 0x06, 0xb8, 0x00, 0x20, 0xef,                   // ACPI S5
+        0xf4, 0xeb, 0xfd,
+        0xac, 0x84, 0xc0, 0x74, 0x05, 0xe8, 0x03, 0x00, 0xeb, 0xf6, 0xc3, // 55: print
+        0xba, 0xf8, 0x03, 0xee, 0xc3,                               // 60: one byte to COM1
+        0, 0, b'A', letters,
+    ];
+    assert_eq!(code.len(), usize::from(hello));
+    code.extend(HELLO);
+    code.extend(b"\r\nbye\r\n\0");
+    code.resize(510, 0);
+    code.extend([0x55, 0xaa]);
+    code
+}
+
+/// Whether QEMU is installed; says so when it is not.
+pub fn qemu() -> bool {
+    let there = std::process::Command::new("qemu-system-x86_64").arg("--version").output().is_ok();
+    if !there {
+        eprintln!("skipped: qemu-system-x86_64 is not installed");
+    }
+    there
+}

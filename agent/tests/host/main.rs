@@ -1,0 +1,10 @@
+//! The agent as a whole, seen from outside: one binary, so that it is linked once.
+//!
+//! `contract` asks the same of every runtime; `life` drives agents through a scheduler that these
+//! tests play themselves; `crash` kills the real program at any moment. What needs QEMU says
+//! plainly that it is skipped where there is none.
+mod contract;
+mod crash;
+mod guest;
+mod life;
+mod scheduler;
