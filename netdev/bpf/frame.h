@@ -49,6 +49,7 @@ enum reason {
 	DROP_FRAGMENT,
 	DROP_STACK, /* the host's own stack has nothing to say here */
 	DROP_RESERVED,
+	DROP_TOO_BIG,
 };
 
 struct packet {
@@ -63,6 +64,8 @@ struct packet {
 	__u8 code;
 	__u8 ttl;
 	__u8 later;  /* a fragment without layer-4 header */
+	__u16 length; /* of the IP packet */
+	__u16 whole;  /* may not be fragmented */
 };
 
 struct eth {
@@ -159,6 +162,8 @@ __attribute__((noinline)) int parse(struct __sk_buff *skb, struct packet *p, __u
 	p->daddr = ip.daddr;
 	p->protocol = ip.protocol;
 	p->ttl = ip.ttl;
+	p->length = length;
+	p->whole = !!(ip.fragment & bpf_htons(0x4000));
 	p->l4 = ETH_LEN + ihl;
 	p->sport = p->dport = 0;
 	p->tcp = p->type = p->code = p->later = 0;
@@ -337,6 +342,48 @@ static __always_inline int answer_echo(struct __sk_buff *skb, const struct packe
 	if (bpf_l4_csum_replace(skb, p->l4 + 2, old, new, 2))
 		return -1;
 	return bpf_skb_store_bytes(skb, p->l4, &new, 2, 0);
+}
+
+/* Turns the frame into an ICMP error about itself, from `from`, back to the hardware address that sent it. */
+__attribute__((noinline)) int refuse(struct __sk_buff *skb, const struct packet *p, __u32 from, __u32 type_code, __u32 mtu)
+{
+	struct {
+		struct ip4 ip;
+		__u8 type;
+		__u8 code;
+		__u16 checksum;
+		__u16 unused;
+		__u16 mtu;
+		__u8 about[28];
+	} error = {};
+	struct eth eth;
+	__s64 sum;
+
+	/* Never an error about an error, a later fragment or a header that would not fit. */
+	if (!p || p->later || p->l4 != ETH_LEN + IP_LEN || (p->protocol == ICMP && !echo(p)))
+		return -1;
+	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)) || bpf_skb_load_bytes(skb, ETH_LEN, error.about, sizeof(error.about)))
+		return -1;
+	error.ip.version_ihl = 0x45;
+	error.ip.length = bpf_htons(sizeof(error));
+	error.ip.ttl = 64;
+	error.ip.protocol = ICMP;
+	error.ip.saddr = from;
+	error.ip.daddr = p->saddr;
+	error.type = type_code >> 8;
+	error.code = type_code;
+	error.mtu = bpf_htons(mtu);
+	sum = bpf_csum_diff(0, 0, (__be32 *)&error.ip, sizeof(error.ip), 0);
+	sum = (sum & 0xffff) + (sum >> 16);
+	error.ip.checksum = ~((sum & 0xffff) + (sum >> 16));
+	sum = bpf_csum_diff(0, 0, (__be32 *)&error.type, sizeof(error) - sizeof(error.ip), 0);
+	sum = (sum & 0xffff) + (sum >> 16);
+	error.checksum = ~((sum & 0xffff) + (sum >> 16));
+	if (bpf_skb_change_tail(skb, ETH_LEN + sizeof(error), 0))
+		return -1;
+	if (set_macs(skb, eth.src, eth.dst))
+		return -1;
+	return bpf_skb_store_bytes(skb, ETH_LEN, &error, sizeof(error), 0);
 }
 
 /* Turns an ARP request into the answer that `mac` has the address. */

@@ -78,6 +78,26 @@ static __always_inline int send_gateway(struct __sk_buff *skb, const struct pack
 	return send_edge(skb, p->daddr, next);
 }
 
+/* Tells a guest of this host why its packet went no further, from the leg that it came in by. */
+__attribute__((noinline)) int send_error(struct __sk_buff *skb, const struct packet *p, __u64 router, __u32 type_code, __u32 mtu)
+{
+	struct route_key key = {.prefixlen = 96, .router_lo = router, .router_hi = router >> 32};
+	__u32 reason = type_code >> 8 == 11 ? DROP_TTL : DROP_TOO_BIG;
+	struct route *r;
+
+	if (!p)
+		return drop(skb, DROP_MALFORMED);
+	key.ip = p->saddr;
+	r = bpf_map_lookup_elem(&routes, &key);
+	if (!r || r->kind != ROUTE_LEG || !r->gw)
+		return drop(skb, reason);
+	drop(skb, reason); /* counts */
+	if (refuse(skb, p, r->gw, type_code, mtu))
+		return TC_ACT_SHOT;
+	skb->mark = MARK_AGENT;
+	return bpf_redirect(ifindex_of(skb), 0);
+}
+
 /* Forwards an IPv4 packet that router `router` got, from where `via` says; `vni`: the leg it came in by. */
 __attribute__((noinline)) int route_packet(struct __sk_buff *skb, const struct packet *p, __u64 router, __u32 vni, __u32 via)
 {
@@ -85,15 +105,20 @@ __attribute__((noinline)) int route_packet(struct __sk_buff *skb, const struct p
 	struct ip_key target = {};
 	struct route *r;
 	struct hop *h;
+	__u32 length;
 
 	if (!p)
 		return drop(skb, DROP_MALFORMED);
 	key.ip = p->daddr;
 	if (p->ttl <= 1)
-		return drop(skb, DROP_TTL);
+		return via == VIA_GUEST ? send_error(skb, p, router, 11 << 8, 0) : drop(skb, DROP_TTL);
 	r = bpf_map_lookup_elem(&routes, &key);
 	if (!r)
 		return drop(skb, DROP_NO_ROUTE);
+	length = skb->gso_size ? skb->gso_size + IP_LEN + 20 : p->length;
+	/* Who must not be cut is told; nobody cuts here, and what may be cut goes on whole. */
+	if (r->mtu && length > r->mtu && p->whole && via == VIA_GUEST)
+		return send_error(skb, p, router, 3 << 8 | 4, r->mtu);
 	if (r->kind == ROUTE_EXTERNAL)
 		return send_gateway(skb, p, router, r, vni, via);
 	target.vni = r->vni;
@@ -264,6 +289,9 @@ int from_guest(struct __sk_buff *skb)
 		return drop(skb, DROP_NO_PORT);
 	if (!(port->flags & PORT_UP))
 		return drop(skb, DROP_PORT_DOWN);
+	/* The kernel has taken a VLAN tag out of the frame and would put it back behind our judgement. */
+	if (skb->vlan_present)
+		return drop(skb, DROP_FAMILY);
 	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
 		return drop(skb, DROP_MALFORMED);
 	if (eth.src[0] & 1)
@@ -325,6 +353,8 @@ int from_overlay(struct __sk_buff *skb)
 	far = bpf_htonl(tunnel.remote_ipv4);
 	if (!bpf_map_lookup_elem(&vteps, &far))
 		return drop(skb, DROP_VTEP);
+	if (skb->vlan_present)
+		return drop(skb, DROP_FAMILY);
 	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
 		return drop(skb, DROP_MALFORMED);
 	key.vni = tunnel.tunnel_id;
@@ -377,6 +407,15 @@ static __always_inline int edge_arp(struct __sk_buff *skb, const struct settings
 	return TC_ACT_OK; /* the stack's neighbour table asked */
 }
 
+/* Nobody outside has an address that is inside: a remote group would take him for a member. */
+static __always_inline int from_inside(__u64 router, __u32 saddr)
+{
+	struct route_key key = {.prefixlen = 96, .router_lo = router, .router_hi = router >> 32, .ip = saddr};
+	struct route *r = bpf_map_lookup_elem(&routes, &key);
+
+	return r && r->kind == ROUTE_LEG;
+}
+
 static __always_inline int edge_ip(struct __sk_buff *skb, const struct settings *set, const struct eth *eth)
 {
 	struct mac_key station = {.vni = set->ext_vni};
@@ -393,6 +432,8 @@ static __always_inline int edge_ip(struct __sk_buff *skb, const struct settings 
 	if ((p.saddr & bpf_htonl(METADATA_MASK)) == bpf_htonl(METADATA_BASE) || p.daddr == METADATA_IP || p.saddr == METADATA_IP)
 		return drop(skb, DROP_RESERVED);
 	e = bpf_map_lookup_elem(&externals, &p.daddr);
+	if (e && from_inside(e->router, p.saddr))
+		return drop(skb, DROP_SPOOFED_IP);
 	if (e && e->kind == EXT_FLOATING) {
 		no = translate(skb, &p, e->fixed, 0);
 		if (no)
@@ -432,6 +473,8 @@ int from_edge(struct __sk_buff *skb)
 	skb->mark = 0;
 	if (!set || bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
 		return drop(skb, DROP_MALFORMED);
+	if (skb->vlan_present)
+		return set->flags & SETTING_SHARED ? TC_ACT_OK : drop(skb, DROP_FAMILY);
 	if (eth.protocol == bpf_htons(ETH_ARP))
 		return edge_arp(skb, set, &eth);
 	if (eth.protocol == bpf_htons(ETH_IP))

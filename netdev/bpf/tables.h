@@ -83,10 +83,10 @@ struct route {
 	__u32 kind;
 	__u32 vni;
 	__u32 via;  /* 0: on link */
-	__u32 gw;   /* ROUTE_EXTERNAL: address to hide behind, 0: none */
+	__u32 gw;   /* ROUTE_EXTERNAL: address to hide behind, 0: none; ROUTE_LEG: the leg's own */
 	__u32 vtep; /* ROUTE_EXTERNAL: the host that holds the gateway, 0: this one */
 	__u8 mac[6];
-	__u16 pad;
+	__u16 mtu; /* bytes that the network behind it carries, 0: any */
 };
 
 /* ---- addresses that this host answers for on the edge link */

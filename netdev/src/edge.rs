@@ -34,13 +34,14 @@ pub(crate) fn prepare() -> Result<()> {
     Ok(())
 }
 
-/// Puts one end of a pair into a bridge.
-pub(crate) fn enslave(peer: &str, bridge: &str) -> Result<()> {
+/// Puts one end of a pair into a bridge. Whether that end is in the calling thread's namespace.
+pub(crate) fn enslave(peer: &str, bridge: &str) -> Result<bool> {
     let mut netlink = Netlink::open()?;
-    let missing = |name: &str| Error::Config(format!("no device {name} in the edge namespace"));
-    let port = netlink.link(peer)?.ok_or_else(|| missing(peer))?;
-    let bridge = netlink.link(bridge)?.ok_or_else(|| missing(bridge))?;
-    netlink.change(port.index, &Change { bridge: Some(bridge.index), up: Some(true), ..Change::default() })
+    let Some(port) = netlink.link(peer)? else { return Ok(false) };
+    let bridge = netlink.link(bridge)?;
+    let bridge = bridge.ok_or_else(|| Error::Config("no bridge in the edge namespace".into()))?;
+    netlink.change(port.index, &Change { bridge: Some(bridge.index), up: Some(true), ..Change::default() })?;
+    Ok(true)
 }
 
 /// Gateway addresses of the external networks' subnets.

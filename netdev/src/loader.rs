@@ -110,6 +110,14 @@ fn is_bpffs(dir: &Path) -> bool {
     nix::sys::statfs::statfs(dir).is_ok_and(|s| s.filesystem_type().0 as i64 == BPF_FS_MAGIC)
 }
 
+/// Forgets all links: their namespace is gone, and a new one counts its interfaces from the start.
+pub fn forget_links(bpffs: &Path) -> Result<()> {
+    match fs::remove_dir_all(bpffs.join("links")) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).step("forget links"),
+        _ => Ok(()),
+    }
+}
+
 /// Unmounts it, and with it goes every pin.
 pub fn unmount_bpffs(dir: &Path) -> Result<()> {
     while is_bpffs(dir) {

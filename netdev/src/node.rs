@@ -33,6 +33,8 @@ const SPARE_FOR: Duration = Duration::from_secs(120);
 const VERIFY_EVERY: Duration = Duration::from_secs(60);
 /// A created device gets its programs in the next pass, so two suffice; the third shows that it is quiet.
 const LINK_PASSES: usize = 3;
+/// Prefix length of the underlay addresses that we give out ourselves.
+const UNDERLAY_PREFIX: u8 = 16;
 
 pub(crate) struct Node {
     config: Config,
@@ -42,6 +44,8 @@ pub(crate) struct Node {
     /// Tables as written, until the next read-back.
     known: Option<(Tables, Instant)>,
     wanted: Wanted,
+    /// Addresses last set on the edge namespace's side.
+    edge: Option<BTreeSet<(Ipv4Addr, u8)>>,
     spare: HashMap<String, Instant>,
     settings: Settings,
     bindings: Bindings,
@@ -83,6 +87,7 @@ impl Node {
             sender,
             known: None,
             wanted: Wanted::default(),
+            edge: None,
             spare: HashMap::new(),
             settings: Settings { flow_cap: FLOW_CAP, service_mac: SERVICE_MAC, ..Settings::default() },
             bindings,
@@ -101,32 +106,30 @@ impl Node {
 
     fn edge_link(&mut self) -> Result<()> {
         let Some(edge) = self.config.edge() else { return Ok(()) };
-        if self.config.external == External::Edge && self.netlink.link(EDGE_LINK)?.is_none() {
-            self.join_bridge(&edge, EDGE_LINK, EDGE_BRIDGE)?;
-        }
-        Ok(())
+        self.join_bridge(&edge, EDGE_LINK, EDGE_BRIDGE).map(drop)
     }
 
-    /// A veth from this namespace into a bridge of the edge namespace.
-    fn join_bridge(&mut self, edge: &str, name: &str, bridge: &'static str) -> Result<()> {
+    /// A veth from this namespace into a bridge of the edge namespace, each half made if it is not there: a crash
+    /// in between leaves one. Whether device `name` is such a link; the caller may have given another.
+    fn join_bridge(&mut self, edge: &str, name: &str, bridge: &'static str) -> Result<bool> {
         let path = ns_path(edge);
-        let file = File::open(&path).step(format!("open {}", path.display()))?;
         // One name for each node and link: two nodes in one edge namespace must not collide.
         let peer = format!("n{:012x}", name64(&format!("{}/{name}", self.config.prefix)) & 0xffff_ffff_ffff);
-        self.netlink.create_veth(name, &peer, Some(file.as_fd()))?;
+        if self.netlink.link(name)?.is_none() {
+            let file = File::open(&path).step(format!("open {}", path.display()))?;
+            self.netlink.create_veth(name, &peer, Some(file.as_fd()))?;
+        }
         namespace::inside(&path, move || edge::enslave(&peer, bridge))
     }
 
     fn overlay_link(&mut self) -> Result<()> {
         let Some(underlay) = self.config.underlay.clone() else { return Ok(()) };
-        if self.netlink.link(&underlay.device)?.is_none()
-            && let Some(edge) = self.config.edge()
+        if let Some(edge) = self.config.edge()
+            && self.join_bridge(&edge, &underlay.device, UNDERLAY_BRIDGE)?
+            && let Some(link) = self.netlink.link(&underlay.device)?
         {
-            self.join_bridge(&edge, &underlay.device, UNDERLAY_BRIDGE)?;
-            if let Some(link) = self.netlink.link(&underlay.device)? {
-                self.netlink.change(link.index, &Change { up: Some(true), ..Change::default() })?;
-                self.netlink.add_address(link.index, underlay.address, 16)?;
-            }
+            self.netlink.change(link.index, &Change { up: Some(true), ..Change::default() })?;
+            self.netlink.add_address(link.index, underlay.address, UNDERLAY_PREFIX)?;
         }
         if self.netlink.link(OVERLAY_LINK)?.is_none() {
             self.netlink.create_overlay(OVERLAY_LINK)?;
@@ -258,7 +261,10 @@ impl Node {
         let fresh = self.known.take().filter(|(_, read)| read.elapsed() < VERIFY_EVERY);
         let (mut found, read) = match fresh {
             Some(known) => known,
-            None => (self.loader.dump()?, Instant::now()),
+            None => {
+                self.edge = None;
+                (self.loader.dump()?, Instant::now())
+            }
         };
         let mut errors = Vec::new();
         let mut news = Vec::new();
@@ -290,12 +296,14 @@ impl Node {
     /// The provider's gateway addresses, on the edge namespace's side.
     fn edge_addresses(&mut self, wanted: &Wanted) -> Result<()> {
         let Some(edge) = self.config.edge() else { return Ok(()) };
-        let addresses: BTreeSet<(Ipv4Addr, u8)> = edge::gateways(wanted);
-        if addresses.is_empty() && !self.config.owns_edge() {
+        let addresses = edge::gateways(wanted);
+        if self.edge.as_ref() == Some(&addresses) {
             return Ok(());
         }
-        let prune = self.config.owns_edge();
-        namespace::inside(&ns_path(&edge), move || edge::set_addresses(&addresses, prune))
+        let (prune, set) = (self.config.owns_edge(), addresses.clone());
+        namespace::inside(&ns_path(&edge), move || edge::set_addresses(&set, prune))?;
+        self.edge = Some(addresses);
+        Ok(())
     }
 
     /// Opens a port's tap, making it if no pass has yet.

@@ -63,3 +63,7 @@ pub fn draw(
     put(&mut picture.tables, Table::Settings, key, settings.bytes());
     (picture.tables, picture.problems)
 }
+
+#[cfg(test)]
+#[path = "picture_tests.rs"]
+mod tests;

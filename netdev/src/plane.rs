@@ -87,7 +87,9 @@ impl DataPlane {
     fn open_blocking(config: Config) -> Result<Self> {
         let lock = lock(&config.state_dir)?;
         loader::mount_bpffs(&config.bpffs())?;
-        namespace::ensure(&config.node())?;
+        if namespace::ensure(&config.node())? {
+            loader::forget_links(&config.bpffs())?;
+        }
         if let Some(edge) = config.edge() {
             if config.owns_edge() {
                 namespace::ensure(&edge)?;

@@ -38,16 +38,28 @@ fn route(picture: &mut Picture<'_>, router: u64, net: Ipv4Net, value: Bytes) {
     put(&mut picture.tables, Table::Routes, key, value);
 }
 
-fn by_leg(vni: u32, via: Option<Ipv4Addr>, leg: &Interface) -> Bytes {
-    let none = Ipv4Addr::UNSPECIFIED;
-    Bytes::new().u32(1).u32(vni).ip(via.unwrap_or(none)).ip(none).ip(none).mac(leg.mac.0)
+/// A leg's network as the routes see it.
+#[derive(Clone, Copy)]
+struct Leg<'a> {
+    net: Ipv4Net,
+    address: Ipv4Addr,
+    vni: u32,
+    mtu: u16,
+    interface: &'a Interface,
 }
 
-fn by_gateway(via: Option<Ipv4Addr>, gateway: &Gateway, here: bool) -> Bytes {
+fn by_leg(leg: &Leg<'_>, via: Option<Ipv4Addr>) -> Bytes {
+    let none = Ipv4Addr::UNSPECIFIED;
+    let row = Bytes::new().u32(1).u32(leg.vni).ip(via.unwrap_or(none)).ip(leg.address).ip(none);
+    row.raw(&leg.interface.mac.0).u16(leg.mtu)
+}
+
+fn by_gateway(via: Option<Ipv4Addr>, gateway: &Gateway, here: bool, mtu: u16) -> Bytes {
     let none = Ipv4Addr::UNSPECIFIED;
     let hide = if gateway.snat { gateway.address } else { none };
     let vtep = if here { none } else { gateway.vtep.unwrap_or(none) };
-    Bytes::new().u32(2).u32(0).ip(via.unwrap_or(none)).ip(hide).ip(vtep).mac(gateway.mac.0)
+    let row = Bytes::new().u32(2).u32(0).ip(via.unwrap_or(none)).ip(hide).ip(vtep);
+    row.raw(&gateway.mac.0).u16(mtu)
 }
 
 pub(crate) fn draw(picture: &mut Picture<'_>) {
@@ -65,28 +77,32 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
 
 fn draw_router(picture: &mut Picture<'_>, router: &Router, name: u64) {
     let mut legs = Vec::new();
-    for leg in &router.interfaces {
-        let Some(vni) = picture.networks.get(leg.network.as_str()).map(|n| n.vni) else {
-            picture.problem(None, format!("router {}: network {} is unknown", router.id, leg.network));
+    for interface in &router.interfaces {
+        let Some((vni, mtu)) = picture.networks.get(interface.network.as_str()).map(|n| (n.vni, n.mtu)) else {
+            picture.problem(None, format!("router {}: network {} is unknown", router.id, interface.network));
             continue;
         };
-        if let Some((_, net)) = leg_net(leg) {
-            route(picture, name, net, by_leg(vni, None, leg));
-            legs.push((net, vni, leg));
+        if let Some((address, net)) = leg_net(interface) {
+            let leg = Leg { net, address, vni, mtu, interface };
+            route(picture, name, net, by_leg(&leg, None));
+            legs.push(leg);
         }
     }
     let gateway = router.gateway.as_ref().and_then(|g| Some((g, gateway_net(g)?)));
-    if let Some((gateway, net)) = gateway {
+    let out = |picture: &mut Picture<'_>, gateway: &Gateway, to: Ipv4Net, via: Option<Ipv4Addr>| {
         let here = gateway_here(gateway, picture.vtep);
-        route(picture, name, net, by_gateway(None, gateway, here));
+        let mtu = picture.networks.get(gateway.network.as_str()).map_or(1500, |n| n.mtu);
+        route(picture, name, to, by_gateway(via, gateway, here, mtu));
+    };
+    if let Some((gateway, net)) = gateway {
+        out(picture, gateway, net, None);
     }
     for extra in &router.routes {
         let (IpNet::V4(to), IpAddr::V4(via)) = (extra.destination, extra.nexthop) else { continue };
-        if let Some((_, vni, leg)) = legs.iter().find(|(net, _, _)| net.contains(&via)) {
-            route(picture, name, to.trunc(), by_leg(*vni, Some(via), leg));
+        if let Some(leg) = legs.iter().find(|leg| leg.net.contains(&via)) {
+            route(picture, name, to.trunc(), by_leg(leg, Some(via)));
         } else if let Some((gateway, _)) = gateway.filter(|(_, net)| net.contains(&via)) {
-            let here = gateway_here(gateway, picture.vtep);
-            route(picture, name, to.trunc(), by_gateway(Some(via), gateway, here));
+            out(picture, gateway, to.trunc(), Some(via));
         } else {
             picture.problem(None, format!("router {}: next hop {via} is on no leg", router.id));
         }
@@ -94,7 +110,6 @@ fn draw_router(picture: &mut Picture<'_>, router: &Router, name: u64) {
     if let Some((gateway, _)) = gateway
         && let Some(via) = gateway.next_hop
     {
-        let here = gateway_here(gateway, picture.vtep);
-        route(picture, name, Ipv4Net::default(), by_gateway(Some(via), gateway, here));
+        out(picture, gateway, Ipv4Net::default(), Some(via));
     }
 }

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// Names of `enum reason` in `bpf/frame.h`, same order.
-pub const REASONS: [&str; 26] = [
+pub const REASONS: [&str; 27] = [
     "malformed",
     "no-port",
     "port-down",
@@ -34,6 +34,7 @@ pub const REASONS: [&str; 26] = [
     "fragment",
     "stack",
     "reserved",
+    "too-big",
 ];
 
 const SECOND: u64 = 1_000_000_000;

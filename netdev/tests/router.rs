@@ -55,6 +55,12 @@ async fn a_router_joins_subnets_and_answers_for_itself() {
     a.sh("ping -n -c 2 -i 0.2 -W 2 -s 4000 10.0.1.12");
     cloud.background(b.spawn("sh -c 'while :; do nc -l -p 80 >/dev/null; done'"));
     assert!(soon(|| a.connects("10.0.1.12", 80)), "TCP checksums survive the way");
+    // ICMP errors: traceroute sees the leg, and path MTU discovery learns what the other network carries.
+    assert!(a.try_sh("ping -n -c1 -W1 -t 1 10.0.1.12").stdout_text().contains("From 10.0.0.1 icmp_seq=1 Time to live exceeded"));
+    wanted.networks[1].mtu = 1300;
+    apply(&plane, &wanted).await;
+    let big = a.try_sh("ping -n -c1 -W1 -M do -s 1400 10.0.1.12").stdout_text();
+    assert!(big.contains("mtu = 1300"), "{big}");
     // A static route through a guest of the other subnet.
     wanted.routers[0].routes =
         vec![Route { destination: "172.16.0.0/16".parse().unwrap(), nexthop: "10.0.1.12".parse().unwrap() }];
@@ -127,6 +133,11 @@ async fn floating_addresses_work_both_ways_and_between_guests() {
     let b = guest(&mut cloud, &plane, "b", "10.0.0.11").await;
     let edge = Guest::at(&plane.ns_path(Ns::Edge).unwrap(), &cloud);
     assert!(edge.pings("203.0.113.101"), "{:?}", plane.stats());
+    // Nobody outside is taken for somebody inside.
+    edge.sh("ip addr add 10.0.0.77/32 dev ext0");
+    assert!(!edge.try_sh("ping -n -c1 -W1 -I 10.0.0.77 203.0.113.101").status.success());
+    assert!(plane.stats().unwrap().drops["spoofed-ip"] > 0);
+    edge.sh("ip addr del 10.0.0.77/32 dev ext0");
     r.sh("ip link set eth0 mtu 1500");
     edge.sh("ping -n -c 2 -i 0.2 -W 2 -s 4000 203.0.113.101");
     let whoami = "python3 -u -c 'import socket\ns=socket.socket();s.setsockopt(1,2,1);s.bind((\"\",7000));s.listen()\nwhile 1:\n c,a=s.accept();c.sendall(a[0].encode());c.close()'";
@@ -204,4 +215,29 @@ async fn the_metadata_service_knows_who_asks() {
     b.sh("ip route replace 169.254.169.254/32 dev eth0");
     assert_eq!(ask(b).await.unwrap(), "you are b");
     assert!(!r.try_sh("nc -z -w 1 169.254.169.254 22").status.success(), "no other port of the node");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_may_stand_on_the_external_network_itself() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("extport");
+    let plane = DataPlane::open(cloud.config()).await.unwrap();
+    let wanted = Wanted {
+        networks: vec![external()],
+        ports: vec![port("a", "ext", 1, "203.0.113.50", &["g"]), port("b", "ext", 2, "203.0.113.51", &["g"])],
+        groups: vec![open_group("g")],
+        ..Wanted::default()
+    };
+    apply(&plane, &wanted).await;
+    let (a, b) = (cloud.guest("a"), cloud.guest("b"));
+    plane.open_veth("a", &a.ns, "eth0").await.unwrap();
+    plane.open_veth("b", &b.ns, "eth0").await.unwrap();
+    a.address("203.0.113.50/24", None);
+    b.address("203.0.113.51/24", None);
+    let edge = Guest::at(&plane.ns_path(Ns::Edge).unwrap(), &cloud);
+    assert!(a.pings("203.0.113.1"), "{:?}", plane.stats());
+    assert!(edge.pings("203.0.113.50"));
+    assert!(a.pings("203.0.113.51"), "{:?}", plane.stats());
 }

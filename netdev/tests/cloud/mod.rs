@@ -208,6 +208,16 @@ impl Guest {
     }
 }
 
+pub trait Said {
+    fn stdout_text(&self) -> String;
+}
+
+impl Said for Output {
+    fn stdout_text(&self) -> String {
+        text(&self.stdout)
+    }
+}
+
 /// Waits until it is so, up to ten seconds.
 pub fn soon(mut so: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + Duration::from_secs(10);
