@@ -1,1 +1,83 @@
-//! pilvi-image
+//! Image: disk images, who may see them, and their bytes (the Image API v2, as Glance 2.17 speaks it).
+//!
+//! Resources: images with their members and tags, image data (upload, download, staging, import), tasks,
+//! schemas. Nobody is called from here; compute and the fleet call in through `ops`.
+//!
+//! ```text
+//!            PUT file             all bytes hashed, checked, on disk
+//!  queued ------------> saving ----------------------------------------> active <--> deactivated
+//!    ^ |                  |  broken off, too long, wrong format             |
+//!    | |                  '--> queued, bytes removed                        '--> deleted, bytes removed
+//!    | '-- PUT stage --> uploading -- POST import --> importing --> active
+//!    '----------------------------- refused ------------'
+//! ```
+//!
+//! Bytes live as one file an image under the state directory. A file has its final name only when every
+//! byte of it is hashed, inspected and durable; whatever else lies there at a start is from a crash and
+//! goes away ([`Image::recover`]).
+mod config;
+pub mod data;
+mod fault;
+pub mod image;
+pub mod import;
+pub mod info;
+pub mod member;
+mod policy;
+pub mod schema;
+mod tables;
+pub mod tag;
+pub mod task;
+mod version;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::Config;
+
+use pilvi_kit::{Fault, Route, Service};
+use pilvi_store::{KindSpec, Store};
+use std::sync::Arc;
+
+/// The service's state.
+#[derive(Debug)]
+pub struct Image {
+    pub(crate) store: Store,
+    pub(crate) config: Config,
+    pub(crate) files: data::files::Files,
+    /// Uploads that run at once; each holds a few MiB.
+    pub(crate) uploads: Arc<tokio::sync::Semaphore>,
+}
+
+impl Image {
+    /// Makes the directory of the images' bytes unless it is there.
+    pub fn new(store: Store, config: Config) -> std::io::Result<Arc<Self>> {
+        let files = data::files::Files::open(&config.directory)?;
+        let uploads = Arc::new(tokio::sync::Semaphore::new(config.uploads_max));
+        Ok(Arc::new(Image { store, config, files, uploads }))
+    }
+
+    /// To be called once at start, before requests are answered: images whose upload a crash cut off are
+    /// queued again, files that belong to no image are removed.
+    pub async fn recover(&self) -> Result<(), Fault> {
+        data::recover::recover(self).await
+    }
+}
+
+/// The kinds of records kept here, for the store's migrations.
+pub fn kinds() -> Vec<KindSpec> {
+    tables::kinds()
+}
+
+/// The service as the kit mounts it, at `/image`.
+pub fn service() -> Service<Image> {
+    let mut routes: Vec<Route<Image>> = version::routes();
+    routes.extend(image::api::routes());
+    routes.extend(data::api::routes());
+    routes.extend(member::api::routes());
+    routes.extend(tag::api::routes());
+    routes.extend(import::api::routes());
+    routes.extend(task::api::routes());
+    routes.extend(schema::api::routes());
+    routes.extend(info::api::routes());
+    Service { name: "image", prefix: "/image", versions: None, fault: fault::shape, rules: policy::rules(), routes }
+}

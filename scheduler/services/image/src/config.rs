@@ -1,0 +1,34 @@
+//! What an operator may set, validated by whoever reads the configuration file.
+use std::path::PathBuf;
+
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Where images' bytes live; made with mode 0700.
+    pub directory: PathBuf,
+    /// Bytes of one image at most.
+    pub size_max: u64,
+    /// Bytes of the disk that an image describes at most: a few KiB of qcow2 can describe exabytes.
+    pub virtual_size_max: u64,
+    /// Bytes of all images of one project at most; `None`: no limit.
+    pub project_size_max: Option<u64>,
+    /// Uploads that run at once; more are told to come back.
+    pub uploads_max: usize,
+    /// Images must hold what their `disk_format` says. Off, only what could harm a host is refused.
+    pub match_format: bool,
+}
+
+const GIB: u64 = 1 << 30;
+
+impl Config {
+    /// The defaults, with images' bytes below `state/image/store`.
+    pub fn at(state: impl Into<PathBuf>) -> Self {
+        Config {
+            directory: state.into().join("image").join("store"),
+            size_max: 1024 * GIB,
+            virtual_size_max: 16 * 1024 * GIB,
+            project_size_max: None,
+            uploads_max: 32,
+            match_format: true,
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Images: their description; the bytes are in `data`.
+pub mod api;
+mod filter;
+pub mod model;
+pub mod ops;
+mod patch;
+pub(crate) mod view;

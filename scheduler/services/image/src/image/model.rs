@@ -1,0 +1,191 @@
+//! An image, its states and what may change; pure.
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Formats that may be named. Which of them may hold bytes, `data::format` decides.
+pub const DISK_FORMATS: &[&str] =
+    &["ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop", "gpt"];
+pub const CONTAINER_FORMATS: &[&str] = &["ami", "ari", "aki", "bare", "ovf", "ova", "docker", "compressed"];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// Described; no bytes yet.
+    Queued,
+    /// Bytes are arriving.
+    Saving,
+    /// Bytes are being staged, or are staged and wait for the import.
+    Uploading,
+    /// Staged bytes are being checked.
+    Importing,
+    Active,
+    /// Has bytes that nobody but administrators may read.
+    Deactivated,
+}
+
+/// What happens to an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    UploadBegins,
+    StageBegins,
+    ImportBegins,
+    /// All bytes are there and good.
+    Complete,
+    /// The bytes were cut off or refused.
+    Fail,
+    Deactivate,
+    Reactivate,
+}
+
+impl Status {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Queued => "queued",
+            Status::Saving => "saving",
+            Status::Uploading => "uploading",
+            Status::Importing => "importing",
+            Status::Active => "active",
+            Status::Deactivated => "deactivated",
+        }
+    }
+
+    /// The state after an event; `None` where the event is not allowed.
+    pub fn next(self, event: Event) -> Option<Status> {
+        use Event as E;
+        use Status as S;
+        match (self, event) {
+            (S::Queued, E::UploadBegins) => Some(S::Saving),
+            (S::Queued, E::StageBegins) => Some(S::Uploading),
+            (S::Uploading | S::Queued, E::ImportBegins) => Some(S::Importing),
+            (S::Saving | S::Importing, E::Complete) => Some(S::Active),
+            (S::Saving | S::Uploading | S::Importing, E::Fail) => Some(S::Queued),
+            (S::Active | S::Deactivated, E::Deactivate) => Some(S::Deactivated),
+            (S::Active | S::Deactivated, E::Reactivate) => Some(S::Active),
+            _ => None,
+        }
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Visibility {
+    Private,
+    /// With members.
+    Shared,
+    /// Anyone may use it, nobody has it listed.
+    Community,
+    Public,
+}
+
+impl Visibility {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Visibility::Private => "private",
+            Visibility::Shared => "shared",
+            Visibility::Community => "community",
+            Visibility::Public => "public",
+        }
+    }
+    pub fn parse(text: &str) -> Option<Self> {
+        [Visibility::Private, Visibility::Shared, Visibility::Community, Visibility::Public]
+            .into_iter()
+            .find(|v| v.as_str() == text)
+    }
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Image {
+    pub id: String,
+    /// Project id.
+    pub owner: Option<String>,
+    pub name: Option<String>,
+    pub status: Status,
+    pub visibility: Visibility,
+    pub container_format: Option<String>,
+    pub disk_format: Option<String>,
+    /// Bytes of the file.
+    pub size: Option<u64>,
+    /// Bytes of the disk that the file describes.
+    pub virtual_size: Option<u64>,
+    /// md5 of the file, in hex.
+    pub checksum: Option<String>,
+    /// `sha512`
+    pub os_hash_algo: Option<String>,
+    pub os_hash_value: Option<String>,
+    /// GiB of disk a server needs at least.
+    pub min_disk: i64,
+    /// MiB of memory a server needs at least.
+    pub min_ram: i64,
+    pub protected: bool,
+    pub os_hidden: bool,
+    pub tags: BTreeSet<String>,
+    /// Everything else that its owner says of it.
+    pub properties: BTreeMap<String, Option<String>>,
+}
+
+impl Image {
+    pub fn new(id: String, owner: Option<String>) -> Self {
+        Image {
+            id,
+            owner,
+            name: None,
+            status: Status::Queued,
+            visibility: Visibility::Shared,
+            container_format: None,
+            disk_format: None,
+            size: None,
+            virtual_size: None,
+            checksum: None,
+            os_hash_algo: None,
+            os_hash_value: None,
+            min_disk: 0,
+            min_ram: 0,
+            protected: false,
+            os_hidden: false,
+            tags: BTreeSet::new(),
+            properties: BTreeMap::new(),
+        }
+    }
+
+    pub fn property(&self, name: &str) -> Option<&str> {
+        self.properties.get(name)?.as_deref()
+    }
+
+    /// `kernel_id` and `ramdisk_id`: images that a server boots beside this one.
+    pub fn kernel_id(&self) -> Option<&str> {
+        self.property("kernel_id")
+    }
+    pub fn ramdisk_id(&self) -> Option<&str> {
+        self.property("ramdisk_id")
+    }
+
+    /// May a file be read from it?
+    pub fn has_data(&self) -> bool {
+        matches!(self.status, Status::Active | Status::Deactivated)
+    }
+
+    /// Forgets what was known of bytes that are gone.
+    pub fn forget_data(&mut self) {
+        (self.size, self.virtual_size, self.checksum) = (None, None, None);
+        (self.os_hash_algo, self.os_hash_value) = (None, None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_follow_the_diagram() {
+        assert_eq!(Status::Queued.next(Event::UploadBegins), Some(Status::Saving));
+        assert_eq!(Status::Saving.next(Event::UploadBegins), None);
+        assert_eq!(Status::Active.next(Event::UploadBegins), None);
+        assert_eq!(Status::Saving.next(Event::Fail), Some(Status::Queued));
+        assert_eq!(Status::Active.next(Event::Fail), None);
+        assert_eq!(Status::Queued.next(Event::Deactivate), None);
+        assert_eq!(Status::Deactivated.next(Event::Reactivate), Some(Status::Active));
+        for v in ["private", "shared", "community", "public"] {
+            assert_eq!(Visibility::parse(v).map(Visibility::as_str), Some(v));
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! The verbs on images; the only writer of their records.
+use super::model::{Event, Image, Status, Visibility};
+use crate::{
+    fault,
+    member::{self, model::Acceptance},
+    tables,
+    task::model::Task,
+};
+use pilvi_kit::{Ctx, Fault, Target};
+use pilvi_store::{Query, Store, Stored, Tx};
+use std::collections::BTreeSet;
+
+/// An image that the caller may see; 404 when it does not exist or is none of the caller's business.
+pub async fn visible(store: &Store, ctx: &Ctx, id: &str) -> Result<Stored<Image>, Fault> {
+    let found = get_any(store, id).await?;
+    if sees(store, ctx, &found).await? { Ok(found) } else { Err(fault::no_image(id)) }
+}
+
+/// An image, whoever asks; 404 when there is none.
+pub async fn get_any(store: &Store, id: &str) -> Result<Stored<Image>, Fault> {
+    store.get::<Image>(id).await?.ok_or_else(|| fault::no_image(id))
+}
+
+pub async fn get_any_in(tx: &mut Tx, id: &str) -> Result<Stored<Image>, Fault> {
+    tx.get::<Image>(id).await?.ok_or_else(|| fault::no_image(id))
+}
+
+fn is_admin(ctx: &Ctx) -> bool {
+    ctx.caller.has_role("admin")
+}
+
+/// Is it the caller's, or the caller an administrator?
+pub fn owns(ctx: &Ctx, image: &Image) -> bool {
+    is_admin(ctx) || (image.owner.is_some() && image.owner.as_deref() == ctx.caller.project_id())
+}
+
+async fn sees(store: &Store, ctx: &Ctx, image: &Image) -> Result<bool, Fault> {
+    if owns(ctx, image) || matches!(image.visibility, Visibility::Public | Visibility::Community) {
+        return Ok(true);
+    }
+    Ok(image.visibility == Visibility::Shared && member::ops::find(store, &image.id, ctx.project_id()).await?.is_some())
+}
+
+/// What rules look at.
+pub async fn target(store: &Store, ctx: &Ctx, image: &Image) -> Result<Target, Fault> {
+    let mut target = Target::new();
+    target.insert("project_id".into(), image.owner.clone().into());
+    target.insert("owner".into(), image.owner.clone().into());
+    target.insert("visibility".into(), image.visibility.as_str().into());
+    if image.visibility == Visibility::Shared
+        && !owns(ctx, image)
+        && member::ops::find(store, &image.id, ctx.project_id()).await?.is_some()
+    {
+        target.insert("member_id".into(), ctx.project_id().into());
+    }
+    Ok(target)
+}
+
+/// Which of the images that others own a list shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shared {
+    All,
+    Only(Acceptance),
+}
+
+/// Which visibility a list asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Asked {
+    /// Nothing said: all but other people's community images.
+    Usual,
+    All,
+    Only(Visibility),
+}
+
+/// Images the caller sees, unordered.
+pub async fn list(store: &Store, ctx: &Ctx, asked: Asked, shared: Shared) -> Result<Vec<Stored<Image>>, Fault> {
+    let memberships: BTreeSet<String> = member::ops::of_project(store, ctx.project_id())
+        .await?
+        .into_iter()
+        .filter(|m| shared == Shared::All || shared == Shared::Only(m.record.status))
+        .map(|m| m.record.image_id)
+        .collect();
+    let project = ctx.caller.project_id();
+    let shows = |image: &Image| {
+        let own = image.owner.is_some() && image.owner.as_deref() == project;
+        let sees = own
+            || is_admin(ctx)
+            || matches!(image.visibility, Visibility::Public | Visibility::Community)
+            || (image.visibility == Visibility::Shared && memberships.contains(&image.id));
+        let wanted = match asked {
+            Asked::Usual => own || image.visibility != Visibility::Community,
+            Asked::All => true,
+            Asked::Only(visibility) => image.visibility == visibility,
+        };
+        sees && wanted
+    };
+    Ok(store.list::<Image>(Query::all()).await?.into_iter().filter(|i| shows(&i.record)).collect())
+}
+
+pub async fn create(store: &Store, image: Image) -> Result<Stored<Image>, Fault> {
+    store
+        .write(move |tx| {
+            let image = image.clone();
+            Box::pin(async move {
+                if tx.get::<Image>(&image.id).await?.is_some() {
+                    return Err(Fault::conflict(format!("Image ID {} already exists!", image.id)));
+                }
+                Ok(tx.insert(&image).await?)
+            })
+        })
+        .await
+}
+
+/// Changes an image by a pure function, which may refuse.
+pub async fn change<F>(store: &Store, id: &str, change: F) -> Result<Stored<Image>, Fault>
+where
+    F: Fn(&mut Image) -> Result<(), Fault> + Send + Sync + Clone + 'static,
+{
+    let id = id.to_owned();
+    store
+        .write(move |tx| {
+            let (id, change) = (id.clone(), change.clone());
+            Box::pin(async move {
+                let mut stored = get_any_in(tx, &id).await?;
+                let before = stored.record.clone();
+                change(&mut stored.record)?;
+                if stored.record == before { Ok(stored) } else { Ok(tx.update(&stored).await?) }
+            })
+        })
+        .await
+}
+
+/// Moves an image to its next state, filling in what is known then; 409 where that is not allowed.
+pub async fn step<F>(store: &Store, id: &str, event: Event, fill: F) -> Result<Stored<Image>, Fault>
+where
+    F: Fn(&mut Image) + Send + Sync + Clone + 'static,
+{
+    change(store, id, move |image| {
+        let next = image.status.next(event).ok_or_else(|| refused(image.status, event))?;
+        image.status = next;
+        fill(image);
+        Ok(())
+    })
+    .await
+}
+
+fn refused(from: Status, event: Event) -> Fault {
+    let to = match event {
+        Event::UploadBegins => "saving",
+        Event::StageBegins => "uploading",
+        Event::ImportBegins => "importing",
+        Event::Complete | Event::Reactivate => "active",
+        Event::Fail => "queued",
+        Event::Deactivate => "deactivated",
+    };
+    let text = format!("Image status transition from {} to {to} is not allowed", from.as_str());
+    match event {
+        Event::Deactivate | Event::Reactivate => Fault::forbidden(text),
+        _ => Fault::conflict(text),
+    }
+}
+
+/// Bytes that all images of a project have together.
+pub async fn stored_by(store: &Store, project: &str) -> Result<u64, Fault> {
+    let sum = store.sum::<Image>(tables::SIZE, Query::all().project(project)).await?;
+    Ok(u64::try_from(sum).unwrap_or(0))
+}
+
+/// Removes an image with its members and tasks; its bytes are the caller's business.
+pub async fn delete(store: &Store, id: &str) -> Result<(), Fault> {
+    let id = id.to_owned();
+    store
+        .write(move |tx| {
+            let id = id.clone();
+            Box::pin(async move {
+                let stored = get_any_in(tx, &id).await?;
+                if stored.record.protected {
+                    return Err(Fault::forbidden(format!("Image {id} is protected and cannot be deleted.")));
+                }
+                member::ops::forget_in(tx, &id).await?;
+                for task in tx.list::<Task>(tables::tasks_of(&id)).await? {
+                    tx.delete::<Task>(&task.record.id).await?;
+                }
+                tx.delete::<Image>(&id).await?;
+                Ok(())
+            })
+        })
+        .await
+}

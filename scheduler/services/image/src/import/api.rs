@@ -1,0 +1,45 @@
+//! `/v2/images/{image_id}/import`
+use super::{METHODS, ops};
+use crate::{
+    Image,
+    image::{self, view::STORE},
+};
+use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema};
+use serde_json::{Value, json};
+use std::sync::{Arc, LazyLock};
+
+pub fn routes() -> Vec<Route<Image>> {
+    vec![
+        Route::post("/v2/images/{image_id}/import", import)
+            .rule_by_handler("modify_image")
+            .schema(&IMPORT)
+            .summary("Import an image's data"),
+    ]
+}
+
+static IMPORT: LazyLock<Schema> = LazyLock::new(|| {
+    Schema::new(|| {
+        json!({"type": "object", "required": ["method"], "properties": {
+            "method": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}},
+            "stores": {"type": "array", "maxItems": 64, "items": {"type": "string"}},
+            "all_stores": {"type": "boolean"}, "all_stores_must_succeed": {"type": "boolean"}}})
+    })
+});
+
+async fn import(svc: Arc<Image>, call: Call) -> Reply {
+    let stored = image::ops::visible(&svc.store, &call.ctx, call.param("image_id")).await?;
+    call.authorize(&image::ops::target(&svc.store, &call.ctx, &stored).await?)?;
+    let method = call.body["method"]["name"].as_str().unwrap_or_default();
+    if !METHODS.contains(&method) {
+        return Err(Fault::bad_request(format!("Unknown import method name '{method}'.")));
+    }
+    let stores = call.body["stores"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    if let Some(unknown) = stores.into_iter().find(|name| *name != STORE) {
+        return Err(Fault::bad_request(format!("The store {unknown} is not known; see /v2/info/stores.")));
+    }
+    if stored.disk_format.is_none() || stored.container_format.is_none() {
+        return Err(Fault::bad_request("'disk_format' and 'container_format' need to be set before import"));
+    }
+    ops::staged(&svc, &call.ctx, &stored.record.id, &call.body).await?;
+    Ok(Response::empty(202))
+}

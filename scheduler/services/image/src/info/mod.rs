@@ -1,0 +1,2 @@
+//! What this service offers: import methods, stores, usage.
+pub mod api;

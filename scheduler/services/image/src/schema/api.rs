@@ -1,0 +1,15 @@
+//! `/v2/schemas`
+use super::documents;
+use crate::Image;
+use pilvi_kit::{Call, Fault, Reply, Response, Route};
+use std::sync::Arc;
+
+pub fn routes() -> Vec<Route<Image>> {
+    let why = "the same for everyone";
+    vec![Route::get("/v2/schemas/{name}", show).authenticated(why).summary("Show a schema")]
+}
+
+async fn show(_: Arc<Image>, call: Call) -> Reply {
+    let name = call.param("name");
+    documents::by_name(name).map(Response::ok).ok_or_else(|| Fault::not_found(format!("No schema named {name}")))
+}

@@ -1,0 +1,3 @@
+//! The JSON schemas that clients read to know what an image may hold.
+pub mod api;
+pub mod documents;

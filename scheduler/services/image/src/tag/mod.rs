@@ -1,0 +1,2 @@
+//! Tags: words on an image, one call each.
+pub mod api;

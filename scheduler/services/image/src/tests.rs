@@ -1,0 +1,416 @@
+//! The whole service through the kit: what clients see, what crashes leave, how much memory a large image takes.
+use crate::{Config, Image, data, image, kinds, service};
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use pilvi_kit::{
+    Caller, Ctx,
+    service::Mounting,
+    testing::{Answer, App, caller},
+};
+use pilvi_store::Store;
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+const OCTETS: &[(&str, &str)] = &[("content-type", "application/octet-stream")];
+const PATCH: &[(&str, &str)] = &[("content-type", "application/openstack-images-v2.1-json-patch")];
+
+struct Bench {
+    app: App,
+    svc: Arc<Image>,
+    alice: Caller,
+    bob: Caller,
+    admin: Caller,
+    _directory: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    async fn with(set: impl FnOnce(&mut Config)) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = Config::at(directory.path());
+        set(&mut config);
+        let svc = Image::new(Store::open("sqlite::memory:", kinds()).await.unwrap(), config).unwrap();
+        let state = svc.clone();
+        let app =
+            App::new(|authenticator| service().mount(state, Mounting { authenticator, policy_file: None }).unwrap());
+        let member = |project: &str| caller(project, &["member", "reader"]);
+        Bench {
+            app,
+            svc,
+            alice: member("alice"),
+            bob: member("bob"),
+            admin: caller("ops", &["admin", "member", "reader"]),
+            _directory: directory,
+        }
+    }
+
+    async fn call(&self, who: &Caller, method: &str, path: &str, body: Option<Value>) -> Answer {
+        self.app.call(method, path, Some(who), body).await
+    }
+
+    async fn create(&self, body: Value) -> String {
+        let made = self.call(&self.alice, "POST", "/v2/images", Some(body)).await;
+        assert_eq!(made.status, 201, "{:?}", made.body);
+        made.body["id"].as_str().unwrap().to_owned()
+    }
+
+    async fn raw(&self) -> String {
+        self.create(json!({"name": "raw", "disk_format": "raw", "container_format": "bare", "visibility": "private"}))
+            .await
+    }
+
+    async fn upload(&self, id: &str, data: &[u8]) -> Answer {
+        self.app.upload("PUT", &format!("/v2/images/{id}/file"), &self.alice, data.to_vec(), OCTETS).await
+    }
+
+    async fn status(&self, id: &str) -> Value {
+        self.call(&self.alice, "GET", &format!("/v2/images/{id}"), None).await.body["status"].clone()
+    }
+
+    async fn patch(&self, who: &Caller, id: &str, name: &str, value: Value) -> Answer {
+        let body = json!([{"op": "replace", "path": format!("/{name}"), "value": value}]);
+        self.app.call_with("PATCH", &format!("/v2/images/{id}"), Some(who), Some(body), PATCH).await
+    }
+
+    async fn files(&self) -> Vec<String> {
+        self.svc.files.names().await.unwrap()
+    }
+
+    async fn listed(&self, who: &Caller, query: &str) -> Vec<String> {
+        let answer = self.call(who, "GET", &format!("/v2/images{query}"), None).await;
+        assert_eq!(answer.status, 200, "{query}: {:?}", answer.body);
+        answer.body["images"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|i| i["name"].as_str().unwrap_or_default().to_owned())
+            .collect()
+    }
+}
+
+#[tokio::test]
+async fn an_image_is_created_uploaded_downloaded_and_deleted() {
+    let b = Bench::new().await;
+    let id = b.create(json!({"name": "n", "disk_format": "raw", "container_format": "bare", "ramdisk_id": "00000000-1111-2222-3333-444455556666"})).await;
+    let file = format!("/v2/images/{id}/file");
+    let empty = b.call(&b.alice, "GET", &file, None).await;
+    assert_eq!((empty.status, empty.bytes.len()), (204, 0));
+    assert_eq!(b.upload(&id, b"hello").await.status, 204);
+    let shown = b.call(&b.alice, "GET", &format!("/v2/images/{id}"), None).await.body;
+    assert_eq!(shown["status"], "active");
+    assert_eq!((shown["size"].as_u64(), shown["virtual_size"].as_u64()), (Some(5), Some(5)));
+    assert_eq!(shown["checksum"], "5d41402abc4b2a76b9719d911017c592");
+    assert_eq!(shown["os_hash_algo"], "sha512");
+    assert!(shown["os_hash_value"].as_str().unwrap().starts_with("9b71d224bd62f378"));
+    assert_eq!(shown["visibility"], "shared");
+    assert_eq!(shown["ramdisk_id"], "00000000-1111-2222-3333-444455556666");
+    assert_eq!(shown["file"], json!(file));
+    let got = b.call(&b.alice, "GET", &file, None).await;
+    assert_eq!((got.status, got.bytes.as_slice()), (200, &b"hello"[..]));
+    assert_eq!(got.headers["content-md5"], "5d41402abc4b2a76b9719d911017c592");
+    assert_eq!(got.headers["content-length"], "5");
+    let part = b.app.call_with("GET", &file, Some(&b.alice), None, &[("range", "bytes=1-3")]).await;
+    assert_eq!(
+        (part.status, part.bytes.as_slice(), part.headers["content-range"].to_str().unwrap()),
+        (206, &b"ell"[..], "bytes 1-3/5")
+    );
+    assert_eq!(b.app.call_with("GET", &file, Some(&b.alice), None, &[("range", "bytes=9-")]).await.status, 416);
+    assert_eq!(b.upload(&id, b"again").await.status, 409);
+    assert_eq!(b.call(&b.alice, "GET", &file, None).await.bytes, b"hello");
+    assert_eq!(b.call(&b.alice, "DELETE", &format!("/v2/images/{id}"), None).await.status, 204);
+    assert_eq!(b.call(&b.alice, "GET", &format!("/v2/images/{id}"), None).await.status, 404);
+    assert_eq!(b.call(&b.alice, "DELETE", &format!("/v2/images/{id}"), None).await.status, 404);
+    assert!(b.files().await.is_empty());
+}
+
+#[tokio::test]
+async fn broken_uploads_leave_a_queued_image_and_no_bytes() {
+    let b = Bench::with(|c| c.size_max = 1000).await;
+    let id = b.raw().await;
+    let path = format!("/v2/images/{id}/file");
+    assert_eq!(b.upload(&id, &[0; 2000]).await.status, 413);
+    let lied = b.app.upload("PUT", &path, &b.alice, vec![0; 10], &[OCTETS[0], ("x-openstack-image-size", "20")]).await;
+    assert_eq!(lied.status, 400, "{:?}", lied.body);
+    let plain = b.app.upload("PUT", &path, &b.alice, vec![0; 10], &[("content-type", "text/plain")]).await;
+    assert_eq!(plain.status, 415);
+    let cut = stream::iter([Ok(Bytes::from_static(b"half")), Err(std::io::Error::other("gone"))]);
+    let cut = data::ops::upload(&b.svc, &id, pilvi_kit::call::BodyStream::new(cut.boxed()), None).await;
+    assert_eq!(cut.unwrap_err().code(), 400);
+    assert_eq!(b.upload(&id, b"KDMV this is no raw disk").await.status, 415);
+    assert_eq!(b.status(&id).await, "queued");
+    assert!(b.files().await.is_empty());
+    assert_eq!(b.upload(&id, &[1; 1000]).await.status, 204);
+    let bare = b.create(json!({"name": "no format"})).await;
+    assert_eq!(b.upload(&bare, b"x").await.status, 400);
+}
+
+#[tokio::test]
+async fn qcow2_that_reaches_outside_is_refused() {
+    let b = Bench::new().await;
+    let good = data::test_qcow2(1 << 30);
+    let id = b.create(json!({"name": "q", "disk_format": "qcow2", "container_format": "bare"})).await;
+    for (at, byte) in [(15usize, 120u8), (79, 4), (24, 0x10)] {
+        let mut bad = good.clone();
+        bad[at] = byte;
+        let answer = b.upload(&id, &bad).await;
+        assert_eq!(answer.status, 415, "{at}: {:?}", answer.body);
+    }
+    assert_eq!(b.status(&id).await, "queued");
+    assert_eq!(b.upload(&id, &good).await.status, 204);
+    let shown = b.call(&b.alice, "GET", &format!("/v2/images/{id}"), None).await.body;
+    assert_eq!(shown["virtual_size"], json!(1 << 30));
+    let raw = b.raw().await;
+    assert_eq!(b.upload(&raw, &good).await.status, 415, "a qcow2 that says it is raw");
+}
+
+#[tokio::test]
+async fn who_sees_and_changes_what() {
+    let b = Bench::new().await;
+    let id = b.raw().await;
+    let path = format!("/v2/images/{id}");
+    assert_eq!(b.call(&b.bob, "GET", &path, None).await.status, 404);
+    assert_eq!(b.call(&b.admin, "GET", &path, None).await.status, 200);
+    assert_eq!(b.app.call("GET", &path, None, None).await.status, 401);
+    assert_eq!(b.patch(&b.alice, &id, "visibility", json!("public")).await.status, 403);
+    assert_eq!(b.patch(&b.admin, &id, "visibility", json!("public")).await.status, 200);
+    assert_eq!(b.call(&b.bob, "GET", &path, None).await.status, 200);
+    assert_eq!(b.patch(&b.bob, &id, "name", json!("mine")).await.status, 403);
+    assert_eq!(b.call(&b.bob, "DELETE", &path, None).await.status, 403);
+    assert_eq!(b.patch(&b.alice, &id, "owner", json!("bob")).await.status, 403);
+    assert_eq!(b.patch(&b.alice, &id, "protected", json!(true)).await.status, 200);
+    assert_eq!(b.call(&b.alice, "DELETE", &path, None).await.status, 403);
+    assert_eq!(b.patch(&b.alice, &id, "status", json!("active")).await.status, 403);
+    let reader = caller("alice", &["reader"]);
+    assert_eq!(b.call(&reader, "POST", "/v2/images", Some(json!({"name": "x"}))).await.status, 403);
+    for (body, code) in
+        [(json!({"disk_format": "wrong"}), 400), (json!({"os_glance_foo": "bar"}), 403), (json!({"name": 5}), 400)]
+    {
+        assert_eq!(b.call(&b.alice, "POST", "/v2/images", Some(body)).await.status, code);
+    }
+    let other = b.call(&b.alice, "POST", "/v2/images", Some(json!({"owner": "bob"}))).await;
+    assert_eq!(other.status, 403);
+    let fault = b.call(&b.alice, "GET", "/v2/images/nothing", None).await;
+    assert_eq!(
+        fault.body,
+        json!({"message": "No image found with ID nothing", "code": "404 Not Found", "title": "Not Found"})
+    );
+}
+
+#[tokio::test]
+async fn members_see_what_is_shared_once_they_accept() {
+    let b = Bench::new().await;
+    let id = b.create(json!({"name": "s"})).await;
+    let members = format!("/v2/images/{id}/members");
+    assert_eq!(b.call(&b.bob, "GET", &format!("/v2/images/{id}"), None).await.status, 404);
+    let made = b.call(&b.alice, "POST", &members, Some(json!({"member": "bob"}))).await;
+    assert_eq!((made.status, &made.body["status"]), (200, &json!("pending")));
+    assert_eq!(b.call(&b.alice, "POST", &members, Some(json!({"member": "bob"}))).await.status, 409);
+    assert_eq!(b.call(&b.bob, "GET", &format!("/v2/images/{id}"), None).await.status, 200);
+    assert!(b.listed(&b.bob, "").await.is_empty());
+    assert_eq!(b.listed(&b.bob, "?member_status=pending&visibility=shared").await, ["s"]);
+    let one = format!("{members}/bob");
+    assert_eq!(b.call(&b.alice, "PUT", &one, Some(json!({"status": "accepted"}))).await.status, 403);
+    assert_eq!(b.call(&b.bob, "PUT", &one, Some(json!({"status": "maybe"}))).await.status, 400);
+    assert_eq!(b.call(&b.bob, "PUT", &one, Some(json!({"status": "accepted"}))).await.body["status"], "accepted");
+    assert_eq!(b.listed(&b.bob, "").await, ["s"]);
+    assert_eq!(b.call(&b.bob, "POST", &members, Some(json!({"member": "carol"}))).await.status, 403);
+    assert_eq!(b.call(&b.bob, "GET", &one, None).await.status, 200);
+    assert_eq!(b.call(&b.alice, "GET", &members, None).await.body["members"].as_array().unwrap().len(), 1);
+    assert_eq!(b.call(&b.bob, "DELETE", &one, None).await.status, 403);
+    assert_eq!(b.call(&b.alice, "DELETE", &one, None).await.status, 204);
+    assert_eq!(b.call(&b.alice, "GET", &one, None).await.status, 404);
+    assert!(b.listed(&b.bob, "").await.is_empty());
+    let ctx = Ctx { caller: Arc::new(b.bob.clone()), request_id: "r".into() };
+    assert_eq!(image::ops::visible(&b.svc.store, &ctx, &id).await.unwrap_err().code(), 404);
+}
+
+#[tokio::test]
+async fn lists_filter_sort_and_page() {
+    let b = Bench::new().await;
+    for (name, size, format) in [("a", 30usize, "raw"), ("b", 10, "aki"), ("c", 20, "raw")] {
+        let id = b.create(json!({"name": name, "disk_format": format, "container_format": "bare", "tags": [name, "all"], "hw": name})).await;
+        assert_eq!(b.upload(&id, &vec![0; size]).await.status, 204);
+    }
+    b.create(json!({"name": "hidden", "os_hidden": true})).await;
+    let community = b.create(json!({"name": "community", "visibility": "community"})).await;
+    let sorted = async |query: &str| b.listed(&b.alice, query).await.join(",");
+    assert_eq!(sorted("?sort=size:asc&size_min=1").await, "b,c,a");
+    assert_eq!(sorted("?sort_key=size&sort_dir=desc&size_min=1").await, "a,c,b");
+    assert_eq!(sorted("?disk_format=raw&sort=name:asc").await, "a,c");
+    assert_eq!(sorted("?disk_format=in:aki,iso").await, "b");
+    assert_eq!(sorted("?size_min=15&size_max=25").await, "c");
+    assert_eq!(sorted("?size=30").await, "a");
+    assert_eq!(sorted("?tag=a&tag=all").await, "a");
+    assert_eq!(sorted("?tag=a&tag=b").await, "");
+    assert_eq!(sorted("?hw=b").await, "b");
+    assert_eq!(sorted("?os_hidden=true").await, "hidden");
+    assert_eq!(sorted("?status=active&name=in:a,c&sort=name:desc").await, "c,a");
+    assert_eq!(sorted("?created_at=gt:2100-01-01T00:00:00Z").await, "");
+    assert_eq!(sorted("?visibility=community").await, "community");
+    assert_eq!(b.listed(&b.bob, "").await, Vec::<String>::new());
+    assert_eq!(b.listed(&b.bob, "?visibility=community").await, ["community"]);
+    for bad in [
+        "?limit=x",
+        "?limit=-1",
+        "?sort=colour",
+        "?sort=name:up",
+        "?visibility=x",
+        "?marker=none",
+        "?size_min=-1",
+        "?member_status=x",
+        "?changes-since=1",
+    ] {
+        assert_eq!(b.call(&b.alice, "GET", &format!("/v2/images{bad}"), None).await.status, 400, "{bad}");
+    }
+    let first = b.call(&b.alice, "GET", "/v2/images?limit=3&sort=name:asc", None).await.body;
+    assert_eq!(first["first"], "/v2/images?limit=3&sort=name%3Aasc");
+    let next = b.call(&b.alice, "GET", first["next"].as_str().unwrap(), None).await.body;
+    assert_eq!((next["images"][0]["id"].as_str(), next.get("next")), (Some(community.as_str()), None));
+}
+
+#[tokio::test]
+async fn tags_deactivation_and_documents() {
+    let b = Bench::new().await;
+    let id = b.raw().await;
+    assert_eq!(b.call(&b.alice, "PUT", &format!("/v2/images/{id}/tags/x%20y"), None).await.status, 204);
+    assert_eq!(b.call(&b.alice, "DELETE", &format!("/v2/images/{id}/tags/x%20y"), None).await.status, 204);
+    assert_eq!(b.call(&b.alice, "DELETE", &format!("/v2/images/{id}/tags/x%20y"), None).await.status, 404);
+    assert_eq!(b.upload(&id, b"data").await.status, 204);
+    let act =
+        async |what: &str| b.call(&b.alice, "POST", &format!("/v2/images/{id}/actions/{what}"), None).await.status;
+    assert_eq!(act("deactivate").await, 204);
+    assert_eq!(b.call(&b.alice, "GET", &format!("/v2/images/{id}/file"), None).await.status, 403);
+    assert_eq!(b.call(&b.admin, "GET", &format!("/v2/images/{id}/file"), None).await.status, 200);
+    assert_eq!(act("reactivate").await, 204);
+    assert_eq!(b.status(&id).await, "active");
+    for name in ["image", "images", "member", "members", "task", "tasks"] {
+        assert_eq!(b.call(&b.alice, "GET", &format!("/v2/schemas/{name}"), None).await.body["name"], name);
+    }
+    assert_eq!(b.app.call("GET", "/", None, None).await.status, 300);
+    assert_eq!(b.app.call("GET", "/versions", None, None).await.body["versions"][0]["status"], "CURRENT");
+    assert_eq!(
+        b.call(&b.alice, "GET", "/v2/info/import", None).await.body["import-methods"]["value"],
+        json!(["glance-direct"])
+    );
+    assert_eq!(b.call(&b.alice, "GET", "/v2/info/stores", None).await.body["stores"][0]["id"], "file");
+}
+
+#[tokio::test]
+async fn a_staged_image_is_imported() {
+    let b = Bench::new().await;
+    let import = |id: &str| (format!("/v2/images/{id}/import"), json!({"method": {"name": "glance-direct"}}));
+    for (data, status, progress) in [(&b"good"[..], "active", "success"), (b"QFI\xfbbad", "queued", "failure")] {
+        let id = b.raw().await;
+        let (path, body) = import(&id);
+        assert_eq!(b.call(&b.alice, "POST", &path, Some(body.clone())).await.status, 409);
+        let staged = b.app.upload("PUT", &format!("/v2/images/{id}/stage"), &b.alice, data.to_vec(), OCTETS).await;
+        assert_eq!(staged.status, 204, "{:?}", staged.body);
+        assert_eq!(b.status(&id).await, "uploading");
+        assert_eq!(b.call(&b.alice, "POST", &path, Some(body)).await.status, 202);
+        let mut task = Value::Null;
+        for _ in 0..200 {
+            task = b.call(&b.alice, "GET", &format!("/v2/images/{id}/tasks"), None).await.body["tasks"][0].clone();
+            if task["status"] == progress {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert_eq!(task["status"], progress, "{task}");
+        assert_eq!(b.status(&id).await, status);
+    }
+    assert_eq!(b.files().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_start_cleans_up_what_a_crash_left() {
+    let b = Bench::new().await;
+    let (kept, cut, staged) = (b.raw().await, b.raw().await, b.raw().await);
+    assert_eq!(b.upload(&kept, b"kept").await.status, 204);
+    b.app.upload("PUT", &format!("/v2/images/{staged}/stage"), &b.alice, b"staged".to_vec(), OCTETS).await;
+    image::ops::step(&b.svc.store, &cut, image::model::Event::UploadBegins, |_| {}).await.unwrap();
+    for name in
+        [format!("{cut}.part"), pilvi_kit::id::new(), format!("{}.staged", pilvi_kit::id::new()), "lost+found".into()]
+    {
+        std::fs::write(b.svc.files.path(&name), b"x").unwrap();
+    }
+    b.svc.recover().await.unwrap();
+    assert_eq!(
+        (b.status(&kept).await, b.status(&cut).await, b.status(&staged).await),
+        (json!("active"), json!("queued"), json!("uploading"))
+    );
+    let mut left = b.files().await;
+    left.sort();
+    let mut wanted = vec![kept, format!("{staged}.staged"), "lost+found".into()];
+    wanted.sort();
+    assert_eq!(left, wanted);
+}
+
+#[tokio::test]
+async fn an_image_deleted_during_its_upload_leaves_nothing() {
+    let b = Bench::new().await;
+    let id = b.raw().await;
+    let (send, receive) = futures::channel::mpsc::unbounded();
+    let (svc, upload) = (b.svc.clone(), id.clone());
+    let task = tokio::spawn(async move {
+        data::ops::upload(&svc, &upload, pilvi_kit::call::BodyStream::new(receive.boxed()), None).await
+    });
+    send.unbounded_send(Ok(Bytes::from_static(b"part"))).unwrap();
+    while b.status(&id).await != "saving" {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(b.upload(&id, b"second").await.status, 409);
+    assert_eq!(b.call(&b.alice, "DELETE", &format!("/v2/images/{id}"), None).await.status, 204);
+    drop(send);
+    assert!(task.await.unwrap().is_err());
+    assert!(b.files().await.is_empty());
+}
+
+#[tokio::test]
+async fn quotas_hold() {
+    let b = Bench::with(|c| c.project_size_max = Some(100)).await;
+    let (one, two) = (b.raw().await, b.raw().await);
+    assert_eq!(b.upload(&one, &[0; 60]).await.status, 204);
+    assert_eq!(b.upload(&two, &[0; 60]).await.status, 413);
+    assert_eq!(b.upload(&two, &[0; 40]).await.status, 204);
+}
+
+/// Resident memory of this process, in KiB, at its highest.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find(|l| l.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+/// 1 GiB in and out through the kit: `cargo test --release -p pilvi-image -- --ignored one_gib --nocapture`
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "writes 1 GiB"]
+async fn one_gib_goes_through_little_memory() {
+    const CHUNKS: u64 = 16 * 1024;
+    let b = Bench::new().await;
+    let id = b.raw().await;
+    assert_eq!(b.upload(&b.raw().await, &[0; 1 << 20]).await.status, 204);
+    let before = peak();
+    // A new buffer each time, as the network gives them.
+    let body = stream::iter(0..CHUNKS).map(|i| Ok::<_, std::io::Error>(Bytes::from(vec![i as u8; 64 * 1024])));
+    let request = http::Request::put(format!("/v2/images/{id}/file"))
+        .header("x-auth-token", b.app.tokens.issue(b.alice.clone()))
+        .header("content-type", "application/octet-stream")
+        .header("content-length", (CHUNKS * 65536).to_string())
+        .body(axum::body::Body::from_stream(body))
+        .unwrap();
+    assert_eq!(b.app.send(request).await.status, 204);
+    let (size, mut out) = data::ops::open(&b.svc, &id, 0).await.unwrap();
+    let mut read = 0;
+    while let Some(chunk) = out.next().await {
+        let chunk = chunk.unwrap();
+        assert!(chunk.len() <= 1 << 20);
+        read += chunk.len() as u64;
+    }
+    let grown = peak() - before;
+    println!("1 GiB up and down: peak of resident memory grew by {grown} KiB");
+    assert_eq!((size, read), (1 << 30, 1 << 30));
+    assert!(grown < 32 * 1024, "{grown} KiB");
+}
