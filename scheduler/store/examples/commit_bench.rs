@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     error::Error as StdError,
     fs::File,
-    io::Write,
+    io::{Seek, SeekFrom, Write},
     path::Path,
     sync::{
         Arc,
@@ -55,17 +55,26 @@ impl Record for Small {
     }
 }
 
-/// Appends of one page, each made durable, for a second.
-fn fsync_rate(dir: &Path) -> std::io::Result<f64> {
+/// Pages of 4 KiB, each made durable, for a second: appended to a growing file, or written over in a file of
+/// 16 MiB, which is what a log that is used again and again does.
+fn fsync_rate(dir: &Path, over: bool) -> std::io::Result<f64> {
+    const PAGES: u64 = 4096;
     let path = dir.join("commit_bench.fsync");
     let mut file = File::create(&path)?;
-    let (started, mut count) = (Instant::now(), 0_u32);
+    if over {
+        (0..PAGES).try_for_each(|_| file.write_all(&[1; 4096]))?;
+        file.sync_all()?;
+    }
+    let (started, mut count) = (Instant::now(), 0_u64);
     while started.elapsed() < Duration::from_secs(1) {
-        file.write_all(&[1; 4096])?;
+        if over {
+            file.seek(SeekFrom::Start(count % PAGES * 4096))?;
+        }
+        file.write_all(&[2; 4096])?;
         file.sync_data()?;
         count += 1;
     }
-    let rate = f64::from(count) / started.elapsed().as_secs_f64();
+    let rate = count as f64 / started.elapsed().as_secs_f64();
     std::fs::remove_file(path)?;
     Ok(rate)
 }
@@ -146,7 +155,8 @@ async fn main() -> Result<(), Box<dyn StdError>> {
     let store = if place.contains("://") {
         Store::open(&place, kinds).await?
     } else {
-        println!("fsync of 4 KiB appends   {:>5.0} /s", fsync_rate(dir.path())?);
+        let (append, over) = (fsync_rate(dir.path(), false)?, fsync_rate(dir.path(), true)?);
+        println!("fsync of 4 KiB: {append:.0} /s appended, {over:.0} /s written over");
         Store::open(&format!("sqlite:{}", dir.path().join("bench.db").display()), kinds).await?
     };
     println!("{writers} writers, {seconds} s each, every write acknowledged after it is durable:");

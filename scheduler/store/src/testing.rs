@@ -131,7 +131,7 @@ impl PostgresServer {
         let server = PostgresServer { dir, bin, owner, port, guard, input, databases: AtomicU32::new(0) };
         server.wait()?;
         if let Some(tcp) = tcp {
-            server.psql(&format!("ALTER USER {USER} PASSWORD '{}'", tcp.password))?;
+            server.sql(&format!("ALTER USER {USER} PASSWORD '{}'", tcp.password))?;
         }
         Ok(Some(server))
     }
@@ -139,7 +139,7 @@ impl PostgresServer {
     /// Waits until it answers.
     fn wait(&self) -> io::Result<()> {
         let started = Instant::now();
-        while let Err(error) = self.psql("SELECT 1") {
+        while let Err(error) = self.sql("SELECT 1") {
             if started.elapsed() > START {
                 let log = fs::read_to_string(self.dir.join("log")).unwrap_or_default();
                 return Err(io::Error::other(format!("PostgreSQL did not start: {error}\n{log}")));
@@ -149,7 +149,8 @@ impl PostgresServer {
         Ok(())
     }
 
-    fn psql(&self, sql: &str) -> io::Result<()> {
+    /// Runs one statement as the server's owner.
+    pub fn sql(&self, sql: &str) -> io::Result<()> {
         let mut psql = command(&self.bin.join("psql"), self.owner);
         psql.arg("-h").arg(&self.dir).args(["-p", &self.port.to_string(), "-U", USER, "-d", "postgres", "-qAtc", sql]);
         succeed(&mut psql)
@@ -165,7 +166,7 @@ impl PostgresServer {
     /// Makes an empty database and returns its name.
     pub fn database_name(&self) -> io::Result<String> {
         let name = format!("test_{}", self.databases.fetch_add(1, Ordering::Relaxed));
-        self.psql(&format!("CREATE DATABASE {name}"))?;
+        self.sql(&format!("CREATE DATABASE {name}"))?;
         Ok(name)
     }
 }

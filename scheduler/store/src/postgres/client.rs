@@ -2,7 +2,12 @@
 use super::tls;
 use crate::{Error, Value, value::Row};
 use parking_lot::Mutex;
-use std::{collections::HashMap, error::Error as StdError, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    error::Error as StdError,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_postgres::{
     Config, NoTls, Statement,
@@ -16,6 +21,8 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 const CONNECTIONS: usize = 16;
 /// Statements kept prepared per connection.
 const STATEMENTS: usize = 512;
+/// An idle connection is taken without a question for so long.
+const TRUSTED: Duration = Duration::from_millis(500);
 /// For a free connection.
 const WAIT: Duration = Duration::from_secs(30);
 const CONNECT: Duration = Duration::from_secs(10);
@@ -25,6 +32,7 @@ const LIMITS: &str = "SET statement_timeout = 60000; SET idle_in_transaction_ses
 pub(crate) struct Client {
     inner: tokio_postgres::Client,
     statements: HashMap<String, Statement>,
+    used: Instant,
     /// Frees the place in the pool when this is dropped.
     _place: Option<OwnedSemaphorePermit>,
 }
@@ -72,6 +80,11 @@ fn value(row: &tokio_postgres::Row, at: usize) -> Result<Value, Error> {
 impl Client {
     pub fn is_closed(&self) -> bool {
         self.inner.is_closed()
+    }
+
+    /// Asks the server when it has been silent for a while: it may have been restarted.
+    async fn is_alive(&self) -> bool {
+        !self.is_closed() && (self.used.elapsed() < TRUSTED || self.inner.check_connection().await.is_ok())
     }
 
     async fn prepare(&mut self, sql: &str) -> Result<Statement, Error> {
@@ -138,14 +151,14 @@ impl Pool {
         let place = tokio::time::timeout(WAIT, self.places.clone().acquire_owned()).await;
         let place = place.map_err(|_| Error::engine("no connection became free"))?.map_err(|_| Error::Closed)?;
         while let Some(mut client) = self.take_idle() {
-            if !client.is_closed() {
+            if client.is_alive().await {
                 client._place = Some(place);
                 return Ok(client);
             }
         }
         let inner = self.connect().await?;
         inner.batch_execute(LIMITS).await.map_err(|error| failure(&error))?;
-        Ok(Client { inner, statements: HashMap::new(), _place: Some(place) })
+        Ok(Client { inner, statements: HashMap::new(), used: Instant::now(), _place: Some(place) })
     }
 
     fn take_idle(&self) -> Option<Client> {
@@ -156,6 +169,7 @@ impl Pool {
         if !client.is_closed() {
             // First into the list, then the place: whoever gets the place finds the connection.
             let place = client._place.take();
+            client.used = Instant::now();
             self.idle.lock().push(client);
             drop(place);
         }

@@ -162,6 +162,10 @@ impl Postgres {
             Err(error) => return Attempt::Done(Err(error.into())),
         };
         if let Err(error) = session.script("BEGIN ISOLATION LEVEL SERIALIZABLE").await {
+            // Nothing has happened yet: a connection that broke while it was idle is replaced.
+            if is_broken(&session) {
+                return Attempt::Again;
+            }
             return Attempt::Done(Err(error.into()));
         }
         let mut tx = Tx::new(session, self.kinds.clone());
@@ -207,8 +211,7 @@ impl Postgres {
         }
         if let Err(error) = session.script("COMMIT").await {
             // A connection that broke now leaves the outcome open; a refusal does not.
-            let broken = matches!(&session.engine, Engine::Postgres(client) if client.is_closed());
-            return Err(if broken { Error::OutcomeUnknown { reason: error.to_string() } } else { error });
+            return Err(if is_broken(&session) { Error::OutcomeUnknown { reason: error.to_string() } } else { error });
         }
         self.put(session);
         add(&self.counters.commits, 1);
@@ -217,6 +220,10 @@ impl Postgres {
         }
         Ok(())
     }
+}
+
+fn is_broken(session: &Session) -> bool {
+    matches!(&session.engine, Engine::Postgres(client) if client.is_closed())
 }
 
 enum Attempt<T, E> {

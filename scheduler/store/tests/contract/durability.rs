@@ -161,3 +161,36 @@ async fn the_file_is_its_owners_only() {
     assert!(Store::open("sqlite:/does/not/exist/store.db", vec![]).await.is_err());
     assert!(Store::open("mysql://x", vec![]).await.is_err());
 }
+
+/// Transactions that share a COMMIT fail alone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn concurrent_writers_share_commits() {
+    let place = Place::new(Engine::File).unwrap();
+    let store = place.open().await;
+    let before = store.stats();
+    let tasks: Vec<_> = (0..64)
+        .map(|writer| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                for n in 0..10 {
+                    // Two writers want each id.
+                    let written = insert(&store, &Thing::sized(&format!("{}-{n}", writer / 2), writer)).await;
+                    match written {
+                        Ok(thing) => assert_eq!(store.get::<Thing>(&thing.id).await.unwrap().as_ref(), Some(&thing)),
+                        Err(error) => assert!(matches!(error, Error::Exists { .. })),
+                    }
+                }
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap();
+    }
+    let after = store.stats();
+    assert_eq!((after.writes - before.writes, after.failed_writes), (320, 320));
+    assert_eq!(store.count::<Thing>(Query::all()).await.unwrap(), 320);
+    assert_eq!(store.head().await.unwrap(), 320);
+    let commits = after.commits - before.commits;
+    assert!(commits < 320 && after.batch_max > 4, "{commits} commits, largest batch {}", after.batch_max);
+    assert_eq!(after.queue_depth, 0);
+}

@@ -43,3 +43,19 @@ async fn tls_is_verified_and_passwords_are_asked() {
     let missing = open(&url("s3cret", "localhost", "?sslmode=require&sslrootcert=/does/not/exist")).await;
     assert!(matches!(missing, Err(Error::Url { .. })));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn broken_connections_are_replaced() {
+    let Some(server) = PostgresServer::start().unwrap() else { return };
+    let store = open(&server.database().unwrap()).await.unwrap();
+    insert(&store, &Thing::new("a")).await.unwrap();
+    server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()").unwrap();
+    tokio::time::sleep(std::time::Duration::from_millis(600)).await;
+    insert(&store, &Thing::new("b")).await.unwrap();
+    assert!(store.get::<Thing>("a").await.unwrap().is_some());
+    assert_eq!(store.head().await.unwrap(), 2);
+    // With the server gone, calls fail and nothing hangs.
+    drop(server);
+    assert!(insert(&store, &Thing::new("c")).await.is_err());
+    assert!(store.get::<Thing>("a").await.is_err());
+}
