@@ -64,7 +64,11 @@ impl Probe {
 
     /// What a machine's configuration should hide from its guest on this host.
     pub fn cpu_mask(&self) -> Vec<CpuFeature> {
-        if self.missing_instructions.iter().any(|name| name == "cmpxchg16b") { vec![CpuFeature::Cx16] } else { Vec::new() }
+        if self.missing_instructions.iter().any(|name| name == "cmpxchg16b") {
+            vec![CpuFeature::Cx16]
+        } else {
+            Vec::new()
+        }
     }
 }
 
@@ -141,9 +145,7 @@ const SINGLE: [(&str, u32, &[u8]); 3] = [
     (
         "xgetbv",
         26,
-        &[
-            0x0f, 0x20, 0xe0, 0x0d, 0x00, 0x00, 0x04, 0x00, 0x0f, 0x22, 0xe0, 0x31, 0xc9, 0x0f, 0x01, 0xd0, 0xf4,
-        ],
+        &[0x0f, 0x20, 0xe0, 0x0d, 0x00, 0x00, 0x04, 0x00, 0x0f, 0x22, 0xe0, 0x31, 0xc9, 0x0f, 0x01, 0xd0, 0xf4],
     ),
 ];
 
@@ -222,16 +224,8 @@ fn prepare(memory: &Memory, code: &[u8]) -> Result<(), Box<dyn std::error::Error
 
 fn enter_long_mode(vcpu: &VcpuFd, count: u64) -> Result<(), kvm_ioctls::Error> {
     let mut sregs = vcpu.get_sregs()?;
-    let code = kvm_segment {
-        limit: 0xffff_ffff,
-        selector: 8,
-        type_: 11,
-        present: 1,
-        s: 1,
-        l: 1,
-        g: 1,
-        ..Default::default()
-    };
+    let code =
+        kvm_segment { limit: 0xffff_ffff, selector: 8, type_: 11, present: 1, s: 1, l: 1, g: 1, ..Default::default() };
     let data = kvm_segment { selector: 16, type_: 3, l: 0, db: 1, ..code };
     sregs.cs = code;
     (sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (data, data, data, data, data);

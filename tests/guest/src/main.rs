@@ -35,11 +35,11 @@ mod start;
 
 use alloc::vec::Vec;
 
-/// Called by `start` on the boot processor, with the physical address of the PVH start info.
-pub extern "C" fn main(start_info: u64) -> ! {
-    say!("PILVI-GUEST up");
+/// Called by `start` on the boot processor: by which entry, and where the command line is.
+pub fn main(entry: &str, command_line: u64) -> ! {
+    say!("PILVI-GUEST up by {entry}");
     hal::init_heap();
-    let line = start::command_line(start_info);
+    let line = start::command_line(command_line);
     let words: Vec<&str> = line.split(' ').filter(|w| !w.is_empty()).collect();
     let wants = |word: &str| words.contains(&word);
     for device in hal::devices() {

@@ -1,4 +1,7 @@
-//! The first instructions (PVH: 32-bit, no paging, start info in EBX), page tables, and the ways to stop.
+//! The first instructions, page tables, and the ways to stop.
+//!
+//! There are two entries: `start32` by the PVH note (32-bit, no paging, start info in EBX), and `start_linux64` by the
+//! ELF header or 0x200 into a bzImage (64-bit, the first GiB mapped, Linux's zero page in RSI).
 
 use alloc::string::String;
 use core::arch::{asm, global_asm};
@@ -65,7 +68,7 @@ global_asm!(
     "mov fs, ax",
     "mov gs, ax",
     "mov edi, ebx",
-    "call {main}",
+    "call {pvh}",
     "ud2",
     ".balign 8",
     "gdt:",
@@ -83,8 +86,43 @@ global_asm!(
     ".skip 0x10000",
     "stack_top:",
     ".popsection",
-    main = sym crate::main,
+    ".pushsection .text.linux64, \"ax\"",
+    ".globl start_linux64",
+    "start_linux64:",
+    "lea rsp, [rip + stack_top]",
+    "mov rdi, rsi",
+    "call {linux}",
+    "ud2",
+    ".popsection",
+    pvh = sym from_pvh,
+    linux = sym from_linux64,
 );
+
+unsafe extern "C" {
+    static mut page_tables: [u64; 6 * 512];
+}
+
+extern "C" fn from_pvh(start_info: u64) -> ! {
+    let known = peek::<u32>(start_info) == 0x336e_c578;
+    crate::main("pvh", if known { peek(start_info + 24) } else { 0 })
+}
+
+extern "C" fn from_linux64(zero_page: u64) -> ! {
+    let tables = (&raw mut page_tables).cast::<u64>();
+    // SAFETY: the same tables as `start32` builds, in memory that nothing uses on this way in; the code that runs is
+    // mapped at the same place before and after.
+    unsafe {
+        tables.write(tables as u64 + 0x1003);
+        for n in 0..4usize {
+            tables.add(512 + n).write(tables as u64 + 0x2003 + (n as u64) * 0x1000);
+        }
+        for n in 0..2048usize {
+            tables.add(1024 + n).write(((n as u64) << 21) | 0x83);
+        }
+        asm!("mov cr3, {}", in(reg) tables, options(nostack));
+    }
+    crate::main("linux64", u64::from(peek::<u32>(zero_page + 0x228)))
+}
 
 /// Longest command line that is read.
 const LINE_BYTES_MAX: usize = 4096;
@@ -95,16 +133,12 @@ fn peek<T: Copy>(address: u64) -> T {
     unsafe { (address as *const T).read_unaligned() }
 }
 
-/// The command line that the PVH start info points to.
-pub fn command_line(start_info: u64) -> String {
+/// The command line at this address; none at 0.
+pub fn command_line(address: u64) -> String {
     let mut line = String::new();
-    if peek::<u32>(start_info) != 0x336e_c578 {
-        return line;
-    }
-    let address: u64 = peek(start_info + 24);
     for offset in 0..LINE_BYTES_MAX as u64 {
-        let byte: u8 = peek(address + offset);
-        if address == 0 || byte == 0 {
+        let byte: u8 = if address == 0 { 0 } else { peek(address + offset) };
+        if byte == 0 {
             break;
         }
         line.push(char::from(byte));

@@ -1,0 +1,64 @@
+//! The three ways into a kernel, with one guest that has them all.
+
+use crate::rig::{Setup, guest, kvm_is_here};
+use serde_json::json;
+
+/// The guest's file without its PVH note: a kernel that has only a 64-bit entry.
+fn without_note() -> Vec<u8> {
+    let mut bytes = std::fs::read(guest()).unwrap();
+    let note: Vec<u8> = [4u32, 4, 18].iter().flat_map(|v| v.to_le_bytes()).chain(*b"Xen\0").collect();
+    let at = bytes.windows(note.len()).position(|w| w == note).unwrap();
+    bytes[at + 8] = 0;
+    bytes
+}
+
+/// Offset, address, bytes in the file and in memory of the first loadable segment.
+fn segment(elf: &[u8]) -> (usize, u64, usize, u64) {
+    let word = |at: usize| u64::from_le_bytes(elf[at..at + 8].try_into().unwrap());
+    let table = word(32) as usize;
+    let count = usize::from(u16::from_le_bytes([elf[56], elf[57]]));
+    let headers = (0..count).map(|n| table + n * 56);
+    let load = headers.into_iter().find(|at| elf[*at..*at + 4] == [1, 0, 0, 0]).unwrap();
+    (word(load + 8) as usize, word(load + 24), word(load + 32) as usize, word(load + 40))
+}
+
+/// The same code in Linux's file format.
+fn as_bzimage() -> Vec<u8> {
+    let elf = without_note();
+    let (offset, address, in_file, in_memory) = segment(&elf);
+    let mut image = vec![0u8; 1024];
+    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    put(0x1f1, &[1]); // one sector of setup code
+    put(0x1fe, &[0x55, 0xaa]);
+    put(0x202, b"HdrS");
+    put(0x206, &0x20fu16.to_le_bytes());
+    put(0x211, &[1]); // loaded high
+    put(0x214, &(address as u32).to_le_bytes());
+    put(0x22c, &0x7fff_ffffu32.to_le_bytes());
+    put(0x236, &1u16.to_le_bytes()); // 64-bit entry
+    put(0x238, &2047u32.to_le_bytes());
+    put(0x260, &(in_memory as u32).to_le_bytes());
+    image.extend_from_slice(&elf[offset..offset + in_file]);
+    image
+}
+
+#[test]
+fn every_kernel_format_boots_to_a_working_disk() {
+    if !kvm_is_here() {
+        return;
+    }
+    let kernels = [("pvh", std::fs::read(guest()).unwrap()), ("linux64", without_note()), ("linux64", as_bzimage())];
+    for (entry, kernel) in kernels {
+        let mut setup = Setup::new("disk");
+        setup.with_disk(false);
+        std::fs::write(setup.path("kernel"), kernel).unwrap();
+        setup.config["kernel"] = json!({"path": setup.path("kernel")});
+        // Something to carry along, so that its placement is exercised on every way.
+        std::fs::write(setup.path("initramfs"), vec![0x5a; 100_000]).unwrap();
+        setup.config["initramfs"] = json!({"path": setup.path("initramfs")});
+        let mut guest = setup.start();
+        guest.ends_with(0);
+        let console = guest.console();
+        assert!(console.contains(&format!("up by {entry}")) && console.contains("disk verified"), "{console}");
+    }
+}
