@@ -14,6 +14,7 @@ pub mod attribute;
 pub mod check;
 pub mod fault;
 pub mod floating_ip;
+pub mod host;
 pub mod list;
 pub mod network;
 pub mod policy;
@@ -29,19 +30,40 @@ pub mod verbs;
 pub use tables::{KINDS, kinds};
 
 use attribute::Resource;
+use host::HostInfo;
+use parking_lot::RwLock;
 use pilvi_kit::Service;
 use pilvi_store::Store;
 use std::sync::Arc;
 
 /// The service's state.
-#[derive(Clone)]
 pub struct Network {
     pub store: Store,
+    /// Hosts as the fleet last told them.
+    hosts: RwLock<Vec<HostInfo>>,
+}
+
+impl std::fmt::Debug for Network {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Network")
+    }
 }
 
 impl Network {
+    /// `store` was opened with [`kinds`] and the kit's quota overrides.
     pub fn new(store: Store) -> Arc<Self> {
-        Arc::new(Network { store })
+        Arc::new(Network { store, hosts: RwLock::default() })
+    }
+
+    /// Keeps what the fleet says of all hosts, for lists of agents.
+    pub(crate) fn remember(&self, hosts: &[HostInfo]) {
+        if *self.hosts.read() != hosts {
+            *self.hosts.write() = hosts.to_vec();
+        }
+    }
+
+    pub fn hosts(&self) -> Vec<HostInfo> {
+        self.hosts.read().clone()
     }
 }
 

@@ -109,6 +109,10 @@ pub mod find {
     pub fn by_gateway(network: &str) -> Query {
         Query::all().eq("external_network_id", network)
     }
+    /// Routers that have a gateway at all.
+    pub fn with_gateway() -> Query {
+        Query::all().ne("external_network_id", "")
+    }
     /// Rules of some groups.
     pub fn of_groups<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
         Query::all().one_of("security_group_id", ids)

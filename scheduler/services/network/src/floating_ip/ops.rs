@@ -81,6 +81,7 @@ async fn outside_port_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw, id: &str, network_
     );
     for wish in wishes {
         let new = NewPort {
+            project_id: Some(String::new()),
             network_id: network_id.to_owned(),
             device_id: id.to_owned(),
             device_owner: FLOATING.to_owned(),

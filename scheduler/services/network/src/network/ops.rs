@@ -37,10 +37,15 @@ pub async fn seen_by(store: &Store, project: &str) -> Result<Vec<Stored<VirtualN
     Ok(found)
 }
 
-/// The network, if the caller may use it.
-pub async fn visible(store: &Store, ctx: &Ctx, id: &str) -> Result<Option<Stored<VirtualNetwork>>, Fault> {
+/// The network, if the caller may use it; else 404.
+pub async fn visible(store: &Store, ctx: &Ctx, id: &str) -> Result<Stored<VirtualNetwork>, Fault> {
     let found = store.get::<VirtualNetwork>(id).await?;
-    Ok(found.filter(|n| is_visible(n, ctx)))
+    found.filter(|n| is_visible(n, ctx)).ok_or_else(|| fault::network_missing(id))
+}
+
+/// Bytes of the interfaces on a network.
+pub async fn mtu_in(tx: &mut Tx, id: &str) -> Result<u32, Fault> {
+    Ok(tx.get::<VirtualNetwork>(id).await?.ok_or_else(|| fault::network_missing(id))?.mtu)
 }
 
 pub(crate) fn is_visible(network: &VirtualNetwork, ctx: &Ctx) -> bool {

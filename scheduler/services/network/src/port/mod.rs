@@ -1,4 +1,5 @@
 //! Ports: interfaces, their addresses and where they are wired.
+mod address_list;
 pub mod allocation;
 pub mod api;
 pub mod model;

@@ -1,4 +1,5 @@
 //! The verbs of ports; the only writer of the record. Compute calls these in its own transactions.
+pub use super::address_list::addresses;
 use super::{
     allocation::{self, Wish},
     model::{AddressPair, DhcpOption, FLOATING, FixedIp, Port, ROUTER_GATEWAY, ROUTER_INTERFACE, Status},
@@ -9,7 +10,7 @@ use crate::{
     fault,
     floating_ip::{self, model::FloatingIp},
     list::Raw,
-    network::model::VirtualNetwork,
+    network::{model::VirtualNetwork, ops::sees_all},
     quota,
     router::model::Router,
     security_group,
@@ -20,11 +21,12 @@ use pilvi_store::{Store, Stored, Tx};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// What a port is made of; everything but `network_id` and `project_id` may be left to the defaults.
+/// What a port is made of; everything but `network_id` may be left to the defaults.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct NewPort {
-    pub project_id: String,
+    /// `None`: the caller's; `Some("")`: nobody's (ports that the service makes for itself).
+    pub project_id: Option<String>,
     pub network_id: String,
     pub name: String,
     pub description: Option<String>,
@@ -32,6 +34,8 @@ pub struct NewPort {
     pub mac_address: Option<String>,
     /// `None`: one address of each family; empty: none.
     pub fixed_ips: Option<Vec<Wish>>,
+    /// One address by itself: short for a `fixed_ips` of one entry.
+    pub fixed_ip: Option<String>,
     pub device_id: String,
     pub device_owner: String,
     /// Ids; `None`: the project's default group.
@@ -69,21 +73,25 @@ pub struct NewDhcpOption {
 /// Draws of a MAC address before giving up.
 const MAC_DRAWS: usize = 16;
 
-pub async fn create_in(tx: &mut Tx, _ctx: &Ctx, new: NewPort) -> Result<Stored<Port>, Fault> {
-    quota::check_in::<Port>(tx, &new.project_id, "port").await?;
+pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Stored<Port>, Fault> {
+    let project = new.project_id.clone().unwrap_or_else(|| ctx.project_id().to_owned());
+    if let Some(address) = new.fixed_ip.take() {
+        new.fixed_ips = Some(vec![Wish { subnet_id: None, ip_address: Some(address) }]);
+    }
+    quota::check_in::<Port>(tx, &project, "port").await?;
     let network =
         tx.get::<VirtualNetwork>(&new.network_id).await?.ok_or_else(|| fault::network_missing(&new.network_id))?;
     let mac = mac_in(tx, &network.id, new.mac_address.as_deref()).await?;
     let own = new.device_owner.starts_with("network:");
     let security = !own && new.port_security_enabled.unwrap_or(network.port_security_enabled);
-    let groups = groups_in(tx, &new, security, own).await?;
+    let groups = groups_in(tx, &new, &project, security, own).await?;
     if !security && !new.allowed_address_pairs.is_empty() {
         return Err(pairs_need_security());
     }
     let id = pilvi_kit::id::new();
     let mut port = Port {
         id,
-        project_id: new.project_id.clone(),
+        project_id: project,
         network_id: network.id.clone(),
         name: new.name,
         description: new.description.or(Some(String::new())),
@@ -165,17 +173,17 @@ async fn mac_in(tx: &mut Tx, network: &str, wanted: Option<&str>) -> Result<Stri
         .kind("MacAddressGenerationFailure"))
 }
 
-async fn groups_in(tx: &mut Tx, new: &NewPort, security: bool, own: bool) -> Result<Vec<String>, Fault> {
+async fn groups_in(tx: &mut Tx, new: &NewPort, project: &str, security: bool, own: bool) -> Result<Vec<String>, Fault> {
     match &new.security_groups {
         Some(ids) if !ids.is_empty() => {
             if !security {
                 return Err(groups_need_security());
             }
-            security_group::ops::check_usable_in(tx, &new.project_id, ids).await?;
+            security_group::ops::check_usable_in(tx, project, ids).await?;
             Ok(ids.clone())
         }
         Some(_) => Ok(Vec::new()),
-        None if security && !own => Ok(vec![security_group::ops::ensure_default_in(tx, &new.project_id).await?]),
+        None if security && !own => Ok(vec![security_group::ops::ensure_default_in(tx, project).await?]),
         None => Ok(Vec::new()),
     }
 }
@@ -286,15 +294,16 @@ pub async fn bind_in(tx: &mut Tx, port_id: &str, host: Option<&str>) -> Result<S
     Ok(tx.update(&port).await?)
 }
 
-/// Hands a port to a device (a server), or takes it away with two empty texts.
+/// Hands a port to a device (a server). `hostname` names the guest where the port has no name of its own.
 pub async fn update_device_in(
     tx: &mut Tx,
     port_id: &str,
     device_id: &str,
     device_owner: &str,
+    hostname: &str,
 ) -> Result<Stored<Port>, Fault> {
     let mut port = tx.get::<Port>(port_id).await?.ok_or_else(|| fault::port_missing(port_id))?;
-    if !device_id.is_empty() && !port.device_id.is_empty() && port.device_id != device_id {
+    if !port.device_id.is_empty() && port.device_id != device_id {
         return Err(fault::conflict(
             "PortInUse",
             format!(
@@ -305,11 +314,28 @@ pub async fn update_device_in(
     }
     device_id.clone_into(&mut port.device_id);
     device_owner.clone_into(&mut port.device_owner);
-    if device_id.is_empty() {
-        port.host_id = String::new();
-        port.status = Status::Down;
+    if port.dns_name.is_empty() {
+        hostname.clone_into(&mut port.dns_name);
     }
     Ok(tx.update(&port).await?)
+}
+
+/// Takes a port away from its device: unbound, down, free for the next.
+pub async fn release_device_in(tx: &mut Tx, port_id: &str) -> Result<Stored<Port>, Fault> {
+    let mut port = tx.get::<Port>(port_id).await?.ok_or_else(|| fault::port_missing(port_id))?;
+    for text in
+        [&mut port.record.device_id, &mut port.record.device_owner, &mut port.record.host_id, &mut port.record.dns_name]
+    {
+        text.clear();
+    }
+    port.status = Status::Down;
+    Ok(tx.update(&port).await?)
+}
+
+/// The port, if the caller may use it; else 404.
+pub async fn visible(store: &Store, ctx: &Ctx, id: &str) -> Result<Stored<Port>, Fault> {
+    let found = store.get::<Port>(id).await?;
+    found.filter(|p| sees_all(ctx) || p.project_id == ctx.project_id()).ok_or_else(|| fault::port_missing(id))
 }
 
 /// Deletes a port that a user (or compute) may delete; routers' and floating IPs' ports go with their owner.

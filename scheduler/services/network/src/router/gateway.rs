@@ -63,6 +63,7 @@ async fn port_in(
     fixed: Option<Vec<Wish>>,
 ) -> Result<Port, Fault> {
     let new = NewPort {
+        project_id: Some(String::new()),
         network_id: network_id.to_owned(),
         device_id: router.id.clone(),
         device_owner: ROUTER_GATEWAY.to_owned(),

@@ -128,7 +128,7 @@ async fn by_subnet(tx: &mut Tx, ctx: &Ctx, router: &Router, subnet_id: &str) -> 
     };
     refuse_overlap(tx, router, &subnet).await?;
     let new = NewPort {
-        project_id: router.project_id.clone(),
+        project_id: Some(router.project_id.clone()),
         network_id: subnet.network_id.clone(),
         device_id: router.id.clone(),
         device_owner: ROUTER_INTERFACE.to_owned(),

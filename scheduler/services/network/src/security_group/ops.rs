@@ -6,7 +6,8 @@ use super::{
 use crate::{attribute::overlay, fault, list::Raw, port::model::Port, quota, tables::find};
 use pilvi_kit::{Ctx, Fault};
 use pilvi_store::{Query, Store, Stored, Tx};
-use serde_json::Value;
+use serde_json::{Value, json};
+use std::collections::HashMap;
 
 /// The id of the project's default group, which is made when it is asked for first.
 pub async fn ensure_default_in(tx: &mut Tx, project: &str) -> Result<String, Fault> {
@@ -224,4 +225,47 @@ pub async fn delete_rule_in(tx: &mut Tx, found: Stored<SecurityGroupRule>) -> Re
         tx.update(&group).await?;
     }
     Ok(())
+}
+
+/// Names of groups by id.
+pub async fn names(store: &Store, ids: &[String]) -> Result<HashMap<String, String>, Fault> {
+    let mut out = HashMap::new();
+    for chunk in ids.chunks(500) {
+        for group in store.list::<SecurityGroup>(Query::all().ids(chunk.iter().map(String::as_str))).await? {
+            out.insert(group.record.id, group.record.name);
+        }
+    }
+    Ok(out)
+}
+
+/// Groups and their rules as compute's own (older) API shows them.
+pub async fn compute_view(store: &Store, ids: &[String]) -> Result<Vec<Value>, Fault> {
+    let mut out = Vec::new();
+    for chunk in ids.chunks(500) {
+        let groups = store.list::<SecurityGroup>(Query::all().ids(chunk.iter().map(String::as_str))).await?;
+        let rules = store.list::<SecurityGroupRule>(find::of_groups(chunk.iter().map(String::as_str))).await?;
+        let named: HashMap<&str, &SecurityGroup> = groups.iter().map(|g| (g.id.as_str(), &g.record)).collect();
+        for group in &groups {
+            let ingress =
+                |r: &&Stored<SecurityGroupRule>| r.security_group_id == group.id && r.direction == Direction::Ingress;
+            let rules: Vec<Value> = rules.iter().filter(ingress).map(|r| compute_rule(r, &named)).collect();
+            out.push(json!({"id": group.id, "name": group.name, "description": group.description,
+                "tenant_id": group.project_id, "rules": rules}));
+        }
+    }
+    Ok(out)
+}
+
+fn compute_rule(rule: &SecurityGroupRule, groups: &HashMap<&str, &SecurityGroup>) -> Value {
+    let remote = rule.remote_group_id.as_deref().and_then(|id| groups.get(id));
+    let group = remote.map_or_else(|| json!({}), |g| json!({"name": g.name, "tenant_id": g.project_id}));
+    let range = match (&rule.remote_group_id, rule.normalized_cidr()) {
+        (Some(_), _) => json!({}),
+        (None, cidr) => {
+            let all = if rule.ethertype == "IPv6" { "::/0" } else { "0.0.0.0/0" };
+            json!({"cidr": cidr.unwrap_or_else(|| all.to_owned())})
+        }
+    };
+    json!({"id": rule.id, "parent_group_id": rule.security_group_id, "ip_protocol": rule.protocol,
+        "from_port": rule.port_range_min, "to_port": rule.port_range_max, "group": group, "ip_range": range})
 }

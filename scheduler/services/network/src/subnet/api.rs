@@ -3,7 +3,7 @@ use super::{model::Subnet, ops};
 use crate::{
     Network,
     attribute::{Absent, Resource, Verb, once, open, shown},
-    check, fault,
+    check,
     list::{self, Raw},
     network::{model::VirtualNetwork, ops as networks},
     tables::find,
@@ -141,7 +141,7 @@ pub(crate) fn parent(raw: &mut Raw, network: Option<&VirtualNetwork>) {
 /// The attributes and the network's owner; 404 when the caller cannot see the network.
 pub(crate) async fn target_on_network(store: &Store, ctx: &Ctx, attrs: &Raw) -> Result<Raw, Fault> {
     let id = attrs.get("network_id").and_then(Value::as_str).unwrap_or_default();
-    let network = networks::visible(store, ctx, id).await?.ok_or_else(|| fault::network_missing(id))?;
+    let network = networks::visible(store, ctx, id).await?;
     let mut target = attrs.clone();
     parent(&mut target, Some(&network.record));
     Ok(target)

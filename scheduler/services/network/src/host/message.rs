@@ -1,0 +1,267 @@
+//! From gathered records to the agent's message. Pure.
+use super::{HostInfo, gateway_host, reach::Reach};
+use crate::{
+    network::model::VirtualNetwork,
+    port::model::{DhcpOption, Port, ROUTER_GATEWAY, ROUTER_INTERFACE},
+    router::model::Router,
+    security_group::model::{Direction, SecurityGroupRule, is_icmp},
+    subnet::model::Subnet,
+};
+use pilvi_agent_api::v1;
+use std::{collections::HashMap, net::Ipv4Addr};
+
+/// Seconds of a DHCP lease: a day, as elsewhere in OpenStack.
+const LEASE_SECONDS: u32 = 86_400;
+/// An ICMP code that no packet has: any code.
+const ANY_CODE: u32 = 256;
+
+pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork {
+    let vteps: HashMap<&str, &str> =
+        hosts.iter().filter(|h| !h.vtep.is_empty()).map(|h| (h.name.as_str(), h.vtep.as_str())).collect();
+    v1::HostNetwork {
+        networks: reach.networks.values().map(|n| network(reach, n)).collect(),
+        ports: reach.local.values().map(|p| port(reach, p)).collect(),
+        remotes: reach.ports.values().filter_map(|p| remote(p, host, &vteps)).collect(),
+        groups: reach.groups.values().map(|g| group(reach, &g.id, g.stateful)).collect(),
+        routers: reach.routers.values().filter(|r| r.admin_state_up).map(|r| router(reach, r, host, hosts)).collect(),
+        floating: reach.floating.values().filter_map(floating).collect(),
+    }
+}
+
+fn network(reach: &Reach, network: &VirtualNetwork) -> v1::L2 {
+    v1::L2 {
+        id: network.id.clone(),
+        vni: network.vni,
+        mtu: network.mtu,
+        external: network.is_physical(),
+        subnets: reach.subnets.values().filter(|s| s.network_id == network.id).map(subnet).collect(),
+    }
+}
+
+fn route(route: &crate::subnet::model::Route) -> v1::Route {
+    v1::Route { destination: route.destination.clone(), nexthop: route.nexthop.clone() }
+}
+
+fn subnet(subnet: &Subnet) -> v1::Subnet {
+    let v4 = subnet.ip_version == 4;
+    let dhcp = subnet.enable_dhcp && v4;
+    v1::Subnet {
+        id: subnet.id.clone(),
+        cidr: subnet.cidr.clone(),
+        gateway: subnet.gateway_ip.clone().unwrap_or_default(),
+        dhcp,
+        dhcp_server: if dhcp { subnet.dhcp_server() } else { String::new() },
+        dns: subnet.dns_nameservers.clone(),
+        routes: subnet.host_routes.iter().map(route).collect(),
+        lease_seconds: LEASE_SECONDS,
+    }
+}
+
+fn port(reach: &Reach, port: &Port) -> v1::Port {
+    let network_up = reach.networks.get(&port.network_id).is_none_or(|n| n.admin_state_up);
+    let is_server = port.device_owner.starts_with("compute:");
+    v1::Port {
+        id: port.id.clone(),
+        network_id: port.network_id.clone(),
+        mac: port.mac_address.clone(),
+        fixed_ips: port
+            .fixed_ips
+            .iter()
+            .map(|f| v1::FixedIp { subnet_id: f.subnet_id.clone(), address: f.ip_address.clone() })
+            .collect(),
+        groups: port.security_groups.clone(),
+        port_security: port.port_security_enabled,
+        up: port.admin_state_up && network_up,
+        allowed_pairs: port
+            .allowed_address_pairs
+            .iter()
+            .map(|p| v1::AddressPair { mac: p.mac_address.clone(), cidr: p.ip_address.clone() })
+            .collect(),
+        hostname: port.dns_name.clone(),
+        dhcp_options: port.extra_dhcp_opts.iter().filter_map(dhcp_option).collect(),
+        instance_id: if is_server { port.device_id.clone() } else { String::new() },
+    }
+}
+
+/// Options that have a number here; clients may name others, which guests then do not get.
+fn dhcp_option(option: &DhcpOption) -> Option<v1::DhcpOption> {
+    if option.ip_version != 4 {
+        return None;
+    }
+    let name = option.opt_name.trim().to_ascii_lowercase();
+    let code: u8 = match name.as_str() {
+        "router" => 3,
+        "dns-server" | "domain-name-servers" => 6,
+        "hostname" | "host-name" => 12,
+        "domain-name" => 15,
+        "root-path" => 17,
+        "mtu" | "interface-mtu" => 26,
+        "ntp-server" | "ntp-servers" => 42,
+        "tftp-server" | "tftp-server-name" => 66,
+        "bootfile-name" => 67,
+        "domain-search" => return None,
+        "tftp-server-address" | "server-ip-address" => 150,
+        "path-prefix" => 210,
+        "wpad" => 252,
+        number => number.parse().ok()?,
+    };
+    let value = match code {
+        3 | 6 | 42 | 150 => {
+            let list: Option<Vec<Ipv4Addr>> = option.opt_value.split(',').map(|a| a.trim().parse().ok()).collect();
+            list?.iter().flat_map(|a| a.octets()).collect()
+        }
+        26 => option.opt_value.trim().parse::<u16>().ok()?.to_be_bytes().to_vec(),
+        _ => option.opt_value.clone().into_bytes(),
+    };
+    Some(v1::DhcpOption { code: u32::from(code), value })
+}
+
+/// An endpoint on another host that has an underlay address.
+fn remote(port: &Port, host: &str, vteps: &HashMap<&str, &str>) -> Option<v1::Remote> {
+    if !port.is_endpoint() || port.host_id == host {
+        return None;
+    }
+    let vtep = vteps.get(port.host_id.as_str())?;
+    Some(v1::Remote {
+        port_id: port.id.clone(),
+        network_id: port.network_id.clone(),
+        mac: port.mac_address.clone(),
+        addresses: port.fixed_ips.iter().map(|f| f.ip_address.clone()).collect(),
+        vtep: (*vtep).to_owned(),
+        groups: port.security_groups.clone(),
+    })
+}
+
+fn group(reach: &Reach, id: &str, stateful: bool) -> v1::Group {
+    let rules = reach.rules.values().filter(|r| r.security_group_id == id).map(rule).collect();
+    v1::Group { id: id.to_owned(), stateful, rules }
+}
+
+fn rule(rule: &SecurityGroupRule) -> v1::Rule {
+    let number = rule.protocol_number().filter(|n| *n != 0 || rule.protocol.as_deref() != Some("ip"));
+    let word = |n: Option<i64>| n.and_then(|n| u32::try_from(n).ok());
+    let (min, max) = (word(rule.port_range_min), word(rule.port_range_max));
+    let icmp = number.is_some_and(is_icmp);
+    let any_port = if icmp { min.is_none() } else { min.is_none() && max.is_none() };
+    let last = if icmp { max.unwrap_or(ANY_CODE) } else { max.or(min).unwrap_or(0) };
+    v1::Rule {
+        id: rule.id.clone(),
+        ingress: rule.direction == Direction::Ingress,
+        ether_type: if rule.ethertype == "IPv6" { 6 } else { 4 },
+        protocol: number.map_or(0, u32::from),
+        any_protocol: number.is_none(),
+        port_min: min.unwrap_or(0),
+        port_max: last,
+        any_port,
+        remote_cidr: rule.normalized_cidr().unwrap_or_default(),
+        remote_group: rule.remote_group_id.clone().unwrap_or_default(),
+    }
+}
+
+fn prefix(reach: &Reach, subnet_id: &str) -> Option<u32> {
+    Some(u32::from(reach.subnets.get(subnet_id)?.net()?.prefix_len()))
+}
+
+fn router(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo]) -> v1::Router {
+    let legs = reach
+        .legs
+        .values()
+        .filter(|l| l.device_id == router.id && l.device_owner == ROUTER_INTERFACE && l.admin_state_up);
+    let interfaces = legs
+        .flat_map(|leg| leg.fixed_ips.iter().map(move |f| (leg, f)))
+        .filter_map(|(leg, f)| {
+            Some(v1::RouterInterface {
+                network_id: leg.network_id.clone(),
+                subnet_id: f.subnet_id.clone(),
+                address: f.ip_address.clone(),
+                prefix: prefix(reach, &f.subnet_id)?,
+                mac: leg.mac_address.clone(),
+            })
+        })
+        .collect();
+    v1::Router {
+        id: router.id.clone(),
+        interfaces,
+        gateway: gateway(reach, router, host, hosts),
+        routes: router.routes.iter().map(route).collect(),
+    }
+}
+
+/// The way out; unset while no host is up that could hold it.
+fn gateway(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo]) -> Option<v1::RouterGateway> {
+    let info = router.external_gateway_info.as_ref()?;
+    let port = reach.legs.values().find(|l| l.device_id == router.id && l.device_owner == ROUTER_GATEWAY)?;
+    let fixed = port.fixed_ips.iter().find(|f| !f.ip_address.contains(':'))?;
+    let vtep = match gateway_host(&router.id, hosts) {
+        Some(there) if there.name != host && hosts.len() > 1 => {
+            // A host without an underlay address cannot be sent anything.
+            if there.vtep.is_empty() {
+                return None;
+            }
+            there.vtep.clone()
+        }
+        _ => String::new(),
+    };
+    Some(v1::RouterGateway {
+        network_id: info.network_id.clone(),
+        address: fixed.ip_address.clone(),
+        prefix: prefix(reach, &fixed.subnet_id)?,
+        next_hop: reach.subnets.get(&fixed.subnet_id)?.gateway_ip.clone().unwrap_or_default(),
+        mac: port.mac_address.clone(),
+        snat: info.enable_snat,
+        vtep,
+    })
+}
+
+fn floating(floating: &crate::floating_ip::model::FloatingIp) -> Option<v1::Floating> {
+    Some(v1::Floating {
+        id: floating.id.clone(),
+        address: floating.floating_ip_address.clone(),
+        mac: floating.mac.clone(),
+        port_id: floating.port_id.clone()?,
+        fixed_address: floating.fixed_ip_address.clone()?,
+        router_id: floating.router_id.clone()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn option(name: &str, value: &str) -> Option<v1::DhcpOption> {
+        dhcp_option(&DhcpOption { opt_name: name.into(), opt_value: value.into(), ip_version: 4 })
+    }
+
+    #[test]
+    fn dhcp_options_are_encoded_by_their_kind() {
+        assert_eq!(option("mtu", "1400").unwrap().value, vec![5, 120]);
+        assert_eq!(option("ntp-server", "10.0.0.1, 10.0.0.2").unwrap().value, vec![10, 0, 0, 1, 10, 0, 0, 2]);
+        assert_eq!(option("bootfile-name", "pxelinux.0").unwrap().code, 67);
+        assert_eq!(option("67", "x").unwrap().code, 67);
+        assert_eq!(option("ntp-server", "time.example"), None);
+        assert_eq!(option("no-such-option", "x"), None);
+    }
+
+    #[test]
+    fn icmp_without_code_means_any_code() {
+        let wanted = SecurityGroupRule {
+            id: "r".into(),
+            project_id: "p".into(),
+            security_group_id: "g".into(),
+            description: None,
+            direction: Direction::Ingress,
+            ethertype: "IPv4".into(),
+            protocol: Some("icmp".into()),
+            port_range_min: Some(8),
+            port_range_max: None,
+            remote_ip_prefix: None,
+            remote_group_id: None,
+            belongs_to_default_sg: false,
+            tags: vec![],
+        };
+        let sent = rule(&wanted);
+        assert_eq!((sent.protocol, sent.port_min, sent.port_max, sent.any_port), (1, 8, ANY_CODE, false));
+        let any = rule(&SecurityGroupRule { protocol: None, port_range_min: None, ..wanted });
+        assert!(any.any_protocol && any.any_port);
+    }
+}

@@ -1,0 +1,147 @@
+//! Gathers, round by round, what the ports of one host can reach.
+use super::{HostInfo, gateway_host};
+use crate::{
+    floating_ip::model::FloatingIp,
+    network::model::VirtualNetwork,
+    port::model::{Port, ROUTER_GATEWAY, ROUTER_INTERFACE},
+    router::model::Router,
+    security_group::model::{SecurityGroup, SecurityGroupRule},
+    subnet::model::Subnet,
+    tables::find,
+};
+use pilvi_kit::Fault;
+use pilvi_store::{Query, Record, Store};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Rounds of routers behind routers; the first two suffice unless routers have static routes.
+const ROUNDS: usize = 6;
+/// Values of one query.
+const CHUNK: usize = 400;
+
+/// Records by id, so that the same state always gives the same message.
+#[derive(Debug, Default)]
+pub struct Reach {
+    pub local: BTreeMap<String, Port>,
+    /// All ports of the networks below, local ones included.
+    pub ports: BTreeMap<String, Port>,
+    pub networks: BTreeMap<String, VirtualNetwork>,
+    pub subnets: BTreeMap<String, Subnet>,
+    pub routers: BTreeMap<String, Router>,
+    /// Interface and gateway ports of the routers.
+    pub legs: BTreeMap<String, Port>,
+    pub groups: BTreeMap<String, SecurityGroup>,
+    pub rules: BTreeMap<String, SecurityGroupRule>,
+    pub floating: BTreeMap<String, FloatingIp>,
+}
+
+/// Records of some ids or some parents, in as few queries as fit.
+async fn fetch<R: Record>(
+    store: &Store,
+    keys: &BTreeSet<String>,
+    query: fn(Vec<&str>) -> Query,
+) -> Result<BTreeMap<String, R>, Fault> {
+    let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+    let mut out = BTreeMap::new();
+    for chunk in keys.chunks(CHUNK) {
+        for found in store.list::<R>(query(chunk.to_vec())).await? {
+            out.insert(found.record.id().to_owned(), found.record);
+        }
+    }
+    Ok(out)
+}
+
+fn by_id(ids: Vec<&str>) -> Query {
+    Query::all().ids(ids)
+}
+
+impl Reach {
+    pub async fn gather(store: &Store, host: &str, hosts: &[HostInfo]) -> Result<Self, Fault> {
+        let mut reach = Reach::default();
+        for port in store.list::<Port>(find::on_host(host)).await? {
+            if port.is_endpoint() {
+                reach.local.insert(port.record.id.clone(), port.record);
+            }
+        }
+        let mut frontier: BTreeSet<String> = reach.local.values().map(|p| p.network_id.clone()).collect();
+        let away = reach.add_gateways(store, host, hosts).await?;
+        frontier.extend(away);
+        reach.spread(store, frontier).await?;
+        reach.complete(store).await?;
+        Ok(reach)
+    }
+
+    /// Routers whose way out this host holds, though it may have none of their guests.
+    async fn add_gateways(&mut self, store: &Store, host: &str, hosts: &[HostInfo]) -> Result<BTreeSet<String>, Fault> {
+        if hosts.len() < 2 {
+            return Ok(BTreeSet::new());
+        }
+        let here: BTreeSet<String> = store
+            .list::<Router>(find::with_gateway())
+            .await?
+            .into_iter()
+            .filter(|r| gateway_host(&r.id, hosts).is_some_and(|h| h.name == host))
+            .map(|r| r.record.id)
+            .collect();
+        self.add_routers(store, here).await
+    }
+
+    /// Adds routers and their legs; gives the networks that the legs are on.
+    async fn add_routers(&mut self, store: &Store, ids: BTreeSet<String>) -> Result<BTreeSet<String>, Fault> {
+        let routers: BTreeMap<String, Router> = fetch(store, &ids, by_id).await?;
+        let legs: BTreeMap<String, Port> = fetch(store, &ids, |ids| find::of_devices(ids)).await?;
+        let legs =
+            legs.into_iter().filter(|(_, p)| matches!(p.device_owner.as_str(), ROUTER_INTERFACE | ROUTER_GATEWAY));
+        let mut networks = BTreeSet::new();
+        for (id, leg) in legs {
+            if leg.device_owner == ROUTER_INTERFACE {
+                networks.insert(leg.network_id.clone());
+            }
+            self.legs.insert(id, leg);
+        }
+        self.routers.extend(routers);
+        Ok(networks)
+    }
+
+    async fn spread(&mut self, store: &Store, mut frontier: BTreeSet<String>) -> Result<(), Fault> {
+        let mut seen: BTreeSet<String> = frontier.clone();
+        for round in 0..ROUNDS {
+            if frontier.is_empty() {
+                break;
+            }
+            let ports: BTreeMap<String, Port> = fetch(store, &frontier, |ids| find::on_networks(ids)).await?;
+            let joined: BTreeSet<String> = ports
+                .values()
+                .filter(|p| p.device_owner == ROUTER_INTERFACE && !self.routers.contains_key(&p.device_id))
+                .map(|p| p.device_id.clone())
+                .collect();
+            self.ports.extend(ports);
+            // Beyond the first routers only a static route leads on.
+            let leads_on = round == 0 || self.routers.values().any(|r| !r.routes.is_empty());
+            frontier = if leads_on { self.add_routers(store, joined).await? } else { BTreeSet::new() };
+            let beyond: BTreeSet<String> = self
+                .legs
+                .values()
+                .filter(|l| l.device_owner == ROUTER_INTERFACE)
+                .map(|l| l.network_id.clone())
+                .collect();
+            frontier.extend(beyond);
+            frontier.retain(|n| seen.insert(n.clone()));
+        }
+        Ok(())
+    }
+
+    /// What the gathered ports and routers refer to.
+    async fn complete(&mut self, store: &Store) -> Result<(), Fault> {
+        let mut networks: BTreeSet<String> = self.ports.values().map(|p| p.network_id.clone()).collect();
+        networks.extend(self.local.values().map(|p| p.network_id.clone()));
+        networks.extend(self.legs.values().map(|l| l.network_id.clone()));
+        self.networks = fetch(store, &networks, by_id).await?;
+        self.subnets = fetch(store, &networks, |ids| find::on_networks(ids)).await?;
+        let groups: BTreeSet<String> = self.local.values().flat_map(|p| p.security_groups.clone()).collect();
+        self.groups = fetch(store, &groups, by_id).await?;
+        self.rules = fetch(store, &groups, |ids| find::of_groups(ids)).await?;
+        let local: BTreeSet<String> = self.local.keys().cloned().collect();
+        self.floating = fetch(store, &local, |ids| find::of_ports(ids)).await?;
+        Ok(())
+    }
+}
