@@ -22,6 +22,7 @@ mod cascade;
 mod catalog;
 mod config;
 mod credential;
+mod delegation;
 mod directory;
 mod domain;
 mod domain_config;

@@ -94,9 +94,9 @@ async fn create(svc: Arc<Identity>, call: Call) -> Reply {
     if implied.name == "admin" && implied.domain_id.is_none() {
         return Err(Fault::forbidden(format!("{} cannot be an implied role.", implied.id)));
     }
-    if implied.domain_id.is_some() && prior.domain_id != implied.domain_id {
+    if implied.domain_id.is_some() && prior.domain_id.is_none() {
         return Err(Fault::forbidden(format!(
-            "Role {} of a domain cannot be implied by a role outside of it.",
+            "Role {} of a domain cannot be implied by a role of the whole cloud.",
             implied.id
         )));
     }

@@ -18,8 +18,8 @@ pub const KEY_BYTES: usize = 32;
 const VERSION: u8 = 0x80;
 const HEADER: usize = 1 + 8 + 16;
 const MAC: usize = 32;
-/// Longest text that is looked at.
-const TEXT_MAX: usize = 1024;
+/// Longest text that is looked at; sealed credentials may be large.
+const TEXT_MAX: usize = 256 * 1024;
 
 /// Clients send tokens with and without padding.
 const LENIENT: GeneralPurpose = GeneralPurpose::new(

@@ -14,6 +14,11 @@ use pilvi_kit::{
 };
 use std::{collections::HashSet, sync::Arc};
 
+/// Longest text that can be a token.
+const TOKEN_MAX: usize = 1024;
+/// Trusts made from trusts that are followed.
+const TRUST_CHAIN_MAX: usize = 16;
+
 /// A token with all it names, found good.
 #[derive(Debug, Clone)]
 pub(crate) struct Resolved {
@@ -33,6 +38,8 @@ pub(crate) struct ResolvedTrust {
     pub trust: Trust,
     pub trustor: Arc<User>,
     pub trustor_domain: Arc<Project>,
+    /// Whose roles are handed on: the trustor of the first trust of the chain.
+    pub owner: String,
 }
 
 #[derive(Debug, Clone)]
@@ -145,6 +152,9 @@ impl Resolved {
 impl Identity {
     /// The token in `text`, if it is one of ours; neither its end nor anything it names is looked at.
     pub(crate) fn read_token(&self, text: &str) -> Option<Token> {
+        if text.len() > TOKEN_MAX {
+            return None;
+        }
         let (content, seconds) = fernet::open(&self.fernet_keys.ring(), text)?;
         payload::decode(&content, seconds)
     }
@@ -213,8 +223,8 @@ impl Identity {
         }
     }
 
-    async fn resolve_trust(&self, token: &Token) -> Result<Option<ResolvedTrust>, Refused> {
-        let Some(id) = &token.trust_id else { return Ok(None) };
+    /// A trust that is neither deleted nor over.
+    async fn living_trust(&self, id: &str) -> Result<Trust, Refused> {
         let found = self.store.get::<Trust>(id).await.map_err(Fault::from)?;
         let Some(trust) = found.map(|t| t.record).filter(|t| t.deleted_us.is_none()) else {
             return because(format!("trust {id} is gone"));
@@ -222,11 +232,25 @@ impl Identity {
         if trust.expires_us.is_some_and(|at| at <= clock::now_us()) {
             return because(format!("trust {id} ran out"));
         }
+        Ok(trust)
+    }
+
+    async fn resolve_trust(&self, token: &Token) -> Result<Option<ResolvedTrust>, Refused> {
+        let Some(id) = &token.trust_id else { return Ok(None) };
+        let trust = self.living_trust(id).await?;
         if trust.trustee_user_id != token.user_id {
             return because("not the trustee");
         }
         let (trustor, trustor_domain) = self.enabled_user(&trust.trustor_user_id).await?;
-        Ok(Some(ResolvedTrust { trust, trustor, trustor_domain }))
+        // Every trust that this one was made from must live, and its trustor too.
+        let (mut owner, mut above) = (trustor.id.clone(), trust.redelegated_trust_id.clone());
+        for _ in 0..TRUST_CHAIN_MAX {
+            let Some(id) = above else { break };
+            let parent = self.living_trust(&id).await?;
+            owner = self.enabled_user(&parent.trustor_user_id).await?.0.id.clone();
+            above = parent.redelegated_trust_id;
+        }
+        Ok(Some(ResolvedTrust { trust, trustor, trustor_domain, owner }))
     }
 
     async fn resolve_app_credential(
@@ -263,7 +287,7 @@ impl Identity {
             TokenScope::Domain(id) => Place::Domain(id.clone()),
             TokenScope::System => Place::System,
         };
-        let owner = resolved.trust.as_ref().map_or(&resolved.user.id, |t| &t.trustor.id);
+        let owner = resolved.trust.as_ref().map_or(&resolved.user.id, |t| &t.owner);
         let held = self.directory.role_ids_at(owner, &place).await?;
         let graph = self.directory.role_graph().await?;
         let given: HashSet<String> = if let Some(trust) = &resolved.trust {
