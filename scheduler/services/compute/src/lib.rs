@@ -35,7 +35,7 @@ pub use server::reconcile::Servers;
 pub use tables::kinds;
 
 use pilvi_fleet::Fleet;
-use pilvi_image::Images;
+use pilvi_image::Image;
 use pilvi_kit::{Service, quota::Quotas};
 use pilvi_network::Network;
 use pilvi_placement::Placement;
@@ -76,7 +76,7 @@ pub struct Compute {
     pub store: Store,
     pub fleet: Arc<Fleet>,
     pub network: Arc<Network>,
-    pub images: Arc<Images>,
+    pub images: Arc<Image>,
     pub placement: Arc<Placement>,
     pub config: Config,
     pub quotas: Quotas,
@@ -94,7 +94,7 @@ impl Compute {
         store: Store,
         fleet: Arc<Fleet>,
         network: Arc<Network>,
-        images: Arc<Images>,
+        images: Arc<Image>,
         placement: Arc<Placement>,
         config: Config,
     ) -> Arc<Self> {

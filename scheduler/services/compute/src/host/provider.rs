@@ -2,7 +2,10 @@
 use crate::Compute;
 use pilvi_fleet::Node;
 use pilvi_kit::Fault;
-use pilvi_placement::provider::ops::{Inventory, Wanted, ensure_in};
+use pilvi_placement::provider::{
+    model::Inventory,
+    ops::{Wanted, ensure_in},
+};
 use pilvi_store::Stored;
 use std::collections::BTreeMap;
 

@@ -2,7 +2,7 @@
 use crate::{
     Compute,
     server::{
-        api::{self, truth},
+        api,
         create,
         model::{Verb, VmState},
         schema,

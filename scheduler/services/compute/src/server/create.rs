@@ -133,8 +133,8 @@ impl Compute {
         if image.status.as_str() != "active" {
             return Err(Fault::bad_request(format!("Image {image_id} is not active.")));
         }
-        let kernel = self.boot_file(ctx, image.properties.get("kernel_id")).await?;
-        let ramdisk = self.boot_file(ctx, image.properties.get("ramdisk_id")).await?;
+        let kernel = self.boot_file(ctx, property(&image, "kernel_id")).await?;
+        let ramdisk = self.boot_file(ctx, property(&image, "ramdisk_id")).await?;
         Ok(ImageCopy {
             id: image.id.clone(),
             name: image.name.clone().unwrap_or_default(),
@@ -142,11 +142,11 @@ impl Compute {
             kernel,
             ramdisk,
             min_disk_gib: u64::try_from(image.min_disk).unwrap_or(0),
-            properties: image.properties.clone(),
+            properties: image.properties.iter().filter_map(|(k, v)| Some((k.clone(), v.clone()?))).collect(),
         })
     }
 
-    async fn boot_file(&self, ctx: &Ctx, image_id: Option<&String>) -> Result<Option<FileCopy>, Fault> {
+    async fn boot_file(&self, ctx: &Ctx, image_id: Option<&str>) -> Result<Option<FileCopy>, Fault> {
         let Some(id) = image_id.filter(|i| !i.is_empty()) else { return Ok(None) };
         let missing = |_| Fault::bad_request(format!("Kernel or ramdisk image {id} could not be found."));
         let image = pilvi_image::image::ops::visible(&self.store, ctx, id).await.map_err(missing)?;
@@ -213,11 +213,15 @@ pub fn copy_flavor(flavor: &Flavor) -> FlavorCopy {
     }
 }
 
-fn file_copy(image: &pilvi_image::tables::Image) -> FileCopy {
+fn property<'i>(image: &'i pilvi_image::image::model::Image, name: &str) -> Option<&'i str> {
+    image.properties.get(name).and_then(Option::as_deref)
+}
+
+fn file_copy(image: &pilvi_image::image::model::Image) -> FileCopy {
     FileCopy {
         id: image.id.clone(),
         sha512: image.os_hash_value.clone().unwrap_or_default(),
-        size: image.size.and_then(|s| u64::try_from(s).ok()).unwrap_or(0),
+        size: image.size.unwrap_or(0),
         disk_format: image.disk_format.clone().unwrap_or_default(),
     }
 }

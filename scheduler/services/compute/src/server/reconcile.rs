@@ -358,7 +358,7 @@ async fn release_in(tx: &mut Tx, server: &Server) -> Result<(), Fault> {
         let gone = if port.ours {
             pilvi_network::port::ops::delete_in(tx, &ctx, &port.id).await
         } else {
-            pilvi_network::port::ops::release_device_in(tx, &port.id).await
+            pilvi_network::port::ops::release_device_in(tx, &port.id).await.map(|_| ())
         };
         match gone {
             Err(fault) if fault.code() != 404 => return Err(fault),
