@@ -92,17 +92,19 @@ async fn load<R: Record>(
     store: &Store,
     writers: usize,
     time: Duration,
-    make: fn(usize, u64) -> R,
+    make: fn(&str, usize, u64) -> R,
 ) -> Result<Vec<Duration>, Error> {
     let stop = Arc::new(AtomicBool::new(false));
+    // Unlike those of an earlier run on the same database.
+    let run: Arc<str> = format!("{:08x}", rand::random::<u32>()).into();
     let tasks: Vec<_> = (0..writers)
         .map(|writer| {
-            let (store, stop) = (store.clone(), stop.clone());
+            let (store, stop, run) = (store.clone(), stop.clone(), run.clone());
             tokio::spawn(async move {
                 let mut latencies = vec![];
                 while !stop.load(Ordering::Relaxed) {
                     let started = Instant::now();
-                    insert(&store, make(writer, latencies.len() as u64)).await?;
+                    insert(&store, make(&run, writer, latencies.len() as u64)).await?;
                     latencies.push(started.elapsed());
                 }
                 Ok::<_, Error>(latencies)
@@ -124,7 +126,7 @@ async fn run<R: Record>(
     name: &str,
     writers: usize,
     seconds: u64,
-    make: fn(usize, u64) -> R,
+    make: fn(&str, usize, u64) -> R,
 ) -> Result<(), Error> {
     let before = store.stats();
     let started = Instant::now();
@@ -160,16 +162,16 @@ async fn main() -> Result<(), Box<dyn StdError>> {
         Store::open(&format!("sqlite:{}", dir.path().join("bench.db").display()), kinds).await?
     };
     println!("{writers} writers, {seconds} s each, every write acknowledged after it is durable:");
-    run(&store, "one small record", writers, seconds, |writer, n| Small {
-        id: format!("{writer}-{n}"),
+    run(&store, "one small record", writers, seconds, |run, writer, n| Small {
+        id: format!("{run}-{writer}-{n}"),
         text: "x".repeat(100),
     })
     .await?;
-    run(&store, "record, claim, indexes", writers, seconds, |writer, n| Port {
-        id: format!("{writer}-{n}"),
+    run(&store, "record, claim, indexes", writers, seconds, |run, writer, n| Port {
+        id: format!("{run}-{writer}-{n}"),
         project: format!("project{}", writer % 8),
         network: format!("network{}", writer % 16),
-        address: format!("10.{writer}.{n}"),
+        address: format!("{run}.{writer}.{n}"),
     })
     .await?;
     store.close().await;

@@ -4,7 +4,7 @@
 use crate::{
     Claim, Error, Group, Op, Query, Record, Stored, Value,
     feed::Pending,
-    kind::{self, Derived, Kind, Kinds},
+    kind::{self, Derived, Kinds},
     read,
     session::Session,
     value::Row,
@@ -68,14 +68,13 @@ impl Tx {
         let kind = self.kinds.of::<R>()?;
         let derived = kind::derive(record)?;
         let id = record.id();
-        self.refuse_claimed(&kind, id, &derived.claims).await?;
-        let claims = derived.claims.clone();
+        let taken = self.take_claims(R::KIND, id, &derived.claims).await?;
         let mut params = vec![id.into(), Value::Int(self.now_us), R::VERSION.into()];
         push_row(&mut params, derived);
         if self.session.execute(&kind.insert, &params).await? == 0 {
+            self.drop_claims(&taken).await?;
             return Err(Error::Exists { kind: R::KIND, id: id.to_owned() });
         }
-        self.add_claims(R::KIND, id, &claims).await?;
         self.note(R::KIND, id, 1, Op::Insert);
         Ok(Stored { record: record.clone(), rev: 1, created_us: self.now_us, updated_us: self.now_us })
     }
@@ -86,21 +85,18 @@ impl Tx {
         let derived = kind::derive(&stored.record)?;
         let id = stored.record.id();
         let held = self.claims_of(R::KIND, id).await?;
-        let added: BTreeSet<Claim> = derived.claims.difference(&held).cloned().collect();
-        let removed: BTreeSet<Claim> = held.difference(&derived.claims).cloned().collect();
-        self.refuse_claimed(&kind, id, &added).await?;
+        let added = derived.claims.difference(&held).cloned().collect();
+        let removed: Vec<Claim> = held.difference(&derived.claims).cloned().collect();
+        let taken = self.take_claims(R::KIND, id, &added).await?;
         let updated_us = self.now_us.max(stored.created_us);
         let mut params = vec![Value::Int(updated_us), R::VERSION.into()];
         push_row(&mut params, derived);
         params.extend([id.into(), Value::Int(stored.rev), Value::Int(stored.created_us)]);
         if self.session.execute(&kind.update, &params).await? == 0 {
+            self.drop_claims(&taken).await?;
             return Err(Error::Conflict { kind: R::KIND, id: id.to_owned() });
         }
-        for claim in &removed {
-            let params = [claim.scope.as_str().into(), claim.value.as_str().into()];
-            self.session.execute("DELETE FROM store_claim WHERE scope = $1 AND value = $2", &params).await?;
-        }
-        self.add_claims(R::KIND, id, &added).await?;
+        self.drop_claims(&removed).await?;
         let rev = stored.rev + 1;
         self.note(R::KIND, id, rev, Op::Update);
         Ok(Stored { record: stored.record.clone(), rev, created_us: stored.created_us, updated_us })
@@ -146,32 +142,50 @@ impl Tx {
         Ok(rows.iter().map(|row| Claim::new(row.text(0), row.text(1))).collect())
     }
 
-    /// Looks before anything is written, so that a refusal leaves nothing to undo.
-    async fn refuse_claimed(&mut self, kind: &Kind, id: &str, claims: &BTreeSet<Claim>) -> Result<(), Error> {
+    /// Takes the claims that are free and returns them; `Claimed`, and none taken, when another record holds
+    /// one. Those this record holds already are passed over. Nothing is read unless a claim is taken: on
+    /// PostgreSQL reads are what makes concurrent transactions void.
+    async fn take_claims(
+        &mut self,
+        kind: &'static str,
+        id: &str,
+        claims: &BTreeSet<Claim>,
+    ) -> Result<Vec<Claim>, Error> {
+        const TAKE: &str = "INSERT INTO store_claim (scope, value, kind, id) VALUES ($1, $2, $3, $4) ON CONFLICT (scope, value) DO NOTHING";
+        let mut taken = Vec::new();
         for claim in claims {
-            let params = [claim.scope.as_str().into(), claim.value.as_str().into()];
-            let rows =
-                self.session.query("SELECT kind, id FROM store_claim WHERE scope = $1 AND value = $2", &params).await?;
-            if rows.iter().any(|row| row.text(0) != kind.spec.name || row.text(1) != id) {
+            let [scope, value] = pair(claim);
+            if self.session.execute(TAKE, &[scope, value, kind.into(), id.into()]).await? > 0 {
+                taken.push(claim.clone());
+                continue;
+            }
+            let rows = self
+                .session
+                .query("SELECT kind, id FROM store_claim WHERE scope = $1 AND value = $2", &pair(claim))
+                .await?;
+            let Some(holder) = rows.first() else {
+                // Held by a transaction that this one does not see yet: run again.
+                self.session.failed = Some(Error::Serialization);
+                return Err(Error::Serialization);
+            };
+            if holder.text(0) != kind || holder.text(1) != id {
+                self.drop_claims(&taken).await?;
                 return Err(Error::Claimed { scope: claim.scope.clone(), value: claim.value.clone() });
             }
         }
-        Ok(())
+        Ok(taken)
     }
 
-    /// A claim that was free a moment ago and is taken now was taken by a transaction this one does not
-    /// see: run again.
-    async fn add_claims(&mut self, kind: &'static str, id: &str, claims: &BTreeSet<Claim>) -> Result<(), Error> {
-        const ADD: &str = "INSERT INTO store_claim (scope, value, kind, id) VALUES ($1, $2, $3, $4) ON CONFLICT (scope, value) DO NOTHING";
+    async fn drop_claims(&mut self, claims: &[Claim]) -> Result<(), Error> {
         for claim in claims {
-            let params = [claim.scope.as_str().into(), claim.value.as_str().into(), kind.into(), id.into()];
-            if self.session.execute(ADD, &params).await? == 0 {
-                self.session.failed = Some(Error::Serialization);
-                return Err(Error::Serialization);
-            }
+            self.session.execute("DELETE FROM store_claim WHERE scope = $1 AND value = $2", &pair(claim)).await?;
         }
         Ok(())
     }
+}
+
+fn pair(claim: &Claim) -> [Value; 2] {
+    [claim.scope.as_str().into(), claim.value.as_str().into()]
 }
 
 /// project, name, state, doc, columns…: the order of [`Kind::insert`] and [`Kind::update`].
