@@ -27,7 +27,7 @@ use kvm_ioctls::{IoEventAddress, Kvm, VcpuFd, VmFd};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use vmm_sys_util::eventfd::EventFd;
@@ -170,8 +170,8 @@ pub struct Machine {
     workers: Vec<JoinHandle<()>>,
     wakes: Vec<EventFd>,
     // Kept until the threads have ended: they use both.
-    _memory: Memory,
     _vm: VmFd,
+    _memory: Memory,
 }
 
 fn event() -> io::Result<EventFd> {
@@ -297,9 +297,14 @@ impl Machine {
     }
 }
 
+/// Says once a process what KVM made of the mask: guests can cause restarts, and must not fill the journal by them.
 fn report_cpuid(config: &Config, vcpu: &VcpuFd, table: &kvm_bindings::CpuId) {
+    static SAID: AtomicBool = AtomicBool::new(false);
+    if config.cpu_mask.is_empty() || SAID.swap(true, Ordering::Relaxed) {
+        return;
+    }
     let difference = cpuid::difference(vcpu, table);
-    if !config.cpu_mask.is_empty() && !difference.is_empty() {
+    if !difference.is_empty() {
         let text = difference.join(", ");
         crate::journal::line(&config.id, format_args!("this KVM changes cpuid leaves (set/seen): {text}"));
     }

@@ -102,7 +102,9 @@ fn run(config: Config, sandbox: bool) -> Result<u8, Failure> {
     let signals = Signals::block()?;
     run_loop::install_kick()?;
     let parts = Parts::open(&config)?;
-    let report = config.report.as_ref().map(|source| source.open_log()).transpose().map_err(Failure::Report)?;
+    // Emptied now, so that nobody takes the report of an earlier run for one of this.
+    let report = config.report.as_ref().map(|source| source.open_log().and_then(|file| file.set_len(0).map(|()| file)));
+    let report = report.transpose().map_err(Failure::Report)?;
     let server = Server::open(&config.control_socket).map_err(Failure::Socket)?;
 
     let threads = if sandbox {

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `disk` | reads sector 0 and prints its first bytes, writes a pattern to sector 1 and reads it back, flushes |
 //! | `rng` | prints 16 random bytes |
+//! | `smp` | wakes the processors that the MP table names, and counts those that come |
 //! | `garbage` | writes nonsense into the virtqueues of every device, over and over, then goes on |
 //! | `reset` | counts starts in sector 2 of the disk; resets the machine at the first one |
 //! | `triple` | the same, by a triple fault |
@@ -31,6 +32,7 @@ mod libc;
 mod net;
 mod port;
 mod serial;
+mod smp;
 mod start;
 
 use alloc::vec::Vec;
@@ -50,6 +52,9 @@ pub fn main(entry: &str, command_line: u64) -> ! {
     }
     if wants("rng") {
         disk::random();
+    }
+    if wants("smp") {
+        smp::wake_all();
     }
     if wants("garbage") {
         garbage::run();

@@ -24,9 +24,10 @@ const PROCESSOR_IOCTLS: [u64; 5] = [
     0xaead,      // KVM_KVMCLOCK_CTRL
 ];
 const FIONBIO: u64 = 0x5421;
+const PR_SET_VMA: u64 = 0x5356_4d41;
 
 /// Memory, locks, time, end of thread: what the standard library does by itself.
-const EVERYWHERE: [i64; 24] = [
+const EVERYWHERE: [i64; 23] = [
     libc::SYS_read,
     libc::SYS_write,
     libc::SYS_close,
@@ -50,7 +51,6 @@ const EVERYWHERE: [i64; 24] = [
     libc::SYS_set_robust_list,
     libc::SYS_getrandom,
     libc::SYS_sched_getaffinity,
-    libc::SYS_prctl,
 ];
 
 /// The console log and its watchers.
@@ -113,6 +113,8 @@ fn base() -> Result<Rules, BackendError> {
     for call in [libc::SYS_mmap, libc::SYS_mprotect] {
         rules.insert(call, vec![masked(2, libc::PROT_EXEC as u64, 0)?]);
     }
+    // A thread names itself, an allocator its memory.
+    rules.insert(libc::SYS_prctl, vec![equal(0, libc::PR_SET_NAME as u64)?, equal(0, PR_SET_VMA)?]);
     // Checked builds of the standard library look whether a descriptor is open before they close it.
     rules.insert(libc::SYS_fcntl, vec![equal(1, libc::F_GETFD as u64)?]);
     Ok(rules)
@@ -144,6 +146,9 @@ pub fn monitor() -> Result<Rules, BackendError> {
     let ioctls =
         [masked(1, KVM_IO_MASK, KVM_IO)?, equal(1, crate::virtio::net::tap::TUNSETOFFLOAD)?, equal(1, FIONBIO)?];
     rules.insert(libc::SYS_ioctl, ioctls.into());
+    // New threads install their own filters.
+    let prctls = [libc::PR_SET_NAME as u64, PR_SET_VMA, libc::PR_SET_NO_NEW_PRIVS as u64, libc::PR_SET_SECCOMP as u64];
+    rules.insert(libc::SYS_prctl, prctls.iter().map(|option| equal(0, *option)).collect::<Result<_, _>>()?);
     Ok(rules)
 }
 

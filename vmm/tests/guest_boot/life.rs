@@ -91,6 +91,20 @@ fn each_end_has_its_exit_code() {
 }
 
 #[test]
+fn every_processor_of_the_mp_table_wakes_up() {
+    if !kvm_is_here() {
+        return;
+    }
+    for vcpus in [1, 2, 5] {
+        let mut setup = Setup::new("smp");
+        setup.config["vcpus"] = json!(vcpus);
+        let mut guest = setup.start();
+        guest.expect(&format!("smp {vcpus} of {vcpus}"));
+        guest.ends_with(0);
+    }
+}
+
+#[test]
 fn idle_processors_of_a_larger_machine_do_not_count_as_halted() {
     if !kvm_is_here() {
         return;

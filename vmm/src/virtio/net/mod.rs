@@ -4,7 +4,7 @@
 //!   guest ── queue 1 ──► one frame with its virtio header ──► tap        at most BUDGET frames a turn
 //!   guest ◄── queue 0 ── one frame, over as many buffers as it needs ◄── tap, only while buffers are there
 //! ```
-//! Frames pass through one bounce buffer, so a guest that changes a frame under our hands changes only its own copy.
+//! Frames pass through a bounce buffer each way, so a guest that changes a frame under our hands changes only its own copy.
 //! Checksum and segmentation offloads are passed through to the host's kernel, which does them once, or never when the
 //! other end is a guest too. Frames that the tap has no room for are dropped and counted, as a wire would.
 
@@ -51,7 +51,10 @@ pub struct Net {
     mac: [u8; 6],
     mtu: u16,
     counters: Arc<Counters>,
+    /// A frame on its way to the guest.
     buffer: Vec<u8>,
+    /// A frame on its way to the wire.
+    outgoing: Vec<u8>,
     /// Length of a received frame that still waits in the buffer.
     pending: usize,
     /// Buffers taken from the guest for it, not yet enough.
@@ -64,7 +67,19 @@ impl Net {
     /// A card with this address.
     pub fn new(wire: Box<dyn Wire>, mac: [u8; 6], mtu: u16, counters: Arc<Counters>) -> Net {
         let buffer = vec![0; FRAME_BYTES_MAX];
-        Net { wire, mac, mtu, counters, buffer, pending: 0, held: Vec::new(), mergeable: false, starved: false }
+        let outgoing = buffer.clone();
+        Net {
+            wire,
+            mac,
+            mtu,
+            counters,
+            buffer,
+            outgoing,
+            pending: 0,
+            held: Vec::new(),
+            mergeable: false,
+            starved: false,
+        }
     }
 
     /// Sends up to a budget of frames.
@@ -98,12 +113,11 @@ impl Net {
             return Ok(());
         }
         count(&self.counters.requests);
-        // The bounce buffer may hold a received frame that waits; sending uses the stack of its own.
-        let mut frame = vec![0u8; length as usize];
-        chain::gather(memory, &chain.readable, &mut frame)?;
+        let frame = &mut self.outgoing[..length as usize];
+        chain::gather(memory, &chain.readable, frame)?;
         // num_buffers means nothing in this direction, and taps want it zero.
         frame[10..12].fill(0);
-        match self.wire.send(&frame) {
+        match self.wire.send(frame) {
             Ok(()) => add(&self.counters.bytes_out, length - HEADER as u64),
             Err(e) if e.kind() == io::ErrorKind::InvalidInput => count(&self.counters.errors),
             Err(_) => count(&self.counters.dropped),
