@@ -6,6 +6,7 @@
 //! lists missing or old --update--> lists --resolve--> (uri, file, size, sha256) --cached? download--> verified files
 //! ```
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -36,15 +37,40 @@ struct Apt {
     archives: PathBuf,
 }
 
-/// All packages of the recipe, the newest cloud kernel first. `cache` is kept between builds.
-pub fn fetch(cache: &Path, progress: &dyn Fn(&str)) -> Result<Vec<Deb>, Error> {
+/// Verified packages, and the right to read them: nobody prunes the cache while the lock is held.
+pub struct Fetched {
+    pub debs: Vec<Deb>,
+    pub lock: File,
+}
+
+/// All packages of the recipe, the newest cloud kernel first. `cache` is kept between builds; builds that share one
+/// take turns here.
+pub fn fetch(cache: &Path, progress: &dyn Fn(&str)) -> Result<Fetched, Error> {
+    let lock_path = cache.join(".lock");
+    let lock = File::create(&lock_path).map_err(Error::io("create", &lock_path))?;
+    lock.lock().map_err(Error::io("lock", &lock_path))?;
     let apt = Apt::open(cache)?;
     apt.refresh(progress)?;
     let kernel = apt.newest_kernel()?;
     let mut names = vec![kernel];
     names.extend(PACKAGES.iter().map(|p| (*p).to_owned()));
     let wanted = apt.resolve(&names)?;
-    apt.bring(&names, wanted, progress)
+    let debs = apt.bring(&names, wanted, progress)?;
+    prune(&apt.archives, &debs)?;
+    Ok(Fetched { debs, lock })
+}
+
+/// Removes packages of older builds and what killed downloads left. Called with the lock held.
+fn prune(archives: &Path, debs: &[Deb]) -> Result<(), Error> {
+    for entry in std::fs::read_dir(archives).map_err(Error::io("list", archives))? {
+        let path = entry.map_err(Error::io("list", archives))?.path();
+        if debs.iter().any(|d| d.path == path) {
+            continue;
+        }
+        let gone = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
+        gone.map_err(Error::io("remove", &path))?;
+    }
+    Ok(())
 }
 
 /// What apt says about one package: the file and its hash.
@@ -279,6 +305,20 @@ mod tests {
         assert_eq!(mirrors(targets), ("http://mirror/debian".into(), "http://mirror/sec".into()));
         let ubuntu = "http://archive.ubuntu.com/ubuntu noble main\n";
         assert_eq!(mirrors(ubuntu).0, "http://deb.debian.org/debian");
+    }
+
+    #[test]
+    fn only_the_packages_of_this_build_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["new.deb", "old.deb"] {
+            std::fs::write(path(name), name).unwrap();
+        }
+        std::fs::create_dir(path(".incoming-x")).unwrap();
+        let package = Package { name: "new".into(), version: "2".into(), sha256: String::new() };
+        prune(folder.path(), &[Deb { package, path: path("new.deb") }]).unwrap();
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert!(path("new.deb").exists());
     }
 
     #[test]

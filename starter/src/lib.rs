@@ -10,7 +10,18 @@
 //! ```
 //!
 //! The disk boots by SeaBIOS (SYSLINUX on a FAT partition) and, without a boot loader, from `vmlinuz` and
-//! `initrd.img` with [`COMMAND_LINE`]. What the guest does after that is told in `starter/guest/`.
+//! `initrd.img` with [`COMMAND_LINE`]. What the guest does after that is told in `starter/guest/`. By hand:
+//!
+//! ```text
+//! cp --sparse=always starter.img disk && truncate -s 1G disk          # the guest grows into it
+//! qemu-system-x86_64 -machine q35 -accel tcg,thread=multi -cpu max -smp 2 -m 256 -nodefaults -display none -serial stdio \
+//!   -drive if=none,id=root,file=disk,format=raw -device virtio-blk-pci,drive=root -device virtio-rng-pci \
+//!   -netdev user,id=net,hostfwd=tcp:127.0.0.1:2222-:22 -device virtio-net-pci,netdev=net,romfile= \
+//!   [-kernel vmlinuz -initrd initrd.img -append "$COMMAND_LINE"]
+//! ```
+//!
+//! Disks and NICs: virtio over PCI, or over MMIO if ACPI lists them (the kernel takes no MMIO devices from its command
+//! line); IDE and virtio SCSI serve too, AHCI does not (Debian's cloud kernel has no driver). The console is ttyS0.
 
 mod cpio;
 mod debian;
@@ -120,9 +131,9 @@ pub fn build(request: &Request<'_>) -> Result<Built, Error> {
     let lock = File::create(&lock_path).map_err(Error::io("create", &lock_path))?;
     lock.lock().map_err(Error::io("lock", &lock_path))?;
     sweep(&out)?;
-    let debs = debian::fetch(&absolute(&request.cache)?, progress)?;
+    let fetched = debian::fetch(&absolute(&request.cache)?, progress)?;
     let work = tempfile::Builder::new().prefix(WORK).tempdir_in(&out).map_err(Error::io("create a folder in", &out))?;
-    let manifest = assemble(work.path(), &debs, progress)?;
+    let manifest = assemble(work.path(), fetched, progress)?;
     publish(work.path(), &out, &manifest)?;
     progress(&format!("done: {} ({} MiB)", out.join(IMAGE).display(), manifest.image.size >> 20));
     Ok(built(&out, manifest))
@@ -160,9 +171,11 @@ fn toolbox(work: &Path, packages: &Unpacked) -> Result<Toolbox, Error> {
 }
 
 /// Everything between the packages and the finished files, inside `work`.
-fn assemble(work: &Path, debs: &[debian::Deb], progress: &dyn Fn(&str)) -> Result<Manifest, Error> {
+fn assemble(work: &Path, fetched: debian::Fetched, progress: &dyn Fn(&str)) -> Result<Manifest, Error> {
     progress("unpacking the packages");
-    let packages = Unpacked::new(&work.join("packages"), debs)?;
+    let packages = Unpacked::new(&work.join("packages"), &fetched.debs)?;
+    let debian::Fetched { debs, lock } = fetched;
+    drop(lock);
     let tools = toolbox(work, &packages)?;
     let kernel = modules::Kernel::open(&packages.kernel()?)?;
     let scratch = work.join("scratch");

@@ -103,9 +103,11 @@ fn each_block(path: &Path, mut seen: impl FnMut(&[u8])) -> Result<u64, Error> {
 /// Writes a file under another name first, so that nobody ever reads half of it.
 pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
     let folder = path.parent().unwrap_or(Path::new("."));
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(Error::io("write in", folder))?;
     file.write_all(bytes).map_err(Error::io("write", path))?;
+    file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644)).map_err(Error::io("write", path))?;
     file.as_file().sync_all().map_err(Error::io("write", path))?;
     file.persist(path).map_err(|e| Error::io("write", path)(e.error))?;
     Ok(())
