@@ -20,10 +20,10 @@ pub struct Config {
 const GIB: u64 = 1 << 30;
 
 impl Config {
-    /// The defaults, with images' bytes below `state/image/store`.
-    pub fn at(state: impl Into<PathBuf>) -> Self {
+    /// The defaults, with images' bytes in `directory`.
+    pub fn new(directory: impl Into<PathBuf>) -> Self {
         Config {
-            directory: state.into().join("image").join("store"),
+            directory: directory.into(),
             size_max: 1024 * GIB,
             virtual_size_max: 16 * 1024 * GIB,
             project_size_max: None,

@@ -30,7 +30,7 @@ impl Bench {
 
     async fn with(set: impl FnOnce(&mut Config)) -> Self {
         let directory = tempfile::tempdir().unwrap();
-        let mut config = Config::at(directory.path());
+        let mut config = Config::new(directory.path().join("image").join("store"));
         set(&mut config);
         let svc = Image::new(Store::open("sqlite::memory:", kinds()).await.unwrap(), config).unwrap();
         let state = svc.clone();

@@ -15,7 +15,7 @@ use pilvi_kit::{
     service::Mounting,
     testing::{Answer, App, caller},
 };
-use pilvi_store::Store;
+use pilvi_store::{Store, testing::PostgresServer};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -427,4 +427,13 @@ async fn race(store: Store) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn racing_claims_never_oversubscribe_sqlite() {
     race(Store::open("sqlite::memory:", kinds()).await.unwrap()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn racing_claims_never_oversubscribe_postgres() {
+    let Some(server) = PostgresServer::start().unwrap() else {
+        eprintln!("PostgreSQL is not installed: not run");
+        return;
+    };
+    race(Store::open(&server.database().unwrap(), kinds()).await.unwrap()).await;
 }

@@ -155,7 +155,7 @@ fn version_3(head: &[u8], cluster_bits: u32) -> Result<usize, Refusal> {
         return Err(Refusal::Malformed("refcount width"));
     }
     let length = word(head, 100)? as usize;
-    if length < HEADER_V3 || length % 8 != 0 || length > 1 << cluster_bits {
+    if length < HEADER_V3 || !length.is_multiple_of(8) || length > 1 << cluster_bits {
         return Err(Refusal::Malformed("header length"));
     }
     let compression = if length > HEADER_V3 { *head.get(HEADER_V3).ok_or(Refusal::Short)? } else { 0 };
