@@ -18,8 +18,8 @@
 //! Why rusqlite and tokio-postgres, and not one crate for both: group commit needs a thread that owns the
 //! connection and decides when to COMMIT, at about 10 us a statement; an async driver spends more than that
 //! on the hop between its threads. The SQL is small, portable (TEXT and BIGINT only; no JSON operators,
-//! arrays, LISTEN or advisory locks, so that engines that speak PostgreSQL's wire protocol will do) and made
-//! in four files: `kind.rs`, `select.rs`, `tx.rs` and `schema/`.
+//! arrays, LISTEN or advisory locks, so that engines that speak PostgreSQL's wire protocol will do), and all of
+//! it goes through two calls (`session.rs`).
 //!
 //! ```no_run
 //! # use pilvi_store::*; use serde::{Serialize, Deserialize};

@@ -92,6 +92,8 @@ impl Postgres {
         }
         session.failed = None;
         session.script("BEGIN ISOLATION LEVEL READ COMMITTED").await?;
+        // Another process may be migrating, and a large table takes its time.
+        session.script("SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0").await?;
         session.query("SELECT id FROM store_lock WHERE id = 1 FOR UPDATE", &[]).await?;
         schema::migrate(&mut session, &self.kinds, now_us()).await?;
         session.script("COMMIT").await?;
