@@ -1,0 +1,66 @@
+//! What is accepted, and that each refusal names its field.
+
+use super::*;
+use proptest::prelude::*;
+
+fn sample() -> serde_json::Value {
+    serde_json::json!({
+        "id": "m1", "vcpus": 1, "memory_mib": 64, "kernel": {"path": "/k"},
+        "disks": [{"source": {"path": "/d"}, "read_only": true}],
+        "nics": [{"tap": {"fd": 7}, "mac": "02:00:00:00:00:01"}],
+        "control_socket": {"path": "/s"}, "console": {"log": {"path": "/c"}}
+    })
+}
+
+fn problem(change: impl FnOnce(&mut serde_json::Value)) -> String {
+    let mut value = sample();
+    change(&mut value);
+    Config::parse(value.to_string().as_bytes()).unwrap_err().to_string()
+}
+
+#[test]
+fn the_least_configuration_gets_defaults() {
+    let config = Config::parse(sample().to_string().as_bytes()).unwrap();
+    assert_eq!(config.nics[0].mtu, 1500);
+    assert_eq!(config.nics[0].mac_bytes(), Some([2, 0, 0, 0, 0, 1]));
+    assert_eq!(config.on_reset, OnReset::Restart);
+    assert!(config.rng && config.disks[0].read_only);
+}
+
+#[test]
+fn each_bad_value_is_named() {
+    assert!(problem(|v| v["vcpus"] = 0.into()).contains("`vcpus`"));
+    assert!(problem(|v| v["memory_mib"] = 1.into()).contains("`memory_mib`"));
+    assert!(problem(|v| v["cmdline"] = "a\nb".into()).contains("`cmdline`"));
+    assert!(problem(|v| v["id"] = "".into()).contains("`id`"));
+    assert!(problem(|v| v["nics"][0]["mac"] = "01:00:00:00:00:01".into()).contains("mac"));
+    assert!(problem(|v| v["nics"][0]["mac"] = "02:00:00:00:00".into()).contains("mac"));
+    assert!(problem(|v| v["nics"][0]["mtu"] = 10.into()).contains("mtu"));
+    assert!(problem(|v| v["user"] = serde_json::json!({"uid": 0, "gid": 5})).contains("`user`"));
+    assert!(problem(|v| v["console"]["max_bytes"] = 1.into()).contains("`console`"));
+    assert!(problem(|v| v["surprise"] = 1.into()).contains("unknown field `surprise`"));
+    assert!(problem(|v| v["kernel"] = serde_json::json!({"fd": 7})).contains("twice"));
+    assert!(problem(|v| v["kernel"] = serde_json::json!({"fd": 1})).contains("standard stream"));
+    assert!(problem(|v| v["disks"] = vec![sample()["disks"][0].clone(); 20].into()).contains("slots"));
+}
+
+#[test]
+fn descriptors_that_are_not_open_are_refused() {
+    assert!(inherit(2).is_err());
+    assert!(inherit(100_000).is_err());
+}
+
+proptest! {
+    #[test]
+    fn parsing_never_panics(text in ".{0,200}") {
+        let _ = Config::parse(text.as_bytes());
+    }
+
+    #[test]
+    fn macs_parse_only_in_one_form(text in "[0-9a-f:]{0,18}") {
+        let nic = Nic { tap: Tap::Fd(3), mac: text.clone(), mtu: 1500 };
+        if let Some(b) = nic.mac_bytes() {
+            prop_assert_eq!(text, b.map(|x| format!("{x:02x}")).join(":"));
+        }
+    }
+}
