@@ -110,3 +110,20 @@ pub(crate) fn prepare(
         Engine::Postgres(_) => Err(Error::Closed),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{open_reader, open_writer};
+
+    /// A kill cannot show that COMMIT waits for the disk, since the kernel keeps what was written.
+    #[test]
+    fn a_commit_waits_for_the_disk() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("store.db");
+        let conn = open_writer(Some(&path)).unwrap();
+        let mode: String = conn.query_row("PRAGMA journal_mode", [], |row| row.get(0)).unwrap();
+        let synchronous: i64 = conn.query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
+        assert_eq!((mode.as_str(), synchronous), ("wal", 2));
+        assert!(open_reader(&path).unwrap().execute_batch("CREATE TABLE t (x)").is_err());
+    }
+}
