@@ -17,7 +17,9 @@ use tokio::{net::TcpListener, sync::watch};
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let args: Vec<String> = std::env::args().collect();
-    let [address, directory, password] = args.get(1..4).context("serve ADDRESS DIRECTORY PASSWORD")? else { anyhow::bail!("three arguments") };
+    let [address, directory, password] = args.get(1..4).context("serve ADDRESS DIRECTORY PASSWORD")? else {
+        anyhow::bail!("three arguments")
+    };
     std::fs::create_dir_all(directory)?;
     let store = Store::open(&format!("sqlite:{directory}/store.db"), kinds()).await?;
     let mut config = Config::cheap(directory);
@@ -27,11 +29,18 @@ async fn main() -> anyhow::Result<()> {
         config.lockout_seconds = seconds.parse()?;
     }
     let identity = Identity::open(store, config).await?;
-    let endpoints = vec![EndpointSpec { service_type: "identity".into(), name: "keystone".into(), url: format!("http://{address}/identity") }];
-    identity.bootstrap(Bootstrap { admin_password: Some(Secret::new(password)), region: "RegionOne".into(), endpoints }).await?;
+    let endpoints = vec![EndpointSpec {
+        service_type: "identity".into(),
+        name: "keystone".into(),
+        url: format!("http://{address}/identity"),
+    }];
+    identity
+        .bootstrap(Bootstrap { admin_password: Some(Secret::new(password)), region: "RegionOne".into(), endpoints })
+        .await?;
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(identity.clone().run(stopped.clone()));
-    let mounted = service().mount(identity.clone(), Mounting { authenticator: Authenticator::new(identity), policy_file: None })?;
+    let mounted = service()
+        .mount(identity.clone(), Mounting { authenticator: Authenticator::new(identity), policy_file: None })?;
     let site = Arc::new(Site::new(vec![mounted], None, Arc::new(Metrics::default()), true));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ServerConfig::builder_with_provider(provider)

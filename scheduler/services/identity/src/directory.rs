@@ -4,7 +4,7 @@
 //! found again, however the reads and the write interleave: a reader that started under the old generation
 //! fills an entry nobody asks for any more. Other schedulers' writes bump through the change feed.
 use crate::tables::{
-    Actor, Assignment, Endpoint, EndpointGroup, EndpointLink, Inference, Membership, Place, Project, Region, Role,
+    Actor, Assignment, Endpoint, EndpointGroup, EndpointLink, Inference, Membership, Place, Project, Role,
     Service, User,
 };
 use moka::sync::Cache;
@@ -86,7 +86,7 @@ impl RoleGraph {
 /// Everything the catalogue is made of.
 #[derive(Debug, Default)]
 pub(crate) struct CatalogRecords {
-    pub regions: Vec<Region>,
+
     pub services: Vec<Service>,
     pub endpoints: Vec<Endpoint>,
     pub groups: Vec<EndpointGroup>,
@@ -221,7 +221,7 @@ impl Directory {
             return Ok(hit);
         }
         let records = Arc::new(CatalogRecords {
-            regions: self.all().await?,
+
             services: self.all().await?,
             endpoints: self.all().await?,
             groups: self.all().await?,
