@@ -10,11 +10,14 @@
 //! There are no network nodes: DHCP, metadata and routing happen on the host of each guest, and only source
 //! NAT and floating IPs go through one host for each router (chosen by rendezvous hashing).
 pub mod address;
+pub mod agent;
 pub mod attribute;
 pub mod check;
+pub mod discovery;
 pub mod fault;
 pub mod floating_ip;
 pub mod host;
+pub mod ip_availability;
 pub mod list;
 pub mod network;
 pub mod policy;
@@ -25,6 +28,8 @@ pub mod security_group;
 pub mod subnet;
 pub mod subnet_pool;
 pub mod tables;
+pub mod tag;
+pub mod topology;
 pub mod verbs;
 
 pub use tables::{KINDS, kinds};
@@ -89,6 +94,11 @@ pub fn service() -> Service<Network> {
         floating_ip::api::routes(),
         security_group::api::routes(),
         quota::routes(),
+        tag::routes(),
+        agent::routes(),
+        discovery::routes(),
+        ip_availability::routes(),
+        topology::routes(),
     ];
     Service {
         name: "network",

@@ -149,6 +149,7 @@ const BASE: &[RuleDefault] = &[
     rule("get_service_provider", ANY),
     rule("get_network_ip_availability", ADMIN),
     rule("get_auto_allocated_topology", READER),
+    rule("delete_auto_allocated_topology", MEMBER),
     rule("get_extension", ANY),
 ];
 
@@ -158,6 +159,7 @@ const NET_MEMBER_FIXED: &str =
 /// All rules of this service.
 pub fn rules() -> Vec<RuleDefault> {
     let mut rules = BASE.to_vec();
+    rules.extend(crate::tag::rules());
     rules.sort_by_key(|r| r.name);
     rules
 }

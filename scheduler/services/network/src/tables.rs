@@ -48,6 +48,9 @@ pub const KINDS: &[&str] = &[
 pub mod find {
     use super::Query;
 
+    /// By what leases are counted.
+    pub const SUBNET: &str = "subnet_id";
+
     pub fn of_project(project: &str) -> Query {
         Query::all().project(project)
     }

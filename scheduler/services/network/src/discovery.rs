@@ -1,0 +1,122 @@
+//! What this API is: `/network/` (versions), `/network/v2.0` (resources) and `/v2.0/extensions`.
+//!
+//! An extension is listed only if everything it promises works here, so that clients can trust the list.
+use crate::{Network, RESOURCES};
+use pilvi_kit::{Call, Fault, Reply, Response, Route};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+/// (alias, name, what it adds)
+const EXTENSIONS: &[(&str, &str, &str)] = &[
+    ("agent", "agent", "The hosts of the cloud as agents."),
+    ("allowed-address-pairs", "Allowed Address Pairs", "Further addresses that a port may use."),
+    ("auto-allocated-topology", "Auto Allocated Topology Services", "A network that leads outside, by one call."),
+    ("availability_zone", "Availability Zone", "Zones of hosts."),
+    ("binding", "Port Binding", "Where a port is wired."),
+    ("default-subnetpools", "Default Subnetpools", "Subnets from the cloud's default pool."),
+    ("dvr", "Distributed Virtual Router", "Routing happens on the host of each guest."),
+    ("empty-string-filtering", "Empty String Filtering Extension", "Filters for attributes without a value."),
+    ("ext-gw-mode", "Neutron L3 Configurable external gateway mode", "Source NAT on or off."),
+    ("external-net", "Neutron external network", "Networks that lead out of the cloud."),
+    ("extra_dhcp_opt", "Neutron Extra DHCP options", "Further DHCP options of a port."),
+    ("extraroute", "Neutron Extra Route", "Static routes of routers."),
+    ("extraroute-atomic", "Atomically add/remove extra routes", "Static routes, one by one."),
+    ("filter-validation", "Filter parameters validation", "Unknown filters are refused."),
+    ("fip-port-details", "Floating IP Port Details Extension", "A floating IP shows its port."),
+    ("ip-substring-filtering", "IP address substring filtering", "Ports by a part of an address."),
+    ("ip_allocation", "IP Allocation", "When a port gets its addresses."),
+    ("net-mtu", "Network MTU", "Networks show their MTU."),
+    ("net-mtu-writable", "Network MTU (writable)", "Networks take an MTU."),
+    ("network-ip-availability", "Network IP Availability", "How many addresses are in use."),
+    ("network_availability_zone", "Network Availability Zone", "Zones of networks."),
+    ("pagination", "Pagination support", "Lists by pages."),
+    ("port-security", "Port Security", "Anti-spoofing on or off."),
+    ("project-id", "project_id field enabled", "Resources show project_id."),
+    ("provider", "Provider Network", "How networks are realised."),
+    ("quota_details", "Quota details management support", "Quotas with usage."),
+    ("quotas", "Quota management support", "Quotas by project."),
+    ("revision-if-match", "If-Match constraints based on revision_number", "Updates that fail if somebody was faster."),
+    ("router", "Neutron L3 Router", "Routers and floating IPs."),
+    (
+        "router-admin-state-down-before-update",
+        "Enforce Router's Admin State Down Before Update Extension",
+        "Routers change their kind only while down.",
+    ),
+    ("router_availability_zone", "Router Availability Zone", "Zones of routers."),
+    ("security-group", "security-group", "Security groups and their rules."),
+    (
+        "security-groups-normalized-cidr",
+        "Normalized CIDR field for security group rules",
+        "Rules show their block without host bits.",
+    ),
+    (
+        "security-groups-rules-belongs-to-default-sg",
+        "Security group rules belongs to the project default security group",
+        "Rules tell whether they are the default group's.",
+    ),
+    ("service-type", "Neutron Service Type Management", "Service providers."),
+    ("sorting", "Sorting support", "Lists in order."),
+    ("standard-attr-description", "standard-attr-description", "Resources have descriptions."),
+    ("standard-attr-revisions", "Resource revision numbers", "Resources count their changes."),
+    (
+        "standard-attr-tag",
+        "Tag support for resources with standard attribute: network, subnet, subnetpool, port, router, floatingip, security_group",
+        "Tags.",
+    ),
+    ("standard-attr-timestamp", "Resource timestamps", "Resources tell when they were made and changed."),
+    ("stateful-security-group", "Stateful security group", "Groups without connection tracking."),
+    ("subnet-external-network", "Subnet belongs to an external network", "Subnets tell whether they are outside."),
+    ("subnet-service-types", "Subnet service types", "Subnets for some devices only."),
+    ("subnet_allocation", "Subnet Allocation", "Subnet pools."),
+];
+
+pub fn routes() -> Vec<Route<Network>> {
+    vec![
+        Route::get("/", versions)
+            .public("clients look for versions before they have a token")
+            .summary("Lists versions"),
+        Route::get("/v2.0", resources)
+            .public("clients look for resources before they have a token")
+            .summary("Lists resources"),
+        Route::get("/v2.0/extensions", extensions).rule_by_handler("get_extension").summary("Lists extensions"),
+        Route::get("/v2.0/extensions/{alias}", extension)
+            .rule_by_handler("get_extension")
+            .summary("Shows an extension"),
+    ]
+}
+
+async fn versions(_svc: Arc<Network>, call: Call) -> Reply {
+    let links = json!([{"rel": "self", "href": call.url("/v2.0/")}]);
+    Ok(Response::ok(json!({"versions": [{"id": "v2.0", "status": "CURRENT", "links": links}]})))
+}
+
+async fn resources(_svc: Arc<Network>, call: Call) -> Reply {
+    let listed: Vec<Value> = RESOURCES
+        .iter()
+        .map(|r| {
+            let collection = r.collection.replace('_', "-");
+            let links = json!([{"rel": "self", "href": call.url(&format!("/v2.0/{collection}"))}]);
+            json!({"name": r.name, "collection": r.collection, "links": links})
+        })
+        .collect();
+    Ok(Response::ok(json!({"resources": listed})))
+}
+
+fn view((alias, name, description): &(&str, &str, &str)) -> Value {
+    json!({"alias": alias, "name": name, "description": description, "updated": "2026-11-23T00:00:00-00:00", "links": []})
+}
+
+async fn extensions(_svc: Arc<Network>, call: Call) -> Reply {
+    call.authorize(&call.target())?;
+    Ok(Response::ok(json!({"extensions": EXTENSIONS.iter().map(view).collect::<Vec<_>>()})))
+}
+
+async fn extension(_svc: Arc<Network>, call: Call) -> Reply {
+    call.authorize(&call.target())?;
+    let alias = call.param("alias");
+    let found = EXTENSIONS.iter().find(|e| e.0 == alias);
+    let found = found.ok_or_else(|| {
+        Fault::not_found(format!("Extension with alias {alias} does not exist")).kind("ExtensionNotFound")
+    })?;
+    Ok(Response::ok(json!({"extension": view(found)})))
+}
