@@ -68,6 +68,8 @@ pub struct Monitor {
     started: Instant,
     resets: u64,
     stop_reason: Option<StopReason>,
+    /// The guest was asked to shut down: its next reset is the end.
+    closing: bool,
     /// Processor time at the last look, by processor.
     looked: Vec<u64>,
 }
@@ -102,6 +104,7 @@ impl Monitor {
             started: now,
             resets: 0,
             stop_reason: None,
+            closing: false,
             looked: Vec::new(),
         })
     }
@@ -171,7 +174,8 @@ impl Monitor {
 
     fn ended(&mut self) -> Option<StopReason> {
         // A kill that came between two starts has no machine to stop.
-        self.stop_reason.take().or_else(|| self.machine.as_ref()?.stop.reason())
+        let reason = self.stop_reason.take().or_else(|| self.machine.as_ref()?.stop.reason())?;
+        Some(if self.closing && reason == StopReason::Reset { StopReason::PoweredOff } else { reason })
     }
 
     fn end_machine(&mut self) {
@@ -229,12 +233,10 @@ impl Monitor {
             Request::Status {} => Reply::Status(Box::new(self.status())),
             Request::Pause {} => self.pause(),
             Request::Resume {} => self.resume(),
-            Request::PowerButton {} => match &self.machine {
-                Some(machine) if lock(&machine.bus.keyboard).press_ctrl_alt_del() => Reply::Done,
-                Some(_) => refused("the guest has no keyboard driver that could hear Ctrl-Alt-Del; use kill"),
-                None => refused("the machine is restarting"),
-            },
+            Request::PowerButton {} => self.ctrl_alt_del(true),
+            Request::SoftReset {} => self.ctrl_alt_del(false),
             Request::Reset {} => {
+                self.closing = false;
                 self.stop(StopReason::Reset);
                 Reply::Done
             }
@@ -251,6 +253,20 @@ impl Monitor {
                 Err(e) => refused(&format!("the console log cannot be read: {e}")),
             },
             Request::ConsoleAttach {} => Reply::Done,
+        }
+    }
+
+    fn ctrl_alt_del(&mut self, closing: bool) -> Reply {
+        match &self.machine {
+            Some(machine) if lock(&machine.bus.keyboard).press_ctrl_alt_del() => {
+                self.closing = closing;
+                Reply::Done
+            }
+            Some(_) => {
+                let reason = "the guest has no keyboard driver that could hear Ctrl-Alt-Del; use kill or reset";
+                Reply::Refused { reason: reason.into() }
+            }
+            None => Reply::Refused { reason: "the machine is restarting".into() },
         }
     }
 

@@ -15,6 +15,7 @@
 //! | `spin` | prints `tick N` for ever, without pausing the processor |
 //! | `net` | gets an address by DHCP (or takes `ip=A.B.C.D/N`), answers ping, and echoes UDP port 7 |
 //! | `idle` | waits |
+//! | `restarts` | with `idle`: resets the machine when asked to end, as most systems do on Ctrl-Alt-Del |
 //!
 //! `net` and `idle` run until byte `q` comes on the serial line, `poweroff` on UDP port 4242, or Ctrl-Alt-Del on the
 //! keyboard. Without any of them the guest powers off by the exit port (0xf4).
@@ -93,6 +94,10 @@ pub fn main(entry: &str, command_line: u64) -> ! {
         while !idle::asked_to_end() {
             idle::wait();
         }
+    }
+    if wants("restarts") {
+        say!("restarting");
+        port::exit(1);
     }
     say!("powering off");
     port::exit(0)

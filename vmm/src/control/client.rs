@@ -87,6 +87,11 @@ impl Client {
         self.done(&Request::PowerButton {})
     }
 
+    /// Soft restart; an error when the guest cannot hear it.
+    pub fn soft_reset(&mut self) -> Result<(), ClientError> {
+        self.done(&Request::SoftReset {})
+    }
+
     /// Hard reset.
     pub fn reset(&mut self) -> Result<(), ClientError> {
         self.done(&Request::Reset {})

@@ -28,8 +28,11 @@ pub enum Request {
     Pause {},
     /// Go on. Asking twice is no error.
     Resume {},
-    /// Ask the guest to shut down: Ctrl-Alt-Del on its keyboard. Refused when it has no keyboard driver.
+    /// Ask the guest to shut down: Ctrl-Alt-Del on its keyboard. Most systems answer that with an orderly restart, so
+    /// the machine powers off where the guest then resets. Refused when the guest has no keyboard driver.
     PowerButton {},
+    /// Ask the guest to restart: Ctrl-Alt-Del. Refused when it has no keyboard driver.
+    SoftReset {},
     /// Hard reset.
     Reset {},
     /// End at once.

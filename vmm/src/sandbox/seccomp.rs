@@ -57,13 +57,14 @@ const EVERYWHERE: [i64; 23] = [
 const CONSOLE: [i64; 4] = [libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_sendto];
 
 /// Waiting and disk work.
-const DEVICES: [i64; 8] = [
+const DEVICES: [i64; 9] = [
     libc::SYS_epoll_wait,
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_ctl,
     libc::SYS_preadv,
     libc::SYS_pwritev,
     libc::SYS_fdatasync,
+    libc::SYS_fallocate,
     libc::SYS_pread64,
     libc::SYS_pwrite64,
 ];

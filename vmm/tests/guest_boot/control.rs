@@ -72,6 +72,21 @@ fn the_power_button_reaches_a_guest_that_listens_and_is_refused_by_one_that_does
 }
 
 #[test]
+fn a_guest_that_restarts_on_ctrl_alt_del_still_powers_off_when_asked_to() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut guest = Setup::new("idle restarts").start();
+    guest.expect("idle");
+    until("the guest to listen", PATIENCE, || guest.client().soft_reset().is_ok());
+    until("the second start", PATIENCE, || guest.console().matches("idle").count() == 2);
+    until("the guest to listen", PATIENCE, || guest.client().power_button().is_ok());
+    guest.ends_with(0);
+    let report = guest.report();
+    assert_eq!((report.reason, report.resets), (StopReason::PoweredOff, 1));
+}
+
+#[test]
 fn the_console_goes_both_ways_to_several_clients() {
     if !kvm_is_here() {
         return;

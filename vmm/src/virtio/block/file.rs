@@ -5,6 +5,7 @@ use crate::memory::Memory;
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 use vm_memory::{GuestMemoryBackend, VolatileSlice};
 
 /// Vectors in one call; more pieces take more calls.
@@ -18,6 +19,8 @@ pub trait Backing: Send {
     fn write(&mut self, offset: u64, pieces: &[Piece], memory: &Memory) -> io::Result<()>;
     /// Returns when everything written is durable.
     fn flush(&mut self) -> io::Result<()>;
+    /// Gives the space of a range back (`discard`; fails where that cannot be done), or makes it read as zeroes.
+    fn zero(&mut self, offset: u64, bytes: u64, discard: bool) -> io::Result<()>;
 }
 
 /// A raw file or block device.
@@ -30,6 +33,17 @@ impl RawFile {
     /// Uses the whole file.
     pub fn new(file: File) -> RawFile {
         RawFile { file }
+    }
+
+    fn write_zeroes(&mut self, start: u64, bytes: u64) -> io::Result<()> {
+        let zeroes = [0u8; 16 * 1024];
+        let mut done = 0;
+        while done < bytes {
+            let part = (bytes - done).min(zeroes.len() as u64) as usize;
+            self.file.write_all_at(&zeroes[..part], start + done)?;
+            done += part as u64;
+        }
+        Ok(())
     }
 
     fn transfer(&mut self, offset: u64, pieces: &[Piece], memory: &Memory, way: Way) -> io::Result<()> {
@@ -112,6 +126,21 @@ impl Backing for RawFile {
     fn flush(&mut self) -> io::Result<()> {
         self.file.sync_data()
     }
+
+    fn zero(&mut self, offset: u64, bytes: u64, discard: bool) -> io::Result<()> {
+        let start = offset;
+        let how = if discard { libc::FALLOC_FL_PUNCH_HOLE } else { libc::FALLOC_FL_ZERO_RANGE };
+        let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
+        let length = libc::off_t::try_from(bytes).map_err(io::Error::other)?;
+        // SAFETY: fallocate takes no pointers.
+        let code = unsafe { libc::fallocate(self.file.as_raw_fd(), how | libc::FALLOC_FL_KEEP_SIZE, offset, length) };
+        match (code, discard) {
+            (0, _) => Ok(()),
+            (_, true) => Err(io::Error::last_os_error()),
+            // Not every file system can; writing always can.
+            (_, false) => self.write_zeroes(start, bytes),
+        }
+    }
 }
 
 /// Size of a file or block device in bytes.
@@ -157,6 +186,23 @@ mod tests {
         raw.read(64, &there, &memory).unwrap();
         assert_eq!(memory.read_obj::<u8>(GuestAddress(0x8_0000 + 9599)).unwrap(), 599u64 as u8);
         assert_eq!(raw.read(65, &there, &memory).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn zeroes_come_by_either_way() {
+        let file = tempfile::tempfile().unwrap();
+        let mut raw = RawFile::new(file.try_clone().unwrap());
+        for way in 0..2 {
+            file.write_all_at(&[9; 100_000], 0).unwrap();
+            match way {
+                0 => raw.zero(512, 98_304, false).unwrap(),
+                _ => raw.write_zeroes(512, 98_304).unwrap(),
+            }
+            let mut bytes = vec![1; 100_000];
+            file.read_exact_at(&mut bytes, 0).unwrap();
+            assert!(bytes[512..98_816].iter().all(|b| *b == 0));
+            assert_eq!((bytes[511], bytes[98_816], bytes.len()), (9, 9, 100_000));
+        }
     }
 
     #[test]

@@ -23,6 +23,9 @@ const REQUEST_BYTES_MAX: u64 = 32 << 20;
 /// Pieces of data in one request: one less for each of header and status.
 const SEGMENTS_MAX: u32 = QUEUE_SIZE as u32 - 2;
 
+/// Sectors that one request may discard or zero: 64 MiB, for where they have to be written.
+const ZERO_SECTORS_MAX: u32 = 1 << 17;
+
 const STATUS_OK: u8 = abi::VIRTIO_BLK_S_OK as u8;
 const STATUS_ERROR: u8 = abi::VIRTIO_BLK_S_IOERR as u8;
 const STATUS_UNSUPPORTED: u8 = abi::VIRTIO_BLK_S_UNSUPP as u8;
@@ -86,6 +89,10 @@ impl Block {
             abi::VIRTIO_BLK_T_IN => self.read(sector, &chain.writable, room - 1, memory),
             abi::VIRTIO_BLK_T_OUT => (self.write(sector, &chain::after(&chain.readable, 16), memory), 0),
             abi::VIRTIO_BLK_T_FLUSH => (if self.backing.flush().is_ok() { STATUS_OK } else { STATUS_ERROR }, 0),
+            abi::VIRTIO_BLK_T_DISCARD | abi::VIRTIO_BLK_T_WRITE_ZEROES => {
+                let ranges = chain::after(&chain.readable, 16);
+                (self.zero(&ranges, kind == abi::VIRTIO_BLK_T_DISCARD, memory)?, 0)
+            }
             abi::VIRTIO_BLK_T_GET_ID => {
                 let bytes = &self.serial[..(room - 1).min(20) as usize];
                 (STATUS_OK, chain::scatter(memory, &chain.writable, bytes)? as u32)
@@ -97,6 +104,32 @@ impl Block {
         }
         chain::scatter(memory, &chain::after(&chain.writable, room - 1), &[status])?;
         Ok(written.saturating_add(1))
+    }
+
+    /// Discards or zeroes the one range that the configuration space allows in a request. Discarding is advice: where
+    /// the file system cannot, nothing happens and that is well. Zeroes must come, so there an error is an error.
+    fn zero(&mut self, ranges: &[Piece], discard: bool, memory: &Memory) -> Result<u8, Broken> {
+        let mut range = [0u8; 16];
+        if chain::length(ranges) != 16 || chain::gather(memory, ranges, &mut range)? != 16 {
+            return Ok(STATUS_UNSUPPORTED);
+        }
+        let (mut sector, mut count, mut flags) = ([0u8; 8], [0u8; 4], [0u8; 4]);
+        sector.copy_from_slice(&range[..8]);
+        count.copy_from_slice(&range[8..12]);
+        flags.copy_from_slice(&range[12..]);
+        let (sector, count, flags) = (u64::from_le_bytes(sector), u32::from_le_bytes(count), u32::from_le_bytes(flags));
+        // Bit 0 is "may unmap", which discard does by itself and must not carry.
+        if flags & !1 != 0 || (discard && flags != 0) {
+            return Ok(STATUS_UNSUPPORTED);
+        }
+        let inside = sector.checked_add(u64::from(count)).is_some_and(|end| end <= self.sectors);
+        if self.read_only || !inside || count == 0 || count > ZERO_SECTORS_MAX {
+            return Ok(STATUS_ERROR);
+        }
+        let (offset, bytes) = (sector * SECTOR, u64::from(count) * SECTOR);
+        let unmapped = (discard || flags == 1) && self.backing.zero(offset, bytes, true).is_ok();
+        let done = discard || unmapped || self.backing.zero(offset, bytes, false).is_ok();
+        Ok(if done { STATUS_OK } else { STATUS_ERROR })
     }
 
     /// Byte offset of a transfer, when it lies within the disk.
@@ -149,8 +182,9 @@ impl Device for Block {
     }
 
     fn features(&self) -> u64 {
-        let read_only = if self.read_only { 1 << abi::VIRTIO_BLK_F_RO } else { 0 };
-        read_only | 1 << abi::VIRTIO_BLK_F_FLUSH | 1 << abi::VIRTIO_BLK_F_SEG_MAX | 1 << abi::VIRTIO_BLK_F_BLK_SIZE
+        let zeroes = 1 << abi::VIRTIO_BLK_F_DISCARD | 1 << abi::VIRTIO_BLK_F_WRITE_ZEROES;
+        let writing = if self.read_only { 1 << abi::VIRTIO_BLK_F_RO } else { zeroes };
+        writing | 1 << abi::VIRTIO_BLK_F_FLUSH | 1 << abi::VIRTIO_BLK_F_SEG_MAX | 1 << abi::VIRTIO_BLK_F_BLK_SIZE
     }
 
     fn queue_sizes(&self) -> &'static [u16] {
@@ -158,10 +192,15 @@ impl Device for Block {
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
-        let mut config = [0u8; 24];
+        let mut config = [0u8; 60];
         config[..8].copy_from_slice(&self.sectors.to_le_bytes());
-        config[12..16].copy_from_slice(&SEGMENTS_MAX.to_le_bytes());
-        config[20..24].copy_from_slice(&(SECTOR as u32).to_le_bytes());
+        // Words by offset: segments, block size; discard: most sectors, ranges, alignment; zeroes: sectors, ranges.
+        let words =
+            [(12, SEGMENTS_MAX), (20, 512), (36, ZERO_SECTORS_MAX), (40, 1), (44, 8), (48, ZERO_SECTORS_MAX), (52, 1)];
+        for (offset, value) in words {
+            config[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
+        }
+        config[56] = 1; // zeroing may give space back
         copy_config(&config, offset, data);
     }
 
@@ -232,6 +271,30 @@ mod tests {
         assert_eq!(&id, b"serial-1");
         let c = counters.snapshot();
         assert_eq!((c.requests, c.bytes_in, c.bytes_out, c.errors), (4, 512, 1024, 0));
+    }
+
+    #[test]
+    fn ranges_are_zeroed_and_discarded_within_the_disk() {
+        let (memory, mut queue) = (memory(), queue(8));
+        let (mut block, file, _) = disk(false);
+        let mut ask = |kind: u32, sector: u64, count: u32, flags: u32| {
+            memory.write_obj(sector, GuestAddress(0x9000)).unwrap();
+            memory.write_obj(count, GuestAddress(0x9008)).unwrap();
+            memory.write_obj(flags, GuestAddress(0x900c)).unwrap();
+            ask(&mut block, &memory, &mut queue, kind, 0, 16, true).0
+        };
+        file.write_all_at(&[5; 8 * 512], 0).unwrap();
+        assert_eq!(ask(11, 1, 2, 0), STATUS_OK);
+        assert_eq!(ask(13, 4, 1, 1), STATUS_OK);
+        for (kind, sector, count, flags) in [(11, 7, 2, 0), (11, u64::MAX, 2, 0), (13, 0, 0, 0), (13, 0, u32::MAX, 0)] {
+            assert_eq!(ask(kind, sector, count, flags), STATUS_ERROR);
+        }
+        assert_eq!([ask(11, 0, 1, 1), ask(13, 0, 1, 2)], [STATUS_UNSUPPORTED; 2]);
+        let mut bytes = vec![0; 8 * 512];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        // Discarding may leave the old bytes; what was not named must stay.
+        assert_eq!((bytes[4 * 512], bytes[0], bytes[3 * 512], bytes[5 * 512]), (0, 5, 5, 5));
+        assert_eq!(file.metadata().unwrap().len(), 8 * SECTOR);
     }
 
     #[test]
