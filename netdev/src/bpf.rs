@@ -58,8 +58,7 @@ impl Map {
         let fd = unsafe { OwnedFd::from_raw_fd(raw) };
         let info = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd()))?;
         let says = |name: &str| {
-            info.lines()
-                .find_map(|l| l.strip_prefix(name)?.trim_start_matches(':').trim().parse::<usize>().ok())
+            info.lines().find_map(|l| l.strip_prefix(name)?.trim_start_matches(':').trim().parse::<usize>().ok())
         };
         if says("key_size") != Some(key) || says("value_size") != Some(value) {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "table has another layout"));

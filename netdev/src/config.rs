@@ -81,9 +81,8 @@ impl Config {
         {
             return Err(Error::Config(format!("join_edge {edge:?}")));
         }
-        let device = |s: &str| {
-            (1..16).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':')
-        };
+        let device =
+            |s: &str| (1..16).contains(&s.len()) && s.bytes().all(|b| b.is_ascii_graphic() && b != b'/' && b != b':');
         if let Some(u) = &self.underlay
             && !device(&u.device)
         {

@@ -132,7 +132,13 @@ fn others_get_nothing() {
     let mut other = request(MessageType::Discover, |_| {});
     other[28] ^= 2;
     assert!(answer(&sample(), &other).is_none(), "another hardware address");
-    assert!(ask(MessageType::Discover, |m| { m.set_giaddr(ip("10.9.9.9")); }).is_none(), "a relay");
+    assert!(
+        ask(MessageType::Discover, |m| {
+            m.set_giaddr(ip("10.9.9.9"));
+        })
+        .is_none(),
+        "a relay"
+    );
     let mut reply = request(MessageType::Discover, |_| {});
     reply[0] = 2;
     assert!(answer(&sample(), &reply).is_none(), "an answer is no question");

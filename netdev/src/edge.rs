@@ -44,6 +44,12 @@ pub(crate) fn enslave(peer: &str, bridge: &str) -> Result<bool> {
     Ok(true)
 }
 
+/// Removes a link of the calling thread's namespace if it is there.
+pub(crate) fn remove(name: &str) -> Result<()> {
+    let mut netlink = Netlink::open()?;
+    netlink.link(name)?.map_or(Ok(()), |link| netlink.delete(link.index))
+}
+
 /// Gateway addresses of the external networks' subnets.
 pub(crate) fn gateways(wanted: &Wanted) -> BTreeSet<(Ipv4Addr, u8)> {
     let subnets = wanted.networks.iter().filter(|n| n.external).flat_map(|n| &n.subnets);

@@ -1,5 +1,56 @@
-//! pilvi-netdev
-//! The packet path of one host.
+//! The packet path of one host: taps, one layer-2 segment for each network, DHCP, metadata, anti-spoofing,
+//! security groups, routers, source NAT and floating addresses. It knows no cloud API: the caller hands over a
+//! whole [`wanted::Wanted`] and gets it, however often and after whatever crash.
+//!
+//! # A packet's walk
+//! ```text
+//!  host's own namespace: never touched
+//!  +-- node namespace <prefix> ------------------------------------------------------------------------+
+//!  |                                                                                                    |
+//!  |  guest A                                                                               guest B     |
+//!  |  tapA (fd) --in--> [from_guest] ----------- same host: bpf_redirect ----------> [to_guest] --> tapB |
+//!  |                     |  1 port up? VLAN tag? source MAC and IP its own?             ^  | its groups:  |
+//!  |                     |  2 ARP: answered here from `addresses`                       |  | `flows`, or   |
+//!  |                     |  3 DHCP: rate limit --> agent1 --> packet socket --(mark)----+  | a rule in     |
+//!  |                     |  4 169.254.169.254: source := 100.64/10+ifindex --> agent0  -+  | `chunks`      |
+//!  |                     |  5 its groups: `flows`, or a rule in `chunks`, `members`     |  v              |
+//!  |                     |  6 `stations`: where is the destination's MAC?               | drop: `drops`   |
+//!  |                     |       local tap ---------------------------------------------+                 |
+//!  |                     |       other host --> key {vni, vtep} --> overlay0 (VXLAN) --> underlay --> ... |
+//!  |                     |       router --> `routes` {router, prefix}, TTL-1, MACs                        |
+//!  |                     |            a leg --> `addresses` --> local tap or overlay, as above            |
+//!  |                     |            gateway --> `fixed`: floating address, else `nats`: source NAT      |
+//!  |                     v                          (gateway on another host: overlay)                    |
+//!  |                   edge0 <-- neighbour by the kernel's ARP -- [to_edge] sets the address's own MAC    |
+//!  |                     |                                                                                |
+//!  |  underlay --> overlay0 --in--> [from_overlay]: known far end? `stations` --> tap, or our gateway     |
+//!  |  edge0 --in--> [from_edge]: ARP for `externals`; floating or NATed back, `routes` --> tap or overlay |
+//!  |  agent0 --out--> [from_agent]: 100.64/10 --> the port's own address --> tap                          |
+//!  +-----|--------------------------------------------------------------------------------------------+
+//!        | veth (or a device that the caller gave)
+//!  +-- edge namespace <prefix>-edge: bridge ext0 with the provider's gateway addresses ---------------+
+//!  +--------------------------------------------------------------------------------------------------+
+//! ```
+//! Programs (`bpf/`, C, committed as an object so that a build needs no clang) sit on TCX hooks. Programs,
+//! tables and links are pinned in a bpffs of this prefix alone: the path forwards while no agent runs, and a
+//! new agent reads the tables back, compares and repairs (`plan.rs`). There is no bridge between guests, no
+//! learning, no flooding, no nftables and no kernel conntrack; overlapping tenants are just other keys.
+//!
+//! # What it needs
+//! Root, Linux 6.6 or newer (TCX) with veth, tun, vxlan (if there is an underlay) and bridge (if there is an edge
+//! namespace).
+//!
+//! # What it does not do yet
+//! - IPv6: a secured port's IPv6 is dropped and counted (`family`); unsecured ports switch it by MAC.
+//! - Broadcast and multicast other than ARP and DHCP are dropped and counted (`multicast`), also for unsecured
+//!   ports; frames to unknown stations as well (`unknown-station`).
+//! - An address of `allowed_pairs` may be used by its port and counts as a group member, but nobody answers ARP
+//!   for it: moving it by gratuitous ARP (VRRP) is not followed.
+//! - A router's route through another router's leg on a shared network (`no-host`).
+//! - With `snat: false` a guest without a floating address has no way out (`no-route`).
+//! - One external layer-2 network for each host.
+//! - TCP sequence numbers are not checked; a packet in the middle of an unknown connection is judged as a new one.
+//! - Source NAT translates TCP, UDP, ICMP echo and the ICMP errors about them, nothing else (`nat`).
 #![allow(unsafe_code)]
 
 mod bpf;
@@ -30,7 +81,7 @@ pub mod wanted;
 pub use config::{Config, External, NETNS_DIR, Ns, Underlay, edge_name, node_name, ns_path};
 pub use error::Error;
 pub use metadata::{METADATA_ADDRESS, MetadataListener};
-pub use namespace::connect_in;
+pub use namespace::{connect_in, listen as listen_in_ns};
 pub use node::tap_name;
 pub use plane::{Applied, AppliedPort, DataPlane, clear};
 pub use stats::{PortStats, REASONS, Stats};

@@ -107,7 +107,7 @@ pub fn mount_bpffs(dir: &Path) -> Result<()> {
 }
 
 fn is_bpffs(dir: &Path) -> bool {
-    nix::sys::statfs::statfs(dir).is_ok_and(|s| s.filesystem_type().0 as i64 == BPF_FS_MAGIC)
+    nix::sys::statfs::statfs(dir).is_ok_and(|s| s.filesystem_type().0 == BPF_FS_MAGIC)
 }
 
 /// Forgets all links: their namespace is gone, and a new one counts its interfaces from the start.
@@ -191,9 +191,7 @@ impl Loader {
     }
 
     fn classifier(&mut self, program: Program) -> Result<&mut SchedClassifier> {
-        self.programs
-            .get_mut(&program)
-            .ok_or_else(|| program_error("find program")(program.name().into()))
+        self.programs.get_mut(&program).ok_or_else(|| program_error("find program")(program.name().into()))
     }
 
     fn pin(&self, ifindex: u32, program: Program) -> PathBuf {
@@ -263,10 +261,8 @@ impl Loader {
 
 fn load(bpffs: &Path, dir: &Path) -> Result<HashMap<Program, SchedClassifier>> {
     let failed = program_error("load programs");
-    let mut object = EbpfLoader::new()
-        .default_map_pin_directory(tables_dir(bpffs))
-        .load(OBJECT)
-        .map_err(|e| failed(chain(&e)))?;
+    let mut object =
+        EbpfLoader::new().default_map_pin_directory(tables_dir(bpffs)).load(OBJECT).map_err(|e| failed(chain(&e)))?;
     let mut out = HashMap::new();
     for p in Program::ALL {
         let program = object.program_mut(p.name()).ok_or_else(|| failed(format!("no {}", p.name())))?;

@@ -18,7 +18,7 @@ const NSFS_MAGIC: i64 = 0x6e73_6673;
 /// Whether `path` is a bind mount of a namespace.
 #[must_use]
 pub fn exists(path: &Path) -> bool {
-    nix::sys::statfs::statfs(path).is_ok_and(|s| s.filesystem_type().0 as i64 == NSFS_MAGIC)
+    nix::sys::statfs::statfs(path).is_ok_and(|s| s.filesystem_type().0 == NSFS_MAGIC)
 }
 
 /// Makes the namespace unless it is there. Whether it was made.
@@ -95,7 +95,7 @@ pub(crate) fn sysctl(key: &str, value: &str) -> Result<()> {
 }
 
 /// A listener inside the namespace, for use outside.
-pub(crate) fn listen(path: &Path, address: SocketAddr) -> Result<std::net::TcpListener> {
+pub fn listen(path: &Path, address: SocketAddr) -> Result<std::net::TcpListener> {
     inside(path, move || {
         let fd = tcp_socket(address)?;
         nix::sys::socket::setsockopt(&fd, ReuseAddr, &true).step("reuse address")?;

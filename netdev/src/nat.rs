@@ -26,8 +26,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
     }
     for router in &wanted.routers {
         let Some(gateway) = router.gateway.as_ref().filter(|g| gateway_here(g, picture.vtep)) else { continue };
-        let value =
-            Bytes::new().u32(GATEWAY).ip(Ipv4Addr::UNSPECIFIED).u64(router_name(&router.id)).mac(gateway.mac.0);
+        let value = Bytes::new().u32(GATEWAY).ip(Ipv4Addr::UNSPECIFIED).u64(router_name(&router.id)).mac(gateway.mac.0);
         if !put(&mut picture.tables, Table::Externals, Bytes::new().ip(gateway.address), value) {
             picture.problem(None, format!("router {}: {} is in use", router.id, gateway.address));
         }

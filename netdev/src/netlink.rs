@@ -4,16 +4,13 @@
 //! synchronous: they run on threads of their own, never on a tokio worker.
 use crate::error::{Result, Step};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader,
-    NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType,
-};
+use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 use std::io;
@@ -29,6 +26,7 @@ pub struct Link {
     /// `tun`, `veth`, `vxlan`, `bridge`; empty for hardware and `lo`.
     pub kind: String,
     pub up: bool,
+    pub promiscuous: bool,
     pub mtu: u32,
     pub mac: [u8; 6],
     /// Frames and bytes that left towards the guest, and that came from it.
@@ -43,6 +41,7 @@ pub struct Change<'a> {
     pub alias: Option<&'a str>,
     pub up: Option<bool>,
     pub no_arp: bool,
+    pub promiscuous: bool,
     pub mtu: Option<u32>,
     pub mac: Option<[u8; 6]>,
     pub bridge: Option<u32>,
@@ -160,6 +159,10 @@ impl Netlink {
             message.header.flags |= LinkFlags::Noarp;
             message.header.change_mask |= LinkFlags::Noarp;
         }
+        if change.promiscuous {
+            message.header.flags |= LinkFlags::Promisc;
+            message.header.change_mask |= LinkFlags::Promisc;
+        }
         let a = &mut message.attributes;
         a.extend(change.name.map(|n| LinkAttribute::IfName(n.to_owned())));
         a.extend(change.alias.map(|n| LinkAttribute::IfAlias(n.to_owned())));
@@ -167,9 +170,7 @@ impl Netlink {
         a.extend(change.mac.map(|m| LinkAttribute::Address(m.to_vec())));
         a.extend(change.bridge.map(LinkAttribute::Controller));
         a.extend(change.namespace.map(|fd| LinkAttribute::NetNsFd(fd.as_raw_fd())));
-        self.request(RouteNetlinkMessage::SetLink(message), NLM_F_ACK)
-            .map(drop)
-            .step(format!("change link {index}"))
+        self.request(RouteNetlinkMessage::SetLink(message), NLM_F_ACK).map(drop).step(format!("change link {index}"))
     }
 
     /// Deletes a link; one that is gone is no error.
@@ -237,8 +238,7 @@ impl Netlink {
         message.header.protocol = RouteProtocol::Static;
         message.header.scope = RouteScope::Link;
         message.header.kind = RouteType::Unicast;
-        message.attributes =
-            vec![RouteAttribute::Destination(RouteAddress::Inet(net)), RouteAttribute::Oif(index)];
+        message.attributes = vec![RouteAttribute::Destination(RouteAddress::Inet(net)), RouteAttribute::Oif(index)];
         match self.request(RouteNetlinkMessage::NewRoute(message), NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL) {
             Err(e) if e.raw_os_error() != Some(libc::EEXIST) => Err(e).step(format!("add route {net}/{prefix}")),
             _ => Ok(()),
@@ -249,11 +249,8 @@ impl Netlink {
 const VXLAN_PORT: u16 = 4789;
 
 fn link_of(message: LinkMessage) -> Link {
-    let mut link = Link {
-        index: message.header.index,
-        up: message.header.flags.contains(LinkFlags::Up),
-        ..Link::default()
-    };
+    let mut link =
+        Link { index: message.header.index, up: message.header.flags.contains(LinkFlags::Up), ..Link::default() };
     for attribute in message.attributes {
         match attribute {
             LinkAttribute::IfName(n) => link.name = n,

@@ -1,7 +1,7 @@
 //! The node as its worker thread sees it: the thread lives inside the node namespace, owns the netlink socket
 //! and the tables, and does one job at a time, so that passes never overlap.
 use crate::config::{
-    AGENT_LINK, Config, EDGE_BRIDGE, EDGE_LINK, OVERLAY_LINK, PUNT_LINK, UNDERLAY_BRIDGE, External, ns_path,
+    AGENT_LINK, Config, EDGE_BRIDGE, EDGE_LINK, External, OVERLAY_LINK, PUNT_LINK, UNDERLAY_BRIDGE, ns_path,
 };
 use crate::dhcp;
 use crate::edge;
@@ -44,12 +44,33 @@ pub(crate) struct Node {
     /// Tables as written, until the next read-back.
     known: Option<(Tables, Instant)>,
     wanted: Wanted,
+    /// What the tables were last drawn from, besides `wanted`.
+    drawn: Option<Drawn>,
     /// Addresses last set on the edge namespace's side.
     edge: Option<BTreeSet<(Ipv4Addr, u8)>>,
     spare: HashMap<String, Instant>,
     settings: Settings,
     bindings: Bindings,
     names: PortNames,
+}
+
+struct Drawn {
+    devices: BTreeMap<String, u32>,
+    settings: Settings,
+    problems: Vec<Problem>,
+    since: Instant,
+}
+
+impl Drawn {
+    fn is_fresh(&self) -> bool {
+        self.since.elapsed() < VERIFY_EVERY
+    }
+}
+
+/// Links after the steps, and what went wrong by device.
+struct Settled {
+    links: Vec<Link>,
+    failed: BTreeMap<String, String>,
 }
 
 /// The device of a port: a name that fits into 15 bytes and follows from the id.
@@ -87,6 +108,7 @@ impl Node {
             sender,
             known: None,
             wanted: Wanted::default(),
+            drawn: None,
             edge: None,
             spare: HashMap::new(),
             settings: Settings { flow_cap: FLOW_CAP, service_mac: SERVICE_MAC, ..Settings::default() },
@@ -116,6 +138,9 @@ impl Node {
         // One name for each node and link: two nodes in one edge namespace must not collide.
         let peer = format!("n{:012x}", name64(&format!("{}/{name}", self.config.prefix)) & 0xffff_ffff_ffff);
         if self.netlink.link(name)?.is_none() {
+            // The other end of a pair whose namespace is gone but not yet dismantled.
+            let stale = peer.clone();
+            namespace::inside(&path, move || edge::remove(&stale))?;
             let file = File::open(&path).step(format!("open {}", path.display()))?;
             self.netlink.create_veth(name, &peer, Some(file.as_fd()))?;
         }
@@ -143,6 +168,8 @@ impl Node {
             name: name.into(),
             alias: String::new(),
             mtu: None,
+            // The switch outside sends us frames for every external address of ours.
+            promiscuous: matches!(&self.config.external, External::Device(d) if d == name),
             programs: programs.to_vec(),
         };
         let mut out = vec![link(AGENT_LINK, &[Program::FromAgent]), link(PUNT_LINK, &[])];
@@ -154,11 +181,13 @@ impl Node {
     }
 
     fn port_links(wanted: &Wanted) -> Vec<WantedLink> {
-        let mtu = |p: &Port| wanted.networks.iter().find(|n| n.id == p.network).map_or(1500, |n| n.mtu);
+        let mtus: HashMap<&str, u16> = wanted.networks.iter().map(|n| (n.id.as_str(), n.mtu)).collect();
+        let mtu = |p: &Port| mtus.get(p.network.as_str()).copied().unwrap_or(1500);
         let link = |p: &Port| WantedLink {
             name: tap_name(&p.id),
             alias: alias_of(&p.id),
             mtu: Some(u32::from(mtu(p).max(1500))),
+            promiscuous: false,
             programs: vec![Program::FromGuest, Program::ToGuest],
         };
         wanted.ports.iter().map(link).collect()
@@ -170,7 +199,7 @@ impl Node {
 
     /// Plans and acts until nothing is left to do. `keep`: delete no port yet (the wanted state is not known).
     /// Returns the links at the end and what went wrong, by device.
-    fn settle_links(&mut self, ports: &[WantedLink], keep: bool) -> Result<(Vec<Link>, Vec<(String, String)>)> {
+    fn settle_links(&mut self, ports: &[WantedLink], keep: bool) -> Result<Settled> {
         self.spare.retain(|_, since| since.elapsed() < SPARE_FOR);
         let mut wanted = self.standing_links();
         wanted.extend_from_slice(ports);
@@ -185,7 +214,7 @@ impl Node {
             steps.retain(|s| s.device().is_none_or(|d| !failed.contains_key(d)));
             if steps.is_empty() {
                 self.learn_links(&found.links);
-                return Ok((found.links, failed.into_iter().collect()));
+                return Ok(Settled { links: found.links, failed });
             }
             for step in steps {
                 if let Err(e) = self.act(&step) {
@@ -196,7 +225,7 @@ impl Node {
         }
         let links = self.netlink.links()?;
         self.learn_links(&links);
-        Ok((links, failed.into_iter().collect()))
+        Ok(Settled { links, failed })
     }
 
     fn learn_links(&mut self, links: &[Link]) {
@@ -218,17 +247,21 @@ impl Node {
                 let link = self.netlink.link(name)?.ok_or_else(|| Error::NoPort(name.clone()))?;
                 self.netlink.change(link.index, &Change { alias: Some(alias), ..Change::default() })
             }
-            LinkStep::Change { index, up, mtu, alias, .. } => self.netlink.change(
-                *index,
-                &Change { up: Some(*up), mtu: *mtu, alias: alias.as_deref(), ..Change::default() },
-            ),
+            LinkStep::Change { index, up, promiscuous, mtu, alias, .. } => {
+                let (promiscuous, alias) = (*promiscuous, alias.as_deref());
+                self.netlink
+                    .change(*index, &Change { up: Some(*up), promiscuous, mtu: *mtu, alias, ..Change::default() })
+            }
             LinkStep::Attach { index, name, program } => self.loader.attach(name, *index, *program),
         }
     }
 
     /// One pass: devices, tables, answers, edge.
     pub fn apply(&mut self, wanted: Wanted) -> Result<Applied> {
-        self.wanted = wanted;
+        if wanted != self.wanted {
+            self.drawn = None;
+            self.wanted = wanted;
+        }
         for port in &self.wanted.ports {
             self.spare.remove(&alias_of(&port.id));
         }
@@ -243,8 +276,25 @@ impl Node {
     }
 
     fn pass_for(&mut self, wanted: &Wanted) -> Result<Applied> {
-        let (links, failed) = self.settle_links(&Self::port_links(wanted), false)?;
+        let Settled { links, failed } = self.settle_links(&Self::port_links(wanted), false)?;
         let devices = devices(wanted, &links);
+        let drawn = self.drawn.take().filter(|d| d.devices == devices && d.settings == self.settings && d.is_fresh());
+        let drawn = match drawn {
+            Some(drawn) => drawn,
+            None => self.redraw(wanted, devices)?,
+        };
+        let mut problems = drawn.problems.clone();
+        for link in self.standing_links().iter().filter(|w| !links.iter().any(|l| l.name == w.name)) {
+            problems.push(Problem { port: None, message: format!("device {} is not in the namespace", link.name) });
+        }
+        let applied = report(wanted, &drawn.devices, &failed, problems);
+        // What went wrong is tried again.
+        self.drawn = applied.errors.is_empty().then_some(drawn);
+        Ok(applied)
+    }
+
+    /// Draws the tables and brings the kernel's to them.
+    fn redraw(&mut self, wanted: &Wanted, devices: BTreeMap<String, u32>) -> Result<Drawn> {
         let vtep = self.config.underlay.as_ref().map(|u| u.address);
         let (tables, mut problems) = picture::draw(wanted, &devices, vtep, &self.settings);
         *self.bindings.write() = dhcp::bindings(wanted, &devices);
@@ -254,7 +304,7 @@ impl Node {
         if let Err(e) = self.edge_addresses(wanted) {
             problems.push(Problem { port: None, message: e.to_string() });
         }
-        Ok(report(wanted, &devices, &failed, problems))
+        Ok(Drawn { devices, settings: self.settings, problems, since: Instant::now() })
     }
 
     fn write_tables(&mut self, wanted: &Tables) -> Result<Vec<String>> {
@@ -391,14 +441,13 @@ fn devices(wanted: &Wanted, links: &[Link]) -> BTreeMap<String, u32> {
 fn report(
     wanted: &Wanted,
     devices: &BTreeMap<String, u32>,
-    failed: &[(String, String)],
+    failed: &BTreeMap<String, String>,
     problems: Vec<Problem>,
 ) -> Applied {
     let mut applied = Applied::default();
-    let failed: HashMap<&str, &str> = failed.iter().map(|(d, e)| (d.as_str(), e.as_str())).collect();
     for port in &wanted.ports {
         let device = tap_name(&port.id);
-        let mut error = failed.get(device.as_str()).map(|e| (*e).to_owned());
+        let mut error = failed.get(&device).cloned();
         if error.is_none() && !devices.contains_key(&port.id) {
             error = Some("has no device".to_owned());
         }
@@ -407,7 +456,7 @@ fn report(
         applied.ports.push(AppliedPort { id: port.id.clone(), device, wired: error.is_none(), error });
     }
     let ours: BTreeSet<&str> = applied.ports.iter().map(|p| p.device.as_str()).collect();
-    applied.errors.extend(failed.iter().filter(|(d, _)| !ours.contains(*d)).map(|(d, e)| format!("{d}: {e}")));
+    applied.errors.extend(failed.iter().filter(|(d, _)| !ours.contains(d.as_str())).map(|(d, e)| format!("{d}: {e}")));
     applied.errors.extend(problems.into_iter().filter(|p| p.port.is_none()).map(|p| p.message));
     applied
 }

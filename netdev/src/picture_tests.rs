@@ -126,8 +126,7 @@ fn a_port_without_its_device_writes_nothing() {
 fn wider_pairs_are_repeated_in_narrower_sources() {
     let (mut wanted, devices) = base();
     let other = Mac([2, 0, 0, 0, 0, 0x77]);
-    wanted.ports[0].allowed_pairs =
-        vec![AddressPair { mac: Some(other), cidr: "10.0.0.0/24".parse().unwrap() }];
+    wanted.ports[0].allowed_pairs = vec![AddressPair { mac: Some(other), cidr: "10.0.0.0/24".parse().unwrap() }];
     let (tables, problems) = rows(&wanted, &devices);
     assert_eq!(problems, []);
     assert_eq!(count(&tables, Table::Sources), 2);
@@ -165,8 +164,7 @@ fn a_gateway_elsewhere_is_a_tunnel_and_not_ours_to_answer_for() {
         snat: true,
         vtep,
     };
-    let router =
-        |vtep| Router { id: "r".into(), interfaces: vec![], gateway: Some(gateway(vtep)), routes: vec![] };
+    let router = |vtep| Router { id: "r".into(), interfaces: vec![], gateway: Some(gateway(vtep)), routes: vec![] };
     wanted.routers = vec![router(Some(far))];
     let (tables, _) = rows(&wanted, &devices);
     assert_eq!(count(&tables, Table::Externals), 0);

@@ -19,6 +19,8 @@ pub struct WantedLink {
     /// Marks our ports: `port:<id>`. Empty: a device that others make and keep.
     pub alias: String,
     pub mtu: Option<u32>,
+    /// Frames to other addresses than the device's own are taken in.
+    pub promiscuous: bool,
     pub programs: Vec<Program>,
 }
 
@@ -34,7 +36,7 @@ pub enum LinkStep {
     Delete { index: u32, name: String },
     Detach { index: u32, program: Program },
     Create { name: String, alias: String },
-    Change { index: u32, name: String, up: bool, mtu: Option<u32>, alias: Option<String> },
+    Change { index: u32, name: String, up: bool, promiscuous: bool, mtu: Option<u32>, alias: Option<String> },
     Attach { index: u32, name: String, program: Program },
 }
 
@@ -98,8 +100,10 @@ fn complete(want: &WantedLink, link: &Link, attached: &BTreeSet<Attached>, steps
     }
     let mtu = want.mtu.filter(|m| *m != link.mtu);
     let alias = Some(&want.alias).filter(|a| !a.is_empty() && **a != link.alias).cloned();
-    if !link.up || mtu.is_some() || alias.is_some() {
-        steps.push(LinkStep::Change { index: link.index, name: link.name.clone(), up: true, mtu, alias });
+    let promiscuous = want.promiscuous && !link.promiscuous;
+    if !link.up || promiscuous || mtu.is_some() || alias.is_some() {
+        let name = link.name.clone();
+        steps.push(LinkStep::Change { index: link.index, name, up: true, promiscuous, mtu, alias });
     }
 }
 

@@ -7,6 +7,7 @@ fn want(name: &str) -> WantedLink {
         name: name.into(),
         alias: format!("port:{name}"),
         mtu: Some(1500),
+        promiscuous: false,
         programs: vec![Program::FromGuest, Program::ToGuest],
     }
 }
@@ -85,9 +86,8 @@ fn only_what_can_close_a_flow_raises_the_epoch() {
         BTreeMap::from([(0u32.to_ne_bytes().to_vec(), row)])
     };
     let rows = |rows: &[(u8, u8)]| rows.iter().map(|(k, v)| (vec![*k], vec![*v])).collect::<BTreeMap<_, _>>();
-    let tables_of = |chunks: &[(u8, u8)], epoch| {
-        Tables::from([(Table::Chunks, rows(chunks)), (Table::Settings, settings(epoch))])
-    };
+    let tables_of =
+        |chunks: &[(u8, u8)], epoch| Tables::from([(Table::Chunks, rows(chunks)), (Table::Settings, settings(epoch))]);
     let epoch_after = |wanted: &Tables, found: &Tables| {
         let mut now = found.clone();
         for s in tables(wanted, found) {

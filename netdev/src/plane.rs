@@ -16,8 +16,8 @@ use crate::packet::{Bindings, DhcpService};
 use crate::stats::{Counters, PortStats, Stats};
 use crate::wanted::Wanted;
 use nix::fcntl::{Flock, FlockArg};
-use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use parking_lot::Mutex;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
@@ -180,7 +180,9 @@ impl DataPlane {
     pub fn ns_path(&self, ns: Ns) -> Result<PathBuf> {
         match ns {
             Ns::Node => Ok(ns_path(&self.config.node())),
-            Ns::Edge => self.config.edge().map(|e| ns_path(&e)).ok_or_else(|| Error::Config("no edge namespace".into())),
+            Ns::Edge => {
+                self.config.edge().map(|e| ns_path(&e)).ok_or_else(|| Error::Config("no edge namespace".into()))
+            }
         }
     }
 

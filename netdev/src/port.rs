@@ -51,13 +51,8 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
         }
         let first = addresses(&port.fixed).next().unwrap_or(Ipv4Addr::UNSPECIFIED);
         let key = Bytes::new().u32(ifindex);
-        let value = Bytes::new()
-            .u32(network.vni)
-            .u32(flags)
-            .ip(first)
-            .mac(port.mac.0)
-            .u32(0)
-            .u64(policy_name(&port.groups));
+        let value =
+            Bytes::new().u32(network.vni).u32(flags).ip(first).mac(port.mac.0).u32(0).u64(policy_name(&port.groups));
         put(&mut picture.tables, Table::Ports, key.clone(), value);
         put(&mut picture.tables, Table::Live, key, Bytes::new().u64(0).u64(0));
         draw_sources(picture, port, ifindex);
@@ -85,12 +80,12 @@ fn draw_sources(picture: &mut Picture<'_>, port: &Port, ifindex: u32) {
         macs.sort_unstable();
         macs.dedup();
         if macs.len() > SOURCE_MACS {
-            picture.problem(Some(&port.id), format!("{net} is allowed with more than {SOURCE_MACS} hardware addresses"));
+            picture
+                .problem(Some(&port.id), format!("{net} is allowed with more than {SOURCE_MACS} hardware addresses"));
         }
         // Free places repeat the first: zeroes would be an address too.
-        let value = (0..SOURCE_MACS).fold(Bytes::new(), |b, i| {
-            b.raw(&macs.get(i).or(macs.first()).copied().unwrap_or(port.mac).0)
-        });
+        let value = (0..SOURCE_MACS)
+            .fold(Bytes::new(), |b, i| b.raw(&macs.get(i).or(macs.first()).copied().unwrap_or(port.mac).0));
         let key = Bytes::new().u32(32 + u32::from(net.prefix_len())).u32(ifindex).ip(net.addr());
         put(&mut picture.tables, Table::Sources, key, value);
     }

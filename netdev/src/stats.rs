@@ -84,9 +84,8 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 
 /// The clock that the programs read, ns.
 fn now() -> u64 {
-    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(0, |t| {
-        t.tv_sec().cast_unsigned().saturating_mul(SECOND).saturating_add(t.tv_nsec().cast_unsigned())
-    })
+    clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)
+        .map_or(0, |t| t.tv_sec().cast_unsigned().saturating_mul(SECOND).saturating_add(t.tv_nsec().cast_unsigned()))
 }
 
 /// How long a flow lives without packets, ns: `lifetime` of `bpf/filter.h`.

@@ -108,14 +108,9 @@ async fn peers_by_prefix_egress_rules_and_icmp_errors() {
         rule(net, Direction::Egress, Some(17), Ports::Range(1000, 2000), peer)
     };
     let ping = |net: &str| rule(net, Direction::Ingress, Some(1), Ports::Any, Peer::Cidr(net.parse().unwrap()));
-    let gb = group("gb", vec![
-        ping("10.0.0.8/29"),
-        rule("udp", Direction::Ingress, Some(17), Ports::Any, Peer::Any),
-    ]);
-    let ga = group("ga", vec![
-        udp_out("10.0.0.12/32"),
-        rule("icmp", Direction::Egress, Some(1), Ports::Any, Peer::Any),
-    ]);
+    let gb = group("gb", vec![ping("10.0.0.8/29"), rule("udp", Direction::Ingress, Some(17), Ports::Any, Peer::Any)]);
+    let ga =
+        group("ga", vec![udp_out("10.0.0.12/32"), rule("icmp", Direction::Egress, Some(1), Ports::Any, Peer::Any)]);
     let mut wanted = two(vec![ga, gb], &["ga"], &["gb"]);
     let (plane, a, b) = pair(&mut cloud, &wanted).await;
     assert!(a.pings("10.0.0.12"), "10.0.0.11 is in 10.0.0.8/29");

@@ -46,10 +46,7 @@ async fn two_nodes_are_one_cloud() {
     let (mut w1, mut w2) = (shared(), shared());
     w1.ports = vec![port("a", "n0", 1, "10.0.0.11", &["g"])];
     w2.ports = vec![port("b", "n0", 2, "10.0.0.12", &["g"]), port("c", "n1", 3, "10.0.1.13", &["g"])];
-    w1.remotes = vec![
-        remote("b", "n0", 2, "10.0.0.12", 2, &["g"]),
-        remote("c", "n1", 3, "10.0.1.13", 2, &["g"]),
-    ];
+    w1.remotes = vec![remote("b", "n0", 2, "10.0.0.12", 2, &["g"]), remote("c", "n1", 3, "10.0.1.13", 2, &["g"])];
     w2.remotes = vec![remote("a", "n0", 1, "10.0.0.11", 1, &["g"])];
     apply(&one, &w1).await;
     apply(&two, &w2).await;

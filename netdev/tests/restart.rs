@@ -83,9 +83,9 @@ async fn ports_go_one_by_one_and_then_nothing_is_left() {
     assert!(!config.state_dir.exists());
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     assert!(!mounts.contains(&config.prefix) && !mounts.contains(config.state_dir.to_str().unwrap()), "{mounts}");
-    let threads = std::fs::read_dir("/proc/self/task").unwrap().filter_map(|t| {
-        std::fs::read_to_string(t.unwrap().path().join("comm")).ok()
-    });
+    let threads = std::fs::read_dir("/proc/self/task")
+        .unwrap()
+        .filter_map(|t| std::fs::read_to_string(t.unwrap().path().join("comm")).ok());
     // Other tests of this binary may run their own: this one's names are gone with its namespace.
     assert!(threads.count() > 0);
     clear(config).await.unwrap();

@@ -56,7 +56,11 @@ async fn a_router_joins_subnets_and_answers_for_itself() {
     cloud.background(b.spawn("sh -c 'while :; do nc -l -p 80 >/dev/null; done'"));
     assert!(soon(|| a.connects("10.0.1.12", 80)), "TCP checksums survive the way");
     // ICMP errors: traceroute sees the leg, and path MTU discovery learns what the other network carries.
-    assert!(a.try_sh("ping -n -c1 -W1 -t 1 10.0.1.12").stdout_text().contains("From 10.0.0.1 icmp_seq=1 Time to live exceeded"));
+    assert!(
+        a.try_sh("ping -n -c1 -W1 -t 1 10.0.1.12")
+            .stdout_text()
+            .contains("From 10.0.0.1 icmp_seq=1 Time to live exceeded")
+    );
     wanted.networks[1].mtu = 1300;
     apply(&plane, &wanted).await;
     let big = a.try_sh("ping -n -c1 -W1 -M do -s 1400 10.0.1.12").stdout_text();
@@ -240,4 +244,37 @@ async fn a_port_may_stand_on_the_external_network_itself() {
     assert!(a.pings("203.0.113.1"), "{:?}", plane.stats());
     assert!(edge.pings("203.0.113.50"));
     assert!(a.pings("203.0.113.51"), "{:?}", plane.stats());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_given_device_is_the_edge() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("dev");
+    let config = Config { external: External::Device("phys0".into()), ..cloud.config() };
+    let plane = DataPlane::open(config).await.unwrap();
+    let wanted = Wanted {
+        networks: vec![network("red", 100, 0), external()],
+        ports: vec![port("r", "red", 1, "10.0.0.11", &["g"])],
+        groups: vec![open_group("g")],
+        routers: vec![router("rr", vec![leg("red", 0, 1)], Some(gateway(10)))],
+        floating: vec![floating(101, "r", "10.0.0.11", "rr")],
+        ..Wanted::default()
+    };
+    let applied = plane.apply(&wanted).await.unwrap();
+    assert!(applied.errors.iter().any(|e| e.contains("phys0")), "{applied:?}");
+    // The caller gives the device; the next pass takes it up.
+    let provider = cloud.guest("provider");
+    let node = plane.ns_path(Ns::Node).unwrap();
+    provider.sh(&format!(
+        "ip link add prov0 type veth peer name phys0 && ip link set prov0 up && ip addr add 203.0.113.1/24 dev prov0 \
+         && ip link set phys0 netns {}",
+        node.file_name().unwrap().to_str().unwrap()
+    ));
+    apply(&plane, &wanted).await;
+    let r = guest(&mut cloud, &plane, "r", "10.0.0.11").await;
+    assert!(r.pings("203.0.113.1"), "{:?}", plane.stats());
+    assert!(provider.pings("203.0.113.101") && provider.pings("203.0.113.10"));
+    assert!(plane.ns_path(Ns::Edge).is_err());
 }

@@ -62,7 +62,8 @@ async fn tenants_with_equal_addresses_do_not_meet() {
     };
     apply(&plane, &wanted).await;
     let (r1, r2, b1) = (cloud.guest("r1"), cloud.guest("r2"), cloud.guest("b1"));
-    for (id, guest, address) in [("r1", &r1, "10.0.0.11/24"), ("r2", &r2, "10.0.0.12/24"), ("b1", &b1, "10.0.0.11/24")] {
+    for (id, guest, address) in [("r1", &r1, "10.0.0.11/24"), ("r2", &r2, "10.0.0.12/24"), ("b1", &b1, "10.0.0.11/24")]
+    {
         plane.open_veth(id, &guest.ns, "eth0").await.unwrap();
         guest.address(address, None);
     }
@@ -129,9 +130,21 @@ async fn spoofed_frames_are_dropped_and_counted() {
     b.sh("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0; ip -6 addr add fd00::2/64 dev eth0 nodad");
     b.try_sh("ping -n -c1 -W1 fd00::1");
     assert!(soon(|| plane.stats().unwrap().ports["b"].drops.contains_key("family")));
-    // Without anti-spoofing everything goes.
+    // Without anti-spoofing everything goes, from whomever it claims to be.
+    a.sh("ip link set eth0 address fa:16:3e:00:00:01; ip addr add 10.0.0.33/24 dev eth0");
+    let echos = || {
+        let snmp = b.sh("cat /proc/net/snmp");
+        let mut icmp = snmp.lines().filter(|l| l.starts_with("Icmp:")).map(|l| l.split(' ').collect::<Vec<_>>());
+        let (names, values) = (icmp.next().unwrap(), icmp.next().unwrap());
+        values[names.iter().position(|n| *n == "InEchos").unwrap()].parse::<u64>().unwrap()
+    };
+    let before = echos();
+    a.try_sh("ping -n -c1 -W1 -I 10.0.0.33 10.0.0.12");
+    assert_eq!(echos(), before, "still secured");
     wanted.ports[0].secured = false;
     apply(&plane, &wanted).await;
+    a.try_sh("ping -n -c1 -W1 -I 10.0.0.33 10.0.0.12");
+    assert!(echos() > before, "{:?}", plane.stats());
     assert!(a.pings("10.0.0.12"));
     // And nothing goes through a port that is down.
     wanted.ports[0].up = false;

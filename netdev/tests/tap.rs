@@ -149,23 +149,23 @@ async fn hostile_frames_are_dropped() {
         f
     };
     for (frame, reason) in [
-        (edit(14, &[0x41]), "malformed"),               // header shorter than a header
-        (edit(14, &[0x4f]), "malformed"),               // header longer than the packet
-        (edit(14, &[0x65]), "malformed"),               // version 6 in an IPv4 frame
-        (edit(16, &[0xff, 0xff]), "malformed"),         // longer than the frame
-        (edit(16, &[0, 21]), "malformed"),              // no room for UDP
-        (edit(20, &[0, 1]), "fragment"),                // overlaps the first fragment's header
-        (edit(20, &[0, 9]), "fragment"),                // nobody saw its first
+        (edit(14, &[0x41]), "malformed"),       // header shorter than a header
+        (edit(14, &[0x4f]), "malformed"),       // header longer than the packet
+        (edit(14, &[0x65]), "malformed"),       // version 6 in an IPv4 frame
+        (edit(16, &[0xff, 0xff]), "malformed"), // longer than the frame
+        (edit(16, &[0, 21]), "malformed"),      // no room for UDP
+        (edit(20, &[0, 1]), "fragment"),        // overlaps the first fragment's header
+        (edit(20, &[0, 9]), "fragment"),        // nobody saw its first
         (edit(6, &mac(9).0), "spoofed-mac"),
-        (edit(6, &[0; 6]), "spoofed-mac"),              // zeroes are nobody's address
+        (edit(6, &[0; 6]), "spoofed-mac"), // zeroes are nobody's address
         (edit(26, &[10, 0, 0, 99]), "spoofed-ip"),
         (edit(26, &[0, 0, 0, 0]), "spoofed-ip"),
         (edit(0, &[0xff; 6]), "multicast"),
-        (edit(0, &mac(1).0), "unknown-station"),        // to itself
+        (edit(0, &mac(1).0), "unknown-station"), // to itself
         (edit(12, &[0x86, 0xdd]), "family"),
         (edit(12, &[0x88, 0xcc]), "family"),
         ([&good[..12], &[0x81, 0, 0, 5], &good[12..]].concat(), "family"), // VLAN tag around a good packet
-        (edit(34, &[0, 67, 0, 68]), "dhcp"),            // a guest that plays DHCP server
+        (edit(34, &[0, 67, 0, 68]), "dhcp"),                               // a guest that plays DHCP server
         (edit(30, &[169, 254, 169, 254]), "metadata"),
     ] {
         let before = drops(reason);

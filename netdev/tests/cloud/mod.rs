@@ -68,6 +68,11 @@ impl Cloud {
         config
     }
 
+    /// Clears what `config` names at the end.
+    pub fn keep(&mut self, config: Config) {
+        self.configs.push(config);
+    }
+
     /// A namespace for a guest.
     pub fn guest(&mut self, name: &str) -> Guest {
         let ns = format!("{}-{name}", self.prefix);
