@@ -180,7 +180,9 @@ fn a_server_with_a_config_drive_from_first_boot_to_power_button() {
     );
     let check = "sudo sh -c 'h=$(sed -n \"s/^cirros:\\([^:]*\\):.*/\\1/p\" /etc/shadow); printf \"%s\" \"p|a/s&s \\\\ word\" | mkpasswd -m sha512 -P 0 -S $(echo $h | cut -d\\$ -f3) | grep -qxF \"$h\"'";
     machine.ssh(check);
-    machine.ssh("echo kept > ~/mine; sync; sudo reboot");
+    machine.ssh("echo kept > ~/mine; sync");
+    // The session may be cut before its end is told.
+    let _ = machine.ssh_output("sudo reboot");
     machine.wait_for("ready in", 90);
     assert_eq!(
         machine.ssh("cat ~/mine; hostname; wc -l < /var/tmp/count"),
@@ -252,6 +254,8 @@ fn a_snapshot_becomes_another_server_through_the_metadata_service() {
     machine.wait_for("users (this form of it) is not supported", 60);
     machine.wait_for("cloud-config done", 60);
     assert_eq!(machine.ssh("hostname; cat /run/one; wc -l < .ssh/authorized_keys"), "chestnut\none\ntwo\n2");
+    assert!(machine.ssh_password("four words", "id -un"), "the password of cloud-config opens ssh");
+    assert!(!machine.ssh_password("five words", "true"));
     let old_key = machine.ssh("sudo sha256sum /etc/dropbear/dropbear_ed25519_host_key");
     machine.ssh("for i in $(seq 50); do pidof acpid >/dev/null && exit 0; sleep 0.2; done; exit 1");
     machine.qmp("\"execute\":\"system_powerdown\"");
@@ -271,6 +275,7 @@ fn a_snapshot_becomes_another_server_through_the_metadata_service() {
     machine.wait_for("data source: EC2 metadata service", 90);
     machine.wait_for("second instance", 60);
     assert_eq!(machine.ssh("hostname; wc -l < .ssh/authorized_keys"), "hazel\n1", "keys of the old owner are gone");
+    assert!(!machine.ssh_password("four words", "true"), "and so is the password");
     assert_ne!(words(&machine.ssh("sudo sha256sum /etc/dropbear/dropbear_ed25519_host_key")), words(&old_key));
     machine.qmp("\"execute\":\"send-key\",\"arguments\":{\"keys\":[{\"type\":\"qcode\",\"data\":\"ctrl\"},{\"type\":\"qcode\",\"data\":\"alt\"},{\"type\":\"qcode\",\"data\":\"delete\"}]}");
     machine.wait_for("data source: EC2 metadata service", 90);
@@ -296,6 +301,18 @@ fn a_config_drive_on_an_ide_cd_and_two_nics() {
     assert_eq!(machine.ssh("hostname"), "cedar");
     let routes = machine.ssh("ip route | grep ^default | head -n 1");
     assert!(routes.contains("eth0"), "the first NIC has the default route: {routes}");
+
+    let volume = site.path("volume");
+    fs::File::create(&volume).unwrap().set_len(8 << 20).unwrap();
+    machine.qmp(&format!(
+        "\"execute\":\"blockdev-add\",\"arguments\":{{\"driver\":\"raw\",\"node-name\":\"v\",\"file\":{{\"driver\":\"file\",\"filename\":\"{}\"}}}}",
+        volume.display()
+    ));
+    machine.qmp("\"execute\":\"device_add\",\"arguments\":{\"driver\":\"virtio-blk-pci\",\"drive\":\"v\",\"serial\":\"volume-1\"}");
+    machine.qmp("\"execute\":\"device_add\",\"arguments\":{\"driver\":\"virtio-net-pci\",\"romfile\":\"\"}");
+    machine
+        .ssh("for i in $(seq 50); do [ -b /dev/vdb ] && [ -e /sys/class/net/eth2 ] && exit 0; sleep 0.2; done; exit 1");
+    assert_eq!(machine.ssh("lsblk -dbno SIZE /dev/vdb; cat /sys/block/vdb/serial"), "8388608\nvolume-1");
 }
 
 #[test]

@@ -103,6 +103,32 @@ impl Machine {
             .unwrap()
     }
 
+    /// True if the password opens a login that can run a command.
+    pub fn ssh_password(&self, password: &str, command: &str) -> bool {
+        use std::os::unix::fs::PermissionsExt;
+        let ask = self.folder.join("ask");
+        std::fs::write(&ask, format!("#!/bin/sh\necho '{password}'\n")).unwrap();
+        std::fs::set_permissions(&ask, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let known = format!("UserKnownHostsFile={}", self.folder.join("known_hosts").display());
+        let status = Command::new("ssh")
+            .args([
+                "-p",
+                &self.port.to_string(),
+                "-o",
+                &known,
+                "-o",
+                "HostKeyAlias=guest",
+                "-o",
+                "PubkeyAuthentication=no",
+            ])
+            .args(["-o", "NumberOfPasswordPrompts=1", "-o", "LogLevel=ERROR", "cirros@127.0.0.1", command])
+            .env("SSH_ASKPASS", &ask)
+            .env("SSH_ASKPASS_REQUIRE", "force")
+            .stdin(Stdio::null())
+            .status();
+        status.unwrap().success()
+    }
+
     /// What a command in the guest printed; it must succeed.
     pub fn ssh(&self, command: &str) -> String {
         let output = self.ssh_output(command);
