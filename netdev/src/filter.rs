@@ -73,7 +73,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
         }
         let other = policies.entry(policy_name(&p.groups)).or_insert_with(|| set.clone());
         if *other != set {
-            picture.problem(Some(&p.id), "its set of groups shares its name with another");
+            picture.close(&p.id, "its set of groups shares its name with another");
         }
     }
     let mut peers = BTreeSet::new();
@@ -126,11 +126,14 @@ fn draw_policy(picture: &mut Picture<'_>, policy: u64, groups: &[&Group], direct
 fn draw_members(picture: &mut Picture<'_>, peers: &BTreeSet<&str>) {
     let wanted = picture.wanted;
     let mut names: HashMap<u64, &str> = HashMap::new();
+    let mut unclear = BTreeSet::new();
     for id in peers {
         if let Some(other) = names.insert(name64(id), id) {
-            picture.problem(None, format!("groups {id} and {other} share a name"));
+            picture.problem(None, format!("groups {id} and {other} share a name: neither has members"));
+            unclear.extend([*id, other]);
         }
     }
+    let peers: BTreeSet<&str> = peers.difference(&unclear).copied().collect();
     let mut member = |groups: &[String], ip: Ipv4Addr| {
         for id in groups.iter().filter(|g| peers.contains(g.as_str())) {
             let key = Bytes::new().u64(name64(id)).ip(ip).u32(0);

@@ -94,7 +94,11 @@ pub(crate) fn sysctl(key: &str, value: &str) -> Result<()> {
     fs::write(format!("/proc/sys/net/{key}"), value).step(format!("set {key}"))
 }
 
-/// A listener inside the namespace, for use outside.
+/// A listening socket made inside the namespace at `path`, for use outside, whoever runs its packet path. It is
+/// non-blocking.
+///
+/// # Errors
+/// The namespace is not there (yet), or the address cannot be bound in it.
 pub fn listen(path: &Path, address: SocketAddr) -> Result<std::net::TcpListener> {
     inside(path, move || {
         let fd = tcp_socket(address)?;

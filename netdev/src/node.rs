@@ -33,6 +33,8 @@ const SPARE_FOR: Duration = Duration::from_secs(120);
 const VERIFY_EVERY: Duration = Duration::from_secs(60);
 /// A created device gets its programs in the next pass, so two suffice; the third shows that it is quiet.
 const LINK_PASSES: usize = 3;
+/// Kind of a tap's link, as netlink says it.
+const TAP_KIND: &str = "tun";
 /// Prefix length of the underlay addresses that we give out ourselves.
 const UNDERLAY_PREFIX: u8 = 16;
 
@@ -285,7 +287,8 @@ impl Node {
         };
         let mut problems = drawn.problems.clone();
         for link in self.standing_links().iter().filter(|w| !links.iter().any(|l| l.name == w.name)) {
-            problems.push(Problem { port: None, message: format!("device {} is not in the namespace", link.name) });
+            let message = format!("device {} is not in the namespace", link.name);
+            problems.push(Problem { port: None, message, closes: false });
         }
         let applied = report(wanted, &drawn.devices, &failed, problems);
         // What went wrong is tried again.
@@ -300,9 +303,9 @@ impl Node {
         *self.bindings.write() = dhcp::bindings(wanted, &devices);
         *self.names.write() = devices.iter().map(|(id, index)| (*index, id.clone())).collect();
         let errors = self.write_tables(&tables)?;
-        problems.extend(errors.into_iter().map(|message| Problem { port: None, message }));
+        problems.extend(errors.into_iter().map(|message| Problem { port: None, message, closes: false }));
         if let Err(e) = self.edge_addresses(wanted) {
-            problems.push(Problem { port: None, message: e.to_string() });
+            problems.push(Problem { port: None, message: e.to_string(), closes: false });
         }
         Ok(Drawn { devices, settings: self.settings, problems, since: Instant::now() })
     }
@@ -365,11 +368,13 @@ impl Node {
     fn ensure_device(&mut self, port_id: &str) -> Result<String> {
         let (name, alias) = (tap_name(port_id), alias_of(port_id));
         match self.netlink.link(&name)? {
-            Some(link) if link.alias == alias => {}
-            Some(link) if link.alias.starts_with(PORT_ALIAS) => {
+            Some(link) if link.alias == alias && link.kind == TAP_KIND => {}
+            Some(link) if link.alias.starts_with(PORT_ALIAS) && link.alias != alias => {
                 return Err(Error::NoPort(format!("{port_id}: its device name belongs to {}", link.alias)));
             }
-            _ => {
+            other => {
+                // A container's veth pair gives way to a machine's tap.
+                other.map_or(Ok(()), |link| self.netlink.delete(link.index))?;
                 self.spare.insert(alias.clone(), Instant::now());
                 self.act(&LinkStep::Create { name: name.clone(), alias })?;
                 if self.wanted.ports.iter().any(|p| p.id == port_id) {
@@ -453,7 +458,9 @@ fn report(
         }
         let says = problems.iter().find(|p| p.port.as_deref() == Some(&port.id));
         let error = error.or_else(|| says.map(|p| p.message.clone()));
-        applied.ports.push(AppliedPort { id: port.id.clone(), device, wired: error.is_none(), error });
+        let closed = problems.iter().any(|p| p.closes && p.port.as_deref() == Some(&port.id));
+        let wired = devices.contains_key(&port.id) && !failed.contains_key(&device) && !closed;
+        applied.ports.push(AppliedPort { id: port.id.clone(), device, wired, error });
     }
     let ours: BTreeSet<&str> = applied.ports.iter().map(|p| p.device.as_str()).collect();
     applied.errors.extend(failed.iter().filter(|(d, _)| !ours.contains(d.as_str())).map(|(d, e)| format!("{d}: {e}")));

@@ -9,7 +9,7 @@
 //! [`Problem`] and the rest goes on; a port with a problem is closed rather than open.
 use crate::table::{Settings, Table, Tables, put};
 use crate::wanted::{Network, Wanted};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
 
 /// Something wanted that cannot be.
@@ -18,6 +18,8 @@ pub struct Problem {
     /// The port that suffers; `None`: no single one.
     pub port: Option<String>,
     pub message: String,
+    /// The port cannot work, rather than lack something.
+    pub closes: bool,
 }
 
 /// What the modules read and write while they draw.
@@ -30,11 +32,19 @@ pub(crate) struct Picture<'a> {
     pub networks: HashMap<&'a str, &'a Network>,
     pub tables: Tables,
     pub problems: Vec<Problem>,
+    /// Ports that must stay closed whatever is wanted.
+    pub closed: BTreeSet<&'a str>,
 }
 
-impl Picture<'_> {
+impl<'a> Picture<'a> {
     pub fn problem(&mut self, port: Option<&str>, message: impl Into<String>) {
-        self.problems.push(Problem { port: port.map(str::to_owned), message: message.into() });
+        self.problems.push(Problem { port: port.map(str::to_owned), message: message.into(), closes: false });
+    }
+
+    /// The port cannot work: it is closed if its row is not yet drawn.
+    pub fn close(&mut self, port: &'a str, message: impl Into<String>) {
+        self.problems.push(Problem { port: Some(port.to_owned()), message: message.into(), closes: true });
+        self.closed.insert(port);
     }
 }
 
@@ -49,7 +59,8 @@ pub fn draw(
 ) -> (Tables, Vec<Problem>) {
     let networks = wanted.networks.iter().map(|n| (n.id.as_str(), n)).collect();
     let tables = Table::ALL.into_iter().map(|t| (t, BTreeMap::new())).collect();
-    let mut picture = Picture { wanted, devices, vtep, networks, tables, problems: Vec::new() };
+    let mut picture =
+        Picture { wanted, devices, vtep, networks, tables, problems: Vec::new(), closed: BTreeSet::new() };
     crate::overlay::draw(&mut picture);
     crate::filter::draw(&mut picture);
     crate::port::draw(&mut picture);

@@ -31,17 +31,17 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
     for port in &wanted.ports {
         let Some(&ifindex) = picture.devices.get(&port.id) else { continue };
         let Some(&network) = picture.networks.get(port.network.as_str()) else {
-            picture.problem(Some(&port.id), format!("network {} is unknown", port.network));
+            picture.close(&port.id, format!("network {} is unknown", port.network));
             continue;
         };
         if network.vni == 0 || network.vni >= 1 << 24 {
-            picture.problem(Some(&port.id), format!("network identifier {} is out of range", network.vni));
+            picture.close(&port.id, format!("network identifier {} is out of range", network.vni));
             continue;
         }
         let dhcp = network.subnets.iter().any(|s| s.dhcp && port.fixed.iter().any(|f| f.subnet == s.id));
         let mut flags = 0;
         for (on, bit) in [
-            (port.up, UP),
+            (port.up && !picture.closed.contains(port.id.as_str()), UP),
             (port.secured, SECURED),
             (port.metadata, METADATA),
             (dhcp, DHCP),

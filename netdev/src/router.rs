@@ -30,7 +30,8 @@ pub(crate) fn gateway_net(gateway: &Gateway) -> Option<Ipv4Net> {
 
 /// Whether this host holds the gateway.
 pub(crate) fn gateway_here(gateway: &Gateway, vtep: Option<Ipv4Addr>) -> bool {
-    gateway.vtep.is_none() || gateway.vtep == vtep
+    // Without an underlay there is no other host.
+    vtep.is_none() || gateway.vtep.is_none() || gateway.vtep == vtep
 }
 
 fn route(picture: &mut Picture<'_>, router: u64, net: Ipv4Net, value: Bytes) {

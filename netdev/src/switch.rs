@@ -59,11 +59,11 @@ fn draw_local(picture: &mut Picture<'_>) {
         let Some(vni) = picture.networks.get(p.network.as_str()).map(|n| n.vni) else { continue };
         let hop = Hop::Local(ifindex);
         if !station(picture, vni, p.mac, hop) {
-            picture.problem(Some(&p.id), "its hardware address is in use on the network");
+            picture.close(&p.id, "its hardware address is in use on the network");
         }
         for ip in port::addresses(&p.fixed) {
             if !address(picture, vni, ip, p.mac, hop) {
-                picture.problem(Some(&p.id), format!("{ip} is in use on the network"));
+                picture.close(&p.id, format!("{ip} is in use on the network"));
             }
         }
     }

@@ -100,11 +100,13 @@ async fn one_bad_port_does_not_stop_the_rest() {
     let plane = DataPlane::open(cloud.config()).await.unwrap();
     let mut wanted = two();
     wanted.ports[0].network = "nowhere".into();
+    wanted.ports[1].groups.push("missing".into());
     wanted.ports.push(port("c", "net", 3, "10.0.0.12", &["g"]));
     let applied = plane.apply(&wanted).await.unwrap();
     let wired: Vec<bool> = applied.ports.iter().map(|p| p.wired).collect();
     assert_eq!(wired, [false, true, false], "{applied:?}");
     assert!(applied.ports[0].error.as_ref().unwrap().contains("nowhere"));
+    assert!(applied.ports[1].error.as_ref().unwrap().contains("missing"), "wired, but something lacks");
     assert!(applied.ports[2].error.as_ref().unwrap().contains("10.0.0.12"));
 }
 

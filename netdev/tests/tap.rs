@@ -20,6 +20,13 @@ impl Nic {
     async fn open(plane: &DataPlane, id: &str, mac: Mac) -> Self {
         let mut fds = plane.open_tap(id).await.unwrap();
         assert_eq!(fds.len(), 1);
+        // The kernel lets frames out a moment after somebody has the descriptor (linkwatch, up to a second).
+        let node = plane.ns_path(Ns::Node).unwrap();
+        let show = || {
+            let args = [&format!("--net={}", node.display()), "ip", "-o", "link", "show", &tap_name(id)];
+            text(&run(std::process::Command::new("nsenter").args(args)).stdout)
+        };
+        assert!(soon(|| show().contains("state UP")), "{}", show());
         Self { tap: File::from(fds.remove(0)), mac: mac.0 }
     }
 
@@ -106,6 +113,15 @@ async fn frames_pass_between_descriptors() {
     let back = b.udp(mac(1).0, B, A, (5000, 4000), b"back");
     b.send(&back);
     assert!(a.receive(|f| f.ends_with(b"back")).is_some());
+
+    // Veth and back: the port's device is what was opened last.
+    let inside = cloud.guest("c");
+    plane.open_veth("b", &inside.ns, "eth0").await.unwrap();
+    inside.address("10.0.0.12/24", None);
+    drop(b);
+    let mut b = Nic::open(&plane, "b", mac(2)).await;
+    a.send(&hello);
+    assert!(b.receive(|f| f.ends_with(b"hello")).is_some());
 
     // A large segment that the guest leaves to the host to cut, checksum to be filled in.
     let body = vec![7u8; 4000];
