@@ -16,7 +16,7 @@ pub fn vmm_command() -> Result<Vec<String>> {
 
 pub async fn run(common: &Common, arguments: &Agent) -> Result<()> {
     preflight::root("agent")?;
-    let state = State::open(&common.state_dir)?;
+    let state = State::open(common)?;
     serve::log_to_stderr(common.log.as_deref().unwrap_or("info"))?;
     let mut config = match &arguments.agent_config {
         Some(path) => pilvi_agent::Config::from_file(path)?,

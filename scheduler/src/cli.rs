@@ -27,6 +27,9 @@ pub struct Common {
     /// Where everything that Pilvi keeps on this machine lies.
     #[arg(long, global = true, env = "PILVI_STATE_DIR", default_value = "/var/lib/pilvi")]
     pub state_dir: PathBuf,
+    /// Where downloaded packages and the built starter image are kept; default: STATE_DIR/cache
+    #[arg(long, global = true, env = "PILVI_CACHE_DIR")]
+    pub cache_dir: Option<PathBuf>,
     /// Configuration file; default: STATE_DIR/pilvi.toml where that exists.
     #[arg(long, global = true, env = "PILVI_CONFIG")]
     pub config: Option<PathBuf>,

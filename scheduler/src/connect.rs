@@ -27,7 +27,8 @@ pub async fn run(arguments: &Connect) -> Result<()> {
         let _ = to.shutdown().await;
         copied
     };
-    let down = tokio::io::copy(&mut from, &mut StdoutFlushed(tokio::io::stdout()));
+    let mut out = StdoutFlushed(tokio::io::stdout());
+    let down = tokio::io::copy(&mut from, &mut out);
     // The other side's end is the end: ssh keeps our standard input open.
     tokio::select! {
         biased;

@@ -14,7 +14,7 @@ pub async fn run(common: &Common, arguments: &Down) -> Result<()> {
         output::line(&format!("nothing is in {}", common.state_dir.display()));
         return Ok(());
     }
-    let state = State::open(&common.state_dir)?;
+    let state = State::open(common)?;
     let lock = state.lock()?;
     let config = pilvi_agent::Config {
         state_dir: state.agent(),
@@ -25,7 +25,7 @@ pub async fn run(common: &Common, arguments: &Down) -> Result<()> {
     };
     output::line("ending guests, removing networks");
     pilvi_agent::remove_all(&config).await.context("the agent's guests and networks")?;
-    let kept = |name: &std::ffi::OsStr| arguments.keep_cache && (name == "cache" || name == "starter");
+    let kept = |name: &std::ffi::OsStr| arguments.keep_cache && name == "cache";
     for entry in fs::read_dir(&state.root)? {
         let entry = entry?;
         if kept(&entry.file_name()) || entry.file_name() == "lock" {

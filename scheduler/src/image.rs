@@ -10,11 +10,11 @@ use pilvi_starter::{Built, Request};
 use std::path::PathBuf;
 
 pub async fn build(common: &Common, arguments: &Build) -> Result<()> {
-    let state = State::open(&common.state_dir)?;
+    let state = State::open(common)?;
     let out = arguments.out.clone().unwrap_or_else(|| state.starter());
     preflight::packages(pilvi_starter::needed_packages(), !arguments.no_install)?;
     let progress = Progress::start();
-    let built = make(out, state.cache(), arguments.force, progress).await?;
+    let built = make(out, state.packages(), arguments.force, progress).await?;
     for file in [&built.image, &built.kernel, &built.initrd] {
         let size = std::fs::metadata(file).map(|m| m.len()).unwrap_or(0);
         output::line(&format!("{:>10} KiB  {}", size / 1024, file.display()));

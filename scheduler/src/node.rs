@@ -11,7 +11,7 @@ use std::{sync::Arc, time::Duration};
 
 async fn fleet(common: &Common) -> Result<Arc<Fleet>> {
     preflight::root("node")?;
-    let state = State::open(&common.state_dir)?;
+    let state = State::open(common)?;
     let config = Config::load(common, &state, None)?;
     let store = site::open_store(&state, &config).await?;
     Ok(Fleet::new(store, site::authority(&state)?, pilvi_fleet::Config::default()))

@@ -38,7 +38,7 @@ pub fn stop_signal() -> Result<watch::Receiver<bool>> {
 }
 
 pub async fn run(common: &Common, arguments: &Serve) -> Result<()> {
-    let state = State::open(&common.state_dir)?;
+    let state = State::open(common)?;
     let mut config = Config::load(common, &state, arguments.listen)?;
     if let Some(store) = &arguments.store {
         config.store = Some(store.clone());

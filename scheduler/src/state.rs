@@ -1,4 +1,5 @@
 //! The state directory: where everything lies, and the lock that keeps two programs apart.
+use crate::cli::Common;
 use anyhow::{Context, Result};
 use nix::fcntl::{Flock, FlockArg};
 use sha2::{Digest, Sha256};
@@ -13,14 +14,16 @@ use std::{
 #[derive(Debug, Clone)]
 pub struct State {
     pub root: PathBuf,
+    cache: Option<PathBuf>,
 }
 
 impl State {
     /// The directory, made with mode 0700 when it is missing.
-    pub fn open(root: &Path) -> Result<Self> {
-        let root = std::path::absolute(root)?;
+    pub fn open(common: &Common) -> Result<Self> {
+        let root = std::path::absolute(&common.state_dir)?;
+        let cache = common.cache_dir.as_ref().map(std::path::absolute).transpose()?;
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&root).with_context(|| root.display().to_string())?;
-        Ok(State { root })
+        Ok(State { root, cache })
     }
 
     fn at(&self, name: &str) -> PathBuf {
@@ -66,10 +69,13 @@ impl State {
         self.at("demo-key")
     }
     pub fn starter(&self) -> PathBuf {
-        self.at("starter")
+        self.cache_root().join("starter")
     }
-    pub fn cache(&self) -> PathBuf {
-        self.at("cache")
+    pub fn packages(&self) -> PathBuf {
+        self.cache_root().join("packages")
+    }
+    fn cache_root(&self) -> PathBuf {
+        self.cache.clone().unwrap_or_else(|| self.at("cache"))
     }
     pub fn log(&self) -> PathBuf {
         self.at("pilvi.log")

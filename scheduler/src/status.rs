@@ -3,7 +3,7 @@ use crate::{cli::Common, config::Config, node, output, state::State, up::rest::R
 use anyhow::Result;
 
 pub async fn run(common: &Common) -> Result<()> {
-    let state = State::open(&common.state_dir)?;
+    let state = State::open(common)?;
     let config = Config::load(common, &state, None)?;
     let url = running_url(&state).unwrap_or_else(|| config.public_url());
     let answers = match Rest::new(&url, &state.ca()) {

@@ -134,11 +134,11 @@ async fn open_identity(state: &State, config: &Config, store: &Store) -> Result<
         Ok(known) => known,
         Err(_) => {
             let fresh = pilvi_identity::generate_password();
-            crate::state::write_secret(&password_file, &format!("{}\n", fresh.expose()))?;
-            fresh.expose().to_owned()
+            crate::state::write_secret(&password_file, &format!("{fresh}\n"))?;
+            fresh
         }
     };
-    let first = Bootstrap { admin_password: Some(password.into()), region: config.region.clone(), endpoints };
+    let first = Bootstrap { admin_password: Some(pilvi_identity::Secret::new(password)), region: config.region.clone(), endpoints };
     identity.bootstrap(first).await.map_err(anyhow::Error::new).context("the first administrator")?;
     Ok(identity)
 }

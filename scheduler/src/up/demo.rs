@@ -86,8 +86,8 @@ fn demo_password(state: &State) -> Result<String> {
         return Ok(known);
     }
     let fresh = pilvi_identity::generate_password();
-    state::write_secret(&path, fresh.expose())?;
-    Ok(fresh.expose().to_owned())
+    state::write_secret(&path, &fresh)?;
+    Ok(fresh)
 }
 
 async fn project(admin: &Rest, password: &str) -> Result<()> {

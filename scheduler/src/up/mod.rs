@@ -44,7 +44,7 @@ struct Running {
 
 pub async fn run(common: &Common, arguments: &Up) -> Result<()> {
     preflight::root("up")?;
-    let state = State::open(&common.state_dir)?;
+    let state = State::open(common)?;
     let config = Config::load(common, &state, arguments.listen)?;
     let _lock = state.lock()?;
     preflight::port_free(config.listen)?;
@@ -54,7 +54,7 @@ pub async fn run(common: &Common, arguments: &Up) -> Result<()> {
     log_to_file(&state, &config)?;
     let progress = Progress::start();
     let stop = serve::stop_signal()?;
-    let starter = tokio::spawn(image::make(state.starter(), state.cache(), false, progress));
+    let starter = tokio::spawn(image::make(state.starter(), state.packages(), false, progress));
     let running = start(&state, &config, stop.clone(), progress).await?;
     let story = async {
         if arguments.no_demo {
