@@ -20,7 +20,12 @@ pub async fn run(common: &Common, arguments: &Agent) -> Result<()> {
     serve::log_to_stderr(common.log.as_deref().unwrap_or("info"))?;
     let mut config = match &arguments.agent_config {
         Some(path) => pilvi_agent::Config::from_file(path)?,
-        None => pilvi_agent::Config { state_dir: state.agent(), prefix: state.prefix(), vmm_command: vmm_command()?, ..Default::default() },
+        None => pilvi_agent::Config {
+            state_dir: state.agent(),
+            prefix: state.prefix(),
+            vmm_command: vmm_command()?,
+            ..Default::default()
+        },
     };
     if let Some(scheduler) = &arguments.scheduler {
         config.scheduler_url.clone_from(scheduler);

@@ -64,7 +64,12 @@ impl Default for ExternalConfig {
 impl Default for ComputeConfig {
     fn default() -> Self {
         let d = pilvi_compute::Config::default();
-        ComputeConfig { cpu_ratio: d.cpu_ratio, memory_ratio: d.memory_ratio, disk_ratio: d.disk_ratio, default_zone: d.default_zone }
+        ComputeConfig {
+            cpu_ratio: d.cpu_ratio,
+            memory_ratio: d.memory_ratio,
+            disk_ratio: d.disk_ratio,
+            default_zone: d.default_zone,
+        }
     }
 }
 
@@ -128,7 +133,8 @@ impl Config {
 
     /// Names and addresses that the server's certificate is good for.
     pub fn certificate_names(&self) -> Vec<String> {
-        let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned(), self.listen.ip().to_string()];
+        let mut names =
+            vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned(), self.listen.ip().to_string()];
         let public = self.public_url.as_ref().and_then(|u| url::Url::parse(u).ok());
         names.extend(public.and_then(|u| u.host_str().map(str::to_owned)));
         names.extend(self.names.iter().cloned());

@@ -19,7 +19,8 @@ pub async fn run(arguments: &Connect) -> Result<()> {
         return Err(preflight::Refusal("a namespace is a plain name below /run/netns".into()).into());
     }
     let address = SocketAddr::new(arguments.address, arguments.port);
-    let stream = pilvi_netdev::connect_in(namespace(&arguments.netns), address).await.with_context(|| address.to_string())?;
+    let stream =
+        pilvi_netdev::connect_in(namespace(&arguments.netns), address).await.with_context(|| address.to_string())?;
     stream.set_nonblocking(true)?;
     let (mut from, mut to) = tokio::net::TcpStream::from_std(stream)?.into_split();
     let up = async {
@@ -42,15 +43,25 @@ pub async fn run(arguments: &Connect) -> Result<()> {
 struct StdoutFlushed(tokio::io::Stdout);
 
 impl tokio::io::AsyncWrite for StdoutFlushed {
-    fn poll_write(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>, data: &[u8]) -> std::task::Poll<std::io::Result<usize>> {
+    fn poll_write(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+        data: &[u8],
+    ) -> std::task::Poll<std::io::Result<usize>> {
         let written = std::task::ready!(std::pin::Pin::new(&mut self.0).poll_write(cx, data))?;
         let _ = std::pin::Pin::new(&mut self.0).poll_flush(cx)?;
         std::task::Poll::Ready(Ok(written))
     }
-    fn poll_flush(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<std::io::Result<()>> {
+    fn poll_flush(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
         std::pin::Pin::new(&mut self.0).poll_flush(cx)
     }
-    fn poll_shutdown(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<std::io::Result<()>> {
+    fn poll_shutdown(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<std::io::Result<()>> {
         std::pin::Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }

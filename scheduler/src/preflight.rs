@@ -23,16 +23,18 @@ pub fn root(command: &str) -> Result<(), Refusal> {
     if nix::unistd::geteuid().is_root() {
         return Ok(());
     }
-    Err(Refusal(format!("`pilvi {command}` makes network namespaces and runs guests, which needs root. Try: sudo pilvi {command}")))
+    Err(Refusal(format!(
+        "`pilvi {command}` makes network namespaces and runs guests, which needs root. Try: sudo pilvi {command}"
+    )))
 }
 
 /// Is the API's port free?
 pub fn port_free(listen: SocketAddr) -> Result<(), Refusal> {
     match std::net::TcpListener::bind(listen) {
         Ok(_) => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            Err(Refusal(format!("the port of {listen} is taken. Stop the program that has it, or choose another: --listen 127.0.0.1:PORT")))
-        }
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => Err(Refusal(format!(
+            "the port of {listen} is taken. Stop the program that has it, or choose another: --listen 127.0.0.1:PORT"
+        ))),
         Err(error) => Err(Refusal(format!("cannot listen on {listen}: {error}"))),
     }
 }
@@ -47,12 +49,17 @@ fn present(program: &str) -> bool {
 }
 
 /// (program or file, Debian package) that a cloud on this machine needs.
-pub const FOR_GUESTS: &[(&str, &str)] =
-    &[("qemu-system-x86_64", "qemu-system-x86"), ("qemu-img", "qemu-utils"), ("ssh", "openssh-client"), ("ssh-keygen", "openssh-client")];
+pub const FOR_GUESTS: &[(&str, &str)] = &[
+    ("qemu-system-x86_64", "qemu-system-x86"),
+    ("qemu-img", "qemu-utils"),
+    ("ssh", "openssh-client"),
+    ("ssh-keygen", "openssh-client"),
+];
 
 /// Installs what is missing, after saying so; or names it when that is not wanted.
 pub fn packages(needed: &[(&str, &str)], may_install: bool) -> Result<()> {
-    let mut missing: Vec<&str> = needed.iter().filter(|(program, _)| !present(program)).map(|(_, package)| *package).collect();
+    let mut missing: Vec<&str> =
+        needed.iter().filter(|(program, _)| !present(program)).map(|(_, package)| *package).collect();
     missing.sort_unstable();
     missing.dedup();
     if missing.is_empty() {
@@ -60,7 +67,10 @@ pub fn packages(needed: &[(&str, &str)], may_install: bool) -> Result<()> {
     }
     let list = missing.join(" ");
     if !may_install || !present("apt-get") {
-        return Err(Refusal(format!("these Debian packages are missing: {list}. Install them: apt-get install {list}")).into());
+        return Err(Refusal(format!(
+            "these Debian packages are missing: {list}. Install them: apt-get install {list}"
+        ))
+        .into());
     }
     output::line(&format!("These Debian packages are missing and are installed now: {list}"));
     let apt = |arguments: &[&str]| -> Result<bool> {
@@ -79,7 +89,10 @@ pub fn packages(needed: &[(&str, &str)], may_install: bool) -> Result<()> {
         // A machine that has never asked for package lists has none.
         apt(&["update", "-qq"])?;
         if !apt(&install)? {
-            return Err(Refusal(format!("apt-get could not install: {list}. Its own message is above; try it by hand: apt-get install {list}")).into());
+            return Err(Refusal(format!(
+                "apt-get could not install: {list}. Its own message is above; try it by hand: apt-get install {list}"
+            ))
+            .into());
         }
     }
     Ok(())

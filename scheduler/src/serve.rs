@@ -47,9 +47,14 @@ pub async fn run(common: &Common, arguments: &Serve) -> Result<()> {
     let _lock = state.lock()?;
     preflight::port_free(config.listen)?;
     let scheduler = Scheduler::start(&state, &config).await?;
-    let listener = pilvi_kit::server::listen(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
+    let listener =
+        pilvi_kit::server::listen(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
     let stop = stop_signal()?;
-    output::line(&format!("pilvi serves {}; the administrator's password is in {}", config.public_url(), state.admin_password().display()));
+    output::line(&format!(
+        "pilvi serves {}; the administrator's password is in {}",
+        config.public_url(),
+        state.admin_password().display()
+    ));
     scheduler.run(vec![listener], stop).await;
     Ok(())
 }

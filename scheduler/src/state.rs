@@ -93,7 +93,12 @@ impl State {
     /// Keeps other programs off this directory for as long as the result lives.
     pub fn lock(&self) -> Result<Lock> {
         let path = self.at("lock");
-        let file = File::options().create(true).truncate(false).write(true).open(&path).with_context(|| path.display().to_string())?;
+        let file = File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(&path)
+            .with_context(|| path.display().to_string())?;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => Ok(Lock { _lock: lock }),
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => Err(crate::preflight::Refusal(format!(
@@ -116,7 +121,12 @@ pub struct Lock {
 pub fn write_secret(path: &Path, text: &str) -> Result<()> {
     let part = path.with_extension("part");
     let _ = fs::remove_file(&part);
-    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&part).with_context(|| part.display().to_string())?;
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&part)
+        .with_context(|| part.display().to_string())?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&part, path).with_context(|| path.display().to_string())

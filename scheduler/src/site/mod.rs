@@ -84,12 +84,14 @@ impl Scheduler {
             default_zone: sizes.default_zone.clone(),
             ..pilvi_compute::Config::default()
         };
-        let compute = Compute::new(store.clone(), fleet.clone(), network.clone(), image.clone(), placement.clone(), settings);
+        let compute =
+            Compute::new(store.clone(), fleet.clone(), network.clone(), image.clone(), placement.clone(), settings);
         fleet.add_part(Arc::new(NetworkPart::new(network.clone(), fleet.clone())));
         fleet.add_part(Arc::new(ComputePart::new(compute.clone())));
         fleet.set_images(Arc::new(ImageBytes::new(image.clone())));
         let authenticator = Authenticator::new(identity.clone());
-        let with = |name: &str| Mounting { authenticator: authenticator.clone(), policy_file: policy_file(state, name) };
+        let with =
+            |name: &str| Mounting { authenticator: authenticator.clone(), policy_file: policy_file(state, name) };
         let services: Vec<Mounted> = vec![
             pilvi_identity::service().mount(identity.clone(), with("identity"))?,
             pilvi_image::service().mount(image, with("image"))?,
@@ -126,7 +128,11 @@ async fn open_identity(state: &State, config: &Config, store: &Store) -> Result<
     let base = config.public_url();
     let endpoints = CATALOGUE
         .iter()
-        .map(|(kind, name, path)| EndpointSpec { service_type: (*kind).into(), name: (*name).into(), url: format!("{base}{path}") })
+        .map(|(kind, name, path)| EndpointSpec {
+            service_type: (*kind).into(),
+            name: (*name).into(),
+            url: format!("{base}{path}"),
+        })
         .collect();
     let password_file = state.admin_password();
     // The file comes first: a crash between both leaves a password that the next start sets.
@@ -138,7 +144,11 @@ async fn open_identity(state: &State, config: &Config, store: &Store) -> Result<
             fresh
         }
     };
-    let first = Bootstrap { admin_password: Some(pilvi_identity::Secret::new(password)), region: config.region.clone(), endpoints };
+    let first = Bootstrap {
+        admin_password: Some(pilvi_identity::Secret::new(password)),
+        region: config.region.clone(),
+        endpoints,
+    };
     identity.bootstrap(first).await.map_err(anyhow::Error::new).context("the first administrator")?;
     Ok(identity)
 }

@@ -26,7 +26,12 @@ impl HostPart for NetworkPart {
         let nodes = self.fleet.nodes().await?;
         let hosts: Vec<HostInfo> = nodes
             .iter()
-            .map(|n| HostInfo { name: n.name.clone(), vtep: n.inventory.vtep.clone(), up: n.is_up(), ..HostInfo::default() })
+            .map(|n| HostInfo {
+                name: n.name.clone(),
+                vtep: n.inventory.vtep.clone(),
+                up: n.is_up(),
+                ..HostInfo::default()
+            })
             .collect();
         let network = self.network.host_network(host, &hosts).await?;
         Ok(Part { instances: Vec::new(), network: Some(network) })

@@ -93,7 +93,10 @@ fn demo_password(state: &State) -> Result<String> {
 async fn project(admin: &Rest, password: &str) -> Result<()> {
     let project = match admin.find("identity", "/projects?name=demo", "projects", "demo").await? {
         Some(known) => known,
-        None => admin.post("identity", "/projects", json!({"project": {"name": "demo", "domain_id": "default"}})).await?["project"].clone(),
+        None => admin
+            .post("identity", "/projects", json!({"project": {"name": "demo", "domain_id": "default"}}))
+            .await?["project"]
+            .clone(),
     };
     let user = match admin.find("identity", "/users?name=demo", "users", "demo").await? {
         Some(known) => known,
@@ -102,7 +105,8 @@ async fn project(admin: &Rest, password: &str) -> Result<()> {
             admin.post("identity", "/users", new).await?["user"].clone()
         }
     };
-    let role = admin.find("identity", "/roles?name=member", "roles", "member").await?.context("there is no role member")?;
+    let role =
+        admin.find("identity", "/roles?name=member", "roles", "member").await?.context("there is no role member")?;
     let path = format!("/projects/{}/users/{}/roles/{}", text(&project, "id")?, text(&user, "id")?, text(&role, "id")?);
     admin.put("identity", &path, Value::Null).await?;
     Ok(())
@@ -138,7 +142,8 @@ async fn image(admin: &Rest, name: &str, format: &str, file: &Path, properties: 
         Some(image) => text(&image, "id")?,
         None => {
             let container = if format == "raw" { "bare" } else { format };
-            let mut new = json!({"name": name, "visibility": "public", "disk_format": format, "container_format": container});
+            let mut new =
+                json!({"name": name, "visibility": "public", "disk_format": format, "container_format": container});
             for (key, value) in properties.as_object().into_iter().flatten() {
                 new[key] = value.clone();
             }
@@ -171,10 +176,18 @@ async fn network(user: &Rest) -> Result<String> {
     let network = made(user, "networks", "network", "demo", json!({"name": "demo"})).await?;
     let subnet = json!({"name": "demo-subnet", "network_id": network["id"], "ip_version": 4, "cidr": "10.20.0.0/24"});
     let subnet = made(user, "subnets", "subnet", "demo-subnet", subnet).await?;
-    let public = user.find("network", "/v2.0/networks?router:external=True", "networks", "public").await?.context("there is no network public")?;
+    let public = user
+        .find("network", "/v2.0/networks?router:external=True", "networks", "public")
+        .await?
+        .context("there is no network public")?;
     let router = json!({"name": "demo", "external_gateway_info": {"network_id": public["id"]}});
     let router = made(user, "routers", "router", "demo", router).await?;
-    let legs = user.get("network", &format!("/v2.0/ports?device_id={}&device_owner=network:router_interface", text(&router, "id")?)).await?;
+    let legs = user
+        .get(
+            "network",
+            &format!("/v2.0/ports?device_id={}&device_owner=network:router_interface", text(&router, "id")?),
+        )
+        .await?;
     if legs["ports"].as_array().is_none_or(Vec::is_empty) {
         let path = format!("/v2.0/routers/{}/add_router_interface", text(&router, "id")?);
         user.put("network", &path, json!({"subnet_id": subnet["id"]})).await?;
@@ -189,7 +202,9 @@ async fn open_ports(user: &Rest) -> Result<()> {
         .context("the project has no default security group")?;
     let rules = group["security_group_rules"].as_array().cloned().unwrap_or_default();
     for (protocol, port) in [("icmp", None), ("tcp", Some(22))] {
-        let known = rules.iter().any(|r| r["protocol"] == protocol && r["direction"] == "ingress" && r["port_range_min"].as_u64() == port);
+        let known = rules
+            .iter()
+            .any(|r| r["protocol"] == protocol && r["direction"] == "ingress" && r["port_range_min"].as_u64() == port);
         if !known {
             let rule = json!({"security_group_id": group["id"], "direction": "ingress", "ethertype": "IPv4", "protocol": protocol,
                 "port_range_min": port, "port_range_max": port});
@@ -203,7 +218,12 @@ async fn keypair(user: &Rest, public_key: &str) -> Result<()> {
     let all = user.get("compute", "/os-keypairs").await?;
     let known = all["keypairs"].as_array().into_iter().flatten().any(|k| k["keypair"]["name"] == "demo");
     if !known {
-        user.post("compute", "/os-keypairs", json!({"keypair": {"name": "demo", "type": "ssh", "public_key": public_key}})).await?;
+        user.post(
+            "compute",
+            "/os-keypairs",
+            json!({"keypair": {"name": "demo", "type": "ssh", "public_key": public_key}}),
+        )
+        .await?;
     }
     Ok(())
 }
@@ -246,7 +266,10 @@ async fn floating_ip(user: &Rest, server_id: &str) -> Result<String> {
     if let Some(address) = known["floatingips"][0]["floating_ip_address"].as_str() {
         return Ok(address.to_owned());
     }
-    let public = user.find("network", "/v2.0/networks?router:external=True", "networks", "public").await?.context("there is no network public")?;
+    let public = user
+        .find("network", "/v2.0/networks?router:external=True", "networks", "public")
+        .await?
+        .context("there is no network public")?;
     let new = json!({"floatingip": {"floating_network_id": public["id"], "port_id": port}});
     text(&user.post("network", "/v2.0/floatingips", new).await?["floatingip"], "floating_ip_address")
 }

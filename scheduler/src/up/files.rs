@@ -24,7 +24,8 @@ pub struct First {
 pub const CLOUD: &str = "pilvi";
 
 pub fn write_clouds(state: &State, config: &Config, demo_password: Option<&str>, admin_password: &str) -> Result<()> {
-    let mut text = String::from("# Written by `pilvi up`; use it with: export OS_CLIENT_CONFIG_FILE=<this file>\nclouds:\n");
+    let mut text =
+        String::from("# Written by `pilvi up`; use it with: export OS_CLIENT_CONFIG_FILE=<this file>\nclouds:\n");
     let mut cloud = |name: &str, user: &str, project: &str, password: &str| {
         text.push_str(&format!(
             "  {name}:\n    auth:\n      auth_url: {}/identity/v3\n      username: {user}\n      password: {}\n      project_name: {project}\n      \
@@ -72,7 +73,11 @@ pub fn summary(state: &State, config: &Config, first: Option<&First>, progress: 
     output::line(&format!("API            {}", config.public_url()));
     output::line(&format!("clouds.yaml    {}", state.clouds().display()));
     output::line(&format!("log            {}", state.log().display()));
-    output::line(&format!("edge           ip netns exec {} ...   ({})", edge_name(&state.prefix()), connect::namespace(&edge_name(&state.prefix())).display()));
+    output::line(&format!(
+        "edge           ip netns exec {} ...   ({})",
+        edge_name(&state.prefix()),
+        connect::namespace(&edge_name(&state.prefix())).display()
+    ));
     if let Some(first) = first {
         output::line(&format!("ssh            ssh -F {} {}", state.ssh_config().display(), first.address));
     }

@@ -83,7 +83,8 @@ pub async fn run(common: &Common, arguments: &Up) -> Result<()> {
 
 async fn start(state: &State, config: &Config, stop: watch::Receiver<bool>, progress: Progress) -> Result<Running> {
     let scheduler = Scheduler::start(state, config).await?;
-    let listener = pilvi_kit::server::listen(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
+    let listener =
+        pilvi_kit::server::listen(config.listen).await.with_context(|| format!("listening on {}", config.listen))?;
     progress.step(&format!("scheduler answers on {}", config.public_url()));
     let token = scheduler.fleet.new_join_token(Duration::from_secs(600), Some(HOST.into())).await?;
     let (site, tls) = (scheduler.site.clone(), scheduler.tls.clone());
@@ -127,7 +128,8 @@ async fn start(state: &State, config: &Config, stop: watch::Receiver<bool>, prog
 /// shell by `ip netns exec`) reaches floating IPs and the API alike.
 async fn edge_listener(state: &State, config: &Config) -> Result<TcpListener> {
     let namespace = crate::connect::namespace(&edge_name(&state.prefix()));
-    let mut last = anyhow::anyhow!("the agent did not make its namespaces in {EDGE_SECONDS} s; see {}", state.log().display());
+    let mut last =
+        anyhow::anyhow!("the agent did not make its namespaces in {EDGE_SECONDS} s; see {}", state.log().display());
     for _ in 0..EDGE_SECONDS * 10 {
         match pilvi_netdev::listen_in_ns(&namespace, config.listen) {
             Ok(listener) => {

@@ -28,7 +28,13 @@ impl Rest {
         let pem = std::fs::read(ca).with_context(|| ca.display().to_string())?;
         let ca = reqwest::Certificate::from_pem(&pem)?;
         let client = Client::builder().tls_certs_only([ca]).no_proxy().timeout(Duration::from_secs(120)).build()?;
-        Ok(Rest { client, base: base.to_owned(), token: String::new(), catalogue: HashMap::new(), project_id: String::new() })
+        Ok(Rest {
+            client,
+            base: base.to_owned(),
+            token: String::new(),
+            catalogue: HashMap::new(),
+            project_id: String::new(),
+        })
     }
 
     pub async fn healthy(&self) -> bool {
@@ -42,7 +48,8 @@ impl Rest {
             "scope": {"project": {"name": login.project, "domain": {"id": "default"}}}}});
         let answer = self.client.post(format!("{}/identity/v3/auth/tokens", self.base)).json(&body).send().await?;
         let status = answer.status();
-        let token = answer.headers().get("x-subject-token").and_then(|t| t.to_str().ok()).unwrap_or_default().to_owned();
+        let token =
+            answer.headers().get("x-subject-token").and_then(|t| t.to_str().ok()).unwrap_or_default().to_owned();
         let body: Value = answer.json().await.unwrap_or(Value::Null);
         if status != StatusCode::CREATED {
             bail!("{} could not log in: {status} {}", login.user, message(&body));

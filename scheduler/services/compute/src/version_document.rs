@@ -8,7 +8,9 @@ pub fn routes() -> Vec<Route<Compute>> {
     vec![
         Route::get("/", all).public("clients discover versions before they have a token"),
         Route::get("/v2.1", one).public("clients discover versions before they have a token"),
-        Route::get("/v2.1/extensions", extensions).rule("os_compute_api:extensions").summary("Extensions: all are part of the API now"),
+        Route::get("/v2.1/extensions", extensions)
+            .rule("os_compute_api:extensions")
+            .summary("Extensions: all are part of the API now"),
     ]
 }
 
@@ -26,7 +28,8 @@ async fn all(_: Arc<Compute>, call: Call) -> Reply {
 
 async fn one(_: Arc<Compute>, call: Call) -> Reply {
     let mut version = entry(&call, "CURRENT");
-    version["media-types"] = json!([{"base": "application/json", "type": "application/vnd.openstack.compute+json;version=2.1"}]);
+    version["media-types"] =
+        json!([{"base": "application/json", "type": "application/vnd.openstack.compute+json;version=2.1"}]);
     version["links"] = json!([
         {"rel": "self", "href": format!("{}/v2.1/", call.base_url)},
         {"rel": "describedby", "type": "text/html", "href": "http://docs.openstack.org/"},

@@ -55,18 +55,22 @@ async fn list(svc: Arc<Compute>, call: Call) -> Reply {
     let server = server(&svc, &call).await?;
     let mut actions = svc.actions(&server.record.id).await?;
     if call.version < v::ACTION_PAGES {
-        return Ok(Response::ok(json!({"instanceActions": actions.iter().map(|a| brief(&call, a)).collect::<Vec<_>>()})));
+        return Ok(Response::ok(
+            json!({"instanceActions": actions.iter().map(|a| brief(&call, a)).collect::<Vec<_>>()}),
+        ));
     }
     for (key, keep) in [("changes-since", true), ("changes-before", false)] {
         if let Some(text) = call.query.get(key) {
-            let at = clock::parse(text).ok_or_else(|| Fault::bad_request(format!("Invalid input for query parameters {key}.")))?;
+            let at = clock::parse(text)
+                .ok_or_else(|| Fault::bad_request(format!("Invalid input for query parameters {key}.")))?;
             actions.retain(|a| if keep { a.updated_us >= at } else { a.updated_us <= at });
         }
     }
     let page = Page::of(&call, PageRules { max: Some(1000), default: None, keys: &[] })?;
     let (actions, more) = page.cut(actions, |a| &a.request_id, |_, _| Value::Null)?;
     let mut body = json!({"instanceActions": actions.iter().map(|a| brief(&call, a)).collect::<Vec<_>>()});
-    let links: Vec<Value> = page.links(&call, &actions, more, |a| &a.request_id).into_iter().filter(|l| l["rel"] == "next").collect();
+    let links: Vec<Value> =
+        page.links(&call, &actions, more, |a| &a.request_id).into_iter().filter(|l| l["rel"] == "next").collect();
     if !links.is_empty() {
         body["links"] = json!(links);
     }
@@ -77,10 +81,9 @@ async fn show(svc: Arc<Compute>, call: Call) -> Reply {
     let server = server(&svc, &call).await?;
     let wanted = call.param("request_id");
     let actions = svc.actions(&server.record.id).await?;
-    let action = actions
-        .iter()
-        .find(|a| a.request_id == wanted)
-        .ok_or_else(|| Fault::not_found(format!("Action for request_id {wanted} on instance {} not found", server.record.id)))?;
+    let action = actions.iter().find(|a| a.request_id == wanted).ok_or_else(|| {
+        Fault::not_found(format!("Action for request_id {wanted} on instance {} not found", server.record.id))
+    })?;
     let mut out = brief(&call, action);
     let target = owned_by(&server.project_id);
     let (all, details) = (call.may(RULE_EVENTS, &target), call.may(RULE_DETAILS, &target));

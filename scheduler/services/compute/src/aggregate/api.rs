@@ -8,15 +8,19 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-fn aggregate(required: &[&str]) -> Value {
-    json!({"type": "object", "required": ["aggregate"], "additionalProperties": false, "properties": {
-        "aggregate": {"type": "object", "required": required, "minProperties": 1, "additionalProperties": false, "properties": {
+fn aggregate(named: bool) -> Value {
+    let mut schema = json!({"type": "object", "required": ["aggregate"], "additionalProperties": false, "properties": {
+        "aggregate": {"type": "object", "minProperties": 1, "additionalProperties": false, "properties": {
             "name": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"\S"},
-            "availability_zone": {"type": ["string", "null"], "minLength": 1, "maxLength": 255, "pattern": "^[^:]*$"}}}}})
+            "availability_zone": {"type": ["string", "null"], "minLength": 1, "maxLength": 255, "pattern": "^[^:]*$"}}}}});
+    if named {
+        schema["properties"]["aggregate"]["required"] = json!(["name"]);
+    }
+    schema
 }
 
-static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| aggregate(&["name"])));
-static UPDATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| aggregate(&[])));
+static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| aggregate(true)));
+static UPDATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| aggregate(false)));
 static ACTION: LazyLock<Schema> = LazyLock::new(|| {
     Schema::new(|| {
         let host = json!({"type": "object", "required": ["host"], "additionalProperties": false,
@@ -37,7 +41,9 @@ pub fn routes() -> Vec<Route<Compute>> {
         Route::get(ONE, show).rule("os_compute_api:os-aggregates:show"),
         Route::put(ONE, update).rule("os_compute_api:os-aggregates:update").schema(&UPDATE),
         Route::delete(ONE, delete).rule("os_compute_api:os-aggregates:delete"),
-        Route::post("/v2.1/os-aggregates/{id}/action", act).rule("os_compute_api:os-aggregates:add_host").schema(&ACTION),
+        Route::post("/v2.1/os-aggregates/{id}/action", act)
+            .rule("os_compute_api:os-aggregates:add_host")
+            .schema(&ACTION),
     ]
 }
 
@@ -75,7 +81,8 @@ async fn change(
         .write(move |tx| {
             let (id, change) = (id.clone(), change.clone());
             Box::pin(async move {
-                let mut a = tx.get::<Aggregate>(&id).await?.ok_or_else(|| Fault::not_found("The aggregate is gone."))?;
+                let mut a =
+                    tx.get::<Aggregate>(&id).await?.ok_or_else(|| Fault::not_found("The aggregate is gone."))?;
                 change(&mut a.record)?;
                 tx.update(&a).await.map_err(|e| taken(e, &a.record.name))
             })

@@ -19,10 +19,15 @@ pub fn routes() -> Vec<Route<Compute>> {
         Route::get("/v2.1/flavors/detail", detail).rule("os_compute_api:flavors").summary("List flavors with detail"),
         Route::post("/v2.1/flavors", create).rule("os_compute_api:os-flavor-manage:create").schema(&schema::CREATE),
         Route::get("/v2.1/flavors/{flavor_id}", show).rule("os_compute_api:flavors"),
-        Route::put("/v2.1/flavors/{flavor_id}", update).rule("os_compute_api:os-flavor-manage:update").schema(&schema::UPDATE).since(2, 55),
+        Route::put("/v2.1/flavors/{flavor_id}", update)
+            .rule("os_compute_api:os-flavor-manage:update")
+            .schema(&schema::UPDATE)
+            .since(2, 55),
         Route::delete("/v2.1/flavors/{flavor_id}", delete).rule("os_compute_api:os-flavor-manage:delete"),
         Route::get("/v2.1/flavors/{flavor_id}/os-flavor-access", access).rule("os_compute_api:os-flavor-access"),
-        Route::post("/v2.1/flavors/{flavor_id}/action", change_access).rule("os_compute_api:os-flavor-access:add_tenant_access").schema(&schema::ACCESS),
+        Route::post("/v2.1/flavors/{flavor_id}/action", change_access)
+            .rule("os_compute_api:os-flavor-access:add_tenant_access")
+            .schema(&schema::ACCESS),
         Route::get(SPECS, specs).rule("os_compute_api:os-flavor-extra-specs:index"),
         Route::post(SPECS, specs_add).rule("os_compute_api:os-flavor-extra-specs:create").schema(&schema::SPECS),
         Route::get(SPEC, spec).rule("os_compute_api:os-flavor-extra-specs:show"),
@@ -35,8 +40,23 @@ const PAGES: PageRules = PageRules {
     max: Some(1000),
     default: None,
     keys: &[
-        "created_at", "description", "disabled", "ephemeral_gb", "flavorid", "id", "is_public", "memory_mb", "name", "root_gb", "rxtx_factor",
-        "swap", "updated_at", "vcpu_weight", "vcpus", "ram", "disk",
+        "created_at",
+        "description",
+        "disabled",
+        "ephemeral_gb",
+        "flavorid",
+        "id",
+        "is_public",
+        "memory_mb",
+        "name",
+        "root_gb",
+        "rxtx_factor",
+        "swap",
+        "updated_at",
+        "vcpu_weight",
+        "vcpus",
+        "ram",
+        "disk",
     ],
 };
 
@@ -87,7 +107,8 @@ fn brief(call: &Call, flavor: &Flavor) -> Value {
 
 fn view(call: &Call, flavor: &Flavor) -> Value {
     // Before 2.75 no swap is an empty text.
-    let swap = if flavor.swap_mib == 0 && call.version < v::UNIFORM_SERVERS { json!("") } else { json!(flavor.swap_mib) };
+    let swap =
+        if flavor.swap_mib == 0 && call.version < v::UNIFORM_SERVERS { json!("") } else { json!(flavor.swap_mib) };
     let mut out = json!({
         "id": flavor.id, "name": flavor.name, "ram": flavor.memory_mib, "vcpus": flavor.vcpus, "disk": flavor.disk_gib, "swap": swap,
         "OS-FLV-EXT-DATA:ephemeral": flavor.ephemeral_gib, "OS-FLV-DISABLED:disabled": flavor.disabled,
@@ -227,7 +248,9 @@ async fn create(svc: Arc<Compute>, call: Call) -> Reply {
 fn taken(error: pilvi_store::Error, flavor: &Flavor) -> Fault {
     match error {
         pilvi_store::Error::Exists { .. } => Fault::conflict(format!("Flavor with ID {} already exists.", flavor.id)),
-        pilvi_store::Error::Claimed { .. } => Fault::conflict(format!("Flavor with name {} already exists.", flavor.name)),
+        pilvi_store::Error::Claimed { .. } => {
+            Fault::conflict(format!("Flavor with name {} already exists.", flavor.name))
+        }
         error => error.into(),
     }
 }
@@ -268,14 +291,22 @@ async fn access(svc: Arc<Compute>, call: Call) -> Reply {
 
 async fn change_access(svc: Arc<Compute>, call: Call) -> Reply {
     let add = call.body.get("addTenantAccess").is_some();
-    let project = call.body[if add { "addTenantAccess" } else { "removeTenantAccess" }]["tenant"].as_str().unwrap_or_default().to_owned();
+    let project = call.body[if add { "addTenantAccess" } else { "removeTenantAccess" }]["tenant"]
+        .as_str()
+        .unwrap_or_default()
+        .to_owned();
     let flavor = change(&svc, &call, move |f| {
         if f.public {
             return Err(Fault::conflict("Can not add or remove access of a public flavor."));
         }
         match (add, f.access.contains(&project)) {
-            (true, true) => Err(Fault::conflict(format!("Flavor access already exists for flavor {} and project {project} combination.", f.id))),
-            (false, false) => Err(Fault::not_found(format!("Flavor access not found for {} / {project} combination.", f.id))),
+            (true, true) => Err(Fault::conflict(format!(
+                "Flavor access already exists for flavor {} and project {project} combination.",
+                f.id
+            ))),
+            (false, false) => {
+                Err(Fault::not_found(format!("Flavor access not found for {} / {project} combination.", f.id)))
+            }
             (true, false) => {
                 f.access.insert(project.clone());
                 Ok(())

@@ -16,15 +16,15 @@ fn specs() -> Value {
 pub static CREATE: LazyLock<Schema> = LazyLock::new(|| {
     Schema::new(|| {
         json!({"type": "object", "required": ["flavor"], "additionalProperties": false, "properties": {
-            "flavor": {"type": "object", "required": ["name", "ram", "vcpus", "disk"], "additionalProperties": false, "properties": {
-                "name": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"\S"},
-                "id": {"type": ["string", "number", "null"], "minLength": 1, "maxLength": 255, "pattern": r"^(?! )[a-zA-Z0-9. _-]+(?<! )$"},
-                "ram": number(1), "vcpus": number(1), "disk": number(0), "swap": number(0),
-                "OS-FLV-EXT-DATA:ephemeral": number(0),
-                "rxtx_factor": {"type": ["number", "string"], "pattern": r"^[0-9]+(\.[0-9]+)?$", "minimum": 0, "exclusiveMinimum": true},
-                "os-flavor-access:is_public": {"type": ["boolean", "string"]},
-                "description": {"type": ["string", "null"], "maxLength": 65535},
-            }}}})
+        "flavor": {"type": "object", "required": ["name", "ram", "vcpus", "disk"], "additionalProperties": false, "properties": {
+            "name": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"\S"},
+            "id": {"type": ["string", "number", "null"], "minLength": 1, "maxLength": 255, "pattern": r"^(?! )[a-zA-Z0-9. _-]+(?<! )$"},
+            "ram": number(1), "vcpus": number(1), "disk": number(0), "swap": number(0),
+            "OS-FLV-EXT-DATA:ephemeral": number(0),
+            "rxtx_factor": {"type": ["number", "string"], "pattern": r"^[0-9]+(\.[0-9]+)?$", "minimum": 0, "exclusiveMinimum": true},
+            "os-flavor-access:is_public": {"type": ["boolean", "string"]},
+            "description": {"type": ["string", "null"], "maxLength": 65535},
+        }}}})
     })
 });
 
@@ -37,7 +37,9 @@ pub static UPDATE: LazyLock<Schema> = LazyLock::new(|| {
 });
 
 pub static SPECS: LazyLock<Schema> = LazyLock::new(|| {
-    Schema::new(|| json!({"type": "object", "required": ["extra_specs"], "additionalProperties": false, "properties": {"extra_specs": specs()}}))
+    Schema::new(
+        || json!({"type": "object", "required": ["extra_specs"], "additionalProperties": false, "properties": {"extra_specs": specs()}}),
+    )
 });
 
 pub static SPEC: LazyLock<Schema> = LazyLock::new(|| {

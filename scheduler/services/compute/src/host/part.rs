@@ -51,14 +51,16 @@ impl HostPart for ComputePart {
         for instance in &observed.instances {
             self.compute.observe(host, &instance.id, seen(instance)).await?;
         }
-        let leaving = self.compute.store.list::<Server>(Query::all().eq("host", host).eq("task_state", "deleting")).await?;
+        let leaving =
+            self.compute.store.list::<Server>(Query::all().eq("host", host).eq("task_state", "deleting")).await?;
         leaving.iter().for_each(|s| self.compute.poke(&s.id));
         Ok(())
     }
 
     async fn host_changed(&self, node: &Stored<Node>) -> Result<(), Fault> {
         self.compute.offer_host(node).await?;
-        let waiting = self.compute.store.list::<Server>(Query::all().eq("alive", 1).eq("host", node.name.as_str())).await?;
+        let waiting =
+            self.compute.store.list::<Server>(Query::all().eq("alive", 1).eq("host", node.name.as_str())).await?;
         waiting.iter().filter(|s| s.wanted.delete).for_each(|s| self.compute.poke(&s.id));
         Ok(())
     }
@@ -141,7 +143,11 @@ impl Compute {
     async fn guest_metadata(&self, server: &Server) -> Result<v1::Metadata, Fault> {
         let ports: Vec<String> = server.ports.iter().map(|p| p.id.clone()).collect();
         let network_data = pilvi_network::host::network_data(&self.store, &ports).await?;
-        let key = |k: &crate::tables::KeyCopy| v1::Key { name: k.name.clone(), public_key: k.public_key.clone(), r#type: k.kind.clone() };
+        let key = |k: &crate::tables::KeyCopy| v1::Key {
+            name: k.name.clone(),
+            public_key: k.public_key.clone(),
+            r#type: k.kind.clone(),
+        };
         Ok(v1::Metadata {
             uuid: server.id.clone(),
             name: server.name.clone(),
@@ -162,7 +168,12 @@ impl Compute {
 }
 
 fn disks(server: &Server) -> Vec<v1::Disk> {
-    let disk = |id: &str, size_gib: u64, image: Option<v1::ImageRef>| v1::Disk { id: id.to_owned(), size_gib, image, read_only: false };
+    let disk = |id: &str, size_gib: u64, image: Option<v1::ImageRef>| v1::Disk {
+        id: id.to_owned(),
+        size_gib,
+        image,
+        read_only: false,
+    };
     let mut disks = vec![disk("root", server.flavor.disk_gib, server.image.as_ref().map(|i| file(&i.file)))];
     if server.flavor.ephemeral_gib > 0 {
         disks.push(disk("ephemeral0", server.flavor.ephemeral_gib, None));

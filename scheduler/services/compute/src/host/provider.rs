@@ -31,12 +31,8 @@ impl Compute {
                 inventories.insert(class.to_owned(), whole(total, ratio));
             }
         }
-        let wanted = Wanted {
-            uuid: node.id.clone(),
-            name: node.name.clone(),
-            inventories,
-            traits: inventory.traits.clone(),
-        };
+        let wanted =
+            Wanted { uuid: node.id.clone(), name: node.name.clone(), inventories, traits: inventory.traits.clone() };
         self.store
             .write(move |tx| {
                 let wanted = wanted.clone();

@@ -15,11 +15,19 @@ pub fn routes() -> Vec<Route<Compute>> {
     routes.extend([
         Route::get("/v2.1/os-hypervisors", list).rule("os_compute_api:os-hypervisors:list"),
         Route::get("/v2.1/os-hypervisors/detail", detail).rule("os_compute_api:os-hypervisors:list-detail"),
-        Route::get("/v2.1/os-hypervisors/statistics", statistics).rule("os_compute_api:os-hypervisors:statistics").until(2, 87),
+        Route::get("/v2.1/os-hypervisors/statistics", statistics)
+            .rule("os_compute_api:os-hypervisors:statistics")
+            .until(2, 87),
         Route::get("/v2.1/os-hypervisors/{id}", show).rule("os_compute_api:os-hypervisors:show"),
-        Route::get("/v2.1/os-hypervisors/{id}/uptime", uptime).rule("os_compute_api:os-hypervisors:uptime").until(2, 87),
-        Route::get("/v2.1/os-hypervisors/{pattern}/search", search).rule("os_compute_api:os-hypervisors:search").until(2, 52),
-        Route::get("/v2.1/os-hypervisors/{pattern}/servers", servers).rule("os_compute_api:os-hypervisors:servers").until(2, 52),
+        Route::get("/v2.1/os-hypervisors/{id}/uptime", uptime)
+            .rule("os_compute_api:os-hypervisors:uptime")
+            .until(2, 87),
+        Route::get("/v2.1/os-hypervisors/{pattern}/search", search)
+            .rule("os_compute_api:os-hypervisors:search")
+            .until(2, 52),
+        Route::get("/v2.1/os-hypervisors/{pattern}/servers", servers)
+            .rule("os_compute_api:os-hypervisors:servers")
+            .until(2, 52),
     ]);
     routes
 }
@@ -42,7 +50,8 @@ async fn whole(svc: &Compute, call: &Call, node: &Stored<Node>) -> Result<Value,
     let servers = servers_on(svc, &node.name).await?;
     let inventory = &node.inventory;
     let used = |f: fn(&crate::tables::FlavorCopy) -> u64| -> u64 { servers.iter().map(|s| f(&s.flavor)).sum() };
-    let (vcpus, memory, disk) = (used(|f| f.vcpus.into()), used(|f| f.memory_mib), used(|f| f.disk_gib + f.ephemeral_gib));
+    let (vcpus, memory, disk) =
+        (used(|f| f.vcpus.into()), used(|f| f.memory_mib), used(|f| f.disk_gib + f.ephemeral_gib));
     let mut out = brief(call, node);
     let service_id = if call.at_least(2, 53) { json!(node.record.id) } else { json!(service::number(node)) };
     out["service"] = json!({"id": service_id, "host": node.name, "disabled_reason": node.disabled_reason});
@@ -55,12 +64,20 @@ async fn whole(svc: &Compute, call: &Call, node: &Stored<Node>) -> Result<Value,
         let topology = json!({"arch": inventory.cpu_arch, "model": inventory.cpu_model, "vendor": "", "features": [],
             "topology": {"cores": inventory.vcpus, "sockets": 1, "threads": 1}});
         out["cpu_info"] = if call.at_least(2, 28) { topology } else { json!(topology.to_string()) };
-        let free = |have: u64, used: u64| i64::try_from(have).unwrap_or(i64::MAX) - i64::try_from(used).unwrap_or(i64::MAX);
+        let free =
+            |have: u64, used: u64| i64::try_from(have).unwrap_or(i64::MAX) - i64::try_from(used).unwrap_or(i64::MAX);
         let numbers = [
-            ("vcpus", json!(inventory.vcpus)), ("vcpus_used", json!(vcpus)), ("memory_mb", json!(inventory.memory_mib)),
-            ("memory_mb_used", json!(memory)), ("free_ram_mb", json!(free(inventory.memory_mib, memory))),
-            ("local_gb", json!(inventory.disk_gib)), ("local_gb_used", json!(disk)), ("free_disk_gb", json!(free(inventory.disk_gib, disk))),
-            ("disk_available_least", json!(free(inventory.disk_gib, disk))), ("running_vms", json!(servers.len())), ("current_workload", json!(0)),
+            ("vcpus", json!(inventory.vcpus)),
+            ("vcpus_used", json!(vcpus)),
+            ("memory_mb", json!(inventory.memory_mib)),
+            ("memory_mb_used", json!(memory)),
+            ("free_ram_mb", json!(free(inventory.memory_mib, memory))),
+            ("local_gb", json!(inventory.disk_gib)),
+            ("local_gb_used", json!(disk)),
+            ("free_disk_gb", json!(free(inventory.disk_gib, disk))),
+            ("disk_available_least", json!(free(inventory.disk_gib, disk))),
+            ("running_vms", json!(servers.len())),
+            ("current_workload", json!(0)),
         ];
         for (name, value) in numbers {
             out[name] = value;
@@ -68,17 +85,21 @@ async fn whole(svc: &Compute, call: &Call, node: &Stored<Node>) -> Result<Value,
     }
     let listed = call.at_least(2, 75) || !servers.is_empty();
     if call.at_least(2, 53) && call.query.flag("with_servers")?.unwrap_or(false) && listed {
-        out["servers"] = json!(servers.iter().map(|s| json!({"uuid": s.record.id, "name": s.record.name})).collect::<Vec<_>>());
+        out["servers"] =
+            json!(servers.iter().map(|s| json!({"uuid": s.record.id, "name": s.record.name})).collect::<Vec<_>>());
     }
     Ok(out)
 }
 
 /// `7.2.3` as 7002003, as Nova counts.
 fn version_number(text: &str) -> u64 {
-    text.split('.').take(3).fold((0, 1_000_000), |(sum, unit), part| {
-        let digits: String = part.chars().take_while(char::is_ascii_digit).take(3).collect();
-        (sum + digits.parse::<u64>().unwrap_or(0) * unit, unit / 1000)
-    }).0
+    text.split('.')
+        .take(3)
+        .fold((0, 1_000_000), |(sum, unit), part| {
+            let digits: String = part.chars().take_while(char::is_ascii_digit).take(3).collect();
+            (sum + digits.parse::<u64>().unwrap_or(0) * unit, unit / 1000)
+        })
+        .0
 }
 
 async fn nodes(svc: &Compute, call: &Call) -> Result<(Vec<Stored<Node>>, Vec<Value>), Fault> {
@@ -143,8 +164,17 @@ async fn uptime(svc: Arc<Compute>, call: Call) -> Reply {
 
 async fn statistics(svc: Arc<Compute>, call: Call) -> Reply {
     const SUMMED: [&str; 11] = [
-        "vcpus", "vcpus_used", "memory_mb", "memory_mb_used", "free_ram_mb", "local_gb", "local_gb_used", "free_disk_gb", "disk_available_least",
-        "running_vms", "current_workload",
+        "vcpus",
+        "vcpus_used",
+        "memory_mb",
+        "memory_mb_used",
+        "free_ram_mb",
+        "local_gb",
+        "local_gb_used",
+        "free_disk_gb",
+        "disk_available_least",
+        "running_vms",
+        "current_workload",
     ];
     let nodes: Vec<_> = svc.fleet.nodes().await?.into_iter().filter(|n| !n.disabled).collect();
     let mut sums = json!({"count": nodes.len()});
@@ -180,7 +210,8 @@ async fn servers(svc: Arc<Compute>, call: Call) -> Reply {
         let mut shown = brief(&call, &node);
         let list = servers_on(&svc, &node.name).await?;
         if !list.is_empty() {
-            shown["servers"] = json!(list.iter().map(|s| json!({"uuid": s.record.id, "name": s.record.name})).collect::<Vec<_>>());
+            shown["servers"] =
+                json!(list.iter().map(|s| json!({"uuid": s.record.id, "name": s.record.name})).collect::<Vec<_>>());
         }
         out.push(shown);
     }

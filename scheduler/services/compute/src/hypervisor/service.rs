@@ -27,8 +27,14 @@ static OLD_UPDATE: LazyLock<Schema> = LazyLock::new(|| {
 pub fn routes() -> Vec<Route<Compute>> {
     vec![
         Route::get("/v2.1/os-services", list).rule("os_compute_api:os-services:list"),
-        Route::put("/v2.1/os-services/{id}", update).rule("os_compute_api:os-services:update").schema(&UPDATE).since(2, 53),
-        Route::put("/v2.1/os-services/{verb}", old_update).rule("os_compute_api:os-services:update").schema(&OLD_UPDATE).until(2, 52),
+        Route::put("/v2.1/os-services/{id}", update)
+            .rule("os_compute_api:os-services:update")
+            .schema(&UPDATE)
+            .since(2, 53),
+        Route::put("/v2.1/os-services/{verb}", old_update)
+            .rule("os_compute_api:os-services:update")
+            .schema(&OLD_UPDATE)
+            .until(2, 52),
         Route::delete("/v2.1/os-services/{id}", delete).rule("os_compute_api:os-services:delete"),
     ]
 }
@@ -78,7 +84,9 @@ async fn update(svc: Arc<Compute>, call: Call) -> Reply {
             }
             node = svc.fleet.set_disabled(id, status == "disabled", reason).await?.ok_or_else(|| missing(id))?;
         }
-        None if reason.is_some() => return Err(Fault::bad_request("Specifying disabled_reason without a status is invalid.")),
+        None if reason.is_some() => {
+            return Err(Fault::bad_request("Specifying disabled_reason without a status is invalid."));
+        }
         None => {}
     }
     if let Some(forced) = call.body.get("forced_down") {
@@ -102,13 +110,18 @@ async fn old_update(svc: Arc<Compute>, call: Call) -> Reply {
             shown["status"] = json!("disabled");
         }
         "disable-log-reason" => {
-            let reason = call.body["disabled_reason"].as_str().ok_or_else(|| Fault::bad_request("Missing disabled reason field"))?;
+            let reason = call.body["disabled_reason"]
+                .as_str()
+                .ok_or_else(|| Fault::bad_request("Missing disabled reason field"))?;
             svc.fleet.set_disabled(&id, true, Some(reason.to_owned())).await?;
             shown["status"] = json!("disabled");
             shown["disabled_reason"] = json!(reason);
         }
         "force-down" if call.at_least(2, 11) => {
-            let forced = call.body.get("forced_down").ok_or_else(|| Fault::bad_request("Missing required parameter: 'forced_down'"))?;
+            let forced = call
+                .body
+                .get("forced_down")
+                .ok_or_else(|| Fault::bad_request("Missing required parameter: 'forced_down'"))?;
             let forced = crate::server::api::truth(forced);
             svc.fleet.set_forced_down(&id, forced).await?;
             shown["forced_down"] = json!(forced);
@@ -121,9 +134,12 @@ async fn old_update(svc: Arc<Compute>, call: Call) -> Reply {
 async fn delete(svc: Arc<Compute>, call: Call) -> Reply {
     let wish = call.param("id");
     let nodes = svc.fleet.nodes().await?;
-    let node = nodes.iter().find(|n| n.record.id == wish || number(n).to_string() == wish).ok_or_else(|| missing(wish))?;
+    let node =
+        nodes.iter().find(|n| n.record.id == wish || number(n).to_string() == wish).ok_or_else(|| missing(wish))?;
     if !crate::host::part::servers_on(&svc, &node.name).await?.is_empty() {
-        return Err(Fault::conflict("Unable to delete compute service that is hosting instances. Migrate or delete the instances first."));
+        return Err(Fault::conflict(
+            "Unable to delete compute service that is hosting instances. Migrate or delete the instances first.",
+        ));
     }
     let id = node.record.id.clone();
     svc.store

@@ -2,8 +2,7 @@
 use super::key;
 use crate::{Compute, tables::Keypair, version as v};
 use pilvi_kit::{
-    Call, Fault, Reply, Response, Route, Schema, Target,
-    clock,
+    Call, Fault, Reply, Response, Route, Schema, Target, clock,
     page::{Page, PageRules},
 };
 use pilvi_store::{Query, Stored};
@@ -69,7 +68,11 @@ async fn create(svc: Arc<Compute>, call: Call) -> Reply {
     let user_id = user(&call, body["user_id"].as_str())?;
     let name = body["name"].as_str().unwrap_or_default().to_owned();
     let plain = |c: char| c.is_ascii_alphanumeric() || "_- @.".contains(c);
-    let valid = if call.version >= v::KEYS_IMPORTED_ONLY { name.chars().all(plain) } else { name.chars().all(|c| c.is_ascii_alphanumeric() || "_- ".contains(c)) };
+    let valid = if call.version >= v::KEYS_IMPORTED_ONLY {
+        name.chars().all(plain)
+    } else {
+        name.chars().all(|c| c.is_ascii_alphanumeric() || "_- ".contains(c))
+    };
     if !valid || name.trim() != name {
         return Err(Fault::bad_request("Keypair data is invalid: Keypair name contains unsafe characters"));
     }
@@ -77,13 +80,23 @@ async fn create(svc: Arc<Compute>, call: Call) -> Reply {
     let (public_key, private_key) = match body["public_key"].as_str() {
         Some(text) => (text.trim().to_owned(), None),
         None if call.version >= v::KEYS_IMPORTED_ONLY => {
-            return Err(Fault::bad_request("Invalid input for field/attribute keypair. 'public_key' is a required property"));
+            return Err(Fault::bad_request(
+                "Invalid input for field/attribute keypair. 'public_key' is a required property",
+            ));
         }
         None if kind == "x509" => return Err(Fault::bad_request("X509 key pairs are imported: send a public_key.")),
         None => key::generate(&format!("Generated-by-{}", "Pilvi")).map(|(public, private)| (public, Some(private)))?,
     };
-    let fingerprint = if kind == "ssh" { key::ssh_fingerprint(&public_key)? } else { key::x509_fingerprint(&public_key)? };
-    let record = Keypair { id: format!("{user_id}/{name}"), user_id: user_id.clone(), name: name.clone(), fingerprint, public_key, kind };
+    let fingerprint =
+        if kind == "ssh" { key::ssh_fingerprint(&public_key)? } else { key::x509_fingerprint(&public_key)? };
+    let record = Keypair {
+        id: format!("{user_id}/{name}"),
+        user_id: user_id.clone(),
+        name: name.clone(),
+        fingerprint,
+        public_key,
+        kind,
+    };
     let limit = svc.quotas.limits(&svc.store, call.ctx.project_id()).await?.get("key_pairs").copied().unwrap_or(-1);
     let key = record.clone();
     svc.store
@@ -95,7 +108,9 @@ async fn create(svc: Arc<Compute>, call: Call) -> Reply {
                     return Err(Fault::forbidden("Quota exceeded, too many key pairs."));
                 }
                 tx.insert(&key).await.map_err(|e| match e {
-                    pilvi_store::Error::Exists { .. } => Fault::conflict(format!("Key pair '{}' already exists.", key.name)),
+                    pilvi_store::Error::Exists { .. } => {
+                        Fault::conflict(format!("Key pair '{}' already exists.", key.name))
+                    }
                     e => e.into(),
                 })
             })

@@ -9,7 +9,8 @@ pub fn routes() -> Vec<Route<Compute>> {
     vec![
         Route::get("/v2.1/limits", limits).rule("os_compute_api:limits"),
         Route::get("/v2.1/os-simple-tenant-usage", all_usage).rule("os_compute_api:os-simple-tenant-usage:list"),
-        Route::get("/v2.1/os-simple-tenant-usage/{project}", one_usage).rule_by_handler("os_compute_api:os-simple-tenant-usage:show"),
+        Route::get("/v2.1/os-simple-tenant-usage/{project}", one_usage)
+            .rule_by_handler("os_compute_api:os-simple-tenant-usage:show"),
     ]
 }
 
@@ -48,7 +49,8 @@ async fn limits(svc: Arc<Compute>, call: Call) -> Reply {
     let mut absolute = Map::new();
     for (name, resource, used) in ABSOLUTE {
         let network = matches!(*resource, "security_groups" | "security_group_rules" | "floating_ips");
-        let old = *name == "maxImageMeta" && call.at_least(2, 39) || resource.starts_with("injected_") && call.at_least(2, 57);
+        let old = *name == "maxImageMeta" && call.at_least(2, 39)
+            || resource.starts_with("injected_") && call.at_least(2, 57);
         if old || network && call.at_least(2, 36) {
             continue;
         }
@@ -67,7 +69,11 @@ fn period(call: &Call) -> Result<(i64, i64), Fault> {
     };
     let now = clock::now_us();
     let (start, end) = (time("start", now - 28 * DAY_US)?, time("end", now)?);
-    if start >= end { Err(Fault::bad_request("Invalid start time. The start time cannot occur after the end time.")) } else { Ok((start, end)) }
+    if start >= end {
+        Err(Fault::bad_request("Invalid start time. The start time cannot occur after the end time."))
+    } else {
+        Ok((start, end))
+    }
 }
 
 fn server_usage(server: &Stored<Server>, start: i64, end: i64) -> Option<(f64, Value)> {

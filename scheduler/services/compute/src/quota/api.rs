@@ -11,7 +11,8 @@ use std::{
 fn set_schema(member: &str) -> Value {
     let amount = json!({"oneOf": [{"type": "integer", "minimum": -1, "maximum": 2_147_483_647},
         {"type": "string", "pattern": "^-?[0-9]+$", "maxLength": 11}]});
-    let mut properties: Map<String, Value> = DEFAULTS.iter().map(|(name, _)| ((*name).to_owned(), amount.clone())).collect();
+    let mut properties: Map<String, Value> =
+        DEFAULTS.iter().map(|(name, _)| ((*name).to_owned(), amount.clone())).collect();
     properties.insert("force".into(), json!({"type": ["boolean", "string"]}));
     json!({"type": "object", "required": [member], "additionalProperties": false,
         "properties": {member: {"type": "object", "additionalProperties": false, "properties": properties}}})
@@ -25,7 +26,8 @@ pub fn routes() -> Vec<Route<Compute>> {
     const CLASS_PATH: &str = "/v2.1/os-quota-class-sets/{class}";
     vec![
         Route::get(ONE, show).rule_by_handler("os_compute_api:os-quota-sets:show"),
-        Route::get("/v2.1/os-quota-sets/{project}/detail", detail).rule_by_handler("os_compute_api:os-quota-sets:detail"),
+        Route::get("/v2.1/os-quota-sets/{project}/detail", detail)
+            .rule_by_handler("os_compute_api:os-quota-sets:detail"),
         Route::get("/v2.1/os-quota-sets/{project}/defaults", defaults).rule("os_compute_api:os-quota-sets:defaults"),
         Route::put(ONE, update).rule_by_handler("os_compute_api:os-quota-sets:update").schema(&SET),
         Route::delete(ONE, delete).rule_by_handler("os_compute_api:os-quota-sets:delete"),
@@ -42,7 +44,8 @@ fn shown(call: &Call, resource: &str) -> bool {
 }
 
 fn set(call: &Call, id: Option<&str>, limits: &BTreeMap<String, i64>) -> Value {
-    let mut out: Map<String, Value> = limits.iter().filter(|(k, _)| shown(call, k)).map(|(k, v)| (k.clone(), json!(v))).collect();
+    let mut out: Map<String, Value> =
+        limits.iter().filter(|(k, _)| shown(call, k)).map(|(k, v)| (k.clone(), json!(v))).collect();
     if let Some(id) = id {
         out.insert("id".into(), json!(id));
     }
@@ -89,7 +92,9 @@ async fn update(svc: Arc<Compute>, call: Call) -> Reply {
     for (resource, limit) in &new {
         let used = usage.of(resource);
         if !force && *limit >= 0 && u64::try_from(*limit).unwrap_or(0) < used {
-            return Err(Fault::bad_request(format!("Quota limit {limit} for {resource} must be greater than or equal to already used and reserved {used}.")));
+            return Err(Fault::bad_request(format!(
+                "Quota limit {limit} for {resource} must be greater than or equal to already used and reserved {used}."
+            )));
         }
     }
     let (quotas, key) = (svc.quotas.clone(), project.clone());

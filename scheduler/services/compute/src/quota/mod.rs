@@ -50,7 +50,10 @@ impl Usage {
 impl Compute {
     pub async fn usage(&self, project_id: &str) -> Result<Usage, Fault> {
         let servers = self.store.list::<Server>(Query::all().project(project_id).eq("alive", 1)).await?;
-        let mut usage = Usage { server_groups: self.store.count::<ServerGroup>(Query::all().project(project_id)).await?, ..Usage::default() };
+        let mut usage = Usage {
+            server_groups: self.store.count::<ServerGroup>(Query::all().project(project_id)).await?,
+            ..Usage::default()
+        };
         for server in servers {
             usage.instances += 1;
             usage.cores += u64::from(server.flavor.vcpus);

@@ -2,8 +2,7 @@
 use crate::{
     Compute,
     server::{
-        api,
-        create,
+        api, create,
         model::{Verb, VmState},
         schema,
         view::Shape,
@@ -158,7 +157,8 @@ async fn resize(svc: &Compute, call: &Call, server: &Stored<Server>, action: &st
 
 async fn lock(svc: &Compute, call: &Call, server: &Stored<Server>, lock: bool, body: &Value) -> Reply {
     let admin = call.caller().has_role("admin");
-    let reason = body.get("locked_reason").and_then(Value::as_str).filter(|_| call.version >= v::LOCK_REASON).map(str::to_owned);
+    let reason =
+        body.get("locked_reason").and_then(Value::as_str).filter(|_| call.version >= v::LOCK_REASON).map(str::to_owned);
     if !lock && !admin && server.locked.as_ref().is_some_and(|l| l.admin) {
         call.enforce("os_compute_api:os-lock-server:unlock:unlock_override", &owned_by(&server.project_id))?;
     }
@@ -176,7 +176,9 @@ async fn console(svc: &Compute, server: &Stored<Server>, body: &Value) -> Reply 
         None | Some(Value::Null) => 0,
         Some(value) => {
             let n = value.as_i64().or_else(|| value.as_str().and_then(|s| s.parse().ok()));
-            let n = n.filter(|n| *n >= -1).ok_or_else(|| Fault::bad_request("Invalid input for field/attribute length."))?;
+            let n = n
+                .filter(|n| *n >= -1)
+                .ok_or_else(|| Fault::bad_request("Invalid input for field/attribute length."))?;
             // Nova: -1 is everything, 0 is nothing.
             if n == 0 {
                 return Ok(Response::ok(json!({"output": ""})));
@@ -191,7 +193,10 @@ async fn console(svc: &Compute, server: &Stored<Server>, body: &Value) -> Reply 
     let question = v1::question::Body::ConsoleLog(v1::ConsoleLog { instance_id: server.record.id.clone(), lines });
     let bytes = svc.fleet.ask(&node.record.id, question).await?;
     // A guest writes what it likes; JSON and terminals shall not suffer from it.
-    let output: String = String::from_utf8_lossy(&bytes).chars().filter(|c| !c.is_control() || matches!(c, '\n' | '\r' | '\t')).collect();
+    let output: String = String::from_utf8_lossy(&bytes)
+        .chars()
+        .filter(|c| !c.is_control() || matches!(c, '\n' | '\r' | '\t'))
+        .collect();
     Ok(Response::ok(json!({"output": output})))
 }
 

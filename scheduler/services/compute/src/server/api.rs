@@ -25,10 +25,17 @@ use std::{
 
 pub fn routes() -> Vec<Route<Compute>> {
     vec![
-        Route::post("/v2.1/servers", create).rule("os_compute_api:servers:create").schema(&schema::CREATE).summary("Create servers"),
+        Route::post("/v2.1/servers", create)
+            .rule("os_compute_api:servers:create")
+            .schema(&schema::CREATE)
+            .summary("Create servers"),
         Route::get("/v2.1/servers", list).rule("os_compute_api:servers:index").summary("List servers"),
-        Route::get("/v2.1/servers/detail", detail).rule("os_compute_api:servers:detail").summary("List servers with detail"),
-        Route::get("/v2.1/servers/{server_id}", show).rule_by_handler("os_compute_api:servers:show").summary("Show a server"),
+        Route::get("/v2.1/servers/detail", detail)
+            .rule("os_compute_api:servers:detail")
+            .summary("List servers with detail"),
+        Route::get("/v2.1/servers/{server_id}", show)
+            .rule_by_handler("os_compute_api:servers:show")
+            .summary("Show a server"),
         Route::put("/v2.1/servers/{server_id}", update)
             .rule_by_handler("os_compute_api:servers:update")
             .schema(&schema::UPDATE)
@@ -54,11 +61,47 @@ const PAGES: PageRules = PageRules {
     max: Some(1000),
     default: None,
     keys: &[
-        "id", "uuid", "name", "display_name", "created_at", "updated_at", "vm_state", "status", "host", "project_id", "user_id", "key_name",
-        "launched_at", "display_description", "availability_zone", "image_ref", "instance_type_id", "locked", "power_state", "task_state",
-        "terminated_at", "root_device_name", "config_drive", "hostname", "launch_index", "node", "access_ip_v4", "access_ip_v6",
-        "auto_disk_config", "kernel_id", "ramdisk_id", "memory_mb", "vcpus", "root_gb", "ephemeral_gb", "default_ephemeral_device",
-        "default_swap_device", "architecture", "cell_name", "vm_mode", "progress",
+        "id",
+        "uuid",
+        "name",
+        "display_name",
+        "created_at",
+        "updated_at",
+        "vm_state",
+        "status",
+        "host",
+        "project_id",
+        "user_id",
+        "key_name",
+        "launched_at",
+        "display_description",
+        "availability_zone",
+        "image_ref",
+        "instance_type_id",
+        "locked",
+        "power_state",
+        "task_state",
+        "terminated_at",
+        "root_device_name",
+        "config_drive",
+        "hostname",
+        "launch_index",
+        "node",
+        "access_ip_v4",
+        "access_ip_v6",
+        "auto_disk_config",
+        "kernel_id",
+        "ramdisk_id",
+        "memory_mb",
+        "vcpus",
+        "root_gb",
+        "ephemeral_gb",
+        "default_ephemeral_device",
+        "default_swap_device",
+        "architecture",
+        "cell_name",
+        "vm_mode",
+        "progress",
     ],
 };
 
@@ -199,7 +242,9 @@ fn number(body: &Value, key: &str) -> Result<Option<u32>, Fault> {
     let Some(value) = body.get(key) else { return Ok(None) };
     let n = value.as_u64().or_else(|| value.as_str().and_then(|s| s.parse().ok())).unwrap_or(0);
     if n == 0 || n > MOST {
-        return Err(Fault::bad_request(format!("Invalid input for field/attribute {key}. It must be between 1 and {MOST}.")));
+        return Err(Fault::bad_request(format!(
+            "Invalid input for field/attribute {key}. It must be between 1 and {MOST}."
+        )));
     }
     Ok(u32::try_from(n).ok())
 }
@@ -212,11 +257,15 @@ fn parse(call: &Call, body: &Value) -> Result<NewServer, Fault> {
     if min_count > max_count {
         return Err(Fault::bad_request("min_count must be <= max_count"));
     }
-    if call.version < v::TAGS_AT_CREATION && body.get("tags").is_some() || call.version < v::DESCRIPTION && body.get("description").is_some() {
+    if call.version < v::TAGS_AT_CREATION && body.get("tags").is_some()
+        || call.version < v::DESCRIPTION && body.get("description").is_some()
+    {
         return Err(Fault::bad_request("Additional properties are not allowed at this microversion."));
     }
     if body.get("block_device_mapping_v2").and_then(Value::as_array).is_some_and(|b| !local_only(b)) {
-        return Err(Fault::bad_request("Block device mappings of volumes are not offered yet: this cloud has no volume service."));
+        return Err(Fault::bad_request(
+            "Block device mappings of volumes are not offered yet: this cloud has no volume service.",
+        ));
     }
     let (zone, host) = place(call, &text("availability_zone"), body)?;
     Ok(NewServer {
@@ -231,7 +280,13 @@ fn parse(call: &Call, body: &Value) -> Result<NewServer, Fault> {
         user_data: user_data(text("user_data"))?,
         config_drive: body.get("config_drive").is_some_and(truth),
         metadata: strings(body.get("metadata")),
-        tags: body.get("tags").and_then(Value::as_array).into_iter().flatten().filter_map(|t| t.as_str().map(str::to_owned)).collect::<BTreeSet<_>>(),
+        tags: body
+            .get("tags")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|t| t.as_str().map(str::to_owned))
+            .collect::<BTreeSet<_>>(),
         zone,
         host,
         admin_password: text("adminPass").unwrap_or_else(password),
@@ -239,7 +294,12 @@ fn parse(call: &Call, body: &Value) -> Result<NewServer, Fault> {
         access_ip_v6: text("accessIPv6").unwrap_or_default(),
         disk_config: text("OS-DCF:diskConfig").unwrap_or_else(|| "MANUAL".into()),
         trusted_certificates: None,
-        hints: call.body.get("os:scheduler_hints").or_else(|| call.body.get("OS-SCH-HNT:scheduler_hints")).cloned().unwrap_or(json!({})),
+        hints: call
+            .body
+            .get("os:scheduler_hints")
+            .or_else(|| call.body.get("OS-SCH-HNT:scheduler_hints"))
+            .cloned()
+            .unwrap_or(json!({})),
         min_count,
         max_count,
     })
@@ -266,7 +326,8 @@ pub fn strings(value: Option<&Value>) -> BTreeMap<String, String> {
 
 fn groups(body: &Value) -> Vec<String> {
     let list = body.get("security_groups").and_then(Value::as_array);
-    let names: BTreeSet<String> = list.into_iter().flatten().filter_map(|g| g["name"].as_str().map(str::to_owned)).collect();
+    let names: BTreeSet<String> =
+        list.into_iter().flatten().filter_map(|g| g["name"].as_str().map(str::to_owned)).collect();
     names.into_iter().collect()
 }
 
@@ -313,7 +374,8 @@ fn networks(call: &Call, body: &Value) -> Result<Networks, Fault> {
 
 /// `zone`, `zone:host` (administrators), or `host` since 2.74.
 fn place(call: &Call, zone: &Option<String>, body: &Value) -> Result<(Option<String>, Option<String>), Fault> {
-    let mut host = body.get("host").or_else(|| body.get("hypervisor_hostname")).and_then(Value::as_str).map(str::to_owned);
+    let mut host =
+        body.get("host").or_else(|| body.get("hypervisor_hostname")).and_then(Value::as_str).map(str::to_owned);
     if host.is_some() && call.version < v::NAMED_HOST {
         return Err(Fault::bad_request("Additional properties are not allowed ('host' was unexpected)"));
     }

@@ -6,8 +6,8 @@ use crate::{
     Compute, fault,
     server::model::{PowerState, TaskState, VmState},
     tables::{
-        Action, Event, FileCopy, Flavor, FlavorCopy, ImageCopy, KeyCopy, Keypair, NetworkWish, Server, ServerGroup, Wanted,
-        WantedPower,
+        Action, Event, FileCopy, Flavor, FlavorCopy, ImageCopy, KeyCopy, Keypair, NetworkWish, Server, ServerGroup,
+        Wanted, WantedPower,
     },
 };
 use pilvi_kit::{Ctx, Fault, clock, id};
@@ -73,7 +73,11 @@ impl Compute {
                 Box::pin(async move {
                     let limits = quotas.limits_in(tx, ctx.project_id()).await?;
                     let count = allowed_count(tx, &ctx, &new, &found.flavor, &limits).await?;
-                    let groups = if new.security_groups.is_empty() { vec!["default".to_owned()] } else { new.security_groups.clone() };
+                    let groups = if new.security_groups.is_empty() {
+                        vec!["default".to_owned()]
+                    } else {
+                        new.security_groups.clone()
+                    };
                     let groups = pilvi_network::security_group::ops::resolve_in(tx, &ctx, &groups)
                         .await
                         .map_err(|f| if f.code() == 404 { Fault::bad_request(f.message) } else { f })?;
@@ -102,7 +106,9 @@ impl Compute {
         let flavor = copy_flavor(&flavor);
         let image = match &new.image {
             Some(id) => Some(self.image_copy(ctx, id).await?),
-            None => return Err(Fault::bad_request("Invalid imageRef provided: booting from a volume is not offered yet.")),
+            None => {
+                return Err(Fault::bad_request("Invalid imageRef provided: booting from a volume is not offered yet."));
+            }
         };
         if let Some(image) = &image {
             fits(&flavor, image)?;
@@ -244,7 +250,8 @@ async fn allowed_count(
     limits: &BTreeMap<String, i64>,
 ) -> Result<u32, Fault> {
     let mine = tx.list::<Server>(Query::all().project(ctx.project_id()).eq("alive", 1)).await?;
-    let used: [u64; 3] = mine.iter().fold([0; 3], |[n, c, m], s| [n + 1, c + u64::from(s.flavor.vcpus), m + s.flavor.memory_mib]);
+    let used: [u64; 3] =
+        mine.iter().fold([0; 3], |[n, c, m], s| [n + 1, c + u64::from(s.flavor.vcpus), m + s.flavor.memory_mib]);
     let each = [1, u64::from(flavor.vcpus), flavor.memory_mib];
     let mut count = new.max_count;
     for (i, resource) in ["instances", "cores", "ram"].into_iter().enumerate() {
@@ -276,7 +283,15 @@ pub fn hostname_of(name: &str, server_id: &str) -> String {
     if cut.is_empty() { format!("server-{server_id}") } else { cut.to_owned() }
 }
 
-fn record(ctx: &Ctx, new: &NewServer, found: &Found, groups: &[String], reservation: &str, index: u32, count: u32) -> Server {
+fn record(
+    ctx: &Ctx,
+    new: &NewServer,
+    found: &Found,
+    groups: &[String],
+    reservation: &str,
+    index: u32,
+    count: u32,
+) -> Server {
     let server_id = id::new();
     let name = if count > 1 { format!("{}-{}", new.name, index + 1) } else { new.name.clone() };
     let hostname = match &new.hostname {
@@ -293,7 +308,14 @@ fn record(ctx: &Ctx, new: &NewServer, found: &Found, groups: &[String], reservat
         vm_state: VmState::Building,
         task_state: Some(TaskState::Scheduling),
         power_state: PowerState::NoState,
-        wanted: Wanted { generation: 1, power: WantedPower::Running, hard_reboots: 0, soft_reboots: 0, rebuilds: 0, delete: false },
+        wanted: Wanted {
+            generation: 1,
+            power: WantedPower::Running,
+            hard_reboots: 0,
+            soft_reboots: 0,
+            rebuilds: 0,
+            delete: false,
+        },
         seen: None,
         host: None,
         launched_us: None,
@@ -329,7 +351,13 @@ fn record(ctx: &Ctx, new: &NewServer, found: &Found, groups: &[String], reservat
 }
 
 fn created_action(ctx: &Ctx, server: &Server) -> Action {
-    crate::action::started(ctx, &server.id, &server.project_id, "create", vec![Event::began("compute__do_build_and_run_instance")])
+    crate::action::started(
+        ctx,
+        &server.id,
+        &server.project_id,
+        "create",
+        vec![Event::began("compute__do_build_and_run_instance")],
+    )
 }
 
 #[cfg(test)]

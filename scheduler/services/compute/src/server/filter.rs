@@ -19,7 +19,9 @@ impl Compute {
         let admin = call.may("os_compute_api:servers:detail:get_all_tenants", &call.target());
         let everyone = match call.query.get("all_tenants") {
             None => false,
-            Some(text) => boolean(text).ok_or_else(|| Fault::bad_request("Invalid input for query parameters all_tenants."))?,
+            Some(text) => {
+                boolean(text).ok_or_else(|| Fault::bad_request("Invalid input for query parameters all_tenants."))?
+            }
         };
         if everyone && !admin {
             call.enforce("os_compute_api:servers:index:get_all_tenants", &call.target())?;
@@ -34,7 +36,9 @@ impl Compute {
         let deleted = call.query.get("deleted").and_then(boolean).unwrap_or(false) && admin;
         if deleted {
             query = query.state(VmState::Deleted.as_str());
-        } else if changes.is_none() && !call.query.get("status").is_some_and(|s| admin && s.eq_ignore_ascii_case("deleted")) {
+        } else if changes.is_none()
+            && !call.query.get("status").is_some_and(|s| admin && s.eq_ignore_ascii_case("deleted"))
+        {
             query = query.eq("alive", 1);
         }
         let mut servers = self.store.list::<Server>(query).await?;
@@ -47,7 +51,12 @@ impl Compute {
         self.narrow(call, admin, servers).await
     }
 
-    async fn narrow(&self, call: &Call, admin: bool, mut servers: Vec<Stored<Server>>) -> Result<Vec<Stored<Server>>, Fault> {
+    async fn narrow(
+        &self,
+        call: &Call,
+        admin: bool,
+        mut servers: Vec<Stored<Server>>,
+    ) -> Result<Vec<Stored<Server>>, Fault> {
         let statuses: Vec<&str> = call.query.all("status").collect();
         if !statuses.is_empty() {
             servers.retain(|s| statuses.iter().any(|w| has_status(s, w)));
@@ -78,9 +87,11 @@ impl Compute {
 fn time(call: &Call, key: &str) -> Result<Option<i64>, Fault> {
     match call.query.get(key) {
         None => Ok(None),
-        Some(text) => clock::parse(text)
-            .map(Some)
-            .ok_or_else(|| Fault::bad_request(format!("Invalid input for query parameters {key}. Value: {text}. '{text}' is not a 'date-time'"))),
+        Some(text) => clock::parse(text).map(Some).ok_or_else(|| {
+            Fault::bad_request(format!(
+                "Invalid input for query parameters {key}. Value: {text}. '{text}' is not a 'date-time'"
+            ))
+        }),
     }
 }
 
@@ -133,7 +144,8 @@ fn by_value(key: &str, wish: &str) -> Result<Option<Keep>, Fault> {
         "task_state" => Box::new(move |s| s.task_state.is_some_and(|t| t.as_str() == wish)),
         "power_state" => Box::new(move |s| (s.power_state as u8).to_string() == wish),
         "locked" => {
-            let locked = boolean(&wish).ok_or_else(|| Fault::bad_request("Invalid input for query parameters locked."))?;
+            let locked =
+                boolean(&wish).ok_or_else(|| Fault::bad_request("Invalid input for query parameters locked."))?;
             Box::new(move |s| s.locked.is_some() == locked)
         }
         "config_drive" => {
@@ -146,9 +158,8 @@ fn by_value(key: &str, wish: &str) -> Result<Option<Keep>, Fault> {
 }
 
 fn tags(call: &Call, servers: &mut Vec<Stored<Server>>) {
-    let wanted = |key: &str| -> Option<Vec<String>> {
-        call.query.get(key).map(|t| t.split(',').map(str::to_owned).collect())
-    };
+    let wanted =
+        |key: &str| -> Option<Vec<String>> { call.query.get(key).map(|t| t.split(',').map(str::to_owned).collect()) };
     if let Some(tags) = wanted("tags") {
         servers.retain(|s| tags.iter().all(|t| s.tags.contains(t)));
     }

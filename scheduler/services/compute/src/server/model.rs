@@ -66,9 +66,10 @@ pub fn status(vm: VmState, task: Option<TaskState>) -> &'static str {
     match (vm, task) {
         (VmState::Building, _) => "BUILD",
         (VmState::Active, Some(T::Rebooting)) => "REBOOT",
-        (VmState::Active | VmState::Stopped | VmState::Error | VmState::Paused | VmState::Suspended, Some(T::RebootingHard)) => {
-            "HARD_REBOOT"
-        }
+        (
+            VmState::Active | VmState::Stopped | VmState::Error | VmState::Paused | VmState::Suspended,
+            Some(T::RebootingHard),
+        ) => "HARD_REBOOT",
         (VmState::Active | VmState::Stopped | VmState::Error, Some(T::Rebuilding)) => "REBUILD",
         (VmState::Active | VmState::Stopped, Some(T::ResizePrep | T::ResizeFinish)) => "RESIZE",
         (VmState::Resized, Some(T::ResizeReverting)) => "REVERT_RESIZE",
@@ -143,7 +144,12 @@ impl Verb {
             Verb::Stop => idle && matches!(vm, V::Active | V::Error),
             Verb::RebootSoft => idle && vm == V::Active,
             Verb::RebootHard => {
-                let again = matches!(task, None | Some(TaskState::Rebooting | TaskState::RebootingHard | TaskState::Pausing | TaskState::Suspending));
+                let again = matches!(
+                    task,
+                    None | Some(
+                        TaskState::Rebooting | TaskState::RebootingHard | TaskState::Pausing | TaskState::Suspending
+                    )
+                );
                 again && matches!(vm, V::Active | V::Stopped | V::Paused | V::Suspended | V::Error)
             }
             Verb::Pause => idle && vm == V::Active,

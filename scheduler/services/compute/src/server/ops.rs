@@ -75,7 +75,13 @@ impl Compute {
                         return Err(Fault::conflict(model::refusal(verb, &before)));
                     }
                     server.record.changed_us = clock::now_us();
-                    let mut log = action::started(&ctx, &key, &before.project_id, verb.name(), vec![Event::began(event_of(verb))]);
+                    let mut log = action::started(
+                        &ctx,
+                        &key,
+                        &before.project_id,
+                        verb.name(),
+                        vec![Event::began(event_of(verb))],
+                    );
                     if server.record.task_state.is_none() {
                         action::finish(&mut log, &Ended::Well, server.host.as_deref());
                     }
@@ -104,7 +110,13 @@ impl Compute {
                     server.record.wanted.generation += 1;
                     server.record.task_state = Some(TaskState::Deleting);
                     server.record.changed_us = clock::now_us();
-                    let log = action::started(&ctx, &key, &server.project_id, "delete", vec![Event::began("compute_terminate_instance")]);
+                    let log = action::started(
+                        &ctx,
+                        &key,
+                        &server.project_id,
+                        "delete",
+                        vec![Event::began("compute_terminate_instance")],
+                    );
                     action::insert_in(tx, log).await?;
                     tx.update(&server).await?;
                     Ok::<_, Fault>(())
@@ -158,7 +170,8 @@ impl Compute {
                     server.record.vm_state = VmState::Error;
                     server.record.task_state = None;
                     server.record.changed_us = clock::now_us();
-                    let fault = FaultOf { code, message: message.clone(), details: String::new(), created_us: clock::now_us() };
+                    let fault =
+                        FaultOf { code, message: message.clone(), details: String::new(), created_us: clock::now_us() };
                     server.record.fault = Some(fault);
                     action::finish_latest_in(tx, &key, &Ended::Badly(message), None).await?;
                     tx.update(&server).await?;

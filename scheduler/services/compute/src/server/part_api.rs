@@ -16,10 +16,14 @@ pub fn routes() -> Vec<Route<Compute>> {
     routes.extend([
         Route::get("/v2.1/servers/{server_id}/ips", addresses).rule_by_handler("os_compute_api:ips:index"),
         Route::get("/v2.1/servers/{server_id}/ips/{network}", addresses_of).rule_by_handler("os_compute_api:ips:show"),
-        Route::get("/v2.1/servers/{server_id}/diagnostics", diagnostics).rule_by_handler("os_compute_api:os-server-diagnostics"),
-        Route::get("/v2.1/servers/{server_id}/os-security-groups", security_groups).rule_by_handler("os_compute_api:os-security-groups:list"),
-        Route::get("/v2.1/servers/{server_id}/os-interface", interfaces).rule_by_handler("os_compute_api:os-attach-interfaces:list"),
-        Route::get("/v2.1/servers/{server_id}/os-volume_attachments", volumes).rule_by_handler("os_compute_api:os-volumes-attachments:index"),
+        Route::get("/v2.1/servers/{server_id}/diagnostics", diagnostics)
+            .rule_by_handler("os_compute_api:os-server-diagnostics"),
+        Route::get("/v2.1/servers/{server_id}/os-security-groups", security_groups)
+            .rule_by_handler("os_compute_api:os-security-groups:list"),
+        Route::get("/v2.1/servers/{server_id}/os-interface", interfaces)
+            .rule_by_handler("os_compute_api:os-attach-interfaces:list"),
+        Route::get("/v2.1/servers/{server_id}/os-volume_attachments", volumes)
+            .rule_by_handler("os_compute_api:os-volumes-attachments:index"),
     ]);
     routes
 }
@@ -29,10 +33,16 @@ fn metadata_routes() -> Vec<Route<Compute>> {
     const ONE: &str = "/v2.1/servers/{server_id}/metadata/{key}";
     vec![
         Route::get(ALL, metadata).rule_by_handler("os_compute_api:server-metadata:index"),
-        Route::post(ALL, metadata_add).rule_by_handler("os_compute_api:server-metadata:create").schema(&schema::METADATA),
-        Route::put(ALL, metadata_replace).rule_by_handler("os_compute_api:server-metadata:update_all").schema(&schema::METADATA),
+        Route::post(ALL, metadata_add)
+            .rule_by_handler("os_compute_api:server-metadata:create")
+            .schema(&schema::METADATA),
+        Route::put(ALL, metadata_replace)
+            .rule_by_handler("os_compute_api:server-metadata:update_all")
+            .schema(&schema::METADATA),
         Route::get(ONE, metadata_item).rule_by_handler("os_compute_api:server-metadata:show"),
-        Route::put(ONE, metadata_set).rule_by_handler("os_compute_api:server-metadata:update").schema(&schema::META_ITEM),
+        Route::put(ONE, metadata_set)
+            .rule_by_handler("os_compute_api:server-metadata:update")
+            .schema(&schema::META_ITEM),
         Route::delete(ONE, metadata_remove).rule_by_handler("os_compute_api:server-metadata:delete"),
     ]
 }
@@ -42,7 +52,10 @@ fn tag_routes() -> Vec<Route<Compute>> {
     const ONE: &str = "/v2.1/servers/{server_id}/tags/{tag}";
     vec![
         Route::get(ALL, tags).rule_by_handler("os_compute_api:os-server-tags:index").since(2, 26),
-        Route::put(ALL, tags_replace).rule_by_handler("os_compute_api:os-server-tags:update_all").schema(&schema::TAGS).since(2, 26),
+        Route::put(ALL, tags_replace)
+            .rule_by_handler("os_compute_api:os-server-tags:update_all")
+            .schema(&schema::TAGS)
+            .since(2, 26),
         Route::delete(ALL, tags_clear).rule_by_handler("os_compute_api:os-server-tags:delete_all").since(2, 26),
         Route::get(ONE, tag).rule_by_handler("os_compute_api:os-server-tags:show").since(2, 26),
         Route::put(ONE, tag_set).rule_by_handler("os_compute_api:os-server-tags:update").since(2, 26),
@@ -263,7 +276,8 @@ async fn interfaces(svc: Arc<Compute>, call: Call) -> Reply {
     let server = owned(&svc, &call).await?;
     let mut list = Vec::new();
     for port in pilvi_network::port::ops::list_by_device(&svc.store, &server.record.id).await? {
-        let fixed: Vec<Value> = port.fixed_ips.iter().map(|f| json!({"ip_address": f.ip_address, "subnet_id": f.subnet_id})).collect();
+        let fixed: Vec<Value> =
+            port.fixed_ips.iter().map(|f| json!({"ip_address": f.ip_address, "subnet_id": f.subnet_id})).collect();
         let mut shown = json!({"port_id": port.record.id, "net_id": port.network_id, "mac_addr": port.mac_address,
             "port_state": port.status, "fixed_ips": fixed});
         if call.version >= v::REBUILD_KEY && call.at_least(2, 70) {

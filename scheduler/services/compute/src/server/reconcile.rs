@@ -6,8 +6,7 @@
 //! to be gone  -> host confirms (or is dead) -> one transaction: ports + claim released, record DELETED
 //! ```
 use crate::{
-    Compute,
-    action,
+    Compute, action,
     server::{
         model::{Ended, TaskState, VmState},
         ops::living_in,
@@ -145,7 +144,9 @@ impl Compute {
         let hosts_of = |word: &str| -> BTreeSet<String> {
             match server.hints.get(word) {
                 Some(serde_json::Value::String(one)) => BTreeSet::from([one.clone()]),
-                Some(serde_json::Value::Array(many)) => many.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect(),
+                Some(serde_json::Value::Array(many)) => {
+                    many.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect()
+                }
                 _ => BTreeSet::new(),
             }
         };
@@ -158,7 +159,9 @@ impl Compute {
             avoid: server.tried_hosts.iter().cloned().collect(),
             ..Request::default()
         };
-        for (word, hosts) in [("same_host", &mut request.same_host_as), ("different_host", &mut request.different_host_from)] {
+        for (word, hosts) in
+            [("same_host", &mut request.same_host_as), ("different_host", &mut request.different_host_from)]
+        {
             for id in hosts_of(word) {
                 if let Some(other) = self.store.get::<Server>(&id).await? {
                     hosts.extend(other.host.clone());
@@ -199,7 +202,8 @@ impl Compute {
         let mut hosts = Vec::new();
         for node in nodes {
             let candidate = candidates.iter().find(|c| c.provider_uuid == node.id);
-            let free = |class: &str| candidate.and_then(|c| c.free.get(class)).map_or(0, |n| u64::try_from(*n).unwrap_or(0));
+            let free =
+                |class: &str| candidate.and_then(|c| c.free.get(class)).map_or(0, |n| u64::try_from(*n).unwrap_or(0));
             hosts.push(Host {
                 zone: zones.get(&node.name).cloned().unwrap_or_else(|| self.config.default_zone.clone()),
                 up: node.is_up(),
@@ -207,7 +211,8 @@ impl Compute {
                 free_vcpus: free("VCPU"),
                 free_memory_mib: free("MEMORY_MB"),
                 free_disk_gib: free("DISK_GB"),
-                busy: u32::try_from(starting.iter().filter(|s| s.host.as_deref() == Some(&node.name)).count()).unwrap_or(u32::MAX),
+                busy: u32::try_from(starting.iter().filter(|s| s.host.as_deref() == Some(&node.name)).count())
+                    .unwrap_or(u32::MAX),
                 name: node.name.clone(),
             });
         }
@@ -296,8 +301,11 @@ fn disk_of(server: &Server) -> u64 {
 
 /// As placement counts it.
 pub(crate) fn resources(server: &Server) -> BTreeMap<String, i64> {
-    let amounts =
-        [("VCPU", u64::from(server.flavor.vcpus)), ("MEMORY_MB", server.flavor.memory_mib), ("DISK_GB", disk_of(server))];
+    let amounts = [
+        ("VCPU", u64::from(server.flavor.vcpus)),
+        ("MEMORY_MB", server.flavor.memory_mib),
+        ("DISK_GB", disk_of(server)),
+    ];
     let int = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
     amounts.into_iter().filter(|(_, n)| *n > 0).map(|(class, n)| (class.to_owned(), int(n))).collect()
 }

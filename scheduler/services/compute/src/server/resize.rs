@@ -76,7 +76,8 @@ async fn change_in(tx: &mut Tx, ctx: &Ctx, key: &str, verb: Verb, change: impl F
     change(&mut server.record);
     server.record.changed_us = clock::now_us();
     reclaim_in(tx, &server).await?;
-    let mut log = action::started(ctx, key, &before.project_id, verb.name(), vec![Event::began("compute_resize_instance")]);
+    let mut log =
+        action::started(ctx, key, &before.project_id, verb.name(), vec![Event::began("compute_resize_instance")]);
     if server.record.task_state.is_none() {
         action::finish(&mut log, &Ended::Well, server.host.as_deref());
     }
@@ -113,6 +114,10 @@ async fn reclaim_in(tx: &mut Tx, server: &Server) -> Result<(), Fault> {
         allocations: BTreeMap::from([(provider, resources(&sized))]),
     };
     pilvi_placement::allocation::ops::claim_in(tx, claim).await.map_err(|f| {
-        if f.code() == 409 { Fault::bad_request("No valid host was found. There are not enough resources on the server's host.") } else { f }
+        if f.code() == 409 {
+            Fault::bad_request("No valid host was found. There are not enough resources on the server's host.")
+        } else {
+            f
+        }
     })
 }

@@ -66,18 +66,17 @@ pub static CREATE: LazyLock<Schema> = LazyLock::new(|| {
 pub static UPDATE: LazyLock<Schema> = LazyLock::new(|| {
     Schema::new(|| {
         json!({"type": "object", "required": ["server"], "additionalProperties": false, "properties": {
-            "server": {"type": "object", "additionalProperties": false, "properties": {
-                "name": name(), "OS-DCF:diskConfig": {"type": "string", "enum": ["AUTO", "MANUAL"]},
-                "accessIPv4": access(4), "accessIPv6": access(6), "description": {"type": ["string", "null"], "maxLength": 255},
-                "hostname": {"type": "string", "minLength": 2, "maxLength": 255, "pattern": r"^[a-zA-Z0-9]+[a-zA-Z0-9-]*[a-zA-Z0-9]+$"},
-            }}}})
+        "server": {"type": "object", "additionalProperties": false, "properties": {
+            "name": name(), "OS-DCF:diskConfig": {"type": "string", "enum": ["AUTO", "MANUAL"]},
+            "accessIPv4": access(4), "accessIPv6": access(6), "description": {"type": ["string", "null"], "maxLength": 255},
+            "hostname": {"type": "string", "minLength": 2, "maxLength": 255, "pattern": r"^[a-zA-Z0-9]+[a-zA-Z0-9-]*[a-zA-Z0-9]+$"},
+        }}}})
     })
 });
 
 /// Each action checks the inside itself: one path serves them all.
-pub static ACTION: LazyLock<Schema> = LazyLock::new(|| {
-    Schema::new(|| json!({"type": "object", "minProperties": 1, "maxProperties": 1}))
-});
+pub static ACTION: LazyLock<Schema> =
+    LazyLock::new(|| Schema::new(|| json!({"type": "object", "minProperties": 1, "maxProperties": 1})));
 
 pub static REBUILD: LazyLock<Schema> = LazyLock::new(|| {
     Schema::new(|| {
@@ -101,7 +100,9 @@ pub static RESIZE: LazyLock<Schema> = LazyLock::new(|| {
 });
 
 pub static METADATA: LazyLock<Schema> = LazyLock::new(|| {
-    Schema::new(|| json!({"type": "object", "required": ["metadata"], "additionalProperties": false, "properties": {"metadata": metadata()}}))
+    Schema::new(
+        || json!({"type": "object", "required": ["metadata"], "additionalProperties": false, "properties": {"metadata": metadata()}}),
+    )
 });
 
 pub static META_ITEM: LazyLock<Schema> = LazyLock::new(|| {
@@ -113,5 +114,7 @@ pub static META_ITEM: LazyLock<Schema> = LazyLock::new(|| {
 });
 
 pub static TAGS: LazyLock<Schema> = LazyLock::new(|| {
-    Schema::new(|| json!({"type": "object", "required": ["tags"], "additionalProperties": false, "properties": {"tags": tags()}}))
+    Schema::new(
+        || json!({"type": "object", "required": ["tags"], "additionalProperties": false, "properties": {"tags": tags()}}),
+    )
 });

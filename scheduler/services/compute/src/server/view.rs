@@ -70,7 +70,8 @@ impl Compute {
         if let Some(fault) = &server.fault
             && matches!(server.vm_state, VmState::Error | VmState::Deleted)
         {
-            let mut shown = json!({"code": fault.code, "message": fault.message, "created": clock::seconds_z(fault.created_us)});
+            let mut shown =
+                json!({"code": fault.code, "message": fault.message, "created": clock::seconds_z(fault.created_us)});
             if !fault.details.is_empty() && call.may("os_compute_api:servers:detail:fault_details", &call.target()) {
                 shown["details"] = json!(fault.details);
             }

@@ -11,14 +11,14 @@ use std::sync::{Arc, LazyLock};
 static CREATE: LazyLock<Schema> = LazyLock::new(|| {
     Schema::new(|| {
         json!({"type": "object", "required": ["server_group"], "additionalProperties": false, "properties": {
-            "server_group": {"type": "object", "required": ["name"], "additionalProperties": false, "properties": {
-                "name": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"\S"},
-                "policies": {"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "string",
-                    "enum": ["anti-affinity", "affinity", "soft-anti-affinity", "soft-affinity"]}},
-                "policy": {"type": "string", "enum": ["anti-affinity", "affinity", "soft-anti-affinity", "soft-affinity"]},
-                "rules": {"type": "object", "additionalProperties": false,
-                    "properties": {"max_server_per_host": {"type": ["integer", "string"], "minimum": 1, "pattern": "^[0-9]+$"}}},
-            }}}})
+        "server_group": {"type": "object", "required": ["name"], "additionalProperties": false, "properties": {
+            "name": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"\S"},
+            "policies": {"type": "array", "minItems": 1, "maxItems": 1, "items": {"type": "string",
+                "enum": ["anti-affinity", "affinity", "soft-anti-affinity", "soft-affinity"]}},
+            "policy": {"type": "string", "enum": ["anti-affinity", "affinity", "soft-anti-affinity", "soft-affinity"]},
+            "rules": {"type": "object", "additionalProperties": false,
+                "properties": {"max_server_per_host": {"type": ["integer", "string"], "minimum": 1, "pattern": "^[0-9]+$"}}},
+        }}}})
     })
 });
 
@@ -35,7 +35,8 @@ pub fn routes() -> Vec<Route<Compute>> {
 
 async fn view(svc: &Compute, call: &Call, group: &Stored<ServerGroup>) -> Result<Value, Fault> {
     let servers = svc.store.list::<Server>(Query::all().project(&group.project_id).eq("alive", 1)).await?;
-    let members: Vec<&str> = servers.iter().filter(|s| s.group.as_deref() == Some(&group.record.id)).map(|s| s.record.id.as_str()).collect();
+    let members: Vec<&str> =
+        servers.iter().filter(|s| s.group.as_deref() == Some(&group.record.id)).map(|s| s.record.id.as_str()).collect();
     let mut out = json!({"id": group.record.id, "name": group.record.name, "members": members});
     if call.at_least(2, 64) {
         out["policy"] = json!(group.policy);
@@ -52,7 +53,8 @@ async fn view(svc: &Compute, call: &Call, group: &Stored<ServerGroup>) -> Result
 }
 
 async fn list(svc: Arc<Compute>, call: Call) -> Reply {
-    let all = call.query.has("all_projects") && call.may("os_compute_api:os-server-groups:index:all_projects", &call.target());
+    let all = call.query.has("all_projects")
+        && call.may("os_compute_api:os-server-groups:index:all_projects", &call.target());
     let query = if all { Query::all() } else { Query::all().project(call.ctx.project_id()) };
     let groups = svc.store.list::<ServerGroup>(query).await?;
     let number = |key: &str| -> Result<Option<usize>, Fault> {
@@ -70,7 +72,9 @@ async fn list(svc: Arc<Compute>, call: Call) -> Reply {
 async fn create(svc: Arc<Compute>, call: Call) -> Reply {
     let body = call.member("server_group")?;
     let policy = if call.at_least(2, 64) { &body["policy"] } else { &body["policies"][0] };
-    let policy = policy.as_str().ok_or_else(|| Fault::bad_request("Invalid input for field/attribute server_group. A policy is required"))?;
+    let policy = policy
+        .as_str()
+        .ok_or_else(|| Fault::bad_request("Invalid input for field/attribute server_group. A policy is required"))?;
     let most = &body["rules"]["max_server_per_host"];
     let most = most.as_u64().or_else(|| most.as_str().and_then(|s| s.parse().ok())).and_then(|n| u32::try_from(n).ok());
     if most.is_some() && policy != "anti-affinity" {
@@ -92,7 +96,9 @@ async fn create(svc: Arc<Compute>, call: Call) -> Reply {
             Box::pin(async move {
                 let used = tx.count::<ServerGroup>(Query::all().project(&group.project_id)).await?;
                 match u64::try_from(limit) {
-                    Ok(limit) if used >= limit => Err(fault::over_quota("server_groups", 1, used, i64::try_from(limit).unwrap_or(-1))),
+                    Ok(limit) if used >= limit => {
+                        Err(fault::over_quota("server_groups", 1, used, i64::try_from(limit).unwrap_or(-1)))
+                    }
                     _ => Ok::<_, Fault>(tx.insert(&group).await?),
                 }
             })

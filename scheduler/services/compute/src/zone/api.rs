@@ -24,13 +24,19 @@ async fn zones(svc: &Compute) -> Result<BTreeMap<String, Map<String, Value>>, pi
 }
 
 async fn list(svc: Arc<Compute>, _call: Call) -> Reply {
-    let shown: Vec<Value> =
-        zones(&svc).await?.into_keys().map(|z| json!({"zoneName": z, "zoneState": {"available": true}, "hosts": null})).collect();
+    let shown: Vec<Value> = zones(&svc)
+        .await?
+        .into_keys()
+        .map(|z| json!({"zoneName": z, "zoneState": {"available": true}, "hosts": null}))
+        .collect();
     Ok(Response::ok(json!({"availabilityZoneInfo": shown})))
 }
 
 async fn detail(svc: Arc<Compute>, _call: Call) -> Reply {
-    let shown: Vec<Value> =
-        zones(&svc).await?.into_iter().map(|(z, hosts)| json!({"zoneName": z, "zoneState": {"available": true}, "hosts": hosts})).collect();
+    let shown: Vec<Value> = zones(&svc)
+        .await?
+        .into_iter()
+        .map(|(z, hosts)| json!({"zoneName": z, "zoneState": {"available": true}, "hosts": hosts}))
+        .collect();
     Ok(Response::ok(json!({"availabilityZoneInfo": shown})))
 }

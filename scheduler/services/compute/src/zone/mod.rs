@@ -20,6 +20,7 @@ impl Compute {
 
     pub async fn zone_exists(&self, zone: &str) -> Result<bool, Fault> {
         let named = self.store.list::<Aggregate>(Query::all()).await?;
-        Ok(zone == self.config.default_zone || named.iter().any(|a| a.zone.as_deref() == Some(zone) && !a.hosts.is_empty()))
+        Ok(zone == self.config.default_zone
+            || named.iter().any(|a| a.zone.as_deref() == Some(zone) && !a.hosts.is_empty()))
     }
 }
