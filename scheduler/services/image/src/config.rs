@@ -15,6 +15,8 @@ pub struct Config {
     pub uploads_max: usize,
     /// Images must hold what their `disk_format` says. Off, only what could harm a host is refused.
     pub match_format: bool,
+    /// The region this service is catalogued in: imports from an image of the same region are copies here.
+    pub region: String,
 }
 
 const GIB: u64 = 1 << 30;
@@ -29,6 +31,7 @@ impl Config {
             project_size_max: None,
             uploads_max: 32,
             match_format: true,
+            region: "RegionOne".to_owned(),
         }
     }
 }

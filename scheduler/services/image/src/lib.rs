@@ -22,6 +22,7 @@ pub mod image;
 pub mod import;
 pub mod info;
 pub mod member;
+pub mod metadef;
 mod policy;
 pub mod schema;
 mod tables;
@@ -78,6 +79,8 @@ pub fn service() -> Service<Image> {
     routes.extend(import::api::routes());
     routes.extend(task::api::routes());
     routes.extend(schema::api::routes());
+    routes.extend(metadef::api::routes());
+    routes.extend(metadef::part::routes());
     routes.extend(info::api::routes());
     Service { name: "image", prefix: "/image", versions: None, fault: fault::shape, rules: policy::rules(), routes }
 }

@@ -14,6 +14,8 @@ const DOWNLOAD: &str = "rule:context_is_admin or (role:member and (project_id:%(
 const SHARED_MEMBER: &str = "rule:context_is_admin or (role:member and project_id:%(member_id)s)";
 const READER_OR_SHARED: &str =
     "rule:context_is_admin or (role:reader and (project_id:%(project_id)s or project_id:%(member_id)s))";
+const NAMESPACE: &str =
+    "rule:context_is_admin or (role:reader and (project_id:%(project_id)s or 'public':%(visibility)s))";
 const SERVICE_OR_MEMBER: &str =
     "rule:service_api or (role:member and project_id:%(project_id)s and project_id:%(owner)s)";
 
@@ -44,12 +46,40 @@ const RULES: &[(&str, &str, &str)] = &[
     ("tasks_api_access", ADMIN, "Use the tasks API."),
     ("get_task", READER, "Show a task of an image."),
     ("stores_info_detail", ADMIN, "Show details of stores."),
+    ("get_metadef_namespaces", READER, "List namespaces of metadata definitions."),
+    ("get_metadef_namespace", NAMESPACE, "Show a namespace."),
+    ("get_metadef_object", NAMESPACE, "Show an object."),
+    ("get_metadef_objects", NAMESPACE, "List objects."),
+    ("list_metadef_resource_types", NAMESPACE, "List resource types."),
+    ("get_metadef_resource_type", NAMESPACE, "List resource types of a namespace."),
+    ("get_metadef_property", NAMESPACE, "Show a property."),
+    ("get_metadef_properties", NAMESPACE, "List properties."),
+    ("get_metadef_tag", NAMESPACE, "Show a tag."),
+    ("get_metadef_tags", NAMESPACE, "List tags."),
+    ("modify_metadef_namespace", "rule:metadef_admin", "Update a namespace."),
+    ("add_metadef_namespace", "rule:metadef_admin", "Create a namespace."),
+    ("delete_metadef_namespace", "rule:metadef_admin", "Delete a namespace."),
+    ("modify_metadef_object", "rule:metadef_admin", "Update a object."),
+    ("add_metadef_object", "rule:metadef_admin", "Create a object."),
+    ("delete_metadef_object", "rule:metadef_admin", "Delete a object."),
+    ("add_metadef_resource_type_association", "rule:metadef_admin", "Create a resource type association."),
+    ("remove_metadef_resource_type_association", "rule:metadef_admin", "Delete a resource type association."),
+    ("modify_metadef_property", "rule:metadef_admin", "Update a property."),
+    ("add_metadef_property", "rule:metadef_admin", "Create a property."),
+    ("remove_metadef_property", "rule:metadef_admin", "Delete a property."),
+    ("modify_metadef_tag", "rule:metadef_admin", "Update a tag."),
+    ("add_metadef_tag", "rule:metadef_admin", "Create a tag."),
+    ("add_metadef_tags", "rule:metadef_admin", "Create a tags."),
+    ("delete_metadef_tag", "rule:metadef_admin", "Delete a tag."),
+    ("delete_metadef_tags", "rule:metadef_admin", "Delete a tags."),
 ];
 
 pub fn rules() -> Vec<RuleDefault> {
     let mut rules = vec![
         RuleDefault::new("default", "", &[], "Rules that say nothing else."),
         RuleDefault::new("context_is_admin", "role:admin", &[], "Administrators."),
+        RuleDefault::new("metadef_default", "", &[], "Metadata definitions."),
+        RuleDefault::new("metadef_admin", ADMIN, &[], "Whoever keeps metadata definitions."),
         RuleDefault::new("service_api", "role:service or role:admin", &[], "Other services."),
     ];
     rules.extend(RULES.iter().map(|(name, check, description)| RuleDefault::new(name, check, SCOPES, description)));

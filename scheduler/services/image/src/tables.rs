@@ -5,11 +5,12 @@
 //! | image | uuid | size | |
 //! | member | image.project | image, member | |
 //! | task | uuid | image | |
-use crate::{image::model::Image, member::model::Member, task::model::Task};
+//! | namespace (of metadata definitions) | name | | |
+use crate::{image::model::Image, member::model::Member, metadef::model::Namespace, task::model::Task};
 use pilvi_store::{Column, KindSpec, Query, Record, Value};
 
 pub fn kinds() -> Vec<KindSpec> {
-    vec![KindSpec::of::<Image>(), KindSpec::of::<Member>(), KindSpec::of::<Task>()]
+    vec![KindSpec::of::<Image>(), KindSpec::of::<Member>(), KindSpec::of::<Task>(), KindSpec::of::<Namespace>()]
 }
 
 impl Record for Image {
@@ -79,4 +80,14 @@ impl Record for Task {
 /// Tasks about an image.
 pub fn tasks_of(image: &str) -> Query {
     Query::all().eq("image", image)
+}
+
+impl Record for Namespace {
+    const KIND: &'static str = "image_metadef";
+    fn id(&self) -> &str {
+        &self.name
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.owner)
+    }
 }

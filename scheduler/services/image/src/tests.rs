@@ -192,6 +192,9 @@ async fn who_sees_and_changes_what() {
     }
     let other = b.call(&b.alice, "POST", "/v2/images", Some(json!({"owner": "bob"}))).await;
     assert_eq!(other.status, 403);
+    for method in ["GET", "DELETE"] {
+        assert_eq!(b.call(&b.alice, method, "/v2/images/", None).await.status, 404);
+    }
     let fault = b.call(&b.alice, "GET", "/v2/images/nothing", None).await;
     assert_eq!(
         fault.body,
@@ -293,7 +296,7 @@ async fn tags_deactivation_and_documents() {
     assert_eq!(b.app.call("GET", "/versions", None, None).await.body["versions"][0]["status"], "CURRENT");
     assert_eq!(
         b.call(&b.alice, "GET", "/v2/info/import", None).await.body["import-methods"]["value"],
-        json!(["glance-direct"])
+        json!(["glance-direct", "glance-download"])
     );
     assert_eq!(b.call(&b.alice, "GET", "/v2/info/stores", None).await.body["stores"][0]["id"], "file");
 }
@@ -322,6 +325,60 @@ async fn a_staged_image_is_imported() {
         assert_eq!(b.status(&id).await, status);
     }
     assert_eq!(b.files().await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_image_is_imported_from_another() {
+    let b = Bench::new().await;
+    let from = b.create(json!({"name": "from", "disk_format": "raw", "container_format": "bare", "hw_cpu_cores": "5", "speed": "88"})).await;
+    assert_eq!(b.upload(&from, b"bytes").await.status, 204);
+    let to = b.create(json!({"name": "to", "disk_format": "iso", "container_format": "ovf"})).await;
+    let import = async |who: &Caller, source: &str, region: &str| {
+        let body = json!({"method": {"name": "glance-download", "glance_image_id": source, "glance_region": region}});
+        let answer = b.call(who, "POST", &format!("/v2/images/{to}/import"), Some(body)).await;
+        for _ in 0..200 {
+            if matches!(b.status(&to).await.as_str(), Some("active" | "queued")) {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        (answer.status, b.status(&to).await)
+    };
+    assert_eq!(import(&b.alice, "foo", "RegionOne").await, (400, json!("queued")));
+    assert_eq!(import(&b.alice, &from, "elsewhere").await, (202, json!("queued")));
+    assert_eq!(import(&b.bob, &from, "RegionOne").await.0, 404);
+    assert_eq!(import(&b.alice, &from, "RegionOne").await, (202, json!("active")));
+    let shown = b.call(&b.alice, "GET", &format!("/v2/images/{to}"), None).await.body;
+    assert_eq!((&shown["disk_format"], &shown["hw_cpu_cores"], shown.get("speed")), (&json!("raw"), &json!("5"), None));
+    assert_eq!(b.call(&b.alice, "DELETE", &format!("/v2/images/{from}"), None).await.status, 204);
+    assert_eq!(b.call(&b.alice, "GET", &format!("/v2/images/{to}/file"), None).await.bytes, b"bytes");
+}
+
+#[tokio::test]
+async fn metadata_definitions_are_kept_by_administrators() {
+    let b = Bench::new().await;
+    let ns = "/v2/metadefs/namespaces";
+    let body = json!({"namespace": "n", "visibility": "private", "resource_type_associations": [{"name": "OS::Glance::Image", "prefix": "hw_"}]});
+    assert_eq!(b.call(&b.alice, "POST", ns, Some(body.clone())).await.status, 403);
+    assert_eq!(b.call(&b.admin, "POST", ns, Some(body.clone())).await.status, 201);
+    assert_eq!(b.call(&b.admin, "POST", ns, Some(body)).await.status, 409);
+    assert_eq!(b.call(&b.alice, "GET", &format!("{ns}/n"), None).await.status, 404);
+    let property = json!({"name": "cores", "title": "Cores", "type": "integer"});
+    assert_eq!(b.call(&b.admin, "POST", &format!("{ns}/n/properties"), Some(property)).await.status, 201);
+    assert_eq!(b.call(&b.admin, "POST", &format!("{ns}/n/properties"), Some(json!({"name": "x"}))).await.status, 400);
+    assert_eq!(b.call(&b.admin, "POST", &format!("{ns}/n/tags/one"), None).await.status, 201);
+    let renamed = b.call(&b.admin, "PUT", &format!("{ns}/n/tags/one"), Some(json!({"name": "two"}))).await;
+    assert_eq!((renamed.status, &renamed.body["name"]), (200, &json!("two")));
+    let public = json!({"namespace": "m", "visibility": "public", "protected": true});
+    assert_eq!(b.call(&b.admin, "PUT", &format!("{ns}/n"), Some(public)).await.status, 200);
+    let shown = b.call(&b.alice, "GET", &format!("{ns}/m"), None).await.body;
+    assert_eq!((&shown["properties"]["cores"]["type"], &shown["tags"][0]["name"]), (&json!("integer"), &json!("two")));
+    assert_eq!(b.call(&b.alice, "GET", ns, None).await.body["namespaces"][0]["namespace"], "m");
+    assert_eq!(b.call(&b.alice, "DELETE", &format!("{ns}/m"), None).await.status, 403);
+    assert_eq!(b.call(&b.admin, "DELETE", &format!("{ns}/m"), None).await.status, 403);
+    assert_eq!(b.call(&b.admin, "DELETE", &format!("{ns}/m/tags"), None).await.status, 204);
+    assert_eq!(b.call(&b.alice, "GET", &format!("{ns}/m/tags"), None).await.body["tags"], json!([]));
+    assert_eq!(b.call(&b.admin, "DELETE", &format!("{ns}/m/resource_types/OS::Glance::Image"), None).await.status, 204);
 }
 
 #[tokio::test]

@@ -169,6 +169,17 @@ impl Files {
         .await
     }
 
+    /// Gives the bytes of a complete file to another image. No byte is copied: complete files are never
+    /// written again, so both may be the same file.
+    pub async fn share(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to) = (self.path(from), self.temporary(to, Place::Part));
+        blocking(move || {
+            remove(&to)?;
+            fs::hard_link(from, to)
+        })
+        .await
+    }
+
     /// Reads a staged file once more, for its hashes.
     pub async fn digest(&self, id: &str, place: Place) -> io::Result<Digest> {
         let path = self.temporary(id, place);

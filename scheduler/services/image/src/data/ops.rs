@@ -103,10 +103,7 @@ async fn begin(svc: &Image, id: &str, said: Option<u64>, place: Place) -> Result
     if stored.disk_format.is_none() || stored.container_format.is_none() {
         return Err(Fault::bad_request("Properties disk_format, container_format must be set prior to saving data."));
     }
-    let mut max = svc.config.size_max;
-    if let (Some(limit), Some(owner)) = (svc.config.project_size_max, &stored.owner) {
-        max = max.min(limit.saturating_sub(image::ops::stored_by(&svc.store, owner).await?));
-    }
+    let max = room(svc, &stored.record).await?;
     if said.is_some_and(|said| said > max) || max == 0 {
         return Err(refusal(id, &Broken::TooLarge(max)));
     }
@@ -120,24 +117,55 @@ pub(crate) async fn finish(svc: &Image, image: &Record, digest: Digest, place: P
     let (disk, container) =
         (image.disk_format.as_deref().unwrap_or_default(), image.container_format.as_deref().unwrap_or_default());
     let virtual_size = format::judge(disk, container, &digest.head, digest.size, rules).map_err(fault::bad_data)?;
-    svc.files.keep(&image.id, place).await.map_err(Fault::internal)?;
-    let activated = image::ops::step(&svc.store, &image.id, Event::Complete, move |image| {
+    activate(svc, &image.id, place, move |image| {
         (image.size, image.virtual_size) = (Some(digest.size), virtual_size);
         (image.checksum, image.os_hash_value) = (Some(digest.md5.clone()), Some(digest.sha512.clone()));
         image.os_hash_algo = Some("sha512".to_owned());
     })
-    .await;
-    match activated {
+    .await
+}
+
+/// Makes bytes that another image shared the image's own; `fill` says what is known of them.
+pub(crate) async fn adopt<F>(svc: &Image, id: &str, fill: F) -> Result<(), Fault>
+where
+    F: Fn(&mut Record) + Send + Sync + Clone + 'static,
+{
+    activate(svc, id, Place::Part, fill).await
+}
+
+async fn activate<F>(svc: &Image, id: &str, place: Place, fill: F) -> Result<(), Fault>
+where
+    F: Fn(&mut Record) + Send + Sync + Clone + 'static,
+{
+    svc.files.keep(id, place).await.map_err(Fault::internal)?;
+    match image::ops::step(&svc.store, id, Event::Complete, fill).await {
         Ok(_) => Ok(()),
         Err(fault) => {
             // Deleted meanwhile, or the store failed: a file without an active image is an orphan.
-            svc.files.delete(&image.id).await.map_err(Fault::internal)?;
+            svc.files.delete(id).await.map_err(Fault::internal)?;
             Err(if fault.code() == 404 {
-                Fault::new(410, format!("Image {} was deleted during the upload.", image.id))
+                Fault::new(410, format!("Image {id} was deleted during the upload."))
             } else {
                 fault
             })
         }
+    }
+}
+
+/// 413 unless so many bytes more may be stored for the image's owner.
+pub(crate) async fn check_room(svc: &Image, id: &str, size: u64) -> Result<(), Fault> {
+    let max = room(svc, &image::ops::get_any(&svc.store, id).await?.record).await?;
+    if size > max { Err(refusal(id, &Broken::TooLarge(max))) } else { Ok(()) }
+}
+
+/// Bytes that an image may have.
+async fn room(svc: &Image, image: &Record) -> Result<u64, Fault> {
+    match (svc.config.project_size_max, &image.owner) {
+        (Some(limit), Some(owner)) => {
+            let used = image::ops::stored_by(&svc.store, owner).await?;
+            Ok(svc.config.size_max.min(limit.saturating_sub(used)))
+        }
+        _ => Ok(svc.config.size_max),
     }
 }
 

@@ -9,6 +9,7 @@ pub fn routes() -> Vec<Route<Image>> {
     vec![
         Route::get("/v2/images", list).rule("get_images").summary("List images"),
         Route::post("/v2/images", create).rule_by_handler("add_image").schema(&CREATE).summary("Create an image"),
+        Route::delete("/v2/images", delete_none).authenticated("deletes nothing").summary("Refused"),
         Route::get("/v2/images/{image_id}", show).rule_by_handler("get_image").summary("Show an image"),
         Route::patch("/v2/images/{image_id}", update)
             .rule_by_handler("modify_image")
@@ -28,7 +29,19 @@ static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(crate::schema::do
 static PATCH: LazyLock<Schema> =
     LazyLock::new(|| Schema::new(|| json!({"type": "array", "maxItems": 1000, "items": {"type": "object"}})));
 
+/// A slash after the collection names an image without an id.
+fn no_id(call: &Call) -> Result<(), Fault> {
+    if call.path.ends_with('/') { Err(fault::no_image("''")) } else { Ok(()) }
+}
+
+/// Deleting all images is no call, but deleting the image without an id is one for an image that is not there.
+async fn delete_none(_: Arc<Image>, call: Call) -> Reply {
+    no_id(&call)?;
+    Err(Fault::new(405, "The method is not allowed for this resource.").header("allow", "GET, POST"))
+}
+
 async fn list(svc: Arc<Image>, call: Call) -> Reply {
+    no_id(&call)?;
     let filter = filter::parse(&call)?;
     let mut found = ops::list(&svc.store, &call.ctx, filter.asked, filter.shared).await?;
     found.retain(|image| filter.accepts(image));

@@ -1,5 +1,5 @@
 //! `/v2/images/{image_id}/import`
-use super::{METHODS, ops};
+use super::{METHODS, ops, view};
 use crate::{
     Image,
     image::{self, view::STORE},
@@ -36,6 +36,11 @@ async fn import(svc: Arc<Image>, call: Call) -> Reply {
     let stores = call.body["stores"].as_array().into_iter().flatten().filter_map(Value::as_str);
     if let Some(unknown) = stores.into_iter().find(|name| *name != STORE) {
         return Err(Fault::bad_request(format!("The store {unknown} is not known; see /v2/info/stores.")));
+    }
+    if method == "glance-download" {
+        let source = view::source(&call.body["method"])?;
+        ops::downloaded(&svc, &call.ctx, &stored.record.id, source, &call.body).await?;
+        return Ok(Response::empty(202));
     }
     if stored.disk_format.is_none() || stored.container_format.is_none() {
         return Err(Fault::bad_request("'disk_format' and 'container_format' need to be set before import"));

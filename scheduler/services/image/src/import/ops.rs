@@ -24,6 +24,44 @@ pub async fn staged(svc: &Arc<Image>, ctx: &Ctx, image_id: &str, request: &Value
             stored.status.as_str()
         )));
     }
+    start(svc, ctx, image_id, Way::Staged, request).await
+}
+
+/// An image of a cloud, as a client names it.
+#[derive(Debug, Clone)]
+pub struct Source {
+    pub image: String,
+    pub region: String,
+    /// Of the catalogue: `public`, `internal` or `admin`.
+    pub interface: String,
+}
+
+/// Starts the import of another image's bytes; a task tells how it goes.
+pub async fn downloaded(
+    svc: &Arc<Image>,
+    ctx: &Ctx,
+    image_id: &str,
+    source: Source,
+    request: &Value,
+) -> Result<(), Fault> {
+    let stored = image::ops::get_any(&svc.store, image_id).await?;
+    if stored.status != Status::Queued {
+        return Err(Fault::conflict(format!(
+            "Image needs to be in 'queued' state to use 'glance-download' method (it is {})",
+            stored.status.as_str()
+        )));
+    }
+    start(svc, ctx, image_id, Way::Downloaded(ctx.clone(), source), request).await
+}
+
+/// Where the bytes come from.
+enum Way {
+    Staged,
+    /// As the caller sees it.
+    Downloaded(Ctx, Source),
+}
+
+async fn start(svc: &Arc<Image>, ctx: &Ctx, image_id: &str, way: Way, request: &Value) -> Result<(), Fault> {
     image::ops::step(&svc.store, image_id, Event::ImportBegins, |_| {}).await?;
     let task = Task {
         id: id::new(),
@@ -39,27 +77,60 @@ pub async fn staged(svc: &Arc<Image>, ctx: &Ctx, image_id: &str, request: &Value
     };
     let task_id = task::ops::add(&svc.store, task).await?.record.id;
     let (svc, image_id) = (svc.clone(), image_id.to_owned());
-    tokio::spawn(async move { run(&svc, &image_id, &task_id).await });
+    tokio::spawn(async move { run(&svc, &image_id, &task_id, way).await });
     Ok(())
 }
 
-async fn run(svc: &Image, image_id: &str, task_id: &str) {
-    let outcome = work(svc, image_id, task_id).await;
+async fn run(svc: &Image, image_id: &str, task_id: &str, way: Way) {
+    let place = if matches!(way, Way::Staged) { Place::Staged } else { Place::Part };
+    let outcome = work(svc, image_id, task_id, way).await;
     let (status, message) = match &outcome {
         Ok(()) => (Progress::Success, String::new()),
         Err(fault) => (Progress::Failure, fault.message.clone()),
     };
     if outcome.is_err() {
-        data::ops::give_up(svc, image_id, Place::Staged).await;
+        data::ops::give_up(svc, image_id, place).await;
     }
     if let Err(fault) = task::ops::advance(&svc.store, task_id, status, &message).await {
         tracing::error!(task = task_id, %fault, "cannot say how the import ended");
     }
 }
 
-async fn work(svc: &Image, image_id: &str, task_id: &str) -> Result<(), Fault> {
+async fn work(svc: &Image, image_id: &str, task_id: &str, way: Way) -> Result<(), Fault> {
     task::ops::advance(&svc.store, task_id, Progress::Processing, "").await?;
-    let stored = image::ops::get_any(&svc.store, image_id).await?;
-    let digest = svc.files.digest(image_id, Place::Staged).await.map_err(Fault::internal)?;
-    data::ops::finish(svc, &stored.record, digest, Place::Staged).await
+    match way {
+        Way::Staged => {
+            let stored = image::ops::get_any(&svc.store, image_id).await?;
+            let digest = svc.files.digest(image_id, Place::Staged).await.map_err(Fault::internal)?;
+            data::ops::finish(svc, &stored.record, digest, Place::Staged).await
+        }
+        Way::Downloaded(ctx, source) => copy(svc, &ctx, image_id, &source).await,
+    }
+}
+
+/// Properties that come along with the bytes, by their beginnings.
+const COPIED: &[&str] = &["hw_", "trait:", "os_distro", "os_secure_boot", "os_type"];
+
+async fn copy(svc: &Image, ctx: &Ctx, image_id: &str, source: &Source) -> Result<(), Fault> {
+    if source.region != svc.config.region || !matches!(source.interface.as_str(), "public" | "internal" | "admin") {
+        return Err(Fault::bad_request(format!(
+            "No image service is known at the interface '{}' of region '{}'.",
+            source.interface, source.region
+        )));
+    }
+    let from = image::ops::visible(&svc.store, ctx, &source.image).await?.record;
+    if from.status != Status::Active {
+        return Err(Fault::conflict(format!("Image {} is not active.", from.id)));
+    }
+    data::ops::check_room(svc, image_id, from.size.unwrap_or(0)).await?;
+    svc.files.share(&from.id, image_id).await.map_err(Fault::internal)?;
+    data::ops::adopt(svc, image_id, move |image| {
+        (image.disk_format, image.container_format) = (from.disk_format.clone(), from.container_format.clone());
+        (image.size, image.virtual_size) = (from.size, from.virtual_size);
+        (image.checksum, image.os_hash_algo, image.os_hash_value) =
+            (from.checksum.clone(), from.os_hash_algo.clone(), from.os_hash_value.clone());
+        let copied = from.properties.iter().filter(|(name, _)| COPIED.iter().any(|start| name.starts_with(start)));
+        image.properties.extend(copied.map(|(name, value)| (name.clone(), value.clone())));
+    })
+    .await
 }
