@@ -11,7 +11,7 @@ use crate::config::{Config, Disk, Source};
 use crate::cpu::run_loop::{self, Processor, Seen};
 use crate::cpu::{cpuid, registers};
 use crate::device::console::Console;
-use crate::device::{Bus, clock, keyboard, serial};
+use crate::device::{Bus, clock, keyboard, power, serial};
 use crate::gate::{Gate, lock};
 use crate::memory::{self, Memory, MemoryError};
 use crate::sandbox::Threads;
@@ -195,7 +195,10 @@ impl Machine {
         let bus = Arc::new(build_bus(slots, &vm, parts)?);
 
         let cmdline = command_line(config, bus.slots.len());
-        let entry = boot::load(&memory, &mut parts.kernel, parts.initramfs.as_mut(), &cmdline, config.vcpus)?;
+        let entry = {
+            let (kernel, initramfs) = (&mut parts.kernel, parts.initramfs.as_mut());
+            boot::load(&memory, kernel, initramfs, &cmdline, config.vcpus, bus.slots.len())?
+        };
         registers::write_tables(&memory, entry)?;
 
         let mut vcpus = Vec::new();
@@ -330,6 +333,7 @@ fn build_bus(slots: Vec<Arc<Slot>>, vm: &VmFd, parts: &Parts) -> Result<Bus, Mac
     Ok(Bus {
         serial: Mutex::new(serial::SerialPort::new(line(serial::LINE)?, parts.console.clone())),
         keyboard: Mutex::new(keyboard::Keyboard::new(line(1)?)),
+        power: Mutex::new(power::Power::new(line(power::LINE)?)),
         clock: Mutex::new(clock::Clock::default()),
         slots,
         unclaimed: AtomicU64::new(0),

@@ -233,7 +233,10 @@ impl Monitor {
             Request::Status {} => Reply::Status(Box::new(self.status())),
             Request::Pause {} => self.pause(),
             Request::Resume {} => self.resume(),
-            Request::PowerButton {} => self.ctrl_alt_del(true),
+            Request::PowerButton {} => match &self.machine {
+                Some(machine) if lock(&machine.bus.power).press() => Reply::Done,
+                _ => self.ctrl_alt_del(true),
+            },
             Request::SoftReset {} => self.ctrl_alt_del(false),
             Request::Reset {} => {
                 self.closing = false;
@@ -263,7 +266,8 @@ impl Monitor {
                 Reply::Done
             }
             Some(_) => {
-                let reason = "the guest has no keyboard driver that could hear Ctrl-Alt-Del; use kill or reset";
+                let reason =
+                    "the guest has neither a power button nor a keyboard driver that could hear; use kill or reset";
                 Reply::Refused { reason: reason.into() }
             }
             None => Reply::Refused { reason: "the machine is restarting".into() },

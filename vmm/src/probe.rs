@@ -30,6 +30,8 @@ const EMULATED_BELOW_MIPS: f64 = 50.0;
 const SHORT: u64 = 20_000;
 /// Iterations of the second loop, where the first was too short to be measured.
 const LONG: u64 = 4_000_000;
+/// How long the second loop should take.
+const TARGET: Duration = Duration::from_millis(20);
 /// Instructions of one iteration.
 const PER_ITERATION: u64 = 2;
 
@@ -168,8 +170,11 @@ fn measure(kvm: &Kvm) -> Result<Probe, String> {
     }
     let mut instructions = SHORT * PER_ITERATION;
     if took < Duration::from_millis(5) {
-        took = run(kvm, &LOOP, LONG)?.1;
-        instructions = LONG * PER_ITERATION;
+        // So long that it is measured well, and ends soon even where it was luck that the first one was short.
+        let fits = TARGET.as_nanos() as u64 * SHORT / (took.as_nanos() as u64).max(1);
+        let count = fits.clamp(SHORT, LONG);
+        took = run(kvm, &LOOP, count)?.1;
+        instructions = count * PER_ITERATION;
     }
     let rate = instructions as f64 / took.as_secs_f64().max(1e-9) / 1e6;
     let features = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(|e| format!("no cpuid: {e}"))?;

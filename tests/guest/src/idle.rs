@@ -73,7 +73,7 @@ pub fn wait() {
 
 /// Looks at serial line and keyboard.
 pub fn asked_to_end() -> bool {
-    let mut end = false;
+    let mut end = crate::acpi::pressed();
     while let Some(byte) = serial::read() {
         match byte {
             b'q' => end = true,

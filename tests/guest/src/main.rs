@@ -14,16 +14,18 @@
 //! | `halt`, `fail` | halts for good; reports failure 33 at the exit port |
 //! | `spin` | prints `tick N` for ever, without pausing the processor |
 //! | `net` | gets an address by DHCP (or takes `ip=A.B.C.D/N`), answers ping, and echoes UDP port 7 |
+//! | `acpi` | finds power button and power off in the ACPI tables, and uses them from then on |
 //! | `idle` | waits |
 //! | `restarts` | with `idle`: resets the machine when asked to end, as most systems do on Ctrl-Alt-Del |
 //!
-//! `net` and `idle` run until byte `q` comes on the serial line, `poweroff` on UDP port 4242, or Ctrl-Alt-Del on the
-//! keyboard. Without any of them the guest powers off by the exit port (0xf4).
+//! `net` and `idle` run until byte `q` comes on the serial line, `poweroff` on UDP port 4242, Ctrl-Alt-Del on the
+//! keyboard, or the power button. Without any of them the guest powers off by the exit port (0xf4).
 #![no_std]
 #![no_main]
 
 extern crate alloc;
 
+mod acpi;
 mod clock;
 mod disk;
 mod garbage;
@@ -84,6 +86,9 @@ pub fn main(entry: &str, command_line: u64) -> ! {
             count += 1;
         }
     }
+    if wants("acpi") {
+        acpi::enable_button();
+    }
     if wants("net") {
         let address = words.iter().find_map(|w| w.strip_prefix("ip="));
         net::serve(address);
@@ -100,6 +105,7 @@ pub fn main(entry: &str, command_line: u64) -> ! {
         port::exit(1);
     }
     say!("powering off");
+    acpi::power_off();
     port::exit(0)
 }
 

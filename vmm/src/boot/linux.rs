@@ -40,6 +40,7 @@ pub fn write_zero_page(
         header.ramdisk_size = initramfs.size as u32;
     }
     page.0.hdr = header;
+    page.0.acpi_rsdp_addr = super::acpi::RSDP;
     let map = usable(memory);
     page.0.e820_entries = map.len() as u8;
     let mut table = page.0.e820_table;

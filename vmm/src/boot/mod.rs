@@ -7,6 +7,7 @@
 //! ```
 //! The image comes from a user: every number in it is taken as hostile, and the loader's refusals are errors here.
 
+pub mod acpi;
 pub mod linux;
 pub mod mptable;
 pub mod pvh;
@@ -99,6 +100,7 @@ pub fn load(
     initramfs: Option<&mut File>,
     cmdline: &str,
     vcpus: u16,
+    slots: usize,
 ) -> Result<Entry, BootError> {
     if cmdline.len() > crate::config::CMDLINE_BYTES_MAX {
         return Err(BootError::CommandLine(cmdline.len()));
@@ -109,6 +111,7 @@ pub fn load(
     memory.write_slice(cmdline.as_bytes(), GuestAddress(CMDLINE))?;
     memory.write_slice(&[0], GuestAddress(CMDLINE + cmdline.len() as u64))?;
     mptable::write(memory, vcpus)?;
+    acpi::write(memory, vcpus, slots)?;
     match image.entry {
         Entry::Pvh { .. } => pvh::write_start_info(memory, initramfs)?,
         Entry::Linux64 { .. } => {
@@ -235,9 +238,9 @@ mod tests {
     #[test]
     fn a_pvh_note_wins_over_the_64_bit_entry() {
         let memory = memory(16);
-        let entry = load(&memory, &mut file(&elf(0x20_0000, Some(0x20_0000))), None, "a=b", 1).unwrap();
+        let entry = load(&memory, &mut file(&elf(0x20_0000, Some(0x20_0000))), None, "a=b", 1, 2).unwrap();
         assert_eq!(entry, Entry::Pvh { rip: 0x20_0000 });
-        let entry = load(&memory, &mut file(&elf(0x20_0000, None)), None, "a=b", 1).unwrap();
+        let entry = load(&memory, &mut file(&elf(0x20_0000, None)), None, "a=b", 1, 2).unwrap();
         assert_eq!(entry, Entry::Linux64 { rip: 0x20_0000 });
         let mut text = [0u8; 4];
         memory.read_slice(&mut text, GuestAddress(CMDLINE)).unwrap();
@@ -259,12 +262,12 @@ mod tests {
     fn nonsense_is_refused() {
         let memory = memory(16);
         for bytes in [&b""[..], b"\x7fELF", b"MZ and more than four bytes"] {
-            assert!(load(&memory, &mut file(bytes), None, "", 1).is_err());
+            assert!(load(&memory, &mut file(bytes), None, "", 1, 2).is_err());
         }
         let far = elf(1 << 40, None);
-        assert!(load(&memory, &mut file(&far), None, "", 1).is_err());
+        assert!(load(&memory, &mut file(&far), None, "", 1, 2).is_err());
         let long = "x".repeat(3000);
-        assert!(matches!(load(&memory, &mut file(&far), None, &long, 1), Err(BootError::CommandLine(3000))));
+        assert!(matches!(load(&memory, &mut file(&far), None, &long, 1, 2), Err(BootError::CommandLine(3000))));
     }
 
     proptest! {
@@ -276,7 +279,7 @@ mod tests {
             let end = (at + 8).min(bytes.len());
             let part = &value.to_le_bytes()[..end - at];
             bytes[at..end].copy_from_slice(part);
-            let _ = load(&memory, &mut file(&bytes), None, "", 1);
+            let _ = load(&memory, &mut file(&bytes), None, "", 1, 2);
         }
 
         #[test]
@@ -285,7 +288,7 @@ mod tests {
             let mut bytes = vec![0u8; size];
             bytes[0x1f1..0x1f1 + 0x80].copy_from_slice(&header);
             bytes[0x202..0x206].copy_from_slice(b"HdrS");
-            let _ = load(&memory, &mut file(&bytes), None, "", 1);
+            let _ = load(&memory, &mut file(&bytes), None, "", 1, 2);
         }
     }
 }

@@ -29,6 +29,7 @@ pub fn write_start_info(memory: &Memory, initramfs: Option<Initramfs>) -> Result
         nr_modules: u32::from(initramfs.is_some()),
         modlist_paddr: MODULES,
         cmdline_paddr: CMDLINE,
+        rsdp_paddr: super::acpi::RSDP,
         memmap_paddr: MEMORY_MAP,
         memmap_entries: map.len() as u32,
         ..Default::default()

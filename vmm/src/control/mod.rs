@@ -28,8 +28,9 @@ pub enum Request {
     Pause {},
     /// Go on. Asking twice is no error.
     Resume {},
-    /// Ask the guest to shut down: Ctrl-Alt-Del on its keyboard. Most systems answer that with an orderly restart, so
-    /// the machine powers off where the guest then resets. Refused when the guest has no keyboard driver.
+    /// Ask the guest to shut down: the ACPI power button, or Ctrl-Alt-Del on its keyboard where it does not listen to
+    /// that. Most systems answer the keys with an orderly restart, so the machine powers off where the guest then
+    /// resets. Refused when the guest listens to neither.
     PowerButton {},
     /// Ask the guest to restart: Ctrl-Alt-Del. Refused when it has no keyboard driver.
     SoftReset {},

@@ -1,6 +1,6 @@
 //! The CMOS clock, for reading: a guest learns the time of day (UTC) before it has a network.
 //!
-//! Binary, 24 hours, never in update. Alarms and writes do not exist.
+//! BCD (Linux looks at no flag that says otherwise), 24 hours, never in update. Alarms and writes do not exist.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -53,12 +53,12 @@ fn register(index: u8, seconds: u64) -> u8 {
         0x08 => u64::from(month),
         0x09 => year % 100,
         0x32 => year / 100,
-        0x0a => 0x26,        // 32 kHz divider, no update in progress
-        0x0b => 0x02 | 0x04, // 24 hours, binary
-        0x0d => 0x80,        // battery good
+        0x0a => return 0x26, // 32 kHz divider, no update in progress
+        0x0b => return 0x02, // 24 hours
+        0x0d => return 0x80, // battery good
         _ => 0,
     };
-    value as u8
+    (value / 10 * 16 + value % 10) as u8
 }
 
 #[cfg(test)]
@@ -68,11 +68,11 @@ mod tests {
     #[test]
     fn dates_come_out_right() {
         let at = |seconds| [9, 8, 7, 4, 2, 0, 6].map(|index| register(index, seconds));
-        assert_eq!(at(0), [70, 1, 1, 0, 0, 0, 5]);
-        assert_eq!(at(951_782_399), [0, 2, 28, 23, 59, 59, 2]);
-        assert_eq!(at(951_782_400), [0, 2, 29, 0, 0, 0, 3]);
-        assert_eq!(at(1_798_761_599), [26, 12, 31, 23, 59, 59, 5]);
-        assert_eq!(register(0x32, 1_798_761_599), 20);
+        assert_eq!(at(0), [0x70, 1, 1, 0, 0, 0, 5]);
+        assert_eq!(at(951_782_399), [0, 2, 0x28, 0x23, 0x59, 0x59, 2]);
+        assert_eq!(at(951_782_400), [0, 2, 0x29, 0, 0, 0, 3]);
+        assert_eq!(at(1_798_761_599), [0x26, 0x12, 0x31, 0x23, 0x59, 0x59, 5]);
+        assert_eq!(register(0x32, 1_798_761_599), 0x20);
     }
 
     #[test]

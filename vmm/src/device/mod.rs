@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   port 0x60,0x64  keyboard controller (reset, Ctrl-Alt-Del)    0x70,0x71  clock
+//!   port 0x600..     power button, power off (ACPI)
 //!   port 0xf4       exit port (see exit_port)                    0x3f8..    serial console
 //!   0xd0000000 + n * 0x1000   virtio slot n
 //! ```
@@ -12,6 +13,7 @@ pub mod clock;
 pub mod console;
 pub mod exit_port;
 pub mod keyboard;
+pub mod power;
 pub mod serial;
 
 use crate::gate::lock;
@@ -36,6 +38,8 @@ pub struct Bus {
     pub serial: Mutex<serial::SerialPort>,
     /// Keyboard controller.
     pub keyboard: Mutex<keyboard::Keyboard>,
+    /// Power button and power off.
+    pub power: Mutex<power::Power>,
     /// CMOS clock.
     pub clock: Mutex<clock::Clock>,
     /// virtio devices by slot.
@@ -91,6 +95,11 @@ impl Bus {
                 }
             }
             clock::INDEX => lock(&self.clock).select(data.first().copied().unwrap_or(0)),
+            power::EVENT..=power::LAST => {
+                if lock(&self.power).write(port, data) {
+                    return Flow::Stop(StopReason::PoweredOff);
+                }
+            }
             exit_port::PORT => return Flow::Stop(exit_port::reason(data)),
             _ => return self.miss(),
         }
@@ -109,6 +118,7 @@ impl Bus {
                 let mut keyboard = lock(&self.keyboard);
                 data.iter_mut().for_each(|byte| *byte = keyboard.read(port));
             }
+            power::EVENT..=power::LAST => lock(&self.power).read(port, data),
             clock::DATA => {
                 let clock = lock(&self.clock);
                 data.iter_mut().for_each(|byte| *byte = clock.read());

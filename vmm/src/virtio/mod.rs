@@ -33,8 +33,8 @@ pub const SLOTS: usize = 16;
 pub const SLOTS_START: u64 = 0xd000_0000;
 /// Address distance between slots.
 pub const SLOT_BYTES: u64 = 0x1000;
-/// Interrupt line of each slot; lines of the timer, COM1, clock, FPU and keyboard are left out.
-pub const SLOT_LINES: [u32; SLOTS] = [5, 6, 7, 9, 10, 11, 12, 14, 15, 16, 17, 18, 19, 20, 21, 22];
+/// Interrupt line of each slot; lines of the timer, keyboard, COM1, clock, ACPI and FPU are left out.
+pub const SLOT_LINES: [u32; SLOTS] = [5, 6, 7, 10, 11, 12, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23];
 
 /// Feature bit: a device of virtio 1.0 or later.
 pub const F_VERSION_1: u64 = 1 << 32;

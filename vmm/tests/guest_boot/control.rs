@@ -72,6 +72,23 @@ fn the_power_button_reaches_a_guest_that_listens_and_is_refused_by_one_that_does
 }
 
 #[test]
+fn the_acpi_power_button_is_heard_and_acpi_powers_off() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut setup = Setup::new("acpi idle");
+    setup.with_disk(false);
+    setup.config["vcpus"] = 3.into();
+    let mut guest = setup.start();
+    guest.expect("idle");
+    assert!(guest.console().contains("acpi processors=3 slots=2"), "{}", guest.console());
+    guest.client().power_button().unwrap();
+    guest.ends_with(0);
+    assert!(guest.console().contains("power button") && !guest.console().contains("ctrl-alt-del"));
+    assert_eq!(guest.report().reason, StopReason::PoweredOff);
+}
+
+#[test]
 fn a_guest_that_restarts_on_ctrl_alt_del_still_powers_off_when_asked_to() {
     if !kvm_is_here() {
         return;
