@@ -66,13 +66,12 @@ static __always_inline int send_gateway(struct __sk_buff *skb, const struct pack
 	}
 	if (forward_once(skb, p))
 		return drop(skb, DROP_MALFORMED);
-	if (floating) {
+	if (floating)
 		no = translate(skb, p, *floating, 1);
-	} else {
-		if (!r->gw)
-			return drop(skb, DROP_NO_ROUTE);
+	else if (r->gw)
 		no = hide(skb, p, router, r->gw);
-	}
+	else
+		no = 0; /* the provider routes the inside's addresses to the gateway */
 	if (no)
 		return drop(skb, no - 1);
 	return send_edge(skb, p->daddr, next);
@@ -404,7 +403,28 @@ static __always_inline int edge_arp(struct __sk_buff *skb, const struct settings
 	h = bpf_map_lookup_elem(&stations, &station);
 	if (h && set->ext_vni && h->kind == HOP_LOCAL)
 		return bpf_redirect(h->where, 0);
-	return TC_ACT_OK; /* the stack's neighbour table asked */
+	/* The stack's neighbour table asked, under another name: see to_edge. */
+	if (set_macs(skb, set->edge_mac, eth->src) || bpf_skb_change_type(skb, 0))
+		return drop(skb, DROP_MALFORMED);
+	return TC_ACT_OK;
+}
+
+/* The stack has no address of its own here, so it would ask with whatever it finds on another device. */
+static __always_inline int edge_ask(struct __sk_buff *skb, const struct settings *set)
+{
+	struct arp a;
+
+	if (load_arp(skb, &a))
+		return drop(skb, DROP_STACK);
+	if (set->flags & SETTING_SHARED || a.op != bpf_htons(1) || !same_mac(a.sha, set->edge_mac))
+		return TC_ACT_OK;
+	a.spa = set->ask_ip;
+	if (a.spa) {
+		__builtin_memcpy(a.sha, set->ask_mac, 6);
+		if (bpf_skb_store_bytes(skb, 6, a.sha, 6, 0))
+			return drop(skb, DROP_MALFORMED);
+	}
+	return bpf_skb_store_bytes(skb, ETH_LEN, &a, sizeof(a), 0) ? drop(skb, DROP_MALFORMED) : TC_ACT_OK;
 }
 
 /* Nobody outside has an address that is inside: a remote group would take him for a member. */
@@ -460,6 +480,10 @@ static __always_inline int edge_ip(struct __sk_buff *skb, const struct settings 
 		h = bpf_map_lookup_elem(&stations, &station);
 		if (h && h->kind == HOP_LOCAL)
 			return bpf_redirect(h->where, 0);
+		/* A gateway that hides nobody: the provider routes to it. */
+		if (h && h->kind == HOP_ROUTER)
+			return from_inside(h->router, p.saddr) ? drop(skb, DROP_SPOOFED_IP) :
+								 route_packet(skb, &p, h->router, 0, VIA_EDGE);
 	}
 	return set->flags & SETTING_SHARED ? TC_ACT_OK : drop(skb, DROP_EDGE);
 }
@@ -497,7 +521,7 @@ int to_edge(struct __sk_buff *skb)
 		return TC_ACT_OK;
 	}
 	if (skb->protocol == bpf_htons(ETH_ARP))
-		return TC_ACT_OK;
+		return edge_ask(skb, set);
 	if (skb->protocol != bpf_htons(ETH_IP))
 		return set->flags & SETTING_SHARED || set->ext_vni ? TC_ACT_OK : drop(skb, DROP_STACK);
 	if (bpf_skb_load_bytes(skb, ETH_LEN + 12, &saddr, 4))

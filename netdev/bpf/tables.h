@@ -230,6 +230,9 @@ struct settings {
 	__u32 flow_cap; /* flows of one port */
 	__u8 agent_mac[6];
 	__u8 service_mac[6];
+	__u8 edge_mac[6]; /* of the edge link's device */
+	__u8 ask_mac[6];  /* who asks by ARP on the edge link: one of `externals` */
+	__u32 ask_ip;
 	__u32 pad;
 };
 

@@ -47,7 +47,6 @@
 //! - An address of `allowed_pairs` may be used by its port and counts as a group member, but nobody answers ARP
 //!   for it: moving it by gratuitous ARP (VRRP) is not followed.
 //! - A router's route through another router's leg on a shared network (`no-host`).
-//! - With `snat: false` a guest without a floating address has no way out (`no-route`).
 //! - One external layer-2 network for each host.
 //! - TCP sequence numbers are not checked; a packet in the middle of an unknown connection is judged as a new one.
 //! - Source NAT translates TCP, UDP, ICMP echo and the ICMP errors about them, nothing else (`nat`).

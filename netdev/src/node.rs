@@ -92,6 +92,7 @@ impl Node {
             ("ipv6/conf/all/disable_ipv6", "1"),
             ("ipv6/conf/default/disable_ipv6", "1"),
             ("ipv4/ip_forward", "0"),
+            ("ipv4/conf/all/arp_ignore", "1"),
             ("ipv4/conf/all/rp_filter", "0"),
             ("ipv4/conf/default/rp_filter", "0"),
         ] {
@@ -231,9 +232,11 @@ impl Node {
     }
 
     fn learn_links(&mut self, links: &[Link]) {
-        let index = |name: &str| links.iter().find(|l| l.name == name).map_or(0, |l| l.index);
+        let found = |name: &str| links.iter().find(|l| l.name == name);
+        let index = |name: &str| found(name).map_or(0, |l| l.index);
         self.settings.overlay_if = if self.config.underlay.is_some() { index(OVERLAY_LINK) } else { 0 };
         self.settings.edge_if = self.config.edge_device().map_or(0, index);
+        self.settings.edge_mac = self.config.edge_device().and_then(found).map_or([0; 6], |l| l.mac);
         self.settings.shared = match (&self.config.external, &self.config.underlay) {
             (External::Device(d), Some(u)) => *d == u.device,
             _ => false,

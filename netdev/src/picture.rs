@@ -48,8 +48,8 @@ impl<'a> Picture<'a> {
     }
 }
 
-/// Draws all tables. `settings.epoch` and `settings.ext_vni` are not looked at: the plan chooses the epoch,
-/// the wanted networks the other.
+/// Draws all tables. `settings.epoch`, `ext_vni` and `ask` are not looked at: the plan chooses the first,
+/// the wanted state the others.
 #[must_use]
 pub fn draw(
     wanted: &Wanted,
@@ -69,6 +69,10 @@ pub fn draw(
     crate::nat::draw(&mut picture);
     let mut settings = *settings;
     settings.epoch = 0;
+    settings.ask = picture.tables.get(&Table::Externals).and_then(|t| t.iter().next()).and_then(|(key, value)| {
+        // Any of our addresses will do; the first stays the same from pass to pass.
+        crate::nat::announcement(key, value)
+    });
     settings.ext_vni = wanted.networks.iter().find(|n| n.external).map_or(0, |n| n.vni);
     let key = crate::table::Bytes::new().u32(0);
     put(&mut picture.tables, Table::Settings, key, settings.bytes());

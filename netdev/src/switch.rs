@@ -2,7 +2,7 @@
 //! frames are forwarded by it; nothing is learned from what guests say.
 use crate::picture::Picture;
 use crate::port;
-use crate::router::router_name;
+use crate::router::{gateway_here, router_name};
 use crate::table::{Bytes, Hop, Table, put};
 use crate::wanted::Mac;
 use std::net::{IpAddr, Ipv4Addr};
@@ -31,6 +31,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
             }
         }
     }
+    draw_open_gateways(picture);
     for network in &wanted.networks {
         for server in network.subnets.iter().filter(|s| s.dhcp).filter_map(|s| s.dhcp_server) {
             address(picture, network.vni, server, Mac(SERVICE_MAC), Hop::Service);
@@ -48,6 +49,17 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
             if let IpAddr::V4(ip) = ip {
                 address(picture, vni, *ip, remote.mac, Hop::Remote(remote.vtep));
             }
+        }
+    }
+}
+
+/// Gateways without source NAT: the provider sends what is for their inside to their hardware address.
+fn draw_open_gateways(picture: &mut Picture<'_>) {
+    let wanted = picture.wanted;
+    let Some(vni) = wanted.networks.iter().find(|n| n.external).map(|n| n.vni) else { return };
+    for router in &wanted.routers {
+        if let Some(gateway) = router.gateway.as_ref().filter(|g| !g.snat && gateway_here(g, picture.vtep)) {
+            station(picture, vni, gateway.mac, Hop::Router(router_name(&router.id)));
         }
     }
 }

@@ -73,7 +73,7 @@ impl Table {
             Table::Externals => (4, 24),
             Table::Fixed => (16, 4),
             Table::Routes => (16, 28),
-            Table::Settings => (4, 48),
+            Table::Settings => (4, 64),
         }
     }
 
@@ -189,6 +189,9 @@ pub struct Settings {
     pub flow_cap: u32,
     pub agent_mac: [u8; 6],
     pub service_mac: [u8; 6],
+    pub edge_mac: [u8; 6],
+    /// Who asks by ARP on the edge link.
+    pub ask: Option<(Ipv4Addr, [u8; 6])>,
 }
 
 impl Settings {
@@ -204,6 +207,9 @@ impl Settings {
             .u32(self.flow_cap)
             .raw(&self.agent_mac)
             .raw(&self.service_mac)
+            .raw(&self.edge_mac)
+            .raw(&self.ask.map_or([0; 6], |(_, mac)| mac))
+            .ip(self.ask.map_or(Ipv4Addr::UNSPECIFIED, |(ip, _)| ip))
             .u32(0)
     }
 

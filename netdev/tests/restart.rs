@@ -130,3 +130,41 @@ async fn the_hosts_own_namespace_is_not_touched() {
         assert!(!host.contains(device), "{device} in {host}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_build_swaps_its_programs_in_without_a_lost_packet() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("swap");
+    let config = cloud.config();
+    let plane = DataPlane::open(config.clone()).await.unwrap();
+    let wanted = two();
+    apply(&plane, &wanted).await;
+    let (a, b) = (cloud.guest("a"), cloud.guest("b"));
+    plane.open_veth("a", &a.ns, "eth0").await.unwrap();
+    plane.open_veth("b", &b.ns, "eth0").await.unwrap();
+    a.address("10.0.0.11/24", None);
+    b.address("10.0.0.12/24", None);
+    assert!(a.pings("10.0.0.12"));
+    let programs = || {
+        let pins = std::fs::read_dir(config.state_dir.join("bpf")).unwrap();
+        pins.map(|e| e.unwrap().path()).find(|p| p.file_name().unwrap().to_str().unwrap().starts_with("p-")).unwrap()
+    };
+    let ours = programs();
+    let mut ping = a.command("ping", &["-n", "-i", "0.02", "-c", "100", "-W", "1", "10.0.0.12"]);
+    let ping = ping.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    drop(plane);
+    // What an older build leaves: programs under another name, links that run them.
+    std::fs::rename(&ours, config.state_dir.join("bpf/p-0123456789abcdef")).unwrap();
+    let plane = DataPlane::open(config.clone()).await.unwrap();
+    apply(&plane, &wanted).await;
+    assert_eq!(programs(), ours, "the older build's pins are gone");
+    let said = text(&tokio::task::spawn_blocking(move || ping.wait_with_output()).await.unwrap().unwrap().stdout);
+    assert!(said.contains("100 received"), "{said}");
+    // The links run the new programs: nothing else holds the old ones.
+    drop(plane);
+    let links = config.state_dir.join("bpf/links");
+    assert_eq!(std::fs::read_dir(links).unwrap().count(), 3 + 4);
+    assert!(a.pings("10.0.0.12"));
+}

@@ -108,10 +108,15 @@ async fn guests_of_overlapping_tenants_reach_outside_behind_their_gateways() {
     r.sh("ip link set eth0 mtu 1500; ping -n -c 2 -i 0.2 -W 2 -s 4000 203.0.113.1");
     assert!(edge.pings("203.0.113.10"), "the gateway address itself answers");
     assert!(!edge.pings("10.0.0.11"), "nobody outside can start");
+    let known = edge.sh("ip neigh");
+    assert!(
+        known.contains("203.0.113.10") && !known.contains("169.254"),
+        "the node asks by a name of its own: {known}"
+    );
     // Two guests' pings with one identifier each get their own answers; UDP errors find their way back.
     let udp = "import socket\ns=socket.socket(2,2);s.settimeout(2);s.connect(('203.0.113.1',9))\ns.send(b'x')\ntry:\n s.recv(9)\nexcept ConnectionRefusedError: print('refused')";
     assert_eq!(text(&run(&mut r.command("python3", &["-c", udp])).stdout), "refused\n");
-    assert!(!r.pings("203.0.113.20") || r.pings("203.0.113.20"), "another router's gateway does not loop");
+    assert!(r.pings("203.0.113.10") && r.pings("203.0.113.20"), "its own gateway's outside, and another's");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -277,4 +282,30 @@ async fn a_given_device_is_the_edge() {
     assert!(r.pings("203.0.113.1"), "{:?}", plane.stats());
     assert!(provider.pings("203.0.113.101") && provider.pings("203.0.113.10"));
     assert!(plane.ns_path(Ns::Edge).is_err());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_without_nat_is_routed_to() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("nonat");
+    let plane = DataPlane::open(cloud.config()).await.unwrap();
+    let mut wanted = Wanted {
+        networks: vec![network("red", 100, 7), external()],
+        ports: vec![port("r", "red", 1, "10.0.7.11", &["g"])],
+        groups: vec![open_group("g")],
+        routers: vec![router("rr", vec![leg("red", 7, 1)], Some(Gateway { snat: false, ..gateway(10) }))],
+        ..Wanted::default()
+    };
+    apply(&plane, &wanted).await;
+    let r = guest(&mut cloud, &plane, "r", "10.0.7.11").await;
+    let edge = Guest::at(&plane.ns_path(Ns::Edge).unwrap(), &cloud);
+    assert!(!r.pings("203.0.113.1"), "the provider has no route back");
+    edge.sh("ip route add 10.0.7.0/24 via 203.0.113.10");
+    assert!(r.pings("203.0.113.1") && edge.pings("10.0.7.11"), "{:?}", plane.stats());
+    wanted.routers[0].gateway = Some(gateway(10));
+    apply(&plane, &wanted).await;
+    assert!(!edge.pings("10.0.7.11"), "with NAT nobody outside can start");
+    assert!(r.pings("203.0.113.1"));
 }
