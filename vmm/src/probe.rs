@@ -16,12 +16,17 @@ use kvm_bindings::{KVM_MAX_CPUID_ENTRIES, kvm_regs, kvm_segment};
 use kvm_ioctls::{Cap, Kvm, VcpuExit, VcpuFd};
 use serde::{Deserialize, Serialize};
 use std::sync::mpsc;
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::signal::Killable;
 
 /// Longest time that a whole probe takes.
 const LIMIT: Duration = Duration::from_millis(900);
+/// How long it may go on undisturbed.
+const PATIENCE: Duration = Duration::from_millis(700);
+/// After this no further instruction is tried: a host so slow has told enough.
+const ENOUGH: Duration = Duration::from_millis(500);
 /// Between two attempts to take a stuck guest out.
 const KICK: Duration = Duration::from_millis(20);
 /// Below this rate the code was not run by the processor itself. Emulation does about 1, a processor over 500.
@@ -89,33 +94,35 @@ pub fn probe() -> Probe {
     if let Err(e) = run_loop::install_kick() {
         return Probe::without(true, format!("no signal handler: {e}"));
     }
+    let begin = Instant::now();
     let (tell, told) = mpsc::channel();
     let spawned = std::thread::Builder::new().name("kvm-probe".into()).spawn(move || {
-        let _ = tell.send(measure(&kvm));
+        let _ = tell.send(measure(&kvm, begin));
     });
     let thread = match spawned {
         Ok(thread) => thread,
         Err(e) => return Probe::without(true, format!("no thread: {e}")),
     };
-    let end = Instant::now() + LIMIT;
-    while Instant::now() < end {
-        match told.recv_timeout(LIMIT / 2) {
-            Ok(Ok(probe)) => return probe,
-            Ok(Err(reason)) => return Probe::without(true, reason),
-            Err(mpsc::RecvTimeoutError::Disconnected) => return Probe::without(true, "the probe died"),
-            Err(mpsc::RecvTimeoutError::Timeout) => {
-                // Stuck in the guest: kicks make its runs fail, one after the other, until it gives up.
-                let kicks = Instant::now();
-                while kicks.elapsed() < LIMIT / 3 && !thread.is_finished() {
-                    let _ = thread.kill(run_loop::kick_signal());
-                    if let Ok(result) = told.recv_timeout(KICK) {
-                        return result.unwrap_or_else(|reason| Probe::without(true, reason));
-                    }
-                }
-            }
+    await_result(&told, &thread, begin).unwrap_or_else(|reason| Probe::without(true, reason))
+}
+
+/// Waits for the thread; takes it out of a guest that does not end by itself.
+fn await_result(
+    told: &mpsc::Receiver<Result<Probe, String>>,
+    thread: &JoinHandle<()>,
+    begin: Instant,
+) -> Result<Probe, String> {
+    let mut patience = PATIENCE;
+    while begin.elapsed() < LIMIT {
+        match told.recv_timeout(patience) {
+            Ok(result) => return result,
+            Err(mpsc::RecvTimeoutError::Disconnected) => return Err("the probe died".into()),
+            // Kicks make its runs fail, one after the other, until it gives up.
+            Err(mpsc::RecvTimeoutError::Timeout) => drop(thread.kill(run_loop::kick_signal())),
         }
+        patience = KICK;
     }
-    Probe::without(true, "a guest of a few instructions did not end in time")
+    Err("a guest of a few instructions did not end in time".into())
 }
 
 fn missing_capability(kvm: &Kvm) -> Option<Cap> {
@@ -163,7 +170,7 @@ enum End {
     Other,
 }
 
-fn measure(kvm: &Kvm) -> Result<Probe, String> {
+fn measure(kvm: &Kvm, begin: Instant) -> Result<Probe, String> {
     let (end, mut took) = run(kvm, &LOOP, SHORT)?;
     if end != End::Halted {
         return Err(format!("a loop of two instructions ended with {end:?}"));
@@ -182,7 +189,10 @@ fn measure(kvm: &Kvm) -> Result<Probe, String> {
     let host = core::arch::x86_64::__cpuid(1).ecx;
     let mut missing = Vec::new();
     for (name, bit, code) in SINGLE {
-        if (ecx | host) & (1 << bit) != 0 && run(kvm, code, 1)?.0 == End::GaveUp {
+        if (ecx | host) & (1 << bit) == 0 || begin.elapsed() > ENOUGH {
+            continue;
+        }
+        if run(kvm, code, 1).is_ok_and(|(end, _)| end == End::GaveUp) {
             missing.push(name.to_owned());
         }
     }
