@@ -46,7 +46,7 @@ pub static RULE: Resource = Resource {
         once("port_range_min", rule::check_port).absent(Absent::Null),
         once("port_range_max", rule::check_port).absent(Absent::Null),
         once("remote_ip_prefix", check::prefix_or_null).absent(Absent::Null),
-        once("remote_group_id", check::uuid_or_null).absent(Absent::Null),
+        once("remote_group_id", check::text_or_null::<255>).absent(Absent::Null),
         once("remote_address_group_id", check::nothing).absent(Absent::Null),
         once("description", check::text_or_null::<255>).absent(Absent::Text("")),
         shown("normalized_cidr"),

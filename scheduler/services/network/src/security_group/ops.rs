@@ -107,6 +107,9 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<SecurityGroup>, changes: &
             "Updating default security group not allowed.",
         ));
     }
+    if after.name != found.name && after.name.eq_ignore_ascii_case(DEFAULT) {
+        return Err(fault::conflict("SecurityGroupDefaultAlreadyExists", "Default security group already exists."));
+    }
     if after.stateful != found.stateful && in_use(tx, &found).await? {
         return Err(in_use_fault(&found.id));
     }

@@ -130,7 +130,10 @@ pub fn check_protocol(value: &Value) -> check::Checked {
 }
 
 pub fn check_port(value: &Value) -> check::Checked {
-    if value.as_str() == Some("") { Ok(Value::Null) } else { check::int_or_null::<-1, 65535>(value) }
+    if value.as_str() == Some("") {
+        return Ok(Value::Null);
+    }
+    check::int_or_null::<0, 65535>(value).map_err(|_| format!("Invalid value for port {}", check::plain(value)))
 }
 
 #[cfg(test)]
