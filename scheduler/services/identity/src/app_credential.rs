@@ -46,9 +46,11 @@ pub(crate) fn routes() -> Vec<Route<Identity>> {
             .rule("identity:create_application_credential")
             .schema(&CREATE)
             .summary("Create an application credential"),
-        Route::get(ONE, show).rule("identity:get_application_credential").summary("Show an application credential"),
+        Route::get(ONE, show)
+            .rule_by_handler("identity:get_application_credential")
+            .summary("Show an application credential"),
         Route::delete(ONE, delete)
-            .rule("identity:delete_application_credential")
+            .rule_by_handler("identity:delete_application_credential")
             .summary("Delete an application credential"),
     ]
 }
@@ -75,11 +77,16 @@ async fn view(svc: &Identity, call: &Call, credential: &ApplicationCredential) -
     Ok(with_extra(out, &credential.extra))
 }
 
-/// 404 unless the credential is this user's.
+/// The credential, after the rule was asked about its owner, whoever's path it was asked for under.
 async fn find(svc: &Identity, call: &Call) -> Result<ApplicationCredential, Fault> {
     let id = call.param("application_credential_id");
     let found = svc.store.get::<ApplicationCredential>(id).await?.map(|c| c.record);
-    found.filter(|c| c.user_id == call.param("user_id")).ok_or_else(|| fault::missing("application credential", id))
+    let mut target = call.target();
+    if let Some(credential) = &found {
+        target.insert("user_id".into(), credential.user_id.clone().into());
+    }
+    call.authorize(&target)?;
+    found.ok_or_else(|| fault::missing("application credential", id))
 }
 
 async fn list(svc: Arc<Identity>, call: Call) -> Reply {

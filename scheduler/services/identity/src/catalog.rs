@@ -8,6 +8,7 @@ mod service;
 use crate::Identity;
 use pilvi_kit::Route;
 
+pub(crate) use endpoint::view as endpoint_view;
 pub(crate) use render::check_url;
 
 pub(crate) fn routes() -> Vec<Route<Identity>> {

@@ -4,8 +4,8 @@
 //! found again, however the reads and the write interleave: a reader that started under the old generation
 //! fills an entry nobody asks for any more. Other schedulers' writes bump through the change feed.
 use crate::tables::{
-    Actor, Assignment, Endpoint, EndpointGroup, EndpointLink, Inference, Membership, Place, Project, Role,
-    Service, User,
+    Actor, Assignment, Endpoint, EndpointGroup, EndpointLink, Inference, Membership, Place, Project, Role, Service,
+    User,
 };
 use moka::sync::Cache;
 use pilvi_kit::Fault;
@@ -86,7 +86,6 @@ impl RoleGraph {
 /// Everything the catalogue is made of.
 #[derive(Debug, Default)]
 pub(crate) struct CatalogRecords {
-
     pub services: Vec<Service>,
     pub endpoints: Vec<Endpoint>,
     pub groups: Vec<EndpointGroup>,
@@ -221,7 +220,6 @@ impl Directory {
             return Ok(hit);
         }
         let records = Arc::new(CatalogRecords {
-
             services: self.all().await?,
             endpoints: self.all().await?,
             groups: self.all().await?,

@@ -27,7 +27,7 @@ pub(crate) fn routes() -> Vec<Route<Identity>> {
         Route::post("/v3/domains", create).rule("identity:create_domain").schema(&CREATE).summary("Create a domain"),
         Route::get("/v3/domains/{domain_id}", show).rule_by_handler("identity:get_domain").summary("Show a domain"),
         Route::patch("/v3/domains/{domain_id}", update)
-            .rule("identity:update_domain")
+            .rule_by_handler("identity:update_domain")
             .schema(&UPDATE)
             .summary("Change a domain"),
         Route::delete("/v3/domains/{domain_id}", delete)
@@ -70,7 +70,10 @@ async fn show(svc: Arc<Identity>, call: Call) -> Reply {
 }
 
 async fn update(svc: Arc<Identity>, call: Call) -> Reply {
+    // As in the original, whether the domain exists is told before it is asked who asks.
+    let allowed = call.authorize(&call.target());
     let domain = find(&svc, call.param("domain_id")).await?;
+    allowed?;
     let domain = svc.update_project(&domain.id, &Attributes::of(&call, "domain")?).await?;
     Ok(Response::ok(json!({"domain": view(&call, &domain)})))
 }

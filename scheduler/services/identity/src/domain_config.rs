@@ -17,22 +17,66 @@ const OPTIONS: [(&str, &[&str]); 2] = [
     (
         "ldap",
         &[
-            "url", "user", "suffix", "query_scope", "page_size", "alias_dereferencing", "debug_level", "chase_referrals", "user_tree_dn", "user_filter",
-            "user_objectclass", "user_id_attribute", "user_name_attribute", "user_mail_attribute", "user_description_attribute", "user_pass_attribute",
-            "user_enabled_attribute", "user_enabled_invert", "user_enabled_mask", "user_enabled_default", "user_attribute_ignore",
-            "user_default_project_id_attribute", "user_enabled_emulation", "user_enabled_emulation_dn", "user_enabled_emulation_use_group_config",
-            "user_additional_attribute_mapping", "group_tree_dn", "group_filter", "group_objectclass", "group_id_attribute", "group_name_attribute",
-            "group_members_are_ids", "group_member_attribute", "group_desc_attribute", "group_attribute_ignore", "group_additional_attribute_mapping",
-            "tls_cacertfile", "tls_cacertdir", "use_tls", "tls_req_cert", "use_pool", "pool_size", "pool_retry_max", "pool_retry_delay",
-            "pool_connection_timeout", "pool_connection_lifetime", "use_auth_pool", "auth_pool_size", "auth_pool_connection_lifetime",
+            "url",
+            "user",
+            "suffix",
+            "query_scope",
+            "page_size",
+            "alias_dereferencing",
+            "debug_level",
+            "chase_referrals",
+            "user_tree_dn",
+            "user_filter",
+            "user_objectclass",
+            "user_id_attribute",
+            "user_name_attribute",
+            "user_mail_attribute",
+            "user_description_attribute",
+            "user_pass_attribute",
+            "user_enabled_attribute",
+            "user_enabled_invert",
+            "user_enabled_mask",
+            "user_enabled_default",
+            "user_attribute_ignore",
+            "user_default_project_id_attribute",
+            "user_enabled_emulation",
+            "user_enabled_emulation_dn",
+            "user_enabled_emulation_use_group_config",
+            "user_additional_attribute_mapping",
+            "group_tree_dn",
+            "group_filter",
+            "group_objectclass",
+            "group_id_attribute",
+            "group_name_attribute",
+            "group_members_are_ids",
+            "group_member_attribute",
+            "group_desc_attribute",
+            "group_attribute_ignore",
+            "group_additional_attribute_mapping",
+            "tls_cacertfile",
+            "tls_cacertdir",
+            "use_tls",
+            "tls_req_cert",
+            "use_pool",
+            "pool_size",
+            "pool_retry_max",
+            "pool_retry_delay",
+            "pool_connection_timeout",
+            "pool_connection_lifetime",
+            "use_auth_pool",
+            "auth_pool_size",
+            "auth_pool_connection_lifetime",
         ],
     ),
 ];
 /// Taken, but never shown.
 const SENSITIVE: [(&str, &str); 1] = [("ldap", "password")];
 
-static BODY: LazyLock<Schema> =
-    LazyLock::new(|| Schema::new(|| json!({"type": "object", "required": ["config"], "properties": {"config": {"type": "object", "minProperties": 1}}})));
+static BODY: LazyLock<Schema> = LazyLock::new(|| {
+    Schema::new(
+        || json!({"type": "object", "required": ["config"], "properties": {"config": {"type": "object", "minProperties": 1}}}),
+    )
+});
 
 pub(crate) fn routes() -> Vec<Route<Identity>> {
     const ALL: &str = "/v3/domains/{domain_id}/config";
@@ -42,10 +86,21 @@ pub(crate) fn routes() -> Vec<Route<Identity>> {
     const UPDATE: &str = "identity:update_domain_config";
     const DELETE: &str = "identity:delete_domain_config";
     const DEFAULT: &str = "identity:get_domain_config_default";
+    const COMPLIANCE: &str = "identity:get_security_compliance_domain_config";
     vec![
+        Route::get("/v3/domains/{domain_id}/config/security_compliance", compliance)
+            .rule(COMPLIANCE)
+            .summary("Show the rules for passwords"),
+        Route::get("/v3/domains/{domain_id}/config/security_compliance/{option}", compliance)
+            .rule(COMPLIANCE)
+            .summary("Show one of the rules for passwords"),
         Route::get("/v3/domains/config/default", defaults).rule(DEFAULT).summary("Show the default settings"),
-        Route::get("/v3/domains/config/{group}/default", defaults).rule(DEFAULT).summary("Show the default settings of a group"),
-        Route::get("/v3/domains/config/{group}/{option}/default", defaults).rule(DEFAULT).summary("Show the default of a setting"),
+        Route::get("/v3/domains/config/{group}/default", defaults)
+            .rule(DEFAULT)
+            .summary("Show the default settings of a group"),
+        Route::get("/v3/domains/config/{group}/{option}/default", defaults)
+            .rule(DEFAULT)
+            .summary("Show the default of a setting"),
         Route::put(ALL, create).rule("identity:create_domain_config").schema(&BODY).summary("Set a domain's settings"),
         Route::get(ALL, show).rule(SHOW).summary("Show a domain's settings"),
         Route::patch(ALL, update).rule(UPDATE).schema(&BODY).summary("Change a domain's settings"),
@@ -79,7 +134,9 @@ fn check(config: &Extra) -> Result<(), Fault> {
     for (group, options) in config {
         check_names(Some(group), None)?;
         let Some(options) = options.as_object().filter(|o| !o.is_empty()) else {
-            return Err(Fault::forbidden(format!("Invalid domain specific configuration: The value of group {group} specified in the config should be a dictionary of options.")));
+            return Err(Fault::forbidden(format!(
+                "Invalid domain specific configuration: The value of group {group} specified in the config should be a dictionary of options."
+            )));
         };
         for (option, value) in options {
             check_names(Some(group), Some(option))?;
@@ -125,9 +182,12 @@ fn not_there(call: &Call) -> Fault {
     Fault::not_found(format!("Could not find {what} in domain configuration for domain {}.", call.param("domain_id")))
 }
 
+async fn domain_exists(svc: &Identity, id: &str) -> Result<Arc<Project>, Fault> {
+    svc.directory.domain(id).await?.ok_or_else(|| fault::missing("domain", id))
+}
+
 async fn domain(svc: &Identity, call: &Call) -> Result<Arc<Project>, Fault> {
-    let id = call.param("domain_id");
-    let found = svc.directory.domain(id).await?.ok_or_else(|| fault::missing("domain", id))?;
+    let found = domain_exists(svc, call.param("domain_id")).await?;
     let (group, option) = path(call);
     check_names(group, option)?;
     Ok(found)
@@ -142,6 +202,17 @@ async fn defaults(_svc: Arc<Identity>, call: Call) -> Reply {
         all.insert(name.to_owned(), options.iter().map(|o| ((*o).to_owned(), value(o))).collect::<Map<_, _>>().into());
     }
     let part = part(&all, (group, option)).ok_or_else(|| not_there(&call))?;
+    Ok(Response::ok(json!({"config": part})))
+}
+
+/// What a new password must look like: told to everybody, since everybody must follow it.
+async fn compliance(svc: Arc<Identity>, call: Call) -> Reply {
+    if domain_exists(&svc, call.param("domain_id")).await?.id != crate::bootstrap::DEFAULT_DOMAIN {
+        return Err(Fault::forbidden("The rules for passwords are those of the default domain."));
+    }
+    let mut all = Map::new();
+    all.insert("security_compliance".into(), json!({"password_regex": null, "password_regex_description": null}));
+    let part = part(&all, (Some("security_compliance"), path(&call).1)).ok_or_else(|| not_there(&call))?;
     Ok(Response::ok(json!({"config": part})))
 }
 
@@ -182,13 +253,19 @@ async fn show(svc: Arc<Identity>, call: Call) -> Reply {
 fn widened(call: &Call, config: Extra) -> Result<Extra, Fault> {
     let config = match path(call) {
         (Some(group), Some(option)) => {
-            let value = config.get(option).ok_or_else(|| Fault::forbidden(format!("Invalid domain specific configuration: The request body does not hold the option {option}.")))?;
+            let value = config.get(option).ok_or_else(|| {
+                Fault::forbidden(format!(
+                    "Invalid domain specific configuration: The request body does not hold the option {option}."
+                ))
+            })?;
             let mut out = Map::new();
             out.insert(group.to_owned(), json!({ option: value }));
             out
         }
         (Some(group), None) if !config.contains_key(group) || config.len() != 1 => {
-            return Err(Fault::forbidden(format!("Invalid domain specific configuration: The request body must hold the group {group} alone.")));
+            return Err(Fault::forbidden(format!(
+                "Invalid domain specific configuration: The request body must hold the group {group} alone."
+            )));
         }
         _ => config,
     };

@@ -143,6 +143,12 @@ async fn update(svc: Arc<Identity>, call: Call) -> Reply {
 }
 
 async fn delete(svc: Arc<Identity>, call: Call) -> Reply {
+    let id = call.param("group_id");
+    // As in the original, a missing group is 404 for everybody here.
+    if svc.store.get::<Group>(id).await?.is_none() {
+        let _ = call.may(call.rule(), &call.target());
+        return Err(fault::missing("group", id));
+    }
     let (group, _) = authorized(&svc, &call).await?;
     svc.write(Area::People, move |tx| {
         let id = group.id.clone();
@@ -157,9 +163,13 @@ async fn delete(svc: Arc<Identity>, call: Call) -> Reply {
 
 async fn users(svc: Arc<Identity>, call: Call) -> Reply {
     let (group, _) = authorized(&svc, &call).await?;
+    // With a token for a domain one sees only that domain's.
+    let domain = target::scope_domain(&call);
     let mut items = Vec::new();
     for membership in svc.store.list::<Membership>(Membership::of_group(&group.id)).await? {
-        if let Some(found) = svc.directory.user(&membership.user_id).await? {
+        if let Some(found) = svc.directory.user(&membership.user_id).await?
+            && domain.as_ref().is_none_or(|d| *d == found.domain_id)
+        {
             items.push(user::view::view(&call, &found));
         }
     }

@@ -4,7 +4,10 @@
 mod own;
 mod registered;
 
-use crate::{Identity, fault, tables::{Region, Service}};
+use crate::{
+    Identity, fault,
+    tables::{Region, Service},
+};
 use pilvi_kit::{Fault, Route};
 use pilvi_store::Tx;
 

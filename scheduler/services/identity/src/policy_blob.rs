@@ -1,4 +1,6 @@
 //! Policies as the API keeps them: documents for other programs, never read here.
+mod association;
+
 use crate::{
     Identity,
     attributes::{Attributes, body_schema, types, with_extra},
@@ -25,7 +27,8 @@ static UPDATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| body_schema("p
 
 pub(crate) fn routes() -> Vec<Route<Identity>> {
     const ONE: &str = "/v3/policies/{policy_id}";
-    vec![
+    let mut routes = association::routes();
+    routes.extend([
         Route::get("/v3/policies", list).rule("identity:list_policies").summary("List policies"),
         Route::post("/v3/policies", create)
             .rule("identity:create_policy")
@@ -39,7 +42,8 @@ pub(crate) fn routes() -> Vec<Route<Identity>> {
             .limit(LIMIT)
             .summary("Change a policy"),
         Route::delete(ONE, delete).rule("identity:delete_policy").summary("Delete a policy"),
-    ]
+    ]);
+    routes
 }
 
 fn view(call: &Call, policy: &Policy) -> Value {

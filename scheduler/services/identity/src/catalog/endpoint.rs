@@ -42,7 +42,7 @@ pub(super) fn routes() -> Vec<Route<Identity>> {
     ]
 }
 
-pub(super) fn view(call: &Call, endpoint: &Endpoint) -> Value {
+pub(crate) fn view(call: &Call, endpoint: &Endpoint) -> Value {
     let base = json!({"id": endpoint.id, "interface": endpoint.interface, "region": endpoint.region_id, "region_id": endpoint.region_id,
         "service_id": endpoint.service_id, "url": endpoint.url, "enabled": endpoint.enabled,
         "links": listing::self_link(call, &format!("/v3/endpoints/{}", endpoint.id))});

@@ -6,8 +6,7 @@ use crate::{
     Identity,
     attributes::{Attributes, body_schema, types},
     directory::Area,
-    fault, listing,
-    project,
+    fault, listing, project,
     tables::{Endpoint, EndpointGroup, EndpointLink, Project},
 };
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema, id};
@@ -21,7 +20,8 @@ fn properties() -> Value {
     json!({"name": types::name(255), "description": types::text_or_null(), "filters": filters})
 }
 
-static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| body_schema("endpoint_group", properties(), &["name", "filters"])));
+static CREATE: LazyLock<Schema> =
+    LazyLock::new(|| Schema::new(|| body_schema("endpoint_group", properties(), &["name", "filters"])));
 static UPDATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| body_schema("endpoint_group", properties(), &[])));
 
 pub(super) fn routes() -> Vec<Route<Identity>> {
@@ -35,9 +35,15 @@ fn groups() -> Vec<Route<Identity>> {
     const ONE: &str = "/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}";
     vec![
         Route::get(ALL, list).rule("identity:list_endpoint_groups").summary("List endpoint groups"),
-        Route::post(ALL, create).rule("identity:create_endpoint_group").schema(&CREATE).summary("Create an endpoint group"),
+        Route::post(ALL, create)
+            .rule("identity:create_endpoint_group")
+            .schema(&CREATE)
+            .summary("Create an endpoint group"),
         Route::get(ONE, show).rule("identity:get_endpoint_group").summary("Show an endpoint group"),
-        Route::patch(ONE, update).rule("identity:update_endpoint_group").schema(&UPDATE).summary("Change an endpoint group"),
+        Route::patch(ONE, update)
+            .rule("identity:update_endpoint_group")
+            .schema(&UPDATE)
+            .summary("Change an endpoint group"),
         Route::delete(ONE, delete).rule("identity:delete_endpoint_group").summary("Delete an endpoint group"),
         Route::get("/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/endpoints", endpoints_in_group)
             .rule("identity:list_endpoints_associated_with_endpoint_group")
@@ -53,14 +59,30 @@ fn links() -> Vec<Route<Identity>> {
     const GROUP: &str = "/v3/OS-EP-FILTER/endpoint_groups/{endpoint_group_id}/projects/{project_id}";
     vec![
         Route::put(ENDPOINT, link).rule("identity:add_endpoint_to_project").summary("Give a project an endpoint"),
-        Route::get(ENDPOINT, check).rule("identity:check_endpoint_in_project").summary("Was a project given an endpoint?"),
-        Route::delete(ENDPOINT, unlink).rule("identity:remove_endpoint_from_project").summary("Take an endpoint from a project"),
-        Route::put(GROUP, link).rule("identity:add_endpoint_group_to_project").summary("Give a project an endpoint group"),
-        Route::get(GROUP, check).rule("identity:get_endpoint_group_in_project").summary("Was a project given an endpoint group?"),
-        Route::delete(GROUP, unlink).rule("identity:remove_endpoint_group_from_project").summary("Take an endpoint group from a project"),
-        Route::get("/v3/OS-EP-FILTER/endpoints/{endpoint_id}/projects", projects_of).rule("identity:list_projects_for_endpoint").summary("List the projects that were given an endpoint"),
-        Route::get("/v3/OS-EP-FILTER/projects/{project_id}/endpoints", endpoints_of).rule("identity:list_endpoints_for_project").summary("List the endpoints a project sees"),
-        Route::get("/v3/OS-EP-FILTER/projects/{project_id}/endpoint_groups", groups_of).rule("identity:list_endpoint_groups_for_project").summary("List the endpoint groups a project was given"),
+        Route::get(ENDPOINT, check)
+            .rule("identity:check_endpoint_in_project")
+            .summary("Was a project given an endpoint?"),
+        Route::delete(ENDPOINT, unlink)
+            .rule("identity:remove_endpoint_from_project")
+            .summary("Take an endpoint from a project"),
+        Route::put(GROUP, link)
+            .rule("identity:add_endpoint_group_to_project")
+            .summary("Give a project an endpoint group"),
+        Route::get(GROUP, check)
+            .rule("identity:get_endpoint_group_in_project")
+            .summary("Was a project given an endpoint group?"),
+        Route::delete(GROUP, unlink)
+            .rule("identity:remove_endpoint_group_from_project")
+            .summary("Take an endpoint group from a project"),
+        Route::get("/v3/OS-EP-FILTER/endpoints/{endpoint_id}/projects", projects_of)
+            .rule("identity:list_projects_for_endpoint")
+            .summary("List the projects that were given an endpoint"),
+        Route::get("/v3/OS-EP-FILTER/projects/{project_id}/endpoints", endpoints_of)
+            .rule("identity:list_endpoints_for_project")
+            .summary("List the endpoints a project sees"),
+        Route::get("/v3/OS-EP-FILTER/projects/{project_id}/endpoint_groups", groups_of)
+            .rule("identity:list_endpoint_groups_for_project")
+            .summary("List the endpoint groups a project was given"),
     ]
 }
 
@@ -106,7 +128,8 @@ async fn update(svc: Arc<Identity>, call: Call) -> Reply {
         .write(Area::Catalog, move |tx| {
             let (id, wanted) = (id.clone(), wanted.clone());
             Box::pin(async move {
-                let mut stored = tx.get::<EndpointGroup>(&id).await?.ok_or_else(|| fault::missing("endpoint group", &id))?;
+                let mut stored =
+                    tx.get::<EndpointGroup>(&id).await?.ok_or_else(|| fault::missing("endpoint group", &id))?;
                 if let Some(name) = wanted.text("name") {
                     stored.record.name = name;
                 }
@@ -153,9 +176,13 @@ async fn link(svc: Arc<Identity>, call: Call) -> Reply {
         let link = link.clone();
         Box::pin(async move {
             if link.is_group {
-                tx.get::<EndpointGroup>(&link.linked_id).await?.ok_or_else(|| fault::missing("endpoint group", &link.linked_id))?;
+                tx.get::<EndpointGroup>(&link.linked_id)
+                    .await?
+                    .ok_or_else(|| fault::missing("endpoint group", &link.linked_id))?;
             } else {
-                tx.get::<Endpoint>(&link.linked_id).await?.ok_or_else(|| fault::missing("endpoint", &link.linked_id))?;
+                tx.get::<Endpoint>(&link.linked_id)
+                    .await?
+                    .ok_or_else(|| fault::missing("endpoint", &link.linked_id))?;
             }
             tx.get::<Project>(&link.project_id).await?.ok_or_else(|| fault::missing("project", &link.project_id))?;
             if tx.get::<EndpointLink>(&link.id).await?.is_none() {
@@ -174,7 +201,10 @@ fn no_link(call: &Call) -> Fault {
 
 async fn check(svc: Arc<Identity>, call: Call) -> Reply {
     let (id, is_group) = linked(&call);
-    svc.store.get::<EndpointLink>(&EndpointLink::key(call.param("project_id"), id)).await?.ok_or_else(|| no_link(&call))?;
+    svc.store
+        .get::<EndpointLink>(&EndpointLink::key(call.param("project_id"), id))
+        .await?
+        .ok_or_else(|| no_link(&call))?;
     if is_group {
         let group = group(&svc, id).await?;
         return Ok(Response::ok(json!({"endpoint_group": view(&call, &group)})));

@@ -72,11 +72,15 @@ async fn create(svc: Arc<Identity>, call: Call) -> Reply {
     Ok(Response::created(json!({"credential": view(&svc, &call, &credential)?})))
 }
 
+/// The key of the path. Keys cannot be guessed, so a missing one is 404 for everybody, as in the original.
 async fn authorized(svc: &Identity, call: &Call) -> Result<Credential, Fault> {
-    let found = svc.store.get::<Credential>(&ec2_id(call.param("access"))).await?.map(|c| c.record);
-    call.authorize(&owned(call, found.as_ref().map(|c| c.user_id.as_str())))?;
+    let Some(found) = svc.store.get::<Credential>(&ec2_id(call.param("access"))).await?.map(|c| c.record) else {
+        let _ = call.may(call.rule(), &call.target());
+        return Err(Fault::not_found("EC2 access key not found."));
+    };
+    call.authorize(&owned(call, Some(&found.user_id)))?;
     delegation::primary_only(call)?;
-    found.filter(|c| c.user_id == call.param("user_id")).ok_or_else(|| Fault::not_found("EC2 access key not found."))
+    Ok(found)
 }
 
 async fn show(svc: Arc<Identity>, call: Call) -> Reply {

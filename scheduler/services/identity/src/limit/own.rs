@@ -25,8 +25,9 @@ static CREATE: LazyLock<Schema> = LazyLock::new(|| {
         json!({"type": "object", "required": ["limits"], "properties": {"limits": {"type": "array", "minItems": 1, "maxItems": BATCH_MAX, "items": item}}})
     })
 });
-static UPDATE: LazyLock<Schema> =
-    LazyLock::new(|| Schema::new(|| body_schema("limit", json!({"resource_limit": amount(), "description": types::text_or_null()}), &[])));
+static UPDATE: LazyLock<Schema> = LazyLock::new(|| {
+    Schema::new(|| body_schema("limit", json!({"resource_limit": amount(), "description": types::text_or_null()}), &[]))
+});
 
 const FILTERS: &[&str] = &["service_id", "region_id", "resource_name", "project_id", "domain_id"];
 
@@ -49,7 +50,9 @@ fn view(call: &Call, limit: &Limit) -> Value {
 }
 
 async fn model(_svc: Arc<Identity>, _call: Call) -> Reply {
-    Ok(Response::ok(json!({"model": {"name": "flat", "description": "Limit enforcement and validation does not take project hierarchy into consideration."}})))
+    Ok(Response::ok(
+        json!({"model": {"name": "flat", "description": "Limit enforcement and validation does not take project hierarchy into consideration."}}),
+    ))
 }
 
 /// What a limit is about, for the rule: its project with the domain of that, or its domain.
@@ -136,7 +139,11 @@ async fn check_in(tx: &mut Tx, limit: &Limit) -> Result<(), Fault> {
     let place = limit.project_id.as_ref().or(limit.domain_id.as_ref()).cloned().unwrap_or_default();
     let found = tx.get::<Project>(&place).await?;
     let right = found.is_some_and(|p| p.is_domain == limit.domain_id.is_some());
-    if right { Ok(()) } else { Err(fault::missing(if limit.domain_id.is_some() { "domain" } else { "project" }, &place)) }
+    if right {
+        Ok(())
+    } else {
+        Err(fault::missing(if limit.domain_id.is_some() { "domain" } else { "project" }, &place))
+    }
 }
 
 async fn create(svc: Arc<Identity>, call: Call) -> Reply {
@@ -166,7 +173,8 @@ async fn update(svc: Arc<Identity>, call: Call) -> Reply {
             let (id, wanted) = (id.clone(), wanted.clone());
             Box::pin(async move {
                 let mut stored = tx.get::<Limit>(&id).await?.ok_or_else(|| fault::missing("limit for", &id))?;
-                stored.record.resource_limit = wanted.0.get("resource_limit").and_then(Value::as_i64).unwrap_or(stored.resource_limit);
+                stored.record.resource_limit =
+                    wanted.0.get("resource_limit").and_then(Value::as_i64).unwrap_or(stored.resource_limit);
                 if wanted.has("description") {
                     stored.record.description = wanted.text("description");
                 }
@@ -181,7 +189,9 @@ async fn delete(svc: Arc<Identity>, call: Call) -> Reply {
     let id = call.param("limit_id").to_owned();
     svc.write(Area::Quiet, move |tx| {
         let id = id.clone();
-        Box::pin(async move { if tx.delete::<Limit>(&id).await? { Ok(()) } else { Err(fault::missing("limit for", &id)) } })
+        Box::pin(
+            async move { if tx.delete::<Limit>(&id).await? { Ok(()) } else { Err(fault::missing("limit for", &id)) } },
+        )
     })
     .await?;
     Ok(Response::no_content())

@@ -34,7 +34,10 @@ pub(super) fn routes() -> Vec<Route<Identity>> {
         Route::get(ALL, list).rule("identity:list_registered_limits").summary("List registered limits"),
         Route::post(ALL, create).rule("identity:create_registered_limits").schema(&CREATE).summary("Register limits"),
         Route::get(ONE, show).rule("identity:get_registered_limit").summary("Show a registered limit"),
-        Route::patch(ONE, update).rule("identity:update_registered_limit").schema(&UPDATE).summary("Change a registered limit"),
+        Route::patch(ONE, update)
+            .rule("identity:update_registered_limit")
+            .schema(&UPDATE)
+            .summary("Change a registered limit"),
         Route::delete(ONE, delete).rule("identity:delete_registered_limit").summary("Delete a registered limit"),
     ]
 }
@@ -79,7 +82,8 @@ fn of(item: &Value) -> RegisteredLimit {
 }
 
 async fn create(svc: Arc<Identity>, call: Call) -> Reply {
-    let wanted: Vec<RegisteredLimit> = call.member("registered_limits")?.as_array().into_iter().flatten().map(of).collect();
+    let wanted: Vec<RegisteredLimit> =
+        call.member("registered_limits")?.as_array().into_iter().flatten().map(of).collect();
     let made = svc
         .write(Area::Quiet, move |tx| {
             let wanted = wanted.clone();
@@ -99,7 +103,10 @@ async fn create(svc: Arc<Identity>, call: Call) -> Reply {
 async fn refuse_if_used_in(tx: &mut Tx, limit: &RegisteredLimit) -> Result<(), Fault> {
     let used = tx.list::<Limit>(Query::all().name(&limit.resource_name)).await?;
     if used.iter().any(|l| l.service_id == limit.service_id && l.region_id == limit.region_id) {
-        return Err(Fault::forbidden(format!("Unable to update or delete registered limit {} because there are project limits associated with it.", limit.id)));
+        return Err(Fault::forbidden(format!(
+            "Unable to update or delete registered limit {} because there are project limits associated with it.",
+            limit.id
+        )));
     }
     Ok(())
 }
@@ -120,7 +127,8 @@ async fn update(svc: Arc<Identity>, call: Call) -> Reply {
                     limit.region_id = wanted.text("region_id");
                 }
                 limit.resource_name = wanted.text("resource_name").unwrap_or_else(|| limit.resource_name.clone());
-                limit.default_limit = wanted.0.get("default_limit").and_then(Value::as_i64).unwrap_or(limit.default_limit);
+                limit.default_limit =
+                    wanted.0.get("default_limit").and_then(Value::as_i64).unwrap_or(limit.default_limit);
                 if wanted.has("description") {
                     limit.description = wanted.text("description");
                 }

@@ -47,10 +47,14 @@ pub(crate) fn view(call: &Call, role: &Role) -> Value {
 /// Finds the role, asks `rule` (or `domain_rule` for a role of a domain) about it, then 404 if there is none.
 async fn authorized(svc: &Identity, call: &Call, rule: &str, domain_rule: &str) -> Result<Role, Fault> {
     let id = call.param("role_id");
-    let found = svc.store.get::<Role>(id).await?.map(|r| r.record);
-    let rule = if found.as_ref().is_some_and(|r| r.domain_id.is_some()) { domain_rule } else { rule };
-    call.enforce(rule, &target::about(call, [("role", found.as_ref().map(target::role))]))?;
-    found.ok_or_else(|| fault::missing("role", id))
+    // Which rule is asked depends on the role, so a missing one is 404 for everybody, as in the original.
+    let Some(role) = svc.store.get::<Role>(id).await?.map(|r| r.record) else {
+        let _ = call.may(rule, &call.target());
+        return Err(fault::missing("role", id));
+    };
+    let rule = if role.domain_id.is_some() { domain_rule } else { rule };
+    call.enforce(rule, &target::about(call, [("role", Some(target::role(&role)))]))?;
+    Ok(role)
 }
 
 async fn list(svc: Arc<Identity>, call: Call) -> Reply {

@@ -29,11 +29,18 @@ pub(crate) fn routes() -> Vec<Route<Identity>> {
     const ONE: &str = "/v3/OS-TRUST/trusts/{trust_id}";
     vec![
         Route::get("/v3/OS-TRUST/trusts", list).rule_by_handler("identity:list_trusts").summary("List trusts"),
-        Route::post("/v3/OS-TRUST/trusts", create).rule_by_handler("identity:create_trust").schema(&CREATE).summary("Create a trust"),
+        Route::post("/v3/OS-TRUST/trusts", create)
+            .rule_by_handler("identity:create_trust")
+            .schema(&CREATE)
+            .summary("Create a trust"),
         Route::get(ONE, show).rule_by_handler("identity:get_trust").summary("Show a trust"),
         Route::delete(ONE, delete).rule_by_handler("identity:delete_trust").summary("Delete a trust"),
-        Route::get("/v3/OS-TRUST/trusts/{trust_id}/roles", roles).rule_by_handler("identity:list_roles_for_trust").summary("List a trust's roles"),
-        Route::get("/v3/OS-TRUST/trusts/{trust_id}/roles/{role_id}", role).rule_by_handler("identity:get_role_for_trust").summary("Show a role of a trust"),
+        Route::get("/v3/OS-TRUST/trusts/{trust_id}/roles", roles)
+            .rule_by_handler("identity:list_roles_for_trust")
+            .summary("List a trust's roles"),
+        Route::get("/v3/OS-TRUST/trusts/{trust_id}/roles/{role_id}", role)
+            .rule_by_handler("identity:get_role_for_trust")
+            .summary("Show a role of a trust"),
     ]
 }
 
@@ -63,12 +70,16 @@ fn summary(call: &Call, trust: &Trust) -> Value {
 async fn view(svc: &Identity, call: &Call, trust: &Trust) -> Result<Value, Fault> {
     let mut out = summary(call, trust);
     out["roles"] = role_views(svc, call, trust).await?.into();
-    out["roles_links"] = json!({"self": call.url(&format!("/v3/OS-TRUST/trusts/{}/roles", trust.id)), "next": null, "previous": null});
+    out["roles_links"] =
+        json!({"self": call.url(&format!("/v3/OS-TRUST/trusts/{}/roles", trust.id)), "next": null, "previous": null});
     Ok(out)
 }
 
 fn about(call: &Call, trust: Option<&Trust>) -> pilvi_kit::Target {
-    target::about(call, [("trust", trust.map(|t| json!({"trustor_user_id": t.trustor_user_id, "trustee_user_id": t.trustee_user_id})))])
+    target::about(
+        call,
+        [("trust", trust.map(|t| json!({"trustor_user_id": t.trustor_user_id, "trustee_user_id": t.trustee_user_id})))],
+    )
 }
 
 /// A trust that was not deleted, after the rule was asked about it.
@@ -89,7 +100,9 @@ async fn authorized(svc: &Identity, call: &Call) -> Result<Trust, Fault> {
 fn no_app_credential(call: &Call) -> Result<(), Fault> {
     let caller = call.caller();
     if caller.application_credential_id.is_some() && !caller.unrestricted {
-        return Err(Fault::forbidden("You are not authorized to perform the requested action: Using method 'application_credential' is not allowed for managing trusts."));
+        return Err(Fault::forbidden(
+            "You are not authorized to perform the requested action: Using method 'application_credential' is not allowed for managing trusts.",
+        ));
     }
     Ok(())
 }
@@ -97,21 +110,34 @@ fn no_app_credential(call: &Call) -> Result<(), Fault> {
 async fn list(svc: Arc<Identity>, call: Call) -> Reply {
     let (trustor, trustee) = (listing::exact(&call, "trustor_user_id"), listing::exact(&call, "trustee_user_id"));
     let (rule, member, query) = match (trustor, trustee) {
-        (Some(id), _) => ("identity:list_trusts_for_trustor", Some(json!({"trustor_user_id": id})), Trust::by_trustor(id)),
-        (None, Some(id)) => ("identity:list_trusts_for_trustee", Some(json!({"trustee_user_id": id})), Trust::to_trustee(id)),
+        (Some(id), _) => {
+            ("identity:list_trusts_for_trustor", Some(json!({"trustor_user_id": id})), Trust::by_trustor(id))
+        }
+        (None, Some(id)) => {
+            ("identity:list_trusts_for_trustee", Some(json!({"trustee_user_id": id})), Trust::to_trustee(id))
+        }
         (None, None) => ("identity:list_trusts", None, Query::all()),
     };
     call.enforce(rule, &target::about(&call, [("trust", member)]))?;
     no_app_credential(&call)?;
     let trusts = svc.store.list::<Trust>(query).await?;
     let living = trusts.iter().filter(|t| t.deleted_us.is_none());
-    listing::answer(&svc, &call, "trusts", living.map(|t| summary(&call, t)).collect(), &["trustor_user_id", "trustee_user_id"])
+    listing::answer(
+        &svc,
+        &call,
+        "trusts",
+        living.map(|t| summary(&call, t)).collect(),
+        &["trustor_user_id", "trustee_user_id"],
+    )
 }
 
 async fn create(svc: Arc<Identity>, call: Call) -> Reply {
     let wanted = Attributes::of(&call, "trust")?;
     let trustor = wanted.need("trustor_user_id", "trust")?;
-    call.authorize(&target::about(&call, [("trust", Some(json!({"trustor_user_id": trustor, "trustee_user_id": wanted.text("trustee_user_id")})))]))?;
+    call.authorize(&target::about(
+        &call,
+        [("trust", Some(json!({"trustor_user_id": trustor, "trustee_user_id": wanted.text("trustee_user_id")})))],
+    ))?;
     no_app_credential(&call)?;
     let trust = svc.trust_of(&call, &wanted).await?;
     let trust = svc.store_trust(trust).await?;

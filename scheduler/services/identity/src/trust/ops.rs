@@ -12,14 +12,24 @@ use serde_json::Value;
 /// Trusts made from trusts, at most.
 const REDELEGATION_MAX: i64 = 3;
 const KNOWN: &[&str] = &[
-    "trustor_user_id", "trustee_user_id", "project_id", "impersonation", "roles", "expires_at", "remaining_uses", "redelegation_count", "allow_redelegation",
-    "redelegated_trust_id", "deleted_at",
+    "trustor_user_id",
+    "trustee_user_id",
+    "project_id",
+    "impersonation",
+    "roles",
+    "expires_at",
+    "remaining_uses",
+    "redelegation_count",
+    "allow_redelegation",
+    "redelegated_trust_id",
+    "deleted_at",
 ];
 
 fn expiry(wanted: &Attributes) -> Result<Option<i64>, Fault> {
     let Some(text) = wanted.text("expires_at") else { return Ok(None) };
     let malformed = "The server could not comply with the request since it is either malformed or otherwise incorrect. The client is assumed to be in error.";
-    let at = clock::parse(&text).ok_or_else(|| Fault::bad_request(format!("Timestamp not in expected format. {malformed}")))?;
+    let at = clock::parse(&text)
+        .ok_or_else(|| Fault::bad_request(format!("Timestamp not in expected format. {malformed}")))?;
     if at <= clock::now_us() {
         return Err(Fault::bad_request(format!("The 'expires_at' must not be before now. {malformed}")));
     }
@@ -35,7 +45,9 @@ impl Identity {
     pub(super) async fn trust_of(&self, call: &Call, wanted: &Attributes) -> Result<Trust, Fault> {
         let trustor = wanted.need("trustor_user_id", "trust")?;
         if trustor != call.caller().user_id {
-            return refuse("You are not authorized to perform the requested action: The authenticated user should match the trustor.");
+            return refuse(
+                "You are not authorized to perform the requested action: The authenticated user should match the trustor.",
+            );
         }
         let trustee = wanted.need("trustee_user_id", "trust")?;
         if trustee.contains('\0') || self.directory.user(&trustee).await?.is_none() {
@@ -60,10 +72,15 @@ impl Identity {
             extra: wanted.extra(KNOWN),
         };
         if trust.project_id.is_some() && trust.roles.is_empty() {
-            return refuse("You are not authorized to perform the requested action: At least one role should be specified.");
+            return refuse(
+                "You are not authorized to perform the requested action: At least one role should be specified.",
+            );
         }
         if count.is_some_and(|c| !(0..=REDELEGATION_MAX).contains(&c)) {
-            return refuse(format!("Requested redelegation depth of {} is greater than allowed {REDELEGATION_MAX}.", count.unwrap_or_default()));
+            return refuse(format!(
+                "Requested redelegation depth of {} is greater than allowed {REDELEGATION_MAX}.",
+                count.unwrap_or_default()
+            ));
         }
         if allow && remaining.is_some() {
             return Err(Fault::bad_request("remaining_uses must not be set if redelegation is allowed."));
@@ -84,7 +101,8 @@ impl Identity {
                 (None, Some(name)) => graph.roles.values().find(|r| r.name == name && r.domain_id.is_none()),
                 (None, None) => return Err(fault::expecting("id or name", "role")),
             };
-            let role = found.ok_or_else(|| fault::missing("role", named("id").or(named("name")).unwrap_or_default()))?;
+            let role =
+                found.ok_or_else(|| fault::missing("role", named("id").or(named("name")).unwrap_or_default()))?;
             if !out.contains(&role.id) {
                 out.push(role.id.clone());
             }
@@ -95,12 +113,23 @@ impl Identity {
     /// Cuts `trust` to what the trust the caller acts by allows; gives the user whose roles are handed on.
     async fn redelegate(&self, call: &Call, trust: &mut Trust, asked: Option<i64>) -> Result<String, Fault> {
         let Some(by) = &call.caller().trust_id else { return Ok(trust.trustor_user_id.clone()) };
-        let parent = self.store.get::<Trust>(by).await?.map(|t| t.record).filter(|t| t.deleted_us.is_none()).ok_or_else(|| fault::missing("trust", by))?;
+        let parent = self
+            .store
+            .get::<Trust>(by)
+            .await?
+            .map(|t| t.record)
+            .filter(|t| t.deleted_us.is_none())
+            .ok_or_else(|| fault::missing("trust", by))?;
         if !(1..=REDELEGATION_MAX).contains(&parent.redelegation_count) {
-            return refuse(format!("Remaining redelegation depth of {} out of allowed range of [0..{REDELEGATION_MAX}].", parent.redelegation_count));
+            return refuse(format!(
+                "Remaining redelegation depth of {} out of allowed range of [0..{REDELEGATION_MAX}].",
+                parent.redelegation_count
+            ));
         }
         if asked.is_some() {
-            return refuse("Modifying \"redelegation_count\" upon redelegation is forbidden. Omitting this parameter is advised.");
+            return refuse(
+                "Modifying \"redelegation_count\" upon redelegation is forbidden. Omitting this parameter is advised.",
+            );
         }
         if trust.remaining_uses.is_some() {
             return refuse("Field \"remaining_uses\" is set while it must not be set in order to redelegate a trust.");
@@ -112,7 +141,9 @@ impl Identity {
             return refuse("Impersonation is not allowed because redelegated trust does not specify impersonation.");
         }
         match (trust.expires_us, parent.expires_us) {
-            (Some(own), Some(limit)) if own > limit => return refuse("Requested expiration time is more than redelegated trust can provide."),
+            (Some(own), Some(limit)) if own > limit => {
+                return refuse("Requested expiration time is more than redelegated trust can provide.");
+            }
             (None, limit) => trust.expires_us = limit,
             _ => {}
         }
@@ -121,7 +152,8 @@ impl Identity {
         let (mut owner, mut above) = (parent.trustor_user_id, parent.redelegated_trust_id);
         for _ in 0..REDELEGATION_MAX {
             let Some(id) = above else { break };
-            let next = self.store.get::<Trust>(&id).await?.map(|t| t.record).ok_or_else(|| fault::missing("trust", &id))?;
+            let next =
+                self.store.get::<Trust>(&id).await?.map(|t| t.record).ok_or_else(|| fault::missing("trust", &id))?;
             (owner, above) = (next.trustor_user_id, next.redelegated_trust_id);
         }
         Ok(owner)

@@ -101,7 +101,12 @@ async fn list(svc: Arc<Identity>, call: Call) -> Reply {
 async fn create(svc: Arc<Identity>, call: Call) -> Reply {
     let wanted = Attributes::of(&call, "user")?;
     let domain = wanted.text("domain_id").unwrap_or_else(|| target::default_domain(&call));
-    call.authorize(&target::about(&call, [("user", Some(json!({"domain_id": domain, "name": wanted.text("name")})))]))?;
+    // Whoever may make users in one domain only must name it.
+    let mut asked = json!({"name": wanted.text("name")});
+    if let Some(named) = wanted.text("domain_id") {
+        asked["domain_id"] = named.into();
+    }
+    call.authorize(&target::about(&call, [("user", Some(asked))]))?;
     let user = svc.create_user(&wanted, domain).await?;
     Ok(Response::created(json!({"user": view(&call, &user)})))
 }
@@ -125,9 +130,13 @@ async fn delete(svc: Arc<Identity>, call: Call) -> Reply {
 
 async fn groups(svc: Arc<Identity>, call: Call) -> Reply {
     let user = authorized(&svc, &call).await?;
+    // With a token for a domain one sees only that domain's.
+    let domain = target::scope_domain(&call);
     let mut items = Vec::new();
     for membership in svc.store.list::<Membership>(Membership::of_user(&user.id)).await? {
-        if let Some(found) = svc.store.get::<Group>(&membership.group_id).await? {
+        if let Some(found) = svc.store.get::<Group>(&membership.group_id).await?
+            && domain.as_ref().is_none_or(|d| *d == found.domain_id)
+        {
             items.push(group::view(&call, &found));
         }
     }

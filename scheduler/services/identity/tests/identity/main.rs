@@ -1,0 +1,11 @@
+//! Identity through the whole kit: what clients see, with the service's own tokens.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+mod access;
+mod assignments;
+mod bad_input;
+mod bootstrap;
+mod credentials;
+mod resources;
+mod scopes;
+mod sessions;
+mod world;
