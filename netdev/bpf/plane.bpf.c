@@ -146,6 +146,18 @@ __attribute__((noinline)) int route_packet(struct __sk_buff *skb, const struct p
 	return bpf_redirect(h->where, 0);
 }
 
+/* Whoever says by ARP that he has an address that he may have, and that moves, has it from now on. */
+static __always_inline void take_over(struct __sk_buff *skb, const struct port *port, const struct arp *a)
+{
+	struct ip_key key = {.vni = port->vni, .ip = a->spa};
+	struct hop *h = bpf_map_lookup_elem(&addresses, &key);
+
+	if (!h || !h->movable || h->kind != HOP_LOCAL || !owns(port, ifindex_of(skb), a->spa, a->sha))
+		return;
+	h->where = ifindex_of(skb);
+	__builtin_memcpy(h->mac, a->sha, 6);
+}
+
 static __always_inline int guest_arp(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
 {
 	struct ip_key key = {.vni = port->vni};
@@ -162,6 +174,8 @@ static __always_inline int guest_arp(struct __sk_buff *skb, const struct port *p
 		if (!a.spa && !same_mac(a.sha, port->mac))
 			return drop(skb, DROP_SPOOFED_ARP);
 	}
+	if (a.spa)
+		take_over(skb, port, &a);
 	if (a.op != bpf_htons(1)) {
 		if (port->flags & PORT_EXTERNAL && set->edge_if && a.op == bpf_htons(2))
 			return bpf_redirect(set->edge_if, 0);

@@ -57,7 +57,7 @@ struct hop {
 	__u32 where;
 	__u64 router;
 	__u8 mac[6];
-	__u16 pad;
+	__u16 movable; /* several ports may have the address: the last that announced it does */
 };
 struct ip_key {
 	__u32 vni;

@@ -44,8 +44,8 @@
 //! - IPv6: a secured port's IPv6 is dropped and counted (`family`); unsecured ports switch it by MAC.
 //! - Broadcast and multicast other than ARP and DHCP are dropped and counted (`multicast`), also for unsecured
 //!   ports; frames to unknown stations as well (`unknown-station`).
-//! - An address of `allowed_pairs` may be used by its port and counts as a group member, but nobody answers ARP
-//!   for it: moving it by gratuitous ARP (VRRP) is not followed.
+//! - A single address of `allowed_pairs` (VRRP) follows the port that announced it last among the ports of this
+//!   host; other hosts do not hear of it. A hardware address that two ports share stays with the first.
 //! - A router's route through another router's leg on a shared network (`no-host`).
 //! - One external layer-2 network for each host.
 //! - TCP sequence numbers are not checked; a packet in the middle of an unknown connection is judged as a new one.
@@ -54,6 +54,7 @@
 
 mod bpf;
 mod config;
+mod device;
 mod dhcp;
 mod edge;
 mod error;
@@ -71,6 +72,7 @@ mod plan;
 mod plane;
 mod port;
 mod router;
+mod standing;
 mod stats;
 mod switch;
 mod table;
@@ -78,10 +80,10 @@ mod tap;
 pub mod wanted;
 
 pub use config::{Config, External, NETNS_DIR, Ns, Underlay, edge_name, node_name, ns_path};
+pub use device::{Applied, AppliedPort, tap_name};
 pub use error::Error;
 pub use metadata::{METADATA_ADDRESS, MetadataListener};
 pub use namespace::{connect_in, listen as listen_in_ns};
-pub use node::tap_name;
-pub use plane::{Applied, AppliedPort, DataPlane, clear};
+pub use plane::{DataPlane, clear};
 pub use stats::{PortStats, REASONS, Stats};
 pub use switch::SERVICE_MAC;

@@ -1,23 +1,23 @@
 //! The node as its worker thread sees it: the thread lives inside the node namespace, owns the netlink socket
 //! and the tables, and does one job at a time, so that passes never overlap.
-use crate::config::{
-    AGENT_LINK, Config, EDGE_BRIDGE, EDGE_LINK, External, OVERLAY_LINK, PUNT_LINK, UNDERLAY_BRIDGE, ns_path,
-};
+use crate::config::{AGENT_LINK, Config, External, OVERLAY_LINK, PUNT_LINK, ns_path};
+use crate::device::{Applied, alias_of, devices, report, tap_name};
 use crate::dhcp;
 use crate::edge;
 use crate::error::{Error, Result, Step};
 use crate::loader::{Loader, Program};
 use crate::metadata::PortNames;
 use crate::namespace;
+use crate::nat;
 use crate::netlink::{Change, Link, Netlink};
 use crate::packet::{self, Bindings};
 use crate::picture::{self, Problem};
 use crate::plan::{self, FoundLinks, LinkStep, PORT_ALIAS, WantedLink};
+use crate::standing;
 use crate::switch::SERVICE_MAC;
-use crate::table::{Settings, Table, Tables, name64};
+use crate::table::{Settings, Table, Tables};
 use crate::tap;
 use crate::wanted::{Port, Wanted};
-use crate::{Applied, AppliedPort, nat};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -35,8 +35,6 @@ const VERIFY_EVERY: Duration = Duration::from_secs(60);
 const LINK_PASSES: usize = 3;
 /// Kind of a tap's link, as netlink says it.
 const TAP_KIND: &str = "tun";
-/// Prefix length of the underlay addresses that we give out ourselves.
-const UNDERLAY_PREFIX: u8 = 16;
 
 pub(crate) struct Node {
     config: Config,
@@ -75,16 +73,6 @@ struct Settled {
     failed: BTreeMap<String, String>,
 }
 
-/// The device of a port: a name that fits into 15 bytes and follows from the id.
-#[must_use]
-pub fn tap_name(port_id: &str) -> String {
-    format!("tap{:011x}", name64(port_id) & 0xfff_ffff_ffff)
-}
-
-fn alias_of(port_id: &str) -> String {
-    format!("{PORT_ALIAS}{port_id}")
-}
-
 impl Node {
     /// Makes what does not depend on ports. The calling thread must be inside the node namespace.
     pub fn open(config: Config, bindings: Bindings, names: PortNames) -> Result<Self> {
@@ -103,7 +91,7 @@ impl Node {
         let mut netlink = Netlink::open()?;
         let loader = Loader::open(&config.bpffs())?;
         let sender = packet::sender()?;
-        let agent = agent_links(&mut netlink)?;
+        let agent = standing::agent_links(&mut netlink)?;
         let mut node = Self {
             config,
             netlink,
@@ -119,50 +107,14 @@ impl Node {
             names,
         };
         (node.settings.agent_if, node.settings.agent_mac, node.settings.punt_if) = agent;
-        node.edge_link()?;
-        node.overlay_link()?;
+        standing::edge_link(&mut node.netlink, &node.config)?;
+        standing::overlay_link(&mut node.netlink, &node.config)?;
         node.settle_links(&[], true)?;
         Ok(node)
     }
 
     pub fn punt(&self) -> u32 {
         self.settings.punt_if
-    }
-
-    fn edge_link(&mut self) -> Result<()> {
-        let Some(edge) = self.config.edge() else { return Ok(()) };
-        self.join_bridge(&edge, EDGE_LINK, EDGE_BRIDGE).map(drop)
-    }
-
-    /// A veth from this namespace into a bridge of the edge namespace, each half made if it is not there: a crash
-    /// in between leaves one. Whether device `name` is such a link; the caller may have given another.
-    fn join_bridge(&mut self, edge: &str, name: &str, bridge: &'static str) -> Result<bool> {
-        let path = ns_path(edge);
-        // One name for each node and link: two nodes in one edge namespace must not collide.
-        let peer = format!("n{:012x}", name64(&format!("{}/{name}", self.config.prefix)) & 0xffff_ffff_ffff);
-        if self.netlink.link(name)?.is_none() {
-            // The other end of a pair whose namespace is gone but not yet dismantled.
-            let stale = peer.clone();
-            namespace::inside(&path, move || edge::remove(&stale))?;
-            let file = File::open(&path).step(format!("open {}", path.display()))?;
-            self.netlink.create_veth(name, &peer, Some(file.as_fd()))?;
-        }
-        namespace::inside(&path, move || edge::enslave(&peer, bridge))
-    }
-
-    fn overlay_link(&mut self) -> Result<()> {
-        let Some(underlay) = self.config.underlay.clone() else { return Ok(()) };
-        if let Some(edge) = self.config.edge()
-            && self.join_bridge(&edge, &underlay.device, UNDERLAY_BRIDGE)?
-            && let Some(link) = self.netlink.link(&underlay.device)?
-        {
-            self.netlink.change(link.index, &Change { up: Some(true), ..Change::default() })?;
-            self.netlink.add_address(link.index, underlay.address, UNDERLAY_PREFIX)?;
-        }
-        if self.netlink.link(OVERLAY_LINK)?.is_none() {
-            self.netlink.create_overlay(OVERLAY_LINK)?;
-        }
-        Ok(())
     }
 
     /// Devices that are there whatever the ports.
@@ -420,53 +372,4 @@ impl Node {
         }
         Ok(())
     }
-}
-
-/// `agent0` receives what programs hand to the host's stack, `agent1` what they hand to the packet socket.
-fn agent_links(netlink: &mut Netlink) -> Result<(u32, [u8; 6], u32)> {
-    if netlink.link(AGENT_LINK)?.is_none() {
-        netlink.create_veth(AGENT_LINK, PUNT_LINK, None)?;
-    }
-    let lo = netlink.link("lo")?.map_or(1, |l| l.index);
-    let missing = || Error::NoPort(AGENT_LINK.into());
-    let agent = netlink.link(AGENT_LINK)?.ok_or_else(missing)?;
-    let punt = netlink.link(PUNT_LINK)?.ok_or_else(missing)?;
-    netlink.change(lo, &Change { up: Some(true), ..Change::default() })?;
-    netlink.change(punt.index, &Change { up: Some(true), no_arp: true, ..Change::default() })?;
-    netlink.change(agent.index, &Change { up: Some(true), no_arp: true, ..Change::default() })?;
-    netlink.add_address(agent.index, Ipv4Addr::new(169, 254, 169, 254), 32)?;
-    netlink.add_link_route(agent.index, Ipv4Addr::new(100, 64, 0, 0), 10)?;
-    Ok((agent.index, agent.mac, punt.index))
-}
-
-/// Interface indexes of the wanted ports that have their device.
-fn devices(wanted: &Wanted, links: &[Link]) -> BTreeMap<String, u32> {
-    let by_alias: HashMap<&str, u32> = links.iter().map(|l| (l.alias.as_str(), l.index)).collect();
-    let index = |p: &Port| by_alias.get(alias_of(&p.id).as_str()).map(|i| (p.id.clone(), *i));
-    wanted.ports.iter().filter_map(index).collect()
-}
-
-fn report(
-    wanted: &Wanted,
-    devices: &BTreeMap<String, u32>,
-    failed: &BTreeMap<String, String>,
-    problems: Vec<Problem>,
-) -> Applied {
-    let mut applied = Applied::default();
-    for port in &wanted.ports {
-        let device = tap_name(&port.id);
-        let mut error = failed.get(&device).cloned();
-        if error.is_none() && !devices.contains_key(&port.id) {
-            error = Some("has no device".to_owned());
-        }
-        let says = problems.iter().find(|p| p.port.as_deref() == Some(&port.id));
-        let error = error.or_else(|| says.map(|p| p.message.clone()));
-        let closed = problems.iter().any(|p| p.closes && p.port.as_deref() == Some(&port.id));
-        let wired = devices.contains_key(&port.id) && !failed.contains_key(&device) && !closed;
-        applied.ports.push(AppliedPort { id: port.id.clone(), device, wired, error });
-    }
-    let ours: BTreeSet<&str> = applied.ports.iter().map(|p| p.device.as_str()).collect();
-    applied.errors.extend(failed.iter().filter(|(d, _)| !ours.contains(d.as_str())).map(|(d, e)| format!("{d}: {e}")));
-    applied.errors.extend(problems.into_iter().filter(|p| p.port.is_none()).map(|p| p.message));
-    applied
 }

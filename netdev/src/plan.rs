@@ -9,7 +9,7 @@
 //! Rows are put before the rows that point to them and deleted after, so that no packet meets half a change.
 use crate::loader::{Attached, Program};
 use crate::netlink::Link;
-use crate::table::{Settings, Table, Tables};
+use crate::table::{Settings, Table, Tables, movable_at};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A device that shall be.
@@ -126,7 +126,7 @@ pub fn tables(wanted: &Tables, found: &Tables) -> Vec<RowStep> {
         let judged = matches!(table, Table::Chunks | Table::Members | Table::Ports);
         for (key, value) in want {
             let old = have.get(key);
-            if old == Some(value) || (old.is_some() && table.presence_only()) {
+            if old.is_some_and(|old| settled(wanted, table, value, old)) {
                 continue;
             }
             judge_again |= judged && old.is_some();
@@ -141,6 +141,17 @@ pub fn tables(wanted: &Tables, found: &Tables) -> Vec<RowStep> {
     puts.extend(deletes);
     puts.extend(settings(wanted, found, judge_again));
     puts
+}
+
+/// Whether the row found may stay: it is the one wanted, or the programs write what differs.
+fn settled(wanted: &Tables, table: Table, value: &[u8], old: &[u8]) -> bool {
+    let moved = || {
+        let at = table == Table::Addresses && movable_at(value).is_some();
+        let holder = movable_at(old).filter(|_| at).map(|ifindex| ifindex.to_ne_bytes().to_vec());
+        // The holder must still be a port.
+        holder.is_some_and(|key| wanted.get(&Table::Ports).is_some_and(|ports| ports.contains_key(&key)))
+    };
+    value == old || table.presence_only() || moved()
 }
 
 fn settings(wanted: &Tables, found: &Tables, judge_again: bool) -> Option<RowStep> {

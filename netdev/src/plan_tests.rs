@@ -105,6 +105,20 @@ fn only_what_can_close_a_flow_raises_the_epoch() {
     assert!(matches!(last, Some(RowStep::Put { table: Table::Settings, .. })), "the epoch comes last");
 }
 
+#[test]
+fn a_movable_address_stays_with_its_holder_while_the_holder_is_a_port() {
+    let row = |ifindex| crate::table::Hop::movable(ifindex, [2; 6]).0;
+    let tables_of = |holder: u32, ports: &[u32]| {
+        let ports = ports.iter().map(|i| (i.to_ne_bytes().to_vec(), vec![0])).collect();
+        Tables::from([(Table::Addresses, BTreeMap::from([(vec![1], row(holder))])), (Table::Ports, ports)])
+    };
+    let wanted = tables_of(7, &[7, 8]);
+    assert_eq!(tables(&wanted, &tables_of(8, &[7, 8])), []);
+    let wanted = tables_of(7, &[7]);
+    let steps = tables(&wanted, &tables_of(8, &[7, 8]));
+    assert_eq!(steps[0], RowStep::Put { table: Table::Addresses, key: vec![1], value: row(7) });
+}
+
 fn any_tables() -> impl Strategy<Value = Tables> {
     let rows = proptest::collection::btree_map(0u8..6, 0u8..3, 0..6);
     proptest::collection::btree_map(0usize..11, rows, 0..6).prop_map(|t| {

@@ -6,6 +6,7 @@
 //!     +---- drop, crash or kill: programs, tables and links stay and forward
 //! ```
 use crate::config::{Config, Ns, ns_path};
+use crate::device::Applied;
 use crate::edge;
 use crate::error::{Error, Result, Step};
 use crate::loader;
@@ -31,24 +32,6 @@ use tokio::sync::oneshot;
 const QUEUE: usize = 64;
 /// Milliseconds between sweeps of idle flows.
 const SWEEP_EVERY: u16 = 10_000;
-
-/// How one pass ended.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Applied {
-    pub ports: Vec<AppliedPort>,
-    /// What went wrong and belongs to no single port.
-    pub errors: Vec<String>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AppliedPort {
-    pub id: String,
-    /// Name of the device in the node namespace.
-    pub device: String,
-    /// The device is there and its traffic is forwarded.
-    pub wired: bool,
-    pub error: Option<String>,
-}
 
 type Job = Box<dyn FnOnce(&mut Node) + Send>;
 

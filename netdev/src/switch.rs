@@ -5,6 +5,7 @@ use crate::port;
 use crate::router::{gateway_here, router_name};
 use crate::table::{Bytes, Hop, Table, put};
 use crate::wanted::Mac;
+use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// Who answers for DHCP servers and the metadata address, on every network alike.
@@ -39,6 +40,12 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
         station(picture, network.vni, Mac(SERVICE_MAC), Hop::Service);
     }
     draw_local(picture);
+    draw_remotes(picture);
+    draw_movable(picture);
+}
+
+fn draw_remotes(picture: &mut Picture<'_>) {
+    let wanted = picture.wanted;
     for remote in &wanted.remotes {
         let Some(vni) = picture.networks.get(remote.network.as_str()).map(|n| n.vni) else { continue };
         if Some(remote.vtep) == picture.vtep {
@@ -76,6 +83,26 @@ fn draw_local(picture: &mut Picture<'_>) {
         for ip in port::addresses(&p.fixed) {
             if !address(picture, vni, ip, p.mac, hop) {
                 picture.close(&p.id, format!("{ip} is in use on the network"));
+            }
+        }
+    }
+}
+
+/// Single addresses that ports may use besides their own (a virtual address of a pair of load balancers, say):
+/// the first port has it until another announces it by ARP. Only ports of this host are looked at.
+fn draw_movable(picture: &mut Picture<'_>) {
+    let wanted = picture.wanted;
+    for p in &wanted.ports {
+        let Some(&ifindex) = picture.devices.get(&p.id) else { continue };
+        let Some(vni) = picture.networks.get(p.network.as_str()).map(|n| n.vni) else { continue };
+        for pair in &p.allowed_pairs {
+            if let IpNet::V4(net) = pair.cidr
+                && net.prefix_len() == 32
+            {
+                let mac = pair.mac.unwrap_or(p.mac);
+                let key = Bytes::new().u32(vni).ip(net.addr());
+                put(&mut picture.tables, Table::Addresses, key, Hop::movable(ifindex, mac.0));
+                station(picture, vni, mac, Hop::Local(ifindex));
             }
         }
     }

@@ -174,6 +174,19 @@ impl Hop {
         };
         b.mac(mac)
     }
+
+    /// A local address that moves to whichever of its ports announced it last.
+    pub fn movable(ifindex: u32, mac: [u8; 6]) -> Bytes {
+        Bytes::new().u32(1).u32(ifindex).u64(0).raw(&mac).u16(1)
+    }
+}
+
+/// The interface that has a movable address; `None` for every other row of `addresses`.
+#[must_use]
+pub fn movable_at(row: &[u8]) -> Option<u32> {
+    let flag = u16::from_ne_bytes(*row.get(22..)?.first_chunk()?);
+    let ifindex = u32::from_ne_bytes(*row.get(4..)?.first_chunk()?);
+    (flag != 0).then_some(ifindex)
 }
 
 /// Values for the `settings` table.

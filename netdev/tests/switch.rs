@@ -143,8 +143,11 @@ async fn spoofed_frames_are_dropped_and_counted() {
     assert_eq!(echos(), before, "still secured");
     wanted.ports[0].secured = false;
     apply(&plane, &wanted).await;
-    a.try_sh("ping -n -c1 -W1 -I 10.0.0.33 10.0.0.12");
-    assert!(echos() > before, "{:?}", plane.stats());
+    let heard = soon(|| {
+        a.try_sh("ping -n -c1 -W1 -I 10.0.0.33 10.0.0.12");
+        echos() > before
+    });
+    assert!(heard, "{:?}", plane.stats());
     assert!(a.pings("10.0.0.12"));
     // And nothing goes through a port that is down.
     wanted.ports[0].up = false;
@@ -176,4 +179,64 @@ async fn large_datagrams_pass_in_fragments() {
     a.address("10.0.0.11/24", None);
     b.address("10.0.0.12/24", None);
     a.sh("ping -n -c 3 -i 0.2 -W 2 -s 6000 10.0.0.12");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_address_follows_its_announcement() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("vip");
+    let config = cloud.config();
+    let plane = DataPlane::open(config.clone()).await.unwrap();
+    let mut wanted = Wanted {
+        networks: vec![network("net", 100, 0)],
+        ports: vec![
+            port("a", "net", 1, "10.0.0.11", &["g"]),
+            port("b", "net", 2, "10.0.0.12", &["g"]),
+            port("c", "net", 3, "10.0.0.13", &["g"]),
+        ],
+        groups: vec![open_group("g")],
+        ..Wanted::default()
+    };
+    for p in &mut wanted.ports[..2] {
+        p.allowed_pairs = vec![AddressPair { mac: None, cidr: "10.0.0.100/32".parse().unwrap() }];
+    }
+    apply(&plane, &wanted).await;
+    let guests: Vec<Guest> = ["a", "b", "c"].map(|id| cloud.guest(id)).into();
+    for (i, id) in ["a", "b", "c"].iter().enumerate() {
+        plane.open_veth(id, &guests[i].ns, "eth0").await.unwrap();
+        guests[i].address(&format!("10.0.0.{}/24", 11 + i), None);
+    }
+    let (a, b, c) = (&guests[0], &guests[1], &guests[2]);
+    let announce = |g: &Guest, mac: u8| {
+        let frame = format!(
+            "ff ff ff ff ff ff fa 16 3e 00 00 0{mac} 08 06 00 01 08 00 06 04 00 01 fa 16 3e 00 00 0{mac} 0a 00 00 64 \
+             00 00 00 00 00 00 0a 00 00 64"
+        );
+        let script =
+            format!("import socket\ns=socket.socket(17,3)\ns.bind(('eth0',0))\ns.send(bytes.fromhex('{frame}'))");
+        run(&mut g.command("python3", &["-c", &script]));
+    };
+    a.sh("ip addr add 10.0.0.100/32 dev eth0");
+    assert!(c.pings("10.0.0.100"), "the first has it before anybody said so");
+    a.sh("ip addr del 10.0.0.100/32 dev eth0");
+    b.sh("ip addr add 10.0.0.100/32 dev eth0");
+    announce(b, 2);
+    c.sh("ip neigh flush dev eth0");
+    assert!(c.pings("10.0.0.100"), "{:?}", plane.stats());
+    announce(c, 3);
+    c.sh("ip neigh flush dev eth0");
+    assert!(c.pings("10.0.0.100"), "who may not have it cannot take it");
+    // A new agent leaves it where it is; without its holder it goes back.
+    drop(plane);
+    let plane = DataPlane::open(config).await.unwrap();
+    apply(&plane, &wanted).await;
+    c.sh("ip neigh flush dev eth0");
+    assert!(c.pings("10.0.0.100"), "{:?}", plane.stats());
+    wanted.ports.remove(1);
+    apply(&plane, &wanted).await;
+    a.sh("ip addr add 10.0.0.100/32 dev eth0");
+    c.sh("ip neigh flush dev eth0");
+    assert!(c.pings("10.0.0.100"));
 }

@@ -1,0 +1,69 @@
+//! A port's device: its name, the alias that says whose it is, and what a pass says of it at the end. The kernel
+//! keeps the alias, so that an agent that starts anew finds its ports without a file of its own.
+use crate::netlink::Link;
+use crate::picture::Problem;
+use crate::plan::PORT_ALIAS;
+use crate::table::name64;
+use crate::wanted::{Port, Wanted};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+/// How one pass ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Applied {
+    pub ports: Vec<AppliedPort>,
+    /// What went wrong and belongs to no single port.
+    pub errors: Vec<String>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppliedPort {
+    pub id: String,
+    /// Name of the device in the node namespace.
+    pub device: String,
+    /// The device is there and its traffic is forwarded.
+    pub wired: bool,
+    pub error: Option<String>,
+}
+
+/// The device of a port: a name that fits into 15 bytes and follows from the id.
+#[must_use]
+pub fn tap_name(port_id: &str) -> String {
+    format!("tap{:011x}", name64(port_id) & 0xfff_ffff_ffff)
+}
+
+pub(crate) fn alias_of(port_id: &str) -> String {
+    format!("{PORT_ALIAS}{port_id}")
+}
+
+/// Interface indexes of the wanted ports that have their device.
+pub(crate) fn devices(wanted: &Wanted, links: &[Link]) -> BTreeMap<String, u32> {
+    let by_alias: HashMap<&str, u32> = links.iter().map(|l| (l.alias.as_str(), l.index)).collect();
+    let index = |p: &Port| by_alias.get(alias_of(&p.id).as_str()).map(|i| (p.id.clone(), *i));
+    wanted.ports.iter().filter_map(index).collect()
+}
+
+/// What a pass did for each port, and what belongs to none.
+pub(crate) fn report(
+    wanted: &Wanted,
+    devices: &BTreeMap<String, u32>,
+    failed: &BTreeMap<String, String>,
+    problems: Vec<Problem>,
+) -> Applied {
+    let mut applied = Applied::default();
+    for port in &wanted.ports {
+        let device = tap_name(&port.id);
+        let mut error = failed.get(&device).cloned();
+        if error.is_none() && !devices.contains_key(&port.id) {
+            error = Some("has no device".to_owned());
+        }
+        let says = problems.iter().find(|p| p.port.as_deref() == Some(&port.id));
+        let error = error.or_else(|| says.map(|p| p.message.clone()));
+        let closed = problems.iter().any(|p| p.closes && p.port.as_deref() == Some(&port.id));
+        let wired = devices.contains_key(&port.id) && !failed.contains_key(&device) && !closed;
+        applied.ports.push(AppliedPort { id: port.id.clone(), device, wired, error });
+    }
+    let ours: BTreeSet<&str> = applied.ports.iter().map(|p| p.device.as_str()).collect();
+    applied.errors.extend(failed.iter().filter(|(d, _)| !ours.contains(d.as_str())).map(|(d, e)| format!("{d}: {e}")));
+    applied.errors.extend(problems.into_iter().filter(|p| p.port.is_none()).map(|p| p.message));
+    applied
+}

@@ -1,0 +1,69 @@
+//! Links that stand whatever the ports: to the host's own stack, to the provider and to other hosts. Each function
+//! makes what is missing and may be called again after a crash at any point.
+use crate::config::{AGENT_LINK, Config, EDGE_BRIDGE, EDGE_LINK, OVERLAY_LINK, PUNT_LINK, UNDERLAY_BRIDGE, ns_path};
+use crate::edge;
+use crate::error::{Error, Result, Step};
+use crate::namespace;
+use crate::netlink::{Change, Netlink};
+use crate::table::name64;
+use std::fs::File;
+use std::net::Ipv4Addr;
+use std::os::fd::AsFd;
+
+/// Prefix length of the underlay addresses that we give out ourselves.
+const UNDERLAY_PREFIX: u8 = 16;
+
+/// `agent0` receives what programs hand to the host's stack, `agent1` what they hand to the packet socket.
+pub(crate) fn agent_links(netlink: &mut Netlink) -> Result<(u32, [u8; 6], u32)> {
+    if netlink.link(AGENT_LINK)?.is_none() {
+        netlink.create_veth(AGENT_LINK, PUNT_LINK, None)?;
+    }
+    let lo = netlink.link("lo")?.map_or(1, |l| l.index);
+    let missing = || Error::NoPort(AGENT_LINK.into());
+    let agent = netlink.link(AGENT_LINK)?.ok_or_else(missing)?;
+    let punt = netlink.link(PUNT_LINK)?.ok_or_else(missing)?;
+    netlink.change(lo, &Change { up: Some(true), ..Change::default() })?;
+    netlink.change(punt.index, &Change { up: Some(true), no_arp: true, ..Change::default() })?;
+    netlink.change(agent.index, &Change { up: Some(true), no_arp: true, ..Change::default() })?;
+    netlink.add_address(agent.index, Ipv4Addr::new(169, 254, 169, 254), 32)?;
+    netlink.add_link_route(agent.index, Ipv4Addr::new(100, 64, 0, 0), 10)?;
+    Ok((agent.index, agent.mac, punt.index))
+}
+
+/// The link to the provider's network.
+pub(crate) fn edge_link(netlink: &mut Netlink, config: &Config) -> Result<()> {
+    let Some(edge) = config.edge() else { return Ok(()) };
+    join_bridge(netlink, config, &edge, EDGE_LINK, EDGE_BRIDGE).map(drop)
+}
+
+/// A veth from this namespace into a bridge of the edge namespace, each half made if it is not there: a crash
+/// in between leaves one. Whether device `name` is such a link; the caller may have given another.
+fn join_bridge(netlink: &mut Netlink, config: &Config, edge: &str, name: &str, bridge: &'static str) -> Result<bool> {
+    let path = ns_path(edge);
+    // One name for each node and link: two nodes in one edge namespace must not collide.
+    let peer = format!("n{:012x}", name64(&format!("{}/{name}", config.prefix)) & 0xffff_ffff_ffff);
+    if netlink.link(name)?.is_none() {
+        // The other end of a pair whose namespace is gone but not yet dismantled.
+        let stale = peer.clone();
+        namespace::inside(&path, move || edge::remove(&stale))?;
+        let file = File::open(&path).step(format!("open {}", path.display()))?;
+        netlink.create_veth(name, &peer, Some(file.as_fd()))?;
+    }
+    namespace::inside(&path, move || edge::enslave(&peer, bridge))
+}
+
+/// The overlay's device, and the link that carries it if that is ours to make.
+pub(crate) fn overlay_link(netlink: &mut Netlink, config: &Config) -> Result<()> {
+    let Some(underlay) = config.underlay.clone() else { return Ok(()) };
+    if let Some(edge) = config.edge()
+        && join_bridge(netlink, config, &edge, &underlay.device, UNDERLAY_BRIDGE)?
+        && let Some(link) = netlink.link(&underlay.device)?
+    {
+        netlink.change(link.index, &Change { up: Some(true), ..Change::default() })?;
+        netlink.add_address(link.index, underlay.address, UNDERLAY_PREFIX)?;
+    }
+    if netlink.link(OVERLAY_LINK)?.is_none() {
+        netlink.create_overlay(OVERLAY_LINK)?;
+    }
+    Ok(())
+}
