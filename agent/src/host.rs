@@ -28,6 +28,8 @@ const INSTANCES_LIMIT: usize = 10_000;
 pub struct Host {
     pub context: Arc<Context>,
     console_limit: u64,
+    /// Held while targets are given out: an older set must not follow a newer one.
+    order: Mutex<()>,
     wanted: Mutex<Arc<Wanted>>,
     mailboxes: Mutex<BTreeMap<String, watch::Sender<Target>>>,
     tasks: Mutex<JoinSet<()>>,
@@ -40,6 +42,7 @@ impl Host {
         Arc::new(Self {
             context,
             console_limit: console_kib << 10,
+            order: Mutex::default(),
             wanted: Mutex::default(),
             mailboxes: Mutex::default(),
             tasks: Mutex::default(),
@@ -77,6 +80,7 @@ impl Host {
     }
 
     fn spread(&self, wanted: &Wanted, authoritative: bool) {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         let mut named = BTreeSet::new();
         for instance in wanted.instances.iter().take(INSTANCES_LIMIT) {
             if !safe_name(&instance.id) || !named.insert(instance.id.clone()) {
@@ -137,6 +141,7 @@ impl Host {
     /// Makes sure that every wanted instance has a task: one that was wanted anew in the moment in
     /// which its task ended has none.
     pub fn refresh(&self) {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         for instance in &self.wanted().instances {
             if safe_name(&instance.id) {
                 self.set_target(&instance.id, Target::Wanted(Arc::new(instance.clone())));
@@ -198,10 +203,10 @@ impl Host {
 
     async fn console(&self, id: &str, lines: u32) -> Result<Vec<u8>, String> {
         let (guest, runtime) = self.find(id)?;
-        if let Some(runtime) = runtime.filter(|_| process::recall(&guest.dir).is_some()) {
-            if let Err(error) = runtime.collect_console(&guest).await {
-                tracing::debug!(instance = id, %error, "fresh console output");
-            }
+        if let Some(runtime) = runtime.filter(|_| process::recall(&guest.dir).is_some())
+            && let Err(error) = runtime.collect_console(&guest).await
+        {
+            tracing::debug!(instance = id, %error, "fresh console output");
         }
         guest.console.tail(lines).map_err(|e| e.to_string())
     }

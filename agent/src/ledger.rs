@@ -41,6 +41,7 @@ pub struct Ended {
 
 /// How far one instance has come. Written before and after each thing that cannot be seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Doc {
     /// What it was last started with.
     pub runtime: Option<Kind>,
@@ -54,6 +55,9 @@ pub struct Doc {
     pub ended: Option<Ended>,
     /// Its state lies in a file and the next start goes on from there.
     pub suspended: bool,
+    /// Its removal has begun. It is carried through even when the same id is wanted anew: what is left of the old one
+    /// says nothing about the new one.
+    pub removing: bool,
 }
 
 /// The state directory of one agent.

@@ -1,6 +1,8 @@
 //! The `pilvi-agent` program: configuration in, one agent until a signal ends it.
 //!
 //! Settings come from a TOML file, then the environment, then the command line; the later wins.
+//! `pilvi-agent vmm ...` is pilvi-vmm, so that a node needs this one file: the agent starts its
+//! guests on KVM with it unless the configuration names another program.
 use clap::Parser;
 use pilvi_agent::{Config, Error, Secret};
 use std::path::PathBuf;
@@ -11,7 +13,7 @@ use tracing_subscriber::EnvFilter;
 
 /// Runs the guests of one host and wires their networks, as the scheduler wants it.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, after_help = "`pilvi-agent vmm --help` shows the guest monitor that is built in.")]
 struct Arguments {
     /// TOML file with the settings; see the documentation of `Config`.
     #[arg(long, env = "PILVI_AGENT_CONFIG")]
@@ -55,16 +57,28 @@ impl Arguments {
         if let Ok(token) = std::env::var("PILVI_AGENT_JOIN_TOKEN") {
             config.join_token = Some(Secret::new(token));
         }
+        if config.vmm_command == Config::default().vmm_command {
+            let own = std::env::current_exe().map_err(|e| Error::Config(format!("vmm_command: {e}")))?;
+            config.vmm_command = vec![own.to_string_lossy().into_owned(), "vmm".into()];
+        }
         Ok(config)
     }
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
+    // Before anything else: a guest monitor starts with one thread.
+    if std::env::args_os().nth(1).is_some_and(|word| word == "vmm") {
+        return pilvi_vmm::main_with(std::env::args_os().skip(2));
+    }
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
     let arguments = Arguments::parse();
-    match carry_out(&arguments).await {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let done = match runtime {
+        Ok(runtime) => runtime.block_on(carry_out(&arguments)),
+        Err(error) => Err(Error::Config(format!("no async runtime: {error}"))),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(%error);

@@ -114,6 +114,18 @@ pub fn recall(dir: &Path) -> Option<Identity> {
     identity.alive().then_some(identity)
 }
 
+/// Looks for a process of the instance in `dir` that its record does not tell of, and records it:
+/// a guest is not given up because a file was lost. Reads all of /proc.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn recover(dir: &Path) -> io::Result<Option<Identity>> {
+    match find(dir).into_iter().next() {
+        Some(found) => record(dir, &found).map(|()| Some(found)),
+        None => Ok(None),
+    }
+}
+
 /// Records which process is the instance's in `dir`.
 ///
 /// # Errors
@@ -251,7 +263,7 @@ mod tests {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        assert_eq!(find(dir.path()), [identity.clone()]);
+        assert_eq!(find(dir.path()), std::slice::from_ref(&identity));
         end(dir.path()).await.unwrap();
         assert!(!identity.alive() && find(dir.path()).is_empty());
         end(dir.path()).await.unwrap();

@@ -16,6 +16,7 @@ use crate::{configdrive, disk, durable, process};
 use pilvi_agent_api::v1::{ImageRef, Instance, ObservedInstance, Power};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Name of the config drive's file in the instance's folder.
 const CONFIG_DRIVE: &str = "config-drive";
@@ -40,6 +41,14 @@ pub fn goal(instance: &Instance) -> Goal {
 
 fn counters(instance: &Instance) -> Counters {
     Counters { hard_reboots: instance.hard_reboots, soft_reboots: instance.soft_reboots, rebuilds: instance.rebuilds }
+}
+
+/// The kernel's command line; without one, what finds the root disk and shows the console.
+fn cmdline(wanted: &Instance) -> String {
+    match wanted.cmdline.as_str() {
+        "" => "root=/dev/vda console=tty0 console=ttyS0".into(),
+        said => said.to_owned(),
+    }
 }
 
 impl Driver {
@@ -95,6 +104,10 @@ impl Driver {
             }
             (None, _) => Status::default(),
         };
+        if self.last.run == Run::Absent && self.doc.started == self.context.boot && self.recovered().await? {
+            let runtime = self.needed()?;
+            self.last = runtime.status(&self.guest).await?;
+        }
         let disks = wanted.map_or(&[][..], |wanted| &wanted.disks);
         let there = disks.iter().all(|wanted| {
             let path = disk::path(&self.guest.dir, &wanted.id);
@@ -108,6 +121,22 @@ impl Driver {
             disks: there,
             boot: self.context.boot.clone(),
         })
+    }
+
+    /// Whether a guest that seems to be gone runs after all, unrecorded. It may also just be going: a process between
+    /// its end and its burial shows neither record nor mark, so the second look comes a moment later.
+    async fn recovered(&self) -> Result<bool, Trouble> {
+        for _ in 0..2 {
+            let dir = self.guest.dir.clone();
+            let looked = tokio::task::spawn_blocking(move || process::recover(&dir)).await;
+            let found = looked.unwrap_or_else(|e| Err(std::io::Error::other(e))).map_err(io("process record"))?;
+            if let Some(found) = found {
+                tracing::warn!(instance = self.guest.id, pid = found.pid, "guest found again without its record");
+                return Ok(true);
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Ok(false)
     }
 
     /// The observation as it goes to the scheduler.
@@ -152,10 +181,13 @@ impl Driver {
             Step::MarkStarted => self.mark_started(),
             Step::Shutdown => self.shutdown().await,
             Step::Kill => self.kill().await,
-            Step::MarkEnded(ended) => self.save(|doc| {
-                doc.started.clear();
-                doc.ended = Some(ended);
-            }),
+            Step::MarkEnded(ended) => {
+                tracing::warn!(instance = self.guest.id, crashed = ended.crashed, "the guest ended by itself");
+                self.save(|doc| {
+                    doc.started.clear();
+                    doc.ended = Some(ended);
+                })
+            }
             Step::MarkOff => self.mark_off(|_| {}),
             Step::Rebooted => {
                 let done = counters(wanted);
@@ -186,6 +218,13 @@ impl Driver {
                 doc.started.clear();
                 (doc.starting, doc.suspended) = (false, true);
             }),
+            Step::MarkRemoving => {
+                // A full disk must not keep it from being emptied.
+                if let Err(trouble) = self.save(|doc| doc.removing = true) {
+                    tracing::warn!(instance = self.guest.id, %trouble, "removal not written down");
+                }
+                Ok(())
+            }
             Step::Unplug => {
                 self.context.plane.release(&self.guest.id);
                 Ok(())
@@ -318,7 +357,7 @@ impl Driver {
                     Some(ramdisk) => Some(self.boot_file(ramdisk).await?),
                     None => None,
                 },
-                cmdline: wanted.cmdline.clone(),
+                cmdline: cmdline(wanted),
             }),
             None => None,
         };

@@ -140,6 +140,8 @@ fn tell(context: &Context, driver: Option<&Driver>, guest: &Guest, target: &Targ
     let mut seen = driver.map(|driver| driver.seen(generation)).unwrap_or_default();
     seen.id.clone_from(&guest.id);
     seen.generation = generation;
+    // Given up for now: it is tried again after the back-off, and whatever comes of that is told anew.
+    seen.settled = true;
     seen.error.clone_from(&trouble.text);
     context.board.set_instance(seen);
 }

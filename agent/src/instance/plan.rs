@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  wanted      found            steps
-//!  (gone)      anything         Kill, Unplug, RemoveFiles
+//!  (gone)      anything         MarkRemoving, Kill, Unplug, RemoveFiles
 //!  any         rebuild pending  Kill, RemoveRoot, then as if absent
 //!  RUNNING     absent           Fetch, Disks, Ports, ConfigDrive, Start
 //!  RUNNING     paused           Resume
@@ -82,6 +82,8 @@ pub enum Step {
     Suspend,
     /// The guest's saved state counts.
     MarkSuspended,
+    /// From here on there is no way back.
+    MarkRemoving,
     /// Its ports are no longer used.
     Unplug,
     /// Its folder is removed.
@@ -105,7 +107,7 @@ impl Step {
             Self::Pause => "pausing",
             Self::Resume => "resuming",
             Self::Suspend | Self::MarkSuspended => "suspending",
-            Self::Unplug | Self::RemoveFiles => "removing",
+            Self::MarkRemoving | Self::Unplug | Self::RemoveFiles => "removing",
         }
     }
 
@@ -121,8 +123,8 @@ const PREPARE: [Step; 4] = [Step::Fetch, Step::Disks, Step::Ports, Step::ConfigD
 /// Plans the next steps; none when all is as wanted. `goal` is `None` when the instance shall go.
 #[must_use]
 pub fn plan(goal: Option<&Goal>, found: &Found) -> Vec<Step> {
-    let Some(goal) = goal else {
-        return vec![Step::Kill, Step::Unplug, Step::RemoveFiles];
+    let Some(goal) = goal.filter(|_| !found.doc.removing) else {
+        return vec![Step::MarkRemoving, Step::Kill, Step::Unplug, Step::RemoveFiles];
     };
     let doc = &found.doc;
     if goal.counters.rebuilds > doc.done.rebuilds {

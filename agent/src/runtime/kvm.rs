@@ -226,10 +226,18 @@ impl Runtime for Kvm {
         let Some(found) = process::recall(&guest.dir) else {
             return Ok(Status { run: ended(guest), pid: 0 });
         };
-        let state = match ask(guest, Client::status).await {
-            Ok(status) => status.state,
-            Err(_) if !found.alive() => return Ok(Status { run: ended(guest), pid: 0 }),
-            Err(error) => return Err(error),
+        let mut tries = 10;
+        let state = loop {
+            match ask(guest, Client::status).await {
+                Ok(status) => break status.state,
+                // It may be ending: then the socket goes a moment before the process does.
+                Err(error) if tries == 0 => return Err(error),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+            if !found.alive() {
+                return Ok(Status { run: ended(guest), pid: 0 });
+            }
+            tries -= 1;
         };
         let run = if state == RunState::Paused { Run::Paused } else { Run::Running };
         Ok(Status { run, pid: found.pid.unsigned_abs() })

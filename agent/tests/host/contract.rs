@@ -2,11 +2,16 @@
 use crate::guest;
 use nix::sys::signal::Signal;
 use pilvi_agent::console::Log;
-use pilvi_agent::process;
 use pilvi_agent::runtime::fake::Fake;
+use pilvi_agent::runtime::kvm::Kvm;
 use pilvi_agent::runtime::qemu::{Qemu, command::Host};
-use pilvi_agent::runtime::{DiskFormat, Guest, Machine, MachineDisk, Run, Runtime, Status, stop_kindly};
+use pilvi_agent::runtime::{
+    DirectBoot, DiskFormat, Guest, Machine, MachineDisk, Run, Runtime, RuntimeError, Status, stop_kindly,
+};
+use pilvi_agent::{Config, process};
+use pilvi_vmm::probe::Probe;
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Duration;
 use tempfile::TempDir;
 
@@ -17,6 +22,8 @@ struct Subject {
     machine: fn(&Path, bool) -> Machine,
     /// What its console says once it runs.
     says: &'static str,
+    /// It can save a guest and go on from there.
+    suspends: bool,
 }
 
 const FAKE: Subject = Subject {
@@ -29,6 +36,7 @@ const FAKE: Subject = Subject {
         machine
     },
     says: "fake guest started",
+    suspends: true,
 };
 
 const QEMU: Subject = Subject {
@@ -55,7 +63,42 @@ const QEMU: Subject = Subject {
         }
     },
     says: "pilvi guest up",
+    suspends: true,
 };
+
+const KVM: Subject = Subject {
+    make: || {
+        let vmm_command = vec![env!("CARGO_BIN_EXE_pilvi-agent").into(), "vmm".into()];
+        let config = Config { vmm_command, ..Config::default() };
+        let user = nix::unistd::geteuid().is_root().then_some("nobody");
+        Box::new(Kvm::new(&config, user, kvm_probe()))
+    },
+    machine: |_, short| Machine {
+        vcpus: 1,
+        memory_mib: 32,
+        boot: Some(DirectBoot {
+            kernel: guest::freestanding().into(),
+            ramdisk: None,
+            cmdline: if short { "" } else { "idle" }.into(),
+        }),
+        ..Machine::default()
+    },
+    says: "PILVI-GUEST up",
+    suspends: false,
+};
+
+fn kvm_probe() -> &'static Probe {
+    static PROBE: OnceLock<Probe> = OnceLock::new();
+    PROBE.get_or_init(pilvi_vmm::probe::probe)
+}
+
+fn kvm() -> bool {
+    let probe = kvm_probe();
+    if !probe.usable {
+        eprintln!("skipped: no guest can run on KVM here: {}", probe.reason);
+    }
+    probe.usable
+}
 
 /// One guest of a subject in a folder of its own.
 struct Case {
@@ -207,6 +250,12 @@ async fn suspended_and_restored(subject: &'static Subject) {
     let case = Case::new(subject);
     case.start().await;
     case.until_said(subject.says).await;
+    if !subject.suspends {
+        let error = case.runtime.suspend(&case.guest).await.unwrap_err();
+        assert!(matches!(error, RuntimeError::Unsupported(..)), "{error}");
+        assert_eq!(case.status().await.run, Run::Running, "a refused verb changed the guest");
+        return case.end().await;
+    }
     case.runtime.suspend(&case.guest).await.unwrap();
     assert_eq!(case.status().await, Status::default());
     assert!(case.guest.saved_state().exists());
@@ -236,6 +285,7 @@ macro_rules! contract {
 }
 contract!(fake, FAKE, true);
 contract!(qemu, QEMU, guest::qemu());
+contract!(kvm, KVM, kvm());
 
 /// The guest goes on where it was, it does not boot anew.
 #[tokio::test(flavor = "multi_thread")]

@@ -2,12 +2,14 @@
 use crate::scheduler::Scheduler;
 use pilvi_agent::process;
 use pilvi_agent_api::v1::*;
+use std::fs::File;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 fn start(scheduler_url: &str, state_dir: &Path, token: &str) -> Child {
     let config = state_dir.join("config.toml");
+    let log = File::options().append(true).create(true).open(state_dir.join("log")).unwrap();
     let text = "runtimes = ['fake']\nnetwork = 'none'\nheartbeat_ms = 200\n";
     std::fs::write(&config, text).unwrap();
     Command::new(env!("CARGO_BIN_EXE_pilvi-agent"))
@@ -15,9 +17,9 @@ fn start(scheduler_url: &str, state_dir: &Path, token: &str) -> Child {
         .args(["--scheduler", scheduler_url, "--name", "n1", "--state-dir"])
         .arg(state_dir.join("agent"))
         .env("PILVI_AGENT_JOIN_TOKEN", token)
-        .env("RUST_LOG", "warn")
+        .env("RUST_LOG", "pilvi_agent=debug")
         .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stderr(log)
         .spawn()
         .unwrap()
 }
@@ -34,6 +36,17 @@ fn instance(n: usize, image: &ImageRef) -> Instance {
         disks: vec![Disk { id: "root".into(), image: Some(image.clone()), ..Disk::default() }],
         properties: [("fake:slow_ms".to_owned(), "30".to_owned())].into(),
         ..Instance::default()
+    }
+}
+
+/// Shows what the agents said when the test fails.
+struct LogOnPanic(std::path::PathBuf);
+
+impl Drop for LogOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("{}", std::fs::read_to_string(&self.0).unwrap_or_default());
+        }
     }
 }
 
@@ -72,6 +85,7 @@ async fn twenty_kills() {
         agent = run();
     }
     let wanted: Vec<String> = (0..5).map(id).collect();
+    let log = LogOnPanic(dir.path().join("log"));
     for id in wanted {
         let known = scheduler.wanted().instances.iter().any(|i| i.id == id);
         if known {
@@ -90,4 +104,5 @@ async fn twenty_kills() {
     }
     agent.kill().unwrap();
     agent.wait().unwrap();
+    drop(log);
 }

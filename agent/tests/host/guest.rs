@@ -3,6 +3,10 @@
 //! It says `pilvi guest up` on the first serial port, then a letter about twice a second (A, B,
 //! C, ...), powers off when the power button is pressed, and, if told so, after some letters.
 
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::OnceLock;
+
 /// The sector; `letters` after which it powers itself off, 0 for never.
 pub fn boot_sector(letters: u8) -> Vec<u8> {
     const HELLO: &[u8] = b"pilvi guest up\r\n\0";
@@ -37,9 +41,24 @@ pub fn boot_sector(letters: u8) -> Vec<u8> {
 
 /// Whether QEMU is installed; says so when it is not.
 pub fn qemu() -> bool {
-    let there = std::process::Command::new("qemu-system-x86_64").arg("--version").output().is_ok();
+    let there = Command::new("qemu-system-x86_64").arg("--version").output().is_ok();
     if !there {
         eprintln!("skipped: qemu-system-x86_64 is not installed");
     }
     there
+}
+
+/// The freestanding guest's kernel, built on first use; `PILVI_TEST_GUEST` names a built one.
+pub fn freestanding() -> &'static Path {
+    static GUEST: OnceLock<PathBuf> = OnceLock::new();
+    GUEST.get_or_init(|| {
+        if let Some(path) = std::env::var_os("PILVI_TEST_GUEST") {
+            return PathBuf::from(path);
+        }
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/guest/build");
+        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest");
+        let output = Command::new(script).arg(target).stderr(Stdio::inherit()).output().unwrap();
+        assert!(output.status.success(), "the freestanding guest does not build");
+        PathBuf::from(String::from_utf8(output.stdout).unwrap().trim_end())
+    })
 }

@@ -9,26 +9,26 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 
-const ONE: &str = "3f1c2b1e-0000-4000-8000-000000000001";
+pub const ONE: &str = "3f1c2b1e-0000-4000-8000-000000000001";
 
 /// An agent in this process that can be stopped and started again.
-struct Agent {
+pub struct Agent {
     config: Config,
     running: Option<(CancellationToken, tokio::task::JoinHandle<Result<(), Error>>)>,
 }
 
 impl Agent {
-    fn start(config: Config) -> Self {
+    pub fn start(config: Config) -> Self {
         let mut agent = Self { config, running: None };
         agent.again();
         agent
     }
-    fn again(&mut self) {
+    pub fn again(&mut self) {
         let stop = CancellationToken::new();
         let run = pilvi_agent::run(self.config.clone(), stop.clone());
         self.running = Some((stop, tokio::spawn(run)));
     }
-    async fn stop(&mut self) {
+    pub async fn stop(&mut self) {
         if let Some((stop, task)) = self.running.take() {
             stop.cancel();
             task.await.unwrap().unwrap();
@@ -38,7 +38,7 @@ impl Agent {
         self.config.state_dir.join("instances").join(id)
     }
     /// Stops the agent and removes all that it made.
-    async fn end(mut self) {
+    pub async fn end(mut self) {
         self.stop().await;
         let folders: Vec<PathBuf> = std::fs::read_dir(self.config.state_dir.join("instances"))
             .unwrap()
@@ -52,7 +52,7 @@ impl Agent {
     }
 }
 
-fn instance(id: &str) -> Instance {
+pub fn instance(id: &str) -> Instance {
     Instance {
         id: id.into(),
         name: "web".into(),
@@ -250,7 +250,7 @@ async fn failures_are_told_and_mended() {
         wanted.instances = vec![Instance { properties, ..instance(ONE) }];
     });
     let seen = scheduler.until_instance(ONE, "failed", |seen| !seen.error.is_empty()).await;
-    assert!(seen.error.contains("out of luck") && !seen.settled, "{seen:?}");
+    assert!(seen.error.contains("out of luck") && seen.settled, "{seen:?}");
     scheduler.change(ONE, |instance| instance.runtime = "qemu".into());
     scheduler.until_instance(ONE, "refused", |s| s.error.contains("does not offer")).await;
     scheduler.change(ONE, |instance| {

@@ -3,8 +3,10 @@
 //! `contract` asks the same of every runtime; `life` drives agents through a scheduler that these
 //! tests play themselves; `crash` kills the real program at any moment. What needs QEMU says
 //! plainly that it is skipped where there is none.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)] // as in any test
 mod contract;
 mod crash;
 mod guest;
 mod life;
 mod scheduler;
+mod wired;

@@ -202,16 +202,15 @@ impl Scheduler {
     pub async fn ask(&self, question: Question) -> Answer {
         let mut answers = self.state.answers.subscribe();
         let id = question.id;
-        // There may be a moment without a session.
-        for _ in 0..200 {
-            if self.state.questions.send(question.clone()).is_ok() {
-                break;
+        // There may be a moment without a session, or one that has ended and does not know it.
+        for _ in 0..30 {
+            let _ = self.state.questions.send(question.clone());
+            let mine = answers.wait_for(|answer| answer.as_ref().is_some_and(|a| a.id == id));
+            if let Ok(answer) = tokio::time::timeout(Duration::from_secs(2), mine).await {
+                return answer.unwrap().clone().unwrap();
             }
-            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        let mine = answers.wait_for(|answer| answer.as_ref().is_some_and(|a| a.id == id));
-        let answer = tokio::time::timeout(PATIENCE, mine).await;
-        answer.expect("an answer").unwrap().clone().unwrap()
+        panic!("no answer to {question:?}");
     }
 }
 

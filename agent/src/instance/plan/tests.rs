@@ -77,6 +77,7 @@ impl Model {
                 doc.started.clear();
                 (doc.starting, doc.suspended) = (false, true);
             }
+            Step::MarkRemoving => doc.removing = true,
             Step::Unplug => self.wired = false,
             Step::RemoveFiles => {
                 assert!(self.found.run == Run::Absent && !self.wired, "removed while in use");
@@ -231,4 +232,16 @@ fn a_saved_guest_is_not_taken_for_a_crashed_one() {
     assert!(model.found.doc.suspended && model.found.doc.ended.is_none());
     model.converge(Some(&running(3)), &[]);
     assert_eq!((model.found.run, model.found.saved), (Run::Running, false));
+}
+
+#[test]
+fn a_removal_that_was_begun_is_carried_through() {
+    let mut model = fresh();
+    model.converge(Some(&running(1)), &[]);
+    // The agent dies after Kill; meanwhile the same id is wanted anew.
+    for step in plan(None, &model.found).into_iter().take(2) {
+        model.apply(None, step);
+    }
+    model.converge(Some(&running(2)), &[]);
+    assert!(!model.files && model.found.doc.ended.is_none(), "taken for a crash");
 }

@@ -24,7 +24,7 @@ use std::fs::{File, OpenOptions};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::Mutex;
 
@@ -43,37 +43,47 @@ fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> RuntimeError {
     move |e| RuntimeError::Io(what, e)
 }
 
+/// One guest's connection: connecting to one that hangs must not hold up the others.
+type Slot = Arc<Mutex<Option<Arc<Qmp>>>>;
+
 /// The QEMU runtime.
 #[derive(Debug)]
 pub struct Qemu {
     host: Host,
-    connections: Mutex<HashMap<String, Arc<Qmp>>>,
+    connections: std::sync::Mutex<HashMap<String, Slot>>,
 }
 
 impl Qemu {
     /// A runtime with these host decisions.
     #[must_use]
     pub fn new(host: Host) -> Self {
-        Self { host, connections: Mutex::default() }
+        Self { host, connections: std::sync::Mutex::default() }
+    }
+
+    fn slot(&self, guest: &Guest) -> Slot {
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.entry(guest.id.clone()).or_default().clone()
     }
 
     /// The connection to a guest's QEMU, made when there is none.
     async fn qmp(&self, guest: &Guest) -> Result<Arc<Qmp>, QmpError> {
-        let mut connections = self.connections.lock().await;
-        if let Some(qmp) = connections.get(&guest.id).filter(|qmp| qmp.open()) {
+        let slot = self.slot(guest);
+        let mut held = slot.lock().await;
+        if let Some(qmp) = held.as_ref().filter(|qmp| qmp.open()) {
             return Ok(qmp.clone());
         }
-        connections.remove(&guest.id);
+        *held = None;
         // A path through the open folder is short, however deep the state directory lies.
         let folder = File::open(&guest.dir)?;
         let path = format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), command::SOCKET);
         let qmp = Arc::new(Qmp::connect(&PathBuf::from(path)).await?);
-        connections.insert(guest.id.clone(), qmp.clone());
+        *held = Some(qmp.clone());
         Ok(qmp)
     }
 
-    async fn forget(&self, guest: &Guest) {
-        self.connections.lock().await.remove(&guest.id);
+    fn forget(&self, guest: &Guest) {
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.remove(&guest.id);
     }
 
     async fn run_state(&self, guest: &Guest) -> Result<String, QmpError> {
@@ -102,7 +112,7 @@ impl Qemu {
     }
 
     async fn spawn(&self, guest: &Guest, machine: Machine) -> Result<(), RuntimeError> {
-        self.forget(guest).await;
+        self.forget(guest);
         durable::remove(&guest.dir.join(command::SOCKET)).map_err(io("old control socket"))?;
         let argv = command::arguments(&self.host, guest, &machine);
         let mut fds: Vec<OwnedFd> = Vec::new();
@@ -190,7 +200,7 @@ impl Runtime for Qemu {
 
     async fn status(&self, guest: &Guest) -> Result<Status, RuntimeError> {
         let Some(found) = process::recall(&guest.dir) else {
-            self.forget(guest).await;
+            self.forget(guest);
             return Ok(Status::default());
         };
         let state = match self.run_state(guest).await {
@@ -222,7 +232,7 @@ impl Runtime for Qemu {
             }
         }
         process::end(&guest.dir).await.map_err(io("kill"))?;
-        self.forget(guest).await;
+        self.forget(guest);
         durable::remove(&guest.dir.join(command::SOCKET)).map_err(io("control socket"))
     }
 
