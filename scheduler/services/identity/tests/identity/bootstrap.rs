@@ -8,7 +8,13 @@ use serde_json::json;
 async fn a_second_start_changes_addresses_and_nothing_else() {
     let world = World::new().await;
     assert!(world.made.admin_password.is_some());
-    world.admin("PATCH", &format!("/v3/users/{}", world.made.admin_user_id), Some(json!({"user": {"password": "changed"}}))).await;
+    world
+        .admin(
+            "PATCH",
+            &format!("/v3/users/{}", world.made.admin_user_id),
+            Some(json!({"user": {"password": "changed"}})),
+        )
+        .await;
     let again = world.identity.bootstrap(bootstrap(6000)).await.unwrap();
     assert!(again.admin_password.is_none(), "the changed password stays");
     assert_eq!(again.admin_user_id, world.made.admin_user_id);
@@ -27,9 +33,14 @@ async fn a_second_start_changes_addresses_and_nothing_else() {
 #[tokio::test]
 async fn the_administrator_has_all_scopes_and_implied_roles() {
     let world = World::new().await;
-    for scope in [json!({"system": {"all": true}}), json!({"domain": {"id": "default"}}), json!({"project": {"id": world.made.admin_project_id}})] {
+    for scope in [
+        json!({"system": {"all": true}}),
+        json!({"domain": {"id": "default"}}),
+        json!({"project": {"id": world.made.admin_project_id}}),
+    ] {
         let answer = world.by_password("admin", crate::world::PASSWORD, Some(scope)).await;
-        let names: Vec<&str> = answer.body["token"]["roles"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
+        let names: Vec<&str> =
+            answer.body["token"]["roles"].as_array().unwrap().iter().map(|r| r["name"].as_str().unwrap()).collect();
         assert_eq!(names, ["admin", "manager", "member", "reader"]);
     }
 }
@@ -39,7 +50,10 @@ async fn a_generated_password_works() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open("sqlite::memory:", kinds()).await.unwrap();
     let identity = Identity::open(store, Config::cheap(dir.path())).await.unwrap();
-    let made = identity.bootstrap(Bootstrap { admin_password: None, region: "R".into(), endpoints: endpoints(1) }).await.unwrap();
+    let made = identity
+        .bootstrap(Bootstrap { admin_password: None, region: "R".into(), endpoints: endpoints(1) })
+        .await
+        .unwrap();
     let password = made.admin_password.unwrap();
     assert!(password.reveal().len() >= 24);
     assert!(!format!("{password:?}").contains(password.reveal()));

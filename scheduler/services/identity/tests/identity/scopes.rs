@@ -21,7 +21,9 @@ async fn each_scope_shows_its_place_and_its_roles() {
         }
         assert_eq!(token["roles"].as_array().unwrap().len(), 4, "{scope}");
         assert!(token["catalog"].is_array(), "{scope}");
-        let again = world.call_with("GET", "/v3/auth/tokens", &world.admin, None, &[("x-subject-token", &subject(&answer))]).await;
+        let again = world
+            .call_with("GET", "/v3/auth/tokens", &world.admin, None, &[("x-subject-token", &subject(&answer))])
+            .await;
         assert_eq!(again.body, answer.body, "{scope}");
     }
     for scope in [None, Some(json!("unscoped")), Some(json!({"unscoped": {}}))] {
@@ -98,7 +100,9 @@ async fn one_learns_where_one_could_go() {
     let (user, project, domain) = (world.user("u").await, world.project("p").await, world.domain("d").await);
     world.project("other").await;
     let token = world.token("u", "u", None).await;
-    let names = |body: Value, list: &str| -> Vec<String> { body[list].as_array().unwrap().iter().map(|v| v["name"].as_str().unwrap_or("all").to_owned()).collect() };
+    let names = |body: Value, list: &str| -> Vec<String> {
+        body[list].as_array().unwrap().iter().map(|v| v["name"].as_str().unwrap_or("all").to_owned()).collect()
+    };
     assert!(names(world.call("GET", "/v3/auth/projects", &token, None).await.body, "projects").is_empty());
     world.grant(&format!("projects/{project}"), &user, "reader").await;
     world.grant(&format!("domains/{domain}"), &user, "reader").await;
@@ -108,7 +112,10 @@ async fn one_learns_where_one_could_go() {
     assert_eq!(world.call("GET", "/v3/auth/catalog", &token, None).await.status, 403, "for a project only");
     world.grant("system", &user, "reader").await;
     assert_eq!(names(world.call("GET", "/v3/auth/system", &token, None).await.body, "system"), ["all"]);
-    assert_eq!(world.call("GET", "/v3/auth/catalog", &world.admin, None).await.body["catalog"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        world.call("GET", "/v3/auth/catalog", &world.admin, None).await.body["catalog"].as_array().unwrap().len(),
+        2
+    );
 }
 
 #[tokio::test]

@@ -59,7 +59,8 @@ async fn an_expired_token_is_refused_but_for_services_that_ask() {
     assert_eq!(world.validate(&short).await, 200);
     tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
     let fresh = world.token("admin", PASSWORD, project_scope(&world.made.admin_project_id)).await;
-    let asked = |path: &'static str| world.call_with("GET", path, &fresh, None, &[("x-subject-token", &short)]);
+    let subject = [("x-subject-token", short.as_str())];
+    let asked = |path: &'static str| world.call_with("GET", path, &fresh, None, &subject);
     assert_eq!(asked("/v3/auth/tokens").await.status, 404);
     assert_eq!(asked("/v3/auth/tokens?allow_expired=1").await.status, 200);
     assert_eq!(world.call("GET", "/v3/users", &world.admin, None).await.status, 401, "ours ran out too");
@@ -137,7 +138,11 @@ async fn a_token_stays_dead_when_its_user_is_enabled_again() {
 async fn a_group_gives_and_takes_roles() {
     let world = World::new().await;
     let (user, project, role) = (world.user("u").await, world.project("p").await, world.role("member").await);
-    let group = world.admin("POST", "/v3/groups", Some(json!({"group": {"name": "g", "domain_id": "default"}}))).await["group"]["id"].as_str().unwrap().to_owned();
+    let group = world.admin("POST", "/v3/groups", Some(json!({"group": {"name": "g", "domain_id": "default"}}))).await
+        ["group"]["id"]
+        .as_str()
+        .unwrap()
+        .to_owned();
     world.admin("PUT", &format!("/v3/projects/{project}/groups/{group}/roles/{role}"), None).await;
     assert_eq!(world.by_password("u", "u", project_scope(&project)).await.status, 401);
     let member = format!("/v3/groups/{group}/users/{user}");
@@ -154,7 +159,9 @@ async fn users_change_their_own_password() {
     let user = world.user("u").await;
     let token = world.token("u", "u", None).await;
     let path = format!("/v3/users/{user}/password");
-    let change = |from: &'static str, to: &'static str| world.call("POST", &path, "", Some(json!({"user": {"original_password": from, "password": to}})));
+    let change = |from: &'static str, to: &'static str| {
+        world.call("POST", &path, "", Some(json!({"user": {"original_password": from, "password": to}})))
+    };
     assert_eq!(change("wrong", "second").await.status, 401);
     assert_eq!(change("u", "u").await.status, 400, "the same again");
     assert_eq!(change("u", "second").await.status, 204);

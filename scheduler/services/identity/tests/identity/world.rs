@@ -22,7 +22,11 @@ pub struct World {
 
 pub fn endpoints(port: u16) -> Vec<EndpointSpec> {
     vec![
-        EndpointSpec { service_type: "identity".into(), name: "keystone".into(), url: format!("https://127.0.0.1:{port}/identity") },
+        EndpointSpec {
+            service_type: "identity".into(),
+            name: "keystone".into(),
+            url: format!("https://127.0.0.1:{port}/identity"),
+        },
         EndpointSpec {
             service_type: "object-store".into(),
             name: "swift".into(),
@@ -63,7 +67,14 @@ impl World {
         self.call_with(method, path, token, body, &[]).await
     }
 
-    pub async fn call_with(&self, method: &str, path: &str, token: &str, body: Option<Value>, headers: &[(&str, &str)]) -> Answer {
+    pub async fn call_with(
+        &self,
+        method: &str,
+        path: &str,
+        token: &str,
+        body: Option<Value>,
+        headers: &[(&str, &str)],
+    ) -> Answer {
         let mut all = headers.to_vec();
         if !token.is_empty() {
             all.push(("x-auth-token", token));
@@ -125,7 +136,8 @@ impl World {
     }
 
     pub async fn project(&self, name: &str) -> String {
-        id(&self.admin("POST", "/v3/projects", Some(json!({"project": {"name": name, "domain_id": "default"}}))).await["project"])
+        id(&self.admin("POST", "/v3/projects", Some(json!({"project": {"name": name, "domain_id": "default"}}))).await
+            ["project"])
     }
 
     pub async fn domain(&self, name: &str) -> String {
