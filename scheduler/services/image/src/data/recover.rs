@@ -39,7 +39,7 @@ pub async fn recover(svc: &Image) -> Result<(), Fault> {
                 .await?;
         }
     }
-    Ok(())
+    task::ops::expire(&svc.store).await
 }
 
 async fn fail(svc: &Image, id: &str) -> Result<Status, Fault> {

@@ -62,6 +62,7 @@ enum Way {
 }
 
 async fn start(svc: &Arc<Image>, ctx: &Ctx, image_id: &str, way: Way, request: &Value) -> Result<(), Fault> {
+    task::ops::expire(&svc.store).await?;
     image::ops::step(&svc.store, image_id, Event::ImportBegins, |_| {}).await?;
     let task = Task {
         id: id::new(),

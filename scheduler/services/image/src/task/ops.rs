@@ -34,6 +34,23 @@ pub async fn advance(store: &Store, id: &str, status: Status, message: &str) -> 
         .await
 }
 
+/// Removes tasks that ended long ago.
+pub async fn expire(store: &Store) -> Result<(), Fault> {
+    let before = clock::now_us() - KEPT_US;
+    store
+        .write(move |tx| {
+            Box::pin(async move {
+                for old in tx.list::<Task>(Query::all().lt("updated", before)).await? {
+                    if old.record.status.ended() {
+                        tx.delete::<Task>(&old.record.id).await?;
+                    }
+                }
+                Ok::<_, Fault>(())
+            })
+        })
+        .await
+}
+
 pub async fn of_image(store: &Store, image: &str) -> Result<Vec<Stored<Task>>, Fault> {
     Ok(store.list::<Task>(tables::tasks_of(image)).await?)
 }
