@@ -104,7 +104,7 @@ pub const STANDARD: &[Attr] = &[
     shown("created_at"),
     shown("updated_at"),
     shown("revision_number"),
-    shown("tags"),
+    once("tags", crate::check::tags).absent(Absent::EmptyList),
 ];
 
 /// One kind of thing in the API.
@@ -154,7 +154,8 @@ impl Resource {
             Some(items) if items.len() > BULK_MAX => {
                 Err(Fault::bad_request(format!("At most {BULK_MAX} {} can be created by one request", self.collection)))
             }
-            Some(items) => Ok((items.iter().collect(), true)),
+            // Each may be wrapped once more, as in a single create.
+            Some(items) => Ok((items.iter().map(|i| i.get(self.name).unwrap_or(i)).collect(), true)),
             None => Err(Fault::bad_request(format!("Unable to find '{}' in request body", self.name))),
         }
     }

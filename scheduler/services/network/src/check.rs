@@ -205,6 +205,11 @@ pub fn mac(value: &Value) -> Checked {
     Ok(json!(octets.iter().map(|o| format!("{o:02x}")).collect::<Vec<_>>().join(":")))
 }
 
+/// `null` on update: a new one.
+pub fn mac_or_null(value: &Value) -> Checked {
+    if value.is_null() { Ok(Value::Null) } else { mac(value) }
+}
+
 fn list<'v>(value: &'v Value, what: &str) -> Result<&'v [Value], String> {
     let items = value.as_array().ok_or_else(|| format!("Invalid data format for {what}: '{}'", plain(value)))?;
     if items.len() > LIST_MAX {
@@ -234,6 +239,16 @@ pub fn texts(value: &Value) -> Checked {
         return Ok(json!([]));
     }
     Ok(Value::Array(list(value, "list")?.iter().map(text::<255>).collect::<Result<_, _>>()?))
+}
+
+/// Tags: texts of 1 to 255 characters without comma.
+pub fn tags(value: &Value) -> Checked {
+    let checked = texts(value)?;
+    let bad = |t: &Value| t.as_str().is_none_or(|t| t.is_empty() || t.contains(','));
+    match checked.as_array().into_iter().flatten().find(|t| bad(t)) {
+        Some(tag) => Err(format!("'{}' is not a valid tag", plain(tag))),
+        None => Ok(checked),
+    }
 }
 
 /// Name servers: addresses, none twice.

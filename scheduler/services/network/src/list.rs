@@ -84,10 +84,12 @@ pub fn list(call: &Call, res: &Resource, raws: Vec<Raw>) -> Reply {
     let mut views = Vec::new();
     for raw in &raws {
         if permits.sees(res, raw) {
-            views.push(permits.view(res, raw));
+            let view = permits.view(res, raw);
+            if filters.hold(&view, raw) {
+                views.push(view);
+            }
         }
     }
-    views.retain(|view| filters.hold(view));
     page(call, res, views)
 }
 
@@ -115,14 +117,30 @@ fn page(call: &Call, res: &Resource, views: Vec<Raw>) -> Reply {
     }
     let id = |v: &Raw| v.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
     let keyed: Vec<(String, Raw)> = views.into_iter().map(|v| (id(&v), v)).collect();
-    let (items, more) = page.cut(keyed, |i| &i.0, |i, key| i.1.get(key).cloned().unwrap_or(Value::Null))?;
-    let links = if page.limit.is_some() { page.links(call, &items, more, |i| &i.0) } else { Vec::new() };
+    let (items, _) = page.cut(keyed, |i| &i.0, |i, key| i.1.get(key).cloned().unwrap_or(Value::Null))?;
+    let links = links(call, &page, &items);
     let shown: Vec<Value> = items.into_iter().map(|(_, v)| Value::Object(pick_fields(call, v))).collect();
     let mut body = json!({ res.collection: shown });
     if !links.is_empty() {
         body[format!("{}_links", res.collection)] = Value::Array(links);
     }
     Ok(Response::ok(body))
+}
+
+/// As Neutron links pages: a full page may have a next one, and every page that is not the last backwards
+/// has one before it, be it empty.
+fn links(call: &Call, page: &Page, items: &[(String, Raw)]) -> Vec<Value> {
+    let Some(limit) = page.limit else { return Vec::new() };
+    let full = items.len() >= limit;
+    let at = |item: Option<&(String, Raw)>| page.next_url(call, item.map_or("", |i| i.0.as_str()));
+    let mut links = Vec::new();
+    if full || page.reverse {
+        links.push(json!({"rel": "next", "href": at(items.last())}));
+    }
+    if full || !page.reverse {
+        links.push(json!({"rel": "previous", "href": format!("{}&page_reverse=True", at(items.first()))}));
+    }
+    links
 }
 
 fn is_sort_key(res: &Resource, key: &str) -> bool {
@@ -167,7 +185,7 @@ impl<'q> Filters<'q> {
                     ))
                 })?;
                 filters.changed_since = Some(since);
-            } else if let Some(attr) = res.attr(key).filter(|a| !a.hidden) {
+            } else if let Some(attr) = res.attr(key).filter(|a| !a.hidden || !a.post) {
                 match filters.attributes.iter_mut().find(|(a, _)| a.name == attr.name) {
                     Some((_, values)) => values.push(value),
                     None => filters.attributes.push((attr, vec![value])),
@@ -182,11 +200,13 @@ impl<'q> Filters<'q> {
         Ok(filters)
     }
 
-    fn hold(&self, view: &Raw) -> bool {
-        let attributes = self.attributes.iter().all(|(attr, values)| match view.get(attr.name) {
-            None => false,
-            Some(_) if attr.name == "fixed_ips" => address_matches(view, values),
-            Some(value) => values.iter().any(|text| equals(value, text)),
+    fn hold(&self, view: &Raw, raw: &Raw) -> bool {
+        let attributes = self.attributes.iter().all(|(attr, values)| {
+            match if attr.hidden { raw.get(attr.name) } else { view.get(attr.name) } {
+                None => false,
+                Some(_) if attr.name == "fixed_ips" => address_matches(view, values),
+                Some(value) => values.iter().any(|text| equals(value, text)),
+            }
         });
         let part = self.address_part.is_empty()
             || addresses(view).any(|(_, ip)| self.address_part.iter().any(|part| ip.contains(part)));

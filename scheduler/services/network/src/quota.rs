@@ -35,6 +35,16 @@ pub static QUOTAS: LazyLock<Quotas> = LazyLock::new(|| {
 
 /// 409 `OverQuota` if `project` has no room for one more `R`. Service-owned records (no project) are not counted.
 pub async fn check_in<R: Record>(tx: &mut Tx, project: &str, resource: &'static str) -> Result<(), Fault> {
+    check_many_in::<R>(tx, project, resource, 1).await
+}
+
+/// The same for `more` at once.
+pub async fn check_many_in<R: Record>(
+    tx: &mut Tx,
+    project: &str,
+    resource: &'static str,
+    more: i64,
+) -> Result<(), Fault> {
     if project.is_empty() {
         return Ok(());
     }
@@ -44,7 +54,11 @@ pub async fn check_in<R: Record>(tx: &mut Tx, project: &str, resource: &'static 
         return Ok(());
     }
     let used = tx.count::<R>(find::of_project(project)).await?;
-    if i64::try_from(used).unwrap_or(i64::MAX) >= limit { Err(fault::over_quota(resource)) } else { Ok(()) }
+    if i64::try_from(used).unwrap_or(i64::MAX).saturating_add(more) > limit {
+        Err(fault::over_quota(resource))
+    } else {
+        Ok(())
+    }
 }
 
 static UPDATE: LazyLock<Schema> = LazyLock::new(|| {

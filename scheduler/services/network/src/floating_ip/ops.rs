@@ -53,7 +53,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Flo
         router_id: None,
         dns_name: text(attrs, "dns_name").unwrap_or_default(),
         dns_domain: text(attrs, "dns_domain").unwrap_or_default(),
-        tags: Vec::new(),
+        tags: serde_json::from_value(attrs.get("tags").cloned().unwrap_or_default()).unwrap_or_default(),
     };
     match text(attrs, "port_id") {
         Some(port) => associate_in(tx, ctx, &mut floating, &port, text(attrs, "fixed_ip_address").as_deref()).await?,
@@ -105,6 +105,8 @@ pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<FloatingIp>, ch
     match port {
         Some(Value::String(port)) => associate_in(tx, ctx, &mut after, &port, fixed.as_deref()).await?,
         Some(_) => disassociate(&mut after),
+        // Nothing at all means: let go.
+        None if changes.is_empty() => disassociate(&mut after),
         None if fixed.is_some() => match after.port_id.clone() {
             Some(port) => associate_in(tx, ctx, &mut after, &port, fixed.as_deref()).await?,
             None => return Err(fixed_needs_port()),
@@ -130,10 +132,12 @@ pub async fn associate_in(
     port_id: &str,
     fixed: Option<&str>,
 ) -> Result<(), Fault> {
-    let port = tx.get::<Port>(port_id).await?;
-    let port = port
-        .filter(|p| sees_all(ctx) || p.project_id == ctx.project_id())
-        .ok_or_else(|| fault::port_missing(port_id))?;
+    let port = tx.get::<Port>(port_id).await?.ok_or_else(|| fault::port_missing(port_id))?;
+    if !sees_all(ctx) && port.project_id != ctx.project_id() {
+        // Owners of a network see the ports that others have on it.
+        let network = tx.get::<VirtualNetwork>(&port.network_id).await?;
+        network.filter(|n| n.project_id == ctx.project_id()).ok_or_else(|| fault::port_missing(port_id))?;
+    }
     let inside = choose_fixed(&port, fixed)?;
     for other in tx.list::<FloatingIp>(find::of_ports([port_id])).await? {
         if other.id != floating.id && other.fixed_ip_address.as_deref() == Some(inside.ip_address.as_str()) {

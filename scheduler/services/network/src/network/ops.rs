@@ -122,7 +122,19 @@ fn check_mtu(mtu: u32, top: u32) -> Result<(), Fault> {
     if mtu > top {
         return Err(fault::invalid(format!("Requested MTU is too big, maximum is {top}")));
     }
-    if mtu < 68 { Err(fault::invalid("Requested MTU is too small, minimum is 68")) } else { Ok(()) }
+    Ok(())
+}
+
+/// 409 if hosts of that IP version cannot live with the network's MTU.
+pub(crate) fn check_subnet_mtu(mtu: u32, ip_version: u8) -> Result<(), Fault> {
+    let least = if ip_version == 4 { 68 } else { 1280 };
+    if mtu < least {
+        return Err(fault::conflict(
+            "NetworkMTUSubnetConflict",
+            format!("MTU of {mtu} is too small for an IPv{ip_version} subnet: the minimum is {least}."),
+        ));
+    }
+    Ok(())
 }
 
 async fn free_vni(tx: &mut Tx, wanted: Option<u32>) -> Result<u32, Fault> {
@@ -155,6 +167,11 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<VirtualNetwork>, changes: 
         after.mtu = top;
     }
     check_mtu(after.mtu, top)?;
+    if after.mtu < before.mtu {
+        for subnet in tx.list::<Subnet>(find::on_network(&before.id)).await? {
+            check_subnet_mtu(after.mtu, subnet.ip_version)?;
+        }
+    }
     if before.external && !after.external && tx.count::<Router>(find::by_gateway(&before.id)).await? > 0 {
         return Err(fault::conflict(
             "ExternalNetworkInUse",

@@ -26,7 +26,7 @@ pub static PORT: Resource = Resource {
     attrs: &[
         once("network_id", check::uuid).required(),
         open("admin_state_up", check::boolean).absent(Absent::Bool(true)),
-        open("mac_address", check::mac).ruled(),
+        open("mac_address", check::mac_or_null).ruled(),
         open("fixed_ips", check::fixed_ips).ruled(),
         open("device_id", check::text::<255>).absent(Absent::Text("")).ruled(),
         open("device_owner", check::text::<255>).absent(Absent::Text("")).ruled(),

@@ -51,6 +51,7 @@ pub struct NewPort {
     pub vnic_type: Option<String>,
     #[serde(rename = "binding:profile")]
     pub profile: Value,
+    pub tags: Vec<String>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -109,7 +110,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Store
         host_id: new.host_id,
         vnic_type: new.vnic_type.unwrap_or_else(|| "normal".to_owned()),
         profile: if new.profile.is_object() { new.profile } else { json!({}) },
-        tags: Vec::new(),
+        tags: new.tags,
     };
     port.allowed_address_pairs = pairs(&new.allowed_address_pairs, &port.mac_address);
     if port.device_owner == FLOATING {
@@ -205,6 +206,9 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<Port>, changes: &Raw) -> R
     if changes.get("binding:host_id").is_some_and(Value::is_null) {
         changes.insert("binding:host_id".into(), json!(""));
     }
+    if changes.get("mac_address").is_some_and(Value::is_null) {
+        changes.insert("mac_address".into(), json!(mac_in(tx, &before.network_id, None).await?));
+    }
     let mut after: Port = overlay(&before, &changes)?;
     if let Some(mac) = changes.get("mac_address").and_then(Value::as_str).filter(|m| *m != before.mac_address) {
         if !before.host_id.is_empty() {
@@ -252,8 +256,6 @@ async fn security_after(tx: &mut Tx, before: &Port, after: &mut Port, changes: &
             "PortSecurityPortHasSecurityGroup",
             "Port has security group associated. Cannot disable port security or IP address until security group is removed.",
         ));
-    } else if !before.port_security_enabled && after.port_security_enabled {
-        after.security_groups = vec![security_group::ops::ensure_default_in(tx, &after.project_id).await?];
     }
     if !after.port_security_enabled && !after.allowed_address_pairs.is_empty() {
         return Err(pairs_need_security());

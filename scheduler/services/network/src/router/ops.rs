@@ -27,7 +27,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Rou
             attrs.get("availability_zone_hints").cloned().unwrap_or_default(),
         )
         .unwrap_or_default(),
-        tags: Vec::new(),
+        tags: serde_json::from_value(attrs.get("tags").cloned().unwrap_or_default()).unwrap_or_default(),
     };
     let mut stored = tx.insert(&router).await?;
     if let Some(wish) = attrs.get("external_gateway_info").filter(|g| !g.is_null()) {

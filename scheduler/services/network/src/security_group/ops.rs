@@ -88,6 +88,7 @@ pub async fn create_in(tx: &mut Tx, attrs: &Raw) -> Result<Stored<SecurityGroup>
         return Err(fault::conflict("SecurityGroupDefaultAlreadyExists", "Default security group already exists."));
     }
     quota::check_in::<SecurityGroup>(tx, &project, "security_group").await?;
+    quota::check_many_in::<SecurityGroupRule>(tx, &project, "security_group_rule", 2).await?;
     let mut document = attrs.clone();
     document.insert("id".into(), pilvi_kit::id::new().into());
     document.insert("is_default".into(), false.into());
@@ -193,9 +194,16 @@ pub(crate) async fn check_usable_in(tx: &mut Tx, project: &str, ids: &[String]) 
     let found = tx.list::<SecurityGroup>(Query::all().ids(ids.iter().map(String::as_str))).await?;
     let known = |id: &String| found.iter().any(|g| g.id == *id && g.project_id == project);
     match ids.iter().find(|id| !known(id)) {
-        Some(id) => Err(fault::group_missing(id)),
-        None => Ok(()),
+        Some(id) => return Err(fault::group_missing(id)),
+        None => {}
     }
+    if found.iter().any(|g| g.stateful != found[0].stateful) {
+        return Err(fault::conflict(
+            "SecurityGroupConflict",
+            "Error Cannot apply both stateful and stateless security groups on the same port while attempting the operation.",
+        ));
+    }
+    Ok(())
 }
 
 pub async fn create_rule_in(tx: &mut Tx, attrs: &Raw) -> Result<Stored<SecurityGroupRule>, Fault> {

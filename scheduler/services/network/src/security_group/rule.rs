@@ -44,7 +44,7 @@ fn ports(rule: &SecurityGroupRule) -> Result<(), Fault> {
         return Ok(());
     };
     let named = rule.protocol.as_deref().unwrap_or_default();
-    if rule.ethertype == "IPv4" && number == 58 {
+    if rule.ethertype == "IPv4" && matches!(number, 41 | 43 | 44 | 58 | 59 | 60) {
         return Err(fault::bad(
             "SecurityGroupEthertypeConflictWithProtocol",
             format!("Invalid ethertype IPv4 for protocol {named}."),

@@ -36,7 +36,7 @@ pub static SUBNET: Resource = Resource {
         open("enable_dhcp", check::boolean).absent(Absent::Bool(true)),
         once("ipv6_ra_mode", check::ipv6_mode),
         once("ipv6_address_mode", check::ipv6_mode),
-        open("service_types", check::texts).ruled(),
+        open("service_types", check::texts),
         open("dns_publish_fixed_ip", check::boolean).absent(Absent::Bool(false)),
         open("segment_id", check::nothing),
         shown("router:external"),

@@ -20,12 +20,15 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Sub
     let text = |name: &str| attrs.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let network_id = text("network_id");
     quota::check_in::<Subnet>(tx, &text("project_id"), "subnet").await?;
-    tx.get::<VirtualNetwork>(&network_id).await?.ok_or_else(|| fault::network_missing(&network_id))?;
+    let network = tx.get::<VirtualNetwork>(&network_id).await?.ok_or_else(|| fault::network_missing(&network_id))?;
     let (net, pool) = subnet_pool::ops::block_in(tx, ctx, attrs).await?;
     let subnet = build(attrs, &net, pool)?;
     shape::check(&subnet)?;
     let siblings = tx.list::<Subnet>(find::on_network(&network_id)).await?;
     refuse_overlap(&net, &siblings, &network_id)?;
+    crate::network::ops::check_subnet_mtu(network.mtu, subnet.ip_version)?;
+    // The network's revision tells that its subnets changed, and two racing creates meet here.
+    tx.update(&network).await?;
     let stored = tx.insert(&subnet).await?;
     if subnet.is_auto_address() {
         allocation::join_auto_subnet_in(tx, &subnet).await?;
@@ -90,6 +93,13 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<Subnet>, changes: &Raw) ->
     }
     found.record = after;
     tx.update(&found).await?;
+    touch_network(tx, &found.network_id).await
+}
+
+async fn touch_network(tx: &mut Tx, id: &str) -> Result<(), Fault> {
+    if let Some(network) = tx.get::<VirtualNetwork>(id).await? {
+        tx.update(&network).await?;
+    }
     Ok(())
 }
 
@@ -118,5 +128,5 @@ pub async fn delete_in(tx: &mut Tx, found: Stored<Subnet>) -> Result<(), Fault> 
         }
     }
     tx.delete::<Subnet>(&found.id).await?;
-    Ok(())
+    touch_network(tx, &found.network_id).await
 }

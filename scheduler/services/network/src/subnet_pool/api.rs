@@ -71,7 +71,7 @@ impl Api for SubnetPool {
     }
 
     async fn raws(_store: &Store, items: Vec<Stored<Self>>) -> Result<Vec<Raw>, Fault> {
-        items.iter().map(list::raw).collect()
+        items.iter().map(raw).collect()
     }
 
     async fn create_in(tx: &mut Tx, _ctx: &Ctx, attrs: &Raw) -> Result<Stored<Self>, Fault> {
@@ -85,4 +85,14 @@ impl Api for SubnetPool {
     async fn delete_in(tx: &mut Tx, _ctx: &Ctx, found: Stored<Self>) -> Result<(), Fault> {
         ops::delete_in(tx, found).await
     }
+}
+
+/// Lengths of prefixes are texts in this API.
+fn raw(item: &Stored<SubnetPool>) -> Result<Raw, Fault> {
+    let mut raw = list::raw(item)?;
+    for name in ["default_prefixlen", "min_prefixlen", "max_prefixlen"] {
+        let text = raw.get(name).map(check::plain);
+        raw.insert(name.into(), text.into());
+    }
+    Ok(raw)
 }

@@ -20,7 +20,7 @@ async fn networks_and_subnets_live_and_die() {
     assert_eq!(rig.get(&rig.alice, &path).await["network"]["subnets"], json!([subnet]));
     let renamed = rig.want(200, &rig.alice, "PUT", &path, json!({"network": {"name": "n2", "description": "d"}})).await;
     assert_eq!(renamed["network"]["name"], "n2");
-    assert_eq!(renamed["network"]["revision_number"], 2);
+    assert_eq!(renamed["network"]["revision_number"], 3, "a new subnet and a new name");
     rig.want(204, &rig.alice, "DELETE", &path, Value::Null).await;
     assert_eq!(rig.refused(404, &rig.alice, "GET", &path, Value::Null).await, "NetworkNotFound");
     rig.want(404, &rig.alice, "GET", &format!("/v2.0/subnets/{subnet}"), Value::Null).await;
