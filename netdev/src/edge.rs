@@ -78,11 +78,11 @@ pub(crate) fn set_addresses(wanted: &BTreeSet<(Ipv4Addr, u8)>, prune: bool) -> R
 }
 
 /// Deletes all links of the calling thread's namespace, so that nothing lingers while a descriptor keeps it.
-pub(crate) fn delete_links(keep: &[&str]) -> Result<()> {
+pub(crate) fn delete_links() -> Result<()> {
     let mut netlink = Netlink::open()?;
     for link in netlink.links()? {
         // A device without a kind is hardware: it returns to the host's namespace by itself.
-        if link.name != "lo" && !link.kind.is_empty() && !keep.contains(&link.name.as_str()) {
+        if link.name != "lo" && !link.kind.is_empty() {
             netlink.delete(link.index)?;
         }
     }

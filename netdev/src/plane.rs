@@ -239,7 +239,7 @@ fn clear_blocking(config: &Config) -> Result<()> {
     for name in names {
         let path = ns_path(&name);
         if namespace::exists(&path) {
-            namespace::inside(&path, || edge::delete_links(&[]))?;
+            namespace::inside(&path, edge::delete_links)?;
         }
         namespace::remove(&name)?;
     }

@@ -1,4 +1,4 @@
-//! What one host's packet path shall be: the input of [`crate::plan`].
+//! What one host's packet path shall be: the input of `plan.rs`.
 //!
 //! Everything here is plain data, owned by the caller and compared by value. Nothing names a cloud
 //! API: a group is a set of rules, a router is a set of legs. Ids are opaque strings of at most 64

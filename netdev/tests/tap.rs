@@ -56,6 +56,13 @@ impl Nic {
         None
     }
 
+    /// Takes one frame if there is one.
+    fn receive_now(&mut self) -> bool {
+        let mut wait = [nix::poll::PollFd::new(self.tap.as_fd(), nix::poll::PollFlags::POLLIN)];
+        let ready = nix::poll::poll(&mut wait, 0u16).unwrap() > 0;
+        ready && self.tap.read(&mut [0u8; 2048]).is_ok()
+    }
+
     fn arp(&self, sender: [u8; 4], target: [u8; 4]) -> Vec<u8> {
         [&[0xff; 6][..], &self.mac, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &self.mac, &sender, &[0; 6], &target].concat()
     }
@@ -222,4 +229,40 @@ async fn a_dhcp_flood_is_limited_and_others_are_served() {
     b.send(&discover(&b));
     let offer = b.receive(|f| f.len() > 282 && f[34..38] == [0, 67, 0, 68]).expect("b has its own allowance");
     assert_eq!(offer[58..62], B);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_that_opens_too_many_flows_hurts_only_itself() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("cap");
+    let plane = DataPlane::open(cloud.config()).await.unwrap();
+    let mut wanted = two();
+    wanted.ports.push(port("c", "net", 3, "10.0.0.13", &["g"]));
+    apply(&plane, &wanted).await;
+    let mut a = Nic::open(&plane, "a", mac(1)).await;
+    let mut b = Nic::open(&plane, "b", mac(2)).await;
+    let mut c = Nic::open(&plane, "c", mac(3)).await;
+    let first = a.udp(mac(2).0, A, B, (1, 1), b"first");
+    a.send(&first);
+    assert!(b.receive(|f| f.ends_with(b"first")).is_some());
+    for n in 0..40_000u32 {
+        let to = (1000 + n / 20_000) as u16;
+        let frame = a.udp(mac(2).0, A, B, (2 + (n % 20_000) as u16, to), b"x");
+        a.send(&frame);
+        if n % 100 == 0 {
+            while b.receive_now() {}
+        }
+    }
+    let stats = plane.stats().unwrap();
+    assert!(stats.ports["a"].drops["flow-cap"] > 7_000, "{stats:?}");
+    while b.receive_now() {}
+    a.send(&first);
+    assert!(b.receive(|f| f.ends_with(b"first")).is_some(), "a flow that is known goes on");
+    let other = c.udp(mac(1).0, [10, 0, 0, 13], A, (7, 7), b"other");
+    c.send(&other);
+    let stats = plane.stats().unwrap();
+    assert!(!stats.ports["c"].drops.contains_key("flow-cap"), "{stats:?}");
+    assert!(stats.ports["c"].flows > 0);
 }
