@@ -35,7 +35,7 @@ fn main() -> ExitCode {
     // The VMM is single-threaded until it decides otherwise, and reads its own arguments.
     let mut arguments = std::env::args_os();
     if arguments.nth(1).is_some_and(|a| a == "vmm") {
-        return pilvi_vmm::main_with(std::env::args_os().skip(1));
+        return pilvi_vmm::main_with(std::env::args_os().skip(2));
     }
     let cli = Cli::parse();
     // One crypto provider for the whole process; it can be installed once only, so a second try is no error.

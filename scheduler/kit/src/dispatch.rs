@@ -134,7 +134,8 @@ async fn answer(
         call.authorize(&call.target())?;
     }
     if route.bytes {
-        call.stream = Some(BodyStream::new(TryStreamExt::map_err(stream.into_data_stream(), std::io::Error::other).boxed()));
+        call.stream =
+            Some(BodyStream::new(TryStreamExt::map_err(stream.into_data_stream(), std::io::Error::other).boxed()));
     } else {
         call.body = read_json(route, stream).await?;
     }
@@ -271,6 +272,12 @@ fn finish(
             axum::body::Body::from_stream(data.map_ok(Bytes::from))
         }
     };
+    // Clients from before the common header look for the service's own.
+    if let (Ok(name), Ok(value)) =
+        (HeaderName::try_from(format!("x-{}-request-id", service.name)), HeaderValue::from_str(request_id))
+    {
+        headers.insert(name, value);
+    }
     if let Some(all) = out.headers_mut() {
         all.extend(headers);
     }

@@ -99,6 +99,8 @@ impl From<pilvi_store::Error> for Fault {
             }
             E::Exists { .. } | E::Claimed { .. } => Fault::conflict("The resource exists already."),
             E::BadMarker { .. } => Fault::bad_request("The marker could not be found."),
+            E::Invalid { .. } | E::BadQuery { .. } => Fault::bad_request("A value of the request cannot be kept."),
+            E::Contention { .. } => Fault::unavailable("Too many requests change the same thing; please try again."),
             E::UnknownColumn { .. } => Fault::bad_request("Unknown sort or filter key."),
             _ => Fault::internal(error),
         }

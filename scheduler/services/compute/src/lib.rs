@@ -36,7 +36,7 @@ pub use tables::kinds;
 
 use pilvi_fleet::Fleet;
 use pilvi_image::Image;
-use pilvi_kit::{Service, quota::Quotas};
+use pilvi_kit::{Route, Service, quota::Quotas};
 use pilvi_network::Network;
 use pilvi_placement::Placement;
 use pilvi_reconcile::Driver;
@@ -115,9 +115,9 @@ impl Compute {
     }
 }
 
-/// The service as the kit mounts it.
-pub fn service() -> Service<Compute> {
-    let mut routes = version_document::routes();
+/// All resources, below `/v2.1`.
+fn resources() -> Vec<Route<Compute>> {
+    let mut routes = Vec::new();
     routes.extend(server::api::routes());
     routes.extend(server::action_api::routes());
     routes.extend(server::part_api::routes());
@@ -130,6 +130,25 @@ pub fn service() -> Service<Compute> {
     routes.extend(hypervisor::api::routes());
     routes.extend(limit::api::routes());
     routes.extend(quota::api::routes());
+    routes
+}
+
+/// The same below `/v2`, for clients from before microversions.
+fn old_paths(mut routes: Vec<Route<Compute>>) -> Vec<Route<Compute>> {
+    for route in &mut routes {
+        // Paths live as long as the process: they are made once, at start.
+        let old = route.path.replacen("/v2.1/", "/v2/", 1);
+        (route.path, route.versions.1) = (Box::leak(old.into_boxed_str()), route.versions.1.min(version::MAX));
+    }
+    routes.retain(|r| r.versions.0 <= version::MIN);
+    routes
+}
+
+/// The service as the kit mounts it.
+pub fn service() -> Service<Compute> {
+    let mut routes = version_document::routes();
+    routes.extend(resources());
+    routes.extend(old_paths(resources()));
     Service {
         name: "compute",
         prefix: "/compute",

@@ -84,7 +84,7 @@ async fn create(svc: Arc<Compute>, call: Call) -> Reply {
                 "Invalid input for field/attribute keypair. 'public_key' is a required property",
             ));
         }
-        None if kind == "x509" => return Err(Fault::bad_request("X509 key pairs are imported: send a public_key.")),
+        None if kind == "x509" => key::generate_x509(&user_id).map(|(public, private)| (public, Some(private)))?,
         None => key::generate(&format!("Generated-by-{}", "Pilvi")).map(|(public, private)| (public, Some(private)))?,
     };
     let fingerprint =

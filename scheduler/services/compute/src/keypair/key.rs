@@ -53,6 +53,17 @@ pub fn generate(comment: &str) -> Result<(String, String), Fault> {
     Ok((public, private.to_string()))
 }
 
+/// A new certificate and its private key, for guests that log in by X.509: (certificate, key), both PEM.
+pub fn generate_x509(user_id: &str) -> Result<(String, String), Fault> {
+    let key = rcgen::KeyPair::generate().map_err(Fault::internal)?;
+    let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).map_err(Fault::internal)?;
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(rcgen::DnType::CommonName, user_id);
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ClientAuth];
+    let certificate = params.self_signed(&key).map_err(Fault::internal)?;
+    Ok((certificate.pem(), key.serialize_pem()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -190,6 +190,11 @@ async fn update(svc: Arc<Compute>, call: Call) -> Reply {
     Ok(Response::ok(json!({"server": svc.server_view(&call, &server, Shape::Updated).await?})))
 }
 
+/// An address in its usual spelling.
+fn address(text: &str) -> String {
+    text.parse::<std::net::IpAddr>().map_or_else(|_| text.to_owned(), |a| a.to_string())
+}
+
 /// Sets what a body names; its schema has been checked.
 pub fn apply(server: &mut Server, body: &Value) {
     let text = |key: &str| body.get(key).and_then(Value::as_str).map(str::to_owned);
@@ -205,7 +210,7 @@ pub fn apply(server: &mut Server, body: &Value) {
     }
     for (key, field) in [("accessIPv4", &mut server.access_ip_v4), ("accessIPv6", &mut server.access_ip_v6)] {
         if let Some(value) = body.get(key) {
-            *field = value.as_str().unwrap_or_default().to_owned();
+            *field = address(value.as_str().unwrap_or_default());
         }
     }
     if let Some(config) = text("OS-DCF:diskConfig") {
@@ -290,8 +295,8 @@ fn parse(call: &Call, body: &Value) -> Result<NewServer, Fault> {
         zone,
         host,
         admin_password: text("adminPass").unwrap_or_else(password),
-        access_ip_v4: text("accessIPv4").unwrap_or_default(),
-        access_ip_v6: text("accessIPv6").unwrap_or_default(),
+        access_ip_v4: address(&text("accessIPv4").unwrap_or_default()),
+        access_ip_v6: address(&text("accessIPv6").unwrap_or_default()),
         disk_config: text("OS-DCF:diskConfig").unwrap_or_else(|| "MANUAL".into()),
         trusted_certificates: None,
         hints: call

@@ -61,6 +61,9 @@ impl Compute {
     /// A page of servers with detail.
     pub fn view(&self, call: &Call, server: &Stored<Server>, around: &Around, shape: Shape) -> Value {
         let mut out = basic(call, server, around);
+        if shape != Shape::Full && call.version < v::UNIFORM_SERVERS {
+            plain_addresses(&mut out);
+        }
         let full = shape == Shape::Full || (call.version >= v::UNIFORM_SERVERS);
         if full {
             self.add_states(call, server, around, &mut out);
@@ -176,6 +179,14 @@ fn basic(call: &Call, server: &Stored<Server>, around: &Around) -> Map<String, V
         put("progress", json!(0));
     }
     out
+}
+
+/// The older answers to updates and rebuilds know nothing of kinds and MACs of addresses.
+fn plain_addresses(out: &mut Map<String, Value>) {
+    let lists = out.get_mut("addresses").and_then(Value::as_object_mut).into_iter().flat_map(|o| o.values_mut());
+    for address in lists.filter_map(Value::as_array_mut).flatten() {
+        *address = json!({"addr": address["addr"], "version": address["version"]});
+    }
 }
 
 fn add_by_version(call: &Call, server: &Server, shape: Shape, out: &mut Map<String, Value>) {
