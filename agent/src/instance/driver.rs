@@ -179,6 +179,7 @@ impl Driver {
             Step::ConfigDrive => self.config_drive(wanted),
             Step::Start => self.start(wanted).await,
             Step::MarkStarted => self.mark_started(),
+            Step::Ending => self.save(|doc| doc.started.clear()),
             Step::Shutdown => self.shutdown().await,
             Step::Kill => self.kill().await,
             Step::MarkEnded(ended) => {

@@ -3,12 +3,12 @@
 //! ```text
 //!  wanted      found            steps
 //!  (gone)      anything         MarkRemoving, Kill, Unplug, RemoveFiles
-//!  any         rebuild pending  Kill, RemoveRoot, then as if absent
+//!  any         rebuild pending  Ending, Kill, RemoveRoot, then as if absent
 //!  RUNNING     absent           Fetch, Disks, Ports, ConfigDrive, Start
 //!  RUNNING     paused           Resume
-//!  RUNNING     reboot pending   [Shutdown,] Kill, Rebooted, then as if absent
+//!  RUNNING     reboot pending   Ending, [Shutdown,] Kill, Rebooted, then as if absent
 //!  RUNNING     off or gone      MarkEnded: it stays off until a newer generation wants it
-//!  STOPPED     running          Shutdown, Kill, MarkOff
+//!  STOPPED     running          Ending, Shutdown, Kill, MarkOff
 //!  PAUSED      running          Pause
 //!  SUSPENDED   running          Suspend, MarkSuspended
 //! ```
@@ -62,6 +62,8 @@ pub enum Step {
     Start,
     /// A start that was under way turned out well.
     MarkStarted,
+    /// From here on its end is our doing, and no crash.
+    Ending,
     /// The guest is asked to power off and given time.
     Shutdown,
     /// The guest's process is ended.
@@ -101,7 +103,7 @@ impl Step {
             Self::ConfigDrive => "config drive",
             Self::Start | Self::MarkStarted => "starting",
             Self::Shutdown => "powering off",
-            Self::Kill | Self::MarkEnded(_) | Self::MarkOff => "stopping",
+            Self::Ending | Self::Kill | Self::MarkEnded(_) | Self::MarkOff => "stopping",
             Self::Rebooted => "rebooting",
             Self::Rebuilt => "rebuilding",
             Self::Pause => "pausing",
@@ -128,7 +130,7 @@ pub fn plan(goal: Option<&Goal>, found: &Found) -> Vec<Step> {
     };
     let doc = &found.doc;
     if goal.counters.rebuilds > doc.done.rebuilds {
-        return vec![Step::Kill, Step::RemoveRoot, Step::Rebuilt];
+        return vec![Step::Ending, Step::Kill, Step::RemoveRoot, Step::Rebuilt];
     }
     if let Some(steps) = reboot(goal, found) {
         return steps;
@@ -141,9 +143,9 @@ pub fn plan(goal: Option<&Goal>, found: &Found) -> Vec<Step> {
         (Power::Running | Power::Unspecified, Run::Running) | (Power::Paused, Run::Paused) => vec![],
         (Power::Paused, Run::Running) => vec![Step::Pause],
         (Power::Suspended, Run::Running | Run::Paused) => vec![Step::Suspend, Step::MarkSuspended],
-        (Power::Stopped, Run::Running) => vec![Step::Shutdown, Step::Kill, Step::MarkOff],
+        (Power::Stopped, Run::Running) => vec![Step::Ending, Step::Shutdown, Step::Kill, Step::MarkOff],
         (Power::Stopped, Run::Paused) => {
-            vec![Step::Resume, Step::Shutdown, Step::Kill, Step::MarkOff]
+            vec![Step::Ending, Step::Resume, Step::Shutdown, Step::Kill, Step::MarkOff]
         }
         (_, Run::PoweredOff | Run::Broken) => vec![Step::Kill],
         (power, Run::Absent) => from_absent(power, goal, found),
@@ -163,7 +165,10 @@ fn reboot(goal: &Goal, found: &Found) -> Option<Vec<Step>> {
         return Some(vec![Step::Rebooted]);
     }
     let kindly = soft && !hard && found.run == Run::Running;
-    let mut steps = if kindly { vec![Step::Shutdown] } else { vec![] };
+    let mut steps = vec![Step::Ending];
+    if kindly {
+        steps.push(Step::Shutdown);
+    }
     steps.extend([Step::Kill, Step::Rebooted]);
     Some(steps)
 }
@@ -190,7 +195,8 @@ fn settle(goal: &Goal, found: &Found) -> Option<Vec<Step>> {
         return Some(vec![Step::MarkOff]);
     }
     let ended = Ended { generation: goal.generation, crashed: found.run != Run::PoweredOff };
-    Some(vec![Step::Kill, Step::MarkEnded(ended)])
+    // In this order: what ended process and report say is gone with Kill.
+    Some(vec![Step::MarkEnded(ended), Step::Kill])
 }
 
 fn from_absent(power: Power, goal: &Goal, found: &Found) -> Vec<Step> {

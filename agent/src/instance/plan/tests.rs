@@ -38,6 +38,7 @@ impl Model {
                 assert_eq!(self.found.run, Run::Running, "only a running guest can hear");
                 self.found.run = Run::PoweredOff;
             }
+            Step::Ending => doc.started.clear(),
             Step::Kill => self.found.run = Run::Absent,
             Step::MarkEnded(ended) => {
                 doc.started.clear();
@@ -244,4 +245,31 @@ fn a_removal_that_was_begun_is_carried_through() {
     }
     model.converge(Some(&running(2)), &[]);
     assert!(!model.files && model.found.doc.ended.is_none(), "taken for a crash");
+}
+
+#[test]
+fn what_we_end_is_not_taken_for_a_crash_when_we_die_over_it() {
+    for power in [Power::Running, Power::Stopped] {
+        for crash_after in 1..4 {
+            let mut model = fresh();
+            model.converge(Some(&running(1)), &[]);
+            // A reboot or a stop is begun; then it is no longer wanted.
+            let counters = Counters { hard_reboots: 1, ..Counters::default() };
+            let goal = Goal { generation: 2, power, counters };
+            for step in plan(Some(&goal), &model.found).into_iter().take(crash_after) {
+                model.apply(Some(&goal), step);
+            }
+            model.converge(Some(&running(3)), &[]);
+            assert_eq!(model.found.run, Run::Running, "{power:?} after {crash_after}");
+        }
+    }
+}
+
+#[test]
+fn why_it_ended_is_written_before_the_evidence_goes() {
+    let mut model = fresh();
+    model.converge(Some(&running(1)), &[]);
+    model.found.run = Run::PoweredOff;
+    model.converge(Some(&running(1)), &[1, 1]);
+    assert!(model.found.doc.ended.is_some_and(|ended| !ended.crashed));
 }
