@@ -27,9 +27,17 @@ impl Source {
     /// Lines that are code, without tests and comments, with their numbers.
     fn code(&self) -> impl Iterator<Item = (usize, &str)> {
         let lines: Vec<&str> = self.text.lines().collect();
-        let module = |i: usize| lines[i].contains("#[cfg(test)]") && lines.get(i + 1).is_some_and(|l| l.contains("mod ") && l.ends_with('{'));
+        let module = |i: usize| {
+            lines[i].contains("#[cfg(test)]")
+                && lines.get(i + 1).is_some_and(|l| l.contains("mod ") && l.ends_with('{'))
+        };
         let cut = (0..lines.len()).find(|i| module(*i)).unwrap_or(lines.len());
-        lines.into_iter().take(cut).enumerate().map(|(i, l)| (i + 1, l)).filter(|(_, l)| !l.trim_start().starts_with("//"))
+        lines
+            .into_iter()
+            .take(cut)
+            .enumerate()
+            .map(|(i, l)| (i + 1, l))
+            .filter(|(_, l)| !l.trim_start().starts_with("//"))
     }
     fn is_test(&self) -> bool {
         let parts: Vec<&str> = self.path.split('/').collect();
@@ -93,7 +101,11 @@ fn lines_with(sources: &[Source], words: &[&str], but: impl Fn(&Source) -> bool)
 
 #[test]
 fn every_file_opens_with_its_story() {
-    let silent = sources().iter().filter(|s| !s.text.starts_with("//!") && !s.text.starts_with("#!")).map(|s| s.path.clone()).collect();
+    let silent = sources()
+        .iter()
+        .filter(|s| !s.text.starts_with("//!") && !s.text.starts_with("#!"))
+        .map(|s| s.path.clone())
+        .collect();
     none("files without a `//!` story at their top", silent);
 }
 
@@ -101,9 +113,16 @@ fn every_file_opens_with_its_story() {
 fn files_are_small() {
     let sources = sources();
     let length = |s: &Source| s.text.lines().count();
-    none("files of more than 800 lines", sources.iter().filter(|s| length(s) > LINES_HARD).map(|s| format!("{} ({})", s.path, length(s))).collect());
+    none(
+        "files of more than 800 lines",
+        sources.iter().filter(|s| length(s) > LINES_HARD).map(|s| format!("{} ({})", s.path, length(s))).collect(),
+    );
     let long: Vec<_> = sources.iter().filter(|s| length(s) > 400).map(|s| s.path.as_str()).collect();
-    assert!(long.len() <= LONG_FILES, "{} files have more than 400 lines; the ratchet stands at {LONG_FILES}: {long:#?}", long.len());
+    assert!(
+        long.len() <= LONG_FILES,
+        "{} files have more than 400 lines; the ratchet stands at {LONG_FILES}: {long:#?}",
+        long.len()
+    );
 }
 
 #[test]
@@ -113,7 +132,15 @@ fn functions_are_short() {
         let lines: Vec<&str> = source.text.lines().collect();
         for (start, line) in lines.iter().enumerate() {
             let word = line.trim_start();
-            let is_fn = ["fn ", "pub fn ", "async fn ", "pub async fn ", "pub(crate) fn ", "pub(crate) async fn ", "pub(super) fn "];
+            let is_fn = [
+                "fn ",
+                "pub fn ",
+                "async fn ",
+                "pub async fn ",
+                "pub(crate) fn ",
+                "pub(crate) async fn ",
+                "pub(super) fn ",
+            ];
             if !is_fn.iter().any(|w| word.starts_with(w)) {
                 continue;
             }
@@ -132,7 +159,8 @@ fn nothing_panics_or_prints_outside_tests() {
     let words = [".unwrap()", ".expect(", "panic!(", "todo!(", "unimplemented!(", "dbg!("];
     none("panics outside tests", lines_with(&sources(), &words, |_| false));
     let prints = ["println!(", "eprintln!(", "print!("];
-    let may_print = |s: &Source| s.path == "scheduler/src/output.rs" || s.path.ends_with("main.rs") || s.path.ends_with("build.rs");
+    let may_print =
+        |s: &Source| s.path == "scheduler/src/output.rs" || s.path.ends_with("main.rs") || s.path.ends_with("build.rs");
     let found = lines_with(&sources(), &prints, may_print);
     let vmm_journal: Vec<String> = found.into_iter().filter(|f| !f.starts_with("vmm/src/journal.rs")).collect();
     none("prints outside the one module that writes for people", vmm_journal);
@@ -159,16 +187,31 @@ fn unsafe_is_where_it_is_allowed_and_justified() {
 #[test]
 fn pure_files_do_no_input_or_output() {
     let pure = |s: &Source| {
-        s.within(&["scheduler/place/"]) || s.path.ends_with("/model.rs") || s.path == "netdev/src/plan.rs" || s.path == "agent/src/instance/plan.rs"
+        s.within(&["scheduler/place/"])
+            || s.path.ends_with("/model.rs")
+            || s.path == "netdev/src/plan.rs"
+            || s.path == "agent/src/instance/plan.rs"
     };
-    let words = ["std::fs", "tokio::", ".await", "std::net::Tcp", "SystemTime::now", "Instant::now", "Timestamp::now", "rand::"];
+    let words = [
+        "std::fs",
+        "tokio::",
+        ".await",
+        "std::net::Tcp",
+        "SystemTime::now",
+        "Instant::now",
+        "Timestamp::now",
+        "rand::",
+    ];
     none("input or output in pure files (place, model.rs, plan.rs)", lines_with(&sources(), &words, |s| !pure(s)));
 }
 
 #[test]
 fn only_netlink_rs_talks_netlink() {
     let words = ["rtnetlink::", "netlink_packet_route", "netlink_sys::", "NETLINK_ROUTE"];
-    none("netlink outside netdev/src/netlink.rs", lines_with(&sources(), &words, |s| s.path == "netdev/src/netlink.rs"));
+    none(
+        "netlink outside netdev/src/netlink.rs",
+        lines_with(&sources(), &words, |s| s.path == "netdev/src/netlink.rs"),
+    );
 }
 
 #[test]
@@ -180,14 +223,25 @@ fn the_packet_path_and_the_vmm_know_no_cloud() {
 
 #[test]
 fn the_kit_names_no_service() {
-    let words = ["pilvi_identity", "pilvi_compute", "pilvi_network", "pilvi_image", "pilvi_placement", "\"nova\"", "\"neutron\"", "\"glance\""];
+    let words = [
+        "pilvi_identity",
+        "pilvi_compute",
+        "pilvi_network",
+        "pilvi_image",
+        "pilvi_placement",
+        "\"nova\"",
+        "\"neutron\"",
+        "\"glance\"",
+    ];
     none("a service's name in the kit", lines_with(&sources(), &words, |s| !s.within(&["scheduler/kit/src/"])));
 }
 
 #[test]
 fn http_stays_in_the_kit() {
     let words = ["axum::", "hyper::", "tower::", "http::Request", "reqwest::"];
-    let found = lines_with(&sources(), &words, |s| !s.within(&["scheduler/services/", "scheduler/place/", "scheduler/reconcile/", "scheduler/store/"]));
+    let found = lines_with(&sources(), &words, |s| {
+        !s.within(&["scheduler/services/", "scheduler/place/", "scheduler/reconcile/", "scheduler/store/"])
+    });
     none("HTTP types in services (services call each other through ops)", found);
 }
 
@@ -213,9 +267,27 @@ fn crates_depend_only_downwards() {
         let forbidden: &[&str] = match name.as_str() {
             n if n.starts_with("vmm/") || n.starts_with("netdev/") || n.starts_with("starter/") => &["pilvi"],
             "scheduler/store/Cargo.toml" | "scheduler/place/Cargo.toml" | "agent/api/Cargo.toml" => &["pilvi"],
-            "scheduler/kit/Cargo.toml" => &["pilvi-identity", "pilvi-image", "pilvi-network", "pilvi-compute", "pilvi-placement", "pilvi-fleet", "pilvi-agent"],
-            n if n.starts_with("agent/") => &["pilvi-store", "pilvi-kit", "pilvi-fleet", "pilvi-identity", "pilvi-image", "pilvi-network", "pilvi-compute"],
-            n if n.starts_with("scheduler/") && n != "scheduler/Cargo.toml" => &["pilvi-vmm", "pilvi-netdev", "pilvi-starter"],
+            "scheduler/kit/Cargo.toml" => &[
+                "pilvi-identity",
+                "pilvi-image",
+                "pilvi-network",
+                "pilvi-compute",
+                "pilvi-placement",
+                "pilvi-fleet",
+                "pilvi-agent",
+            ],
+            n if n.starts_with("agent/") => &[
+                "pilvi-store",
+                "pilvi-kit",
+                "pilvi-fleet",
+                "pilvi-identity",
+                "pilvi-image",
+                "pilvi-network",
+                "pilvi-compute",
+            ],
+            n if n.starts_with("scheduler/") && n != "scheduler/Cargo.toml" => {
+                &["pilvi-vmm", "pilvi-netdev", "pilvi-starter"]
+            }
             _ => &[],
         };
         let bad = |d: &&str| forbidden.iter().any(|f| *f == "pilvi" || f == d) || **d == *"pilvi";
@@ -256,8 +328,16 @@ fn one_crypto_provider_and_no_c_libraries_for_it() {
 #[test]
 fn no_catch_all_files_and_no_marks_of_unfinished_work() {
     let bad_names = ["utils.rs", "util.rs", "common.rs", "helpers.rs", "manager.rs", "misc.rs"];
-    none("catch-all files", sources().iter().filter(|s| bad_names.iter().any(|b| s.path.ends_with(&format!("/{b}")))).map(|s| s.path.clone()).collect());
-    let marks: Vec<String> = ["TO", "FIX", "XX"].iter().zip(["DO", "ME", "X"]).map(|(a, b)| format!("{a}{b}")).collect();
+    none(
+        "catch-all files",
+        sources()
+            .iter()
+            .filter(|s| bad_names.iter().any(|b| s.path.ends_with(&format!("/{b}"))))
+            .map(|s| s.path.clone())
+            .collect(),
+    );
+    let marks: Vec<String> =
+        ["TO", "FIX", "XX"].iter().zip(["DO", "ME", "X"]).map(|(a, b)| format!("{a}{b}")).collect();
     let mut found = Vec::new();
     for source in sources().iter().filter(|s| !s.path.ends_with("tidy.rs")) {
         for (i, line) in source.text.lines().enumerate() {
