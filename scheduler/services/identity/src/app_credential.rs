@@ -179,7 +179,7 @@ impl Identity {
     ) -> Result<ApplicationCredential, Fault> {
         // Ids are chosen once: the closure may run again.
         let fresh: HashMap<usize, String> = rules.iter().flatten().enumerate().map(|(i, _)| (i, id::hex())).collect();
-        self.write(Area::People, move |tx| {
+        self.write(Area::Quiet, move |tx| {
             let (mut credential, rules, fresh) = (credential.clone(), rules.clone(), fresh.clone());
             Box::pin(async move {
                 tx.get::<User>(&credential.user_id)

@@ -2,10 +2,13 @@
 use crate::{
     Identity,
     directory::Area,
-    tables::{self, Endpoint, EndpointGroup, EndpointLink, Inference, Region, RevocationEvent, Role, Service},
+    tables::{
+        AccessRule, ApplicationCredential, Assignment, Endpoint, EndpointGroup, EndpointLink, Inference, Membership,
+        Project, Region, RevocationEvent, Role, Service, Trust, User,
+    },
 };
 use pilvi_kit::clock;
-use pilvi_store::{Change, Error, Query, Record};
+use pilvi_store::{Change, Error, Op, Query, Record};
 use std::{sync::Arc, time::Duration};
 use tokio::sync::watch;
 
@@ -15,12 +18,18 @@ const PRUNE: Duration = Duration::from_secs(600);
 /// After an error of the store.
 const PAUSE: Duration = Duration::from_secs(1);
 
-fn area(kind: &str) -> Area {
+/// What a change of another scheduler (or of ours, seen again) may have made stale.
+fn area(kind: &str, op: Op) -> Area {
     if [Role::KIND, Inference::KIND].contains(&kind) {
         Area::Roles
     } else if [Region::KIND, Service::KIND, Endpoint::KIND, EndpointGroup::KIND, EndpointLink::KIND].contains(&kind) {
         Area::Catalog
-    } else if tables::matters_to_tokens(kind) {
+    } else if [Membership::KIND, Assignment::KIND, RevocationEvent::KIND].contains(&kind) {
+        Area::People
+    } else if [User::KIND, Project::KIND, ApplicationCredential::KIND, AccessRule::KIND, Trust::KIND].contains(&kind)
+        && op != Op::Insert
+    {
+        // What is new cannot have been cached: that something is not there is never remembered.
         Area::People
     } else {
         Area::Quiet
@@ -86,7 +95,7 @@ impl Identity {
             {
                 self.revocations.add(event.record);
             }
-            let area = area(&change.kind);
+            let area = area(&change.kind, change.op);
             if !areas.contains(&area) {
                 areas.push(area);
             }

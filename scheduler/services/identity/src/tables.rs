@@ -25,7 +25,7 @@ pub use roles::{Actor, Assignment, AssignmentKey, Inference, Place, Role};
 pub use secrets::{AccessRule, ApplicationCredential, Credential, Trust};
 pub use session::{LoginFailures, RevocationEvent};
 
-use pilvi_store::{KindSpec, Record};
+use pilvi_store::KindSpec;
 
 /// Attributes a client invented: kept and shown, never interpreted.
 pub type Extra = serde_json::Map<String, serde_json::Value>;
@@ -86,27 +86,4 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<RegisteredLimit>(),
         KindSpec::of::<Limit>(),
     ]
-}
-
-/// Can a change of this kind make an answer about tokens, roles or the catalogue wrong?
-pub(crate) fn matters_to_tokens(kind: &str) -> bool {
-    [
-        Project::KIND,
-        User::KIND,
-        Membership::KIND,
-        Group::KIND,
-        Role::KIND,
-        Inference::KIND,
-        Assignment::KIND,
-        Region::KIND,
-        Service::KIND,
-        Endpoint::KIND,
-        EndpointGroup::KIND,
-        EndpointLink::KIND,
-        ApplicationCredential::KIND,
-        AccessRule::KIND,
-        Trust::KIND,
-        RevocationEvent::KIND,
-    ]
-    .contains(&kind)
 }

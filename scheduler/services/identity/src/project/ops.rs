@@ -77,7 +77,7 @@ impl Identity {
     /// Stores a new project or domain.
     pub(crate) async fn insert_project(&self, project: Project) -> Result<Project, Fault> {
         let depth_max = self.config.max_project_depth;
-        self.write(Area::People, move |tx| {
+        self.write(Area::Quiet, move |tx| {
             let project = project.clone();
             Box::pin(async move {
                 check_parents_in(tx, &project, depth_max).await?;

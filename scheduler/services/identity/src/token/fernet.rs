@@ -79,7 +79,7 @@ pub fn open(ring: &[Key], text: &str) -> Option<(Vec<u8>, u64)> {
         return None;
     }
     let bytes = LENIENT.decode(text).ok()?;
-    if bytes.len() < HEADER + 16 + MAC || bytes[0] != VERSION || (bytes.len() - HEADER - MAC) % 16 != 0 {
+    if bytes.len() < HEADER + 16 + MAC || bytes[0] != VERSION || !(bytes.len() - HEADER - MAC).is_multiple_of(16) {
         return None;
     }
     let (signed, tag) = bytes.split_at(bytes.len() - MAC);

@@ -60,7 +60,8 @@ impl Identity {
         };
         wanted.merge_options(&mut user.options);
         self.check_default_project(user.default_project_id.as_deref()).await?;
-        self.write(crate::Area::People, move |tx| {
+        // Nobody can have asked for an id that was not there: nothing is cached.
+        self.write(crate::Area::Quiet, move |tx| {
             let user = user.clone();
             Box::pin(async move {
                 domain_in(tx, &user.domain_id).await?;

@@ -1,6 +1,8 @@
 //! A token's life: issued, read, exchanged, ended.
 use crate::world::{PASSWORD, World, project_scope, subject};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use pilvi_identity::{Config, Identity};
+use pilvi_kit::auth::TokenAuthority;
 use serde_json::json;
 
 #[tokio::test]
@@ -202,4 +204,48 @@ async fn rotation_of_keys_keeps_tokens() {
     let fresh = world.token("admin", PASSWORD, project_scope(&world.made.admin_project_id)).await;
     let status = world.call_with("GET", "/v3/auth/tokens", &fresh, None, &[("x-subject-token", &token)]).await.status;
     assert_eq!(status, 404, "its key is gone");
+}
+
+/// Another scheduler over the same store and keys learns of everything by the change feed.
+#[tokio::test]
+async fn what_one_scheduler_ends_the_others_refuse() {
+    let world = World::new().await;
+    let other = Identity::open(world.store.clone(), Config::cheap(world.dir.path())).await.unwrap();
+    let (stop, stopped) = tokio::sync::watch::channel(false);
+    let running = tokio::spawn(other.clone().run(stopped));
+    let (user, project) = (world.user("u").await, world.project("p").await);
+    world.grant(&format!("projects/{project}"), &user, "member").await;
+    let ended = [
+        ("DELETE", "/v3/auth/tokens".to_owned(), None),
+        ("PATCH", format!("/v3/users/{user}"), Some(json!({"user": {"password": "u"}}))),
+        ("PATCH", format!("/v3/projects/{project}"), Some(json!({"project": {"enabled": false}}))),
+    ];
+    for (method, path, body) in ended {
+        let token = world.token("u", "u", project_scope(&project)).await;
+        // The other one may still have to hear that there is a user.
+        let mut seen = other.authenticate(&token).await.is_ok();
+        for _ in 0..100 {
+            if seen {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            seen = other.authenticate(&token).await.is_ok();
+        }
+        assert!(seen, "{method} {path}");
+        let before = other.epoch();
+        let answer = world.call_with(method, &path, &world.admin, body, &[("x-subject-token", &token)]).await;
+        assert!(answer.status < 300, "{method} {path}: {}", answer.body);
+        let mut refused = false;
+        for _ in 0..100 {
+            refused = other.authenticate(&token).await.is_err();
+            if refused {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        assert!(refused, "{method} {path}");
+        assert!(other.epoch() > before, "the kit's cache of callers must be emptied too");
+    }
+    stop.send(true).unwrap();
+    running.await.unwrap();
 }

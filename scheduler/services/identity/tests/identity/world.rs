@@ -16,8 +16,9 @@ pub struct World {
     pub made: Bootstrapped,
     /// Of the administrator, for the project `admin`.
     pub admin: String,
+    pub store: Store,
     app: App,
-    _dir: tempfile::TempDir,
+    pub dir: tempfile::TempDir,
 }
 
 pub fn endpoints(port: u16) -> Vec<EndpointSpec> {
@@ -49,14 +50,14 @@ impl World {
         let store = Store::open("sqlite::memory:", kinds()).await.unwrap();
         let mut config = Config::cheap(dir.path());
         change(&mut config);
-        let identity = Identity::open(store, config).await.unwrap();
+        let identity = Identity::open(store.clone(), config).await.unwrap();
         let made = identity.bootstrap(bootstrap(5000)).await.unwrap();
         let state = identity.clone();
         let app = App::new(|_tokens_of_tests| {
             let authenticator = Authenticator::new(state.clone());
             service().mount(state, Mounting { authenticator, policy_file: None }).unwrap()
         });
-        let mut world = World { identity, made, admin: String::new(), app, _dir: dir };
+        let mut world = World { identity, made, admin: String::new(), store, app, dir };
         let scope = json!({"project": {"name": "admin", "domain": {"id": "default"}}});
         world.admin = world.token("admin", PASSWORD, Some(scope)).await;
         world
