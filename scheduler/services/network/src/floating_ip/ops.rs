@@ -134,9 +134,16 @@ pub async fn associate_in(
 ) -> Result<(), Fault> {
     let port = tx.get::<Port>(port_id).await?.ok_or_else(|| fault::port_missing(port_id))?;
     if !sees_all(ctx) && port.project_id != ctx.project_id() {
-        // Owners of a network see the ports that others have on it.
+        // Owners of a network see the ports that others have on it; nobody else learns of them.
         let network = tx.get::<VirtualNetwork>(&port.network_id).await?;
         network.filter(|n| n.project_id == ctx.project_id()).ok_or_else(|| fault::port_missing(port_id))?;
+        return Err(fault::bad(
+            "BadRequest",
+            format!(
+                "Bad floatingip request: Port {port_id} is associated with a different tenant than Floating IP {} and therefore cannot be bound.",
+                floating.id
+            ),
+        ));
     }
     let inside = choose_fixed(&port, fixed)?;
     for other in tx.list::<FloatingIp>(find::of_ports([port_id])).await? {

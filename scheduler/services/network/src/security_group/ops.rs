@@ -193,9 +193,8 @@ pub(crate) async fn check_usable_in(tx: &mut Tx, project: &str, ids: &[String]) 
     }
     let found = tx.list::<SecurityGroup>(Query::all().ids(ids.iter().map(String::as_str))).await?;
     let known = |id: &String| found.iter().any(|g| g.id == *id && g.project_id == project);
-    match ids.iter().find(|id| !known(id)) {
-        Some(id) => return Err(fault::group_missing(id)),
-        None => {}
+    if let Some(id) = ids.iter().find(|id| !known(id)) {
+        return Err(fault::group_missing(id));
     }
     if found.iter().any(|g| g.stateful != found[0].stateful) {
         return Err(fault::conflict(
