@@ -7,10 +7,12 @@ use std::sync::LazyLock;
 /// Bytes of a JSON body that a route takes unless it says otherwise.
 pub const JSON_LIMIT: usize = 1024 * 1024;
 
+type Compiled = Result<Validator, String>;
+
 /// A JSON schema (draft 4), compiled at first use.
 pub struct Schema {
     document: LazyLock<Value>,
-    compiled: LazyLock<Result<Validator, String>, Box<dyn FnOnce() -> Result<Validator, String> + Send>>,
+    compiled: LazyLock<Compiled, Box<dyn FnOnce() -> Compiled + Send>>,
 }
 
 impl std::fmt::Debug for Schema {

@@ -79,7 +79,12 @@ pub fn summary(state: &State, config: &Config, first: Option<&First>, progress: 
         connect::namespace(&edge_name(&state.prefix())).display()
     ));
     if let Some(first) = first {
-        output::line(&format!("ssh            ssh -F {} {}", state.ssh_config().display(), first.address));
+        output::line(&format!(
+            "ssh            ssh -F {} {}   (user {})",
+            state.ssh_config().display(),
+            first.address,
+            first.user
+        ));
     }
     output::line("\nTry:");
     let cloud = if first.is_some() { CLOUD.to_owned() } else { format!("{CLOUD}-admin") };
