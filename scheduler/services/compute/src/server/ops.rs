@@ -184,7 +184,7 @@ impl Compute {
     /// The newest action log of a server first.
     pub async fn actions(&self, id: &str) -> Result<Vec<Stored<Action>>, Fault> {
         let mut actions = self.store.list::<Action>(Query::all().eq("server_id", id)).await?;
-        actions.sort_by(|a, b| b.start_us.cmp(&a.start_us));
+        actions.sort_by_key(|a| std::cmp::Reverse(a.start_us));
         Ok(actions)
     }
 }
