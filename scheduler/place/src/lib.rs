@@ -18,6 +18,8 @@ pub struct Request {
     /// Hosts on which none or one of these must run (`same_host`, `different_host` hints).
     pub same_host_as: BTreeSet<String>,
     pub different_host_from: BTreeSet<String>,
+    /// Only hosts that can use this runtime.
+    pub runtime: Option<String>,
 }
 
 /// A server group's wish, and where its members run.
@@ -51,6 +53,8 @@ pub struct Host {
     pub free_disk_gib: u64,
     /// Servers that are being started there.
     pub busy: u32,
+    /// Runtimes that it can use.
+    pub runtimes: BTreeSet<String>,
 }
 
 /// Why a host was left out, in the order in which it is asked.
@@ -61,6 +65,7 @@ pub enum Reason {
     Down,
     Disabled,
     OtherZone,
+    Runtime,
     Cpu,
     Memory,
     Disk,
@@ -84,6 +89,7 @@ fn refuse(request: &Request, host: &Host) -> Option<Reason> {
         (!host.up, Reason::Down),
         (!host.enabled, Reason::Disabled),
         (zone.is_some_and(|z| *z != host.zone), Reason::OtherZone),
+        (request.runtime.as_ref().is_some_and(|r| !host.runtimes.contains(r)), Reason::Runtime),
         (host.free_vcpus < request.vcpus, Reason::Cpu),
         (host.free_memory_mib < request.memory_mib, Reason::Memory),
         (host.free_disk_gib < request.disk_gib, Reason::Disk),
@@ -158,7 +164,17 @@ mod tests {
             free_memory_mib: memory,
             free_disk_gib: 10,
             busy: 0,
+            runtimes: BTreeSet::from(["qemu".into()]),
         }
+    }
+
+    #[test]
+    fn a_runtime_that_is_asked_for_must_be_there() {
+        let hosts = [host("a", 100), Host { runtimes: BTreeSet::from(["kvm".into()]), ..host("b", 200) }];
+        let with = |runtime: &str| Request { runtime: Some(runtime.into()), ..Request::default() };
+        assert_eq!(rank(&with("qemu"), &hosts).hosts, ["a"]);
+        assert_eq!(rank(&with("kvm"), &hosts).hosts, ["b"]);
+        assert_eq!(rank(&with("fake"), &hosts).refused, BTreeMap::from([(Reason::Runtime, 2)]));
     }
 
     #[test]

@@ -102,11 +102,16 @@ const RUNTIME_PROPERTY: &str = "hw_pilvi_runtime";
 const RUNTIME_SPEC: &str = "pilvi:runtime";
 const CMDLINE_PROPERTY: &str = "os_command_line";
 
+/// The runtime that image or flavor ask for.
+pub(crate) fn runtime_of(server: &Server) -> Option<&String> {
+    let property = server.image.as_ref().and_then(|i| i.properties.get(RUNTIME_PROPERTY));
+    property.or_else(|| server.flavor.extra_specs.get(RUNTIME_SPEC))
+}
+
 impl Compute {
     async fn instance(&self, server: &Server) -> Result<v1::Instance, Fault> {
         let image = server.image.as_ref();
         let properties = image.map(|i| i.properties.clone()).unwrap_or_default();
-        let runtime = properties.get(RUNTIME_PROPERTY).or_else(|| server.flavor.extra_specs.get(RUNTIME_SPEC));
         let power = match server.wanted.power {
             WantedPower::Running => v1::Power::Running,
             WantedPower::Stopped => v1::Power::Stopped,
@@ -127,7 +132,7 @@ impl Compute {
             memory_mib: server.flavor.memory_mib,
             disks: disks(server),
             nics,
-            runtime: runtime.cloned().unwrap_or_default(),
+            runtime: runtime_of(server).cloned().unwrap_or_default(),
             kernel: image.and_then(|i| i.kernel.as_ref()).map(file),
             ramdisk: image.and_then(|i| i.ramdisk.as_ref()).map(file),
             cmdline: properties.get(CMDLINE_PROPERTY).cloned().unwrap_or_default(),

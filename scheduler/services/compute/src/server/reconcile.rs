@@ -157,6 +157,7 @@ impl Compute {
             zone: server.zone.clone(),
             host: server.target_host.clone(),
             avoid: server.tried_hosts.iter().cloned().collect(),
+            runtime: crate::host::part::runtime_of(server).cloned(),
             ..Request::default()
         };
         for (word, hosts) in
@@ -213,6 +214,7 @@ impl Compute {
                 free_disk_gib: free("DISK_GB"),
                 busy: u32::try_from(starting.iter().filter(|s| s.host.as_deref() == Some(&node.name)).count())
                     .unwrap_or(u32::MAX),
+                runtimes: node.inventory.runtimes.iter().filter(|r| r.1).map(|r| r.0.clone()).collect(),
                 name: node.name.clone(),
             });
         }
