@@ -296,7 +296,7 @@ impl Drop for Site {
             return;
         }
         let logs = self.logs();
-        let lines: Vec<&str> = logs.lines().filter(|l| !l.contains(" INFO ")).collect();
+        let lines: Vec<&str> = logs.lines().filter(|l| !l.contains("INFO")).collect();
         println!("--- the site's last words\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
         if let Err(error) = self.down_all() {
             println!("--- down: {error:#}");

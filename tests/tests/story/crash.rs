@@ -27,11 +27,12 @@ enum Victim {
     Both,
 }
 
+/// The programs stand before the site, so that a failed story ends them before it clears up.
 struct Crash {
-    site: Site,
-    host: Host,
     scheduler: Option<Program>,
     agent: Option<Program>,
+    site: Site,
+    host: Host,
     api: Api,
     image: String,
     network: String,
@@ -48,6 +49,7 @@ impl Crash {
         let host = site.host("h1", &format!("runtimes = [\"{runtime}\"]\n{capacity}")).unwrap();
         let agent = site.start_agent(&host).unwrap();
         let api = site.admin().unwrap();
+        world::wait_host(&api, "h1");
         let project = api.project_id.clone();
         world::no_quota(&api, &project);
         world::flavor(&api, "one", 128);
@@ -57,7 +59,7 @@ impl Crash {
         let seed = number("PILVI_STORY_SEED", rand::rng().random());
         println!("{story}: PILVI_STORY_SEED={seed}");
         let random = StdRng::seed_from_u64(seed);
-        Crash { site, host, scheduler: Some(scheduler), agent: Some(agent), api, image, network, random, made: 0 }
+        Crash { scheduler: Some(scheduler), agent: Some(agent), site, host, api, image, network, random, made: 0 }
     }
 
     /// Calls until the scheduler answers at all: it may be dead just now.

@@ -55,11 +55,7 @@ fn a_hundred_servers_on_many_hosts_survive_a_frozen_one() {
     let real = site.host("real", REAL).unwrap();
     let agents: Vec<_> = hosts.iter().chain([&real]).map(|h| site.start_agent(h).unwrap()).collect();
     for host in hosts.iter().chain([&real]) {
-        until(60, &format!("{} is up", host.name), || {
-            let all = admin.get("/compute/v2.1/os-services?binary=nova-compute").ok()?;
-            let rows = all["services"].as_array()?;
-            rows.iter().any(|s| s["host"] == host.name.as_str() && s["state"] == "up").then_some(())
-        });
+        world::wait_host(&admin, &host.name);
     }
     world::no_quota(&admin, &admin.project_id);
     world::flavor(&admin, "one", 128);

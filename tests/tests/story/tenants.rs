@@ -122,7 +122,7 @@ fn apart(site: &Site, at_a: &str, at_c: &str) {
 }
 
 fn door_opens_and_closes(site: &Site, red: &Side, door: &str, (at_a, at_b): (&str, &str)) {
-    let serve = "nohup sh -c 'while :; do echo hello | nc -l -p 8080; done' >/dev/null 2>&1 </dev/null &";
+    let serve = "setsid sh -c 'while :; do echo hello | nc -l -p 8080; done' >/dev/null 2>&1 </dev/null &";
     site.ssh(at_b, serve, BOOT).unwrap();
     until(30, "the guest listens", || ok(site, at_b, "netstat -tln | grep -q :8080").then_some(()));
     let reached = || {

@@ -103,3 +103,12 @@ pub fn claims(admin: &Api) -> u64 {
     }
     sum
 }
+
+/// Waits until a host takes servers.
+pub fn wait_host(admin: &Api, host: &str) {
+    until(60, &format!("{host} is up"), || {
+        let all = admin.get("/compute/v2.1/os-services?binary=nova-compute").ok()?;
+        let rows = all["services"].as_array()?;
+        rows.iter().any(|s| s["host"] == host && s["state"] == "up").then_some(())
+    });
+}
