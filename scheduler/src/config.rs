@@ -25,8 +25,37 @@ pub struct Config {
     pub host_silence_s: u64,
     /// Where compressed logs go and how: a filter as on the command line.
     pub log: String,
+    pub identity: IdentityConfig,
     pub compute: ComputeConfig,
     pub external: ExternalConfig,
+}
+
+/// Rules about passwords and tokens.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct IdentityConfig {
+    /// Lifetime of a token, in seconds.
+    pub token_seconds: u64,
+    /// Wrong passwords in a row that lock an account; unset: never.
+    pub lockout_attempts: Option<u32>,
+    pub lockout_seconds: u64,
+    /// A new password must differ from this many; 0: no check.
+    pub unique_last_passwords: usize,
+    /// Days until a password runs out; unset: never.
+    pub password_expires_days: Option<u32>,
+}
+
+impl Default for IdentityConfig {
+    fn default() -> Self {
+        let d = pilvi_identity::Config::new("/");
+        IdentityConfig {
+            token_seconds: d.token_seconds,
+            lockout_attempts: d.lockout_attempts,
+            lockout_seconds: d.lockout_seconds,
+            unique_last_passwords: d.unique_last_passwords,
+            password_expires_days: d.password_expires_days,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -85,6 +114,7 @@ impl Default for Config {
             cheap_passwords: false,
             host_silence_s: 10,
             log: "info".into(),
+            identity: IdentityConfig::default(),
             compute: ComputeConfig::default(),
             external: ExternalConfig::default(),
         }

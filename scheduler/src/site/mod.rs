@@ -72,7 +72,8 @@ impl Scheduler {
         let silence = Duration::from_secs(config.host_silence_s);
         let fleet = Fleet::new(store.clone(), authority(state)?, pilvi_fleet::Config { silence });
         let identity = open_identity(state, config, &store).await?;
-        let image = Image::new(store.clone(), pilvi_image::Config::new(state.images())).context("the image store")?;
+        let images = pilvi_image::Config { region: config.region.clone(), ..pilvi_image::Config::new(state.images()) };
+        let image = Image::new(store.clone(), images).context("the image store")?;
         image.recover().await.context("images of an earlier run")?;
         let placement = Placement::new(store.clone());
         let network = Network::new(store.clone());
@@ -121,6 +122,11 @@ impl Scheduler {
 
 async fn open_identity(state: &State, config: &Config, store: &Store) -> Result<Arc<Identity>> {
     let mut settings = pilvi_identity::Config::new(state.identity());
+    settings.token_seconds = config.identity.token_seconds;
+    settings.lockout_attempts = config.identity.lockout_attempts;
+    settings.lockout_seconds = config.identity.lockout_seconds;
+    settings.unique_last_passwords = config.identity.unique_last_passwords;
+    settings.password_expires_days = config.identity.password_expires_days;
     if config.cheap_passwords {
         settings.hash_cost = HashCost::CHEAP;
     }
