@@ -77,13 +77,21 @@ fn parse_stat(text: &str) -> Option<Stat> {
     })
 }
 
+fn threads(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
+}
+
 impl Identity {
     fn of(pid: i32) -> Option<Self> {
-        let stat = stat(pid).filter(|s| !matches!(s.state, 'Z' | 'X'))?;
+        let stat = stat(pid).filter(|s| match s.state {
+            // The first thread is over, but the others keep files, taps among them, open until they are.
+            'Z' => threads(pid) > 1,
+            state => state != 'X',
+        })?;
         Some(Self { pid, start: stat.start, boot: boot_id() })
     }
 
-    /// Whether that very process still runs (a zombie does not).
+    /// Whether that very process still runs (a zombie whose threads are gone does not).
     #[must_use]
     pub fn alive(&self) -> bool {
         Self::of(self.pid).is_some_and(|now| now == *self)

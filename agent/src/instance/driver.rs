@@ -104,7 +104,10 @@ impl Driver {
             }
             (None, _) => Status::default(),
         };
-        if self.last.run == Run::Absent && self.doc.started == self.context.boot && self.recovered().await? {
+        // A start that was under way when the agent died may have come as far as a process without its record: it
+        // holds the taps, so a second start could not.
+        let may_run = self.doc.starting || self.doc.started == self.context.boot;
+        if self.last.run == Run::Absent && may_run && self.recovered().await? {
             let runtime = self.needed()?;
             self.last = runtime.status(&self.guest).await?;
         }
