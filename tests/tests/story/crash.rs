@@ -157,6 +157,9 @@ impl Crash {
             world::wait_state(&self.api, &reboot, "ACTIVE", PATIENCE);
             living = [vec![reboot], stay.clone(), fresh].concat();
             let now = self.only(&living);
+            if kind == "HARD" {
+                assert_ne!(now[&living[0]], pids[&living[0]], "{victim:?} round {round}: the reboot was lost");
+            }
             for id in &stay {
                 assert_eq!(now[id], pids[id], "{victim:?} round {round}: bystander {id} has another process");
             }
