@@ -182,6 +182,7 @@ impl Host {
         let answer = match question.body {
             Some(question::Body::ConsoleLog(ask)) => self.console(&ask.instance_id, ask.lines).await,
             Some(question::Body::Diagnostics(ask)) => self.diagnostics(&ask.instance_id).await,
+            Some(question::Body::ServerPassword(ask)) => self.password(&ask.instance_id, ask.clear),
             None => Err("a question that this agent does not know".into()),
         };
         let (data, error) = match answer {
@@ -199,6 +200,20 @@ impl Host {
         let seen = self.context.board.instance(id).unwrap_or_default();
         let kind = crate::runtime::Kind::from_word(&seen.runtime);
         Ok((self.guest(id), kind.and_then(|kind| self.context.runtimes.get(kind))))
+    }
+
+    /// What the guest posted as its password; nothing where it has posted none.
+    fn password(&self, id: &str, clear: bool) -> Result<Vec<u8>, String> {
+        let path = self.find(id)?.0.dir.join("password");
+        let kept = match std::fs::read(&path) {
+            Ok(kept) => kept,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(error.to_string()),
+        };
+        if clear {
+            std::fs::remove_file(&path).map_err(|e| e.to_string())?;
+        }
+        Ok(kept)
     }
 
     async fn console(&self, id: &str, lines: u32) -> Result<Vec<u8>, String> {

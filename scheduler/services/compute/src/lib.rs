@@ -121,6 +121,7 @@ fn resources() -> Vec<Route<Compute>> {
     routes.extend(server::api::routes());
     routes.extend(server::action_api::routes());
     routes.extend(server::part_api::routes());
+    routes.extend(server::password_api::routes());
     routes.extend(action::api::routes());
     routes.extend(flavor::api::routes());
     routes.extend(keypair::api::routes());

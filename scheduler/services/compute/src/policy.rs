@@ -31,6 +31,7 @@ const READER: &[&str] = &[
     "os-quota-sets:detail",
     "limits",
     "os-console-output-read",
+    "os-server-password:show",
 ];
 
 /// What its members may do.
@@ -64,6 +65,7 @@ const MEMBER: &[&str] = &[
     "os-lock-server:lock",
     "os-lock-server:unlock",
     "os-console-output",
+    "os-server-password:clear",
     "os-deferred-delete:force",
     "os-attach-interfaces:create",
     "os-attach-interfaces:delete",

@@ -6,6 +6,7 @@ pub mod filter;
 pub mod model;
 pub mod ops;
 pub mod part_api;
+pub mod password_api;
 pub mod reconcile;
 mod resize;
 mod schema;
