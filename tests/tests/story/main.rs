@@ -8,6 +8,7 @@ mod crash;
 mod first_light;
 mod fleet;
 mod hostile;
+mod kvm;
 mod tenants;
 mod tour;
 mod world;
