@@ -10,6 +10,7 @@
 //! One binary is enough to install a node: agent and VMM are the same library crates that their own small
 //! programs use.
 mod agent;
+mod allocator;
 mod cli;
 mod config;
 mod connect;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         return pilvi_vmm::main_with(std::env::args_os().skip(2));
     }
     let cli = Cli::parse();
+    allocator::tune();
     // One crypto provider for the whole process; it can be installed once only, so a second try is no error.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().worker_threads(workers()).build() {

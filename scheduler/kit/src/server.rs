@@ -73,6 +73,7 @@ impl Site {
             return bare(StatusCode::SERVICE_UNAVAILABLE, "Too many requests at once.");
         };
         let path = request.uri().path().to_owned();
+        let reads = matches!(*request.method(), http::Method::GET | http::Method::HEAD);
         for service in &self.services {
             if let Some(rest) = path.strip_prefix(service.prefix)
                 && (rest.is_empty() || rest.starts_with('/'))
@@ -86,6 +87,9 @@ impl Site {
                 )
                 .await;
             }
+        }
+        if !reads {
+            return bare(StatusCode::METHOD_NOT_ALLOWED, "The method is not allowed for this resource.");
         }
         self.own(&path, &arrival)
     }

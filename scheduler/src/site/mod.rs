@@ -5,7 +5,7 @@ mod part;
 
 use crate::{config::Config, state::State};
 use anyhow::{Context, Result};
-use part::{ImageBytes, NetworkPart};
+use part::{ImageBytes, NetworkPart, Snapshots};
 use pilvi_compute::{Compute, ComputePart};
 use pilvi_fleet::{Authority, Fleet};
 use pilvi_identity::{Bootstrap, EndpointSpec, HashCost, Identity};
@@ -90,6 +90,7 @@ impl Scheduler {
         fleet.add_part(Arc::new(NetworkPart::new(network.clone(), fleet.clone())));
         fleet.add_part(Arc::new(ComputePart::new(compute.clone())));
         fleet.set_images(Arc::new(ImageBytes::new(image.clone())));
+        fleet.set_snapshots(Arc::new(Snapshots::new(image.clone(), compute.clone())));
         let authenticator = Authenticator::new(identity.clone());
         let with =
             |name: &str| Mounting { authenticator: authenticator.clone(), policy_file: policy_file(state, name) };

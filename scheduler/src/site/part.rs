@@ -1,9 +1,10 @@
 //! What the network and image services give the fleet: adapters, so that neither knows it.
 use async_trait::async_trait;
 use pilvi_agent_api::v1;
-use pilvi_fleet::{Affected, Fleet, HostPart, ImageSource, Part};
+use pilvi_compute::Compute;
+use pilvi_fleet::{Affected, Fleet, HostPart, ImageSink, ImageSource, Part, Upload};
 use pilvi_image::Image;
-use pilvi_kit::Fault;
+use pilvi_kit::{Fault, call::BodyStream};
 use pilvi_network::{Network, host::HostInfo};
 use pilvi_store::Change;
 use std::sync::Arc;
@@ -49,6 +50,32 @@ impl HostPart for NetworkPart {
 /// Image bytes for agents.
 pub struct ImageBytes {
     image: Arc<Image>,
+}
+
+/// Snapshots from agents: compute says which image a host may fill, the image service takes the bytes.
+pub struct Snapshots {
+    image: Arc<Image>,
+    compute: Arc<Compute>,
+}
+
+impl Snapshots {
+    pub fn new(image: Arc<Image>, compute: Arc<Compute>) -> Self {
+        Snapshots { image, compute }
+    }
+}
+
+#[async_trait]
+impl ImageSink for Snapshots {
+    async fn take(&self, host: &str, image_id: &str, size: u64, bytes: Upload) -> Result<(), Fault> {
+        if !self.compute.awaits_snapshot(host, image_id).await? {
+            return Err(Fault::forbidden("This host was not asked for this image."));
+        }
+        let image = pilvi_image::image::ops::get_any(self.image.store(), image_id).await?;
+        if image.has_data() {
+            return Ok(());
+        }
+        pilvi_image::data::ops::upload(&self.image, image_id, BodyStream::new(bytes), Some(size)).await
+    }
 }
 
 impl ImageBytes {

@@ -110,9 +110,11 @@ impl Compute {
         if call.version >= v::HOST_STATUS && call.may("os_compute_api:servers:show:host_status", &call.target()) {
             let shown = match node {
                 None => "",
-                Some(n) if n.forced_down || !n.is_up() => "DOWN",
+                Some(n) if n.forced_down => "DOWN",
                 Some(n) if n.disabled => "MAINTENANCE",
-                Some(_) => "UP",
+                Some(n) if n.is_up() => "UP",
+                // Silent: nobody knows.
+                Some(_) => "UNKNOWN",
             };
             out.insert("host_status".into(), json!(shown));
         }
