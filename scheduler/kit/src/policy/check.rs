@@ -72,8 +72,18 @@ fn literal(kind: &str) -> Option<String> {
     }
     match kind {
         "None" | "True" | "False" => Some(kind.to_owned()),
-        _ => kind.parse::<i64>().ok().map(|n| n.to_string()),
+        _ if kind.bytes().all(|b| b.is_ascii_digit() || b == b'-') => kind.parse::<i64>().ok().map(|n| n.to_string()),
+        // `{:?}` prints as Python does: 1.0, 1.5.
+        _ if kind.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'-' | b'.')) => {
+            kind.parse::<f64>().ok().map(|n| format!("{n:?}"))
+        }
+        _ => None,
     }
+}
+
+/// A kind that is meant as a number and is none: the original fails each request that reaches it.
+pub(super) fn is_broken_number(kind: &str) -> bool {
+    kind.starts_with(|c: char| c.is_ascii_digit()) && literal(kind).is_none()
 }
 
 fn find(value: &Value, path: &[&str], matched: &str) -> bool {

@@ -3,7 +3,7 @@
 //! `and` binds tighter than `or`, `not` tighter than both; words are separated by white space, brackets
 //! may touch words. `@` (or nothing) allows, `!` denies, `kind:match` is a leaf. The older form in files,
 //! a list of lists, is an `or` of `and`s.
-use super::check::Check;
+use super::check::{Check, is_broken_number};
 use serde_json::Value;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +65,7 @@ fn leaf(text: &str) -> Result<Check, ParseError> {
         "rule" => Ok(Check::Rule(matched.to_owned())),
         "role" => Ok(Check::Role(matched.to_owned())),
         "http" | "https" => Err(ParseError::Remote(kind.to_owned())),
+        _ if is_broken_number(kind) => Err(ParseError::Leaf(text.to_owned())),
         _ => Ok(Check::Match { kind: kind.to_owned(), matched: matched.to_owned() }),
     }
 }
