@@ -25,7 +25,7 @@ fn id_of(host: &str) -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
-fn view(host: &HostInfo) -> Value {
+pub(crate) fn view(host: &HostInfo) -> Value {
     let time = |us: i64| if us == 0 { Value::Null } else { json!(clock::seconds(us).replace('T', " ")) };
     json!({
         "id": id_of(&host.name), "agent_type": "Pilvi agent", "binary": "pilvi-agent", "topic": "N/A", "host": host.name,
@@ -33,6 +33,12 @@ fn view(host: &HostInfo) -> Value {
         "created_at": time(host.started_us), "started_at": time(host.started_us), "heartbeat_timestamp": time(host.heartbeat_us),
         "configurations": {"tunneling_ip": host.vtep, "tunnel_types": ["vxlan"]}, "resources_synced": true,
     })
+}
+
+/// The host behind an agent's id, or 404.
+pub(crate) fn find<'h>(hosts: &'h [HostInfo], id: &str) -> Result<&'h HostInfo, Fault> {
+    let found = hosts.iter().find(|h| id_of(&h.name) == id);
+    found.ok_or_else(|| Fault::not_found(format!("Agent {id} could not be found.")).kind("AgentNotFound"))
 }
 
 /// Whoever may not see agents sees an empty list.
@@ -51,10 +57,8 @@ async fn list(svc: Arc<Network>, call: Call) -> Reply {
 async fn show(svc: Arc<Network>, call: Call) -> Reply {
     let sees = call.may("get_agent", &call.target());
     let id = call.param("id");
-    let found = svc.hosts().into_iter().find(|h| sees && id_of(&h.name) == id);
-    let found =
-        found.ok_or_else(|| Fault::not_found(format!("Agent {id} could not be found.")).kind("AgentNotFound"))?;
-    Ok(Response::ok(json!({"agent": view(&found)})))
+    let hosts = if sees { svc.hosts() } else { Vec::new() };
+    Ok(Response::ok(json!({"agent": view(find(&hosts, id)?)})))
 }
 
 async fn zones(_svc: Arc<Network>, call: Call) -> Reply {

@@ -25,6 +25,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("fip-port-details", "Floating IP Port Details Extension", "A floating IP shows its port."),
     ("ip-substring-filtering", "IP address substring filtering", "Ports by a part of an address."),
     ("ip_allocation", "IP Allocation", "When a port gets its addresses."),
+    ("l3_agent_scheduler", "L3 Agent Scheduler", "Which host holds the way out of a router."),
     ("net-mtu", "Network MTU", "Networks show their MTU."),
     ("net-mtu-writable", "Network MTU (writable)", "Networks take an MTU."),
     ("network-ip-availability", "Network IP Availability", "How many addresses are in use."),

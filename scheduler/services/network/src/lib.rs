@@ -11,6 +11,7 @@
 //! NAT and floating IPs go through one host for each router (chosen by rendezvous hashing).
 pub mod address;
 pub mod agent;
+pub mod agent_scheduler;
 pub mod attribute;
 pub mod check;
 pub mod discovery;
@@ -96,6 +97,7 @@ pub fn service() -> Service<Network> {
         quota::routes(),
         tag::routes(),
         agent::routes(),
+        agent_scheduler::routes(),
         discovery::routes(),
         ip_availability::routes(),
         topology::routes(),

@@ -39,7 +39,7 @@ pub static RULE: Resource = Resource {
     missing: "SecurityGroupRuleNotFound",
     label: "Security group rule",
     attrs: &[
-        once("security_group_id", check::uuid).required(),
+        once("security_group_id", check::text::<255>).required(),
         once("direction", rule::check_direction).required(),
         once("ethertype", rule::check_ethertype).absent(Absent::Text("IPv4")),
         once("protocol", rule::check_protocol).absent(Absent::Null),

@@ -65,6 +65,26 @@ async fn rules_are_checked_and_kept_once() {
     ] {
         rig.want(400, &rig.alice, "POST", "/v2.0/security-group-rules", rule(bad)).await;
     }
+    for (protocol, min, max, says) in [
+        ("tcp", json!(-16), 80, "Invalid value for port -16"),
+        ("tcp", json!(80), 79, "port_range_min must be <= port_range_max"),
+        ("tcp", json!(80), 65536, "Invalid value for port 65536"),
+        ("tcp", Value::Null, 6, "port_range_min must be <= port_range_max"),
+        ("tcp", json!(-16), 65536, "Invalid value for port"),
+        ("icmp", json!(1), 256, "Invalid value for ICMP code"),
+        ("icmp", json!(-1), 25, "Invalid value"),
+        ("icmp", Value::Null, 6, "ICMP type (port-range-min) is missing"),
+        ("icmp", json!(300), 1, "Invalid value for ICMP type"),
+    ] {
+        let bad = rule(json!({"protocol": protocol, "port_range_min": min, "port_range_max": max}));
+        let answer = rig.want(400, &rig.alice, "POST", "/v2.0/security-group-rules", bad).await;
+        assert!(answer["NeutronError"]["message"].as_str().unwrap().contains(says), "{says}: {answer}");
+    }
+    for member in ["remote_group_id", "security_group_id"] {
+        let body = rule(json!({"protocol": "tcp", member: "bad_group_id"}));
+        let kind = rig.refused(404, &rig.alice, "POST", "/v2.0/security-group-rules", body).await;
+        assert_eq!(kind, "SecurityGroupNotFound", "{member}");
+    }
     let missing = json!({"remote_group_id": pilvi_kit::id::new()});
     assert_eq!(
         rig.refused(404, &rig.alice, "POST", "/v2.0/security-group-rules", rule(missing)).await,
