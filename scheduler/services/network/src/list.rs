@@ -29,7 +29,7 @@ pub fn raw<R: Record>(stored: &Stored<R>) -> Result<Raw, Fault> {
 /// Answers of the rules, remembered for one request: they depend on few members of a record.
 pub struct Permits<'c> {
     call: &'c Call,
-    known: HashMap<(String, [String; 4]), bool>,
+    known: HashMap<(String, [String; 5]), bool>,
 }
 
 impl std::fmt::Debug for Permits<'_> {
@@ -45,7 +45,7 @@ impl<'c> Permits<'c> {
 
     pub fn may(&mut self, rule: &str, raw: &Raw) -> bool {
         let member = |name: &str| raw.get(name).map(crate::check::plain).unwrap_or_default();
-        let key = ["project_id", "network_project_id", "shared", "router:external"].map(member);
+        let key = ["project_id", "network_project_id", "group_project_id", "shared", "router:external"].map(member);
         let key = (rule.to_owned(), key);
         if let Some(known) = self.known.get(&key) {
             return *known;
