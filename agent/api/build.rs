@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .btree_map(".")
         // Image bytes are passed on as they came in, without a copy.
         .bytes(".pilvi.agent.v1.ImageChunk")
+        .bytes(".pilvi.agent.v1.UploadPart")
         .compile_fds(files)?;
     Ok(())
 }

@@ -39,6 +39,17 @@ pub struct Ended {
     pub crashed: bool,
 }
 
+/// How a snapshot ended: without an error and not gone, all of it is with the scheduler.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SnapshotEnd {
+    pub image_id: String,
+    /// The image was deleted meanwhile.
+    pub gone: bool,
+    /// Why it failed.
+    pub error: String,
+}
+
 /// How far one instance has come. Written before and after each thing that cannot be seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -58,6 +69,8 @@ pub struct Doc {
     /// Its removal has begun. It is carried through even when the same id is wanted anew: what is left of the old one
     /// says nothing about the new one.
     pub removing: bool,
+    /// The newest snapshot that has ended.
+    pub snapshot: Option<SnapshotEnd>,
 }
 
 /// The state directory of one agent.

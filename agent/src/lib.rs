@@ -31,6 +31,7 @@ pub mod process;
 pub mod report;
 pub mod runtime;
 pub mod session;
+pub mod snapshot;
 pub mod tls;
 
 pub use config::{Config, NetworkMode, Secret};
@@ -76,11 +77,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         inventory: inventory::take(&config, runtimes.offers()),
     };
     let source = Arc::new(FromScheduler(channel.clone()));
-    let images = Cache::new(ledger.root().join("images"), source, config.image_fetches);
+    let images = Cache::new(ledger.root().join("images"), source.clone(), config.image_fetches);
+    let uploads = snapshot::Uploads::new(source);
     let context = Arc::new(Context {
         ledger,
         runtimes,
         images: Arc::new(images),
+        uploads: Arc::new(uploads),
         plane: Plane::new(network(&config).await?),
         board: Board::default(),
         grace: Duration::from_secs(config.stop_grace_s),

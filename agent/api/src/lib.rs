@@ -8,6 +8,7 @@
 //! agent --Join(token, CSR)--> scheduler            once, TLS pinned by the token
 //! agent ==Session==(mTLS)==== scheduler            Wanted, Question -> ; <- Hello, Heartbeat, Observed, Answer
 //! agent --FetchImage(id, offset)--> scheduler      mTLS, chunks
+//! agent --UploadImage(chunks)--> scheduler         mTLS, a snapshot that was asked for
 //! ```
 mod convert;
 pub mod token;

@@ -5,6 +5,8 @@
 //! ```
 //! What cannot be seen afterwards (that a start was under way, that a reboot is the one that was
 //! asked for) is written to the ledger before or after the step, so that it can be repeated.
+mod snapshot;
+
 use super::Context;
 use super::plan::{Found, Goal, Step};
 use crate::error::Trouble;
@@ -12,6 +14,7 @@ use crate::ledger::{Counters, Doc};
 use crate::runtime::{
     DirectBoot, DiskFormat, Guest, Kind, Machine, MachineDisk, MachineNic, Run, Runtime, Status, stop_kindly,
 };
+use crate::snapshot::Flight;
 use crate::{configdrive, disk, durable, process};
 use pilvi_agent_api::v1::{ImageRef, Instance, ObservedInstance, Power};
 use std::path::PathBuf;
@@ -27,6 +30,7 @@ pub struct Driver {
     pub guest: Guest,
     doc: Doc,
     last: Status,
+    flight: Option<Flight>,
 }
 
 fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> Trouble {
@@ -74,7 +78,7 @@ impl Driver {
                 doc
             }
         };
-        Ok(Self { context, guest, doc, last: Status::default() })
+        Ok(Self { context, guest, doc, last: Status::default(), flight: None })
     }
 
     fn save(&mut self, change: impl FnOnce(&mut Doc)) -> Result<(), Trouble> {
@@ -123,6 +127,7 @@ impl Driver {
             saved: self.guest.saved_state().exists(),
             disks: there,
             boot: self.context.boot.clone(),
+            snapshot: wanted.and_then(|wanted| self.snapshot_step(wanted)),
         })
     }
 
@@ -161,6 +166,7 @@ impl Driver {
             soft_reboots: self.doc.done.soft_reboots,
             rebuilds: self.doc.done.rebuilds,
             crashed: self.doc.ended.is_some_and(|ended| ended.crashed),
+            snapshot: self.snapshot_seen(),
             ..ObservedInstance::default()
         }
     }
@@ -222,7 +228,9 @@ impl Driver {
                 doc.started.clear();
                 (doc.starting, doc.suspended) = (false, true);
             }),
+            Step::Snapshot(step) => self.snapshot(step, wanted).await,
             Step::MarkRemoving => {
+                self.flight = None;
                 // A full disk must not keep it from being emptied.
                 if let Err(trouble) = self.save(|doc| doc.removing = true) {
                     tracing::warn!(instance = self.guest.id, %trouble, "removal not written down");

@@ -17,6 +17,7 @@ use crate::net::Plane;
 use crate::report::Board;
 use crate::runtime::Guest;
 use crate::runtime::set::Runtimes;
+use crate::snapshot::Uploads;
 use driver::{Driver, goal};
 use pilvi_agent_api::v1::Instance;
 use plan::Step;
@@ -29,6 +30,7 @@ pub struct Context {
     pub ledger: Ledger,
     pub runtimes: Runtimes,
     pub images: Arc<Cache>,
+    pub uploads: Arc<Uploads>,
     pub plane: Plane,
     pub board: Board,
     /// How long a guest has to power off when asked.
@@ -159,9 +161,16 @@ async fn idle(
             None => std::future::pending().await,
         }
     };
+    let snapshot = async {
+        match driver {
+            Some(driver) => driver.snapshot_moved().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         told = mailbox.changed() => told?,
         () = changed => {}
+        () = snapshot => {}
         () = tokio::time::sleep(LOOK_AGAIN) => {
             if let Some(runtime) = &runtime {
                 // Output is bounded where it waits: fetched often enough, nothing is lost.

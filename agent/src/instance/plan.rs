@@ -11,6 +11,7 @@
 //!  STOPPED     running          Ending, Shutdown, Kill, MarkOff
 //!  PAUSED      running          Pause
 //!  SUSPENDED   running          Suspend, MarkSuspended
+//!  snapshot    no copy of it    Copy (guest held), then Upload (in the background), then Uploaded, Sweep
 //! ```
 //! The driver runs the steps, looks again and plans again, until nothing is left to do. Since each
 //! plan starts from what is found, an agent that died between any two steps just goes on.
@@ -37,13 +38,28 @@ pub struct Found {
     pub disks: bool,
     /// Boot id of the host now.
     pub boot: String,
+    /// What a snapshot needs next.
+    pub snapshot: Option<SnapshotStep>,
+}
+
+/// One thing to do for a snapshot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotStep {
+    /// The root disk is copied while the guest is held.
+    Copy,
+    /// The copy's way to the scheduler begins; it goes on beside everything else.
+    Upload,
+    /// How that ended is written down.
+    Uploaded,
+    /// Files of snapshots that are not wanted, or have ended, are removed.
+    Sweep,
 }
 
 impl Found {
     /// Nothing could be learned; enough to plan a removal.
     #[must_use]
     pub fn unreadable() -> Self {
-        Self { run: Run::Absent, doc: Doc::default(), saved: false, disks: false, boot: String::new() }
+        Self { run: Run::Absent, doc: Doc::default(), saved: false, disks: false, boot: String::new(), snapshot: None }
     }
 }
 
@@ -84,6 +100,7 @@ pub enum Step {
     Suspend,
     /// The guest's saved state counts.
     MarkSuspended,
+    Snapshot(SnapshotStep),
     /// From here on there is no way back.
     MarkRemoving,
     /// Its ports are no longer used.
@@ -109,6 +126,7 @@ impl Step {
             Self::Pause => "pausing",
             Self::Resume => "resuming",
             Self::Suspend | Self::MarkSuspended => "suspending",
+            Self::Snapshot(_) => "snapshot",
             Self::MarkRemoving | Self::Unplug | Self::RemoveFiles => "removing",
         }
     }
@@ -137,6 +155,9 @@ pub fn plan(goal: Option<&Goal>, found: &Found) -> Vec<Step> {
     }
     if let Some(steps) = settle(goal, found) {
         return steps;
+    }
+    if let Some(step) = found.snapshot {
+        return vec![Step::Snapshot(step)];
     }
     match (goal.power, found.run) {
         (Power::Running | Power::Unspecified, Run::Paused) => vec![Step::Resume],

@@ -34,7 +34,7 @@ impl Agent {
             task.await.unwrap().unwrap();
         }
     }
-    fn folder(&self, id: &str) -> PathBuf {
+    pub fn folder(&self, id: &str) -> PathBuf {
         self.config.state_dir.join("instances").join(id)
     }
     /// Stops the agent and removes all that it made.

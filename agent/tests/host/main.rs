@@ -9,4 +9,5 @@ mod crash;
 mod guest;
 mod life;
 mod scheduler;
+mod snapshot;
 mod wired;

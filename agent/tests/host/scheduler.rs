@@ -30,6 +30,9 @@ pub struct State {
     answers: watch::Sender<Option<Answer>>,
     images: Mutex<BTreeMap<String, Vec<u8>>>,
     pub fetches: Mutex<Vec<(String, u64)>>,
+    /// Answers to uploads, the last one first; when there are none more, all is taken.
+    pub refusals: Mutex<Vec<Status>>,
+    pub uploads: watch::Sender<Vec<(String, Vec<u8>)>>,
     tokens: Mutex<BTreeSet<String>>,
     issuer: Issuer<'static, KeyPair>,
     ca: Certificate,
@@ -66,6 +69,8 @@ impl Scheduler {
             questions: tokio::sync::broadcast::Sender::new(16),
             answers: watch::Sender::new(None),
             images: Mutex::default(),
+            refusals: Mutex::default(),
+            uploads: watch::Sender::default(),
             fetches: Mutex::default(),
             tokens: Mutex::default(),
             issuer,
@@ -282,6 +287,21 @@ impl Agent for Service {
         let chunks: Vec<_> =
             rest.chunks(64 << 10).map(|c| Ok(ImageChunk { data: Bytes::copy_from_slice(c) })).collect();
         Ok(Response::new(futures::stream::iter(chunks).boxed()))
+    }
+
+    async fn upload_image(&self, request: Request<Streaming<UploadPart>>) -> Result<Response<UploadReply>, Status> {
+        let mut parts = request.into_inner();
+        let first = parts.message().await?.ok_or_else(|| Status::invalid_argument("no parts"))?;
+        if let Some(refusal) = self.0.refusals.lock().unwrap().pop() {
+            return Err(refusal);
+        }
+        let mut bytes = first.data.to_vec();
+        while let Some(part) = parts.message().await? {
+            bytes.extend_from_slice(&part.data);
+        }
+        assert_eq!(bytes.len() as u64, first.size);
+        self.0.uploads.send_modify(|uploads| uploads.push((first.image_id, bytes)));
+        Ok(Response::new(UploadReply {}))
     }
 }
 

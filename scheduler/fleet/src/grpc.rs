@@ -5,6 +5,7 @@
 use crate::{
     Fleet, Node, NodeState, certificate,
     session::{OUTGOING_MAX, Outgoing, Session},
+    upload,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream::BoxStream};
@@ -108,6 +109,15 @@ impl agent_server::Agent for Server {
         let images = self.fleet.images().ok_or_else(|| Status::unavailable("No image service."))?;
         let (_size, bytes) = images.open(&request.image_id, request.offset).await.map_err(|f| status(&f))?;
         Ok(Response::new(chunks(bytes).boxed()))
+    }
+
+    async fn upload_image(
+        &self,
+        request: Request<Streaming<v1::UploadPart>>,
+    ) -> Result<Response<v1::UploadReply>, Status> {
+        let node = self.node(&request).await?;
+        upload::take(&self.fleet, &node.name, request.into_inner()).await?;
+        Ok(Response::new(v1::UploadReply {}))
     }
 }
 

@@ -16,12 +16,13 @@ mod join;
 mod node;
 mod part;
 mod session;
+mod upload;
 mod wanted;
 
 pub use certificate::{Authority, CertificateError};
 pub use join::JoinToken;
 pub use node::{Node, NodeState};
-pub use part::{Affected, HostPart, ImageBytes as ImageStream, ImageSource, Part};
+pub use part::{Affected, HostPart, ImageBytes as ImageStream, ImageSink, ImageSource, Part, Upload};
 pub use wanted::WantedRecord;
 
 use parking_lot::{Mutex, RwLock};
@@ -58,6 +59,7 @@ pub struct Fleet {
     sessions: Mutex<HashMap<String, Arc<Session>>>,
     parts: RwLock<Vec<Arc<dyn HostPart>>>,
     images: RwLock<Option<Arc<dyn ImageSource>>>,
+    snapshots: RwLock<Option<Arc<dyn ImageSink>>>,
     /// Hosts whose wanted state must be computed anew.
     dirty: Mutex<wanted::Dirty>,
     wake: Notify,
@@ -78,6 +80,7 @@ impl Fleet {
             sessions: Mutex::default(),
             parts: RwLock::default(),
             images: RwLock::default(),
+            snapshots: RwLock::default(),
             dirty: Mutex::default(),
             wake: Notify::new(),
         })
@@ -91,6 +94,15 @@ impl Fleet {
     /// Where agents' image bytes come from. Before [`Fleet::run`].
     pub fn set_images(&self, images: Arc<dyn ImageSource>) {
         *self.images.write() = Some(images);
+    }
+
+    /// Where agents' snapshots go. Before [`Fleet::run`].
+    pub fn set_snapshots(&self, snapshots: Arc<dyn ImageSink>) {
+        *self.snapshots.write() = Some(snapshots);
+    }
+
+    pub(crate) fn snapshots(&self) -> Option<Arc<dyn ImageSink>> {
+        self.snapshots.read().clone()
     }
 
     pub(crate) fn parts(&self) -> Vec<Arc<dyn HostPart>> {

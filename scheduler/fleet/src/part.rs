@@ -41,6 +41,17 @@ pub trait HostPart: Send + Sync {
 /// A stream of an image's bytes with the image's whole size.
 pub type ImageBytes = (u64, BoxStream<'static, std::io::Result<Bytes>>);
 
+/// Bytes on their way from a host, as they come.
+pub type Upload = BoxStream<'static, std::io::Result<Bytes>>;
+
+/// Where hosts' snapshots go.
+#[async_trait]
+pub trait ImageSink: Send + Sync {
+    /// Takes all bytes of an image, `size` of them, from the host of this name: 403 unless that host was told to make
+    /// this image. On return they are durable; an image that is complete already is well too.
+    async fn take(&self, host: &str, image_id: &str, size: u64, bytes: Upload) -> Result<(), Fault>;
+}
+
 #[async_trait]
 pub trait ImageSource: Send + Sync {
     /// The bytes from `offset` on.

@@ -78,6 +78,14 @@ impl Model {
                 doc.started.clear();
                 (doc.starting, doc.suspended) = (false, true);
             }
+            Step::Snapshot(step) => {
+                self.found.snapshot = match step {
+                    SnapshotStep::Copy => Some(SnapshotStep::Upload),
+                    SnapshotStep::Upload => Some(SnapshotStep::Uploaded),
+                    SnapshotStep::Uploaded => Some(SnapshotStep::Sweep),
+                    SnapshotStep::Sweep => None,
+                }
+            }
             Step::MarkRemoving => doc.removing = true,
             Step::Unplug => self.wired = false,
             Step::RemoveFiles => {
@@ -131,11 +139,14 @@ prop_compose! {
         started in prop_oneof![Just(""), Just("this"), Just("former")],
         ended in proptest::option::of((0_u64..5, any::<bool>())),
         flags in any::<(bool, bool, bool, bool)>(),
+        snapshot in proptest::option::of(prop_oneof![
+            Just(SnapshotStep::Copy), Just(SnapshotStep::Upload), Just(SnapshotStep::Uploaded), Just(SnapshotStep::Sweep)
+        ]),
     ) -> Model {
         let (starting, suspended, disks, wired) = flags;
         let ended = ended.map(|(generation, crashed)| Ended { generation, crashed });
         let doc = Doc { done, starting, started: started.into(), ended, suspended, ..Doc::default() };
-        let found = Found { run, doc, saved: false, disks, boot: "this".into() };
+        let found = Found { run, doc, saved: false, disks, boot: "this".into(), snapshot };
         Model { found, files: true, wired, starts: 0, roots_removed: 0 }
     }
 }
@@ -178,7 +189,14 @@ proptest! {
 }
 
 fn fresh() -> Model {
-    let found = Found { run: Run::Absent, doc: Doc::default(), saved: false, disks: false, boot: "this".into() };
+    let found = Found {
+        run: Run::Absent,
+        doc: Doc::default(),
+        saved: false,
+        disks: false,
+        boot: "this".into(),
+        snapshot: None,
+    };
     Model { found, files: true, wired: false, starts: 0, roots_removed: 0 }
 }
 

@@ -85,6 +85,9 @@ pub struct Wanted {
     pub rebuilds: u64,
     /// The server shall cease to be.
     pub delete: bool,
+    /// Id of the image that its disk shall become; until that has ended, one way or the other.
+    #[serde(default)]
+    pub snapshot: Option<String>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -109,6 +112,26 @@ pub struct Seen {
     pub crashed: bool,
     pub runtime: String,
     pub step: String,
+    #[serde(default)]
+    pub snapshot: Option<SeenSnapshot>,
+}
+
+/// How far a snapshot has come.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenSnapshot {
+    pub image_id: String,
+    pub stage: SnapshotStage,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SnapshotStage {
+    Packing,
+    Uploading,
+    Done,
+    /// The image was deleted meanwhile.
+    Gone,
+    Failed(String),
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -57,6 +57,11 @@ impl Image {
         Ok(Arc::new(Image { store, config, files, uploads }))
     }
 
+    /// The store that the records are in.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// To be called once at start, before requests are answered: images whose upload a crash cut off are
     /// queued again, files that belong to no image are removed.
     pub async fn recover(&self) -> Result<(), Fault> {

@@ -1,8 +1,8 @@
 //! The servers of one host, as the agent shall run them; and what it says of them.
 use crate::{
     Compute,
-    server::model::VmState,
-    tables::{FileCopy, Seen, Server, WantedPower},
+    server::{model::VmState, snapshot},
+    tables::{FileCopy, Seen, SeenSnapshot, Server, SnapshotStage, WantedPower},
 };
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -85,7 +85,21 @@ fn seen(i: &v1::ObservedInstance) -> Seen {
         crashed: i.crashed,
         runtime: i.runtime.clone(),
         step: i.step.clone(),
+        snapshot: i.snapshot.as_ref().and_then(seen_snapshot),
     }
+}
+
+fn seen_snapshot(s: &v1::ObservedSnapshot) -> Option<SeenSnapshot> {
+    use v1::SnapshotStage as S;
+    let stage = match s.stage() {
+        S::SnapshotUnspecified => return None,
+        S::SnapshotPacking => SnapshotStage::Packing,
+        S::SnapshotUploading => SnapshotStage::Uploading,
+        S::SnapshotDone => SnapshotStage::Done,
+        S::SnapshotGone => SnapshotStage::Gone,
+        S::SnapshotFailed => SnapshotStage::Failed(s.error.chars().take(2000).collect()),
+    };
+    Some(SeenSnapshot { image_id: s.image_id.clone(), stage })
 }
 
 fn file(file: &FileCopy) -> v1::ImageRef {
@@ -142,6 +156,7 @@ impl Compute {
             config_drive: server.config_drive,
             metadata: Some(self.guest_metadata(server).await?),
             properties: acted_on,
+            snapshot: snapshot::wish(server).map(|image_id| v1::Snapshot { image_id }),
         })
     }
 

@@ -4,7 +4,7 @@ use crate::{
     server::{
         api, create,
         model::{Verb, VmState},
-        schema,
+        schema, snapshot,
         view::Shape,
     },
     tables::{LockedBy, Server},
@@ -43,6 +43,7 @@ fn rule(action: &str) -> Option<&'static str> {
         "unlock" => "os_compute_api:os-lock-server:unlock",
         "os-getConsoleOutput" => "os_compute_api:os-console-output",
         "os-resetState" => "os_compute_api:os-admin-actions:reset_state",
+        "createImage" => "os_compute_api:servers:create_image",
         "forceDelete" => "os_compute_api:os-deferred-delete:force",
         _ => return None,
     })
@@ -81,6 +82,7 @@ async fn act(svc: Arc<Compute>, call: Call) -> Reply {
         "resize" | "confirmResize" | "revertResize" => resize(&svc, &call, &server, &action, &body).await,
         "lock" | "unlock" => lock(&svc, &call, &server, action == "lock", &body).await,
         "os-getConsoleOutput" => console(&svc, &server, &body).await,
+        "createImage" => snapshot::create(&svc, &call, &server, &body).await,
         "os-resetState" => reset_state(&svc, &server, &body).await,
         _ => {
             svc.delete_server(&call.ctx, &server.record.id).await?;

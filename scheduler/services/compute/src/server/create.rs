@@ -315,6 +315,7 @@ fn record(
             soft_reboots: 0,
             rebuilds: 0,
             delete: false,
+            snapshot: None,
         },
         seen: None,
         host: None,

@@ -10,4 +10,5 @@ pub mod password_api;
 pub mod reconcile;
 mod resize;
 mod schema;
+pub mod snapshot;
 pub mod view;

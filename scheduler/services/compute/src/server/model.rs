@@ -14,6 +14,7 @@
 //!
 //! `vm_state` is where the server stands, `task_state` what is being done to it; what the API calls status
 //! follows from both ([`status`]).
+use super::snapshot;
 use crate::tables::{FaultOf, Seen, Server, WantedPower};
 use serde::{Deserialize, Serialize};
 
@@ -45,6 +46,7 @@ names! {
         PoweringOn = "powering-on", Rebooting = "rebooting", RebootingHard = "rebooting_hard", Pausing = "pausing",
         Unpausing = "unpausing", Suspending = "suspending", Resuming = "resuming", Rebuilding = "rebuilding",
         ResizePrep = "resize_prep", ResizeFinish = "resize_finish", ResizeReverting = "resize_reverting",
+        ImageSnapshot = "image_snapshot", ImagePendingUpload = "image_pending_upload", ImageUploading = "image_uploading",
         Deleting = "deleting",
     }
 }
@@ -276,6 +278,9 @@ pub fn settle(server: &mut Server, seen: Seen, now_us: i64) -> Option<Ended> {
     if server.wanted.delete || server.vm_state == VmState::Deleted {
         return None;
     }
+    if snapshot::is_on(server) && seen.error.is_empty() {
+        return snapshot::settle(server);
+    }
     if done && seen.error.is_empty() && seen.power == Some(server.wanted.power) {
         let ended = server.task_state.take().map(|task| {
             server.vm_state = match task {
@@ -364,6 +369,7 @@ pub(crate) mod tests {
                 soft_reboots: 0,
                 rebuilds: 0,
                 delete: false,
+                snapshot: None,
             },
             seen: None,
             host: Some("h".into()),

@@ -10,6 +10,7 @@ use crate::{
     server::{
         model::{Ended, TaskState, VmState},
         ops::living_in,
+        snapshot,
     },
     tables::{NetworkWish, PortOf, Server, ServerGroup},
 };
@@ -45,10 +46,15 @@ pub(crate) enum Step {
     Place,
     Remove,
     Forget,
+    /// A snapshot that will not be: its image goes.
+    DropSnapshot,
     Nothing,
 }
 
 pub(crate) fn plan(server: &Server, now_us: i64, keep_deleted_us: i64) -> Step {
+    if server.wanted.snapshot.is_some() && !snapshot::is_on(server) {
+        return Step::DropSnapshot;
+    }
     match (server.vm_state, server.wanted.delete) {
         (VmState::Deleted, _) => {
             let since = server.terminated_us.unwrap_or(server.changed_us);
@@ -89,13 +95,14 @@ impl Reconcile for Servers {
             Step::Nothing => Ok(Next::Settled),
             Step::Place => self.compute.place_server(&server).await.map_err(Into::into),
             Step::Remove => self.compute.remove_server(&server).await.map_err(Into::into),
+            Step::DropSnapshot => self.compute.drop_snapshot(&server).await.map_err(Into::into),
             Step::Forget => self.compute.forget_server(&server.record.id).await.map_err(Into::into),
         }
     }
 }
 
 /// Acting for the server's owner: networks and ports are the project's.
-fn owner(server: &Server) -> Ctx {
+pub(crate) fn owner(server: &Server) -> Ctx {
     let caller = Caller {
         user_id: server.user_id.clone(),
         scope: Scope::Project {
@@ -333,7 +340,13 @@ async fn wire_in(tx: &mut Tx, server: &Server, host: &str) -> Result<Vec<PortOf>
     Ok(ports)
 }
 
-async fn wire_one_in(tx: &mut Tx, ctx: &Ctx, server: &Server, wish: &NetworkWish, host: &str) -> Result<PortOf, Fault> {
+pub(crate) async fn wire_one_in(
+    tx: &mut Tx,
+    ctx: &Ctx,
+    server: &Server,
+    wish: &NetworkWish,
+    host: &str,
+) -> Result<PortOf, Fault> {
     use pilvi_network::port::ops;
     let owner = format!("compute:{}", server.zone.as_deref().unwrap_or("nova"));
     let ours = wish.port_id.is_none();

@@ -1,5 +1,8 @@
 //! The verbs on images; the only writer of their records.
-use super::model::{Event, Image, Status, Visibility};
+use super::{
+    model::{Event, Image, Status, Visibility},
+    view,
+};
 use crate::{
     fault,
     member::{self, model::Acceptance},
@@ -8,7 +11,7 @@ use crate::{
 };
 use pilvi_kit::{Ctx, Fault, Target};
 use pilvi_store::{Query, Store, Stored, Tx};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// An image that the caller may see; 404 when it does not exist or is none of the caller's business.
 pub async fn visible(store: &Store, ctx: &Ctx, id: &str) -> Result<Stored<Image>, Fault> {
@@ -97,18 +100,32 @@ pub async fn list(store: &Store, ctx: &Ctx, asked: Asked, shared: Shared) -> Res
     Ok(store.list::<Image>(Query::all()).await?.into_iter().filter(|i| shows(&i.record)).collect())
 }
 
+/// Keeps of properties that another service sets those that an image can have: a name with a meaning of its own is
+/// none. 413 when they are too many.
+pub fn set_properties(image: &mut Image, properties: BTreeMap<String, String>) -> Result<(), Fault> {
+    let fits = |name: &String| view::check_name(name).is_ok() && !view::BASE.contains(&name.as_str());
+    image.properties = properties.into_iter().filter(|(name, _)| fits(name)).map(|(k, v)| (k, Some(v))).collect();
+    let max = view::PROPERTIES_MAX;
+    if image.properties.len() > max {
+        return Err(Fault::too_large(format!("An image has at most {max} properties.")));
+    }
+    Ok(())
+}
+
 pub async fn create(store: &Store, image: Image) -> Result<Stored<Image>, Fault> {
     store
         .write(move |tx| {
             let image = image.clone();
-            Box::pin(async move {
-                if tx.get::<Image>(&image.id).await?.is_some() {
-                    return Err(Fault::conflict(format!("Image ID {} already exists!", image.id)));
-                }
-                Ok(tx.insert(&image).await?)
-            })
+            Box::pin(async move { create_in(tx, &image).await })
         })
         .await
+}
+
+pub async fn create_in(tx: &mut Tx, image: &Image) -> Result<Stored<Image>, Fault> {
+    if tx.get::<Image>(&image.id).await?.is_some() {
+        return Err(Fault::conflict(format!("Image ID {} already exists!", image.id)));
+    }
+    Ok(tx.insert(image).await?)
 }
 
 /// Changes an image by a pure function, which may refuse.

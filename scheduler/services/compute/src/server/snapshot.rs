@@ -1,0 +1,312 @@
+//! `createImage`: a server's disk becomes an image.
+//!
+//! ```text
+//!  POST action -> image record (queued) + wanted.snapshot = its id      one transaction; task image_snapshot
+//!  host: disk copied                          -> image_pending_upload
+//!  host: sending ([`Compute::awaits_snapshot`] lets it) -> image_uploading -> image active, no task
+//!  host: failed; server failed, reset or deleted -> wanted.snapshot without a task: the image goes
+//!  image deleted by its owner                 -> host stops, no task
+//! ```
+//! The image's id names the snapshot everywhere, so whatever is sent or said twice does no harm.
+use super::{
+    model::{Ended, TaskState, VmState},
+    ops::living_in,
+};
+use crate::{
+    Compute, action,
+    tables::{Event, Server, SnapshotStage},
+};
+use pilvi_image::{
+    data,
+    image::{
+        model::{Image, Visibility},
+        ops as images,
+    },
+};
+use pilvi_kit::{Call, Ctx, Fault, Reply, Response, Schema, clock, id};
+use pilvi_reconcile::Next;
+use pilvi_store::{Query, Stored, Tx};
+use serde_json::{Value, json};
+use std::{collections::BTreeMap, sync::LazyLock};
+
+const VERB: &str = "createImage";
+const EVENT: &str = "compute_snapshot_instance";
+/// Of the image that the server was made from, what does not hold for its snapshot.
+const NOT_INHERITED: &[&str] = &["cache_in_nova", "bittorrent", "img_signature"];
+
+static CREATE: LazyLock<Schema> = LazyLock::new(|| {
+    Schema::new(|| {
+        json!({"type": "object", "required": ["name"], "additionalProperties": false, "properties": {
+        "name": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"\S"},
+        "metadata": {"type": "object", "additionalProperties": false,
+            "patternProperties": {r"^[a-zA-Z0-9\-_:. ]{1,255}$": {"type": "string", "maxLength": 255}}}}})
+    })
+});
+
+/// Is a snapshot being made?
+pub fn is_on(server: &Server) -> bool {
+    use TaskState as T;
+    matches!(server.task_state, Some(T::ImageSnapshot | T::ImagePendingUpload | T::ImageUploading))
+}
+
+/// The image that the host shall make.
+pub fn wish(server: &Server) -> Option<String> {
+    server.wanted.snapshot.clone().filter(|_| is_on(server))
+}
+
+/// Takes what the host said of the snapshot. `Some` when it has ended.
+pub fn settle(server: &mut Server) -> Option<Ended> {
+    let image = wish(server)?;
+    let seen = server.seen.as_ref()?.snapshot.clone().filter(|s| s.image_id == image)?;
+    server.task_state = match seen.stage {
+        SnapshotStage::Packing => Some(TaskState::ImagePendingUpload),
+        SnapshotStage::Uploading => Some(TaskState::ImageUploading),
+        SnapshotStage::Done | SnapshotStage::Gone => {
+            server.wanted.snapshot = None;
+            None
+        }
+        // The image is still there: the reconciler sees it without a task, and removes it.
+        SnapshotStage::Failed(reason) => {
+            server.task_state = None;
+            return Some(Ended::Badly(reason));
+        }
+    };
+    server.task_state.is_none().then_some(Ended::Well)
+}
+
+/// Begins a snapshot; 409 when the server's state does not allow one.
+fn begin(server: &mut Server, image_id: &str) -> Result<(), Fault> {
+    use VmState as V;
+    let (attribute, value) = match server.task_state {
+        Some(task) => ("task_state", task.as_str()),
+        None => ("vm_state", server.vm_state.as_str()),
+    };
+    let fits = matches!(server.vm_state, V::Active | V::Stopped | V::Paused | V::Suspended);
+    if !fits || server.task_state.is_some() || server.wanted.delete || server.wanted.snapshot.is_some() {
+        let id = &server.id;
+        return Err(Fault::conflict(format!("Cannot '{VERB}' instance {id} while it is in {attribute} {value}")));
+    }
+    // The generation stays: a guest that has powered itself off meanwhile is not to be started by this.
+    server.wanted.snapshot = Some(image_id.to_owned());
+    server.task_state = Some(TaskState::ImageSnapshot);
+    Ok(())
+}
+
+/// The handler of the action.
+pub async fn create(svc: &Compute, call: &Call, server: &Stored<Server>, body: &Value) -> Reply {
+    CREATE.check(body)?;
+    let name = body["name"].as_str().unwrap_or_default().trim().to_owned();
+    let metadata = super::api::strings(body.get("metadata"));
+    let image_id = svc.create_image(&call.ctx, &server.record.id, &name, &metadata).await?;
+    if call.at_least(2, 45) {
+        return Ok(Response::accepted(json!({"image_id": image_id})));
+    }
+    let base = call.base_url.strip_suffix("/compute").unwrap_or(&call.base_url);
+    Ok(Response::empty(202).header("location", format!("{base}/image/v2/images/{image_id}")))
+}
+
+impl Compute {
+    /// Image record, task and action log, all or nothing. Gives the image's id.
+    async fn create_image(
+        &self,
+        ctx: &Ctx,
+        server_id: &str,
+        name: &str,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<String, Fault> {
+        let (image_id, quotas) = (id::new(), self.quotas.clone());
+        let (key, ctx, name, metadata) = (server_id.to_owned(), ctx.clone(), name.to_owned(), metadata.clone());
+        let made = image_id.clone();
+        self.store
+            .write(move |tx| {
+                let (key, ctx, name, metadata) = (key.clone(), ctx.clone(), name.clone(), metadata.clone());
+                let (image_id, quotas) = (image_id.clone(), quotas.clone());
+                Box::pin(async move {
+                    let limits = quotas.limits_in(tx, ctx.project_id()).await?;
+                    let limit = limits.get("metadata_items").copied().unwrap_or(-1);
+                    if usize::try_from(limit).is_ok_and(|limit| metadata.len() > limit) {
+                        return Err(Fault::forbidden(format!("Maximum number of metadata items exceeds {limit}")));
+                    }
+                    let mut server = living_in(tx, &key).await?;
+                    begin(&mut server.record, &image_id)?;
+                    server.record.changed_us = clock::now_us();
+                    let image = describe_in(tx, &ctx, &server, &image_id, &name, &metadata).await?;
+                    images::create_in(tx, &image).await?;
+                    let log = action::started(&ctx, &key, &server.project_id, VERB, vec![Event::began(EVENT)]);
+                    action::insert_in(tx, log).await?;
+                    tx.update(&server).await?;
+                    Ok::<_, Fault>(())
+                })
+            })
+            .await?;
+        self.poke(server_id);
+        Ok(made)
+    }
+
+    /// May this host fill this image?
+    pub async fn awaits_snapshot(&self, host: &str, image_id: &str) -> Result<bool, Fault> {
+        let servers = self.store.list::<Server>(Query::all().eq("host", host).eq("alive", 1)).await?;
+        Ok(servers.iter().any(|s| wish(s).as_deref() == Some(image_id)))
+    }
+
+    /// Removes the image of a snapshot that will not be, unless it is complete.
+    pub(crate) async fn drop_snapshot(&self, server: &Stored<Server>) -> Result<Next, Fault> {
+        let Some(image_id) = server.wanted.snapshot.clone() else { return Ok(Next::Settled) };
+        let gone = match images::get_any(&self.store, &image_id).await {
+            Ok(image) if image.has_data() => Ok(()),
+            Ok(_) => data::ops::delete_image(&self.images, &image_id).await,
+            Err(fault) => Err(fault),
+        };
+        match gone {
+            // Protected by its owner meanwhile: then it stays, empty as it is.
+            Err(fault) if !matches!(fault.code(), 403 | 404) => return Err(fault),
+            _ => {}
+        }
+        let key = server.record.id.clone();
+        self.store
+            .write(move |tx| {
+                let (key, image_id) = (key.clone(), image_id.clone());
+                Box::pin(async move {
+                    let Some(mut server) = tx.get::<Server>(&key).await? else { return Ok(()) };
+                    if server.wanted.snapshot.as_deref() == Some(&image_id) && !is_on(&server) {
+                        server.record.wanted.snapshot = None;
+                        tx.update(&server).await?;
+                    }
+                    Ok::<_, Fault>(())
+                })
+            })
+            .await?;
+        Ok(Next::Settled)
+    }
+}
+
+/// The image as it is before it has bytes.
+async fn describe_in(
+    tx: &mut Tx,
+    ctx: &Ctx,
+    server: &Server,
+    image_id: &str,
+    name: &str,
+    metadata: &BTreeMap<String, String>,
+) -> Result<Image, Fault> {
+    let mut image = Image::new(image_id.to_owned(), Some(ctx.project_id().to_owned()));
+    (image.name, image.visibility) = (Some(name.to_owned()), Visibility::Private);
+    (image.disk_format, image.container_format) = (Some("qcow2".to_owned()), Some("bare".to_owned()));
+    let mut properties = BTreeMap::new();
+    if let Some(base) = &server.image {
+        let inherited = |name: &String| !NOT_INHERITED.iter().any(|start| name.starts_with(start));
+        properties.extend(base.properties.iter().filter(|(k, _)| inherited(k)).map(|(k, v)| (k.clone(), v.clone())));
+        properties.insert("base_image_ref".to_owned(), base.id.clone());
+        if let Ok(base) = images::get_any_in(tx, &base.id).await {
+            (image.min_ram, image.min_disk) = (base.min_ram, base.min_disk);
+        }
+    }
+    if server.flavor.disk_gib > 0 {
+        image.min_disk = i64::try_from(server.flavor.disk_gib).unwrap_or(i64::MAX);
+    }
+    properties.extend(metadata.iter().map(|(k, v)| (k.clone(), v.clone())));
+    let roles: Vec<&str> = ctx.caller.roles.iter().map(|(_, name)| name.as_str()).collect();
+    for (key, value) in [
+        ("instance_uuid", server.id.as_str()),
+        ("user_id", ctx.user_id()),
+        ("owner_id", ctx.project_id()),
+        ("image_type", "snapshot"),
+        ("image_location", "snapshot"),
+        ("image_state", "available"),
+        ("boot_roles", &roles.join(",")),
+    ] {
+        properties.insert(key.to_owned(), value.to_owned());
+    }
+    images::set_properties(&mut image, properties)?;
+    Ok(image)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        server::{
+            model::{self, tests::server},
+            reconcile,
+        },
+        tables::{Seen, SeenSnapshot, WantedPower},
+    };
+
+    fn active() -> Server {
+        let mut s = server();
+        (s.vm_state, s.task_state, s.launched_us) = (VmState::Active, None, Some(1));
+        s
+    }
+
+    fn says(server: &Server, image: &str, stage: SnapshotStage) -> Seen {
+        Seen {
+            generation: server.wanted.generation,
+            power: Some(WantedPower::Running),
+            settled: true,
+            snapshot: Some(SeenSnapshot { image_id: image.into(), stage }),
+            ..Seen::default()
+        }
+    }
+
+    #[test]
+    fn a_snapshot_goes_through_its_tasks() {
+        let mut s = active();
+        begin(&mut s, "i").unwrap();
+        assert_eq!((model::status(s.vm_state, s.task_state), s.wanted.generation), ("ACTIVE", 1));
+        assert_eq!(begin(&mut s, "j").unwrap_err().code(), 409);
+        // What was said of an older one ends nothing, nor does a power that is as wanted.
+        let seen = says(&s, "old", SnapshotStage::Done);
+        assert_eq!(model::settle(&mut s, seen, 1), None);
+        assert_eq!(s.task_state, Some(TaskState::ImageSnapshot));
+        for (stage, task) in [
+            (SnapshotStage::Packing, TaskState::ImagePendingUpload),
+            (SnapshotStage::Uploading, TaskState::ImageUploading),
+        ] {
+            let seen = says(&s, "i", stage);
+            assert_eq!(model::settle(&mut s, seen, 1), None);
+            assert_eq!((s.task_state, wish(&s).as_deref()), (Some(task), Some("i")));
+            assert_eq!(reconcile::plan(&s, 0, 10), reconcile::Step::Nothing);
+        }
+        let seen = says(&s, "i", SnapshotStage::Done);
+        assert_eq!(model::settle(&mut s, seen.clone(), 1), Some(Ended::Well));
+        assert_eq!((s.task_state, s.wanted.snapshot.clone(), s.vm_state), (None, None, VmState::Active));
+        // Said again, with the next one begun, it ends nothing.
+        begin(&mut s, "j").unwrap();
+        assert_eq!(model::settle(&mut s, seen, 1), None);
+        assert!(is_on(&s));
+    }
+
+    #[test]
+    fn what_fails_or_is_overtaken_leaves_an_image_to_remove() {
+        let mut s = active();
+        begin(&mut s, "i").unwrap();
+        let seen = says(&s, "i", SnapshotStage::Failed("disk full".into()));
+        assert_eq!(model::settle(&mut s, seen, 1), Some(Ended::Badly("disk full".into())));
+        assert_eq!((s.vm_state, wish(&s)), (VmState::Active, None));
+        assert_eq!(reconcile::plan(&s, 0, 10), reconcile::Step::DropSnapshot);
+        assert_eq!(begin(&mut s, "j").unwrap_err().code(), 409);
+        let mut s = active();
+        begin(&mut s, "i").unwrap();
+        (s.wanted.delete, s.task_state) = (true, Some(TaskState::Deleting));
+        assert_eq!(reconcile::plan(&s, 0, 10), reconcile::Step::DropSnapshot);
+        s.wanted.snapshot = None;
+        assert_eq!(reconcile::plan(&s, 0, 10), reconcile::Step::Remove);
+    }
+
+    #[test]
+    fn only_servers_that_stand_somewhere_can_be_taken() {
+        for (vm, fits) in [
+            (VmState::Active, true),
+            (VmState::Stopped, true),
+            (VmState::Paused, true),
+            (VmState::Suspended, true),
+            (VmState::Building, false),
+            (VmState::Error, false),
+            (VmState::Resized, false),
+        ] {
+            let mut s = active();
+            s.vm_state = vm;
+            assert_eq!(begin(&mut s, "i").is_ok(), fits, "{vm:?}");
+        }
+    }
+}
