@@ -1,7 +1,8 @@
 //! Nova: the compute API v2.1 (microversions 2.1 to 2.104), at `/compute`.
 //!
 //! Resources: servers (with actions, metadata, tags, addresses, console log, instance actions), flavors,
-//! key pairs, server groups, availability zones, aggregates, hypervisors, services, limits, quotas.
+//! key pairs, server groups, availability zones, aggregates, hypervisors, services, limits, quotas; and, as old
+//! microversions have them, images, networks, security groups and floating IPs of the services that own them.
 //!
 //! ```text
 //!  POST /servers -> server/api -> view -> create (checks, quota, record: wanted state, generation 1)
@@ -22,10 +23,15 @@ mod version;
 
 pub mod aggregate;
 pub mod flavor;
+pub mod floating_ip;
 pub mod hypervisor;
+pub mod image;
+pub mod interface;
 pub mod keypair;
 pub mod limit;
+pub mod network;
 pub mod quota;
+pub mod security_group;
 pub mod server_group;
 mod version_document;
 pub mod zone;
@@ -131,6 +137,12 @@ fn resources() -> Vec<Route<Compute>> {
     routes.extend(hypervisor::api::routes());
     routes.extend(limit::api::routes());
     routes.extend(quota::api::routes());
+    routes.extend(interface::api::routes());
+    routes.extend(security_group::api::routes());
+    routes.extend(floating_ip::api::routes());
+    routes.extend(image::api::routes());
+    routes.extend(image::metadata_api::routes());
+    routes.extend(network::api::routes());
     routes
 }
 

@@ -19,6 +19,14 @@ const READER: &[&str] = &[
     "ips:index",
     "ips:show",
     "os-security-groups:list",
+    "os-security-groups:get",
+    "os-security-groups:show",
+    "os-floating-ips:list",
+    "os-floating-ips:show",
+    "os-networks:list",
+    "os-networks:show",
+    "os-tenant-networks:list",
+    "os-tenant-networks:show",
     "os-attach-interfaces:list",
     "os-attach-interfaces:show",
     "os-volumes-attachments:index",
@@ -74,6 +82,17 @@ const MEMBER: &[&str] = &[
     "os-volumes-attachments:create",
     "os-security-groups:add",
     "os-security-groups:remove",
+    "os-security-groups:create",
+    "os-security-groups:update",
+    "os-security-groups:delete",
+    "os-security-groups:rule:create",
+    "os-security-groups:rule:delete",
+    "os-floating-ips:create",
+    "os-floating-ips:delete",
+    "os-floating-ips:add",
+    "os-floating-ips:remove",
+    "os-multinic:add",
+    "os-multinic:remove",
 ];
 
 /// What only administrators may do.
@@ -137,6 +156,7 @@ const ANYONE: &[&str] = &[
     "os-flavor-extra-specs:show",
     "os-availability-zone:list",
     "extensions",
+    "os-floating-ip-pools",
     "os-quota-sets:defaults",
 ];
 

@@ -1,6 +1,6 @@
 //! `POST /servers/{id}/action`: one path, the verb is the only member of the body.
 use crate::{
-    Compute,
+    Compute, interface,
     server::{
         api, create,
         model::{Verb, VmState},
@@ -55,7 +55,7 @@ async fn act(svc: Arc<Compute>, call: Call) -> Reply {
         None => return Err(Fault::bad_request("The body names no action.")),
     };
     let server = svc.server(call.param("server_id")).await;
-    let Some(rule) = rule(&action) else {
+    let Some(rule) = rule(&action).or_else(|| interface::action::rule(&call, &action)) else {
         return Err(Fault::bad_request(format!("There is no such action: {action}")));
     };
     let server = server?;
@@ -84,6 +84,9 @@ async fn act(svc: Arc<Compute>, call: Call) -> Reply {
         "os-getConsoleOutput" => console(&svc, &server, &body).await,
         "createImage" => snapshot::create(&svc, &call, &server, &body).await,
         "os-resetState" => reset_state(&svc, &server, &body).await,
+        action if interface::action::rule(&call, action).is_some() => {
+            interface::action::act(&svc, &call, &server, action, &body).await
+        }
         _ => {
             svc.delete_server(&call.ctx, &server.record.id).await?;
             Ok(Response::no_content())

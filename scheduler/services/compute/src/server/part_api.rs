@@ -3,7 +3,6 @@ use crate::{
     Compute,
     server::{api::owned, schema},
     tables::Server,
-    version as v,
 };
 use pilvi_agent_api::v1;
 use pilvi_kit::{Call, Fault, Reply, Response, Route};
@@ -20,8 +19,6 @@ pub fn routes() -> Vec<Route<Compute>> {
             .rule_by_handler("os_compute_api:os-server-diagnostics"),
         Route::get("/v2.1/servers/{server_id}/os-security-groups", security_groups)
             .rule_by_handler("os_compute_api:os-security-groups:list"),
-        Route::get("/v2.1/servers/{server_id}/os-interface", interfaces)
-            .rule_by_handler("os_compute_api:os-attach-interfaces:list"),
         Route::get("/v2.1/servers/{server_id}/os-volume_attachments", volumes)
             .rule_by_handler("os_compute_api:os-volumes-attachments:index"),
     ]);
@@ -270,22 +267,6 @@ async fn security_groups(svc: Arc<Compute>, call: Call) -> Reply {
     let server = owned(&svc, &call).await?;
     let list = pilvi_network::security_group::ops::compute_view(&svc.store, &server.security_groups).await?;
     Ok(Response::ok(json!({"security_groups": list})))
-}
-
-async fn interfaces(svc: Arc<Compute>, call: Call) -> Reply {
-    let server = owned(&svc, &call).await?;
-    let mut list = Vec::new();
-    for port in pilvi_network::port::ops::list_by_device(&svc.store, &server.record.id).await? {
-        let fixed: Vec<Value> =
-            port.fixed_ips.iter().map(|f| json!({"ip_address": f.ip_address, "subnet_id": f.subnet_id})).collect();
-        let mut shown = json!({"port_id": port.record.id, "net_id": port.network_id, "mac_addr": port.mac_address,
-            "port_state": port.status, "fixed_ips": fixed});
-        if call.version >= v::REBUILD_KEY && call.at_least(2, 70) {
-            shown["tag"] = json!(server.ports.iter().find(|p| p.id == port.record.id).and_then(|p| p.tag.clone()));
-        }
-        list.push(shown);
-    }
-    Ok(Response::ok(json!({"interfaceAttachments": list})))
 }
 
 /// This cloud has no volume service yet, so no server has a volume.
