@@ -204,7 +204,6 @@ async fn describe_in(
     if server.flavor.disk_gib > 0 {
         image.min_disk = i64::try_from(server.flavor.disk_gib).unwrap_or(i64::MAX);
     }
-    properties.extend(metadata.iter().map(|(k, v)| (k.clone(), v.clone())));
     let roles: Vec<&str> = ctx.caller.roles.iter().map(|(_, name)| name.as_str()).collect();
     for (key, value) in [
         ("instance_uuid", server.id.as_str()),
@@ -217,6 +216,10 @@ async fn describe_in(
     ] {
         properties.insert(key.to_owned(), value.to_owned());
     }
+    // What the user says comes last, as in Nova; who made it of what stays true.
+    let fixed = ["instance_uuid", "user_id", "owner_id"];
+    let said = metadata.iter().filter(|(k, _)| !fixed.contains(&k.as_str()));
+    properties.extend(said.map(|(k, v)| (k.clone(), v.clone())));
     images::set_properties(&mut image, properties)?;
     Ok(image)
 }
