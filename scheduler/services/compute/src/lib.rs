@@ -171,3 +171,6 @@ pub fn service() -> Service<Compute> {
         routes,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,67 @@
+//! Interfaces of a server: attached, shown, detached; their groups and further addresses.
+use super::Rig;
+use serde_json::{Value, json};
+
+fn attach(member: Value) -> Value {
+    json!({"interfaceAttachment": member})
+}
+
+#[tokio::test]
+async fn an_attached_interface_is_the_servers_and_goes_with_its_port() {
+    let rig = Rig::new().await;
+    let network = rig.network(&rig.alice, "10.1.0.0/24", json!({})).await;
+    let id = rig.server(&rig.alice).await;
+    let path = format!("/v2.1/servers/{id}/os-interface");
+    let body = attach(json!({"net_id": network, "fixed_ips": [{"ip_address": "10.1.0.77"}]}));
+    let made = rig.want(200, &rig.alice, &format!("POST {path}"), body.clone()).await["interfaceAttachment"].clone();
+    assert_eq!((&made["net_id"], &made["fixed_ips"][0]["ip_address"]), (&json!(network), &json!("10.1.0.77")));
+    let server = rig.record(&id).await;
+    assert_eq!((server.ports.len(), server.wanted.generation), (1, 2));
+    assert_eq!(server.ports[0].mac, made["mac_addr"].as_str().unwrap());
+    // The same address again, a port that is nobody's, both kinds of wish at once.
+    rig.want(409, &rig.alice, &format!("POST {path}"), body).await;
+    let nobody = pilvi_kit::id::new();
+    rig.want(404, &rig.alice, &format!("POST {path}"), attach(json!({"port_id": nobody}))).await;
+    let both = attach(json!({"net_id": network, "port_id": nobody}));
+    rig.want(400, &rig.alice, &format!("POST {path}"), both).await;
+    rig.want(400, &rig.alice, &format!("POST {path}"), attach(json!({"tag": "x"}))).await;
+    let port = made["port_id"].as_str().unwrap();
+    let one = format!("{path}/{port}");
+    assert_eq!(rig.want(200, &rig.reader, &format!("GET {one}"), Value::Null).await["interfaceAttachment"], made);
+    rig.want(403, &rig.reader, &format!("DELETE {one}"), Value::Null).await;
+    rig.want(404, &rig.bob, &format!("GET {one}"), Value::Null).await;
+    rig.want(202, &rig.alice, &format!("DELETE {one}"), Value::Null).await;
+    rig.want(404, &rig.alice, &format!("GET {one}"), Value::Null).await;
+    rig.want(404, &rig.alice, &format!("DELETE {one}"), Value::Null).await;
+    let server = rig.record(&id).await;
+    assert_eq!((server.ports.len(), server.wanted.generation), (0, 3));
+}
+
+#[tokio::test]
+async fn groups_and_addresses_change_by_actions() {
+    let rig = Rig::new().await;
+    let network = rig.network(&rig.alice, "10.1.0.0/24", json!({})).await;
+    let id = rig.server(&rig.alice).await;
+    let interfaces = format!("/v2.1/servers/{id}/os-interface");
+    let act = format!("POST /v2.1/servers/{id}/action");
+    // Without a port there is nothing that a group could guard.
+    rig.want(400, &rig.alice, &act, json!({"addSecurityGroup": {"name": "default"}})).await;
+    rig.want(200, &rig.alice, &format!("POST {interfaces}"), attach(json!({}))).await;
+    rig.want(202, &rig.alice, &act, json!({"addSecurityGroup": {"name": "default"}})).await;
+    let listed = format!("GET /v2.1/servers/{id}/os-security-groups");
+    let groups = rig.want(200, &rig.alice, &listed, Value::Null).await["security_groups"].clone();
+    assert_eq!(groups[0]["name"], "default");
+    rig.want(202, &rig.alice, &act, json!({"removeSecurityGroup": {"name": "default"}})).await;
+    rig.want(404, &rig.alice, &act, json!({"removeSecurityGroup": {"name": "default"}})).await;
+    rig.want(404, &rig.alice, &act, json!({"addSecurityGroup": {"name": "no-such"}})).await;
+    rig.want(202, &rig.alice, &act, json!({"addFixedIp": {"networkId": network}})).await;
+    let addresses = |listed: &Value| listed["interfaceAttachments"][0]["fixed_ips"].as_array().unwrap().clone();
+    let have = addresses(&rig.want(200, &rig.alice, &format!("GET {interfaces}"), Value::Null).await);
+    assert_eq!(have.len(), 2);
+    let gone = json!({"removeFixedIp": {"address": have[1]["ip_address"]}});
+    rig.want(202, &rig.alice, &act, gone.clone()).await;
+    rig.want(400, &rig.alice, &act, gone).await;
+    assert_eq!(addresses(&rig.want(200, &rig.alice, &format!("GET {interfaces}"), Value::Null).await), have[..1]);
+    // These actions ended with 2.43.
+    rig.at("2.44", 400, &rig.alice, &act, json!({"addFixedIp": {"networkId": network}})).await;
+}
