@@ -2,7 +2,7 @@
 use crate::{cli::Common, preflight::Refusal, state::State};
 use anyhow::{Context, Result};
 use serde::Deserialize;
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 /// `pilvi.toml`. Unknown names are refused, so that a misspelt one is not silent.
 #[derive(Debug, Clone, Deserialize)]
@@ -26,8 +26,19 @@ pub struct Config {
     /// Where compressed logs go and how: a filter as on the command line.
     pub log: String,
     pub identity: IdentityConfig,
+    pub image: ImageConfig,
     pub compute: ComputeConfig,
     pub external: ExternalConfig,
+}
+
+/// Where images lie.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ImageConfig {
+    /// `[image.stores.NAME]`; none: one directory below the state directory, called `file`.
+    pub stores: BTreeMap<String, pilvi_image::StoreConfig>,
+    /// The store that is meant when none is named.
+    pub default_store: Option<String>,
 }
 
 /// Rules about passwords and tokens.
@@ -115,6 +126,7 @@ impl Default for Config {
             host_silence_s: 10,
             log: "info".into(),
             identity: IdentityConfig::default(),
+            image: ImageConfig::default(),
             compute: ComputeConfig::default(),
             external: ExternalConfig::default(),
         }

@@ -72,7 +72,12 @@ impl Scheduler {
         let silence = Duration::from_secs(config.host_silence_s);
         let fleet = Fleet::new(store.clone(), authority(state)?, pilvi_fleet::Config { silence });
         let identity = open_identity(state, config, &store).await?;
-        let images = pilvi_image::Config { region: config.region.clone(), ..pilvi_image::Config::new(state.images()) };
+        let images = pilvi_image::Config {
+            region: config.region.clone(),
+            stores: config.image.stores.clone(),
+            default_store: config.image.default_store.clone(),
+            ..pilvi_image::Config::new(state.images())
+        };
         let image = Image::new(store.clone(), images).context("the image store")?;
         image.recover().await.context("images of an earlier run")?;
         let placement = Placement::new(store.clone());

@@ -1,10 +1,15 @@
 //! What an operator may set, validated by whoever reads the configuration file.
-use std::path::PathBuf;
+use crate::store::StoreConfig;
+use std::{collections::BTreeMap, path::PathBuf};
 
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where images' bytes live; made with mode 0700.
+    /// Where bytes are staged, and where images live unless stores are configured; made with mode 0700.
     pub directory: PathBuf,
+    /// Stores by their ids; none: one directory, called `file`.
+    pub stores: BTreeMap<String, StoreConfig>,
+    /// The store that is meant when none is named; needed when several take images.
+    pub default_store: Option<String>,
     /// Bytes of one image at most.
     pub size_max: u64,
     /// Bytes of the disk that an image describes at most: a few KiB of qcow2 can describe exabytes.
@@ -26,6 +31,8 @@ impl Config {
     pub fn new(directory: impl Into<PathBuf>) -> Self {
         Config {
             directory: directory.into(),
+            stores: BTreeMap::new(),
+            default_store: None,
             size_max: 1024 * GIB,
             virtual_size_max: 16 * 1024 * GIB,
             project_size_max: None,

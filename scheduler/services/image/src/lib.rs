@@ -12,9 +12,9 @@
 //!    '----------------------------- refused ------------'
 //! ```
 //!
-//! Bytes live as one file an image under the state directory. A file has its final name only when every
-//! byte of it is hashed, inspected and durable; whatever else lies there at a start is from a crash and
-//! goes away ([`Image::recover`]).
+//! Bytes live in stores (`store`), of which one is a directory under the state directory unless others are
+//! configured. An object is seen there only when every byte of it is hashed, inspected and durable; whatever
+//! else lies there at a start is from a crash and goes away ([`Image::recover`]).
 mod config;
 pub mod data;
 mod fault;
@@ -25,6 +25,7 @@ pub mod member;
 pub mod metadef;
 mod policy;
 pub mod schema;
+pub mod store;
 mod tables;
 pub mod tag;
 pub mod task;
@@ -34,6 +35,7 @@ mod version;
 mod tests;
 
 pub use config::Config;
+pub use store::StoreConfig;
 
 use pilvi_kit::{Fault, Route, Service};
 use pilvi_store::{KindSpec, Store};
@@ -44,7 +46,9 @@ use std::sync::Arc;
 pub struct Image {
     pub(crate) store: Store,
     pub(crate) config: Config,
+    /// The staging area.
     pub(crate) files: data::files::Files,
+    pub(crate) stores: store::Stores,
     /// Uploads that run at once; each holds a few MiB.
     pub(crate) uploads: Arc<tokio::sync::Semaphore>,
 }
@@ -53,8 +57,9 @@ impl Image {
     /// Makes the directory of the images' bytes unless it is there.
     pub fn new(store: Store, config: Config) -> std::io::Result<Arc<Self>> {
         let files = data::files::Files::open(&config.directory)?;
+        let stores = store::Stores::open(&config)?;
         let uploads = Arc::new(tokio::sync::Semaphore::new(config.uploads_max));
-        Ok(Arc::new(Image { store, config, files, uploads }))
+        Ok(Arc::new(Image { store, config, files, stores, uploads }))
     }
 
     /// The store that the records are in.

@@ -15,7 +15,15 @@ pub fn kinds() -> Vec<KindSpec> {
 
 impl Record for Image {
     const KIND: &'static str = "image";
+    /// 2: locations
+    const VERSION: u32 = 2;
     const COLUMNS: &'static [Column] = &[Column::int("size")];
+    fn upgrade(version: u32, mut doc: serde_json::Value) -> Result<serde_json::Value, String> {
+        if version < 2 && matches!(doc["status"].as_str(), Some("active" | "deactivated")) {
+            doc["locations"] = serde_json::json!([{"store": crate::store::config::FILE, "key": doc["id"]}]);
+        }
+        Ok(doc)
+    }
     fn id(&self) -> &str {
         &self.id
     }

@@ -5,7 +5,6 @@ use crate::{
     image::{
         self,
         model::{Image as Record, Status},
-        view::STORE,
     },
 };
 use pilvi_kit::{Call, Fault, Reply, Response, Route};
@@ -57,12 +56,10 @@ fn octets(call: &Call) -> Result<(), Fault> {
 async fn upload(svc: Arc<Image>, mut call: Call) -> Reply {
     let stored = authorized(&svc, &call).await?;
     octets(&call)?;
-    if call.header("x-image-meta-store").is_some_and(|store| store != STORE) {
-        return Err(Fault::bad_request("Unknown store; see /v2/info/stores."));
-    }
+    let store = svc.stores.to_write(call.header("x-image-meta-store"))?;
     let said = announced(&call)?;
     let stream = call.stream.take().ok_or_else(|| Fault::internal("upload without a stream"))?;
-    ops::upload(&svc, &stored.record.id, stream, said).await?;
+    ops::upload_to(&svc, store, &stored.record.id, stream, said).await?;
     Ok(Response::no_content())
 }
 
@@ -84,7 +81,7 @@ async fn download(svc: Arc<Image>, call: Call) -> Reply {
     let part = call.header("range").map(|text| range(text, size)).transpose()?.flatten();
     let (from, length) = part.unwrap_or((0, size));
     let mut response =
-        Response::stream("application/octet-stream", Some(length), ops::read(&svc, &stored.id, from, length).await?);
+        Response::stream("application/octet-stream", Some(length), ops::read(&svc, &stored, from, length).await?);
     response = response.header("accept-ranges", "bytes");
     if part.is_some() {
         return Ok(response.status(206).header("content-range", format!("bytes {from}-{}/{size}", from + length - 1)));

@@ -4,27 +4,28 @@
 //! <id>.part    arriving            <id>.staged  staged for an import
 //! <id>         complete: hashed, inspected, durable, never written again
 //! ```
-use super::format::HEAD;
+use super::receive::{Broken, Digest, Expected, Hasher, receive};
+use crate::store::{Bytestream, Incoming};
+use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{Stream, StreamExt, stream::BoxStream};
-use md5::Md5;
-use sha2::{Digest as _, Sha512};
+use futures::{Stream, StreamExt};
 use std::{
     fs::{self, File},
     io::{self, Read, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    time::Duration,
 };
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
+use tokio::{
+    io::{AsyncReadExt, AsyncSeekExt},
+    sync::mpsc,
+    task::JoinHandle,
+};
 use tokio_util::io::ReaderStream;
 
 /// Bytes read from a file at once.
 pub const CHUNK: usize = 256 * 1024;
-/// Chunks that wait between the network and the disk.
+/// Chunks that wait for the disk.
 const QUEUE: usize = 4;
-/// How long a sender may be silent.
-const SILENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub struct Files {
@@ -36,67 +37,6 @@ pub struct Files {
 pub enum Place {
     Part,
     Staged,
-}
-
-/// What is known of a file that arrived whole.
-#[derive(Debug, Clone)]
-pub struct Digest {
-    pub size: u64,
-    pub md5: String,
-    pub sha512: String,
-    /// The first [`HEAD`] bytes.
-    pub head: Vec<u8>,
-}
-
-/// Why a file did not arrive whole.
-#[derive(Debug, thiserror::Error)]
-pub enum Broken {
-    #[error("the sender broke off: {0}")]
-    Cut(io::Error),
-    #[error("the sender was silent for {} seconds", SILENCE.as_secs())]
-    Silent,
-    #[error("more than the {0} bytes allowed")]
-    TooLarge(u64),
-    #[error("{got} bytes arrived, {said} were announced")]
-    Length { got: u64, said: u64 },
-    #[error("disk: {0}")]
-    Disk(#[from] io::Error),
-}
-
-/// How much may arrive.
-#[derive(Debug, Clone, Copy)]
-pub struct Expected {
-    pub max: u64,
-    /// What the sender announced.
-    pub said: Option<u64>,
-}
-
-struct Hasher {
-    md5: Md5,
-    sha512: Sha512,
-    size: u64,
-    head: Vec<u8>,
-}
-
-impl Hasher {
-    fn new() -> Self {
-        Hasher { md5: Md5::new(), sha512: Sha512::new(), size: 0, head: Vec::new() }
-    }
-    fn update(&mut self, chunk: &[u8]) {
-        self.md5.update(chunk);
-        self.sha512.update(chunk);
-        self.size += chunk.len() as u64;
-        let missing = HEAD - self.head.len().min(HEAD);
-        self.head.extend_from_slice(&chunk[..chunk.len().min(missing)]);
-    }
-    fn finish(self) -> Digest {
-        Digest {
-            size: self.size,
-            md5: hex::encode(self.md5.finalize()),
-            sha512: hex::encode(self.sha512.finalize()),
-            head: self.head,
-        }
-    }
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
@@ -120,62 +60,62 @@ impl Files {
         Ok(Files { directory: directory.to_owned() })
     }
 
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// `id` is an image's id, which is a UUID: it can hold no separators.
     pub fn path(&self, id: &str) -> PathBuf {
         self.directory.join(id)
     }
 
-    fn temporary(&self, id: &str, place: Place) -> PathBuf {
+    /// Where a file is while it arrives or waits.
+    pub fn temporary(&self, id: &str, place: Place) -> PathBuf {
         self.directory.join(match place {
             Place::Part => format!("{id}.part"),
             Place::Staged => format!("{id}.staged"),
         })
     }
 
-    /// Takes bytes into a temporary file until the stream ends, and makes them durable. Memory: a few
-    /// chunks, as the stream gives them. What did not arrive whole is removed.
+    /// Begins a file: one that gets its final name when it is whole, or one that stays staged.
+    pub fn incoming(&self, id: &str, place: Place) -> Writing {
+        let from = self.temporary(id, place);
+        let to = if place == Place::Part { self.path(id) } else { from.clone() };
+        let (send, receive) = mpsc::channel::<Bytes>(QUEUE);
+        let target = from.clone();
+        let writer = tokio::task::spawn_blocking(move || write(&target, receive));
+        Writing { send: Some(send), writer: Some(writer), from, to, directory: self.directory.clone() }
+    }
+
+    /// Takes bytes into a staged file until the stream ends, and makes them durable.
     pub async fn receive<S>(&self, id: &str, place: Place, stream: S, expected: Expected) -> Result<Digest, Broken>
     where
         S: Stream<Item = io::Result<Bytes>> + Unpin,
     {
-        let path = self.temporary(id, place);
-        let (send, receive) = tokio::sync::mpsc::channel::<Bytes>(QUEUE);
-        let target = path.clone();
-        let writer = tokio::task::spawn_blocking(move || write(&target, receive));
-        let fed = feed(stream, send, expected).await;
-        let written = writer.await.map_err(io::Error::other)?;
-        // A full disk closes the queue: its error says more than the feeder's.
-        let outcome = match (fed, written) {
-            (_, Err(error)) => Err(Broken::Disk(error)),
-            (Err(broken), _) => Err(broken),
-            (Ok(()), Ok(digest)) => match expected.said {
-                Some(said) if said != digest.size => Err(Broken::Length { got: digest.size, said }),
-                _ => Ok(digest),
-            },
-        };
-        if outcome.is_err() {
-            blocking(move || remove(&path)).await?;
-        }
-        outcome
+        let (digest, incoming) = receive(stream, Box::new(self.incoming(id, place)), expected).await?;
+        incoming.commit().await?;
+        Ok(digest)
     }
 
-    /// Gives a temporary file its final name, durably.
-    pub async fn keep(&self, id: &str, place: Place) -> io::Result<()> {
-        let (from, to, directory) = (self.temporary(id, place), self.path(id), self.directory.clone());
-        blocking(move || {
-            fs::rename(from, to)?;
-            sync_directory(&directory)
+    /// Makes a complete file of this machine, of the same file system, one of this directory; false when it lies on another one.
+    pub async fn take(&self, id: &str, from: &Path) -> io::Result<bool> {
+        let (from, to, directory) = (from.to_owned(), self.path(id), self.directory.clone());
+        blocking(move || match fs::rename(from, to) {
+            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Ok(false),
+            Err(error) => Err(error),
+            Ok(()) => sync_directory(&directory).map(|()| true),
         })
         .await
     }
 
     /// Gives the bytes of a complete file to another image. No byte is copied: complete files are never
     /// written again, so both may be the same file.
-    pub async fn share(&self, from: &str, to: &str) -> io::Result<()> {
-        let (from, to) = (self.path(from), self.temporary(to, Place::Part));
+    pub async fn link(&self, from: &str, to: &str) -> io::Result<()> {
+        let (from, to, directory) = (self.path(from), self.path(to), self.directory.clone());
         blocking(move || {
             remove(&to)?;
-            fs::hard_link(from, to)
+            fs::hard_link(from, to)?;
+            sync_directory(&directory)
         })
         .await
     }
@@ -196,7 +136,7 @@ impl Files {
     }
 
     /// `length` bytes of a complete file from `offset` on.
-    pub async fn read(&self, id: &str, offset: u64, length: u64) -> io::Result<BoxStream<'static, io::Result<Bytes>>> {
+    pub async fn read(&self, id: &str, offset: u64, length: u64) -> io::Result<Bytestream> {
         let mut file = tokio::fs::File::open(self.path(id)).await?;
         if offset > 0 {
             file.seek(io::SeekFrom::Start(offset)).await?;
@@ -207,12 +147,6 @@ impl Files {
     pub async fn discard(&self, id: &str, place: Place) -> io::Result<()> {
         let path = self.temporary(id, place);
         blocking(move || remove(&path)).await
-    }
-
-    /// Removes everything of an image.
-    pub async fn delete(&self, id: &str) -> io::Result<()> {
-        let paths = [self.path(id), self.temporary(id, Place::Part), self.temporary(id, Place::Staged)];
-        blocking(move || paths.iter().try_for_each(|path| remove(path))).await
     }
 
     /// Names of all files.
@@ -228,49 +162,82 @@ impl Files {
         .await
     }
 
-    /// Removes a file by the name that [`Files::names`] gave.
+    /// Removes a file by its name, as [`Files::names`] gives it.
     pub async fn remove_name(&self, name: &str) -> io::Result<()> {
         let path = self.directory.join(name);
         blocking(move || remove(&path)).await
     }
 }
 
-/// Moves chunks from the stream to the writer, within what is expected.
-async fn feed<S>(mut stream: S, send: tokio::sync::mpsc::Sender<Bytes>, expected: Expected) -> Result<(), Broken>
-where
-    S: Stream<Item = io::Result<Bytes>> + Unpin,
-{
-    let mut got = 0u64;
-    loop {
-        let chunk = match tokio::time::timeout(SILENCE, stream.next()).await {
-            Err(_) => return Err(Broken::Silent),
-            Ok(None) => return Ok(()),
-            Ok(Some(Err(error))) => return Err(Broken::Cut(error)),
-            Ok(Some(Ok(chunk))) => chunk,
-        };
-        got = got.saturating_add(chunk.len() as u64);
-        if got > expected.max {
-            return Err(Broken::TooLarge(expected.max));
-        }
-        if let Some(said) = expected.said
-            && got > said
-        {
-            return Err(Broken::Length { got, said });
-        }
-        if send.send(chunk).await.is_err() {
-            return Err(Broken::Disk(io::Error::other("the writer stopped")));
+/// A file that is being written, by a thread that may wait for the disk.
+#[derive(Debug)]
+pub struct Writing {
+    send: Option<mpsc::Sender<Bytes>>,
+    writer: Option<JoinHandle<io::Result<()>>>,
+    from: PathBuf,
+    to: PathBuf,
+    directory: PathBuf,
+}
+
+impl Writing {
+    /// Lets the writer come to its end, which makes everything durable, and tells how it went.
+    async fn end(&mut self) -> io::Result<()> {
+        self.send = None;
+        match self.writer.take() {
+            Some(writer) => writer.await.map_err(io::Error::other)?,
+            None => Err(io::Error::other("the writer stopped")),
         }
     }
 }
 
-/// Writes what arrives, hashing it on the way; ends when the sender is dropped.
-fn write(path: &Path, mut receive: tokio::sync::mpsc::Receiver<Bytes>) -> io::Result<Digest> {
+#[async_trait]
+impl Incoming for Writing {
+    async fn write(&mut self, chunk: Bytes) -> io::Result<()> {
+        let sent = match &self.send {
+            Some(send) => send.send(chunk).await.is_ok(),
+            None => false,
+        };
+        if sent {
+            return Ok(());
+        }
+        // A full disk closes the queue: its error says more than that.
+        self.end().await?;
+        Err(io::Error::other("the writer stopped"))
+    }
+
+    async fn commit(mut self: Box<Self>) -> io::Result<()> {
+        let kept = async {
+            self.end().await?;
+            let (from, to, directory) = (self.from.clone(), self.to.clone(), self.directory.clone());
+            blocking(move || {
+                if from != to {
+                    fs::rename(from, to)?;
+                }
+                sync_directory(&directory)
+            })
+            .await
+        };
+        let kept = kept.await;
+        if kept.is_err() {
+            self.abort().await;
+        }
+        kept
+    }
+
+    async fn abort(mut self: Box<Self>) {
+        let _ = self.end().await;
+        let path = self.from.clone();
+        if let Err(error) = blocking(move || remove(&path)).await {
+            tracing::error!(file = %self.from.display(), %error, "cannot remove refused image data");
+        }
+    }
+}
+
+/// Writes what arrives; ends when the sender is dropped.
+fn write(path: &Path, mut receive: mpsc::Receiver<Bytes>) -> io::Result<()> {
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    let mut hasher = Hasher::new();
     while let Some(chunk) = receive.blocking_recv() {
         file.write_all(&chunk)?;
-        hasher.update(&chunk);
     }
-    file.sync_all()?;
-    Ok(hasher.finish())
+    file.sync_all()
 }

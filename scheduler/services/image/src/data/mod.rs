@@ -4,6 +4,7 @@ pub mod files;
 pub mod format;
 pub mod ops;
 mod qcow2;
+pub mod receive;
 pub(crate) mod recover;
 
 #[cfg(test)]

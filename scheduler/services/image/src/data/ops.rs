@@ -1,17 +1,18 @@
 //! The verbs on images' bytes.
 use super::{
-    files::{Broken, Digest, Expected, Place},
+    files::Place,
     format::{self, Rules},
+    receive::{Broken, Digest, Expected, receive},
 };
 use crate::{
     Image, fault,
     image::{
         self,
-        model::{Event, Image as Record},
+        model::{Event, Image as Record, Location},
     },
+    store::{Bytestream, ImageStore},
 };
-use bytes::Bytes;
-use futures::{StreamExt, stream::BoxStream};
+use futures::StreamExt;
 use pilvi_kit::{Fault, call::BodyStream};
 use std::{io, sync::Arc, time::Duration};
 
@@ -20,37 +21,59 @@ const DRAINED: usize = 8 << 20;
 
 /// The bytes of an image from `offset` on, and how many the whole image has: for agents that fetch it.
 /// 404 when there is no such image, 409 when it has no bytes.
-pub async fn open(svc: &Image, id: &str, offset: u64) -> Result<(u64, BoxStream<'static, io::Result<Bytes>>), Fault> {
+pub async fn open(svc: &Image, id: &str, offset: u64) -> Result<(u64, Bytestream), Fault> {
     let stored = image::ops::get_any(&svc.store, id).await?;
     let size =
         stored.size.filter(|_| stored.has_data()).ok_or_else(|| Fault::conflict(format!("Image {id} has no data.")))?;
     if offset > size {
         return Err(Fault::new(416, format!("Image {id} has {size} bytes.")));
     }
-    Ok((size, read(svc, id, offset, size - offset).await?))
+    Ok((size, read(svc, &stored, offset, size - offset).await?))
 }
 
-/// `length` bytes from `offset` on of an image that has data.
-pub async fn read(
-    svc: &Image,
-    id: &str,
-    offset: u64,
-    length: u64,
-) -> Result<BoxStream<'static, io::Result<Bytes>>, Fault> {
-    svc.files.read(id, offset, length).await.map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => fault::no_image(id),
-        _ => Fault::internal(format!("image {id}: {error}")),
-    })
+/// `length` bytes from `offset` on of an image that has data: from the store of the greatest weight that gives them.
+pub async fn read(svc: &Image, image: &Record, offset: u64, length: u64) -> Result<Bytestream, Fault> {
+    let mut copies: Vec<(&Location, &Arc<ImageStore>)> =
+        image.locations.iter().filter_map(|l| Some((l, svc.stores.find(&l.store)?))).collect();
+    copies.sort_by_key(|(_, store)| std::cmp::Reverse(store.weight));
+    let mut last = None;
+    for (location, store) in copies {
+        match store.driver.read(&location.key, offset, length).await {
+            Ok(stream) => return Ok(stream),
+            Err(error) => {
+                tracing::warn!(image = image.id, store = store.id, %error, "an image's data cannot be read");
+                last = Some(error);
+            }
+        }
+    }
+    match last {
+        Some(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(Fault::unavailable(format!("The data of image {} cannot be read now.", image.id)))
+        }
+        _ => Err(fault::no_image(&image.id)),
+    }
 }
 
-/// Takes an image's bytes. Runs to its end by itself: a client that goes away leaves nothing half done.
+/// Takes an image's bytes into the default store. Runs to its end by itself: a client that goes away leaves
+/// nothing half done.
 pub async fn upload(svc: &Arc<Image>, id: &str, stream: BodyStream, said: Option<u64>) -> Result<(), Fault> {
-    detached(svc, id, stream, said, Place::Part).await
+    upload_to(svc, svc.stores.default().clone(), id, stream, said).await
+}
+
+/// [`upload`] into a store that takes bytes.
+pub async fn upload_to(
+    svc: &Arc<Image>,
+    store: Arc<ImageStore>,
+    id: &str,
+    stream: BodyStream,
+    said: Option<u64>,
+) -> Result<(), Fault> {
+    detached(svc, id, stream, said, Some(store)).await
 }
 
 /// Stages an image's bytes for an import.
 pub async fn stage(svc: &Arc<Image>, id: &str, stream: BodyStream, said: Option<u64>) -> Result<(), Fault> {
-    detached(svc, id, stream, said, Place::Staged).await
+    detached(svc, id, stream, said, None).await
 }
 
 async fn detached(
@@ -58,47 +81,81 @@ async fn detached(
     id: &str,
     stream: BodyStream,
     said: Option<u64>,
-    place: Place,
+    store: Option<Arc<ImageStore>>,
 ) -> Result<(), Fault> {
     let (svc, id) = (svc.clone(), id.to_owned());
     let work = async move {
         let _permit = svc.uploads.clone().try_acquire_owned().map_err(|_| {
             Fault::unavailable("Too many uploads run at once; please try again.").header("retry-after", "10")
         })?;
-        take(&svc, &id, stream, said, place).await
+        take(&svc, &id, stream, said, store).await
     };
     tokio::spawn(work).await.map_err(Fault::internal)?
 }
 
-async fn take(svc: &Image, id: &str, mut stream: BodyStream, said: Option<u64>, place: Place) -> Result<(), Fault> {
-    let begun = begin(svc, id, said, place).await;
-    let (stored, max) = match begun {
+/// Into a store, or into the staging area when none is given.
+async fn take(
+    svc: &Image,
+    id: &str,
+    mut stream: BodyStream,
+    said: Option<u64>,
+    store: Option<Arc<ImageStore>>,
+) -> Result<(), Fault> {
+    let event = if store.is_some() { Event::UploadBegins } else { Event::StageBegins };
+    let (record, max) = match begin(svc, id, said, event).await {
         Ok(begun) => begun,
         Err(fault) => {
             drain(&mut stream).await;
             return Err(fault);
         }
     };
-    let taken = match svc.files.receive(id, place, &mut stream, Expected { max, said }).await {
-        Ok(digest) if place == Place::Part => finish(svc, &stored, digest, place).await,
-        Ok(digest) => image::ops::change(&svc.store, id, move |image| {
-            image.size = Some(digest.size);
-            Ok(())
-        })
-        .await
-        .map(|_| ()),
-        Err(broken) => Err(refusal(id, &broken)),
+    let expected = Expected { max, said };
+    let taken = match &store {
+        Some(store) => into_store(svc, &record, store, &mut stream, expected).await,
+        None => into_staging(svc, id, &mut stream, expected).await,
     };
     if let Err(fault) = &taken {
         tracing::info!(image = id, cause = %fault, "image data was not taken");
-        give_up(svc, id, place).await;
+        give_up(svc, id).await;
         drain(&mut stream).await;
     }
     taken
 }
 
+async fn into_store(
+    svc: &Image,
+    image: &Record,
+    store: &ImageStore,
+    stream: &mut BodyStream,
+    expected: Expected,
+) -> Result<(), Fault> {
+    let id = image.id.as_str();
+    let incoming = store.driver.begin(id).await.map_err(|e| refusal(id, &Broken::Disk(e)))?;
+    let (digest, incoming) = receive(stream, incoming, expected).await.map_err(|broken| refusal(id, &broken))?;
+    let fill = match judge(svc, image, digest) {
+        Ok(fill) => fill,
+        Err(fault) => {
+            incoming.abort().await;
+            return Err(fault);
+        }
+    };
+    incoming.commit().await.map_err(|e| refusal(id, &Broken::Disk(e)))?;
+    activate(svc, id, vec![Location::of(store, id)], fill).await
+}
+
+async fn into_staging(svc: &Image, id: &str, stream: &mut BodyStream, expected: Expected) -> Result<(), Fault> {
+    let digest = svc.files.receive(id, Place::Staged, stream, expected).await.map_err(|broken| refusal(id, &broken))?;
+    let size = digest.size;
+    image::ops::change(&svc.store, id, move |image| {
+        image.size = Some(size);
+        Ok(())
+    })
+    .await
+    .map(|_| ())
+}
+
 /// Checks what can be checked before the first byte, and marks the image. Gives it and the bytes allowed.
-async fn begin(svc: &Image, id: &str, said: Option<u64>, place: Place) -> Result<(Record, u64), Fault> {
+async fn begin(svc: &Image, id: &str, said: Option<u64>, event: Event) -> Result<(Record, u64), Fault> {
     let stored = image::ops::get_any(&svc.store, id).await?;
     if stored.disk_format.is_none() || stored.container_format.is_none() {
         return Err(Fault::bad_request("Properties disk_format, container_format must be set prior to saving data."));
@@ -107,47 +164,113 @@ async fn begin(svc: &Image, id: &str, said: Option<u64>, place: Place) -> Result
     if said.is_some_and(|said| said > max) || max == 0 {
         return Err(refusal(id, &Broken::TooLarge(max)));
     }
-    let event = if place == Place::Part { Event::UploadBegins } else { Event::StageBegins };
     Ok((image::ops::step(&svc.store, id, event, |_| {}).await?.record, max))
 }
 
-/// Judges a file that arrived, gives it its final name, makes the image active.
-pub(crate) async fn finish(svc: &Image, image: &Record, digest: Digest, place: Place) -> Result<(), Fault> {
+/// Judges bytes that arrived; gives what the image's record is to say of them.
+fn judge(
+    svc: &Image,
+    image: &Record,
+    digest: Digest,
+) -> Result<impl Fn(&mut Record) + Send + Sync + Clone + 'static, Fault> {
     let rules = Rules { virtual_max: svc.config.virtual_size_max, match_format: svc.config.match_format };
     let (disk, container) =
         (image.disk_format.as_deref().unwrap_or_default(), image.container_format.as_deref().unwrap_or_default());
     let virtual_size = format::judge(disk, container, &digest.head, digest.size, rules).map_err(fault::bad_data)?;
-    activate(svc, &image.id, place, move |image| {
+    Ok(move |image: &mut Record| {
         (image.size, image.virtual_size) = (Some(digest.size), virtual_size);
         (image.checksum, image.os_hash_value) = (Some(digest.md5.clone()), Some(digest.sha512.clone()));
         image.os_hash_algo = Some("sha512".to_owned());
     })
-    .await
 }
 
-/// Makes bytes that another image shared the image's own; `fill` says what is known of them.
-pub(crate) async fn adopt<F>(svc: &Image, id: &str, fill: F) -> Result<(), Fault>
+/// Judges the staged file of an image, moves it into the stores, makes the image active.
+pub(crate) async fn keep_staged(
+    svc: &Image,
+    image: &Record,
+    digest: Digest,
+    stores: &[Arc<ImageStore>],
+) -> Result<(), Fault> {
+    let fill = judge(svc, image, digest)?;
+    let path = svc.files.temporary(&image.id, Place::Staged);
+    let mut locations = Vec::new();
+    for (at, store) in stores.iter().enumerate() {
+        let kept = if at + 1 == stores.len() {
+            store.driver.take_file(&image.id, &path).await
+        } else {
+            store.driver.copy_file(&image.id, &path).await
+        };
+        if let Err(error) = kept {
+            delete_objects(svc, &image.id, &locations).await;
+            return Err(refusal(&image.id, &Broken::Disk(error)));
+        }
+        locations.push(Location::of(store, &image.id));
+    }
+    activate(svc, &image.id, locations, fill).await?;
+    svc.files.discard(&image.id, Place::Staged).await.map_err(Fault::internal)
+}
+
+/// Makes the bytes of another image the image's own as well; `fill` says what is known of them.
+pub(crate) async fn share<F>(svc: &Image, from: &Record, id: &str, fill: F) -> Result<(), Fault>
 where
     F: Fn(&mut Record) + Send + Sync + Clone + 'static,
 {
-    activate(svc, id, Place::Part, fill).await
+    let broken = |error| refusal(id, &Broken::Disk(error));
+    for location in &from.locations {
+        let Some(store) = svc.stores.find(&location.store).filter(|s| !s.read_only) else { continue };
+        if store.driver.link(&location.key, id).await.map_err(broken)? {
+            return activate(svc, id, vec![Location::of(store, id)], fill).await;
+        }
+    }
+    let store = svc.stores.default();
+    copy(svc, from, store, id).await?;
+    activate(svc, id, vec![Location::of(store, id)], fill).await
 }
 
-async fn activate<F>(svc: &Image, id: &str, place: Place, fill: F) -> Result<(), Fault>
+/// Copies an image's bytes into an object of a store, checking them on the way.
+pub(crate) async fn copy(svc: &Image, from: &Record, store: &ImageStore, key: &str) -> Result<(), Fault> {
+    let broken = |broken: Broken| refusal(&from.id, &broken);
+    let size = from.size.unwrap_or_default();
+    let stream = read(svc, from, 0, size).await?;
+    let incoming = store.driver.begin(key).await.map_err(|e| broken(Broken::Disk(e)))?;
+    let expected = Expected { max: size, said: Some(size) };
+    let (digest, incoming) = receive(stream, incoming, expected).await.map_err(broken)?;
+    if from.os_hash_value.as_ref().is_some_and(|hash| *hash != digest.sha512) {
+        incoming.abort().await;
+        return Err(Fault::internal(format!("the data of image {} is not what its hash says", from.id)));
+    }
+    incoming.commit().await.map_err(|e| broken(Broken::Disk(e)))
+}
+
+async fn activate<F>(svc: &Image, id: &str, locations: Vec<Location>, fill: F) -> Result<(), Fault>
 where
     F: Fn(&mut Record) + Send + Sync + Clone + 'static,
 {
-    svc.files.keep(id, place).await.map_err(Fault::internal)?;
+    let kept = locations.clone();
+    let fill = move |image: &mut Record| {
+        image.locations.clone_from(&kept);
+        fill(image);
+    };
     match image::ops::step(&svc.store, id, Event::Complete, fill).await {
         Ok(_) => Ok(()),
         Err(fault) => {
-            // Deleted meanwhile, or the store failed: a file without an active image is an orphan.
-            svc.files.delete(id).await.map_err(Fault::internal)?;
+            // Deleted meanwhile, or the store failed: an object that no image names is an orphan.
+            delete_objects(svc, id, &locations).await;
             Err(if fault.code() == 404 {
                 Fault::new(410, format!("Image {id} was deleted during the upload."))
             } else {
                 fault
             })
+        }
+    }
+}
+
+/// Removes objects that no record names any more. What fails is logged; the next start removes it.
+pub(crate) async fn delete_objects(svc: &Image, id: &str, locations: &[Location]) {
+    for location in locations {
+        let Some(store) = svc.stores.find(&location.store) else { continue };
+        if let Err(error) = store.driver.delete(&location.key).await {
+            tracing::error!(image = id, store = store.id, %error, "cannot remove image data");
         }
     }
 }
@@ -170,8 +293,8 @@ async fn room(svc: &Image, image: &Record) -> Result<u64, Fault> {
 }
 
 /// The image is queued again, its bytes removed.
-pub(crate) async fn give_up(svc: &Image, id: &str, place: Place) {
-    if let Err(error) = svc.files.discard(id, place).await {
+pub(crate) async fn give_up(svc: &Image, id: &str) {
+    if let Err(error) = svc.files.discard(id, Place::Staged).await {
         tracing::error!(image = id, %error, "cannot remove refused image data");
     }
     match image::ops::step(&svc.store, id, Event::Fail, Record::forget_data).await {
@@ -214,10 +337,11 @@ async fn drain(stream: &mut BodyStream) {
 
 /// Deletes an image and its bytes; who reads them now reads on.
 pub async fn delete_image(svc: &Image, id: &str) -> Result<(), Fault> {
-    image::ops::delete(&svc.store, id).await?;
-    if let Err(error) = svc.files.delete(id).await {
+    let gone = image::ops::delete(&svc.store, id).await?;
+    delete_objects(svc, id, &gone.locations).await;
+    if let Err(error) = svc.files.discard(id, Place::Staged).await {
         // The record is gone: the next start removes the file.
-        tracing::error!(image = id, %error, "cannot remove the data of a deleted image");
+        tracing::error!(image = id, %error, "cannot remove the staged data of a deleted image");
     }
     Ok(())
 }

@@ -14,7 +14,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 pub async fn recover(svc: &Image) -> Result<(), Fault> {
     let files: BTreeSet<String> = svc.files.names().await.map_err(Fault::internal)?.into_iter().collect();
-    let mut images: BTreeMap<String, Status> = BTreeMap::new();
+    let mut staging: BTreeSet<String> = BTreeSet::new();
+    let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for stored in svc.store.list::<Record>(Query::all()).await? {
         let record = stored.record;
         // The size is written when all staged bytes are there.
@@ -24,14 +25,27 @@ pub async fn recover(svc: &Image) -> Result<(), Fault> {
             Status::Uploading if !staged => fail(svc, &record.id).await?,
             status => status,
         };
-        if record.has_data() && !files.contains(&record.id) {
-            tracing::error!(image = record.id, "the data of an active image is missing");
+        if status == Status::Uploading {
+            staging.insert(record.id.clone());
         }
-        images.insert(record.id, status);
+        for location in record.locations {
+            known.entry(location.store).or_default().insert(location.key);
+        }
     }
-    for name in files.iter().filter(|name| is_orphan(name, &images)) {
-        tracing::info!(file = name, "removing image data that belongs to no image");
-        svc.files.remove_name(name).await.map_err(Fault::internal)?;
+    for name in files {
+        // Only files named like ours are ever removed.
+        let orphan = |id: &str| pilvi_kit::id::is_uuid(id) && !staging.contains(id);
+        if name.strip_suffix(".staged").is_some_and(orphan) {
+            tracing::info!(file = name, "removing staged data that belongs to no image");
+            svc.files.remove_name(&name).await.map_err(Fault::internal)?;
+        }
+    }
+    for store in svc.stores.all() {
+        let keys = known.remove(&store.id).unwrap_or_default();
+        // A store that is out of reach now must not keep the others from working.
+        if let Err(error) = store.driver.recover(&keys).await {
+            tracing::error!(store = store.id, %error, "what a crash left in a store was not removed");
+        }
     }
     for stored in task::ops::all(&svc.store).await? {
         if !stored.status.ended() {
@@ -44,17 +58,6 @@ pub async fn recover(svc: &Image) -> Result<(), Fault> {
 
 async fn fail(svc: &Image, id: &str) -> Result<Status, Fault> {
     tracing::info!(image = id, "queueing an image again whose upload was cut off");
-    svc.files.discard(id, Place::Part).await.map_err(Fault::internal)?;
+    svc.files.discard(id, Place::Staged).await.map_err(Fault::internal)?;
     Ok(image::ops::step(&svc.store, id, Event::Fail, Record::forget_data).await?.status)
-}
-
-/// Only files named like ours are ever removed.
-fn is_orphan(name: &str, images: &BTreeMap<String, Status>) -> bool {
-    let (id, wanted): (&str, &[Status]) = match name.split_once('.') {
-        None => (name, &[Status::Active, Status::Deactivated]),
-        Some((id, "staged")) => (id, &[Status::Uploading]),
-        Some((id, "part")) => (id, &[]),
-        Some(_) => return false,
-    };
-    pilvi_kit::id::is_uuid(id) && !images.get(id).is_some_and(|status| wanted.contains(status))
 }

@@ -87,7 +87,7 @@ async fn create(svc: Arc<Image>, call: Call) -> Reply {
     Ok(Response::created(view::one(&stored))
         .header("location", call.url(&format!("/v2/images/{}", stored.record.id)))
         .header("openstack-image-import-methods", crate::import::METHODS.join(","))
-        .header("openstack-image-store-ids", view::STORE))
+        .header("openstack-image-store-ids", svc.stores.ids()))
 }
 
 async fn show(svc: Arc<Image>, call: Call) -> Reply {

@@ -93,6 +93,25 @@ impl Visibility {
     }
 }
 
+/// An object in a store that holds an image's bytes.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Location {
+    /// Id of the store.
+    pub store: String,
+    /// What the store calls it: the image's id, or a URL in a store that only reads.
+    pub key: String,
+    /// What whoever added it said of it.
+    #[serde(default)]
+    pub metadata: serde_json::Map<String, serde_json::Value>,
+}
+
+impl Location {
+    /// An object that a store made.
+    pub fn of(store: &crate::store::ImageStore, key: &str) -> Self {
+        Location { store: store.id.clone(), key: key.to_owned(), metadata: serde_json::Map::new() }
+    }
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Image {
     pub id: String,
@@ -121,6 +140,9 @@ pub struct Image {
     pub tags: BTreeSet<String>,
     /// Everything else that its owner says of it.
     pub properties: BTreeMap<String, Option<String>>,
+    /// Where the bytes lie.
+    #[serde(default)]
+    pub locations: Vec<Location>,
 }
 
 impl Image {
@@ -144,6 +166,7 @@ impl Image {
             os_hidden: false,
             tags: BTreeSet::new(),
             properties: BTreeMap::new(),
+            locations: Vec::new(),
         }
     }
 
@@ -168,6 +191,7 @@ impl Image {
     pub fn forget_data(&mut self) {
         (self.size, self.virtual_size, self.checksum) = (None, None, None);
         (self.os_hash_algo, self.os_hash_value) = (None, None);
+        self.locations.clear();
     }
 }
 

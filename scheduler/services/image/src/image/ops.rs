@@ -183,8 +183,8 @@ pub async fn stored_by(store: &Store, project: &str) -> Result<u64, Fault> {
     Ok(u64::try_from(sum).unwrap_or(0))
 }
 
-/// Removes an image with its members and tasks; its bytes are the caller's business.
-pub async fn delete(store: &Store, id: &str) -> Result<(), Fault> {
+/// Removes an image with its members and tasks; its bytes are the caller's business. Gives it as it was.
+pub async fn delete(store: &Store, id: &str) -> Result<Image, Fault> {
     let id = id.to_owned();
     store
         .write(move |tx| {
@@ -199,7 +199,7 @@ pub async fn delete(store: &Store, id: &str) -> Result<(), Fault> {
                     tx.delete::<Task>(&task.record.id).await?;
                 }
                 tx.delete::<Image>(&id).await?;
-                Ok(())
+                Ok(stored.record)
             })
         })
         .await

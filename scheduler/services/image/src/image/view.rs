@@ -11,8 +11,6 @@ const PROPERTY_NAME_MAX: usize = 255;
 pub const PROPERTIES_MAX: usize = 128;
 /// Tags of one image.
 pub const TAGS_MAX: usize = 128;
-/// The only place where bytes are kept.
-pub const STORE: &str = "file";
 
 /// Members that clients never set.
 pub const READ_ONLY: &[&str] = &[
@@ -64,8 +62,9 @@ pub fn one(stored: &Stored<Image>) -> Value {
     if let Value::Object(own) = own {
         out.extend(own);
     }
-    if image.has_data() {
-        out.insert("stores".into(), json!(STORE));
+    if !image.locations.is_empty() {
+        let stores: Vec<&str> = image.locations.iter().map(|l| l.store.as_str()).collect();
+        out.insert("stores".into(), json!(stores.join(",")));
     }
     Value::Object(out)
 }

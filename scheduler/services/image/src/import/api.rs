@@ -1,9 +1,6 @@
 //! `/v2/images/{image_id}/import`
 use super::{METHODS, ops, view};
-use crate::{
-    Image,
-    image::{self, view::STORE},
-};
+use crate::{Image, image};
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema};
 use serde_json::{Value, json};
 use std::sync::{Arc, LazyLock};
@@ -34,8 +31,9 @@ async fn import(svc: Arc<Image>, call: Call) -> Reply {
         return Err(Fault::bad_request(format!("Unknown import method name '{method}'.")));
     }
     let stores = call.body["stores"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    if let Some(unknown) = stores.into_iter().find(|name| *name != STORE) {
-        return Err(Fault::bad_request(format!("The store {unknown} is not known; see /v2/info/stores.")));
+    let mut stores = stores.map(|id| svc.stores.to_write(Some(id))).collect::<Result<Vec<_>, Fault>>()?;
+    if stores.is_empty() {
+        stores.push(svc.stores.to_write(call.header("x-image-meta-store"))?);
     }
     if method == "glance-download" {
         let source = view::source(&call.body["method"])?;
@@ -45,6 +43,6 @@ async fn import(svc: Arc<Image>, call: Call) -> Reply {
     if stored.disk_format.is_none() || stored.container_format.is_none() {
         return Err(Fault::bad_request("'disk_format' and 'container_format' need to be set before import"));
     }
-    ops::staged(&svc, &call.ctx, &stored.record.id, &call.body).await?;
+    ops::staged(&svc, &call.ctx, &stored.record.id, stores, &call.body).await?;
     Ok(Response::empty(202))
 }

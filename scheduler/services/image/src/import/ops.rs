@@ -6,6 +6,7 @@ use crate::{
         self,
         model::{Event, Status},
     },
+    store::ImageStore,
     task::{
         self,
         model::{Status as Progress, Task},
@@ -16,7 +17,13 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 /// Starts the import of staged bytes; a task tells how it goes.
-pub async fn staged(svc: &Arc<Image>, ctx: &Ctx, image_id: &str, request: &Value) -> Result<(), Fault> {
+pub async fn staged(
+    svc: &Arc<Image>,
+    ctx: &Ctx,
+    image_id: &str,
+    stores: Vec<Arc<ImageStore>>,
+    request: &Value,
+) -> Result<(), Fault> {
     let stored = image::ops::get_any(&svc.store, image_id).await?;
     if stored.status != Status::Uploading {
         return Err(Fault::conflict(format!(
@@ -24,7 +31,7 @@ pub async fn staged(svc: &Arc<Image>, ctx: &Ctx, image_id: &str, request: &Value
             stored.status.as_str()
         )));
     }
-    start(svc, ctx, image_id, Way::Staged, request).await
+    start(svc, ctx, image_id, Way::Staged(stores), request).await
 }
 
 /// An image of a cloud, as a client names it.
@@ -56,9 +63,19 @@ pub async fn downloaded(
 
 /// Where the bytes come from.
 enum Way {
-    Staged,
+    Staged(Vec<Arc<ImageStore>>),
     /// As the caller sees it.
     Downloaded(Ctx, Source),
+}
+
+impl Way {
+    /// Ids of the stores that the bytes go to.
+    fn stores(&self, svc: &Image) -> Vec<String> {
+        match self {
+            Way::Staged(stores) => stores.iter().map(|store| store.id.clone()).collect(),
+            Way::Downloaded(..) => vec![svc.stores.default().id.clone()],
+        }
+    }
 }
 
 async fn start(svc: &Arc<Image>, ctx: &Ctx, image_id: &str, way: Way, request: &Value) -> Result<(), Fault> {
@@ -72,7 +89,7 @@ async fn start(svc: &Arc<Image>, ctx: &Ctx, image_id: &str, way: Way, request: &
         user_id: ctx.user_id().to_owned(),
         image_id: image_id.to_owned(),
         request_id: ctx.request_id.clone(),
-        input: json!({"image_id": image_id, "import_req": request, "backend": [image::view::STORE]}),
+        input: json!({"image_id": image_id, "import_req": request, "backend": way.stores(svc)}),
         message: String::new(),
         ended_us: None,
     };
@@ -83,14 +100,13 @@ async fn start(svc: &Arc<Image>, ctx: &Ctx, image_id: &str, way: Way, request: &
 }
 
 async fn run(svc: &Image, image_id: &str, task_id: &str, way: Way) {
-    let place = if matches!(way, Way::Staged) { Place::Staged } else { Place::Part };
     let outcome = work(svc, image_id, task_id, way).await;
     let (status, message) = match &outcome {
         Ok(()) => (Progress::Success, String::new()),
         Err(fault) => (Progress::Failure, fault.message.clone()),
     };
     if outcome.is_err() {
-        data::ops::give_up(svc, image_id, place).await;
+        data::ops::give_up(svc, image_id).await;
     }
     if let Err(fault) = task::ops::advance(&svc.store, task_id, status, &message).await {
         tracing::error!(task = task_id, %fault, "cannot say how the import ended");
@@ -100,10 +116,10 @@ async fn run(svc: &Image, image_id: &str, task_id: &str, way: Way) {
 async fn work(svc: &Image, image_id: &str, task_id: &str, way: Way) -> Result<(), Fault> {
     task::ops::advance(&svc.store, task_id, Progress::Processing, "").await?;
     match way {
-        Way::Staged => {
+        Way::Staged(stores) => {
             let stored = image::ops::get_any(&svc.store, image_id).await?;
             let digest = svc.files.digest(image_id, Place::Staged).await.map_err(Fault::internal)?;
-            data::ops::finish(svc, &stored.record, digest, Place::Staged).await
+            data::ops::keep_staged(svc, &stored.record, digest, &stores).await
         }
         Way::Downloaded(ctx, source) => copy(svc, &ctx, image_id, &source).await,
     }
@@ -124,8 +140,8 @@ async fn copy(svc: &Image, ctx: &Ctx, image_id: &str, source: &Source) -> Result
         return Err(Fault::conflict(format!("Image {} is not active.", from.id)));
     }
     data::ops::check_room(svc, image_id, from.size.unwrap_or(0)).await?;
-    svc.files.share(&from.id, image_id).await.map_err(Fault::internal)?;
-    data::ops::adopt(svc, image_id, move |image| {
+    let source = from.clone();
+    data::ops::share(svc, &source, image_id, move |image| {
         (image.disk_format, image.container_format) = (from.disk_format.clone(), from.container_format.clone());
         (image.size, image.virtual_size) = (from.size, from.virtual_size);
         (image.checksum, image.os_hash_algo, image.os_hash_value) =

@@ -1,9 +1,5 @@
 //! `/v2/info`
-use crate::{
-    Image,
-    image::{ops, view::STORE},
-    import,
-};
+use crate::{Image, image::ops, import, store::ImageStore};
 use pilvi_kit::{Call, Reply, Response, Route};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -26,20 +22,35 @@ async fn methods(_: Arc<Image>, _call: Call) -> Reply {
     ))
 }
 
-fn store() -> Value {
-    json!({"id": STORE, "description": "Files of the scheduler", "default": "true"})
+fn view(svc: &Image, store: &ImageStore) -> Value {
+    let mut one = json!({"id": store.id});
+    if let Some(description) = &store.description {
+        one["description"] = json!(description);
+    }
+    if svc.stores.is_default(store) {
+        one["default"] = json!("true");
+    }
+    if store.read_only {
+        one["read-only"] = json!("true");
+    }
+    one
 }
 
-async fn stores(_: Arc<Image>, _call: Call) -> Reply {
-    Ok(Response::ok(json!({"stores": [store()]})))
+async fn stores(svc: Arc<Image>, _call: Call) -> Reply {
+    let stores: Vec<Value> = svc.stores.all().map(|store| view(&svc, store)).collect();
+    Ok(Response::ok(json!({"stores": stores})))
 }
 
-async fn detail(_: Arc<Image>, _call: Call) -> Reply {
-    let mut one = store();
-    one["type"] = json!("file");
-    one["weight"] = json!(0);
-    one["properties"] = json!({"chunk_size": crate::data::files::CHUNK, "thin_provisioning": false});
-    Ok(Response::ok(json!({"stores": [one]})))
+async fn detail(svc: Arc<Image>, _call: Call) -> Reply {
+    let one = |store: &Arc<ImageStore>| {
+        let mut one = view(&svc, store);
+        one["type"] = json!(store.driver.kind());
+        one["weight"] = json!(store.weight);
+        one["properties"] = store.driver.properties();
+        one
+    };
+    let stores: Vec<Value> = svc.stores.all().map(one).collect();
+    Ok(Response::ok(json!({"stores": stores})))
 }
 
 async fn usage(svc: Arc<Image>, call: Call) -> Reply {

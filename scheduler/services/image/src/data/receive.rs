@@ -1,0 +1,147 @@
+//! Bytes on their way in: counted, hashed and looked at while they are written, in a few chunks of memory.
+use super::format::HEAD;
+use crate::store::Incoming;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use md5::Md5;
+use sha2::{Digest as _, Sha512};
+use std::{io, time::Duration};
+
+/// Chunks that wait between the network and the hashes.
+const QUEUE: usize = 4;
+/// How long a sender may be silent.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// What is known of bytes that arrived whole.
+#[derive(Debug, Clone)]
+pub struct Digest {
+    pub size: u64,
+    pub md5: String,
+    pub sha512: String,
+    /// The first [`HEAD`] bytes.
+    pub head: Vec<u8>,
+}
+
+/// Why bytes did not arrive whole.
+#[derive(Debug, thiserror::Error)]
+pub enum Broken {
+    #[error("the sender broke off: {0}")]
+    Cut(io::Error),
+    #[error("the sender was silent for {} seconds", SILENCE.as_secs())]
+    Silent,
+    #[error("more than the {0} bytes allowed")]
+    TooLarge(u64),
+    #[error("{got} bytes arrived, {said} were announced")]
+    Length { got: u64, said: u64 },
+    #[error("store: {0}")]
+    Disk(#[from] io::Error),
+}
+
+/// How much may arrive.
+#[derive(Debug, Clone, Copy)]
+pub struct Expected {
+    pub max: u64,
+    /// What the sender announced.
+    pub said: Option<u64>,
+}
+
+/// Sums up bytes as they pass.
+pub struct Hasher {
+    md5: Md5,
+    sha512: Sha512,
+    size: u64,
+    head: Vec<u8>,
+}
+
+impl Hasher {
+    pub fn new() -> Self {
+        Hasher { md5: Md5::new(), sha512: Sha512::new(), size: 0, head: Vec::new() }
+    }
+    pub fn update(&mut self, chunk: &[u8]) {
+        self.md5.update(chunk);
+        self.sha512.update(chunk);
+        self.size += chunk.len() as u64;
+        let missing = HEAD - self.head.len().min(HEAD);
+        self.head.extend_from_slice(&chunk[..chunk.len().min(missing)]);
+    }
+    pub fn finish(self) -> Digest {
+        Digest {
+            size: self.size,
+            md5: hex::encode(self.md5.finalize()),
+            sha512: hex::encode(self.sha512.finalize()),
+            head: self.head,
+        }
+    }
+}
+
+/// Takes bytes into an object until the stream ends. Gives the object as it was, to be committed or aborted by
+/// who judges the digest; what did not arrive whole is aborted here.
+pub async fn receive<S>(
+    stream: S,
+    mut incoming: Box<dyn Incoming>,
+    expected: Expected,
+) -> Result<(Digest, Box<dyn Incoming>), Broken>
+where
+    S: Stream<Item = io::Result<Bytes>> + Unpin,
+{
+    let (send, receive) = tokio::sync::mpsc::channel::<Bytes>(QUEUE);
+    let hashing = tokio::task::spawn_blocking(move || hash(receive));
+    let fed = feed(stream, send, incoming.as_mut(), expected).await;
+    let hashed = hashing.await.map_err(io::Error::other);
+    let outcome = match (fed, hashed) {
+        (Err(broken), _) => Err(broken),
+        (_, Err(error)) => Err(Broken::Disk(error)),
+        (Ok(()), Ok(digest)) => match expected.said {
+            Some(said) if said != digest.size => Err(Broken::Length { got: digest.size, said }),
+            _ => Ok(digest),
+        },
+    };
+    match outcome {
+        Ok(digest) => Ok((digest, incoming)),
+        Err(broken) => {
+            incoming.abort().await;
+            Err(broken)
+        }
+    }
+}
+
+/// Moves chunks from the stream to the hashes and the object, within what is expected.
+async fn feed<S>(
+    mut stream: S,
+    send: tokio::sync::mpsc::Sender<Bytes>,
+    incoming: &mut dyn Incoming,
+    expected: Expected,
+) -> Result<(), Broken>
+where
+    S: Stream<Item = io::Result<Bytes>> + Unpin,
+{
+    let mut got = 0u64;
+    loop {
+        let chunk = match tokio::time::timeout(SILENCE, stream.next()).await {
+            Err(_) => return Err(Broken::Silent),
+            Ok(None) => return Ok(()),
+            Ok(Some(Err(error))) => return Err(Broken::Cut(error)),
+            Ok(Some(Ok(chunk))) => chunk,
+        };
+        got = got.saturating_add(chunk.len() as u64);
+        if got > expected.max {
+            return Err(Broken::TooLarge(expected.max));
+        }
+        if let Some(said) = expected.said
+            && got > said
+        {
+            return Err(Broken::Length { got, said });
+        }
+        send.send(chunk.clone()).await.map_err(|_| io::Error::other("hashing stopped"))?;
+        incoming.write(chunk).await?;
+    }
+}
+
+/// Ends when the sender is dropped.
+fn hash(mut receive: tokio::sync::mpsc::Receiver<Bytes>) -> Digest {
+    let mut hasher = Hasher::new();
+    while let Some(chunk) = receive.blocking_recv() {
+        hasher.update(&chunk);
+    }
+    hasher.finish()
+}
