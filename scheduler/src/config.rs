@@ -2,7 +2,7 @@
 use crate::{cli::Common, preflight::Refusal, state::State};
 use anyhow::{Context, Result};
 use serde::Deserialize;
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
 
 /// `pilvi.toml`. Unknown names are refused, so that a misspelt one is not silent.
 #[derive(Debug, Clone, Deserialize)]
@@ -31,14 +31,38 @@ pub struct Config {
     pub external: ExternalConfig,
 }
 
-/// Where images lie.
-#[derive(Debug, Clone, Default, Deserialize)]
+/// Where images lie, what they must be, how they may come in.
+#[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ImageConfig {
     /// `[image.stores.NAME]`; none: one directory below the state directory, called `file`.
     pub stores: BTreeMap<String, pilvi_image::StoreConfig>,
     /// The store that is meant when none is named.
     pub default_store: Option<String>,
+    /// Images must hold what their `disk_format` says.
+    pub require_image_format_match: bool,
+    /// Checks on partition tables that do not matter: `mbr`.
+    pub gpt_safety_checks_nonfatal: Vec<String>,
+    /// Kinds of VMDK that are taken; others than the default are never.
+    pub vmdk_allowed_types: Vec<String>,
+    /// A directory of certificates `<uuid>.pem` of those who sign images.
+    pub certificates: Option<PathBuf>,
+    pub import: pilvi_image::ImportConfig,
+}
+
+impl Default for ImageConfig {
+    fn default() -> Self {
+        let d = pilvi_image::Config::new("/");
+        ImageConfig {
+            stores: d.stores,
+            default_store: d.default_store,
+            require_image_format_match: d.match_format,
+            gpt_safety_checks_nonfatal: d.gpt_nonfatal,
+            vmdk_allowed_types: d.vmdk_types,
+            certificates: d.certificates,
+            import: d.import,
+        }
+    }
 }
 
 /// Rules about passwords and tokens.
@@ -159,6 +183,7 @@ impl Config {
         if ratios.iter().any(|r| !r.is_finite() || *r <= 0.0) {
             return Err(Refusal("compute: the ratios must be greater than 0.".into()));
         }
+        self.image.import.check().map_err(Refusal)?;
         if !(1..=3600).contains(&self.host_silence_s) {
             return Err(Refusal("host_silence_s must be 1 to 3600.".into()));
         }

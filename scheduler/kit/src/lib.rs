@@ -20,6 +20,7 @@ pub mod call;
 pub mod clock;
 pub mod dispatch;
 pub mod fault;
+pub mod fetch;
 pub mod id;
 pub mod metric;
 pub mod openapi;

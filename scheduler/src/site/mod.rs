@@ -5,7 +5,7 @@ mod part;
 
 use crate::{config::Config, state::State};
 use anyhow::{Context, Result};
-use part::{ImageBytes, NetworkPart, Snapshots};
+use part::{ImageBytes, ImageCloud, NetworkPart, Snapshots};
 use pilvi_compute::{Compute, ComputePart};
 use pilvi_fleet::{Authority, Fleet};
 use pilvi_identity::{Bootstrap, EndpointSpec, HashCost, Identity};
@@ -76,9 +76,15 @@ impl Scheduler {
             region: config.region.clone(),
             stores: config.image.stores.clone(),
             default_store: config.image.default_store.clone(),
+            match_format: config.image.require_image_format_match,
+            gpt_nonfatal: config.image.gpt_safety_checks_nonfatal.clone(),
+            vmdk_types: config.image.vmdk_allowed_types.clone(),
+            certificates: config.image.certificates.clone(),
+            import: config.image.import.clone(),
             ..pilvi_image::Config::new(state.images())
         };
         let image = Image::new(store.clone(), images).context("the image store")?;
+        image.set_cloud(Arc::new(ImageCloud::new(identity.clone(), &config.region)));
         image.recover().await.context("images of an earlier run")?;
         let placement = Placement::new(store.clone());
         let network = Network::new(store.clone());

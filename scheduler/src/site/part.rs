@@ -3,11 +3,12 @@ use async_trait::async_trait;
 use pilvi_agent_api::v1;
 use pilvi_compute::Compute;
 use pilvi_fleet::{Affected, Fleet, HostPart, ImageSink, ImageSource, Part, Upload};
+use pilvi_identity::Identity;
 use pilvi_image::Image;
 use pilvi_kit::{Fault, call::BodyStream};
 use pilvi_network::{Network, host::HostInfo};
 use pilvi_store::Change;
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 /// The network part of every host's wanted state.
 pub struct NetworkPart {
@@ -44,6 +45,29 @@ impl HostPart for NetworkPart {
 
     async fn observed(&self, host: &str, observed: &v1::Observed) -> Result<(), Fault> {
         self.network.observe(host, &observed.ports).await
+    }
+}
+
+/// What the image service asks of identity.
+#[derive(Debug)]
+pub struct ImageCloud {
+    identity: Arc<Identity>,
+    region: String,
+}
+
+impl ImageCloud {
+    pub fn new(identity: Arc<Identity>, region: &str) -> Self {
+        ImageCloud { identity, region: region.to_owned() }
+    }
+}
+
+#[async_trait]
+impl pilvi_image::Cloud for ImageCloud {
+    async fn limits(&self, project_id: &str) -> Result<BTreeMap<String, i64>, Fault> {
+        self.identity.limits_of("image", &self.region, project_id).await
+    }
+    async fn image_endpoint(&self, region: &str, interface: &str) -> Result<Option<String>, Fault> {
+        self.identity.endpoint("image", region, interface).await
     }
 }
 

@@ -33,6 +33,7 @@ mod limit;
 mod listing;
 mod oauth;
 mod password;
+mod peers;
 mod policy;
 mod policy_blob;
 mod project;

@@ -1,5 +1,5 @@
 //! What an operator may set, validated by whoever reads the configuration file.
-use crate::store::StoreConfig;
+use crate::{data::format::Rules, import::ImportConfig, plugin::Limits, store::StoreConfig};
 use std::{collections::BTreeMap, path::PathBuf};
 
 #[derive(Debug, Clone)]
@@ -20,6 +20,14 @@ pub struct Config {
     pub uploads_max: usize,
     /// Images must hold what their `disk_format` says. Off, only what could harm a host is refused.
     pub match_format: bool,
+    /// Names of checks on partition tables that do not matter (`mbr`).
+    pub gpt_nonfatal: Vec<String>,
+    /// Kinds of VMDK that are taken, of those that are one file.
+    pub vmdk_types: Vec<String>,
+    /// What imports may do.
+    pub import: ImportConfig,
+    /// Certificates of those who sign images, as `<uuid>.pem`.
+    pub certificates: Option<PathBuf>,
     /// The region this service is catalogued in: imports from an image of the same region are copies here.
     pub region: String,
 }
@@ -38,7 +46,26 @@ impl Config {
             project_size_max: None,
             uploads_max: 32,
             match_format: true,
+            gpt_nonfatal: Vec::new(),
+            vmdk_types: vec!["streamOptimized".to_owned(), "monolithicSparse".to_owned()],
+            import: ImportConfig::default(),
+            certificates: None,
             region: "RegionOne".to_owned(),
         }
+    }
+
+    /// What is asked of a file's content.
+    pub fn rules(&self) -> Rules {
+        Rules {
+            virtual_max: self.virtual_size_max,
+            match_format: self.match_format,
+            gpt_nonfatal: self.gpt_nonfatal.clone(),
+            vmdk_types: self.vmdk_types.clone(),
+        }
+    }
+
+    /// What plug-ins keep to.
+    pub fn limits(&self) -> Limits {
+        Limits { size_max: self.size_max, rules: self.rules() }
     }
 }

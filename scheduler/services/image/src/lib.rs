@@ -15,6 +15,7 @@
 //! Bytes live in stores (`store`), of which one is a directory under the state directory unless others are
 //! configured. An object is seen there only when every byte of it is hashed, inspected and durable; whatever
 //! else lies there at a start is from a crash and goes away ([`Image::recover`]).
+pub mod cloud;
 mod config;
 pub mod data;
 mod fault;
@@ -23,8 +24,11 @@ pub mod import;
 pub mod info;
 pub mod member;
 pub mod metadef;
+pub mod plugin;
 mod policy;
+pub mod quota;
 pub mod schema;
+pub mod signature;
 pub mod store;
 mod tables;
 pub mod tag;
@@ -34,12 +38,14 @@ mod version;
 #[cfg(test)]
 mod tests;
 
+pub use cloud::Cloud;
 pub use config::Config;
+pub use import::ImportConfig;
 pub use store::StoreConfig;
 
-use pilvi_kit::{Fault, Route, Service};
+use pilvi_kit::{Fault, Route, Service, fetch::Fetcher};
 use pilvi_store::{KindSpec, Store};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The service's state.
 #[derive(Debug)]
@@ -49,6 +55,10 @@ pub struct Image {
     /// The staging area.
     pub(crate) files: data::files::Files,
     pub(crate) stores: store::Stores,
+    /// Fetches what imports name.
+    pub(crate) fetcher: Fetcher,
+    /// The rest of the cloud, once it is there.
+    pub(crate) cloud: OnceLock<Arc<dyn Cloud>>,
     /// Uploads that run at once; each holds a few MiB.
     pub(crate) uploads: Arc<tokio::sync::Semaphore>,
 }
@@ -59,7 +69,16 @@ impl Image {
         let files = data::files::Files::open(&config.directory)?;
         let stores = store::Stores::open(&config)?;
         let uploads = Arc::new(tokio::sync::Semaphore::new(config.uploads_max));
-        Ok(Arc::new(Image { store, config, files, stores, uploads }))
+        let fetcher = Fetcher::new(config.import.web.rules(), config.import.ca.as_deref())?;
+        let cloud = OnceLock::new();
+        Ok(Arc::new(Image { store, config, files, stores, fetcher, cloud, uploads }))
+    }
+
+    /// To be called once, before requests are answered, by who puts the services together.
+    pub fn set_cloud(&self, cloud: Arc<dyn Cloud>) {
+        if self.cloud.set(cloud).is_err() {
+            tracing::error!("the image service was given a cloud twice");
+        }
     }
 
     /// The store that the records are in.
@@ -68,9 +87,10 @@ impl Image {
     }
 
     /// To be called once at start, before requests are answered: images whose upload a crash cut off are
-    /// queued again, files that belong to no image are removed.
-    pub async fn recover(&self) -> Result<(), Fault> {
-        data::recover::recover(self).await
+    /// queued again, imports go on, files that belong to no image are removed.
+    pub async fn recover(self: &Arc<Self>) -> Result<(), Fault> {
+        data::recover::recover(self).await?;
+        import::ops::resume(self).await
     }
 }
 

@@ -1,4 +1,5 @@
 //! The whole service through the kit: what clients see. Bytes that come in are in `upload`.
+mod import;
 mod upload;
 
 use crate::{Config, Image, image, kinds, service};
@@ -256,7 +257,7 @@ async fn tags_deactivation_and_documents() {
     assert_eq!(b.app.call("GET", "/versions", None, None).await.body["versions"][0]["status"], "CURRENT");
     assert_eq!(
         b.call(&b.alice, "GET", "/v2/info/import", None).await.body["import-methods"]["value"],
-        json!(["glance-direct", "glance-download"])
+        json!(crate::import::METHODS)
     );
     assert_eq!(b.call(&b.alice, "GET", "/v2/info/stores", None).await.body["stores"][0]["id"], "file");
 }

@@ -139,6 +139,7 @@ impl Compute {
         if image.status.as_str() != "active" {
             return Err(Fault::bad_request(format!("Image {image_id} is not active.")));
         }
+        runnable(&image)?;
         let kernel = self.boot_file(ctx, property(&image, "kernel_id")).await?;
         let ramdisk = self.boot_file(ctx, property(&image, "ramdisk_id")).await?;
         Ok(ImageCopy {
@@ -217,6 +218,20 @@ pub fn copy_flavor(flavor: &Flavor) -> FlavorCopy {
         swap_mib: flavor.swap_mib,
         extra_specs: flavor.extra_specs.clone(),
     }
+}
+
+/// 400 for what is kept but cannot be run: hosts open disks as raw or as qcow2, and no archives.
+fn runnable(image: &pilvi_image::image::model::Image) -> Result<(), Fault> {
+    let (disk, container) = (image.disk_format.as_deref(), image.container_format.as_deref());
+    let disk_runs = disk.is_none_or(|f| matches!(f, "raw" | "qcow2" | "iso" | "gpt" | "ami" | "aki" | "ari"));
+    if disk_runs && container.is_none_or(|f| matches!(f, "bare" | "ovf" | "ami" | "aki" | "ari")) {
+        return Ok(());
+    }
+    let (disk, container) = (disk.unwrap_or("none"), container.unwrap_or("none"));
+    Err(Fault::bad_request(format!(
+        "Image {} is {disk} in a container of format {container}, which hosts here do not run: convert it to qcow2 or raw.",
+        image.id
+    )))
 }
 
 fn property<'i>(image: &'i pilvi_image::image::model::Image, name: &str) -> Option<&'i str> {

@@ -1,5 +1,5 @@
 //! `/v2/images/{image_id}/file` and `/stage`
-use super::ops;
+use super::{ops, stage};
 use crate::{
     Image,
     image::{
@@ -17,7 +17,7 @@ pub fn routes() -> Vec<Route<Image>> {
     vec![
         Route::put(FILE, upload).rule_by_handler("upload_image").takes_bytes().summary("Upload an image's data"),
         Route::get(FILE, download).rule_by_handler("download_image").summary("Download an image's data"),
-        Route::put("/v2/images/{image_id}/stage", stage)
+        Route::put("/v2/images/{image_id}/stage", stage_data)
             .rule_by_handler("modify_image")
             .takes_bytes()
             .summary("Stage an image's data"),
@@ -63,12 +63,13 @@ async fn upload(svc: Arc<Image>, mut call: Call) -> Reply {
     Ok(Response::no_content())
 }
 
-async fn stage(svc: Arc<Image>, mut call: Call) -> Reply {
+async fn stage_data(svc: Arc<Image>, mut call: Call) -> Reply {
     let stored = authorized(&svc, &call).await?;
     octets(&call)?;
     let said = announced(&call)?;
     let stream = call.stream.take().ok_or_else(|| Fault::internal("upload without a stream"))?;
-    ops::stage(&svc, &stored.record.id, stream, said).await?;
+    let piece = call.header("content-range").map(stage::Piece::parse).transpose()?;
+    stage::stage(&svc, &stored.record.id, stream, said, piece).await?;
     Ok(Response::no_content())
 }
 

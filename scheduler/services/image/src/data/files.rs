@@ -4,14 +4,13 @@
 //! <id>.part    arriving            <id>.staged  staged for an import
 //! <id>         complete: hashed, inspected, durable, never written again
 //! ```
-use super::receive::{Broken, Digest, Expected, Hasher, receive};
 use crate::store::{Bytestream, Incoming};
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{Stream, StreamExt};
+use futures::StreamExt;
 use std::{
     fs::{self, File},
-    io::{self, Read, Write},
+    io::{self, Write},
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
 };
@@ -87,23 +86,19 @@ impl Files {
         Writing { send: Some(send), writer: Some(writer), from, to, directory: self.directory.clone() }
     }
 
-    /// Takes bytes into a staged file until the stream ends, and makes them durable.
-    pub async fn receive<S>(&self, id: &str, place: Place, stream: S, expected: Expected) -> Result<Digest, Broken>
-    where
-        S: Stream<Item = io::Result<Bytes>> + Unpin,
-    {
-        let (digest, incoming) = receive(stream, Box::new(self.incoming(id, place)), expected).await?;
-        incoming.commit().await?;
-        Ok(digest)
-    }
-
-    /// Makes a complete file of this machine, of the same file system, one of this directory; false when it lies on another one.
+    /// Makes a complete file of this machine one of this directory as well; false when it lies on another file system.
+    /// It stays where it is, so that a crash leaves what an import began with.
     pub async fn take(&self, id: &str, from: &Path) -> io::Result<bool> {
         let (from, to, directory) = (from.to_owned(), self.path(id), self.directory.clone());
-        blocking(move || match fs::rename(from, to) {
-            Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Ok(false),
-            Err(error) => Err(error),
-            Ok(()) => sync_directory(&directory).map(|()| true),
+        blocking(move || {
+            // Written elsewhere perhaps without making it durable.
+            File::open(&from)?.sync_all()?;
+            remove(&to)?;
+            match fs::hard_link(from, to) {
+                Err(error) if error.kind() == io::ErrorKind::CrossesDevices => Ok(false),
+                Err(error) => Err(error),
+                Ok(()) => sync_directory(&directory).map(|()| true),
+            }
         })
         .await
     }
@@ -116,21 +111,6 @@ impl Files {
             remove(&to)?;
             fs::hard_link(from, to)?;
             sync_directory(&directory)
-        })
-        .await
-    }
-
-    /// Reads a staged file once more, for its hashes.
-    pub async fn digest(&self, id: &str, place: Place) -> io::Result<Digest> {
-        let path = self.temporary(id, place);
-        blocking(move || {
-            let (mut file, mut hasher, mut buffer) = (File::open(path)?, Hasher::new(), vec![0; CHUNK]);
-            loop {
-                match file.read(&mut buffer)? {
-                    0 => return Ok(hasher.finish()),
-                    n => hasher.update(&buffer[..n]),
-                }
-            }
         })
         .await
     }

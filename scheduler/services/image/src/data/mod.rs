@@ -3,11 +3,12 @@ pub mod api;
 pub mod files;
 pub mod format;
 pub mod ops;
-mod qcow2;
 pub mod receive;
 pub(crate) mod recover;
+pub mod stage;
+pub mod staging;
 
 #[cfg(test)]
 pub(crate) fn test_qcow2(size: u64) -> Vec<u8> {
-    qcow2::tests::image(size)
+    format::qcow2::tests::image(size)
 }

@@ -1,7 +1,7 @@
 //! The verbs on images' bytes.
 use super::{
     files::Place,
-    format::{self, Rules},
+    format,
     receive::{Broken, Digest, Expected, receive},
 };
 use crate::{
@@ -10,6 +10,8 @@ use crate::{
         self,
         model::{Event, Image as Record, Location},
     },
+    quota,
+    signature::{self, Signed},
     store::{Bytestream, ImageStore},
 };
 use futures::StreamExt;
@@ -68,12 +70,7 @@ pub async fn upload_to(
     stream: BodyStream,
     said: Option<u64>,
 ) -> Result<(), Fault> {
-    detached(svc, id, stream, said, Some(store)).await
-}
-
-/// Stages an image's bytes for an import.
-pub async fn stage(svc: &Arc<Image>, id: &str, stream: BodyStream, said: Option<u64>) -> Result<(), Fault> {
-    detached(svc, id, stream, said, None).await
+    detached(svc, id, stream, said, store).await
 }
 
 async fn detached(
@@ -81,7 +78,7 @@ async fn detached(
     id: &str,
     stream: BodyStream,
     said: Option<u64>,
-    store: Option<Arc<ImageStore>>,
+    store: Arc<ImageStore>,
 ) -> Result<(), Fault> {
     let (svc, id) = (svc.clone(), id.to_owned());
     let work = async move {
@@ -93,27 +90,21 @@ async fn detached(
     tokio::spawn(work).await.map_err(Fault::internal)?
 }
 
-/// Into a store, or into the staging area when none is given.
 async fn take(
     svc: &Image,
     id: &str,
     mut stream: BodyStream,
     said: Option<u64>,
-    store: Option<Arc<ImageStore>>,
+    store: Arc<ImageStore>,
 ) -> Result<(), Fault> {
-    let event = if store.is_some() { Event::UploadBegins } else { Event::StageBegins };
-    let (record, max) = match begin(svc, id, said, event).await {
+    let (record, max) = match begin(svc, id, said).await {
         Ok(begun) => begun,
         Err(fault) => {
             drain(&mut stream).await;
             return Err(fault);
         }
     };
-    let expected = Expected { max, said };
-    let taken = match &store {
-        Some(store) => into_store(svc, &record, store, &mut stream, expected).await,
-        None => into_staging(svc, id, &mut stream, expected).await,
-    };
+    let taken = into_store(svc, &record, &store, &mut stream, Expected { max, said, signed: None }).await;
     if let Err(fault) = &taken {
         tracing::info!(image = id, cause = %fault, "image data was not taken");
         give_up(svc, id).await;
@@ -130,9 +121,11 @@ async fn into_store(
     expected: Expected,
 ) -> Result<(), Fault> {
     let id = image.id.as_str();
+    let signed = signature::required(svc.config.certificates.as_deref(), image)?;
+    let expected = Expected { signed: signed.as_ref().map(|signed| signed.hash), ..expected };
     let incoming = store.driver.begin(id).await.map_err(|e| refusal(id, &Broken::Disk(e)))?;
     let (digest, incoming) = receive(stream, incoming, expected).await.map_err(|broken| refusal(id, &broken))?;
-    let fill = match judge(svc, image, digest) {
+    let fill = match judge(svc, image, digest, signed.as_ref()) {
         Ok(fill) => fill,
         Err(fault) => {
             incoming.abort().await;
@@ -143,71 +136,38 @@ async fn into_store(
     activate(svc, id, vec![Location::of(store, id)], fill).await
 }
 
-async fn into_staging(svc: &Image, id: &str, stream: &mut BodyStream, expected: Expected) -> Result<(), Fault> {
-    let digest = svc.files.receive(id, Place::Staged, stream, expected).await.map_err(|broken| refusal(id, &broken))?;
-    let size = digest.size;
-    image::ops::change(&svc.store, id, move |image| {
-        image.size = Some(size);
-        Ok(())
-    })
-    .await
-    .map(|_| ())
-}
-
 /// Checks what can be checked before the first byte, and marks the image. Gives it and the bytes allowed.
-async fn begin(svc: &Image, id: &str, said: Option<u64>, event: Event) -> Result<(Record, u64), Fault> {
-    let stored = image::ops::get_any(&svc.store, id).await?;
-    if stored.disk_format.is_none() || stored.container_format.is_none() {
+async fn begin(svc: &Image, id: &str, said: Option<u64>) -> Result<(Record, u64), Fault> {
+    let record = image::ops::get_any(&svc.store, id).await?.record;
+    if record.disk_format.is_none() || record.container_format.is_none() {
         return Err(Fault::bad_request("Properties disk_format, container_format must be set prior to saving data."));
     }
-    let max = room(svc, &stored.record).await?;
+    quota::check_bytes(svc, &record, false, said).await?;
+    let max = room(svc, &record).await?;
     if said.is_some_and(|said| said > max) || max == 0 {
         return Err(refusal(id, &Broken::TooLarge(max)));
     }
-    Ok((image::ops::step(&svc.store, id, event, |_| {}).await?.record, max))
+    Ok((image::ops::step(&svc.store, id, Event::UploadBegins, |_| {}).await?.record, max))
 }
 
 /// Judges bytes that arrived; gives what the image's record is to say of them.
-fn judge(
+pub(crate) fn judge(
     svc: &Image,
     image: &Record,
     digest: Digest,
+    signed: Option<&Signed>,
 ) -> Result<impl Fn(&mut Record) + Send + Sync + Clone + 'static, Fault> {
-    let rules = Rules { virtual_max: svc.config.virtual_size_max, match_format: svc.config.match_format };
     let (disk, container) =
         (image.disk_format.as_deref().unwrap_or_default(), image.container_format.as_deref().unwrap_or_default());
-    let virtual_size = format::judge(disk, container, &digest.head, digest.size, rules).map_err(fault::bad_data)?;
+    let virtual_size = format::judge(disk, container, &digest.sketch, &svc.config.rules()).map_err(fault::bad_data)?;
+    if let Some(signed) = signed {
+        signed.verify(digest.signed.as_deref().unwrap_or_default())?;
+    }
     Ok(move |image: &mut Record| {
         (image.size, image.virtual_size) = (Some(digest.size), virtual_size);
         (image.checksum, image.os_hash_value) = (Some(digest.md5.clone()), Some(digest.sha512.clone()));
         image.os_hash_algo = Some("sha512".to_owned());
     })
-}
-
-/// Judges the staged file of an image, moves it into the stores, makes the image active.
-pub(crate) async fn keep_staged(
-    svc: &Image,
-    image: &Record,
-    digest: Digest,
-    stores: &[Arc<ImageStore>],
-) -> Result<(), Fault> {
-    let fill = judge(svc, image, digest)?;
-    let path = svc.files.temporary(&image.id, Place::Staged);
-    let mut locations = Vec::new();
-    for (at, store) in stores.iter().enumerate() {
-        let kept = if at + 1 == stores.len() {
-            store.driver.take_file(&image.id, &path).await
-        } else {
-            store.driver.copy_file(&image.id, &path).await
-        };
-        if let Err(error) = kept {
-            delete_objects(svc, &image.id, &locations).await;
-            return Err(refusal(&image.id, &Broken::Disk(error)));
-        }
-        locations.push(Location::of(store, &image.id));
-    }
-    activate(svc, &image.id, locations, fill).await?;
-    svc.files.discard(&image.id, Place::Staged).await.map_err(Fault::internal)
 }
 
 /// Makes the bytes of another image the image's own as well; `fill` says what is known of them.
@@ -233,7 +193,7 @@ pub(crate) async fn copy(svc: &Image, from: &Record, store: &ImageStore, key: &s
     let size = from.size.unwrap_or_default();
     let stream = read(svc, from, 0, size).await?;
     let incoming = store.driver.begin(key).await.map_err(|e| broken(Broken::Disk(e)))?;
-    let expected = Expected { max: size, said: Some(size) };
+    let expected = Expected { max: size, said: Some(size), signed: None };
     let (digest, incoming) = receive(stream, incoming, expected).await.map_err(broken)?;
     if from.os_hash_value.as_ref().is_some_and(|hash| *hash != digest.sha512) {
         incoming.abort().await;
@@ -282,21 +242,12 @@ pub(crate) async fn check_room(svc: &Image, id: &str, size: u64) -> Result<(), F
 }
 
 /// Bytes that an image may have.
-async fn room(svc: &Image, image: &Record) -> Result<u64, Fault> {
-    match (svc.config.project_size_max, &image.owner) {
-        (Some(limit), Some(owner)) => {
-            let used = image::ops::stored_by(&svc.store, owner).await?;
-            Ok(svc.config.size_max.min(limit.saturating_sub(used)))
-        }
-        _ => Ok(svc.config.size_max),
-    }
+pub(crate) async fn room(svc: &Image, image: &Record) -> Result<u64, Fault> {
+    quota::room(svc, image).await
 }
 
-/// The image is queued again, its bytes removed.
-pub(crate) async fn give_up(svc: &Image, id: &str) {
-    if let Err(error) = svc.files.discard(id, Place::Staged).await {
-        tracing::error!(image = id, %error, "cannot remove refused image data");
-    }
+/// The image is queued again.
+async fn give_up(svc: &Image, id: &str) {
     match image::ops::step(&svc.store, id, Event::Fail, Record::forget_data).await {
         Err(fault) if !matches!(fault.code(), 404 | 409) => {
             tracing::error!(image = id, %fault, "cannot queue the image again")
@@ -305,7 +256,15 @@ pub(crate) async fn give_up(svc: &Image, id: &str) {
     }
 }
 
-fn refusal(id: &str, broken: &Broken) -> Fault {
+pub(crate) fn too_large(id: &str, max: u64) -> Fault {
+    refusal(id, &Broken::TooLarge(max))
+}
+
+pub(crate) fn disk(id: &str, error: io::Error) -> Fault {
+    refusal(id, &Broken::Disk(error))
+}
+
+pub(crate) fn refusal(id: &str, broken: &Broken) -> Fault {
     match broken {
         Broken::TooLarge(max) => {
             Fault::too_large(format!("The data of image {id} is too large: {max} bytes are allowed."))
@@ -322,7 +281,7 @@ fn refusal(id: &str, broken: &Broken) -> Fault {
 }
 
 /// Reads on for a moment: a sender that still writes would not read the answer.
-async fn drain(stream: &mut BodyStream) {
+pub(crate) async fn drain(stream: &mut BodyStream) {
     let reading = async {
         let mut left = DRAINED;
         while let Some(Ok(chunk)) = stream.next().await {

@@ -1,16 +1,24 @@
 //! Bytes on their way in: counted, hashed and looked at while they are written, in a few chunks of memory.
-use super::format::HEAD;
-use crate::store::Incoming;
+use super::{files::CHUNK, format::Sketch};
+use crate::{
+    signature::{HashMethod, Prehash},
+    store::Incoming,
+};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use md5::Md5;
 use sha2::{Digest as _, Sha512};
-use std::{io, time::Duration};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+    time::Duration,
+};
 
 /// Chunks that wait between the network and the hashes.
 const QUEUE: usize = 4;
 /// How long a sender may be silent.
-const SILENCE: Duration = Duration::from_secs(60);
+pub const SILENCE: Duration = Duration::from_secs(60);
 
 /// What is known of bytes that arrived whole.
 #[derive(Debug, Clone)]
@@ -18,8 +26,10 @@ pub struct Digest {
     pub size: u64,
     pub md5: String,
     pub sha512: String,
-    /// The first [`HEAD`] bytes.
-    pub head: Vec<u8>,
+    /// What format parsers want to see.
+    pub sketch: Sketch,
+    /// The hash that a signature is about, where one was asked for.
+    pub signed: Option<Vec<u8>>,
 }
 
 /// Why bytes did not arrive whole.
@@ -43,6 +53,8 @@ pub struct Expected {
     pub max: u64,
     /// What the sender announced.
     pub said: Option<u64>,
+    /// The hash that a signature is about.
+    pub signed: Option<HashMethod>,
 }
 
 /// Sums up bytes as they pass.
@@ -50,26 +62,31 @@ pub struct Hasher {
     md5: Md5,
     sha512: Sha512,
     size: u64,
-    head: Vec<u8>,
+    sketch: Sketch,
+    signed: Option<Prehash>,
 }
 
 impl Hasher {
-    pub fn new() -> Self {
-        Hasher { md5: Md5::new(), sha512: Sha512::new(), size: 0, head: Vec::new() }
+    pub fn new(signed: Option<HashMethod>) -> Self {
+        let signed = signed.map(HashMethod::start);
+        Hasher { md5: Md5::new(), sha512: Sha512::new(), size: 0, sketch: Sketch::new(), signed }
     }
     pub fn update(&mut self, chunk: &[u8]) {
         self.md5.update(chunk);
         self.sha512.update(chunk);
         self.size += chunk.len() as u64;
-        let missing = HEAD - self.head.len().min(HEAD);
-        self.head.extend_from_slice(&chunk[..chunk.len().min(missing)]);
+        self.sketch.update(chunk);
+        if let Some(signed) = &mut self.signed {
+            signed.update(chunk);
+        }
     }
     pub fn finish(self) -> Digest {
         Digest {
             size: self.size,
             md5: hex::encode(self.md5.finalize()),
             sha512: hex::encode(self.sha512.finalize()),
-            head: self.head,
+            sketch: self.sketch,
+            signed: self.signed.map(Prehash::finish),
         }
     }
 }
@@ -85,7 +102,7 @@ where
     S: Stream<Item = io::Result<Bytes>> + Unpin,
 {
     let (send, receive) = tokio::sync::mpsc::channel::<Bytes>(QUEUE);
-    let hashing = tokio::task::spawn_blocking(move || hash(receive));
+    let hashing = tokio::task::spawn_blocking(move || hash(receive, expected.signed));
     let fed = feed(stream, send, incoming.as_mut(), expected).await;
     let hashed = hashing.await.map_err(io::Error::other);
     let outcome = match (fed, hashed) {
@@ -138,10 +155,25 @@ where
 }
 
 /// Ends when the sender is dropped.
-fn hash(mut receive: tokio::sync::mpsc::Receiver<Bytes>) -> Digest {
-    let mut hasher = Hasher::new();
+fn hash(mut receive: tokio::sync::mpsc::Receiver<Bytes>, signed: Option<HashMethod>) -> Digest {
+    let mut hasher = Hasher::new(signed);
     while let Some(chunk) = receive.blocking_recv() {
         hasher.update(&chunk);
     }
     hasher.finish()
+}
+
+/// Sums up a file of this machine.
+pub async fn digest(path: &Path, signed: Option<HashMethod>) -> io::Result<Digest> {
+    let path = path.to_owned();
+    let summing = move || {
+        let (mut file, mut hasher, mut buffer) = (File::open(path)?, Hasher::new(signed), vec![0; CHUNK]);
+        loop {
+            match file.read(&mut buffer)? {
+                0 => return Ok(hasher.finish()),
+                n => hasher.update(&buffer[..n]),
+            }
+        }
+    };
+    tokio::task::spawn_blocking(summing).await.map_err(io::Error::other)?
 }

@@ -13,29 +13,20 @@ use pilvi_store::Query;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub async fn recover(svc: &Image) -> Result<(), Fault> {
-    let files: BTreeSet<String> = svc.files.names().await.map_err(Fault::internal)?.into_iter().collect();
     let mut staging: BTreeSet<String> = BTreeSet::new();
     let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for stored in svc.store.list::<Record>(Query::all()).await? {
-        let record = stored.record;
-        // The size is written when all staged bytes are there.
-        let staged = record.size.is_some() && files.contains(&format!("{}.staged", record.id));
-        let status = match record.status {
-            Status::Saving | Status::Importing => fail(svc, &record.id).await?,
-            Status::Uploading if !staged => fail(svc, &record.id).await?,
-            status => status,
-        };
-        if status == Status::Uploading {
+        let record = settle(svc, stored.record).await?;
+        let waits = matches!(record.status, Status::Uploading | Status::Importing);
+        if waits || record.staged.is_some() || !record.import.importing.is_empty() {
             staging.insert(record.id.clone());
         }
         for location in record.locations {
             known.entry(location.store).or_default().insert(location.key);
         }
     }
-    for name in files {
-        // Only files named like ours are ever removed.
-        let orphan = |id: &str| pilvi_kit::id::is_uuid(id) && !staging.contains(id);
-        if name.strip_suffix(".staged").is_some_and(orphan) {
+    for name in svc.files.names().await.map_err(Fault::internal)? {
+        if is_orphan(&name, &staging) {
             tracing::info!(file = name, "removing staged data that belongs to no image");
             svc.files.remove_name(&name).await.map_err(Fault::internal)?;
         }
@@ -47,17 +38,44 @@ pub async fn recover(svc: &Image) -> Result<(), Fault> {
             tracing::error!(store = store.id, %error, "what a crash left in a store was not removed");
         }
     }
-    for stored in task::ops::all(&svc.store).await? {
-        if !stored.status.ended() {
-            task::ops::advance(&svc.store, &stored.id, task::model::Status::Failure, "The service was restarted.")
-                .await?;
-        }
-    }
     task::ops::expire(&svc.store).await
 }
 
-async fn fail(svc: &Image, id: &str) -> Result<Status, Fault> {
-    tracing::info!(image = id, "queueing an image again whose upload was cut off");
-    svc.files.discard(id, Place::Staged).await.map_err(Fault::internal)?;
-    Ok(image::ops::step(&svc.store, id, Event::Fail, Record::forget_data).await?.status)
+/// What an image's record says after a stop: an upload that was cut off is queued again, a staging with what is durable
+/// of it; an import that holds its image goes on later.
+async fn settle(svc: &Image, record: Record) -> Result<Record, Fault> {
+    let cut = match record.status {
+        Status::Saving => true,
+        Status::Importing => record.import.task.is_none(),
+        // The size is written when all staged bytes are there.
+        Status::Uploading => record.size.is_none(),
+        _ => false,
+    };
+    let staged = svc.files.temporary(&record.id, Place::Staged);
+    let have = tokio::fs::metadata(&staged).await.map_or(0, |file| file.len());
+    let lost = record.status == Status::Uploading && record.size.is_some_and(|size| size != have);
+    if lost {
+        tracing::error!(image = record.id, "staged data is missing");
+    }
+    if !cut && !lost {
+        return Ok(record);
+    }
+    tracing::info!(image = record.id, "queueing an image again whose upload was cut off");
+    let durable = record.staged.filter(|staged| *staged <= have);
+    let stored = image::ops::step(&svc.store, &record.id, Event::Fail, move |image: &mut Record| {
+        image.forget_data();
+        image.import.end(false);
+        image.staged = durable;
+    });
+    Ok(stored.await?.record)
+}
+
+/// Only files named like ours are ever removed.
+fn is_orphan(name: &str, staging: &BTreeSet<String>) -> bool {
+    match name.split_once('.') {
+        Some((id, "staged")) => pilvi_kit::id::is_uuid(id) && !staging.contains(id),
+        // Made by a plug-in: the import that goes on makes it again.
+        Some((id, rest)) => pilvi_kit::id::is_uuid(id) && rest.starts_with("work-"),
+        None => false,
+    }
 }

@@ -83,10 +83,11 @@ async fn create(svc: Arc<Image>, call: Call) -> Reply {
     target.insert("visibility".into(), image.visibility.as_str().into());
     call.authorize(&target)?;
     check_visibility(&call, image.visibility, &target)?;
+    crate::quota::check_create(&svc, &image).await?;
     let stored = ops::create(&svc.store, image).await?;
     Ok(Response::created(view::one(&stored))
         .header("location", call.url(&format!("/v2/images/{}", stored.record.id)))
-        .header("openstack-image-import-methods", crate::import::METHODS.join(","))
+        .header("openstack-image-import-methods", svc.config.import.methods.join(","))
         .header("openstack-image-store-ids", svc.stores.ids()))
 }
 

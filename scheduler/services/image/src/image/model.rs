@@ -143,6 +143,12 @@ pub struct Image {
     /// Where the bytes lie.
     #[serde(default)]
     pub locations: Vec<Location>,
+    /// How its import is.
+    #[serde(default)]
+    pub import: crate::import::model::Import,
+    /// Staged bytes that are durable, while they are not all there.
+    #[serde(default)]
+    pub staged: Option<u64>,
 }
 
 impl Image {
@@ -167,6 +173,8 @@ impl Image {
             tags: BTreeSet::new(),
             properties: BTreeMap::new(),
             locations: Vec::new(),
+            import: Default::default(),
+            staged: None,
         }
     }
 

@@ -62,6 +62,12 @@ pub fn one(stored: &Stored<Image>) -> Value {
     if let Value::Object(own) = own {
         out.extend(own);
     }
+    for (name, value) in crate::import::ops::shown(&image.import) {
+        out.insert(name.into(), json!(value));
+    }
+    if let Some(staged) = image.staged {
+        out.insert("os_glance_staged_bytes".into(), json!(staged.to_string()));
+    }
     if !image.locations.is_empty() {
         let stores: Vec<&str> = image.locations.iter().map(|l| l.store.as_str()).collect();
         out.insert("stores".into(), json!(stores.join(",")));

@@ -1,8 +1,11 @@
 //! `/v2/images/{image_id}/import`
-use super::{METHODS, ops, view};
+use super::{
+    ops::{self, Asker, Order},
+    request::{self, Method},
+};
 use crate::{Image, image};
-use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema};
-use serde_json::{Value, json};
+use pilvi_kit::{Call, Reply, Response, Route, Schema};
+use serde_json::json;
 use std::sync::{Arc, LazyLock};
 
 pub fn routes() -> Vec<Route<Image>> {
@@ -25,24 +28,13 @@ static IMPORT: LazyLock<Schema> = LazyLock::new(|| {
 
 async fn import(svc: Arc<Image>, call: Call) -> Reply {
     let stored = image::ops::visible(&svc.store, &call.ctx, call.param("image_id")).await?;
-    call.authorize(&image::ops::target(&svc.store, &call.ctx, &stored).await?)?;
-    let method = call.body["method"]["name"].as_str().unwrap_or_default();
-    if !METHODS.contains(&method) {
-        return Err(Fault::bad_request(format!("Unknown import method name '{method}'.")));
-    }
-    let stores = call.body["stores"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    let mut stores = stores.map(|id| svc.stores.to_write(Some(id))).collect::<Result<Vec<_>, Fault>>()?;
-    if stores.is_empty() {
-        stores.push(svc.stores.to_write(call.header("x-image-meta-store"))?);
-    }
-    if method == "glance-download" {
-        let source = view::source(&call.body["method"])?;
-        ops::downloaded(&svc, &call.ctx, &stored.record.id, source, &call.body).await?;
-        return Ok(Response::empty(202));
-    }
-    if stored.disk_format.is_none() || stored.container_format.is_none() {
-        return Err(Fault::bad_request("'disk_format' and 'container_format' need to be set before import"));
-    }
-    ops::staged(&svc, &call.ctx, &stored.record.id, stores, &call.body).await?;
+    let target = image::ops::target(&svc.store, &call.ctx, &stored).await?;
+    // Copies need not be the owner's wish: a rule of their own says whose.
+    let copies = call.body["method"]["name"] == Method::CopyImage.name();
+    call.enforce(if copies { "copy_image" } else { call.rule() }, &target)?;
+    let request = request::parse(&call.body, &svc.config.import.methods)?;
+    let asker = Asker { ctx: call.ctx.clone(), token: call.header("x-auth-token").map(str::to_owned) };
+    let order = Order { request, preferred: call.header("x-image-meta-store"), body: &call.body, shown: None };
+    ops::begin(&svc, &asker, &stored.record, order).await?;
     Ok(Response::empty(202))
 }

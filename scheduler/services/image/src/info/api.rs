@@ -1,5 +1,5 @@
 //! `/v2/info`
-use crate::{Image, image::ops, import, store::ImageStore};
+use crate::{Image, quota, store::ImageStore};
 use pilvi_kit::{Call, Reply, Response, Route};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -16,9 +16,9 @@ pub fn routes() -> Vec<Route<Image>> {
     ]
 }
 
-async fn methods(_: Arc<Image>, _call: Call) -> Reply {
+async fn methods(svc: Arc<Image>, _call: Call) -> Reply {
     Ok(Response::ok(
-        json!({"import-methods": {"description": "Import methods available.", "type": "array", "value": import::METHODS}}),
+        json!({"import-methods": {"description": "Import methods available.", "type": "array", "value": svc.config.import.methods}}),
     ))
 }
 
@@ -54,7 +54,9 @@ async fn detail(svc: Arc<Image>, _call: Call) -> Reply {
 }
 
 async fn usage(svc: Arc<Image>, call: Call) -> Reply {
-    let used = ops::stored_by(&svc.store, call.ctx.project_id()).await?;
-    let limit = svc.config.project_size_max.map_or(-1, |max| i64::try_from(max >> 20).unwrap_or(i64::MAX));
-    Ok(Response::ok(json!({"usage": {"image_size_total": {"limit": limit, "usage": used >> 20}}})))
+    let mut usage = json!({});
+    for (name, limit, used) in quota::shown(&svc, call.ctx.project_id()).await? {
+        usage[name] = json!({"limit": limit, "usage": used});
+    }
+    Ok(Response::ok(json!({"usage": usage})))
 }

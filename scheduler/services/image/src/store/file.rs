@@ -2,7 +2,6 @@
 use super::{Bytestream, Driver, Incoming};
 use crate::data::files::{CHUNK, Files, Place};
 use async_trait::async_trait;
-use bytes::Bytes;
 use futures::StreamExt;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, io, path::Path};
@@ -75,7 +74,7 @@ pub(super) async fn send(mut incoming: Box<dyn Incoming>, path: &Path) -> io::Re
     let sent = async {
         let mut stream = ReaderStream::with_capacity(tokio::fs::File::open(path).await?, CHUNK);
         while let Some(chunk) = stream.next().await {
-            incoming.write(Bytes::from(chunk?)).await?;
+            incoming.write(chunk?).await?;
         }
         Ok(())
     };

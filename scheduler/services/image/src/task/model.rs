@@ -7,6 +7,11 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+/// The kind of an import by the images API.
+pub const IMPORT: &str = "api_image_import";
+/// The kind of an import by the tasks API, which makes the image as well.
+pub const TASK_IMPORT: &str = "import";
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
@@ -33,7 +38,7 @@ impl Status {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     pub id: String,
-    /// `api_image_import`
+    /// [`IMPORT`] or [`TASK_IMPORT`]
     pub kind: String,
     pub status: Status,
     /// Project id.
@@ -41,8 +46,29 @@ pub struct Task {
     pub user_id: String,
     pub image_id: String,
     pub request_id: String,
+    /// As clients see it.
     pub input: Value,
+    /// What the import was asked for, to begin it again after a stop.
+    #[serde(default)]
+    pub request: Value,
     pub message: String,
+    /// What came of it.
+    #[serde(default)]
+    pub result: Option<Value>,
+    /// Names of the caller's roles, which plug-ins may look at.
+    #[serde(default)]
+    pub roles: Vec<String>,
+    /// How far a download is.
+    #[serde(default)]
+    pub resume: Option<pilvi_kit::fetch::Progress>,
     /// Microseconds since 1970, when it ended.
     pub ended_us: Option<i64>,
+}
+
+impl Task {
+    pub fn end(&mut self, status: Status, message: &str, result: Option<Value>, now_us: i64) {
+        (self.status, self.message, self.result) = (status, message.to_owned(), result);
+        self.ended_us = Some(now_us);
+        self.resume = None;
+    }
 }

@@ -187,3 +187,51 @@ async fn one_gib_goes_through_little_memory() {
     assert_eq!((size, read), (1 << 30, 1 << 30));
     assert!(grown < 32 * 1024, "{grown} KiB");
 }
+
+/// Signed by OpenSSL's command: `signature` has the kinds of keys, this is the way of an upload and of an import.
+#[tokio::test]
+async fn signed_images_must_fit_their_signature() {
+    use base64::Engine;
+    let home = tempfile::tempdir().unwrap();
+    let uuid = "0b1a2c3d-0000-4000-8000-000000000002";
+    std::fs::write(home.path().join("data"), b"signed bytes").unwrap();
+    for words in [
+        "genrsa -out key 2048".to_owned(),
+        format!("req -new -x509 -key key -subj /CN=signer -days 2 -out {uuid}.pem"),
+        "dgst -sha256 -sigopt rsa_padding_mode:pss -sigopt rsa_pss_saltlen:max -sign key -out signature data"
+            .to_owned(),
+    ] {
+        let done = std::process::Command::new("openssl").args(words.split(' ')).current_dir(home.path()).output();
+        let Ok(done) = done else {
+            println!("skipped: no openssl here");
+            return;
+        };
+        assert!(done.status.success(), "{words}");
+    }
+    let signature =
+        base64::engine::general_purpose::STANDARD.encode(std::fs::read(home.path().join("signature")).unwrap());
+    let b = Bench::with(|c| c.certificates = Some(home.path().to_owned())).await;
+    let body = json!({"name": "signed", "disk_format": "raw", "container_format": "bare", "img_signature": signature,
+        "img_signature_hash_method": "SHA-256", "img_signature_key_type": "RSA-PSS", "img_signature_certificate_uuid": uuid});
+    let id = b.create(body.clone()).await;
+    assert_eq!(b.upload(&id, b"other bytes!").await.status, 400);
+    assert_eq!(b.status(&id).await, "queued");
+    assert_eq!(b.upload(&id, b"signed bytes").await.status, 204);
+    for (data, status) in [(&b"other bytes!"[..], "queued"), (b"signed bytes", "active")] {
+        let id = b.create(body.clone()).await;
+        b.app.upload("PUT", &format!("/v2/images/{id}/stage"), &b.alice, data.to_vec(), OCTETS).await;
+        let import = json!({"method": {"name": "glance-direct"}});
+        assert_eq!(b.call(&b.alice, "POST", &format!("/v2/images/{id}/import"), Some(import)).await.status, 202);
+        for _ in 0..500 {
+            if b.status(&id).await == status {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+        }
+        assert_eq!(b.status(&id).await, status);
+    }
+    let mut unknown = body;
+    unknown["img_signature_certificate_uuid"] = json!("0b1a2c3d-0000-4000-8000-000000000003");
+    let id = b.create(unknown).await;
+    assert_eq!(b.upload(&id, b"signed bytes").await.status, 400);
+}

@@ -4,6 +4,8 @@
 //! read another file or set aside memory that the file did not pay for: backing files, external data
 //! files, encryption, tables outside of the file, disks of absurd size.
 
+use super::Violation;
+
 /// `QFI\xfb`
 pub const MAGIC: &[u8; 4] = b"QFI\xfb";
 
@@ -74,6 +76,26 @@ fn long(head: &[u8], at: usize) -> Result<u64, Refusal> {
     Ok(u64::from_be_bytes(bytes))
 }
 
+impl Refusal {
+    /// The name of the check that it failed, as settings and other inspectors have it.
+    fn check(&self) -> &'static str {
+        match self {
+            Refusal::BackingFile => "backing_file",
+            Refusal::DataFile => "data_file",
+            Refusal::Version(_) | Refusal::Features(_) | Refusal::Compression => "unknown_features",
+            _ => "header",
+        }
+    }
+}
+
+/// Bytes of the disk in a file whose first bytes are `head`.
+pub fn inspect(head: &[u8], file_size: u64) -> Result<u64, Violation> {
+    match read(head, file_size, u64::MAX) {
+        Ok(header) => Ok(header.virtual_size),
+        Err(refusal) => Err(Violation::new(refusal.check(), refusal.to_string())),
+    }
+}
+
 /// Reads the header in `head`, the first bytes of a file of `file_size` bytes.
 pub fn read(head: &[u8], file_size: u64, virtual_max: u64) -> Result<Header, Refusal> {
     if head.get(..4).ok_or(Refusal::Short)? != MAGIC {
@@ -103,6 +125,10 @@ pub fn read(head: &[u8], file_size: u64, virtual_max: u64) -> Result<Header, Ref
     tables(head, file_size, virtual_size, cluster_bits)?;
     if word(head, 60)? != 0 {
         return Err(Refusal::Snapshots);
+    }
+    // Version 2 has no such field; a reader that looks for it anyway must not find it set.
+    if long(head, 72).is_ok_and(|features| features & INCOMPATIBLE_DATA_FILE != 0) {
+        return Err(Refusal::DataFile);
     }
     let header_length = if version == 3 { version_3(head, cluster_bits)? } else { HEADER_V2 };
     extensions(head, header_length, file_size, cluster_bits)?;
