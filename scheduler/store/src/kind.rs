@@ -7,6 +7,10 @@ use std::sync::Arc;
 const TEXT_MAX: usize = 2000;
 /// Bytes of two texts in one index at most.
 const PAIR_MAX: usize = 2600;
+/// Bytes of a label at most: it shares an index with the kind and the id.
+const LABEL_MAX: usize = 512;
+/// Labels of one record at most.
+const LABELS_MAX: usize = 1024;
 /// Bytes of a document at most.
 const DOC_MAX: usize = 64 << 20;
 
@@ -29,6 +33,7 @@ pub(crate) struct Derived {
     pub doc: String,
     pub columns: Vec<Value>,
     pub claims: BTreeSet<Claim>,
+    pub labels: BTreeSet<String>,
 }
 
 /// A record's type without the type: what `Store::open` must know of a kind.
@@ -37,6 +42,7 @@ pub struct KindSpec {
     pub(crate) name: &'static str,
     pub(crate) version: u32,
     pub(crate) columns: &'static [Column],
+    pub(crate) labelled: bool,
     /// (version of the document, id, document) -> row as of today.
     pub(crate) derive: fn(u32, &str, &str) -> Result<Derived, Error>,
 }
@@ -47,6 +53,7 @@ impl KindSpec {
             name: R::KIND,
             version: R::VERSION,
             columns: R::COLUMNS,
+            labelled: R::LABELLED,
             derive: |version, id, doc| derive(&decode_doc::<R>(version, id, doc)?),
         }
     }
@@ -188,6 +195,7 @@ pub(crate) fn derive<R: Record>(record: &R) -> Result<Derived, Error> {
         doc,
         columns: record.columns(),
         claims: record.claims().into_iter().collect(),
+        labels: if R::LABELLED { record.labels().into_iter().collect() } else { BTreeSet::new() },
     };
     let pair = check_text(R::KIND, "project", &derived.project, TEXT_MAX)?
         + check_text(R::KIND, "name", &derived.name, TEXT_MAX)?;
@@ -213,6 +221,12 @@ pub(crate) fn derive<R: Record>(record: &R) -> Result<Derived, Error> {
         {
             return Err(invalid(format!("a claim has a NUL character, or more than {PAIR_MAX} bytes")));
         }
+    }
+    if derived.labels.len() > LABELS_MAX {
+        return Err(invalid(format!("it has more than {LABELS_MAX} labels")));
+    }
+    if derived.labels.iter().any(|label| label.len() > LABEL_MAX || label.contains('\0')) {
+        return Err(invalid(format!("a label has a NUL character, or more than {LABEL_MAX} bytes")));
     }
     Ok(derived)
 }

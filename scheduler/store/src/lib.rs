@@ -7,6 +7,7 @@
 //!
 //!  record ──► table of its kind (id, rev, project, name, state, created, updated, version, columns…, doc)
 //!         ──► store_claim (scope, value): unique in the whole store
+//!         ──► store_label (kind, label, id): words that a record has any number of (tags)
 //!         ──► store_change (seq): what changed, in commit order; Store::watch wakes the readers
 //! ```
 //!

@@ -21,6 +21,10 @@ pub(crate) enum Filter {
     Not(String, Value),
     Compare(String, Order, Value),
     Prefix(String, String),
+    /// Has the label, or has it not.
+    Label(String, bool),
+    /// The filters of at least one.
+    Any(Vec<Query>),
 }
 
 /// Filters (all must hold), order and page of a list.
@@ -85,6 +89,18 @@ impl Query {
     /// Text that starts with `prefix`, byte for byte.
     pub fn like_prefix(self, column: &str, prefix: impl Into<String>) -> Self {
         self.with(Filter::Prefix(column.to_owned(), prefix.into()))
+    }
+    /// Has this label.
+    pub fn labelled(self, label: impl Into<String>) -> Self {
+        self.with(Filter::Label(label.into(), true))
+    }
+    /// Has this label not.
+    pub fn not_labelled(self, label: impl Into<String>) -> Self {
+        self.with(Filter::Label(label.into(), false))
+    }
+    /// Passes the filters of at least one of `choices`, whose order and page do not matter; none of no choices.
+    pub fn any_of(self, choices: impl IntoIterator<Item = Query>) -> Self {
+        self.with(Filter::Any(choices.into_iter().collect()))
     }
     /// Adds a sort key, after those given before.
     pub fn sort(mut self, column: &str, dir: Dir) -> Self {

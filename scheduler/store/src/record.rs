@@ -40,7 +40,7 @@ impl Claim {
 
 /// A type with a table of its own.
 ///
-/// `name`, `project`, `state`, `columns` and `claims` are derived anew at each write. If what they say of an
+/// `name`, `project`, `state`, `columns`, `claims` and `labels` are derived anew at each write. If what they say of an
 /// unchanged document changes, raise [`VERSION`](Record::VERSION): then all rows are derived anew at open.
 pub trait Record: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     /// Name of the table: `[a-z][a-z0-9_]*`, at most 48 characters, not starting with `store_`.
@@ -66,6 +66,12 @@ pub trait Record: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
         vec![]
     }
     fn claims(&self) -> Vec<Claim> {
+        vec![]
+    }
+    /// Set where [`labels`](Record::labels) may give any: the others are spared the look.
+    const LABELLED: bool = false;
+    /// Words that a list may ask for, any number of them: tags, `name=value` of free properties.
+    fn labels(&self) -> Vec<String> {
         vec![]
     }
     /// Makes a document of version `version` one of `Self::VERSION`.

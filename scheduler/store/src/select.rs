@@ -11,6 +11,8 @@ use crate::{
 const VALUES_MAX: usize = 16_384;
 /// Parameters of a statement at most.
 const PARAMS_MAX: usize = 32_000;
+/// Choices inside of choices at most.
+const DEPTH_MAX: usize = 8;
 /// Sort keys at most: the condition of a page grows with their square.
 const SORT_MAX: usize = 8;
 
@@ -60,7 +62,7 @@ pub(crate) fn marker(kind: &Kind, keys: &[(String, Dir)]) -> String {
 /// The list itself; `after` holds the marker's values of `keys`.
 pub(crate) fn list(kind: &Kind, query: &Query, keys: &[(String, Dir)], after: Option<&[Value]>) -> Result<Sql, Error> {
     let mut sql = Sql { text: format!("SELECT {SELECTED} FROM {}", kind.table), params: vec![] };
-    filters(&mut sql, kind, query)?;
+    all_of(&mut sql, kind, query)?;
     if let Some(after) = after {
         sql.push(if query.filters.is_empty() { " WHERE " } else { " AND " });
         keyset(&mut sql, keys, after);
@@ -108,7 +110,7 @@ pub(crate) fn group(kind: &Kind, query: &Query, by: &[&str], sums: &[&str]) -> R
         selected.push_str(&format!(", CAST(COALESCE(SUM(\"{column}\"), 0) AS BIGINT)"));
     }
     let mut sql = Sql { text: format!("SELECT {selected} FROM {}", kind.table), params: vec![] };
-    filters(&mut sql, kind, query)?;
+    all_of(&mut sql, kind, query)?;
     if !by.is_empty() {
         let names: Vec<String> = by.iter().map(|column| format!("\"{column}\"")).collect();
         let order: Vec<String> = names.iter().map(|name| format!("{name} ASC NULLS FIRST")).collect();
@@ -124,14 +126,28 @@ fn bounded(sql: Sql) -> Result<Sql, Error> {
     Ok(sql)
 }
 
-fn filters(sql: &mut Sql, kind: &Kind, query: &Query) -> Result<(), Error> {
+fn all_of(sql: &mut Sql, kind: &Kind, query: &Query) -> Result<(), Error> {
+    if !query.filters.is_empty() {
+        sql.push(" WHERE ");
+    }
+    filters(sql, kind, query, 0)
+}
+
+fn filters(sql: &mut Sql, kind: &Kind, query: &Query, depth: usize) -> Result<(), Error> {
+    if depth > DEPTH_MAX {
+        return Err(Error::query(format!("choices inside of choices, more than {DEPTH_MAX} deep")));
+    }
     for (at, filter) in query.filters.iter().enumerate() {
-        sql.push(if at == 0 { " WHERE " } else { " AND " });
+        if at > 0 {
+            sql.push(" AND ");
+        }
         match filter {
             Filter::OneOf(column, values) => one_of(sql, kind, column, values)?,
             Filter::Not(column, value) => not(sql, kind, column, value)?,
             Filter::Compare(column, order, value) => compare(sql, kind, column, *order, value)?,
             Filter::Prefix(column, prefix) => starts_with(sql, kind, column, prefix)?,
+            Filter::Label(label, has) => labelled(sql, kind, label, *has)?,
+            Filter::Any(choices) => any_of(sql, kind, choices, depth)?,
         }
     }
     Ok(())
@@ -222,6 +238,45 @@ fn compare(sql: &mut Sql, kind: &Kind, column: &str, order: Order, value: &Value
     };
     sql.push(&format!("\"{column}\" {operator} "));
     sql.bind(value.clone());
+    Ok(())
+}
+
+fn labelled(sql: &mut Sql, kind: &Kind, label: &str, has: bool) -> Result<(), Error> {
+    if !kind.spec.labelled {
+        return Err(Error::query(format!("{} has no labels", kind.spec.name)));
+    }
+    if label.contains('\0') {
+        sql.push(if has { "1 = 0" } else { "1 = 1" });
+        return Ok(());
+    }
+    sql.push(if has { "\"id\" IN " } else { "\"id\" NOT IN " });
+    sql.push("(SELECT id FROM store_label WHERE kind = ");
+    sql.bind(kind.spec.name.into());
+    sql.push(" AND label = ");
+    sql.bind(label.into());
+    sql.push(")");
+    Ok(())
+}
+
+fn any_of(sql: &mut Sql, kind: &Kind, choices: &[Query], depth: usize) -> Result<(), Error> {
+    if choices.is_empty() {
+        sql.push("1 = 0");
+        return Ok(());
+    }
+    sql.push("(");
+    for (at, choice) in choices.iter().enumerate() {
+        if at > 0 {
+            sql.push(" OR ");
+        }
+        if choice.filters.is_empty() {
+            sql.push("1 = 1");
+            continue;
+        }
+        sql.push("(");
+        filters(sql, kind, choice, depth + 1)?;
+        sql.push(")");
+    }
+    sql.push(")");
     Ok(())
 }
 

@@ -70,11 +70,13 @@ impl Tx {
         let id = record.id();
         let taken = self.take_claims(R::KIND, id, &derived.claims).await?;
         let mut params = vec![id.into(), Value::Int(self.now_us), R::VERSION.into()];
+        let labels = derived.labels.clone();
         push_row(&mut params, derived);
         if self.session.execute(&kind.insert, &params).await? == 0 {
             self.drop_claims(&taken).await?;
             return Err(Error::Exists { kind: R::KIND, id: id.to_owned() });
         }
+        self.add_labels(R::KIND, id, labels.iter()).await?;
         self.note(R::KIND, id, 1, Op::Insert);
         Ok(Stored { record: record.clone(), rev: 1, created_us: self.now_us, updated_us: self.now_us })
     }
@@ -90,6 +92,7 @@ impl Tx {
         let taken = self.take_claims(R::KIND, id, &added).await?;
         let updated_us = self.now_us.max(stored.created_us);
         let mut params = vec![Value::Int(updated_us), R::VERSION.into()];
+        let labels = derived.labels.clone();
         push_row(&mut params, derived);
         params.extend([id.into(), Value::Int(stored.rev), Value::Int(stored.created_us)]);
         if self.session.execute(&kind.update, &params).await? == 0 {
@@ -97,6 +100,9 @@ impl Tx {
             return Err(Error::Conflict { kind: R::KIND, id: id.to_owned() });
         }
         self.drop_claims(&removed).await?;
+        if R::LABELLED {
+            self.change_labels(R::KIND, id, &labels).await?;
+        }
         let rev = stored.rev + 1;
         self.note(R::KIND, id, rev, Op::Update);
         Ok(Stored { record: stored.record.clone(), rev, created_us: stored.created_us, updated_us })
@@ -109,7 +115,7 @@ impl Tx {
         }
         let kind = self.kinds.of::<R>()?;
         let rows = self.session.query(&kind.delete, &[id.into()]).await?;
-        self.deleted(R::KIND, id, rows).await
+        self.deleted::<R>(id, rows).await
     }
 
     /// Removes a record that is still as it was read; else `Conflict`.
@@ -117,22 +123,50 @@ impl Tx {
         let kind = self.kinds.of::<R>()?;
         let id = stored.record.id();
         let rows = self.session.query(&kind.delete_rev, &[id.into(), Value::Int(stored.rev)]).await?;
-        if self.deleted(R::KIND, id, rows).await? {
+        if self.deleted::<R>(id, rows).await? {
             return Ok(());
         }
         Err(Error::Conflict { kind: R::KIND, id: id.to_owned() })
     }
 
-    async fn deleted(&mut self, kind: &'static str, id: &str, rows: Vec<Row>) -> Result<bool, Error> {
+    async fn deleted<R: Record>(&mut self, id: &str, rows: Vec<Row>) -> Result<bool, Error> {
         let Some(row) = rows.first() else { return Ok(false) };
-        let params = [kind.into(), id.into()];
+        let params = [R::KIND.into(), id.into()];
         self.session.execute("DELETE FROM store_claim WHERE kind = $1 AND id = $2", &params).await?;
-        self.note(kind, id, row.int(0), Op::Delete);
+        if R::LABELLED {
+            self.session.execute("DELETE FROM store_label WHERE kind = $1 AND id = $2", &params).await?;
+        }
+        self.note(R::KIND, id, row.int(0), Op::Delete);
         Ok(true)
     }
 
     fn note(&mut self, kind: &'static str, id: &str, rev: i64, op: Op) {
         self.changes.push(Pending { kind, id: id.to_owned(), rev, op });
+    }
+
+    async fn add_labels(
+        &mut self,
+        kind: &'static str,
+        id: &str,
+        labels: impl Iterator<Item = &String>,
+    ) -> Result<(), Error> {
+        for label in labels {
+            let params = [kind.into(), label.as_str().into(), id.into()];
+            self.session.execute("INSERT INTO store_label (kind, label, id) VALUES ($1, $2, $3)", &params).await?;
+        }
+        Ok(())
+    }
+
+    /// Writes only what differs: most updates leave the labels as they are.
+    async fn change_labels(&mut self, kind: &'static str, id: &str, wanted: &BTreeSet<String>) -> Result<(), Error> {
+        let key = [kind.into(), id.into()];
+        let rows = self.session.query("SELECT label FROM store_label WHERE kind = $1 AND id = $2", &key).await?;
+        let held: BTreeSet<String> = rows.iter().map(|row| row.text(0).to_owned()).collect();
+        for gone in held.difference(wanted) {
+            let params = [kind.into(), gone.as_str().into(), id.into()];
+            self.session.execute("DELETE FROM store_label WHERE kind = $1 AND label = $2 AND id = $3", &params).await?;
+        }
+        self.add_labels(kind, id, wanted.difference(&held)).await
     }
 
     async fn claims_of(&mut self, kind: &'static str, id: &str) -> Result<BTreeSet<Claim>, Error> {

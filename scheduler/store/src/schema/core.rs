@@ -4,9 +4,10 @@ use crate::{Error, Value, session::Session};
 use sha2::{Digest, Sha256};
 
 /// (name, SQL); the number is the position, from 1. Never edit or remove one: add another.
-const STEPS: &[(&str, &str)] = &[(
-    "kinds, claims, feed, leases",
-    "CREATE TABLE store_kind (
+const STEPS: &[(&str, &str)] = &[
+    (
+        "kinds, claims, feed, leases",
+        "CREATE TABLE store_kind (
         name {text} NOT NULL PRIMARY KEY, version {int} NOT NULL, columns {text} NOT NULL){strict};
      CREATE TABLE store_claim (
         scope {text} NOT NULL, value {text} NOT NULL, kind {text} NOT NULL, id {text} NOT NULL,
@@ -24,7 +25,14 @@ const STEPS: &[(&str, &str)] = &[(
      CREATE TABLE store_lease (
         name {text} NOT NULL PRIMARY KEY, holder {text} NOT NULL, epoch {int} NOT NULL,
         expires {int} NOT NULL){strict};",
-)];
+    ),
+    (
+        "labels",
+        "CREATE TABLE store_label (
+        kind {text} NOT NULL, label {text} NOT NULL, id {text} NOT NULL, PRIMARY KEY (kind, label, id)){strict};
+     CREATE INDEX store_label_holder ON store_label (kind, id);",
+    ),
+];
 
 const TABLE: &str = "CREATE TABLE IF NOT EXISTS store_migration (
     number {int} NOT NULL PRIMARY KEY, name {text} NOT NULL, checksum {text} NOT NULL, applied {int} NOT NULL){strict}";

@@ -142,6 +142,7 @@ async fn derive_anew(session: &mut Session, kind: &Kind) -> Result<(), Error> {
             let derived = (kind.spec.derive)(version, row.text(0), row.text(2))?;
             let claims = derived.claims.clone();
             replace_claims(session, kind, row.text(0), &claims).await?;
+            replace_labels(session, kind, row.text(0), &derived.labels).await?;
             let mut params: Vec<Value> = vec![kind.spec.version.into()];
             push(&mut params, derived);
             params.push(row.text(0).into());
@@ -154,6 +155,16 @@ async fn derive_anew(session: &mut Session, kind: &Kind) -> Result<(), Error> {
 
 fn push(params: &mut Vec<Value>, derived: Derived) {
     crate::tx::push_row(params, derived);
+}
+
+async fn replace_labels(session: &mut Session, kind: &Kind, id: &str, labels: &BTreeSet<String>) -> Result<(), Error> {
+    let key = [kind.spec.name.into(), id.into()];
+    session.execute("DELETE FROM store_label WHERE kind = $1 AND id = $2", &key).await?;
+    for label in labels {
+        let params = [kind.spec.name.into(), label.as_str().into(), id.into()];
+        session.execute("INSERT INTO store_label (kind, label, id) VALUES ($1, $2, $3)", &params).await?;
+    }
+    Ok(())
 }
 
 async fn replace_claims(session: &mut Session, kind: &Kind, id: &str, claims: &BTreeSet<Claim>) -> Result<(), Error> {

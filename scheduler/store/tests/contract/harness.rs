@@ -61,6 +61,8 @@ pub struct Thing {
     pub size: Option<i64>,
     pub user: Option<String>,
     pub claims: Vec<(String, String)>,
+    #[serde(default)]
+    pub labels: Vec<String>,
     pub note: String,
 }
 
@@ -97,6 +99,10 @@ impl Record for Thing {
     }
     fn claims(&self) -> Vec<Claim> {
         self.claims.iter().map(|(scope, value)| Claim::new(scope, value)).collect()
+    }
+    const LABELLED: bool = true;
+    fn labels(&self) -> Vec<String> {
+        self.labels.clone()
     }
 }
 

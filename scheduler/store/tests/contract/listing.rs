@@ -1,5 +1,5 @@
 //! Lists against a model: the same filters, order and pages computed over a plain vector.
-use crate::harness::{Place, Thing, insert, update};
+use crate::harness::{Other, Place, Thing, delete, insert, update};
 use pilvi_store::{Dir, Error, Group, Query, Store, Value};
 use proptest::{collection::vec, option, prelude::*, sample::select, test_runner::TestRunner};
 use std::{cmp::Ordering, collections::BTreeMap};
@@ -11,6 +11,8 @@ enum Filter {
     OneOf(&'static str, Vec<Value>),
     Prefix(&'static str, String),
     Compare(u8, i64),
+    Label(String, bool),
+    Any(Vec<Filter>),
 }
 
 #[derive(Debug, Clone)]
@@ -32,12 +34,19 @@ fn number() -> impl Strategy<Value = i64> {
 }
 
 fn things() -> impl Strategy<Value = Vec<Thing>> {
-    let one = (option::of(word()), option::of(word()), option::of(word()), option::of(number()), option::of(word()));
+    let one = (
+        option::of(word()),
+        option::of(word()),
+        option::of(word()),
+        option::of(number()),
+        option::of(word()),
+        vec(word(), 0..3),
+    );
     vec(one, 0..25).prop_map(|all| {
-        let things = all.into_iter().enumerate().map(|(at, (project, name, state, size, user))| {
+        let things = all.into_iter().enumerate().map(|(at, (project, name, state, size, user, labels))| {
             // Not in the order of insertion.
             let id = format!("{:02}", (at * 7) % 25);
-            Thing { project, name, state, size, user, ..Thing::new(&id) }
+            Thing { project, name, state, size, user, labels, ..Thing::new(&id) }
         });
         things.collect()
     })
@@ -46,6 +55,10 @@ fn things() -> impl Strategy<Value = Vec<Thing>> {
 const TEXTS: &[&str] = &["project", "name", "state", "user"];
 
 fn filter() -> impl Strategy<Value = Filter> {
+    prop_oneof![4 => plain(), 1 => vec(plain(), 0..4).prop_map(Filter::Any)]
+}
+
+fn plain() -> impl Strategy<Value = Filter> {
     let text = || select(TEXTS);
     let value = || option::of(word()).prop_map(Value::from);
     prop_oneof![
@@ -56,6 +69,7 @@ fn filter() -> impl Strategy<Value = Filter> {
         (0..4_u8, number()).prop_map(|(o, n)| Filter::Compare(o, n)),
         option::of(number()).prop_map(|n| Filter::Eq("size", n.into())),
         option::of(number()).prop_map(|n| Filter::Ne("size", n.into())),
+        (word(), any::<bool>()).prop_map(|(label, has)| Filter::Label(label, has)),
     ]
 }
 
@@ -90,6 +104,8 @@ fn passes(thing: &Thing, filter: &Filter) -> bool {
             2 => size > *n,
             _ => size >= *n,
         }),
+        Filter::Label(label, has) => thing.labels.contains(label) == *has,
+        Filter::Any(choices) => choices.iter().any(|choice| passes(thing, choice)),
     }
 }
 
@@ -111,21 +127,28 @@ fn model(case: &Case) -> Vec<String> {
 fn query(case: &Case) -> Query {
     let mut query = Query::all();
     for filter in &case.filters {
-        query = match filter.clone() {
-            Filter::Eq(column, v) => query.eq(column, v),
-            Filter::Ne(column, v) => query.ne(column, v),
-            Filter::OneOf(column, values) => query.one_of(column, values),
-            Filter::Prefix(column, prefix) => query.like_prefix(column, prefix),
-            Filter::Compare(0, n) => query.lt("size", n),
-            Filter::Compare(1, n) => query.le("size", n),
-            Filter::Compare(2, n) => query.gt("size", n),
-            Filter::Compare(_, n) => query.ge("size", n),
-        };
+        query = filtered(query, filter);
     }
     for (column, ascending) in &case.sort {
         query = query.sort(column, if *ascending { Dir::Asc } else { Dir::Desc });
     }
     query
+}
+
+fn filtered(query: Query, filter: &Filter) -> Query {
+    match filter.clone() {
+        Filter::Eq(column, v) => query.eq(column, v),
+        Filter::Ne(column, v) => query.ne(column, v),
+        Filter::OneOf(column, values) => query.one_of(column, values),
+        Filter::Prefix(column, prefix) => query.like_prefix(column, prefix),
+        Filter::Compare(0, n) => query.lt("size", n),
+        Filter::Compare(1, n) => query.le("size", n),
+        Filter::Compare(2, n) => query.gt("size", n),
+        Filter::Compare(_, n) => query.ge("size", n),
+        Filter::Label(label, true) => query.labelled(label),
+        Filter::Label(label, false) => query.not_labelled(label),
+        Filter::Any(choices) => query.any_of(choices.iter().map(|choice| filtered(Query::all(), choice))),
+    }
 }
 
 async fn refill(store: &Store, things: &[Thing]) {
@@ -192,6 +215,7 @@ pub async fn filters_and_columns_are_checked(place: Place) {
         Query::all().eq("doc", "x"),
         Query::all().sort("note", Dir::Asc),
         Query::all().eq("size\" = 1 OR 1=1 --", "x"),
+        Query::all().any_of([Query::all().eq("doc", "x")]),
         Query::all().like_prefix("version", "1"),
     ] {
         assert!(matches!(list(query).await, Err(Error::UnknownColumn { kind: "thing", .. })));
@@ -211,6 +235,10 @@ pub async fn filters_and_columns_are_checked(place: Place) {
         let missing = Error::BadMarker { kind: "thing", marker: marker.into() };
         assert_eq!(list(Query::all().after_marker(marker)).await.unwrap_err(), missing);
     }
+    assert!(matches!(store.list::<Other>(Query::all().labelled("x")).await, Err(Error::BadQuery { .. })));
+    let deep = (0..20).fold(Query::all().eq("size", 1), |inner, _| Query::all().any_of([inner]));
+    assert!(matches!(list(deep).await, Err(Error::BadQuery { .. })));
+    assert_eq!(list(Query::all().labelled("a\0")).await.unwrap(), 0);
     // A marker need not pass the filters; a limit of nothing is nothing; many values are fine.
     assert_eq!(list(Query::all().ids(["b"]).after_marker("a")).await.unwrap(), 1);
     assert_eq!(list(Query::all().limit(0)).await.unwrap(), 0);
@@ -249,6 +277,23 @@ impl ByUser for Query {
     fn user_is(self, user: &str) -> Self {
         self.eq("user", user)
     }
+}
+
+pub async fn labels_follow_their_record(place: Place) {
+    let store = place.open().await;
+    let with = |labels: &[&str]| Thing { labels: labels.iter().map(|l| (*l).to_owned()).collect(), ..Thing::new("a") };
+    let has = async |label: &str| store.count::<Thing>(Query::all().labelled(label)).await.unwrap() == 1;
+    let mut stored = insert(&store, &with(&["x", "x", "y"])).await.unwrap();
+    assert!(has("x").await && has("y").await && !has("z").await);
+    stored.record = with(&["y", "z"]);
+    update(&store, &stored).await.unwrap();
+    assert!(!has("x").await && has("y").await && has("z").await);
+    assert!(delete::<Thing>(&store, "a").await.unwrap());
+    assert!(!has("y").await);
+    // Nothing of the first life is left for the second.
+    insert(&store, &Thing::new("a")).await.unwrap();
+    assert!(!has("y").await);
+    assert!(matches!(insert(&store, &Thing { id: "b".into(), ..with(&["\0"]) }).await, Err(Error::Invalid { .. })));
 }
 
 pub async fn times_are_columns(place: Place) {

@@ -53,6 +53,7 @@ engines![
     listing::filters_and_columns_are_checked,
     listing::sums_and_groups,
     listing::times_are_columns,
+    listing::labels_follow_their_record,
     feed::a_reader_resumes,
     feed::a_reader_sees_every_change_once,
     feed::a_reader_behind_the_horizon_is_told,
