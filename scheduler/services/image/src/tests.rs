@@ -1,5 +1,7 @@
 //! The whole service through the kit: what clients see. Bytes that come in are in `upload`.
+mod cloud;
 mod import;
+mod stores;
 mod upload;
 
 use crate::{Config, Image, image, kinds, service};

@@ -71,7 +71,7 @@ pub fn unpack(packed: Packed, file: &File, target: &Path, max: u64) -> io::Resul
 
 /// The only entry of an archive.
 #[derive(Debug, PartialEq, Eq)]
-struct Entry {
+pub struct Entry {
     method: u16,
     crc: u32,
     packed: u64,
@@ -101,7 +101,7 @@ fn word(bytes: &[u8], at: usize) -> io::Result<u32> {
 }
 
 /// Reads the directory at the end of an archive, which must name one file.
-fn entry(file: &dyn Source) -> io::Result<Entry> {
+pub fn entry(file: &dyn Source) -> io::Result<Entry> {
     let size = file.size()?;
     let tail_at = size.saturating_sub(END_LENGTH + u64::from(u16::MAX));
     let tail = file.read(tail_at, (size - tail_at) as usize)?;

@@ -1,8 +1,6 @@
-//! Imports of every kind, through the kit: downloads that break off, stores that fail, locks, stops, plug-ins.
+//! Imports of every kind, through the kit: downloads that break off, locks, stops, plug-ins.
 use super::*;
 use crate::{
-    Cloud,
-    import::ImportConfig,
     plugin::{Output, Plugin},
     task::model::Status as Progress,
 };
@@ -69,12 +67,12 @@ fn open_to(config: &mut Config, port: u16) {
 }
 
 impl Bench {
-    async fn import(&self, who: &Caller, id: &str, body: Value) -> u16 {
+    pub(super) async fn import(&self, who: &Caller, id: &str, body: Value) -> u16 {
         self.call(who, "POST", &format!("/v2/images/{id}/import"), Some(body)).await.status
     }
 
     /// The newest task of an image, when it has ended.
-    async fn task(&self, id: &str) -> Value {
+    pub(super) async fn task(&self, id: &str) -> Value {
         for _ in 0..1000 {
             let tasks = self.call(&self.alice, "GET", &format!("/v2/images/{id}/tasks"), None).await.body;
             let tasks = tasks["tasks"].as_array().unwrap().clone();
@@ -86,11 +84,11 @@ impl Bench {
         panic!("the import of {id} does not end");
     }
 
-    async fn shown(&self, id: &str) -> Value {
+    pub(super) async fn shown(&self, id: &str) -> Value {
         self.call(&self.alice, "GET", &format!("/v2/images/{id}"), None).await.body
     }
 
-    async fn stage(&self, id: &str, data: &[u8], headers: &[(&str, &str)]) -> u16 {
+    pub(super) async fn stage(&self, id: &str, data: &[u8], headers: &[(&str, &str)]) -> u16 {
         let headers = [OCTETS, headers].concat();
         self.app.upload("PUT", &format!("/v2/images/{id}/stage"), &self.alice, data.to_vec(), &headers).await.status
     }
@@ -370,198 +368,4 @@ async fn the_tasks_api_makes_an_image_and_imports_it() {
     assert_eq!(task["input"]["import_from"], json!(web.url()));
     let id = task["result"]["image_id"].as_str().unwrap().to_owned();
     assert_eq!(b.shown(&id).await["status"], "active");
-}
-
-#[derive(Debug)]
-struct Limited(BTreeMap<String, i64>, Option<String>);
-
-#[async_trait::async_trait]
-impl Cloud for Limited {
-    async fn limits(&self, _project: &str) -> Result<BTreeMap<String, i64>, pilvi_kit::Fault> {
-        Ok(self.0.clone())
-    }
-    async fn image_endpoint(&self, region: &str, _interface: &str) -> Result<Option<String>, pilvi_kit::Fault> {
-        Ok(self.1.clone().filter(|_| region == "RegionTwo"))
-    }
-}
-
-#[tokio::test]
-async fn unified_limits_hold() {
-    let b = Bench::new().await;
-    let limits =
-        [("image_size_total", 2), ("image_stage_total", 1), ("image_count_total", 3), ("image_count_uploading", 1)];
-    b.svc.set_cloud(Arc::new(Limited(limits.map(|(n, v)| (n.to_owned(), v)).into(), None)));
-    let (one, two, three) = (b.raw().await, b.raw().await, b.raw().await);
-    assert_eq!(b.call(&b.alice, "POST", "/v2/images", Some(json!({"name": "too many"}))).await.status, 413);
-    assert_eq!(b.stage(&one, &vec![1; 3 << 20], &[]).await, 413);
-    assert_eq!(b.stage(&one, &vec![1; 1 << 20], &[]).await, 204);
-    assert_eq!(b.stage(&two, b"x", &[]).await, 413, "one is on its way");
-    assert_eq!(b.import(&b.alice, &one, json!({"method": {"name": "glance-direct"}})).await, 202);
-    assert_eq!(b.task(&one).await["status"], "success");
-    assert_eq!(b.upload(&two, &vec![1; 2 << 20]).await.status, 413);
-    assert_eq!(b.upload(&two, &vec![1; 1 << 20]).await.status, 204);
-    assert_eq!(b.upload(&three, &[1; 10]).await.status, 413);
-    let usage = b.call(&b.alice, "GET", "/v2/info/usage", None).await.body["usage"].clone();
-    assert_eq!(usage["image_size_total"], json!({"limit": 2, "usage": 2}));
-    assert_eq!(usage["image_count_total"], json!({"limit": 3, "usage": 3}));
-    assert_eq!(usage["image_count_uploading"], json!({"limit": 1, "usage": 0}));
-    let free = Bench::new().await;
-    assert_eq!(
-        free.call(&free.alice, "GET", "/v2/info/usage", None).await.body["usage"]["image_stage_total"]["limit"],
-        -1
-    );
-}
-
-#[tokio::test]
-async fn an_image_comes_from_another_region() {
-    let bytes: Vec<u8> = (0..100_000u32).map(|i| (i % 199) as u8).collect();
-    let hash = hex::encode(<sha2::Sha512 as sha2::Digest>::digest(&bytes));
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let port = listener.local_addr().unwrap().port();
-    let good = "36d4b546-64a2-4bb9-bdd0-ba676aa48f2c";
-    let described = move |headers: HeaderMap| {
-        let body = json!({"id": good, "status": "active", "disk_format": "raw", "container_format": "bare", "size": 100_000,
-            "os_hash_algo": "sha512", "os_hash_value": hash, "hw_cpu_cores": "5", "speed": "88"});
-        async move {
-            match headers.get("x-auth-token") {
-                Some(_) => http::Response::new(Body::from(body.to_string())),
-                None => http::Response::builder().status(401).body(Body::empty()).unwrap(),
-            }
-        }
-    };
-    let app = Router::new()
-        .route(&format!("/image/v2/images/{good}"), get(described))
-        .route(&format!("/image/v2/images/{good}/file"), get(move || async move { bytes }));
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    let b = Bench::new().await;
-    b.svc.set_cloud(Arc::new(Limited(BTreeMap::new(), Some(format!("http://127.0.0.1:{port}/image")))));
-    let import = |region: &str, image: &str| json!({"method": {"name": "glance-download", "glance_region": region, "glance_image_id": image}});
-    for (region, image, ends) in [
-        ("RegionThree", good, "failure"),
-        ("RegionTwo", "00000000-0000-4000-8000-000000000000", "failure"),
-        ("RegionTwo", good, "success"),
-    ] {
-        let id =
-            b.create(json!({"name": "x", "disk_format": "iso", "container_format": "ovf", "hw_cpu_cores": "1"})).await;
-        assert_eq!(b.import(&b.alice, &id, import(region, image)).await, 202);
-        let task = b.task(&id).await;
-        assert_eq!(task["status"], ends, "{region} {image}: {task}");
-        let shown = b.shown(&id).await;
-        let wanted = if ends == "success" { ("active", "raw", "5") } else { ("queued", "iso", "1") };
-        assert_eq!(
-            (shown["status"].as_str(), shown["disk_format"].as_str(), shown["hw_cpu_cores"].as_str()),
-            (Some(wanted.0), Some(wanted.1), Some(wanted.2))
-        );
-        assert!(shown.get("speed").is_none());
-    }
-    assert!(ImportConfig::default().check().is_ok());
-}
-
-/// Three stores, of which the last can be made to fail.
-async fn several(directory: &std::path::Path) -> Bench {
-    let store = |name: &str| crate::StoreConfig {
-        description: None,
-        weight: 0,
-        read_only: false,
-        kind: crate::store::Kind::File { directory: directory.join(name) },
-    };
-    Bench::with(|c| {
-        c.stores = ["a", "b", "c"].map(|name| (name.to_owned(), store(name))).into();
-        c.default_store = Some("a".into());
-    })
-    .await
-}
-
-#[tokio::test]
-async fn stores_take_all_some_or_nothing() {
-    let home = tempfile::tempdir().unwrap();
-    let b = several(home.path()).await;
-    let direct = |more: Value| {
-        let mut body = json!({"method": {"name": "glance-direct"}});
-        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        body
-    };
-    let staged = async |data: &[u8]| {
-        let id = b.raw().await;
-        assert_eq!(b.stage(&id, data, &[]).await, 204);
-        id
-    };
-    let count = |name: &str| std::fs::read_dir(home.path().join(name)).unwrap().count();
-    let all = staged(b"all").await;
-    assert_eq!(b.import(&b.alice, &all, direct(json!({"all_stores": true}))).await, 202);
-    assert_eq!(b.task(&all).await["status"], "success");
-    assert_eq!(b.shown(&all).await["stores"], "a,b,c");
-    // From now on the third store takes nothing.
-    std::fs::remove_dir_all(home.path().join("c")).unwrap();
-    std::fs::write(home.path().join("c"), b"no directory").unwrap();
-    let must = staged(b"must").await;
-    assert_eq!(b.import(&b.alice, &must, direct(json!({"stores": ["b", "c"]}))).await, 202);
-    assert_eq!(b.task(&must).await["status"], "failure");
-    let shown = b.shown(&must).await;
-    assert_eq!((&shown["status"], &shown["os_glance_failed_import"]), (&json!("queued"), &json!("c")));
-    assert_eq!((count("b"), b.files().await.len()), (1, 0), "what had arrived is taken back");
-    let some = staged(b"some").await;
-    let body = direct(json!({"stores": ["c", "b"], "all_stores_must_succeed": false}));
-    assert_eq!(b.import(&b.alice, &some, body).await, 202);
-    assert_eq!(b.task(&some).await["status"], "success");
-    let shown = b.shown(&some).await;
-    assert_eq!(
-        (&shown["status"], &shown["stores"], &shown["os_glance_failed_import"]),
-        (&json!("active"), &json!("b"), &json!("c"))
-    );
-    let none = staged(b"none").await;
-    let body = direct(json!({"stores": ["c"], "all_stores_must_succeed": false}));
-    assert_eq!(b.import(&b.alice, &none, body).await, 202);
-    assert!(b.task(&none).await["message"].as_str().unwrap().contains("None of the uploads finished!"));
-    assert_eq!(b.status(&none).await, "queued");
-    let copy = |more: Value| {
-        let mut body = direct(more);
-        body["method"]["name"] = json!("copy-image");
-        body
-    };
-    assert_eq!(b.import(&b.admin, &some, copy(json!({"stores": ["a"]}))).await, 202);
-    assert_eq!(b.task(&some).await["status"], "success");
-    assert_eq!(b.shown(&some).await["stores"], "b,a");
-    assert_eq!(
-        b.import(&b.admin, &some, copy(json!({"all_stores": true, "all_stores_must_succeed": false}))).await,
-        202
-    );
-    assert_eq!(b.task(&some).await["status"], "success");
-    let shown = b.shown(&some).await;
-    assert_eq!(
-        (&shown["status"], &shown["stores"], &shown["os_glance_failed_import"]),
-        (&json!("active"), &json!("b,a"), &json!("c"))
-    );
-    assert_eq!(b.call(&b.alice, "GET", &format!("/v2/images/{some}/file"), None).await.bytes, b"some");
-}
-
-/// 10 GiB are measured by hand: `PILVI_STAGE_GIB=10 cargo test --release -p pilvi-image -- --ignored a_large_stream`
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "writes a GiB or more"]
-async fn a_large_stream_survives_a_break() {
-    let gib: u64 = std::env::var("PILVI_STAGE_GIB").ok().and_then(|text| text.parse().ok()).unwrap_or(1);
-    let (b, total) = (Bench::new().await, gib << 30);
-    let id = b.raw().await;
-    let chunks = |from: u64, end: u64, cut: bool| {
-        let whole = stream::iter(from >> 16..end >> 16).map(|i| Ok(Bytes::from(vec![(i % 251) as u8; 1 << 16])));
-        let broken = stream::iter(cut.then(|| Err(std::io::Error::other("gone"))));
-        pilvi_kit::call::BodyStream::new(whole.chain(broken).boxed())
-    };
-    let began = std::time::Instant::now();
-    let half = total / 2 + (1 << 16);
-    let broken = crate::data::stage::stage(&b.svc, &id, chunks(0, half, true), Some(total), None).await;
-    assert_eq!(broken.unwrap_err().code(), 400);
-    b.svc.recover().await.unwrap();
-    let have: u64 = b.shown(&id).await["os_glance_staged_bytes"].as_str().unwrap().parse().unwrap();
-    assert_eq!(have, half, "nothing that came is lost");
-    let piece = crate::data::stage::Piece { from: have, end: total, total };
-    crate::data::stage::stage(&b.svc, &id, chunks(have, total, false), None, Some(piece)).await.unwrap();
-    let staged = began.elapsed();
-    assert_eq!(b.import(&b.alice, &id, json!({"method": {"name": "glance-direct"}})).await, 202);
-    while b.status(&id).await == "importing" {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    let shown = b.shown(&id).await;
-    assert_eq!((&shown["status"], shown["size"].as_u64()), (&json!("active"), Some(total)));
-    println!("{gib} GiB staged with one break in {staged:?}, imported after {:?}", began.elapsed() - staged);
 }
