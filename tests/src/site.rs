@@ -15,6 +15,7 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
+    sync::OnceLock,
     time::{Duration, Instant},
 };
 use tempfile::TempDir;
@@ -34,6 +35,27 @@ fn cache() -> PathBuf {
     let home = || env::var_os("HOME").map(|h| Path::new(&h).join(".cache"));
     let given = env::var_os("PILVI_TEST_CACHE").map(PathBuf::from);
     given.or_else(|| Some(own().or_else(home)?.join("pilvi-tests"))).unwrap_or_else(|| "/tmp/pilvi-tests".into())
+}
+
+/// The folder of the real clients; made on first use.
+fn client() -> Result<&'static Path> {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(folder) = FOLDER.get() {
+        return Ok(folder);
+    }
+    let make = Path::new(env!("CARGO_MANIFEST_DIR")).join("venv");
+    let output = Command::new(make).arg("client").env("PILVI_TEST_CACHE", cache()).stderr(Stdio::inherit()).output()?;
+    Ok(FOLDER.get_or_init(|| good("tests/venv client", &output).unwrap().trim().into()))
+}
+
+/// A command that none of the caller's own cloud settings reach.
+fn without_os(program: &Path) -> Command {
+    let mut command = Command::new(program);
+    for (name, _) in env::vars().filter(|(name, _)| name.starts_with("OS_")) {
+        command.env_remove(name);
+    }
+    command.env("PYTHONWARNINGS", "ignore").stdin(Stdio::null());
+    command
 }
 
 /// The name of a state directory's networks, as the program makes it.
@@ -205,20 +227,12 @@ impl Site {
 
     /// The real `openstack` client as `cloud` of the written `clouds.yaml`.
     pub fn openstack(&self, cloud: &str, arguments: &[&str]) -> Result<String> {
-        let client = env::var_os("PILVI_OPENSTACK").map_or_else(|| cache().join("client/bin/openstack"), PathBuf::from);
-        let mut command = Command::new(&client);
-        for (name, _) in env::vars().filter(|(name, _)| name.starts_with("OS_")) {
-            command.env_remove(name);
-        }
         let begin = Instant::now();
-        let output = command
+        let output = without_os(&client()?.join("bin/openstack"))
             .args(arguments)
             .env("OS_CLIENT_CONFIG_FILE", self.state.join("clouds.yaml"))
             .env("OS_CLOUD", cloud)
-            .env("PYTHONWARNINGS", "ignore")
-            .stdin(Stdio::null())
-            .output()
-            .with_context(|| client.display().to_string())?;
+            .output()?;
         println!("  [{:5.1} s] openstack {}", begin.elapsed().as_secs_f64(), arguments.join(" "));
         good(&format!("openstack {}", arguments.join(" ")), &output)
     }
@@ -227,6 +241,26 @@ impl Site {
     pub fn openstack_json(&self, cloud: &str, arguments: &[&str]) -> Result<Value> {
         let text = self.openstack(cloud, &[arguments, &["-f", "json"]].concat())?;
         serde_json::from_str(&text).with_context(|| text.clone())
+    }
+
+    /// The tours of `tests/client` with these names, as the administrator.
+    pub fn tour(&self, names: &[&str]) -> Result<()> {
+        let password = fs::read_to_string(self.state.join("admin-password"))?;
+        let tour = Path::new(env!("CARGO_MANIFEST_DIR")).join("client/tour");
+        let status = without_os(&client()?.join("bin/python"))
+            .arg(tour)
+            .args(names)
+            .env("OS_AUTH_URL", format!("{}/identity/v3", self.url()))
+            .env("OS_CACERT", self.state.join("pki/ca.pem"))
+            .env("OS_USERNAME", "admin")
+            .env("OS_PASSWORD", password.trim())
+            .env("OS_PROJECT_NAME", "admin")
+            .env("OS_USER_DOMAIN_ID", "default")
+            .env("OS_PROJECT_DOMAIN_ID", "default")
+            .env("OS_REGION_NAME", "RegionOne")
+            .status()?;
+        ensure!(status.success(), "tours {names:?}: {status}");
+        Ok(())
     }
 
     /// Runs one command in a guest, trying until ssh answers.

@@ -79,7 +79,7 @@ fn links() -> Vec<Route<Identity>> {
             .summary("List the projects that were given an endpoint"),
         Route::get("/v3/OS-EP-FILTER/projects/{project_id}/endpoints", endpoints_of)
             .rule("identity:list_endpoints_for_project")
-            .summary("List the endpoints a project sees"),
+            .summary("List the endpoints a project was given"),
         Route::get("/v3/OS-EP-FILTER/projects/{project_id}/endpoint_groups", groups_of)
             .rule("identity:list_endpoint_groups_for_project")
             .summary("List the endpoint groups a project was given"),
@@ -254,7 +254,8 @@ async fn endpoints_of(svc: Arc<Identity>, call: Call) -> Reply {
     let project = known_project(&svc, &call).await?;
     let records = svc.directory.catalog_records().await?;
     let given = render::given(&records, &project.id);
-    let seen = records.endpoints.iter().filter(|e| given.as_ref().is_none_or(|g| g.contains(&e.id)));
+    // The catalogue of a project that was given none has all; this list has what was given.
+    let seen = records.endpoints.iter().filter(|e| given.as_ref().is_some_and(|g| g.contains(&e.id)));
     Ok(listing::whole(&call, "endpoints", seen.map(|e| endpoint::view(&call, e)).collect()))
 }
 
