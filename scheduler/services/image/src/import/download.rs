@@ -187,6 +187,8 @@ async fn fetch(svc: &Image, job: &Job, url: &str, named: Named, headers: &[Heade
             Err(Cut::Final(fault)) => return Err(fault),
             Err(Cut::Broken(why)) => why,
         };
+        // The image may be another's by now, or gone.
+        held(svc, &job.image_id, &job.task_id, |_| Ok(())).await?;
         tries = if progress.have > before { 1 } else { tries + 1 };
         let most = if progress.have == 0 { TRIES.0 } else { TRIES.1 };
         let pause = Duration::from_secs(1 << (tries - 1).min(8)).min(PAUSE_MAX);

@@ -83,10 +83,14 @@ async fn heartbeat(svc: &Image, job: &Job) -> Fault {
     }
 }
 
-async fn succeed(svc: &Image, job: &Job) {
-    if let Err(error) = svc.files.discard(&job.image_id, Place::Staged).await {
-        tracing::error!(image = job.image_id, %error, "cannot remove a staged file");
+async fn discard(svc: &Image, image_id: &str) {
+    if let Err(error) = svc.files.discard(image_id, Place::Staged).await {
+        tracing::error!(image = image_id, %error, "cannot remove a staged file");
     }
+}
+
+async fn succeed(svc: &Image, job: &Job) {
+    discard(svc, &job.image_id).await;
     let ended = held(svc, &job.image_id, &job.task_id, |image| {
         image.import.end(true);
         image.staged = None;
@@ -110,11 +114,9 @@ pub(super) async fn fail(svc: &Image, image_id: &str, task_id: &str, holds: bool
             Ok(())
         });
         match ended.await {
-            Ok(image) if !image.has_data() => {
-                if let Err(error) = svc.files.discard(image_id, Place::Staged).await {
-                    tracing::error!(image = image_id, %error, "cannot remove a staged file");
-                }
-            }
+            Ok(image) if !image.has_data() => discard(svc, image_id).await,
+            // Deleted meanwhile.
+            Err(fault) if fault.code() == 404 => discard(svc, image_id).await,
             outcome => log(task_id, outcome.map(|_| ())),
         }
     }
@@ -154,12 +156,8 @@ async fn work(svc: &Arc<Image>, job: &Job) -> Result<(), Fault> {
         (made, outcome)
     };
     let (made, outcome) = tokio::task::spawn_blocking(plugged).await.map_err(Fault::internal)?;
-    let kept = match outcome {
-        Ok(()) => keep(svc, job, &record, &made).await,
-        Err(fault) => Err(fault),
-    };
-    made.clean(true);
-    kept
+    outcome?;
+    keep(svc, job, &record, &made).await
 }
 
 /// Hashes and judges what is to be kept, and brings it to its stores.

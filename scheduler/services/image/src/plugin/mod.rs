@@ -81,8 +81,8 @@ impl Default for Settings {
     }
 }
 
-/// An image on its way: where its bytes are, and what is to be said of it.
-#[derive(Debug, Clone)]
+/// An image on its way: where its bytes are, and what is to be said of it. Files that plug-ins made go with it.
+#[derive(Debug)]
 pub struct Work {
     pub path: PathBuf,
     pub disk_format: String,
@@ -123,7 +123,7 @@ impl Work {
     }
 
     /// Removes every file that plug-ins made but the last one, or all.
-    pub fn clean(&self, all: bool) {
+    fn clean(&self, all: bool) {
         for path in self.made.iter().filter(|path| all || **path != self.path) {
             if let Err(error) = std::fs::remove_file(path)
                 && error.kind() != std::io::ErrorKind::NotFound
@@ -132,10 +132,11 @@ impl Work {
             }
         }
     }
+}
 
-    /// May staged bytes be given away, or are there others in their place?
-    pub fn is_made(&self) -> bool {
-        self.made.contains(&self.path)
+impl Drop for Work {
+    fn drop(&mut self) {
+        self.clean(true);
     }
 }
 

@@ -369,3 +369,18 @@ async fn the_tasks_api_makes_an_image_and_imports_it() {
     let id = task["result"]["image_id"].as_str().unwrap().to_owned();
     assert_eq!(b.shown(&id).await["status"], "active");
 }
+
+#[tokio::test]
+async fn an_image_deleted_during_its_import_leaves_nothing() {
+    let web = Web::of(vec![3; 200_000], 100_000, false).await;
+    let b = Bench::with(|c| open_to(c, web.port)).await;
+    let id = b.raw().await;
+    assert_eq!(b.import(&b.alice, &id, web_download(&web.url())).await, 202);
+    while web.asked.load(Ordering::Relaxed) == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(b.upload(&id, b"x").await.status, 409);
+    assert_eq!(b.call(&b.alice, "DELETE", &format!("/v2/images/{id}"), None).await.status, 204);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(b.files().await.is_empty(), "{:?}", b.files().await);
+}
