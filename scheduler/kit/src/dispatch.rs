@@ -55,7 +55,10 @@ pub(crate) async fn dispatch(
     metrics.in_flight.dec();
     let response = match outcome {
         Ok(response) => response,
-        Err(fault) => refusal(service, &fault, &request_id, &method, path),
+        Err(mut fault) => {
+            fault.spoken = version;
+            refusal(service, &fault, &request_id, &method, path)
+        }
     };
     metrics.answered(service.name, &method, response.status, started.elapsed());
     if audit::wanted(&method, response.status) {

@@ -2,6 +2,7 @@
 //!
 //! A fault carries a message for the user and, apart from it, a cause for the log: internal errors
 //! never show their text to a client.
+use crate::version::Version;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 use std::borrow::Cow;
@@ -20,6 +21,8 @@ pub struct Fault {
     pub headers: Vec<(&'static str, String)>,
     /// Further members of the envelope.
     pub extra: Map<String, Value>,
+    /// The microversion of the request, where the service has them; set by the kit before the fault is rendered.
+    pub spoken: Option<Version>,
 }
 
 /// How a service spells a fault: a JSON document from the fault and the request id.
@@ -34,6 +37,7 @@ impl Fault {
             cause: None,
             headers: Vec::new(),
             extra: Map::new(),
+            spoken: None,
         }
     }
     pub fn bad_request(message: impl Into<String>) -> Self {

@@ -54,6 +54,9 @@ impl Response {
     pub fn no_content() -> Self {
         Self::empty(204)
     }
+    pub fn bytes(status: u16, content_type: &'static str, data: Vec<u8>) -> Self {
+        Response { status, headers: Vec::new(), body: Body::Bytes { content_type, data: data.into() } }
+    }
     pub fn text(status: u16, content_type: &'static str, text: String) -> Self {
         Response { status, headers: Vec::new(), body: Body::Bytes { content_type, data: text.into() } }
     }

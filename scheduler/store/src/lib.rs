@@ -41,6 +41,7 @@
 //! ```
 mod error;
 mod feed;
+mod follow;
 mod kind;
 mod lease;
 mod postgres;
@@ -60,6 +61,7 @@ mod value;
 
 pub use error::Error;
 pub use feed::{Change, Op};
+pub use follow::Followed;
 pub use kind::KindSpec;
 pub use lease::Lease;
 pub use query::{Dir, Query};

@@ -1,6 +1,6 @@
 //! The store itself: opens an engine by URL and hands each call to it.
 use crate::{
-    Change, Error, Group, KindSpec, Lease, Query, Record, Stats, Stored, Tx, feed,
+    Change, Error, Followed, Group, KindSpec, Lease, Query, Record, Stats, Stored, Tx, feed, follow,
     kind::Kinds,
     lease,
     postgres::Postgres,
@@ -185,6 +185,24 @@ impl Store {
     pub async fn changes(&self, after: i64, limit: usize) -> Result<Vec<Change>, Error> {
         self.settle().await?;
         self.read(move |session| Box::pin(feed::after(session, after, limit))).await
+    }
+
+    /// What became of the records of one kind after change number `after` (`None`: from the beginning), as of now: it
+    /// has everything that was committed before the call, by any process.
+    pub async fn follow<R: Record>(&self, after: Option<i64>) -> Result<Followed<R>, Error> {
+        let kind = self.inner.kinds.of::<R>()?;
+        match &self.inner.backend {
+            Backend::Postgres(postgres) => {
+                outside_a_transaction()?;
+                add(&self.inner.counters.reads, 1);
+                postgres
+                    .snapshot(move |session| Box::pin(async move { follow::follow(session, &kind, after).await }))
+                    .await
+            }
+            Backend::Sqlite { .. } => {
+                self.read(move |session| Box::pin(async move { follow::follow(session, &kind, after).await })).await
+            }
+        }
     }
 
     /// Number of the newest change.

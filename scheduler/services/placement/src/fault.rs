@@ -2,8 +2,10 @@
 //! `{"errors": [{"status", "title", "detail", "code", "request_id"}]}`.
 //!
 //! `code` is a promise to programs: compute retries on `placement.concurrent_update` and on nothing else.
+use crate::version;
 use pilvi_kit::{Call, Fault};
 use serde_json::{Value, json};
+use std::borrow::Cow;
 
 pub const UNDEFINED: &str = "placement.undefined_code";
 pub const INVENTORY_IN_USE: &str = "placement.inventory.inuse";
@@ -23,13 +25,27 @@ pub fn shape(fault: &Fault, request_id: &str) -> Value {
         kind if kind.starts_with("placement.") => kind,
         _ => UNDEFINED,
     };
-    let mut error = json!({"status": fault.code(), "title": fault.title(), "detail": fault.message, "code": code, "request_id": request_id});
+    let detail = worded(&fault.message);
+    let mut error = json!({"status": fault.code(), "title": fault.title(), "detail": detail, "request_id": request_id});
+    let bounds = fault.extra.contains_key("max_version");
+    if !bounds && fault.spoken.is_none_or(|v| v >= version::ERROR_CODES) {
+        error["code"] = json!(code);
+    }
     for bound in ["max_version", "min_version"] {
         if let Some(value) = fault.extra.get(bound) {
             error[bound] = value.clone();
         }
     }
     json!({"errors": [error]})
+}
+
+/// What the kit says of bodies, as clients of placement know it.
+fn worded(message: &str) -> Cow<'_, str> {
+    match message.strip_prefix("Malformed request body: ") {
+        Some(rest) => format!("Malformed JSON: {rest}").into(),
+        None if message.starts_with("Invalid input for ") => format!("JSON does not validate: {message}").into(),
+        None => message.into(),
+    }
 }
 
 pub fn no_provider(uuid: &str) -> Fault {
@@ -49,6 +65,21 @@ pub fn require_json(call: &Call) -> Result<(), Fault> {
         return Ok(());
     }
     Err(Fault::new(415, format!("The media type {kind} is not supported, use application/json")))
+}
+
+/// 406 unless the client takes JSON.
+pub fn accepts_json(call: &Call) -> Result<(), Fault> {
+    let Some(accept) = call.header("accept").filter(|text| !text.trim().is_empty()) else { return Ok(()) };
+    let takes = |part: &str| {
+        let mut words = part.split(';').map(str::trim);
+        let kind = words.next().unwrap_or_default().to_ascii_lowercase();
+        let refused = words.any(|word| word.strip_prefix("q=").is_some_and(|q| q.parse::<f64>() == Ok(0.0)));
+        matches!(kind.as_str(), "application/json" | "application/*" | "*/*") && !refused
+    };
+    if accept.split(',').any(takes) {
+        return Ok(());
+    }
+    Err(Fault::new(406, "Only application/json is provided"))
 }
 
 /// 400 for a query key that the route does not know: placement refuses rather than ignores.

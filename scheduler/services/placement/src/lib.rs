@@ -7,7 +7,7 @@
 //! ```text
 //!   host reconciler --ensure_in--> Provider { inventories, used, traits, aggregates, generation }
 //!                                     ^ used += amount, generation += 1, all in one transaction
-//!   compute --find--> Candidate       |
+//!   compute --find--> Candidate       |                 (snapshot: all providers in memory, as of now)
 //!   compute --claim_in--> Consumer ---+--> Allocation (consumer x provider)
 //!   compute --release_in----------------> rows gone, used -= amount
 //! ```
@@ -24,6 +24,7 @@ pub mod inventory;
 mod policy;
 pub mod provider;
 pub mod reshape;
+mod snapshot;
 mod tables;
 pub mod traits;
 pub mod usage;
@@ -32,6 +33,7 @@ mod version;
 #[cfg(test)]
 mod tests;
 
+pub use candidate::model::{Breadth, Limits};
 use pilvi_kit::{Route, Service};
 use pilvi_store::{KindSpec, Store};
 use std::sync::Arc;
@@ -40,11 +42,17 @@ use std::sync::Arc;
 #[derive(Debug)]
 pub struct Placement {
     pub(crate) store: Store,
+    pub(crate) snapshot: snapshot::Snapshot,
+    pub(crate) limits: Limits,
 }
 
 impl Placement {
     pub fn new(store: Store) -> Arc<Self> {
-        Arc::new(Placement { store })
+        Self::with(store, Limits::default())
+    }
+
+    pub fn with(store: Store, limits: Limits) -> Arc<Self> {
+        Arc::new(Placement { store, snapshot: snapshot::Snapshot::default(), limits })
     }
 }
 

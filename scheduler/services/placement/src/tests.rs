@@ -1,5 +1,10 @@
 //! The whole service through the kit: what clients see, version by version. What compute calls is in `claims`.
+mod candidates;
 mod claims;
+mod oracle;
+mod providers;
+mod table;
+mod usages;
 
 use crate::{Placement, allocation::ops as allocations, kinds, service};
 use pilvi_kit::{
@@ -9,20 +14,23 @@ use pilvi_kit::{
 };
 use pilvi_store::Store;
 use serde_json::{Value, json};
+use std::sync::Arc;
 
 struct Bench {
     app: App,
     admin: Caller,
     store: Store,
+    placement: Arc<Placement>,
 }
 
 impl Bench {
     async fn new() -> Self {
         let store = Store::open("sqlite::memory:", kinds()).await.unwrap();
         let state = Placement::new(store.clone());
+        let placement = state.clone();
         let app =
             App::new(|authenticator| service().mount(state, Mounting { authenticator, policy_file: None }).unwrap());
-        Bench { app, admin: caller("admin", &["admin", "service"]), store }
+        Bench { app, admin: caller("admin", &["admin", "service"]), store, placement }
     }
 
     async fn at(&self, version: &str, method: &str, path: &str, body: Option<Value>) -> Answer {

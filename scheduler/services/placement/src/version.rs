@@ -1,7 +1,7 @@
 //! Microversions of placement, newest first, and the version document.
 //!
 //! Only the `view.rs` files compare versions; they do it through the names below.
-use crate::Placement;
+use crate::{Placement, fault};
 use pilvi_kit::{Call, Microversions, Reply, Response, Route, Version, clock};
 use serde_json::json;
 use std::sync::Arc;
@@ -38,6 +38,8 @@ pub const RESERVED_ALL: Version = Version(1, 26);
 pub const GROUPS: Version = Version(1, 25);
 /// `member_of` may be repeated.
 pub const REPEATED_MEMBER_OF: Version = Version(1, 24);
+/// Errors have codes.
+pub const ERROR_CODES: Version = Version(1, 23);
 /// `required=!TRAIT`.
 pub const FORBIDDEN_TRAITS: Version = Version(1, 22);
 /// `member_of` in candidates.
@@ -79,6 +81,18 @@ pub fn microversions() -> Microversions {
 /// `GET /`: readable by anyone, so that clients can negotiate before they authenticate.
 pub fn root() -> Route<Placement> {
     Route::get("/", home).public("clients read versions before they have a token").summary("Versions")
+}
+
+/// A route that answers `GET` with JSON, to those who take JSON.
+pub fn read<F, Fut>(path: &'static str, handler: F) -> Route<Placement>
+where
+    F: Fn(Arc<Placement>, Call) -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Reply> + Send + 'static,
+{
+    Route::get(path, move |svc, call: Call| {
+        let answer = fault::accepts_json(&call).map(|()| handler(svc, call));
+        async move { answer?.await }
+    })
 }
 
 async fn home(_: Arc<Placement>, call: Call) -> Reply {

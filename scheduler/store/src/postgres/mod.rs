@@ -130,6 +130,29 @@ impl Postgres {
         result
     }
 
+    /// Like `read`, but all statements of `f` see the same state.
+    pub async fn snapshot<T, F>(&self, f: F) -> Result<T, Error>
+    where
+        F: for<'a> FnOnce(&'a mut Session) -> BoxFuture<'a, Result<T, Error>> + Send + 'static,
+    {
+        let mut session = self.session().await?;
+        if let Err(error) = session.script("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await {
+            if !is_broken(&session) {
+                return Err(error);
+            }
+            // A connection that broke while it was idle is replaced.
+            session = self.session().await?;
+            session.script("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        }
+        let result = f(&mut session).await;
+        // After an error the connection is dropped with its transaction.
+        if result.is_ok() {
+            session.script("COMMIT").await?;
+            self.put(session);
+        }
+        result
+    }
+
     pub async fn write<T, E, F>(&self, f: &F) -> Result<T, E>
     where
         F: for<'a> Fn(&'a mut Tx) -> BoxFuture<'a, Result<T, E>> + Send + Sync,

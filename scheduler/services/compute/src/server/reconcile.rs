@@ -17,10 +17,11 @@ use crate::{
 use async_trait::async_trait;
 use pilvi_kit::{Caller, Ctx, Fault, Scope, clock};
 use pilvi_place::{GroupRule, Host, Policy, Request};
+use pilvi_placement::candidate::ops::Candidate;
 use pilvi_reconcile::{Failure, Next, Reconcile};
 use pilvi_store::{Change, Query, Record, Stored, Tx};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
     time::Duration,
 };
@@ -203,15 +204,20 @@ impl Compute {
     async fn snapshot(&self, server: &Server) -> Result<Vec<Host>, Fault> {
         let resources = resources(server);
         let request = pilvi_placement::candidate::ops::Request { resources, ..Default::default() };
-        let candidates = pilvi_placement::candidate::ops::find(&self.store, &request).await?;
+        let found = pilvi_placement::candidate::ops::find(&self.placement, &request).await?;
+        let candidates: HashMap<&str, &Candidate> = found.iter().map(|c| (&*c.provider_uuid, c)).collect();
         let nodes = self.fleet.nodes().await?;
         let zones = self.zones_of_hosts().await?;
-        let starting = self.store.list::<Server>(Query::all().state("building").eq("alive", 1)).await?;
-        let mut hosts = Vec::new();
+        let mut starting: HashMap<String, u32> = HashMap::new();
+        for server in self.store.list::<Server>(Query::all().state("building").eq("alive", 1)).await? {
+            if let Some(host) = server.record.host {
+                *starting.entry(host).or_default() += 1;
+            }
+        }
+        let mut hosts = Vec::with_capacity(nodes.len());
         for node in nodes {
-            let candidate = candidates.iter().find(|c| c.provider_uuid == node.id);
-            let free =
-                |class: &str| candidate.and_then(|c| c.free.get(class)).map_or(0, |n| u64::try_from(*n).unwrap_or(0));
+            let candidate = candidates.get(node.id.as_str());
+            let free = |class: &str| candidate.map_or(0, |c| u64::try_from(c.free_of(class)).unwrap_or(0));
             hosts.push(Host {
                 zone: zones.get(&node.name).cloned().unwrap_or_else(|| self.config.default_zone.clone()),
                 up: node.is_up(),
@@ -219,8 +225,7 @@ impl Compute {
                 free_vcpus: free("VCPU"),
                 free_memory_mib: free("MEMORY_MB"),
                 free_disk_gib: free("DISK_GB"),
-                busy: u32::try_from(starting.iter().filter(|s| s.host.as_deref() == Some(&node.name)).count())
-                    .unwrap_or(u32::MAX),
+                busy: starting.get(&node.name).copied().unwrap_or(0),
                 runtimes: node.inventory.runtimes.iter().filter(|r| r.1).map(|r| r.0.clone()).collect(),
                 name: node.name.clone(),
             });

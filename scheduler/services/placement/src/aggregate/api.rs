@@ -1,6 +1,9 @@
 //! `/resource_providers/{uuid}/aggregates`
 use super::{ops, view};
-use crate::{Placement, fault, provider, version::fresh};
+use crate::{
+    Placement, fault, provider,
+    version::{fresh, read},
+};
 use pilvi_kit::{Call, Reply, Response, Route, Schema, clock};
 use serde_json::{Value, json};
 use std::sync::{Arc, LazyLock};
@@ -9,7 +12,7 @@ const PATH: &str = "/resource_providers/{uuid}/aggregates";
 
 pub fn routes() -> Vec<Route<Placement>> {
     vec![
-        Route::get(PATH, list)
+        read(PATH, list)
             .rule("placement:resource_providers:aggregates:list")
             .since(1, 1)
             .summary("List a provider's aggregates"),

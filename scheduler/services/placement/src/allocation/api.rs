@@ -1,6 +1,9 @@
 //! `/allocations` and `/resource_providers/{uuid}/allocations`
 use super::{ops, schema, view};
-use crate::{Placement, fault, provider, version::fresh};
+use crate::{
+    Placement, fault, provider,
+    version::{fresh, read},
+};
 use pilvi_kit::{Call, Reply, Response, Route, Schema, clock};
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -25,7 +28,7 @@ pub fn routes() -> Vec<Route<Placement>> {
             .summary("Set allocations of several consumers")
     };
     vec![
-        Route::get(ONE, of_consumer).rule("placement:allocations:list").summary("List a consumer's allocations"),
+        read(ONE, of_consumer).rule("placement:allocations:list").summary("List a consumer's allocations"),
         put(0, 7, &schema::PUT_1_0),
         put(8, 11, &schema::PUT_1_8),
         put(12, 27, &schema::PUT_1_12),
@@ -37,7 +40,7 @@ pub fn routes() -> Vec<Route<Placement>> {
         post(34, 37, &schema::POST_1_34),
         post(38, u16::MAX, &schema::POST_1_38),
         Route::delete(ONE, delete).rule("placement:allocations:delete").summary("Delete a consumer's allocations"),
-        Route::get("/resource_providers/{uuid}/allocations", of_provider)
+        read("/resource_providers/{uuid}/allocations", of_provider)
             .rule("placement:resource_providers:allocations:list")
             .summary("List a provider's allocations"),
     ]

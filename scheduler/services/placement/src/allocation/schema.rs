@@ -64,7 +64,7 @@ fn object(shape: Shape) -> Value {
         add("consumer_generation", json!({"type": ["integer", "null"]}), true);
     }
     if shape >= Shape::Mappings {
-        let mappings = json!({"type": "object", "minProperties": 1, "patternProperties": {"^[a-zA-Z0-9_-]{1,64}$": {"type": "array", "minItems": 1, "items": {"type": "string"}}}});
+        let mappings = json!({"type": "object", "minProperties": 1, "patternProperties": {"^[a-zA-Z0-9_-]{1,64}$": {"type": "array", "minItems": 1, "items": {"type": "string", "pattern": UUID}}}});
         add("mappings", mappings, false);
     }
     if shape >= Shape::Type {

@@ -1,6 +1,8 @@
 //! Allocation candidates: which providers could serve a request now.
+mod answer;
 pub mod api;
 pub mod model;
 pub mod ops;
-mod search;
+pub(crate) mod search;
 pub(crate) mod view;
+mod walk;

@@ -1,5 +1,5 @@
 //! A request for resources, what one provider can say to it, and a candidate; pure.
-use crate::provider::model::{Amounts, Provider};
+use crate::provider::model::Amounts;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Resources wanted together, with what is asked of whoever provides them.
@@ -28,39 +28,34 @@ pub struct Wanted {
     pub root_forbidden: BTreeSet<String>,
     /// Candidates at most.
     pub limit: Option<usize>,
-    /// Before 1.29 nobody saw trees: only roots give.
-    pub roots_only: bool,
+    /// Before 1.29 nobody saw trees: of each tree one provider at most gives.
+    pub one_of_a_tree: bool,
 }
 
-/// One way to serve a request.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Assignment {
-    /// provider -> class -> amount
-    pub allocations: BTreeMap<String, Amounts>,
-    /// group -> its providers
-    pub mappings: BTreeMap<String, BTreeSet<String>>,
+/// In which order trees are looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Breadth {
+    /// One way of each tree, then a second of each: so that a limit leaves a choice of hosts.
+    #[default]
+    First,
+    /// All ways of one tree before the next.
+    Last,
 }
 
-impl Group {
-    /// Are these the right aggregates?
-    pub fn accepts_aggregates(&self, aggregates: &BTreeSet<String>) -> bool {
-        self.member_of.iter().all(|any| any.iter().any(|a| aggregates.contains(a)))
-            && self.not_member_of.is_disjoint(aggregates)
-    }
-
-    /// Do these traits have all that is required and nothing that is forbidden?
-    pub fn accepts_traits(&self, traits: &BTreeSet<String>) -> bool {
-        self.has_required(traits) && self.forbidden.is_disjoint(traits)
-    }
-
-    pub fn has_required(&self, traits: &BTreeSet<String>) -> bool {
-        self.required.iter().all(|any| any.iter().any(|t| traits.contains(t)))
-    }
+/// What an operator may set about searches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// Ways for one request at most, whatever it asks for.
+    pub ways_max: usize,
+    /// Combinations looked at for one request at most.
+    pub steps_max: usize,
+    pub breadth: Breadth,
+    /// Trees and providers are taken in random order, so that requests with a limit do not all see the same.
+    pub randomize: bool,
 }
 
-/// Could this provider serve the group all by itself, now?
-pub fn serves_alone(provider: &Provider, group: &Group) -> bool {
-    group.resources.iter().all(|(class, amount)| provider.can_give(class, *amount))
-        && group.accepts_traits(&provider.traits)
-        && group.accepts_aggregates(&provider.aggregates)
+impl Default for Limits {
+    fn default() -> Self {
+        Limits { ways_max: 100_000, steps_max: 2_000_000, breadth: Breadth::First, randomize: false }
+    }
 }

@@ -1,19 +1,20 @@
 //! Looking for candidates.
 use super::{
-    model::{Assignment, Group, Wanted, serves_alone},
-    search::search,
+    model::{Group, Wanted},
+    search::{Asked, Way, search},
 };
 use crate::{
-    class,
-    provider::{
-        self,
-        model::{Amounts, Inventory, Provider},
-    },
+    Placement, class,
+    snapshot::index::{Index, Names, Node},
     traits,
 };
 use pilvi_kit::Fault;
-use pilvi_store::{Store, Stored};
-use std::collections::{BTreeMap, BTreeSet};
+use pilvi_store::Store;
+use rand::Rng;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::Arc,
+};
 
 /// What compute asks for: all of it from one provider.
 #[derive(Debug, Clone, Default)]
@@ -28,22 +29,23 @@ pub struct Request {
     pub limit: Option<usize>,
 }
 
-/// A provider that could serve a request now, with what a weigher wants to know.
-#[derive(Debug, Clone, PartialEq)]
+/// A provider that could serve a request now.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
-    pub provider_uuid: String,
-    pub provider_name: String,
+    pub provider_uuid: Arc<str>,
     /// Left of each class before this request.
-    pub free: BTreeMap<String, i64>,
-    pub used: BTreeMap<String, i64>,
-    pub inventories: BTreeMap<String, Inventory>,
-    pub traits: BTreeSet<String>,
-    pub aggregates: BTreeSet<String>,
+    pub free: Vec<(Arc<str>, i64)>,
 }
 
-/// Providers that could serve the request now, in the order of their ids. A candidate is a hint: only
-/// [`crate::allocation::ops::claim_in`] takes anything.
-pub async fn find(store: &Store, request: &Request) -> Result<Vec<Candidate>, Fault> {
+impl Candidate {
+    pub fn free_of(&self, class: &str) -> i64 {
+        self.free.iter().find(|(name, _)| **name == *class).map_or(0, |(_, free)| *free)
+    }
+}
+
+/// Providers that could serve the request now. A candidate is a hint: only [`crate::allocation::ops::claim_in`] takes
+/// anything.
+pub async fn find(placement: &Placement, request: &Request) -> Result<Vec<Candidate>, Fault> {
     let group = Group {
         resources: request.resources.clone(),
         required: request.required.iter().map(|t| [t.clone()].into()).collect(),
@@ -51,75 +53,81 @@ pub async fn find(store: &Store, request: &Request) -> Result<Vec<Candidate>, Fa
         member_of: request.member_of.iter().map(|any| any.iter().cloned().collect()).collect(),
         ..Group::default()
     };
-    let providers = provider::ops::all(store).await?;
-    let fitting = providers.into_iter().map(|p| p.record).filter(|p| serves_alone(p, &group));
-    Ok(fitting.take(request.limit.unwrap_or(usize::MAX)).map(candidate).collect())
+    placement.snapshot.refresh(&placement.store).await?;
+    Ok(placement.snapshot.read(|index| {
+        let Some(asked) = Asked::new(index, "", &group) else { return Vec::new() };
+        let fitting = index.nodes().filter(|node| asked.alone(node));
+        fitting.take(request.limit.unwrap_or(usize::MAX)).map(|node| candidate(index.names(), node)).collect()
+    }))
 }
 
-fn candidate(provider: Provider) -> Candidate {
-    Candidate {
-        free: provider.free(),
-        provider_uuid: provider.uuid,
-        provider_name: provider.name,
-        used: provider.used,
-        inventories: provider.inventories,
-        traits: provider.traits,
-        aggregates: provider.aggregates,
-    }
+fn candidate(names: &Names, node: &Node) -> Candidate {
+    let free = node.stocks.iter().map(|s| (names.text(s.class).clone(), s.free())).collect();
+    Candidate { provider_uuid: node.uuid.clone(), free }
 }
 
 /// Ways to serve a request, and the providers to show beside them.
 #[derive(Debug)]
 pub struct Found {
-    pub ways: Vec<Assignment>,
-    pub providers: Vec<Provider>,
+    pub ways: Vec<Way>,
+    pub providers: Vec<Arc<Node>>,
+    pub names: Arc<Names>,
 }
 
-/// The whole search of `GET /allocation_candidates`.
-pub async fn ways(store: &Store, wanted: &Wanted) -> Result<Found, Fault> {
-    check_names(store, wanted.groups.values()).await?;
-    let roots: Vec<&String> = wanted.root_required.iter().chain(&wanted.root_forbidden).collect();
-    check_traits(store, roots.into_iter()).await?;
-    let all = provider::ops::all(store).await?;
-    let records: Vec<&Provider> = all.iter().map(|p| &p.record).collect();
-    let ways = search(&records, wanted);
-    Ok(Found { providers: shown(&all, &ways, wanted.roots_only), ways })
+/// The whole search of `GET /allocation_candidates`, and what `show` makes of it, away from the threads that answer.
+pub async fn ways<T: Send + 'static>(
+    placement: &Arc<Placement>,
+    wanted: Wanted,
+    show: impl FnOnce(&Wanted, &Found) -> T + Send + 'static,
+) -> Result<T, Fault> {
+    let mut roots = Group::default();
+    roots.required = wanted.root_required.iter().map(|t| [t.clone()].into()).collect();
+    roots.forbidden.clone_from(&wanted.root_forbidden);
+    check_names(&placement.store, wanted.groups.values().chain([&roots])).await?;
+    placement.snapshot.refresh(&placement.store).await?;
+    let placement = placement.clone();
+    let seed = placement.limits.randomize.then(|| rand::rng().random());
+    let task = tokio::task::spawn_blocking(move || {
+        let found = placement.snapshot.read(|index| {
+            let ways = search(index, &wanted, &placement.limits, seed);
+            Found { providers: shown(index, &ways, wanted.one_of_a_tree), ways, names: index.names().clone() }
+        });
+        show(&wanted, &found)
+    });
+    task.await.map_err(Fault::internal)
 }
 
 /// Those that give something and, since trees are seen, the rest of their trees.
-fn shown(all: &[Stored<Provider>], ways: &[Assignment], roots_only: bool) -> Vec<Provider> {
-    let giving: BTreeSet<&str> = ways.iter().flat_map(|w| w.allocations.keys()).map(String::as_str).collect();
-    let trees: BTreeSet<&str> =
-        all.iter().filter(|p| giving.contains(p.uuid.as_str())).map(|p| p.root.as_str()).collect();
-    all.iter()
-        .filter(|p| giving.contains(p.uuid.as_str()) || (!roots_only && trees.contains(p.root.as_str())))
-        .map(|p| p.record.clone())
-        .collect()
+fn shown(index: &Index, ways: &[Way], giving_only: bool) -> Vec<Arc<Node>> {
+    let mut seen: HashSet<&str> = HashSet::new();
+    let mut found: Vec<Arc<Node>> = Vec::new();
+    for (node, _) in ways.iter().flat_map(|way| &way.gives) {
+        if giving_only {
+            if seen.insert(&node.uuid) {
+                found.push(node.clone());
+            }
+        } else if seen.insert(&node.root) {
+            found.extend(index.tree(&node.root).iter().cloned());
+        }
+    }
+    found
 }
 
 /// 400 when a request names a class or a trait that does not exist.
 pub(crate) async fn check_names<'g>(store: &Store, groups: impl Iterator<Item = &'g Group>) -> Result<(), Fault> {
+    let (mut classes, mut named): (BTreeSet<&str>, BTreeSet<&str>) = Default::default();
     for group in groups {
-        let classes: &Amounts = &group.resources;
-        for name in classes.keys() {
-            if !class::ops::exists(store, name).await? {
-                return Err(Fault::bad_request(format!(
-                    "Invalid resource class in resources parameter: No such resource class {name}."
-                )));
-            }
-        }
-        check_traits(store, group.required.iter().flatten().chain(&group.forbidden)).await?;
+        classes.extend(group.resources.keys().map(String::as_str));
+        named.extend(group.required.iter().flatten().chain(&group.forbidden).map(String::as_str));
     }
-    Ok(())
-}
-
-async fn check_traits(store: &Store, names: impl Iterator<Item = &String>) -> Result<(), Fault> {
-    for name in names {
-        if !traits::ops::exists(store, name).await? {
-            return Err(Fault::bad_request(format!(
-                "Invalid trait(s) in \"required\" parameter: No such trait(s): {name}."
-            )));
-        }
+    if let Some(name) = class::ops::missing(store, classes).await?.first() {
+        return Err(Fault::bad_request(format!(
+            "Invalid resource class in resources parameter: No such resource class {name}."
+        )));
     }
-    Ok(())
+    let missing = traits::ops::missing(store, named).await?;
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(traits::ops::not_there(&missing))
 }

@@ -1,319 +1,307 @@
 //! The search for ways to serve a request; pure and bounded.
 //!
-//! Tree by tree: for each group the providers that could serve it, then every combination that fits
-//! together, until enough are found. A tree's reach includes sharing providers: those with the trait
-//! `MISC_SHARES_VIA_AGGREGATE` in an aggregate of one of the tree's members.
-use super::model::{Assignment, Group, Wanted, serves_alone};
-use crate::{
-    provider::model::{Amounts, Provider},
-    traits::model::SHARES,
+//! ```text
+//!  for each tree whose root is right (and the lenders that reach it)
+//!     pieces: each class of the group "" · each other group            options: providers that could serve it
+//!     walk:   one option a piece, depth first, dropped as soon as it does not fit
+//!  trees take turns (or are exhausted one by one), until there are enough ways
+//! ```
+//! A tree is reached by the lenders (providers with the trait `MISC_SHARES_VIA_AGGREGATE`) in the aggregates of any
+//! of its members. The trees that need no second look, nearly all of a flat cloud, cost two passes over a few numbers.
+use super::{
+    model::{Breadth, Limits, Wanted},
+    walk::{Piece, Walk},
 };
-use std::collections::{BTreeMap, BTreeSet};
+use crate::snapshot::index::{Index, Node};
+use rand::{SeedableRng, rngs::StdRng, seq::SliceRandom};
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Arc,
+};
 
-/// Ways looked at in one tree; combinations grow with the power of the groups.
-const STEPS_MAX: usize = 20_000;
-/// Ways given for a whole request.
-const FOUND_MAX: usize = 10_000;
+/// Steps of one tree before the next has its turn.
+const STEPS_A_TURN: usize = 20_000;
 
-/// One thing to place: a class of the group "" or a whole group.
-struct Piece<'w> {
-    suffix: &'w str,
-    group: &'w Group,
-    resources: Amounts,
-    options: Vec<&'w Provider>,
+/// One way to serve a request.
+#[derive(Debug, Clone)]
+pub struct Way {
+    /// Who gives what: class and amount.
+    pub gives: Vec<(Arc<Node>, Vec<(u32, i64)>)>,
+    /// The providers of each group, in the order of the groups.
+    pub serving: Vec<Vec<Arc<Node>>>,
 }
 
-/// The providers one search looks at.
-struct Reach<'p> {
-    root: &'p Provider,
-    members: Vec<&'p Provider>,
-    by_id: &'p BTreeMap<&'p str, &'p Provider>,
+/// A group of a request, its names as numbers.
+#[derive(Debug)]
+pub struct Asked {
+    /// The group ""; several providers may serve it.
+    pub spread: bool,
+    pub resources: Vec<(u32, i64)>,
+    pub required: Vec<Vec<u32>>,
+    forbidden: Vec<u32>,
+    member_of: Vec<Vec<u32>>,
+    not_member_of: Vec<u32>,
+    /// Root of the tree it must be.
+    tree: Option<Arc<str>>,
 }
 
-/// All ways to serve `wanted` with these providers, in the order of the trees' first members.
-pub fn search(providers: &[&Provider], wanted: &Wanted) -> Vec<Assignment> {
-    let by_id: BTreeMap<&str, &Provider> = providers.iter().map(|p| (p.uuid.as_str(), *p)).collect();
-    let mut trees: BTreeMap<&str, Vec<&Provider>> = BTreeMap::new();
-    for provider in providers {
-        trees.entry(&provider.root).or_default().push(provider);
-    }
-    let limit = wanted.limit.unwrap_or(FOUND_MAX).min(FOUND_MAX);
-    let mut found: Vec<Assignment> = Vec::new();
-    let mut seen: BTreeSet<BTreeMap<String, Amounts>> = BTreeSet::new();
-    for (root, members) in &trees {
-        let Some(root) = by_id.get(root) else { continue };
-        if !wanted.root_required.is_subset(&root.traits) || !wanted.root_forbidden.is_disjoint(&root.traits) {
-            continue;
-        }
-        let mut reach = Reach { root, members: members.clone(), by_id: &by_id };
-        reach.members.extend(sharing(providers, members));
-        for way in within(&reach, wanted, limit - found.len()) {
-            let mapped = wanted.groups.len() > 1;
-            if mapped || seen.insert(way.allocations.clone()) {
-                found.push(way);
-            }
-        }
-        if found.len() >= limit {
-            break;
-        }
-    }
-    found
+fn has_all(any_of: &[Vec<u32>], has: impl Fn(u32) -> bool) -> bool {
+    any_of.iter().all(|any| any.iter().any(|n| has(*n)))
 }
 
-/// Sharing providers of other trees that lend to this one.
-fn sharing<'p>(providers: &[&'p Provider], members: &[&Provider]) -> Vec<&'p Provider> {
-    let aggregates: BTreeSet<&String> = members.iter().flat_map(|m| m.aggregates.iter()).collect();
-    let root = members.first().map(|m| m.root.as_str());
-    let lends = |p: &&&Provider| {
-        p.traits.contains(SHARES)
-            && Some(p.root.as_str()) != root
-            && p.aggregates.iter().any(|a| aggregates.contains(a))
-    };
-    providers.iter().filter(lends).copied().collect()
-}
-
-fn within(reach: &Reach<'_>, wanted: &Wanted, limit: usize) -> Vec<Assignment> {
-    let mut pieces = Vec::new();
-    for (suffix, group) in &wanted.groups {
-        let candidates: Vec<&Provider> =
-            reach.members.iter().copied().filter(|p| eligible(reach, p, suffix, group, wanted)).collect();
-        if suffix.is_empty() {
-            for (class, amount) in &group.resources {
-                let options = candidates.iter().copied().filter(|p| p.can_give(class, *amount)).collect();
-                pieces.push(Piece { suffix, group, resources: [(class.clone(), *amount)].into(), options });
-            }
-        } else {
-            pieces.push(Piece { suffix, group, resources: group.resources.clone(), options: candidates });
-        }
-    }
-    if pieces.iter().any(|p| p.options.is_empty()) {
-        return Vec::new();
-    }
-    let mut walk = Walk { reach, wanted, pieces: &pieces, chosen: Vec::new(), found: Vec::new(), limit, steps: 0 };
-    walk.descend();
-    walk.found
-}
-
-/// May this provider serve (a part of) the group at all?
-fn eligible(reach: &Reach<'_>, provider: &Provider, suffix: &str, group: &Group, wanted: &Wanted) -> bool {
-    if wanted.roots_only && provider.parent.is_some() {
-        return false;
-    }
-    if let Some(member) = &group.in_tree
-        && reach.by_id.get(member.as_str()).is_none_or(|m| m.root != provider.root)
-    {
-        return false;
-    }
-    if !suffix.is_empty() {
-        return serves_alone(provider, group);
-    }
-    // An aggregate of the root spans its tree when any member may serve.
-    let mut aggregates = provider.aggregates.clone();
-    if let Some(root) = reach.by_id.get(provider.root.as_str()) {
-        aggregates.extend(root.aggregates.iter().cloned());
-    }
-    group.accepts_aggregates(&aggregates) && group.forbidden.is_disjoint(&provider.traits)
-}
-
-struct Walk<'w, 'p> {
-    reach: &'w Reach<'p>,
-    wanted: &'w Wanted,
-    pieces: &'w [Piece<'p>],
-    chosen: Vec<&'p Provider>,
-    found: Vec<Assignment>,
-    limit: usize,
-    steps: usize,
-}
-
-impl<'p> Walk<'_, 'p> {
-    fn descend(&mut self) {
-        self.steps += 1;
-        if self.steps > STEPS_MAX || self.found.len() >= self.limit {
-            return;
-        }
-        let Some(piece) = self.pieces.get(self.chosen.len()) else {
-            if let Some(way) = self.finish() {
-                self.found.push(way);
-            }
-            return;
+impl Asked {
+    /// `None` when no provider can serve it, because nobody has what it names.
+    pub fn new(index: &Index, suffix: &str, group: &super::model::Group) -> Option<Self> {
+        let names = index.names();
+        let all = |sets: &[std::collections::BTreeSet<String>]| -> Option<Vec<Vec<u32>>> {
+            let sets: Vec<Vec<u32>> =
+                sets.iter().map(|any| any.iter().filter_map(|n| names.find(n)).collect()).collect();
+            sets.iter().all(|any| !any.is_empty()).then_some(sets)
         };
-        for option in &piece.options {
-            if self.isolated(piece, option) && self.fits(piece, option) {
-                self.chosen.push(option);
-                self.descend();
-                self.chosen.pop();
-            }
+        let any = |set: &std::collections::BTreeSet<String>| set.iter().filter_map(|n| names.find(n)).collect();
+        let mut resources = Vec::with_capacity(group.resources.len());
+        for (class, amount) in &group.resources {
+            resources.push((names.find(class)?, *amount));
         }
-    }
-
-    /// Groups with a suffix keep apart when the request says so.
-    fn isolated(&self, piece: &Piece<'_>, option: &Provider) -> bool {
-        if !self.wanted.isolate || piece.suffix.is_empty() || piece.resources.is_empty() {
-            return true;
-        }
-        let others =
-            self.pieces.iter().zip(&self.chosen).filter(|(p, _)| !p.suffix.is_empty() && !p.resources.is_empty());
-        others.into_iter().all(|(_, chosen)| chosen.uuid != option.uuid)
-    }
-
-    /// Is there room for this piece beside what was chosen before?
-    fn fits(&self, piece: &Piece<'_>, option: &Provider) -> bool {
-        piece.resources.iter().all(|(class, amount)| {
-            let before: i64 = self
-                .pieces
-                .iter()
-                .zip(&self.chosen)
-                .filter(|(_, c)| c.uuid == option.uuid)
-                .filter_map(|(p, _)| p.resources.get(class))
-                .sum();
-            before == 0 || option.can_give(class, before.saturating_add(*amount))
+        let tree = match &group.in_tree {
+            None => None,
+            Some(member) => Some(index.get(member)?.root.clone()),
+        };
+        Some(Asked {
+            spread: suffix.is_empty(),
+            resources,
+            required: all(&group.required)?,
+            forbidden: any(&group.forbidden),
+            member_of: all(&group.member_of)?,
+            not_member_of: any(&group.not_member_of),
+            tree,
         })
     }
 
-    fn finish(&self) -> Option<Assignment> {
-        let mut way = Assignment { allocations: BTreeMap::new(), mappings: BTreeMap::new() };
-        for (piece, provider) in self.pieces.iter().zip(&self.chosen) {
-            way.mappings.entry(piece.suffix.to_owned()).or_default().insert(provider.uuid.clone());
-            for (class, amount) in &piece.resources {
-                *way.allocations.entry(provider.uuid.clone()).or_default().entry(class.clone()).or_default() += amount;
-            }
-        }
-        let own = way
-            .mappings
-            .values()
-            .flatten()
-            .any(|id| self.reach.by_id.get(id.as_str()).is_some_and(|p| p.root == self.reach.root.uuid));
-        (own && self.together_required() && self.subtrees(&way)).then_some(way)
+    fn is_member(&self, node: &Node) -> bool {
+        has_all(&self.member_of, |n| node.in_aggregate(n))
     }
 
-    /// The group "" may find its required traits spread over those who serve it.
-    fn together_required(&self) -> bool {
-        let serving = self.pieces.iter().zip(&self.chosen).filter(|(p, _)| p.suffix.is_empty());
-        let (mut traits, mut group) = (BTreeSet::new(), None);
-        for (piece, provider) in serving {
-            traits.extend(provider.traits.iter().cloned());
-            group = Some(piece.group);
-        }
-        group.is_none_or(|g| g.has_required(&traits))
+    fn is_banned(&self, node: &Node) -> bool {
+        self.not_member_of.iter().any(|n| node.in_aggregate(*n))
     }
 
-    fn subtrees(&self, way: &Assignment) -> bool {
-        self.wanted.same_subtree.iter().all(|suffixes| {
-            let ids: BTreeSet<&str> =
-                suffixes.iter().filter_map(|s| way.mappings.get(s)).flatten().map(String::as_str).collect();
-            ids.len() < 2 || ids.iter().any(|top| ids.iter().all(|id| self.below(id, top)))
+    fn has_forbidden(&self, node: &Node) -> bool {
+        self.forbidden.iter().any(|n| node.has_trait(*n))
+    }
+
+    /// Could this provider serve the whole group by itself, now?
+    pub fn alone(&self, node: &Node) -> bool {
+        self.resources.iter().all(|(class, amount)| node.can_give(*class, *amount))
+            && self.tree.as_ref().is_none_or(|root| *root == node.root)
+            && has_all(&self.required, |n| node.has_trait(n))
+            && !self.has_forbidden(node)
+            && self.is_member(node)
+            && !self.is_banned(node)
+    }
+
+    /// Could it serve a part of the group "" in the tree of `root`? An aggregate of the root spans its tree; a
+    /// lender must be in the aggregates itself. What is required of traits is asked of all parts together.
+    fn partly(&self, root: &Node, node: &Node) -> bool {
+        let own = node.root == root.uuid;
+        self.tree.as_ref().is_none_or(|tree| own && *tree == root.uuid)
+            && !self.has_forbidden(node)
+            && (self.is_member(node) || (own && self.is_member(root)))
+            && !self.is_banned(node)
+            && !self.is_banned(root)
+    }
+}
+
+/// A request, its names as numbers.
+pub struct Search<'i> {
+    index: &'i Index,
+    pub asked: Vec<Asked>,
+    pub wanted: &'i Wanted,
+    limits: &'i Limits,
+    /// Groups of each `same_subtree`, by their place.
+    pub subtrees: Vec<Vec<usize>>,
+    root_required: Vec<u32>,
+    root_forbidden: Vec<u32>,
+    chance: Option<StdRng>,
+}
+
+/// All ways to serve `wanted`, as far as the limits allow. `seed`: take trees and options at random.
+pub fn search(index: &Index, wanted: &Wanted, limits: &Limits, seed: Option<u64>) -> Vec<Way> {
+    Search::new(index, wanted, limits, seed).map(|mut search| search.run()).unwrap_or_default()
+}
+
+impl<'i> Search<'i> {
+    fn new(index: &'i Index, wanted: &'i Wanted, limits: &'i Limits, seed: Option<u64>) -> Option<Self> {
+        let mut asked = Vec::with_capacity(wanted.groups.len());
+        for (suffix, group) in &wanted.groups {
+            asked.push(Asked::new(index, suffix, group)?);
+        }
+        let place = |suffix: &String| wanted.groups.keys().position(|known| known == suffix);
+        let names = index.names();
+        let mut root_required = Vec::new();
+        for name in &wanted.root_required {
+            root_required.push(names.find(name)?);
+        }
+        Some(Search {
+            index,
+            asked,
+            wanted,
+            limits,
+            subtrees: wanted.same_subtree.iter().map(|set| set.iter().filter_map(place).collect()).collect(),
+            root_required,
+            root_forbidden: wanted.root_forbidden.iter().filter_map(|name| names.find(name)).collect(),
+            chance: seed.map(StdRng::seed_from_u64),
         })
     }
 
-    /// Is `id` `top` itself or below it?
-    fn below(&self, id: &str, top: &str) -> bool {
-        let mut at = Some(id);
-        for _ in 0..=self.reach.by_id.len() {
+    fn run(&mut self) -> Vec<Way> {
+        let index = self.index;
+        let limit = self.wanted.limit.unwrap_or(usize::MAX).min(self.limits.ways_max);
+        let mut trees: Vec<(&Arc<str>, &Vec<Arc<Node>>)> = index.trees().collect();
+        if let Some(chance) = &mut self.chance {
+            trees.shuffle(chance);
+        }
+        let mut taker = Taker { limit, steps: self.limits.steps_max, ..Taker::default() };
+        let mut waiting: VecDeque<Walk> = VecDeque::new();
+        for (root, members) in trees {
+            if taker.is_done() {
+                break;
+            }
+            let Some(mut walk) = self.enter(root, members) else { continue };
+            let turns = if self.limits.breadth == Breadth::First { 1 } else { usize::MAX };
+            if taker.take(self, &mut walk, turns) {
+                waiting.push_back(walk);
+            }
+        }
+        while let Some(mut walk) = waiting.pop_front() {
+            if taker.is_done() {
+                break;
+            }
+            if taker.take(self, &mut walk, 1) {
+                waiting.push_back(walk);
+            }
+        }
+        if taker.steps == 0 {
+            tracing::warn!(found = taker.found.len(), "a search for candidates was cut short: too many combinations");
+        }
+        taker.found
+    }
+
+    /// The walk through one tree; `None` when something is wanted that nobody in it could give.
+    fn enter(&mut self, root: &str, members: &[Arc<Node>]) -> Option<Walk> {
+        let root = members.iter().find(|m| *m.uuid == *root)?;
+        if !self.root_required.iter().all(|n| root.has_trait(*n))
+            || self.root_forbidden.iter().any(|n| root.has_trait(*n))
+        {
+            return None;
+        }
+        let lenders = self.lenders(root, members);
+        let reach = || members.iter().chain(&lenders);
+        let mut pieces = Vec::new();
+        for (group, asked) in self.asked.iter().enumerate() {
+            if asked.spread {
+                for (class, amount) in &asked.resources {
+                    let fits = |n: &&Arc<Node>| n.can_give(*class, *amount) && asked.partly(root, n);
+                    pieces.push(Piece::new(group, vec![(*class, *amount)], reach().filter(fits).cloned().collect())?);
+                }
+            } else {
+                let options = reach().filter(|n| asked.alone(n)).cloned().collect();
+                pieces.push(Piece::new(group, asked.resources.clone(), options)?);
+            }
+        }
+        if let Some(chance) = &mut self.chance {
+            for piece in &mut pieces {
+                piece.options.shuffle(chance);
+            }
+        }
+        Walk::new(pieces)
+    }
+
+    /// Lenders of other trees that reach this one.
+    fn lenders(&self, root: &Node, members: &[Arc<Node>]) -> Vec<Arc<Node>> {
+        let mut found: Vec<Arc<Node>> = Vec::new();
+        if !self.index.has_lenders() {
+            return found;
+        }
+        for aggregate in members.iter().flat_map(|m| m.aggregates.iter()) {
+            for lender in self.index.lenders(*aggregate) {
+                if lender.root != root.uuid && !found.iter().any(|f| Arc::ptr_eq(f, lender)) {
+                    found.push(lender.clone());
+                }
+            }
+        }
+        found.sort_by(|a, b| a.uuid.cmp(&b.uuid));
+        found
+    }
+
+    /// The nodes above `node`, and itself.
+    pub fn is_above(&self, above: &Node, node: &Node) -> bool {
+        let mut at = Some(node.uuid.clone());
+        // A tree is never deeper than it has members.
+        for _ in 0..=self.index.tree(&node.root).len() {
             match at {
                 None => return false,
-                Some(id) if id == top => return true,
-                Some(id) => at = self.reach.by_id.get(id).and_then(|p| p.parent.as_deref()),
+                Some(uuid) if uuid == above.uuid => return true,
+                Some(uuid) => at = self.index.get(&uuid).and_then(|n| n.parent.clone()),
             }
         }
         false
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::provider::model::Inventory;
+/// What has been found, and how much more may be looked for.
+#[derive(Default)]
+struct Taker {
+    found: Vec<Way>,
+    /// Of ways that another tree may find as well.
+    seen: HashSet<String>,
+    limit: usize,
+    steps: usize,
+}
 
-    fn provider(
-        id: &str,
-        parent: Option<&Provider>,
-        inventories: &[(&str, i64)],
-        traits: &[&str],
-        aggregates: &[&str],
-    ) -> Provider {
-        let mut p = Provider::new(id, id);
-        if let Some(parent) = parent {
-            (p.parent, p.root) = (Some(parent.uuid.clone()), parent.root.clone());
+impl Taker {
+    fn is_done(&self) -> bool {
+        self.found.len() >= self.limit || self.steps == 0
+    }
+
+    /// Takes up to `turns` ways of a walk; true when it may have more.
+    fn take(&mut self, search: &Search<'_>, walk: &mut Walk, turns: usize) -> bool {
+        for _ in 0..turns {
+            if self.is_done() {
+                return false;
+            }
+            let mut turn = STEPS_A_TURN.min(self.steps);
+            let given = turn;
+            let way = walk.next(search, &mut turn);
+            self.steps -= given - turn;
+            match way {
+                Some(way) => {
+                    if walk.is_shared() && !self.seen.insert(way.key()) {
+                        continue;
+                    }
+                    self.found.push(way);
+                }
+                None if walk.is_over() => return false,
+                None => {}
+            }
         }
-        p.inventories = inventories.iter().map(|(c, n)| ((*c).to_owned(), Inventory::plain(*n))).collect();
-        p.traits = traits.iter().map(|t| (*t).to_owned()).collect();
-        p.aggregates = aggregates.iter().map(|a| (*a).to_owned()).collect();
-        p
+        !walk.is_over()
     }
+}
 
-    fn group(resources: &[(&str, i64)], required: &[&str]) -> Group {
-        Group {
-            resources: resources.iter().map(|(c, n)| ((*c).to_owned(), *n)).collect(),
-            required: required.iter().map(|t| [(*t).to_owned()].into()).collect(),
-            ..Group::default()
+impl Way {
+    /// Equal for equal ways, whichever tree found them.
+    fn key(&self) -> String {
+        let mut parts: Vec<String> = Vec::new();
+        for (node, amounts) in &self.gives {
+            parts.push(format!("{}{amounts:?}", node.uuid));
         }
-    }
-
-    fn wanted(groups: &[(&str, Group)]) -> Wanted {
-        Wanted { groups: groups.iter().map(|(s, g)| ((*s).to_owned(), g.clone())).collect(), ..Wanted::default() }
-    }
-
-    fn ids(ways: &[Assignment]) -> Vec<Vec<&str>> {
-        ways.iter().map(|w| w.allocations.keys().map(String::as_str).collect()).collect()
-    }
-
-    #[test]
-    fn flat_providers_are_found_by_room_traits_and_aggregates() {
-        let a = provider("a", None, &[("VCPU", 4)], &["T"], &["x"]);
-        let mut b = provider("b", None, &[("VCPU", 4)], &[], &["x"]);
-        let all = |b: &Provider, w: &Wanted| ids(&search(&[&a, b], w)).concat().join("");
-        let plain = wanted(&[("", group(&[("VCPU", 4)], &[]))]);
-        assert_eq!(all(&b, &plain), "ab");
-        assert_eq!(all(&b, &wanted(&[("", group(&[("VCPU", 4)], &["T"]))])), "a");
-        let mut not = plain.clone();
-        not.groups.get_mut("").unwrap().forbidden.insert("T".into());
-        assert_eq!(all(&b, &not), "b");
-        b.used.insert("VCPU".into(), 1);
-        assert_eq!(all(&b, &plain), "a");
-        let mut member = plain.clone();
-        member.groups.get_mut("").unwrap().member_of = vec![["y".to_owned()].into()];
-        assert_eq!(all(&b, &member), "");
-        assert_eq!(search(&[&a, &b], &Wanted { limit: Some(0), ..plain }).len(), 0);
-    }
-
-    #[test]
-    fn groups_isolate_and_stay_in_one_subtree() {
-        let root = provider("r", None, &[("VCPU", 8)], &["ROOT"], &[]);
-        let one = provider("s1", Some(&root), &[], &["LEFT"], &[]);
-        let two = provider("s2", Some(&root), &[], &["RIGHT"], &[]);
-        let nic1 = provider("v1", Some(&one), &[("SRIOV_NET_VF", 2)], &[], &[]);
-        let nic2 = provider("v2", Some(&two), &[("SRIOV_NET_VF", 1)], &[], &[]);
-        let all = [&root, &one, &two, &nic1, &nic2];
-        let vf = group(&[("SRIOV_NET_VF", 1)], &[]);
-        let mut w = wanted(&[("", group(&[("VCPU", 1)], &[])), ("1", vf.clone()), ("2", vf.clone())]);
-        assert_eq!(search(&all, &w).len(), 3, "both on v1, or one on each in either order");
-        w.isolate = true;
-        assert_eq!(search(&all, &w).len(), 2);
-        let mut subtree = wanted(&[("_nic", vf), ("_side", group(&[], &["RIGHT"]))]);
-        subtree.same_subtree = vec![["_nic".to_owned(), "_side".to_owned()].into()];
-        assert_eq!(ids(&search(&all, &subtree)), [["v2"]]);
-        subtree.root_forbidden.insert("ROOT".into());
-        assert!(search(&all, &subtree).is_empty());
-    }
-
-    #[test]
-    fn sharing_providers_lend_through_aggregates() {
-        let host = provider("h", None, &[("VCPU", 2)], &[], &["pool"]);
-        let other = provider("o", None, &[("VCPU", 2)], &[], &[]);
-        let pool = provider("p", None, &[("DISK_GB", 100)], &[SHARES], &["pool"]);
-        let ways = search(&[&host, &other, &pool], &wanted(&[("", group(&[("VCPU", 1), ("DISK_GB", 10)], &[]))]));
-        assert_eq!(ids(&ways), [["h", "p"]]);
-    }
-
-    #[test]
-    fn a_hostile_request_ends() {
-        let root = provider("r", None, &[], &[], &[]);
-        let children: Vec<Provider> =
-            (0..64).map(|i| provider(&format!("c{i}"), Some(&root), &[("VGPU", 1)], &[], &[])).collect();
-        let mut all: Vec<&Provider> = vec![&root];
-        all.extend(&children);
-        let groups: Vec<(String, Group)> = (0..40).map(|i| (format!("{i}"), group(&[("VGPU", 1)], &[]))).collect();
-        let w = Wanted { groups: groups.into_iter().collect(), isolate: true, ..Wanted::default() };
-        assert!(search(&all, &w).len() <= STEPS_MAX);
+        parts.sort_unstable();
+        for (at, nodes) in self.serving.iter().enumerate() {
+            let mut uuids: Vec<&str> = nodes.iter().map(|n| &*n.uuid).collect();
+            uuids.sort_unstable();
+            parts.push(format!("{at}{uuids:?}"));
+        }
+        parts.concat()
     }
 }

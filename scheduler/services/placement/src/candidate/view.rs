@@ -1,15 +1,11 @@
-//! Requests for candidates as query strings, and candidates in JSON.
-use super::{
-    model::{Group, Wanted},
-    ops::Found,
-};
+//! Requests for candidates as query strings.
+use super::model::{Group, Wanted};
 use crate::{
     fault,
-    provider::model::{AMOUNT_MAX, Amounts, Provider},
+    provider::model::{AMOUNT_MAX, Amounts},
     version,
 };
 use pilvi_kit::{Call, Fault, id};
-use serde_json::{Map, Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Groups in one request.
@@ -66,25 +62,34 @@ pub fn traits_into(call: &Call, suffix: &str, group: &mut Group) -> Result<(), F
 }
 
 fn traits_of(value: &str, any_of: bool, may_forbid: bool, group: &mut Group) -> Result<(), Fault> {
-    let bad = |why: &str| Fault::bad_request(format!("Invalid query string parameters: {why}. Got: {value}"));
+    let bad = |why: String| Fault::bad_request(format!("Invalid query string parameters: {why}{value}"));
     if let Some(list) = value.strip_prefix("in:") {
-        let names = words(list);
+        let (names, form) = (words(list), "in:HW_CPU_X86_VMX,CUSTOM_MAGIC");
         if !any_of {
-            return Err(bad("The format 'in:HW_CPU_X86_VMX,CUSTOM_MAGIC' only supported since microversion 1.39"));
+            return Err(bad(format!("The format '{form}' only supported since microversion 1.39. Got: ")));
         }
-        if names.iter().any(|n| n.is_empty() || n.starts_with('!')) {
-            return Err(bad("Expected 'required' parameter value of the form: in:HW_CPU_X86_VMX,CUSTOM_MAGIC"));
+        if names.iter().any(|n| n.is_empty()) {
+            return Err(bad(format!(
+                "Expected 'required' parameter value of the form: {form}. Got an empty trait in: "
+            )));
+        }
+        if names.iter().any(|n| n.starts_with('!')) {
+            return Err(bad(format!("The format '{form}' does not support forbidden traits. Got: ")));
         }
         group.required.push(names.into_iter().map(str::to_owned).collect());
         return Ok(());
     }
+    let form = if may_forbid { "HW_CPU_X86_VMX,!CUSTOM_MAGIC" } else { "HW_CPU_X86_VMX,CUSTOM_MAGIC" };
+    let form = format!("Expected 'required' parameter value of the form: {form}. Got");
     for name in words(value) {
-        match name.strip_prefix('!') {
-            Some(forbidden) if may_forbid && !forbidden.is_empty() => {
+        match name.strip_prefix('!').map(|rest| rest.trim_start_matches('!')) {
+            _ if name.is_empty() => return Err(bad(format!("{form} an empty trait in: "))),
+            None => group.required.push([name.to_owned()].into()),
+            Some("") => return Err(bad(format!("{form} an empty trait in: "))),
+            Some(_) if !may_forbid => return Err(bad(format!("{form}: "))),
+            Some(forbidden) => {
                 group.forbidden.insert(forbidden.to_owned());
             }
-            None if !name.is_empty() => group.required.push([name.to_owned()].into()),
-            _ => return Err(bad("Expected 'required' parameter value of the form: HW_CPU_X86_VMX,CUSTOM_MAGIC")),
         }
     }
     Ok(())
@@ -95,32 +100,33 @@ pub fn member_of_into(call: &Call, suffix: &str, group: &mut Group) -> Result<()
     let key = format!("member_of{suffix}");
     let values: Vec<&str> = call.query.all(&key).collect();
     if values.len() > 1 && call.version < version::REPEATED_MEMBER_OF {
-        return Err(Fault::bad_request("Multiple member_of parameters are not supported"));
+        return Err(Fault::bad_request(format!("Multiple {key} parameters are not supported")));
     }
     for value in values {
-        let (list, forbidden) = match value.strip_prefix('!') {
-            Some(rest) if call.version >= version::FORBIDDEN_AGGREGATES => (rest, true),
-            Some(_) => {
+        let list = value.strip_prefix('!').unwrap_or(value);
+        let ids: Vec<&str> = match list.strip_prefix("in:") {
+            Some(many) => many.split(',').collect(),
+            None if list.contains(',') => {
                 return Err(Fault::bad_request(format!(
-                    "Forbidden member_of parameters are not supported in the specified microversion: {value}"
+                    "Multiple values for 'member_of' must be prefixed with the 'in:' or '!in:' keyword using the valid microversion. Got: {value}"
                 )));
             }
-            None => (value, false),
-        };
-        let ids = match list.strip_prefix("in:") {
-            Some(many) => words(many),
-            None => vec![list.trim()],
+            None => vec![list],
         };
         if let Some(bad) = ids.iter().find(|i| !id::is_uuid(i)) {
             return Err(Fault::bad_request(format!(
-                "Invalid query string parameters: Expected '{key}' parameter to contain valid UUID(s). Got: {bad}"
+                "Invalid query string parameters: Expected 'member_of' parameter to contain valid UUID(s). Got: {bad}"
             )));
         }
         let ids: BTreeSet<String> = ids.into_iter().map(str::to_owned).collect();
-        if forbidden {
-            group.not_member_of.extend(ids);
-        } else {
+        if list.len() == value.len() {
             group.member_of.push(ids);
+        } else if call.version < version::FORBIDDEN_AGGREGATES {
+            return Err(Fault::bad_request(format!(
+                "Forbidden {key} parameters are not supported in the specified microversion"
+            )));
+        } else {
+            group.not_member_of.extend(ids);
         }
     }
     Ok(())
@@ -163,12 +169,12 @@ pub fn wanted(call: &Call) -> Result<Wanted, Fault> {
         if key.starts_with("resources") {
             group.resources = resources(value)?;
         } else if key.starts_with("in_tree") {
-            if !id::is_uuid(value) {
+            if !id::is_uuid(value.trim()) {
                 return Err(Fault::bad_request(format!(
-                    "Expected 'in_tree' parameter to be a format of uuid. Got: {value}"
+                    "Invalid query string parameters: Expected 'in_tree' parameter to be a format of uuid. Got: {value}"
                 )));
             }
-            group.in_tree = Some(value.clone());
+            group.in_tree = Some(value.trim().to_owned());
         }
     }
     if groups.len() > GROUPS_MAX {
@@ -178,7 +184,7 @@ pub fn wanted(call: &Call) -> Result<Wanted, Fault> {
         traits_into(call, suffix, group)?;
         member_of_into(call, suffix, group)?;
     }
-    let mut out = Wanted { groups, roots_only: call.version < version::NESTED, ..Wanted::default() };
+    let mut out = Wanted { groups, one_of_a_tree: call.version < version::NESTED, ..Wanted::default() };
     wide_into(call, &mut out)?;
     check(call, &out)?;
     Ok(out)
@@ -227,23 +233,10 @@ fn wide_into(call: &Call, out: &mut Wanted) -> Result<(), Fault> {
 
 /// What must hold between the groups.
 fn check(call: &Call, wanted: &Wanted) -> Result<(), Fault> {
-    let empty: Vec<&String> = wanted.groups.iter().filter(|(_, g)| g.resources.is_empty()).map(|(s, _)| s).collect();
-    if empty.len() == wanted.groups.len() {
-        return Err(Fault::bad_request("There must be at least one resources or resources[$S] parameter.")
-            .kind(fault::QUERY_MISSING));
-    }
-    let subtrees: BTreeSet<&String> = wanted.same_subtree.iter().flatten().collect();
-    if let Some(bad) = empty.iter().find(|s| !subtrees.contains(**s)) {
-        let text = format!(
-            "All traits and member_of parameters must be associated with resources, or their group be named in `same_subtree`: bad group '{bad}'"
-        );
-        return Err(Fault::bad_request(text).kind(fault::QUERY_BAD_VALUE));
-    }
-    if let Some(bad) = subtrees.iter().find(|s| !wanted.groups.contains_key(**s)) {
-        return Err(Fault::bad_request(format!(
-            "Real suffixes should be specified in `same_subtree`: {bad} not found"
-        ))
-        .kind(fault::QUERY_BAD_VALUE));
+    if call.version >= version::SAME_SUBTREE {
+        check_subtrees(wanted)?;
+    } else {
+        check_orphans(call, wanted)?;
     }
     let numbered = wanted.groups.keys().filter(|s| !s.is_empty()).count();
     if numbered > 1 && !call.query.has("group_policy") {
@@ -254,53 +247,61 @@ fn check(call: &Call, wanted: &Wanted) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Candidates and the providers beside them.
-pub fn answer(call: &Call, wanted: &Wanted, found: &Found) -> Value {
-    let as_object = call.version >= version::ALLOCATIONS_BY_PROVIDER;
-    let requests: Vec<Value> = found
-        .ways
-        .iter()
-        .map(|way| {
-            if !as_object {
-                let list: Vec<Value> = way
-                    .allocations
-                    .iter()
-                    .map(|(id, resources)| json!({"resource_provider": {"uuid": id}, "resources": resources}))
-                    .collect();
-                return json!({"allocations": list});
-            }
-            let object: Map<String, Value> =
-                way.allocations.iter().map(|(id, resources)| (id.clone(), json!({"resources": resources}))).collect();
-            let mut out = json!({"allocations": object});
-            if call.version >= version::MAPPINGS {
-                out["mappings"] = json!(way.mappings);
-            }
-            out
-        })
-        .collect();
-    let asked: BTreeSet<&String> = wanted.groups.values().flat_map(|g| g.resources.keys()).collect();
-    let summaries: Map<String, Value> =
-        found.providers.iter().map(|p| (p.uuid.clone(), summary(call, p, &asked))).collect();
-    json!({"allocation_requests": requests, "provider_summaries": summaries})
+/// A group that names no resources must be in a `same_subtree`, and what is there must be a group.
+fn check_subtrees(wanted: &Wanted) -> Result<(), Fault> {
+    let empty: Vec<&str> =
+        wanted.groups.iter().filter(|(_, g)| g.resources.is_empty()).map(|(s, _)| s.as_str()).collect();
+    if empty.len() == wanted.groups.len() {
+        return Err(Fault::bad_request("There must be at least one resources or resources[$S] parameter.")
+            .kind(fault::QUERY_MISSING));
+    }
+    let subtrees: BTreeSet<&str> = wanted.same_subtree.iter().flatten().map(String::as_str).collect();
+    let alone: Vec<&str> = empty.into_iter().filter(|s| !subtrees.contains(s)).collect();
+    if !alone.is_empty() {
+        let text = format!(
+            "Resourceless suffixed group request should be specified in `same_subtree` query param: bad group(s) - {alone:?}."
+        );
+        return Err(Fault::bad_request(text).kind(fault::QUERY_BAD_VALUE));
+    }
+    let unknown: Vec<&str> = subtrees.into_iter().filter(|s| !wanted.groups.contains_key(*s)).collect();
+    if !unknown.is_empty() {
+        let known: Vec<&String> = wanted.groups.keys().collect();
+        let text = format!("Real suffixes should be specified in `same_subtree`: {unknown:?} not found in {known:?}.");
+        return Err(Fault::bad_request(text).kind(fault::QUERY_BAD_VALUE));
+    }
+    Ok(())
 }
 
-fn summary(call: &Call, provider: &Provider, asked: &BTreeSet<&String>) -> Value {
-    let every = call.version >= version::ALL_CLASSES;
-    let resources: Map<String, Value> = provider
-        .inventories
-        .iter()
-        .filter(|(class, _)| every || asked.contains(class))
-        .map(|(class, i)| (class.clone(), json!({"capacity": i.capacity(), "used": provider.used_of(class)})))
-        .collect();
-    let mut out = json!({"resources": resources});
-    if call.version >= version::CANDIDATES_REQUIRED {
-        out["traits"] = json!(provider.traits);
+/// Before 1.36 every group named resources.
+fn check_orphans(call: &Call, wanted: &Wanted) -> Result<(), Fault> {
+    if call.version < version::GROUPS && !call.query.has("resources") {
+        return Err(Fault::bad_request("Invalid query string parameters: 'resources' is a required property"));
     }
-    if call.version >= version::NESTED {
-        out["parent_provider_uuid"] = json!(provider.parent);
-        out["root_provider_uuid"] = json!(provider.root);
+    let orphans = |name: &str, is_it: &dyn Fn(&Group) -> bool| -> Vec<String> {
+        let bare = wanted.groups.iter().filter(|(_, g)| g.resources.is_empty() && is_it(g));
+        bare.map(|(suffix, _)| format!("{name}{suffix}")).collect()
+    };
+    let traits = orphans("required", &|g| !g.required.is_empty());
+    if !traits.is_empty() {
+        return Err(Fault::bad_request(format!(
+            "All traits parameters must be associated with resources.  Found the following orphaned traits keys: {}",
+            traits.join(", ")
+        )));
     }
-    out
+    let members = orphans("member_of", &|g| !g.member_of.is_empty() || !g.not_member_of.is_empty());
+    if !members.is_empty() {
+        return Err(Fault::bad_request(format!(
+            "All member_of parameters must be associated with resources. Found the following orphaned member_of keys: {}",
+            members.join(", ")
+        )));
+    }
+    if !orphans("", &|_| true).is_empty() {
+        return Err(Fault::bad_request("All request groups must specify resources."));
+    }
+    if wanted.groups.is_empty() {
+        return Err(Fault::bad_request("At least one request group (`resources` or `resources{$S}`) is required."));
+    }
+    Ok(())
 }
 
 #[cfg(test)]

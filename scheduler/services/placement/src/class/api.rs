@@ -1,13 +1,16 @@
 //! `/resource_classes`
 use super::{model::STANDARD, ops, view};
-use crate::{Placement, fault, version::fresh};
+use crate::{
+    Placement, fault,
+    version::{fresh, read},
+};
 use pilvi_kit::{Call, Reply, Response, Route, Schema, clock};
 use serde_json::{Value, json};
 use std::sync::{Arc, LazyLock};
 
 pub fn routes() -> Vec<Route<Placement>> {
     vec![
-        Route::get("/resource_classes", list)
+        read("/resource_classes", list)
             .rule("placement:resource_classes:list")
             .since(1, 2)
             .summary("List resource classes"),
@@ -16,7 +19,7 @@ pub fn routes() -> Vec<Route<Placement>> {
             .schema(&NAME)
             .since(1, 2)
             .summary("Create a resource class"),
-        Route::get("/resource_classes/{name}", show)
+        read("/resource_classes/{name}", show)
             .rule("placement:resource_classes:show")
             .since(1, 2)
             .summary("Show a resource class"),

@@ -3,6 +3,7 @@ use super::model::{ResourceClass, is_custom, is_standard};
 use crate::provider::model::Provider;
 use pilvi_kit::Fault;
 use pilvi_store::{Query, Store, Stored, Tx};
+use std::collections::BTreeSet;
 
 pub fn unknown(name: &str) -> Fault {
     Fault::not_found(format!("No such resource class {name}."))
@@ -19,6 +20,16 @@ pub async fn custom(store: &Store) -> Result<Vec<Stored<ResourceClass>>, Fault> 
 
 pub async fn exists(store: &Store, name: &str) -> Result<bool, Fault> {
     Ok(is_standard(name) || store.get::<ResourceClass>(name).await?.is_some())
+}
+
+/// Those of `names` that do not exist.
+pub async fn missing<'n>(store: &Store, names: BTreeSet<&'n str>) -> Result<Vec<&'n str>, Fault> {
+    let custom: Vec<&str> = names.into_iter().filter(|name| !is_standard(name)).collect();
+    if custom.is_empty() {
+        return Ok(custom);
+    }
+    let known = store.list::<ResourceClass>(Query::all().ids(custom.iter().copied())).await?;
+    Ok(custom.into_iter().filter(|name| !known.iter().any(|k| k.name == *name)).collect())
 }
 
 pub async fn exists_in(tx: &mut Tx, name: &str) -> Result<bool, Fault> {

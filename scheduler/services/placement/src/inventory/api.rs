@@ -3,7 +3,10 @@ use super::{
     ops::{self, Change},
     view,
 };
-use crate::{Placement, fault, provider, version::fresh};
+use crate::{
+    Placement, fault, provider,
+    version::{fresh, read},
+};
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema};
 use serde_json::{Value, json};
 use std::sync::{Arc, LazyLock};
@@ -13,7 +16,7 @@ const ONE: &str = "/resource_providers/{uuid}/inventories/{resource_class}";
 
 pub fn routes() -> Vec<Route<Placement>> {
     vec![
-        Route::get(ALL, list).rule("placement:resource_providers:inventories:list").summary("List inventories"),
+        read(ALL, list).rule("placement:resource_providers:inventories:list").summary("List inventories"),
         Route::post(ALL, create)
             .rule("placement:resource_providers:inventories:create")
             .schema(&CREATE)
@@ -26,7 +29,7 @@ pub fn routes() -> Vec<Route<Placement>> {
             .rule("placement:resource_providers:inventories:delete")
             .since(1, 5)
             .summary("Delete all inventories"),
-        Route::get(ONE, show).rule("placement:resource_providers:inventories:show").summary("Show an inventory"),
+        read(ONE, show).rule("placement:resource_providers:inventories:show").summary("Show an inventory"),
         Route::put(ONE, update)
             .rule("placement:resource_providers:inventories:update")
             .schema(&UPDATE)

@@ -72,7 +72,11 @@ pub(crate) async fn apply_in(tx: &mut Tx, provider: &mut Provider, change: Chang
         }
         Change::Update(class, inventory) => {
             if all.insert(class.clone(), inventory).is_none() {
-                return Err(Fault::bad_request(missing(&class)));
+                return Err(Fault::bad_request(format!(
+                    "No inventory record with resource class for resource provider {}: {}",
+                    provider.uuid,
+                    missing(&class)
+                )));
             }
         }
         Change::Replace(inventories) => {

@@ -1,10 +1,8 @@
 //! `/resource_providers`
 use super::{ops, view};
 use crate::{
-    Placement,
-    candidate::model::serves_alone,
-    fault,
-    version::{self, fresh},
+    Placement, fault,
+    version::{self, fresh, read},
 };
 use pilvi_kit::{Call, Reply, Response, Route, Schema, clock};
 use serde_json::{Value, json};
@@ -13,9 +11,7 @@ use std::sync::{Arc, LazyLock};
 pub fn routes() -> Vec<Route<Placement>> {
     let trees = version::TREES;
     vec![
-        Route::get("/resource_providers", list)
-            .rule("placement:resource_providers:list")
-            .summary("List resource providers"),
+        read("/resource_providers", list).rule("placement:resource_providers:list").summary("List resource providers"),
         Route::post("/resource_providers", create)
             .rule("placement:resource_providers:create")
             .schema(&CREATE)
@@ -26,7 +22,7 @@ pub fn routes() -> Vec<Route<Placement>> {
             .schema(&CREATE_TREE)
             .since(trees.0, trees.1)
             .summary("Create a resource provider"),
-        Route::get("/resource_providers/{uuid}", show)
+        read("/resource_providers/{uuid}", show)
             .rule("placement:resource_providers:show")
             .summary("Show a resource provider"),
         Route::put("/resource_providers/{uuid}", update)
@@ -65,18 +61,9 @@ static UPDATE_TREE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| body(fals
 async fn list(svc: Arc<Placement>, call: Call) -> Reply {
     let filter = view::filter(&call)?;
     crate::candidate::ops::check_names(&svc.store, [&filter.group].into_iter()).await?;
-    let all = ops::all(&svc.store).await?;
-    let root = filter.in_tree.as_ref().map(|member| all.iter().find(|p| p.uuid == *member).map(|p| p.root.clone()));
-    let mut found: Vec<_> = all
-        .iter()
-        .filter(|p| filter.name.as_ref().is_none_or(|n| p.name == *n))
-        .filter(|p| filter.uuid.as_ref().is_none_or(|u| p.uuid == *u))
-        .filter(|p| root.as_ref().is_none_or(|r| r.as_ref() == Some(&p.root)))
-        .filter(|p| serves_alone(&p.record, &filter.group))
-        .collect();
-    found.sort_by_key(|p| p.created_us);
+    let found = ops::matching(&svc, &filter).await?;
     let modified = found.iter().map(|p| p.updated_us).max().unwrap_or_else(clock::now_us);
-    let items: Vec<Value> = found.iter().map(|p| view::one(&call, p)).collect();
+    let items: Vec<Value> = found.iter().map(|p| view::listed(&call, p)).collect();
     Ok(fresh(&call, Response::ok(json!({"resource_providers": items})), modified))
 }
 

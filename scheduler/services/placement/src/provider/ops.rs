@@ -1,9 +1,27 @@
 //! The verbs on providers; the only writer of their tree, and what the fleet calls.
 use super::model::{Inventory, Provider};
-use crate::{fault, tables, traits};
+use crate::{
+    Placement,
+    candidate::{model::Group, search::Asked},
+    fault,
+    snapshot::index::Node,
+    tables, traits,
+};
 use pilvi_kit::Fault;
 use pilvi_store::{Query, Store, Stored, Tx};
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// What a list is narrowed to.
+#[derive(Debug, Default)]
+pub struct Filter {
+    pub name: Option<String>,
+    pub uuid: Option<String>,
+    /// Resources, traits, aggregates and tree, all of one provider.
+    pub group: Group,
+}
 
 /// What the fleet wants known of one of its hosts.
 #[derive(Debug, Clone)]
@@ -59,6 +77,23 @@ pub async fn get_in(tx: &mut Tx, uuid: &str) -> Result<Stored<Provider>, Fault> 
 /// Every provider, in the order of their ids.
 pub async fn all(store: &Store) -> Result<Vec<Stored<Provider>>, Fault> {
     Ok(store.list::<Provider>(Query::all()).await?)
+}
+
+/// Providers that a list asks for, oldest first.
+pub async fn matching(placement: &Placement, filter: &Filter) -> Result<Vec<Arc<Node>>, Fault> {
+    placement.snapshot.refresh(&placement.store).await?;
+    let mut found: Vec<Arc<Node>> = placement.snapshot.read(|index| {
+        let Some(asked) = Asked::new(index, "", &filter.group) else { return Vec::new() };
+        index
+            .nodes()
+            .filter(|n| filter.name.as_ref().is_none_or(|name| *n.name == **name))
+            .filter(|n| filter.uuid.as_ref().is_none_or(|uuid| *n.uuid == **uuid))
+            .filter(|n| asked.alone(n))
+            .cloned()
+            .collect()
+    });
+    found.sort_by_key(|n| n.created_us);
+    Ok(found)
 }
 
 /// Gets the provider for a change by a caller who knew `generation`: 409 when it has moved on.

@@ -1,11 +1,13 @@
 //! Providers in JSON, and the filters of their list.
 use super::{
     model::Provider,
-    ops::{Change, New},
+    ops::{Change, Filter, New},
 };
 use crate::{
     candidate::{model::Group, view as query},
-    fault, version,
+    fault,
+    snapshot::index::Node,
+    version,
 };
 use pilvi_kit::{Call, Fault, id};
 use pilvi_store::Stored;
@@ -22,8 +24,17 @@ pub fn uuid(text: &str) -> Result<String, Fault> {
 }
 
 pub fn one(call: &Call, stored: &Stored<Provider>) -> Value {
-    let provider = &stored.record;
-    let url = path(&provider.uuid);
+    let p = &stored.record;
+    shown(call, &p.uuid, &p.name, p.generation, p.parent.as_deref(), &p.root)
+}
+
+/// The same of a provider in memory.
+pub fn listed(call: &Call, node: &Node) -> Value {
+    shown(call, &node.uuid, &node.name, node.generation, node.parent.as_deref(), &node.root)
+}
+
+fn shown(call: &Call, uuid: &str, name: &str, generation: i64, parent: Option<&str>, root: &str) -> Value {
+    let url = path(uuid);
     let mut rels = vec!["inventories", "usages"];
     for (since, rel) in
         [(version::AGGREGATES, "aggregates"), (version::TRAITS, "traits"), (version::LINK_ALLOCATIONS, "allocations")]
@@ -34,11 +45,10 @@ pub fn one(call: &Call, stored: &Stored<Provider>) -> Value {
     }
     let mut links = vec![json!({"rel": "self", "href": url})];
     links.extend(rels.iter().map(|rel| json!({"rel": rel, "href": format!("{url}/{rel}")})));
-    let mut out =
-        json!({"uuid": provider.uuid, "name": provider.name, "generation": provider.generation, "links": links});
+    let mut out = json!({"uuid": uuid, "name": name, "generation": generation, "links": links});
     if call.version >= version::TREES {
-        out["parent_provider_uuid"] = json!(provider.parent);
-        out["root_provider_uuid"] = json!(provider.root);
+        out["parent_provider_uuid"] = json!(parent);
+        out["root_provider_uuid"] = json!(root);
     }
     out
 }
@@ -72,17 +82,6 @@ pub fn change(call: &Call) -> Result<Change, Fault> {
     Ok(Change { name, parent, reparent: call.version >= version::REPARENT })
 }
 
-/// What a list is narrowed to.
-#[derive(Debug, Default)]
-pub struct Filter {
-    pub name: Option<String>,
-    pub uuid: Option<String>,
-    /// Members of the tree that holds this provider.
-    pub in_tree: Option<String>,
-    /// Resources, traits and aggregates, all on one provider.
-    pub group: Group,
-}
-
 pub fn filter(call: &Call) -> Result<Filter, Fault> {
     let known = |key: &str| match key {
         "name" | "uuid" => true,
@@ -107,12 +106,8 @@ pub fn filter(call: &Call) -> Result<Filter, Fault> {
         resources: call.query.get("resources").map(query::resources).transpose()?.unwrap_or_default(),
         ..Group::default()
     };
+    group.in_tree = checked("in_tree")?;
     query::traits_into(call, "", &mut group)?;
     query::member_of_into(call, "", &mut group)?;
-    Ok(Filter {
-        name: call.query.get("name").map(str::to_owned),
-        uuid: checked("uuid")?,
-        in_tree: checked("in_tree")?,
-        group,
-    })
+    Ok(Filter { name: call.query.get("name").map(str::to_owned), uuid: checked("uuid")?, group })
 }

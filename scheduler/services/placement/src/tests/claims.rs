@@ -57,15 +57,15 @@ async fn compute_finds_claims_and_releases() {
         required: vec!["CUSTOM_RUNTIME_KVM".into()],
         ..Request::default()
     };
-    let found = candidates::find(&b.store, &request).await.unwrap();
-    assert_eq!((found.len(), found[0].free["VCPU"]), (1, 4));
+    let found = candidates::find(&b.placement, &request).await.unwrap();
+    assert_eq!((found.len(), found[0].free_of("VCPU")), (1, 4));
     claim(&b.store, "guest".into(), &uuid, 3).await.unwrap();
-    assert!(candidates::find(&b.store, &request).await.unwrap().is_empty());
+    assert!(candidates::find(&b.placement, &request).await.unwrap().is_empty());
     assert_eq!(claim(&b.store, "other".into(), &uuid, 2).await.unwrap_err().code(), 409);
     for _ in 0..2 {
         b.store.write(|tx| Box::pin(async move { allocations::release_in(tx, "guest").await })).await.unwrap();
     }
-    assert_eq!(candidates::find(&b.store, &request).await.unwrap().len(), 1);
+    assert_eq!(candidates::find(&b.placement, &request).await.unwrap().len(), 1);
 }
 
 /// 60 claims race for 10 cores on each of two hosts; consumers come and go.

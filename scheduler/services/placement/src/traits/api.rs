@@ -3,7 +3,7 @@ use super::{model, ops, view};
 use crate::{
     Placement, fault,
     provider::{self, model::Provider},
-    version::fresh,
+    version::{fresh, read},
 };
 use pilvi_kit::{Call, Reply, Response, Route, Schema, clock};
 use pilvi_store::Stored;
@@ -13,7 +13,7 @@ use std::sync::{Arc, LazyLock};
 
 pub fn routes() -> Vec<Route<Placement>> {
     vec![
-        Route::get("/traits", list).rule("placement:traits:list").since(1, 6).summary("List traits"),
+        read("/traits", list).rule("placement:traits:list").since(1, 6).summary("List traits"),
         Route::get("/traits/{name}", show)
             .rule("placement:traits:show")
             .since(1, 6)
@@ -23,7 +23,7 @@ pub fn routes() -> Vec<Route<Placement>> {
             .since(1, 6)
             .summary("Create a trait unless it exists"),
         Route::delete("/traits/{name}", delete).rule("placement:traits:delete").since(1, 6).summary("Delete a trait"),
-        Route::get("/resource_providers/{uuid}/traits", of_provider)
+        read("/resource_providers/{uuid}/traits", of_provider)
             .rule("placement:resource_providers:traits:list")
             .since(1, 6)
             .summary("List a provider's traits"),

@@ -1,5 +1,6 @@
 //! Names of traits; pure.
 use serde::{Deserialize, Serialize};
+use std::sync::LazyLock;
 
 /// A trait that an operator or the fleet made.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -18,7 +19,8 @@ pub fn standard() -> impl Iterator<Item = &'static str> {
 }
 
 pub fn is_standard(name: &str) -> bool {
-    standard().any(|known| known == name)
+    static SORTED: LazyLock<Vec<&str>> = LazyLock::new(|| standard().collect());
+    SORTED.binary_search(&name).is_ok()
 }
 
 #[cfg(test)]

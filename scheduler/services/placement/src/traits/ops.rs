@@ -8,6 +8,11 @@ use pilvi_kit::Fault;
 use pilvi_store::{Query, Store, Stored, Tx};
 use std::collections::BTreeSet;
 
+/// 400: a request names traits that do not exist.
+pub fn not_there(names: &[&str]) -> Fault {
+    Fault::bad_request(format!("Invalid trait(s) in \"required\" parameter: No such trait(s): {}.", names.join(", ")))
+}
+
 pub fn unknown(name: &str) -> Fault {
     Fault::not_found(format!("No such trait(s): {name}."))
 }
@@ -24,6 +29,16 @@ pub async fn custom(store: &Store) -> Result<Vec<Stored<Trait>>, Fault> {
 
 pub async fn exists(store: &Store, name: &str) -> Result<bool, Fault> {
     Ok(is_standard(name) || store.get::<Trait>(name).await?.is_some())
+}
+
+/// Those of `names` that do not exist.
+pub async fn missing<'n>(store: &Store, names: BTreeSet<&'n str>) -> Result<Vec<&'n str>, Fault> {
+    let custom: Vec<&str> = names.into_iter().filter(|name| !is_standard(name)).collect();
+    if custom.is_empty() {
+        return Ok(custom);
+    }
+    let known = store.list::<Trait>(Query::all().ids(custom.iter().copied())).await?;
+    Ok(custom.into_iter().filter(|name| !known.iter().any(|k| k.name == *name)).collect())
 }
 
 /// Makes a custom trait unless it is there; true when it was made.

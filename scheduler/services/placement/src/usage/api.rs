@@ -1,18 +1,18 @@
 //! `/usages` and `/resource_providers/{uuid}/usages`
 use super::{ops, view};
-use crate::{Placement, provider, version::fresh};
+use crate::{
+    Placement, provider,
+    version::{fresh, read},
+};
 use pilvi_kit::{Call, Reply, Response, Route, Target, clock};
 use std::sync::Arc;
 
 pub fn routes() -> Vec<Route<Placement>> {
     vec![
-        Route::get("/resource_providers/{uuid}/usages", of_provider)
+        read("/resource_providers/{uuid}/usages", of_provider)
             .rule("placement:resource_providers:usages")
             .summary("Show a provider's usages"),
-        Route::get("/usages", of_project)
-            .rule_by_handler("placement:usages")
-            .since(1, 9)
-            .summary("Show a project's usages"),
+        read("/usages", of_project).rule_by_handler("placement:usages").since(1, 9).summary("Show a project's usages"),
     ]
 }
 
