@@ -46,6 +46,9 @@ class Thing:
         if hasattr(self, 'name'):
             call('PUT', '/resource_classes/' + self.name)
 
+    def set_aggregates(self, aggregates):
+        call('PUT', '/resource_providers/%s/aggregates' % self.uuid, list(aggregates), version='1.18')
+
 
 class Made:
     """What the fixtures call to make objects."""
@@ -54,8 +57,7 @@ class Made:
         rp = Thing(name=name, uuid=uuid or new())
         call('POST', '/resource_providers', {'name': name, 'uuid': rp.uuid, 'parent_provider_uuid': parent})
         if aggregates:
-            call('PUT', '/resource_providers/%s/aggregates' % rp.uuid,
-                 {'aggregates': list(aggregates), 'resource_provider_generation': 0})
+            rp.set_aggregates(aggregates)
         return rp
 
     @staticmethod
