@@ -61,6 +61,18 @@ impl Schema {
     }
 }
 
+/// What a body says of itself must be JSON: 415 otherwise, and 400 when it says nothing.
+pub fn require_json(kind: Option<&str>, length: Option<&str>) -> Result<(), Fault> {
+    if kind.is_none() && length.is_some_and(|n| n.parse::<u64>().is_ok_and(|n| n > 0)) {
+        return Err(Fault::bad_request("content-type header required when content-length > 0"));
+    }
+    let kind = kind.unwrap_or("None");
+    if kind.split(';').next().is_some_and(|k| k.trim().eq_ignore_ascii_case("application/json")) {
+        return Ok(());
+    }
+    Err(Fault::new(415, format!("The media type {kind} is not supported, use application/json")))
+}
+
 /// Parses a JSON body: an empty one is `null`.
 pub fn parse(bytes: &[u8]) -> Result<Value, Fault> {
     if bytes.iter().all(u8::is_ascii_whitespace) {

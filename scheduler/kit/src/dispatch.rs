@@ -140,6 +140,9 @@ async fn answer(
         call.stream =
             Some(BodyStream::new(TryStreamExt::map_err(stream.into_data_stream(), std::io::Error::other).boxed()));
     } else {
+        if route.json_only {
+            body::require_json(call.header("content-type"), call.header("content-length"))?;
+        }
         call.body = read_json(route, stream).await?;
     }
     run(route, call, &gate).await

@@ -33,6 +33,8 @@ pub struct Route<S> {
     pub limit: usize,
     /// The handler takes the body as a stream of bytes.
     pub bytes: bool,
+    /// A body must say that it is JSON: 415 before it is read.
+    pub json_only: bool,
     /// One line for the OpenAPI document.
     pub summary: &'static str,
     pub(crate) handler: Handler<S>,
@@ -59,6 +61,7 @@ impl<S: Send + Sync + 'static> Route<S> {
             schema: None,
             limit: crate::body::JSON_LIMIT,
             bytes: false,
+            json_only: false,
             summary: "",
             handler: Arc::new(move |state, call| Box::pin(handler(state, call))),
         }

@@ -114,6 +114,7 @@ fn bind<S: Send + Sync + 'static>(route: Route<S>, state: &Arc<S>) -> Route<()> 
         schema: route.schema,
         limit: route.limit,
         bytes: route.bytes,
+        json_only: route.json_only,
         summary: route.summary,
         handler: Arc::new(move |_nothing, call| handler(state.clone(), call)),
     }

@@ -39,12 +39,24 @@ pub fn shape(fault: &Fault, request_id: &str) -> Value {
     json!({"errors": [error]})
 }
 
-/// What the kit says of bodies, as clients of placement know it.
+/// What the kit says of bodies and versions, as clients of placement know it.
 fn worded(message: &str) -> Cow<'_, str> {
+    if let Some((version, _)) =
+        message.strip_prefix("Version ").and_then(|rest| rest.split_once(" is not supported by the API"))
+    {
+        return format!("Unacceptable version header: {version}").into();
+    }
+    if let Some((text, _)) =
+        message.strip_prefix("API Version String ").and_then(|rest| rest.split_once(" is of invalid format"))
+    {
+        return format!("invalid version string: {text}").into();
+    }
     match message.strip_prefix("Malformed request body: ") {
         Some(rest) => format!("Malformed JSON: {rest}").into(),
-        None if message.starts_with("Invalid input for ") => format!("JSON does not validate: {message}").into(),
-        None => message.into(),
+        None => match message.strip_prefix("Invalid input for ").and_then(|rest| rest.split_once(". ")) {
+            Some((place, why)) => format!("JSON does not validate: {} ({place})", why.replace('"', "'")).into(),
+            None => message.into(),
+        },
     }
 }
 
@@ -54,17 +66,9 @@ pub fn no_provider(uuid: &str) -> Fault {
 
 /// The provider's generation is not the one the caller knew.
 pub fn generation_conflict() -> Fault {
-    Fault::conflict("Resource provider's generation already changed. Please update the generation and try again.")
-        .kind(CONCURRENT_UPDATE)
-}
-
-/// 415 unless the body says that it is JSON.
-pub fn require_json(call: &Call) -> Result<(), Fault> {
-    let kind = call.header("content-type").unwrap_or("None");
-    if kind.split(';').next().is_some_and(|k| k.trim().eq_ignore_ascii_case("application/json")) {
-        return Ok(());
-    }
-    Err(Fault::new(415, format!("The media type {kind} is not supported, use application/json")))
+    let text = "resource provider generation conflict: Resource provider's generation already changed. \
+                Please update the generation and try again.";
+    Fault::conflict(text).kind(CONCURRENT_UPDATE)
 }
 
 /// 406 unless the client takes JSON.

@@ -73,6 +73,9 @@ pub fn service() -> Service<Placement> {
     routes.extend(usage::api::routes());
     routes.extend(candidate::api::routes());
     routes.extend(reshape::api::routes());
+    for route in &mut routes {
+        route.json_only = route.schema.is_some();
+    }
     Service {
         name: "placement",
         prefix: "/placement",

@@ -3,6 +3,7 @@ mod candidates;
 mod claims;
 mod oracle;
 mod providers;
+mod speed;
 mod table;
 mod usages;
 

@@ -1,7 +1,7 @@
 //! `/resource_providers/{uuid}/aggregates`
 use super::{ops, view};
 use crate::{
-    Placement, fault, provider,
+    Placement, provider,
     version::{fresh, read},
 };
 use pilvi_kit::{Call, Reply, Response, Route, Schema, clock};
@@ -48,7 +48,6 @@ async fn list(svc: Arc<Placement>, call: Call) -> Reply {
 }
 
 async fn set(svc: Arc<Placement>, call: Call) -> Reply {
-    fault::require_json(&call)?;
     let (aggregates, generation) = view::wanted(&call)?;
     let stored = ops::set(&svc.store, call.param("uuid"), aggregates, generation).await?;
     Ok(fresh(&call, Response::ok(view::answer(&call, &stored)), stored.updated_us))

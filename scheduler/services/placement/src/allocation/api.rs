@@ -1,7 +1,7 @@
 //! `/allocations` and `/resource_providers/{uuid}/allocations`
 use super::{ops, schema, view};
 use crate::{
-    Placement, fault, provider,
+    Placement, provider,
     version::{fresh, read},
 };
 use pilvi_kit::{Call, Reply, Response, Route, Schema, clock};
@@ -75,14 +75,12 @@ async fn of_provider(svc: Arc<Placement>, call: Call) -> Reply {
 }
 
 async fn set(svc: Arc<Placement>, call: Call) -> Reply {
-    fault::require_json(&call)?;
     let claim = view::claim(&call, call.param("consumer_uuid"), &call.body)?;
     ops::replace(&svc.store, vec![claim]).await?;
     Ok(Response::no_content())
 }
 
 async fn set_many(svc: Arc<Placement>, call: Call) -> Reply {
-    fault::require_json(&call)?;
     ops::replace(&svc.store, view::claims(&call, &call.body)?).await?;
     Ok(Response::no_content())
 }

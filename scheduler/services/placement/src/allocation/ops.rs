@@ -26,7 +26,8 @@ pub async fn release_in(tx: &mut Tx, consumer: &str) -> Result<(), Fault> {
     if tx.get::<Consumer>(consumer).await?.is_none() {
         return Ok(());
     }
-    replace_in(tx, vec![(Claim { consumer: consumer.to_owned(), ..Claim::default() }, Known::Any)]).await
+    let nothing = Claim { consumer: consumer.to_owned(), ..Claim::default() };
+    change_in(tx, vec![(nothing, Known::Any)], Told::Silently).await
 }
 
 /// What a consumer holds: provider uuid -> class -> amount.
@@ -83,7 +84,19 @@ struct Move {
     held: Vec<Stored<Allocation>>,
 }
 
+/// Whether users of the API must notice that something was given back: a provider's generation counts what it gives,
+/// and what a claim of nothing gives back, but not what goes with a consumer or to another provider.
+#[derive(Clone, Copy, PartialEq)]
+enum Told {
+    Counted,
+    Silently,
+}
+
 pub(crate) async fn replace_in(tx: &mut Tx, claims: Vec<(Claim, Known)>) -> Result<(), Fault> {
+    change_in(tx, claims, Told::Counted).await
+}
+
+async fn change_in(tx: &mut Tx, claims: Vec<(Claim, Known)>, told: Told) -> Result<(), Fault> {
     let mut moves = Vec::with_capacity(claims.len());
     for (claim, known) in claims {
         let consumer = tx.get::<Consumer>(&claim.consumer).await?;
@@ -95,7 +108,7 @@ pub(crate) async fn replace_in(tx: &mut Tx, claims: Vec<(Claim, Known)>) -> Resu
         };
         moves.push(Move { claim, consumer, held });
     }
-    exchange_in(tx, &moves).await?;
+    exchange_in(tx, &moves, told).await?;
     for step in moves {
         write_in(tx, step).await?;
     }
@@ -115,7 +128,7 @@ fn check_generation(consumer: Option<&Stored<Consumer>>, known: Known) -> Result
 }
 
 /// Moves the usage counters of every provider concerned, in the order of their ids.
-async fn exchange_in(tx: &mut Tx, moves: &[Move]) -> Result<(), Fault> {
+async fn exchange_in(tx: &mut Tx, moves: &[Move], told: Told) -> Result<(), Fault> {
     let touched: BTreeSet<&String> = moves
         .iter()
         .flat_map(|m| m.held.iter().map(|a| &a.record.provider).chain(m.claim.allocations.keys()))
@@ -134,7 +147,7 @@ async fn exchange_in(tx: &mut Tx, moves: &[Move]) -> Result<(), Fault> {
         for class in after.iter().flat_map(|a| a.keys()) {
             if !stored.record.inventories.contains_key(class) && !crate::class::ops::exists_in(tx, class).await? {
                 return Err(Fault::bad_request(format!(
-                    "Unable to allocate inventory: No such resource class {class}."
+                    "Unable to allocate inventory for consumer: No such resource class {class}."
                 )));
             }
         }
@@ -142,6 +155,10 @@ async fn exchange_in(tx: &mut Tx, moves: &[Move]) -> Result<(), Fault> {
             .record
             .exchange(&before, &after)
             .map_err(|misfit| Fault::conflict(format!("Unable to allocate inventory: {misfit}")))?;
+        let cleared = |m: &&Move| m.claim.allocations.is_empty() && m.held.iter().any(|a| a.record.provider == *uuid);
+        if !after.is_empty() || (told == Told::Counted && moves.iter().any(|m| cleared(&m))) {
+            stored.record.generation += 1;
+        }
         tx.update(&stored).await?;
     }
     Ok(())

@@ -1,5 +1,5 @@
 //! Allocation candidates: which providers could serve a request now.
-mod answer;
+pub(crate) mod answer;
 pub mod api;
 pub mod model;
 pub mod ops;

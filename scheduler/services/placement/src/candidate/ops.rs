@@ -98,7 +98,7 @@ pub async fn ways<T: Send + 'static>(
 }
 
 /// Those that give something and, since trees are seen, the rest of their trees.
-fn shown(index: &Index, ways: &[Way], giving_only: bool) -> Vec<Arc<Node>> {
+pub(crate) fn shown(index: &Index, ways: &[Way], giving_only: bool) -> Vec<Arc<Node>> {
     let mut seen: HashSet<&str> = HashSet::new();
     let mut found: Vec<Arc<Node>> = Vec::new();
     for (node, _) in ways.iter().flat_map(|way| &way.gives) {

@@ -161,7 +161,15 @@ fn wide_key(call: &Call, key: &str) -> bool {
 
 /// The request in a query string.
 pub fn wanted(call: &Call) -> Result<Wanted, Fault> {
-    fault::only_keys(call, |key| wide_key(call, key) || suffix_of(call, key).is_some())?;
+    let known = |key: &str| wide_key(call, key) || suffix_of(call, key).is_some();
+    match call.query.0.iter().find(|(key, _)| !known(key)) {
+        Some((key, _)) if call.version >= version::GROUPS => {
+            return Err(Fault::bad_request(format!(
+                "Invalid query string parameters: '{key}' does not match any of the regexes of group parameters"
+            )));
+        }
+        _ => fault::only_keys(call, known)?,
+    }
     let mut groups: BTreeMap<String, Group> = BTreeMap::new();
     for (key, value) in call.query.0.iter().filter(|(key, _)| !wide_key(call, key)) {
         let Some(suffix) = suffix_of(call, key) else { continue };
@@ -215,9 +223,10 @@ fn wide_into(call: &Call, out: &mut Wanted) -> Result<(), Fault> {
         let mut group = Group::default();
         traits_of(text, false, true, &mut group)?;
         (out.root_required, out.root_forbidden) = (group.required.into_iter().flatten().collect(), group.forbidden);
-        if !out.root_required.is_disjoint(&out.root_forbidden) {
-            return Err(Fault::bad_request("Conflicting required and forbidden traits found in root_required")
-                .kind(fault::QUERY_BAD_VALUE));
+        let both: Vec<&str> = out.root_required.intersection(&out.root_forbidden).map(String::as_str).collect();
+        if !both.is_empty() {
+            let text = format!("Conflicting required and forbidden traits found in root_required: {}", both.join(", "));
+            return Err(Fault::bad_request(text).kind(fault::QUERY_BAD_VALUE));
         }
     }
     for text in call.query.all("same_subtree") {

@@ -1,7 +1,7 @@
 //! `/resource_classes`
 use super::{model::STANDARD, ops, view};
 use crate::{
-    Placement, fault,
+    Placement,
     version::{fresh, read},
 };
 use pilvi_kit::{Call, Reply, Response, Route, Schema, clock};
@@ -56,7 +56,6 @@ async fn list(svc: Arc<Placement>, call: Call) -> Reply {
 }
 
 fn wanted_name(call: &Call) -> Result<&str, pilvi_kit::Fault> {
-    fault::require_json(call)?;
     Ok(call.member("name")?.as_str().unwrap_or_default())
 }
 

@@ -4,7 +4,7 @@ use super::{
     view,
 };
 use crate::{
-    Placement, fault, provider,
+    Placement, provider,
     version::{fresh, read},
 };
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema};
@@ -74,11 +74,10 @@ async fn list(svc: Arc<Placement>, call: Call) -> Reply {
 }
 
 async fn create(svc: Arc<Placement>, call: Call) -> Reply {
-    fault::require_json(&call)?;
     let uuid = call.param("uuid");
     provider::ops::get(&svc.store, uuid).await?;
     let class = call.member("resource_class")?.as_str().unwrap_or_default();
-    let inventory = view::read(call.version, uuid, class, &call.body)?;
+    let inventory = view::read("create", call.version, uuid, class, &call.body)?;
     let stored =
         ops::change(&svc.store, uuid, Change::Add(class.to_owned(), inventory.clone()), view::generation(&call.body))
             .await?;
@@ -88,7 +87,6 @@ async fn create(svc: Arc<Placement>, call: Call) -> Reply {
 }
 
 async fn replace(svc: Arc<Placement>, call: Call) -> Reply {
-    fault::require_json(&call)?;
     let uuid = call.param("uuid");
     provider::ops::get(&svc.store, uuid).await?;
     let (inventories, generation) = view::read_all(&call, uuid, &call.body)?;
@@ -112,10 +110,9 @@ async fn show(svc: Arc<Placement>, call: Call) -> Reply {
 }
 
 async fn update(svc: Arc<Placement>, call: Call) -> Reply {
-    fault::require_json(&call)?;
     let (uuid, class) = (call.param("uuid"), call.param("resource_class"));
     provider::ops::get(&svc.store, uuid).await?;
-    let inventory = view::read(call.version, uuid, class, &call.body)?;
+    let inventory = view::read("update", call.version, uuid, class, &call.body)?;
     let stored = ops::change(
         &svc.store,
         uuid,

@@ -26,7 +26,13 @@ pub fn all(provider: &Provider) -> Value {
 
 /// One inventory from a body that passed the schema, with the defaults filled in.
 /// `None` as call: the reshaper, which takes what 1.26 takes.
-pub fn read(version: pilvi_kit::Version, uuid: &str, class: &str, body: &Value) -> Result<Inventory, Fault> {
+pub fn read(
+    verb: &str,
+    version: pilvi_kit::Version,
+    uuid: &str,
+    class: &str,
+    body: &Value,
+) -> Result<Inventory, Fault> {
     let whole = |name: &str, default: i64| body.get(name).and_then(Value::as_i64).unwrap_or(default);
     let inventory = Inventory {
         total: whole("total", 0),
@@ -43,7 +49,7 @@ pub fn read(version: pilvi_kit::Version, uuid: &str, class: &str, body: &Value) 
     };
     if refused {
         return Err(Fault::bad_request(format!(
-            "Unable to update inventory for resource provider {uuid}: Invalid inventory for '{class}' on resource provider '{uuid}'. The reserved value is {than}."
+            "Unable to {verb} inventory for resource provider {uuid}: Invalid inventory for '{class}' on resource provider '{uuid}'. The reserved value is {than}."
         )));
     }
     Ok(inventory)
@@ -53,7 +59,7 @@ pub fn read(version: pilvi_kit::Version, uuid: &str, class: &str, body: &Value) 
 pub fn read_all(call: &Call, uuid: &str, body: &Value) -> Result<(BTreeMap<String, Inventory>, i64), Fault> {
     let mut found = BTreeMap::new();
     for (class, item) in body["inventories"].as_object().into_iter().flatten() {
-        found.insert(class.clone(), read(call.version, uuid, class, item)?);
+        found.insert(class.clone(), read("update", call.version, uuid, class, item)?);
     }
     Ok((found, generation(body).unwrap_or(-1)))
 }

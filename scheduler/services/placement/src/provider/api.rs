@@ -1,7 +1,7 @@
 //! `/resource_providers`
 use super::{ops, view};
 use crate::{
-    Placement, fault,
+    Placement,
     version::{self, fresh, read},
 };
 use pilvi_kit::{Call, Reply, Response, Route, Schema, clock};
@@ -68,7 +68,6 @@ async fn list(svc: Arc<Placement>, call: Call) -> Reply {
 }
 
 async fn create(svc: Arc<Placement>, call: Call) -> Reply {
-    fault::require_json(&call)?;
     let stored = ops::create(&svc.store, view::new(&call)?).await?;
     let location = call.url(&format!("/resource_providers/{}", stored.uuid));
     if view::create_answers(&call) {
@@ -84,7 +83,6 @@ async fn show(svc: Arc<Placement>, call: Call) -> Reply {
 }
 
 async fn update(svc: Arc<Placement>, call: Call) -> Reply {
-    fault::require_json(&call)?;
     let stored = ops::update(&svc.store, call.param("uuid"), view::change(&call)?).await?;
     Ok(fresh(&call, Response::ok(view::one(&call, &stored)), stored.updated_us))
 }

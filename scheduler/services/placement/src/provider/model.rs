@@ -139,7 +139,7 @@ impl Provider {
 
     /// Replaces what consumers hold here: `before` is given back, `after` (one entry a consumer) is taken.
     /// A class that does not grow is never refused for being full, so that guests can leave an
-    /// overcommitted host.
+    /// overcommitted host. The generation is the caller's to count.
     pub fn exchange(&mut self, before: &[&Amounts], after: &[&Amounts]) -> Result<(), Misfit> {
         let mut change = Amounts::new();
         for (class, amount) in before.iter().flat_map(|a| a.iter()) {
@@ -168,7 +168,6 @@ impl Provider {
                 self.used.remove(&class);
             }
         }
-        self.generation += 1;
         Ok(())
     }
 
@@ -246,7 +245,7 @@ mod tests {
         assert!(matches!(p.exchange(&[], &[&amounts("VCPU", 3)]), Err(Misfit::Full { .. })));
         assert!(matches!(p.exchange(&[], &[&amounts("VCPU", 5)]), Err(Misfit::Constraint { .. })));
         assert!(matches!(p.exchange(&[], &[&amounts("VGPU", 1)]), Err(Misfit::NoInventory { .. })));
-        assert_eq!((p.used_of("VCPU"), p.generation), (4, 1));
+        assert_eq!((p.used_of("VCPU"), p.generation), (4, 0));
         assert_eq!(p.set_inventories(BTreeMap::new()), Err(vec!["VCPU".to_owned()]));
         p.exchange(&[&amounts("VCPU", 4)], &[]).unwrap();
         assert!(p.used.is_empty());

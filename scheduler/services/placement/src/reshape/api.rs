@@ -3,7 +3,7 @@ use super::{ops, view};
 use crate::{
     Placement,
     allocation::{schema, view::claims},
-    fault, version,
+    version,
 };
 use pilvi_kit::{Call, Reply, Response, Route, Schema};
 use std::sync::{Arc, LazyLock};
@@ -25,7 +25,6 @@ pub fn routes() -> Vec<Route<Placement>> {
 }
 
 async fn reshape(svc: Arc<Placement>, call: Call) -> Reply {
-    fault::require_json(&call)?;
     ops::reshape(&svc.store, view::shapes(&call)?, claims(&call, &call.body["allocations"])?).await?;
     Ok(Response::no_content())
 }

@@ -96,7 +96,6 @@ async fn of_provider(svc: Arc<Placement>, call: Call) -> Reply {
 }
 
 async fn set(svc: Arc<Placement>, call: Call) -> Reply {
-    fault::require_json(&call)?;
     let (traits, generation) = view::wanted(&call.body);
     let stored = ops::set(&svc.store, call.param("uuid"), traits, Some(generation)).await?;
     Ok(answer(&call, &stored))

@@ -107,10 +107,14 @@ pub async fn set(
                     Some(known) => provider::ops::at_generation_in(tx, &uuid, known).await?,
                     None => provider::ops::get_in(tx, &uuid).await?,
                 };
-                for name in &traits {
-                    if !is_standard(name) && tx.get::<Trait>(name).await?.is_none() {
-                        return Err(Fault::bad_request(format!("No such trait {name}")));
+                let mut unknown = Vec::new();
+                for name in traits.iter().filter(|name| !is_standard(name)) {
+                    if tx.get::<Trait>(name).await?.is_none() {
+                        unknown.push(name.as_str());
                     }
+                }
+                if !unknown.is_empty() {
+                    return Err(Fault::bad_request(format!("No such trait {}", unknown.join(", "))));
                 }
                 if stored.record.traits == traits {
                     return Ok(stored);

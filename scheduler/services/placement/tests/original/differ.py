@@ -101,10 +101,14 @@ class Cloud:
             print('   ours  ', json.dumps(right)[:1500], '' if right[0] < 400 else b[1][:300], flush=True)
         return b[0], (json.loads(b[1]) if b[1] else None)
 
+    def names(self):
+        """The custom names are there, whoever had them from an earlier cloud."""
+        for path in ('/traits/CUSTOM_FAST', '/resource_classes/CUSTOM_GOLD'):
+            theirs(self.app, 'PUT', path, None, '1.39')
+            ours('PUT', path, None, '1.39')
+
     def make(self):
-        for name in ('CUSTOM_FAST',):
-            self.both('PUT', '/traits/' + name)
-        self.both('PUT', '/resource_classes/CUSTOM_GOLD')
+        self.names()
         self.aggregates = [str(uuid.UUID(int=rnd.getrandbits(128), version=4)) for _ in range(3)]
         for _ in range(rnd.randint(1, 7)):
             self.add_provider()
@@ -251,8 +255,7 @@ class Cloud:
             self.sharing.discard(rp)
         elif kind == 6:
             self.both('DELETE', '/traits/CUSTOM_FAST' if rnd.random() < 0.5 else '/resource_classes/CUSTOM_GOLD', version=version)
-            self.both('PUT', '/traits/CUSTOM_FAST')
-            self.both('PUT', '/resource_classes/CUSTOM_GOLD')
+            self.names()
         elif kind == 7:
             self.allocate()
         else:
