@@ -9,10 +9,21 @@ const SERVICES: [&str; 2] = ["identity", "image"];
 const SIMULATED: &str = "runtimes = [\"fake\"]\nnetwork = \"none\"\nheartbeat_ms = 500\n\
     [capacity]\nvcpus = 8\nmemory_mib = 8192\ndisk_gib = 100";
 
+/// The tour is its own web server.
+const WEB: &str = "[image.import.web]\nnetworks = [\"127.0.0.0/8\"]\nports = { allowed = [] }\n";
+
 fn tour(story: &str, store: Option<String>) {
     let mut site = Site::open(story).unwrap();
     let store = store.map_or(String::new(), |url| format!("store = \"{url}\"\n"));
-    site.configure(&format!("{store}cheap_passwords = true\n")).unwrap();
+    let images = ["first", "second"].map(|name| {
+        let folder = site.state.join(name);
+        format!("[image.stores.{name}]\ntype = \"file\"\ndirectory = \"{}\"\n", folder.display())
+    });
+    site.configure(&format!(
+        "{store}cheap_passwords = true\n[image]\ndefault_store = \"first\"\n{WEB}{}",
+        images.concat()
+    ))
+    .unwrap();
     let scheduler = site.serve().unwrap();
     site.tour(&SERVICES).unwrap();
     let host = site.host("sim", SIMULATED).unwrap();
