@@ -6,10 +6,9 @@ use crate::{
     Identity, catalog,
     directory::Area,
     fault, password, role,
-    tables::{Actor, AssignmentKey, Endpoint, Inference, Place, Project, Region, Role, Service, User},
-    user::ops::entry,
+    tables::{Actor, AssignmentKey, Endpoint, Extra, Inference, Place, Project, Region, Role, Service, User},
 };
-use pilvi_kit::{Fault, id};
+use pilvi_kit::{Fault, clock, id};
 use pilvi_store::Tx;
 use serde_json::json;
 
@@ -84,9 +83,14 @@ impl Identity {
                 domain_id: DEFAULT_DOMAIN.into(),
                 default_project_id: None,
                 enabled: true,
-                passwords: vec![entry(self, self.hasher.hash(password.reveal()).await?, false)],
+                passwords: vec![self.password_entry(
+                    self.hasher.hash(password.reveal()).await?,
+                    &own_choice(),
+                    false,
+                )],
                 options: Default::default(),
                 extra: Default::default(),
+                created_us: clock::now_us(),
             }),
         };
         let (region, endpoints) = (wanted.region, wanted.endpoints);
@@ -104,6 +108,11 @@ impl Identity {
         self.directory.changed(Area::Catalog);
         Ok(Bootstrapped { admin_password: made.then_some(password), ..done })
     }
+}
+
+/// The operator chose the password himself, so it need not be changed before the first use.
+fn own_choice() -> Extra {
+    [("ignore_change_password_upon_first_use".to_owned(), json!(true))].into_iter().collect()
 }
 
 async fn people_in(tx: &mut Tx, new: Option<User>) -> Result<(bool, Bootstrapped), Fault> {

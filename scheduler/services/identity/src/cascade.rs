@@ -2,8 +2,8 @@
 //!
 //! All inside the caller's transaction, so nothing is ever left hanging.
 use crate::tables::{
-    AccessRule, ApplicationCredential, Assignment, Credential, DomainConfig, EndpointLink, Group, Inference, Limit,
-    LoginFailures, Membership, Project, Role, Trust, User,
+    AccessRule, ApplicationCredential, Assignment, Credential, DomainConfig, EndpointLink, Group, Inference, LastActive,
+    Limit, LoginFailures, Membership, Project, Role, Trust, User,
 };
 use pilvi_kit::{Fault, clock};
 use pilvi_store::{Query, Record, Tx};
@@ -42,6 +42,9 @@ pub(crate) async fn user_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
     end_trusts_in(tx, Trust::to_trustee(id)).await?;
     if tx.get::<LoginFailures>(id).await?.is_some() {
         tx.delete::<LoginFailures>(id).await?;
+    }
+    if tx.get::<LastActive>(id).await?.is_some() {
+        tx.delete::<LastActive>(id).await?;
     }
     tx.delete::<User>(id).await?;
     Ok(())

@@ -3,13 +3,18 @@
 //! The id of an EC2 credential is the hash of its access key, so that a signed request finds it.
 mod api;
 mod ec2;
+mod rotation;
+mod signature;
+mod signed;
+
+pub use rotation::RotationError;
 
 use crate::{Identity, tables::Credential, token::fernet};
 use pilvi_kit::{Fault, Route, clock};
 use sha2::{Digest, Sha256};
 
 pub(crate) fn routes() -> Vec<Route<Identity>> {
-    [api::routes(), ec2::routes()].into_iter().flatten().collect()
+    [api::routes(), ec2::routes(), signed::routes()].into_iter().flatten().collect()
 }
 
 /// The id of the EC2 credential with this access key.
@@ -27,7 +32,7 @@ impl Identity {
         if sealed.is_empty() { Err(Fault::internal("there is no key to seal credentials with")) } else { Ok(sealed) }
     }
 
-    fn open_blob(&self, credential: &Credential) -> Result<String, Fault> {
+    pub(crate) fn open_blob(&self, credential: &Credential) -> Result<String, Fault> {
         let opened = fernet::open(&self.credential_keys.ring(), &credential.sealed_blob)
             .and_then(|(bytes, _)| String::from_utf8(bytes).ok());
         opened

@@ -8,10 +8,20 @@ fn refuse(what: &str) -> Fault {
     Fault::forbidden(format!("You are not authorized to perform the requested action: {what}."))
 }
 
-/// 403 for tokens of trusts and of application credentials.
+/// Methods by which a user himself logs in; whatever is not among them was handed on.
+const PRIMARY: [&str; 7] = ["password", "token", "totp", "mapped", "openid", "saml2", "external"];
+
+/// Does a token with these methods come from something that a user handed on?
+pub(crate) fn is_delegated<'m>(methods: impl IntoIterator<Item = &'m str>) -> bool {
+    let mut methods = methods.into_iter().peekable();
+    methods.peek().is_none() || methods.any(|m| !PRIMARY.contains(&m))
+}
+
+/// 403 for tokens of trusts, application credentials, EC2 keys and the like.
 pub(crate) fn primary_only(call: &Call) -> Result<(), Fault> {
     let caller = call.caller();
-    if caller.trust_id.is_some() || caller.application_credential_id.is_some() {
+    let delegated = is_delegated(caller.methods.iter().map(String::as_str));
+    if caller.trust_id.is_some() || caller.application_credential_id.is_some() || delegated {
         return Err(refuse("Delegated tokens cannot access credentials directly"));
     }
     Ok(())
@@ -25,7 +35,8 @@ pub(crate) fn unrestricted(call: &Call) -> Result<(), Fault> {
             "Using method 'application_credential' is not allowed for managing additional application credentials.",
         ));
     }
-    if caller.trust_id.is_some() {
+    let by_key = caller.methods.iter().any(|m| m == "ec2credential");
+    if caller.trust_id.is_some() || by_key {
         return Err(refuse("Application credentials cannot be managed with a token that was issued via delegation"));
     }
     Ok(())

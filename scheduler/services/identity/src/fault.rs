@@ -4,6 +4,10 @@ use serde_json::{Value, json};
 
 /// `{"error": {"code", "title", "message"}}`
 pub fn shape(fault: &Fault, _request_id: &str) -> Value {
+    if let Some(whole) = fault.extra.get("whole") {
+        // A receipt is no error to its reader, and has no such envelope.
+        return whole.clone();
+    }
     let mut error = json!({"code": fault.code(), "title": fault.title(), "message": fault.message});
     if let Some(identity) = fault.extra.get("identity") {
         error["identity"] = identity.clone();

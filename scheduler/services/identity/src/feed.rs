@@ -15,6 +15,8 @@ use tokio::sync::watch;
 /// Changes read at once.
 const BATCH: usize = 500;
 const PRUNE: Duration = Duration::from_secs(600);
+/// How often key repositories are looked at for what others changed in them.
+const KEY_WATCH: Duration = Duration::from_secs(5);
 /// After an error of the store.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -47,6 +49,8 @@ impl Identity {
             () = self.follow() => {}
             () = self.prune() => {}
             () = self.rotate_in_time() => {}
+            () = self.rotate_credentials_in_time() => {}
+            () = self.watch_keys() => {}
         }
     }
 
@@ -126,6 +130,31 @@ impl Identity {
             });
             if let Err(error) = done.await {
                 tracing::warn!(%error, "old revocation events were not deleted");
+            }
+        }
+    }
+
+    /// Keys that the operator or another scheduler rotated.
+    async fn watch_keys(&self) {
+        loop {
+            tokio::time::sleep(KEY_WATCH).await;
+            self.fernet_keys.refresh();
+            self.credential_keys.refresh();
+            if let Some(keys) = &self.jws_keys {
+                keys.refresh();
+            }
+        }
+    }
+
+    async fn rotate_credentials_in_time(&self) {
+        loop {
+            if self.config.credential_rotation_seconds == 0 {
+                std::future::pending::<()>().await;
+            }
+            tokio::time::sleep(Duration::from_secs(self.config.credential_rotation_seconds)).await;
+            match self.rotate_credential_keys().await {
+                Ok(count) => tracing::info!(count, "credentials were sealed anew"),
+                Err(error) => tracing::error!(%error, "credential keys were not rotated"),
             }
         }
     }

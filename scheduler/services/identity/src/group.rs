@@ -165,15 +165,18 @@ async fn users(svc: Arc<Identity>, call: Call) -> Reply {
     let (group, _) = authorized(&svc, &call).await?;
     // With a token for a domain one sees only that domain's.
     let domain = target::scope_domain(&call);
-    let mut items = Vec::new();
+    let expiry = user::expiry::Expiry::of(&call)?;
+    let mut members = Vec::new();
     for membership in svc.store.list::<Membership>(Membership::of_group(&group.id)).await? {
         if let Some(found) = svc.directory.user(&membership.user_id).await?
             && domain.as_ref().is_none_or(|d| *d == found.domain_id)
+            && expiry.holds(&found)
         {
-            items.push(user::view::view(&call, &found));
+            members.push(found.as_ref().clone());
         }
     }
-    listing::answer(&svc, &call, "users", items, &["name", "enabled", "domain_id", "password_expires_at"])
+    let items = svc.as_shown(members).await?.iter().map(|u| user::view::view(&call, u)).collect();
+    listing::answer(&svc, &call, "users", items, &["name", "enabled", "domain_id"])
 }
 
 async fn add(svc: Arc<Identity>, call: Call) -> Reply {

@@ -47,7 +47,8 @@ mod user;
 mod version;
 
 pub use bootstrap::{Bootstrap, Bootstrapped, EndpointSpec, Secret};
-pub use config::{Config, HashCost};
+pub use config::{Config, HashCost, LimitModel, TokenProvider};
+pub use credential::RotationError;
 pub use password::generate as generate_password;
 pub use service::service;
 pub use tables::kinds;
@@ -60,10 +61,12 @@ use pilvi_store::{Query, Store, Tx};
 use std::{future::Future, pin::Pin, sync::Arc};
 use tables::RevocationEvent;
 use token::{
+    jws::JwsKeys,
     keys::{KeyError, KeyRepository},
     resolve::Resolved,
     revoke::Revocations,
 };
+use user::compliance::Compliance;
 
 /// Why identity cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +75,8 @@ pub enum StartError {
     Keys(#[from] KeyError),
     #[error("password hashing: {0}")]
     Hash(String),
+    #[error("password_regex: {0}")]
+    PasswordRegex(String),
     #[error("store: {0}")]
     Store(#[from] pilvi_store::Error),
 }
@@ -84,9 +89,12 @@ pub struct Identity {
     pub(crate) store: Store,
     pub(crate) config: Config,
     pub(crate) fernet_keys: KeyRepository,
+    /// Where tokens are signed, or once were.
+    pub(crate) jws_keys: Option<JwsKeys>,
     /// Seals the blobs of credentials.
     pub(crate) credential_keys: KeyRepository,
     pub(crate) hasher: Hasher,
+    pub(crate) compliance: Compliance,
     pub(crate) directory: Directory,
     pub(crate) revocations: Revocations,
     /// (epoch, audit id) -> what that token stands for
@@ -111,8 +119,10 @@ impl Identity {
             .map_err(|e| StartError::Hash(e.to_string()))?;
         let identity = Arc::new(Identity {
             fernet_keys: KeyRepository::open(&config.state_dir.join("fernet-keys"), config.max_active_keys)?,
+            jws_keys: jws_keys(&config)?,
             credential_keys: KeyRepository::open(&config.state_dir.join("credential-keys"), config.max_active_keys)?,
             hasher: hasher.map_err(StartError::Hash)?,
+            compliance: Compliance::new(&config)?,
             directory: Directory::new(store.clone()),
             revocations: Revocations::default(),
             resolved: Cache::builder().max_capacity(RESOLVED_ENTRIES).build(),
@@ -132,7 +142,13 @@ impl Identity {
 
     /// Tokens are made with the next key from now on; those of the oldest are refused.
     pub fn rotate_keys(&self) -> Result<(), KeyError> {
-        self.fernet_keys.rotate()
+        match &self.jws_keys {
+            Some(keys) => {
+                keys.rotate()?;
+                self.fernet_keys.rotate()
+            }
+            None => self.fernet_keys.rotate(),
+        }
     }
 
     /// A transaction, after which `area`'s caches are empty. `work` may run more than once.
@@ -161,6 +177,15 @@ impl Identity {
         self.directory.changed(Area::People);
         Ok(done)
     }
+}
+
+/// The keys of signed tokens: made at the first start with such tokens, and read as long as they are there.
+fn jws_keys(config: &Config) -> Result<Option<JwsKeys>, KeyError> {
+    let directory = config.state_dir.join("jws-keys");
+    if config.token_provider == TokenProvider::Jws || directory.exists() {
+        return JwsKeys::open(&directory, config.max_active_keys).map(Some);
+    }
+    Ok(None)
 }
 
 fn with_events<T, F>(tx: &mut Tx, work: Arc<F>, events: Vec<RevocationEvent>) -> Step<'_, T>

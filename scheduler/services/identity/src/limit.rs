@@ -1,6 +1,7 @@
 //! Limits that all services may ask for: registered ones for every project, and own ones of projects and domains.
 //!
-//! The model is `flat`: a limit of a project stands for itself.
+//! Whether a limit stands for itself or within that of its domain is the operator's choice: see [`model`].
+pub(crate) mod model;
 mod own;
 mod registered;
 

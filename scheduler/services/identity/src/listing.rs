@@ -2,6 +2,8 @@
 //!
 //! `?name=x` compares, `?name__contains=x` (and `icontains`, `startswith`, `istartswith`, `endswith`,
 //! `iendswith`, `iexact`) looks inside. Attributes a resource does not filter by are ignored, as Keystone does.
+pub(crate) mod stored;
+
 use crate::Identity;
 use pilvi_kit::{
     Call, Reply, Response,
@@ -18,8 +20,8 @@ fn shown(value: &Value) -> String {
     }
 }
 
-fn passes(item: &Value, attribute: &str, comparator: &str, wanted: &str) -> bool {
-    let Some(value) = item.get(attribute) else { return false };
+/// Is an attribute's `value` what the query wants?
+fn passes(value: &Value, comparator: &str, wanted: &str) -> bool {
     if let Value::Bool(have) = value {
         return boolean(wanted) == Some(*have);
     }
@@ -49,10 +51,9 @@ fn passes(item: &Value, attribute: &str, comparator: &str, wanted: &str) -> bool
     }
 }
 
-/// The items that pass the query's filters on `attributes`.
-pub(crate) fn filter(call: &Call, items: Vec<Value>, attributes: &[&str]) -> Vec<Value> {
-    let wanted: Vec<(&str, &str, &str)> = call
-        .query
+/// The query's filters on `attributes`: (attribute, comparator, value).
+fn wanted_of<'c>(call: &'c Call, attributes: &[&str]) -> Vec<(&'c str, &'c str, &'c str)> {
+    call.query
         .0
         .iter()
         .map(|(key, value)| {
@@ -60,8 +61,18 @@ pub(crate) fn filter(call: &Call, items: Vec<Value>, attributes: &[&str]) -> Vec
             (attribute, comparator, value.as_str())
         })
         .filter(|(attribute, _, _)| attributes.contains(attribute))
-        .collect();
-    items.into_iter().filter(|item| wanted.iter().all(|(a, c, v)| passes(item, a, c, v))).collect()
+        .collect()
+}
+
+/// The items that pass the query's filters on `attributes`.
+pub(crate) fn filter(call: &Call, items: Vec<Value>, attributes: &[&str]) -> Vec<Value> {
+    let wanted = wanted_of(call, attributes);
+    let fits = |item: &Value| {
+        wanted.iter().all(|(attribute, comparator, wanted)| {
+            item.get(attribute).is_some_and(|value| passes(value, comparator, wanted))
+        })
+    };
+    items.into_iter().filter(fits).collect()
 }
 
 /// Filters, cuts and wraps `items` (each with an `id`) as `collection`.
@@ -72,14 +83,20 @@ pub(crate) fn answer(svc: &Identity, call: &Call, collection: &str, items: Vec<V
     let keyed: Vec<(String, Value)> = items.into_iter().map(|v| (id(&v), v)).collect();
     let (kept, more) = page.cut(keyed, |(id, _)| id, |(_, v), key| v.get(key).cloned().unwrap_or(Value::Null))?;
     let next = kept.last().filter(|_| more).map(|(last, _)| page.next_url(call, last));
+    Ok(next_of(call, collection, kept.into_iter().map(|(_, v)| v).collect(), next))
+}
+
+/// One page of a list, with the link to the next.
+fn next_of(call: &Call, collection: &str, items: Vec<Value>, next: Option<String>) -> Response {
+    let more = next.is_some();
     let mut body = json!({
-        collection: kept.into_iter().map(|(_, v)| v).collect::<Vec<_>>(),
+        collection: items,
         "links": {"next": next, "previous": null, "self": self_url(call)},
     });
     if more && !call.query.has("limit") {
         body["truncated"] = true.into();
     }
-    Ok(Response::ok(body))
+    Response::ok(body)
 }
 
 /// The whole list, unfiltered.
@@ -122,7 +139,7 @@ mod tests {
             ("parent", "", "null", true),
             ("nothing", "", "x", false),
         ] {
-            assert_eq!(passes(&item, attribute, comparator, value), expected, "{attribute}__{comparator}={value}");
+            assert_eq!(item.get(attribute).is_some_and(|v| passes(v, comparator, value)), expected, "{attribute}__{comparator}={value}");
         }
     }
 }

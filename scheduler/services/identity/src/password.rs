@@ -1,7 +1,9 @@
-//! Passwords and secrets: argon2id for new ones, bcrypt verified for imported ones.
+//! Passwords and secrets: argon2id for new ones; those that Keystone hashed are verified too.
 //!
 //! Hashing is slow on purpose, so it runs off the async threads, a few at a time. An unknown user costs
 //! as much as a known one: the dummy hash is verified in his place.
+mod imported;
+
 use crate::config::HashCost;
 use argon2::{
     Algorithm, Argon2, Params, Version,
@@ -13,8 +15,6 @@ use tokio::sync::Semaphore;
 
 /// Longest password that is hashed, in bytes.
 pub const PASSWORD_MAX: usize = 4096;
-/// bcrypt looks at no more than this.
-const BCRYPT_BYTES: usize = 72;
 
 /// Computes hashes, a few at a time.
 #[derive(Clone)]
@@ -37,9 +37,8 @@ fn hash_now(argon: &Argon2<'_>, password: &[u8]) -> Result<String, String> {
 }
 
 fn verify_now(argon: &Argon2<'_>, password: &[u8], hash: &str) -> bool {
-    if hash.starts_with("$2") {
-        let cut = &password[..password.len().min(BCRYPT_BYTES)];
-        return bcrypt::verify(cut, hash).unwrap_or(false);
+    if imported::is_known(hash) {
+        return imported::verify(password, hash);
     }
     PasswordHash::new(hash).is_ok_and(|parsed| argon.verify_password(password, &parsed).is_ok())
 }
@@ -91,6 +90,16 @@ impl Hasher {
         let password = password.as_bytes().to_vec();
         self.run(move |argon| hashes.iter().any(|hash| verify_now(argon, &password, hash))).await
     }
+}
+
+/// Was the hash made elsewhere, so that it is to be made anew as soon as the password is known?
+pub(crate) fn is_imported(hash: &str) -> bool {
+    imported::is_known(hash)
+}
+
+/// Can passwords be verified by this hash?
+pub(crate) fn is_usable(hash: &str) -> bool {
+    imported::is_known(hash) || PasswordHash::new(hash).is_ok()
 }
 
 /// A password nobody guesses: 32 letters and digits, about 190 bits.

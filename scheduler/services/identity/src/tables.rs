@@ -23,12 +23,17 @@ pub use people::{Group, Membership, PasswordEntry, User};
 pub use places::Project;
 pub use roles::{Actor, Assignment, AssignmentKey, Inference, Place, Role};
 pub use secrets::{AccessRule, ApplicationCredential, Credential, Trust};
-pub use session::{LoginFailures, RevocationEvent};
+pub use session::{LastActive, LoginFailures, RevocationEvent};
 
 use pilvi_store::KindSpec;
 
 /// Attributes a client invented: kept and shown, never interpreted.
 pub type Extra = serde_json::Map<String, serde_json::Value>;
+
+/// How a column spells a flag.
+fn flag(on: bool) -> &'static str {
+    if on { "true" } else { "false" }
+}
 
 /// Implements [`Record`]: kind, name, indexed columns (all text) and unique claims.
 macro_rules! record {
@@ -79,6 +84,7 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<Trust>(),
         KindSpec::of::<RevocationEvent>(),
         KindSpec::of::<LoginFailures>(),
+        KindSpec::of::<LastActive>(),
         KindSpec::of::<Policy>(),
         KindSpec::of::<PolicyAssociation>(),
         KindSpec::of::<DomainConfig>(),

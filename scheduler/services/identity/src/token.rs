@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! issue:    auth/ decides -> Token -> payload (msgpack) -> fernet (newest primary key) -> text
-//! validate: text -> fernet (any key) -> payload -> Token -> resolve (user, place, roles live) -> Resolved
+//!                                  or jws (claims, signed with the newest private key)
+//! validate: text -> fernet or jws (any key) -> Token -> resolve (user, place, roles live) -> Resolved
 //!                                                              |
 //!           revocation snapshot, epoch -------------------------+ refuse
 //! ```
 //! Nothing of a token is stored. It stays good as long as the user, the place and at least one role
 //! are still there, and no [`revoke`] event covers it.
 pub mod fernet;
+pub mod jws;
 pub mod keys;
 pub mod payload;
 pub(crate) mod resolve;

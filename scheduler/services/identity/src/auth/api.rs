@@ -17,11 +17,13 @@ fn login() -> Value {
     let id = json!({"type": "string"});
     let domain = json!({"type": "object", "properties": {"id": id, "name": {"type": "string"}}});
     let user = json!({"type": "object", "properties": {"id": id, "name": {"type": "string"}, "password": {"type": "string"}, "domain": domain}});
+    let passcode = json!({"type": "object", "required": ["passcode"], "properties": {"id": id, "name": {"type": "string"}, "passcode": {"type": "string", "maxLength": 64}, "domain": domain}});
     let project = json!({"type": "object", "properties": {"id": {"type": ["string", "null"]}, "name": {"type": ["string", "null"]}, "domain": domain}});
     json!({"type": "object", "required": ["auth"], "properties": {"auth": {"type": "object", "required": ["identity"], "properties": {
         "identity": {"type": "object", "required": ["methods"], "properties": {
             "methods": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 16},
             "password": {"type": "object", "properties": {"user": user}},
+            "totp": {"type": "object", "required": ["user"], "properties": {"user": passcode}},
             "token": {"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}}},
             "application_credential": {"type": "object", "required": ["secret"], "properties": {
                 "id": id, "name": {"type": "string"}, "secret": {"type": "string"}, "user": user}},
@@ -49,7 +51,7 @@ pub(crate) fn routes() -> Vec<Route<Identity>> {
 }
 
 async fn create(svc: Arc<Identity>, call: Call) -> Reply {
-    let (text, resolved) = svc.log_in(call.member("auth")?).await?;
+    let (text, resolved) = svc.log_in(call.member("auth")?, &call).await?;
     let document = svc.token_document(&resolved, !call.query.has("nocatalog")).await?;
     Ok(Response::created(document).header("x-subject-token", text))
 }

@@ -1,46 +1,63 @@
 //! Making tokens: what was proven and chosen becomes a sealed text.
-use super::{methods::Proof, scope::Wanted};
+use super::{methods::Proof, receipt, scope::Wanted};
 use crate::{
     Identity,
     directory::Area,
     fault,
     tables::Trust,
     token::{
-        Token, fernet, new_audit_id, payload,
+        Method, Token, TokenScope, new_audit_id,
         resolve::{Refused, Resolved, ResolvedPlace},
         view,
     },
 };
-use pilvi_kit::{Fault, clock};
+use pilvi_kit::{Call, Fault, clock};
 use serde_json::Value;
 use std::sync::Arc;
 
 impl Identity {
-    /// Authenticates and gives the token's text and meaning.
-    pub(super) async fn log_in(&self, auth: &Value) -> Result<(String, Arc<Resolved>), Fault> {
+    /// Authenticates and gives the token's text and meaning. `call` is the request that asks, for proofs
+    /// that stand in its headers.
+    pub(crate) async fn log_in(&self, auth: &Value, call: &Call) -> Result<(String, Arc<Resolved>), Fault> {
         let identity = auth.get("identity").ok_or_else(|| fault::expecting("identity", "auth"))?;
-        let proof = self.prove(identity).await?;
+        let mut proof = self.prove(identity).await?;
+        self.check_rules(&mut proof, call.header(receipt::HEADER)).await?;
         let wanted = self.choose_scope(&proof, auth.get("scope")).await?;
+        self.note_activity(&proof.user_id).await?;
         self.issue(proof, wanted).await
     }
 
     async fn issue(&self, proof: Proof, wanted: Wanted) -> Result<(String, Arc<Resolved>), Fault> {
+        let mut token = self.fresh_token(proof.user_id, proof.methods, wanted.scope);
+        token.audit_ids.extend(proof.chain_id);
+        token.expires_us = proof.expires_us.map_or(token.expires_us, |e| e.min(token.expires_us));
+        token.trust_id = wanted.trust.as_ref().map(|t| t.id.clone());
+        token.app_credential_id = proof.app_credential.map(|c| c.id);
+        let sealed = self.seal_token(token, wanted.trust.is_some()).await?;
+        if let Some(trust) = &wanted.trust {
+            self.use_trust(&trust.id).await?;
+        }
+        Ok(sealed)
+    }
+
+    /// A token that begins now.
+    pub(crate) fn fresh_token(&self, user_id: String, methods: Vec<Method>, scope: TokenScope) -> Token {
         let now = clock::now_us();
         let lifetime = i64::try_from(self.config.token_seconds).unwrap_or(i64::MAX / 2_000_000);
-        let end = (now / 1_000_000 + lifetime) * 1_000_000;
-        let mut audit_ids = vec![new_audit_id()];
-        audit_ids.extend(proof.chain_id);
-        let by_trust = wanted.trust.is_some();
-        let token = Token {
-            user_id: proof.user_id,
-            methods: proof.methods,
-            scope: wanted.scope,
+        Token {
+            user_id,
+            methods,
+            scope,
             issued_us: now,
-            expires_us: proof.expires_us.map_or(end, |e| e.min(end)),
-            audit_ids,
-            trust_id: wanted.trust.as_ref().map(|t| t.id.clone()),
-            app_credential_id: proof.app_credential.map(|c| c.id),
-        };
+            expires_us: (now / 1_000_000 + lifetime) * 1_000_000,
+            audit_ids: vec![new_audit_id()],
+            trust_id: None,
+            app_credential_id: None,
+        }
+    }
+
+    /// The text and meaning of a token; 401 (403 when a trust was asked for by name) if it would stand for nothing.
+    pub(crate) async fn seal_token(&self, token: Token, by_trust: bool) -> Result<(String, Arc<Resolved>), Fault> {
         let resolved = match self.resolve(token).await {
             Ok(resolved) => Arc::new(resolved),
             Err(Refused::Fault(fault)) => return Err(fault),
@@ -50,14 +67,7 @@ impl Identity {
                 return Err(fault::unauthorized());
             }
         };
-        if let Some(trust) = &wanted.trust {
-            self.use_trust(&trust.id).await?;
-        }
-        let seconds = u64::try_from(now / 1_000_000).unwrap_or_default();
-        let text = fernet::seal(&self.fernet_keys.ring(), &payload::encode(&resolved.token), seconds);
-        if text.is_empty() {
-            return Err(Fault::internal("there is no key to make tokens with"));
-        }
+        let text = self.write_token(&resolved.token)?;
         Ok((text, resolved))
     }
 
@@ -81,7 +91,7 @@ impl Identity {
     }
 
     /// The document of a token, with its catalogue where it has a scope and the client wants one.
-    pub(super) async fn token_document(&self, resolved: &Resolved, catalog: bool) -> Result<Value, Fault> {
+    pub(crate) async fn token_document(&self, resolved: &Resolved, catalog: bool) -> Result<Value, Fault> {
         let catalog = match resolved.place {
             ResolvedPlace::Unscoped => None,
             _ if !catalog => None,

@@ -16,15 +16,21 @@ impl Identity {
             return Ok(false);
         }
         let Some(failures) = self.store.get::<LoginFailures>(&user.id).await? else { return Ok(false) };
+        Ok(failures.count >= attempts && !self.is_over(&failures))
+    }
+
+    /// Has a lock-out with these failures ended by itself?
+    fn is_over(&self, failures: &LoginFailures) -> bool {
         let locked_us = i64::try_from(self.config.lockout_seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000);
-        Ok(failures.count >= attempts && clock::now_us() < failures.last_us.saturating_add(locked_us))
+        locked_us > 0 && failures.last_us.saturating_add(locked_us) <= clock::now_us()
     }
 
     pub(super) async fn count_failure(&self, user: &User) -> Result<(), Fault> {
-        if self.config.lockout_attempts.is_none() {
-            return Ok(());
-        }
+        let Some(attempts) = self.config.lockout_attempts else { return Ok(()) };
         let id = user.id.clone();
+        let known = self.store.get::<LoginFailures>(&user.id).await?;
+        // After a lock-out that is over, counting starts anew.
+        let anew = known.is_some_and(|k| k.count >= attempts && self.is_over(&k));
         self.write(Area::Quiet, move |tx| {
             let id = id.clone();
             Box::pin(async move {
@@ -34,7 +40,7 @@ impl Identity {
                         tx.insert(&LoginFailures { id, count: 1, last_us: now }).await?;
                     }
                     Some(mut known) => {
-                        known.record.count = known.count.saturating_add(1);
+                        known.record.count = if anew { 1 } else { known.count.saturating_add(1) };
                         known.record.last_us = now;
                         tx.update(&known).await?;
                     }

@@ -3,8 +3,9 @@
 //! Whatever fails is 401 with the same sentence, and takes as long as a success: an unknown user's
 //! password is hashed too.
 use crate::{
-    Identity, fault,
+    Identity, delegation, fault,
     tables::{ApplicationCredential, Project, User},
+    password::is_imported,
     token::{
         Method, TokenScope,
         resolve::{Refused, Resolved},
@@ -26,12 +27,12 @@ pub(super) struct Proof {
     pub app_credential: Option<ApplicationCredential>,
 }
 
-fn refuse<T>(why: &str) -> Result<T, Fault> {
+pub(super) fn refuse<T>(why: &str) -> Result<T, Fault> {
     tracing::debug!(why, "login refused");
     Err(fault::unauthorized())
 }
 
-fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
+pub(super) fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
     value.get(name).and_then(Value::as_str).filter(|t| !t.contains('\0'))
 }
 
@@ -55,7 +56,8 @@ impl Identity {
                 Method::Password => self.by_password(payload).await?,
                 Method::Token => self.by_token(payload, &mut proof).await?,
                 Method::ApplicationCredential => self.by_app_credential(payload, &mut proof).await?,
-                Method::Ec2 | Method::Totp => {
+                Method::Totp => self.by_totp(payload).await?,
+                Method::Ec2 => {
                     return Err(Fault::new(401, "Attempted to authenticate with an unsupported method."));
                 }
             };
@@ -70,11 +72,13 @@ impl Identity {
         if proof.user_id.is_empty() {
             return refuse("no method was named");
         }
+        // Only when all that was shown is right: else a right password would pay for guessed passcodes.
+        self.forget_failures(&proof.user_id).await?;
         Ok(proof)
     }
 
     /// The user that `{"id"}` or `{"name", "domain": {"id" | "name"}}` names.
-    async fn named_user(&self, info: &Value) -> Result<Option<Arc<User>>, Fault> {
+    pub(super) async fn named_user(&self, info: &Value) -> Result<Option<Arc<User>>, Fault> {
         if let Some(id) = text(info, "id") {
             return self.directory.user(id).await;
         }
@@ -95,8 +99,8 @@ impl Identity {
     }
 
     /// May this user log in at all? His domain and he must be enabled.
-    async fn usable(&self, user: &User) -> Result<bool, Fault> {
-        Ok(user.enabled && self.directory.domain(&user.domain_id).await?.is_some_and(|d| d.enabled))
+    pub(super) async fn usable(&self, user: &User) -> Result<bool, Fault> {
+        Ok(user.enabled && !self.is_inactive(user).await? && self.directory.domain(&user.domain_id).await?.is_some_and(|d| d.enabled))
     }
 
     async fn by_password(&self, payload: &Value) -> Result<String, Fault> {
@@ -111,6 +115,9 @@ impl Identity {
                 401,
                 format!("The password is expired and needs to be changed for user: {}.", user.id),
             ));
+        }
+        if user.passwords.last().is_some_and(|p| is_imported(&p.hash)) {
+            self.hash_anew(&user, password).await?;
         }
         Ok(user.id.clone())
     }
@@ -129,7 +136,6 @@ impl Identity {
             self.count_failure(&user).await?;
             return refuse("wrong password");
         }
-        self.forget_failures(&user.id).await?;
         if !self.usable(&user).await? {
             return refuse("the user or his domain is disabled");
         }
@@ -152,7 +158,8 @@ impl Identity {
                 "Using trust-scoped token to create another token. Create a new trust-scoped token instead",
             );
         }
-        if shown.token.app_credential_id.is_some() {
+        let methods = shown.token.methods.iter().map(|m| m.name());
+        if shown.token.app_credential_id.is_some() || delegation::is_delegated(methods) {
             return not_allowed("Using a delegated token to create another token is not allowed.");
         }
         if !self.config.allow_rescope && shown.token.scope != TokenScope::Unscoped {

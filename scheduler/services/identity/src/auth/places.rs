@@ -28,6 +28,9 @@ pub(super) fn routes() -> Vec<Route<Identity>> {
         Route::get("/v3/OS-FEDERATION/domains", domains)
             .rule("identity:get_auth_domains")
             .summary("List domains one can have a token for"),
+        Route::get("/v3/auth/tokens/OS-PKI/revoked", gone)
+            .public("there is nothing behind it")
+            .summary("List revoked tokens, as was possible with PKI tokens: gone"),
         Route::get("/v3/OS-REVOKE/events", events)
             .rule("identity:list_revoke_events")
             .summary("List revocation events"),
@@ -70,6 +73,10 @@ async fn system(svc: Arc<Identity>, call: Call) -> Reply {
         svc.directory.assignments_reaching(&call.caller().user_id).await?.iter().any(|a| a.key.target == Place::System);
     let list = if any { json!([{"all": true}]) } else { json!([]) };
     Ok(Response::ok(json!({"system": list, "links": {"self": call.url(&call.path)}})))
+}
+
+async fn gone(_svc: Arc<Identity>, _call: Call) -> Reply {
+    Err(Fault::new(410, "The service you have requested is no longer available on this server."))
 }
 
 fn event(event: &RevocationEvent) -> Value {

@@ -104,6 +104,7 @@ async fn create(svc: Arc<Identity>, call: Call) -> Reply {
         project_id: wanted.text("project_id"),
         kind,
         sealed_blob: svc.seal_blob(&blob)?,
+        last_step: None,
         extra: wanted.extra(KNOWN),
     };
     let credential = svc.store_credential(credential).await?;

@@ -66,6 +66,7 @@ async fn create(svc: Arc<Identity>, call: Call) -> Reply {
         project_id: Some(project),
         kind: EC2.into(),
         sealed_blob: svc.seal_blob(&blob.to_string())?,
+        last_step: None,
         extra: Default::default(),
     };
     let credential = svc.store_credential(credential).await?;

@@ -1,5 +1,8 @@
 //! `/v3/limits`: what one project or domain may have, instead of what is registered.
-use super::{BATCH_MAX, check_ends_in};
+use super::{
+    BATCH_MAX, check_ends_in,
+    model::{self, LimitModel},
+};
 use crate::{
     Identity,
     attributes::{Attributes, body_schema, types},
@@ -36,7 +39,7 @@ pub(super) fn routes() -> Vec<Route<Identity>> {
     vec![
         Route::get("/v3/limits", list).rule("identity:list_limits").summary("List limits"),
         Route::post("/v3/limits", create).rule("identity:create_limits").schema(&CREATE).summary("Create limits"),
-        Route::get("/v3/limits/model", model).rule("identity:get_limit_model").summary("Show how limits are enforced"),
+        Route::get("/v3/limits/model", show_model).rule("identity:get_limit_model").summary("Show how limits are enforced"),
         Route::get(ONE, show).rule_by_handler("identity:get_limit").summary("Show a limit"),
         Route::patch(ONE, update).rule("identity:update_limit").schema(&UPDATE).summary("Change a limit"),
         Route::delete(ONE, delete).rule("identity:delete_limit").summary("Delete a limit"),
@@ -49,10 +52,9 @@ fn view(call: &Call, limit: &Limit) -> Value {
         "links": listing::self_link(call, &format!("/v3/limits/{}", limit.id))})
 }
 
-async fn model(_svc: Arc<Identity>, _call: Call) -> Reply {
-    Ok(Response::ok(
-        json!({"model": {"name": "flat", "description": "Limit enforcement and validation does not take project hierarchy into consideration."}}),
-    ))
+async fn show_model(svc: Arc<Identity>, _call: Call) -> Reply {
+    let model = svc.config.limit_model;
+    Ok(Response::ok(json!({"model": {"name": model.name(), "description": model.description()}})))
 }
 
 /// What a limit is about, for the rule: its project with the domain of that, or its domain.
@@ -129,35 +131,72 @@ fn of(item: &Value) -> Result<Limit, Fault> {
     Ok(limit)
 }
 
-/// What the limit is of must be registered, and the project or domain must be there.
-async fn check_in(tx: &mut Tx, limit: &Limit) -> Result<(), Fault> {
+/// What the limit is of must be registered, and the project or domain must be there, which is given back.
+async fn check_in(tx: &mut Tx, limit: &mut Limit) -> Result<Project, Fault> {
     check_ends_in(tx, &limit.service_id, limit.region_id.as_deref()).await?;
     let known = tx.list::<RegisteredLimit>(Query::all().name(&limit.resource_name)).await?;
     if !known.iter().any(|r| r.service_id == limit.service_id && r.region_id == limit.region_id) {
         return Err(Fault::forbidden("Unable to create a limit that has no corresponding registered limit."));
     }
+    let named = if limit.domain_id.is_some() { "domain_id" } else { "project_id" };
     let place = limit.project_id.as_ref().or(limit.domain_id.as_ref()).cloned().unwrap_or_default();
-    let found = tx.get::<Project>(&place).await?;
-    let right = found.is_some_and(|p| p.is_domain == limit.domain_id.is_some());
-    if right {
-        Ok(())
-    } else {
-        Err(fault::missing(if limit.domain_id.is_some() { "domain" } else { "project" }, &place))
+    let found = tx.get::<Project>(&place).await?.filter(|p| p.is_domain || limit.domain_id.is_none());
+    let found = found.ok_or_else(|| fault::expecting(named, "limit"))?.record;
+    if found.is_domain {
+        // A domain is a project too: its limit is one of the domain, whichever way it is named.
+        (limit.domain_id, limit.project_id) = (Some(place), None);
     }
+    Ok(found)
+}
+
+/// The value in force for a domain: its own limit, or what is registered.
+async fn of_domain_in(tx: &mut Tx, like: &Limit, domain: &str) -> Result<Option<i64>, Fault> {
+    let own = tx.list::<Limit>(Limit::of_domain(domain)).await?;
+    if let Some(own) = own.iter().find(|l| model::same_resource(l, like)) {
+        return Ok(Some(own.resource_limit));
+    }
+    let registered = tx.list::<RegisteredLimit>(Query::all().name(&like.resource_name)).await?;
+    let found = registered.iter().find(|r| r.service_id == like.service_id && r.region_id == like.region_id);
+    Ok(found.map(|r| r.default_limit))
+}
+
+/// Does a limit fit among those that are there (itself stored already, with its siblings of one request)?
+async fn check_model_in(tx: &mut Tx, model: LimitModel, limit: &Limit, place: &Project) -> Result<(), Fault> {
+    if model == LimitModel::Flat {
+        return Ok(());
+    }
+    if let Some(domain) = place.parent_id.as_ref().filter(|_| !place.is_domain) {
+        let above = of_domain_in(tx, limit, domain).await?;
+        return model::check(limit, above, &[]);
+    }
+    let mut below = Vec::new();
+    for other in tx.list::<Limit>(Query::all().name(&limit.resource_name)).await? {
+        let Some(project) = other.project_id.as_ref().filter(|_| model::same_resource(&other, limit)) else { continue };
+        if tx.get::<Project>(project).await?.is_some_and(|p| p.domain_id.as_deref() == Some(place.id.as_str())) {
+            below.push(other.resource_limit);
+        }
+    }
+    model::check(limit, None, &below)
 }
 
 async fn create(svc: Arc<Identity>, call: Call) -> Reply {
     let wanted = call.member("limits")?.as_array().into_iter().flatten().map(of).collect::<Result<Vec<_>, _>>()?;
+    let model = svc.config.limit_model;
     let made = svc
         .write(Area::Quiet, move |tx| {
-            let wanted = wanted.clone();
+            let mut wanted = wanted.clone();
             Box::pin(async move {
-                for limit in &wanted {
-                    check_in(tx, limit).await?;
-                    tx.insert(limit).await.map_err(|e| match e {
+                let mut places = Vec::with_capacity(wanted.len());
+                for limit in &mut wanted {
+                    places.push(check_in(tx, limit).await?);
+                    tx.insert(&*limit).await.map_err(|e| match e {
                         pilvi_store::Error::Claimed { .. } => fault::duplicate("limit", "Duplicate entry"),
                         other => other.into(),
                     })?;
+                }
+                // After all are stored: a request may give a domain and its projects their limits at once.
+                for (limit, place) in wanted.iter().zip(&places) {
+                    check_model_in(tx, model, limit, place).await?;
                 }
                 Ok(wanted)
             })
@@ -168,6 +207,7 @@ async fn create(svc: Arc<Identity>, call: Call) -> Reply {
 
 async fn update(svc: Arc<Identity>, call: Call) -> Reply {
     let (id, wanted) = (call.param("limit_id").to_owned(), Attributes::of(&call, "limit")?);
+    let model = svc.config.limit_model;
     let limit = svc
         .write(Area::Quiet, move |tx| {
             let (id, wanted) = (id.clone(), wanted.clone());
@@ -178,7 +218,12 @@ async fn update(svc: Arc<Identity>, call: Call) -> Reply {
                 if wanted.has("description") {
                     stored.record.description = wanted.text("description");
                 }
-                Ok(tx.update(&stored).await?.record)
+                let limit = tx.update(&stored).await?.record;
+                let place = limit.project_id.as_ref().or(limit.domain_id.as_ref()).cloned().unwrap_or_default();
+                if let Some(place) = tx.get::<Project>(&place).await? {
+                    check_model_in(tx, model, &limit, &place).await?;
+                }
+                Ok(limit)
             })
         })
         .await?;

@@ -76,7 +76,7 @@ impl Identity {
 
     /// Stores a new project or domain.
     pub(crate) async fn insert_project(&self, project: Project) -> Result<Project, Fault> {
-        let depth_max = self.config.max_project_depth;
+        let depth_max = self.config.limit_model.depth_max(self.config.max_project_depth);
         self.write(Area::Quiet, move |tx| {
             let project = project.clone();
             Box::pin(async move {

@@ -1,5 +1,5 @@
 //! Users and groups, and who is in which.
-use super::{Extra, record};
+use super::{Extra, flag, record};
 use pilvi_store::Query;
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +15,7 @@ pub struct PasswordEntry {
     pub self_service: bool,
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct User {
     pub id: String,
     pub name: String,
@@ -29,11 +29,18 @@ pub struct User {
     pub options: Extra,
     #[serde(default)]
     pub extra: Extra,
+    /// Microseconds since 1970; 0 when it is not known.
+    #[serde(default)]
+    pub created_us: i64,
 }
 
 record!(User, "identity_user",
     name: |u| Some(&u.name),
-    columns: { "domain_id": |u| &u.domain_id },
+    columns: {
+        "domain_id": |u| &u.domain_id,
+        "enabled": |u| flag(u.enabled),
+        "default_project": |u| u.default_project_id.as_deref().unwrap_or_default(),
+    },
     claims: |u| vec![(format!("identity:user:{}", u.domain_id), u.name.clone())]);
 
 impl User {

@@ -1,5 +1,5 @@
 //! Projects and domains: one tree, whose roots are the domains.
-use super::{Extra, record};
+use super::{Extra, flag, record};
 use pilvi_store::Query;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,7 @@ record!(Project, "identity_project",
     name: |p| Some(&p.name),
     columns: {
         "domain_id": |p| p.domain_id.as_deref().unwrap_or(NO_DOMAIN),
+        "enabled": |p| flag(p.enabled),
         "parent_id": |p| p.parent_id.as_deref().unwrap_or(NO_DOMAIN),
     },
     claims: |p| vec![(format!("identity:project:{}", p.domain_id.as_deref().unwrap_or(NO_DOMAIN)), p.name.clone())]);

@@ -65,6 +65,9 @@ pub struct Credential {
     pub kind: String,
     /// Encrypted with the credential keys.
     pub sealed_blob: String,
+    /// The time step of the last passcode that was taken, where it is a `totp` secret: none is taken twice.
+    #[serde(default)]
+    pub last_step: Option<i64>,
     #[serde(default)]
     pub extra: Extra,
 }

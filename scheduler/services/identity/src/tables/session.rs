@@ -31,3 +31,14 @@ pub struct LoginFailures {
 }
 
 record!(LoginFailures, "identity_login_failures", name: |_| None, columns: {}, claims: |_| Vec::new());
+
+/// The last day a user logged in on: a record of its own, so that a login does not empty the caches of users.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct LastActive {
+    /// The user's id.
+    pub id: String,
+    /// Days since 1970.
+    pub day: i64,
+}
+
+record!(LastActive, "identity_last_active", name: |_| None, columns: {}, claims: |_| Vec::new());

@@ -1,4 +1,4 @@
-//! The key repository: numbered files in one directory, as Keystone's `fernet-keys`.
+//! A key repository: numbered files in one directory, as Keystone's `fernet-keys`.
 //!
 //! ```text
 //! 0        staged: accepted here, not yet used; becomes the primary at the next rotation
@@ -31,23 +31,47 @@ pub enum KeyError {
     Broken { path: PathBuf, what: String },
 }
 
-/// Keys in the order they are tried: primary first.
-pub type KeyRing = Arc<Vec<Key>>;
-
-/// One directory of keys.
-pub struct KeyRepository {
-    directory: PathBuf,
-    max_active: usize,
-    ring: RwLock<KeyRing>,
+/// What a repository can keep: something made at random that is written as one text.
+pub trait RepositoryKey: Clone + Send + Sync + 'static {
+    fn fresh() -> Result<Self, String>;
+    fn to_text(&self) -> String;
+    /// Says what is wrong with the text.
+    fn of_text(text: &str) -> Result<Self, String>;
 }
 
-impl std::fmt::Debug for KeyRepository {
+impl RepositoryKey for Key {
+    fn fresh() -> Result<Self, String> {
+        Ok(Key::generate())
+    }
+    fn to_text(&self) -> String {
+        URL_SAFE.encode(self.bytes())
+    }
+    fn of_text(text: &str) -> Result<Self, String> {
+        let bytes = URL_SAFE.decode(text.trim()).map_err(|_| "is not a key".to_owned())?;
+        let bytes: [u8; KEY_BYTES] = bytes.try_into().map_err(|_| "has the wrong length".to_owned())?;
+        Ok(Key::new(bytes))
+    }
+}
+
+/// Keys in the order they are tried: primary first.
+pub type KeyRing<K = Key> = Arc<Vec<K>>;
+
+/// One directory of keys.
+pub struct KeyRepository<K = Key> {
+    directory: PathBuf,
+    max_active: usize,
+    ring: RwLock<KeyRing<K>>,
+    /// When the directory was changed as of the last refresh.
+    stamp: RwLock<Option<std::time::SystemTime>>,
+}
+
+impl<K: RepositoryKey> std::fmt::Debug for KeyRepository<K> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "KeyRepository({}, {} keys)", self.directory.display(), self.ring.read().len())
     }
 }
 
-impl KeyRepository {
+impl<K: RepositoryKey> KeyRepository<K> {
     /// Opens the directory, and fills it with a staged and a primary key if it is empty.
     pub fn open(directory: &Path, max_active: usize) -> Result<Self, KeyError> {
         let fail = |error| KeyError::Io { path: directory.to_owned(), error };
@@ -59,25 +83,38 @@ impl KeyRepository {
             directory: directory.to_owned(),
             max_active: max_active.max(3),
             ring: RwLock::new(Arc::new(Vec::new())),
+            stamp: RwLock::new(None),
         };
         if repository.read()?.is_empty() {
-            repository.write(STAGED, &Key::generate())?;
-            repository.write(1, &Key::generate())?;
+            repository.write(STAGED, &repository.fresh()?)?;
+            repository.write(1, &repository.fresh()?)?;
         }
         repository.reload()?;
         Ok(repository)
     }
 
     /// The keys in use.
-    pub fn ring(&self) -> KeyRing {
+    pub fn ring(&self) -> KeyRing<K> {
         self.ring.read().clone()
     }
 
-    /// Reads the directory again (another program may have rotated).
+    /// Reads the directory again if another program rotated; a directory that is being written is left for later.
+    pub fn refresh(&self) {
+        let stamp = fs::metadata(&self.directory).and_then(|m| m.modified()).ok();
+        if stamp.is_some() && *self.stamp.read() == stamp {
+            return;
+        }
+        match self.reload() {
+            Ok(()) => *self.stamp.write() = stamp,
+            Err(error) => tracing::warn!(%error, "keys were not read again"),
+        }
+    }
+
+    /// Reads the directory again.
     pub fn reload(&self) -> Result<(), KeyError> {
         let mut files = self.read()?;
         let staged = files.remove(&STAGED);
-        let mut ring: Vec<Key> = files.into_values().rev().collect();
+        let mut ring: Vec<K> = files.into_values().rev().collect();
         if ring.is_empty() {
             return Err(self.broken("there is no primary key"));
         }
@@ -89,10 +126,13 @@ impl KeyRepository {
     /// The staged key becomes the primary, a new one is staged, the oldest beyond `max_active` go.
     pub fn rotate(&self) -> Result<(), KeyError> {
         let files = self.read()?;
-        let staged = files.get(&STAGED).cloned().unwrap_or_else(Key::generate);
+        let staged = match files.get(&STAGED) {
+            Some(staged) => staged.clone(),
+            None => self.fresh()?,
+        };
         let next = files.keys().max().copied().unwrap_or(STAGED) + 1;
         self.write(next, &staged)?;
-        self.write(STAGED, &Key::generate())?;
+        self.write(STAGED, &self.fresh()?)?;
         let mut numbers: Vec<u32> = self.read()?.into_keys().filter(|n| *n != STAGED).collect();
         let keep = self.max_active - 1;
         if numbers.len() > keep {
@@ -108,11 +148,15 @@ impl KeyRepository {
         self.directory.join(number.to_string())
     }
 
+    fn fresh(&self) -> Result<K, KeyError> {
+        K::fresh().map_err(|what| self.broken(what))
+    }
+
     fn broken(&self, what: impl Into<String>) -> KeyError {
         KeyError::Broken { path: self.directory.clone(), what: what.into() }
     }
 
-    fn read(&self) -> Result<BTreeMap<u32, Key>, KeyError> {
+    fn read(&self) -> Result<BTreeMap<u32, K>, KeyError> {
         let fail = |error| KeyError::Io { path: self.directory.clone(), error };
         let mut keys = BTreeMap::new();
         for entry in fs::read_dir(&self.directory).map_err(fail)? {
@@ -122,20 +166,18 @@ impl KeyRepository {
                 return Err(self.broken("too many keys"));
             }
             let text = fs::read_to_string(entry.path()).map_err(fail)?;
-            let bytes = URL_SAFE.decode(text.trim()).map_err(|_| self.broken(format!("file {number} is not a key")))?;
-            let bytes: [u8; KEY_BYTES] =
-                bytes.try_into().map_err(|_| self.broken(format!("file {number} has the wrong length")))?;
-            keys.insert(number, Key::new(bytes));
+            let key = K::of_text(&text).map_err(|what| self.broken(format!("file {number} {what}")))?;
+            keys.insert(number, key);
         }
         Ok(keys)
     }
 
     /// Written beside and renamed: a reader never sees half a key.
-    fn write(&self, number: u32, key: &Key) -> Result<(), KeyError> {
+    fn write(&self, number: u32, key: &K) -> Result<(), KeyError> {
         let (path, beside) = (self.path(number), self.directory.join(format!("{number}.new")));
         let write = || -> io::Result<()> {
             let mut file = fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-            file.write_all(URL_SAFE.encode(key.bytes()).as_bytes())?;
+            file.write_all(key.to_text().as_bytes())?;
             file.sync_all()?;
             fs::rename(&beside, &path)?;
             fs::File::open(&self.directory)?.sync_all()
@@ -152,7 +194,7 @@ mod tests {
     #[test]
     fn rotation_keeps_old_tokens_until_their_key_goes() {
         let dir = tempfile::tempdir().unwrap();
-        let keys = KeyRepository::open(&dir.path().join("keys"), 3).unwrap();
+        let keys = KeyRepository::<Key>::open(&dir.path().join("keys"), 3).unwrap();
         let first = fernet::seal(&keys.ring(), b"first", 1);
         keys.rotate().unwrap();
         assert_eq!(fernet::open(&keys.ring(), &first).unwrap().0, b"first");
@@ -166,7 +208,7 @@ mod tests {
     #[test]
     fn a_staged_key_reads_what_the_next_primary_writes() {
         let dir = tempfile::tempdir().unwrap();
-        let here = KeyRepository::open(&dir.path().join("keys"), 3).unwrap();
+        let here = KeyRepository::<Key>::open(&dir.path().join("keys"), 3).unwrap();
         let before = here.ring();
         here.rotate().unwrap();
         let token = fernet::seal(&here.ring(), b"x", 1);
@@ -177,11 +219,11 @@ mod tests {
     fn files_are_private_and_survive_a_restart() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("keys");
-        let token = fernet::seal(&KeyRepository::open(&path, 3).unwrap().ring(), b"x", 1);
-        assert!(fernet::open(&KeyRepository::open(&path, 3).unwrap().ring(), &token).is_some());
+        let token = fernet::seal(&KeyRepository::<Key>::open(&path, 3).unwrap().ring(), b"x", 1);
+        assert!(fernet::open(&KeyRepository::<Key>::open(&path, 3).unwrap().ring(), &token).is_some());
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
         assert_eq!(fs::metadata(path.join("1")).unwrap().permissions().mode() & 0o777, 0o600);
         fs::write(path.join("2"), "short").unwrap();
-        assert!(KeyRepository::open(&path, 3).is_err());
+        assert!(KeyRepository::<Key>::open(&path, 3).is_err());
     }
 }

@@ -2,9 +2,10 @@
 //! which roles are left?
 //!
 //! Every refusal is told to the log alone; a client reads 401 or 404.
-use super::{Token, TokenScope, fernet, payload, revoke::Subject};
+use super::{Token, TokenScope, fernet, jws, payload, revoke::Subject};
 use crate::{
     Identity,
+    config::TokenProvider,
     tables::{AccessRule, ApplicationCredential, Place, Project, Trust, User},
 };
 use pilvi_kit::{
@@ -15,7 +16,7 @@ use pilvi_kit::{
 use std::{collections::HashSet, sync::Arc};
 
 /// Longest text that can be a token.
-const TOKEN_MAX: usize = 1024;
+const TOKEN_MAX: usize = 4096;
 /// Trusts made from trusts that are followed.
 const TRUST_CHAIN_MAX: usize = 16;
 
@@ -155,8 +156,24 @@ impl Identity {
         if text.len() > TOKEN_MAX {
             return None;
         }
+        if text.contains('.') {
+            return jws::read(self.jws_keys.as_ref()?, text);
+        }
         let (content, seconds) = fernet::open(&self.fernet_keys.ring(), text)?;
         payload::decode(&content, seconds)
+    }
+
+    /// The text of a token.
+    pub(crate) fn write_token(&self, token: &Token) -> Result<String, Fault> {
+        let text = match (self.config.token_provider, &self.jws_keys) {
+            (TokenProvider::Jws, Some(keys)) => jws::write(keys, token),
+            (TokenProvider::Jws, None) => None,
+            (TokenProvider::Fernet, _) => {
+                let seconds = u64::try_from(token.issued_us / 1_000_000).unwrap_or_default();
+                Some(fernet::seal(&self.fernet_keys.ring(), &payload::encode(token), seconds))
+            }
+        };
+        text.filter(|t| !t.is_empty()).ok_or_else(|| Fault::internal("there is no key to make tokens with"))
     }
 
     /// What the token in `text` stands for now; `grace_us` after its end are allowed.
@@ -193,7 +210,7 @@ impl Identity {
 
     pub(crate) async fn enabled_user(&self, id: &str) -> Result<(Arc<User>, Arc<Project>), Refused> {
         let Some(user) = self.directory.user(id).await? else { return because(format!("user {id} is gone")) };
-        if !user.enabled {
+        if !user.enabled || self.is_inactive(&user).await? {
             return because(format!("user {id} is disabled"));
         }
         let Some(domain) = self.directory.domain(&user.domain_id).await?.filter(|d| d.enabled) else {

@@ -1,5 +1,5 @@
 //! Routes of users.
-use super::{password, view::view};
+use super::{expiry::Expiry, password, view::view};
 use crate::{
     Identity,
     attributes::{Attributes, body_schema, types},
@@ -17,7 +17,7 @@ fn options() -> Value {
     json!({"type": "object", "additionalProperties": false, "properties": {
         "ignore_change_password_upon_first_use": flag, "ignore_password_expiry": flag, "ignore_lockout_failure_attempts": flag,
         "lock_password": flag, "ignore_user_inactivity": flag, "multi_factor_auth_enabled": flag,
-        "multi_factor_auth_rules": {"type": ["array", "null"], "items": {"type": "array", "minItems": 1, "uniqueItems": true, "items": {"type": "string"}}},
+        "multi_factor_auth_rules": {"type": ["array", "null"], "uniqueItems": true, "maxItems": 64, "items": {"type": "array", "minItems": 1, "uniqueItems": true, "items": {"type": "string"}}},
     }})
 }
 
@@ -43,11 +43,34 @@ const FILTERS: &[&str] = &[
     "enabled",
     "domain_id",
     "default_project_id",
-    "password_expires_at",
     "idp_id",
     "protocol_id",
     "unique_id",
 ];
+
+const ATTRIBUTES: listing::stored::Attributes<User> = listing::stored::Attributes {
+    columns: &[
+        ("name", "name"),
+        ("domain_id", "domain_id"),
+        ("enabled", "enabled"),
+        ("default_project_id", "default_project"),
+    ],
+    filters: FILTERS,
+    read: attribute,
+};
+
+/// What a list of users is filtered and sorted by where no column holds it.
+fn attribute(user: &User, name: &str) -> Value {
+    match name {
+        "id" => user.id.clone().into(),
+        "name" => user.name.clone().into(),
+        "domain_id" => user.domain_id.clone().into(),
+        "enabled" => user.enabled.into(),
+        "default_project_id" => user.default_project_id.clone().into(),
+        "password_expires_at" => user.password_expires_us().into(),
+        other => user.extra.get(other).cloned().unwrap_or_default(),
+    }
+}
 
 pub(crate) fn routes() -> Vec<Route<Identity>> {
     vec![
@@ -86,16 +109,17 @@ pub(crate) async fn authorized(svc: &Identity, call: &Call) -> Result<Arc<User>,
 async fn list(svc: Arc<Identity>, call: Call) -> Reply {
     let domain = target::scope_domain(&call);
     call.authorize(&target::about(&call, [("domain_id", domain.clone().map(Value::from))]))?;
-    let mut query = Query::all();
-    if let Some(domain) = listing::exact(&call, "domain_id").map(str::to_owned).or_else(|| domain.clone()) {
-        query = User::in_domain(&domain);
+    let expiry = Expiry::of(&call)?;
+    let base = domain.as_deref().map_or_else(Query::all, User::in_domain);
+    // Whether somebody has been away for too long stands in no column.
+    let refined = !expiry.is_empty() || (svc.config.disable_inactive_days.is_some() && call.query.has("enabled"));
+    if refined {
+        let users = svc.store.list::<User>(base).await?.into_iter().map(|u| u.record);
+        let users = svc.as_shown(users.filter(|u| expiry.holds(u)).collect()).await?;
+        return listing::answer(&svc, &call, "users", users.iter().map(|u| view(&call, u)).collect(), FILTERS);
     }
-    if let Some(name) = listing::exact(&call, "name") {
-        query = query.name(name);
-    }
-    let users = svc.store.list::<User>(query).await?;
-    let seen = users.iter().filter(|u| domain.as_ref().is_none_or(|d| *d == u.domain_id));
-    listing::answer(&svc, &call, "users", seen.map(|u| view(&call, u)).collect(), FILTERS)
+    let show = |users| async { Ok(svc.as_shown(users).await?.iter().map(|u| view(&call, u)).collect()) };
+    listing::stored::list(&svc, &call, "users", base, &ATTRIBUTES, None, show).await
 }
 
 async fn create(svc: Arc<Identity>, call: Call) -> Reply {
@@ -113,13 +137,18 @@ async fn create(svc: Arc<Identity>, call: Call) -> Reply {
 
 async fn show(svc: Arc<Identity>, call: Call) -> Reply {
     let user = authorized(&svc, &call).await?;
-    Ok(Response::ok(json!({"user": view(&call, &user)})))
+    respond(&svc, &call, user.as_ref().clone()).await
+}
+
+async fn respond(svc: &Identity, call: &Call, user: User) -> Reply {
+    let shown = svc.as_shown(vec![user]).await?;
+    Ok(Response::ok(json!({"user": shown.first().map(|u| view(call, u))})))
 }
 
 async fn update(svc: Arc<Identity>, call: Call) -> Reply {
     let user = authorized(&svc, &call).await?;
     let user = svc.update_user(&user.id, &Attributes::of(&call, "user")?).await?;
-    Ok(Response::ok(json!({"user": view(&call, &user)})))
+    respond(&svc, &call, user).await
 }
 
 async fn delete(svc: Arc<Identity>, call: Call) -> Reply {

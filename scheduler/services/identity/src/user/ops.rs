@@ -21,13 +21,6 @@ pub(crate) const KNOWN: &[&str] = &[
     "federated",
 ];
 
-/// A password in force from now on.
-pub(crate) fn entry(svc: &Identity, hash: String, self_service: bool) -> PasswordEntry {
-    let now = clock::now_us();
-    let expires_us = svc.config.password_expires_days.map(|days| now + i64::from(days) * 86_400_000_000);
-    PasswordEntry { hash, created_us: now, expires_us, self_service }
-}
-
 /// The passwords to keep when `new` comes: as many as the history rule looks at.
 pub(crate) fn remember(svc: &Identity, passwords: &mut Vec<PasswordEntry>, new: PasswordEntry) {
     passwords.push(new);
@@ -44,21 +37,24 @@ pub(crate) async fn domain_in(tx: &mut Tx, domain_id: &str) -> Result<Stored<Pro
 
 impl Identity {
     pub(crate) async fn create_user(&self, wanted: &Attributes, domain_id: String) -> Result<User, Fault> {
+        let mut options = Default::default();
+        wanted.merge_options(&mut options);
         let mut passwords = Vec::new();
         if let Some(password) = wanted.text("password") {
-            passwords.push(entry(self, self.hasher.hash(&password).await?, false));
+            self.check_form(&password)?;
+            passwords.push(self.password_entry(self.hasher.hash(&password).await?, &options, false));
         }
-        let mut user = User {
+        let user = User {
             id: id::hex(),
             name: wanted.need("name", "user")?.trim().to_owned(),
             domain_id,
             default_project_id: wanted.text("default_project_id"),
             enabled: wanted.flag("enabled").unwrap_or(true),
             passwords,
-            options: Default::default(),
+            options,
             extra: wanted.extra(KNOWN),
+            created_us: clock::now_us(),
         };
-        wanted.merge_options(&mut user.options);
         self.check_default_project(user.default_project_id.as_deref()).await?;
         // Nobody can have asked for an id that was not there: nothing is cached.
         self.write(crate::Area::Quiet, move |tx| {
@@ -85,13 +81,17 @@ impl Identity {
 
     pub(crate) async fn update_user(&self, id: &str, wanted: &Attributes) -> Result<User, Fault> {
         self.check_default_project(wanted.text("default_project_id").as_deref()).await?;
-        let hash = match wanted.text("password") {
-            Some(password) => Some(self.hasher.hash(&password).await?),
+        let new = match wanted.text("password") {
+            Some(password) => {
+                self.check_form(&password)?;
+                let mut options = self.directory.user(id).await?.map(|u| u.options.clone()).unwrap_or_default();
+                wanted.merge_options(&mut options);
+                Some(self.password_entry(self.hasher.hash(&password).await?, &options, false))
+            }
             None => None,
         };
-        let new = hash.map(|hash| entry(self, hash, false));
         let disabled = wanted.flag("enabled") == Some(false);
-        let reset = new.is_some();
+        let (reset, wanted_enabled) = (new.is_some(), wanted.flag("enabled") == Some(true));
         let mut events = Vec::new();
         if disabled || new.is_some() {
             events.push(crate::tables::RevocationEvent { user_id: Some(id.to_owned()), ..revocation() });
@@ -119,6 +119,10 @@ impl Identity {
         if reset {
             // A new password ends a lock-out.
             self.forget_failures(&updated.id).await?;
+        }
+        if wanted_enabled {
+            // Whoever is enabled again after long silence has until tomorrow and on.
+            self.note_activity(&updated.id).await?;
         }
         Ok(updated)
     }

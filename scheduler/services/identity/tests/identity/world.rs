@@ -11,6 +11,20 @@ use std::sync::Arc;
 
 pub const PASSWORD: &str = "the admin's password";
 
+/// The service's record of the last login, as the store keeps it.
+#[derive(Clone, serde::Serialize, serde::Deserialize)]
+struct LastActive {
+    id: String,
+    day: i64,
+}
+
+impl pilvi_store::Record for LastActive {
+    const KIND: &'static str = "identity_last_active";
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
 pub struct World {
     pub identity: Arc<Identity>,
     pub made: Bootstrapped,
@@ -152,6 +166,23 @@ impl World {
     /// The id of a role that bootstrap made.
     pub async fn role(&self, name: &str) -> String {
         id(&self.admin("GET", &format!("/v3/roles?name={name}"), None).await["roles"][0])
+    }
+
+    /// As if the user had logged in so many days ago for the last time.
+    pub async fn set_last_login(&self, user: &str, days_ago: i64) {
+        let day = pilvi_kit::clock::now_us() / 86_400_000_000 - days_ago;
+        let record = LastActive { id: user.to_owned(), day };
+        self.store
+            .write(move |tx| {
+                let record = record.clone();
+                Box::pin(async move {
+                    tx.delete::<LastActive>(&record.id).await?;
+                    tx.insert(&record).await?;
+                    Ok::<_, pilvi_store::Error>(())
+                })
+            })
+            .await
+            .unwrap();
     }
 
     /// Gives a user a role; `place` is `projects/ID`, `domains/ID` or `system`.
