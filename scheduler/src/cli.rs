@@ -65,6 +65,11 @@ pub enum Command {
         #[command(subcommand)]
         command: ImageCommand,
     },
+    /// Keys and people of identity.
+    Identity {
+        #[command(subcommand)]
+        command: IdentityCommand,
+    },
     /// Shows what runs here.
     Status,
     /// Connects standard input and output with a TCP port inside a network namespace: a ProxyCommand for ssh.
@@ -158,6 +163,30 @@ pub struct Build {
     /// Never install Debian packages: name the missing ones and stop.
     #[arg(long, env = "PILVI_NO_INSTALL")]
     pub no_install: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum IdentityCommand {
+    /// Takes users, projects, roles and what belongs to them from a dump of a Keystone's database. May run again.
+    ImportKeystone(ImportKeystone),
+    /// Makes the next keys of tokens and of sealed credentials.
+    RotateKeys(RotateKeys),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ImportKeystone {
+    /// What mysqldump, mariadb-dump, pg_dump (plain) or sqlite3's .dump wrote.
+    pub dump: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct RotateKeys {
+    /// Those of tokens.
+    #[arg(long)]
+    pub tokens: bool,
+    /// Those of sealed credentials, which are sealed anew.
+    #[arg(long)]
+    pub credentials: bool,
 }
 
 #[derive(Debug, Clone, Args)]

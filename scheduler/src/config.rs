@@ -78,6 +78,48 @@ pub struct IdentityConfig {
     pub unique_last_passwords: usize,
     /// Days until a password runs out; unset: never.
     pub password_expires_days: Option<u32>,
+    /// Days that a password its user chose must be kept; 0: no check.
+    pub minimum_password_age_days: u32,
+    /// What new passwords must match, in Python's syntax, and the same in words.
+    pub password_regex: Option<String>,
+    pub password_regex_description: Option<String>,
+    /// A password that an administrator chose must be changed before the first use.
+    pub change_password_upon_first_use: bool,
+    /// Days without a login after which a user counts as disabled; unset: never.
+    pub disable_inactive_days: Option<u32>,
+    /// `fernet` (sealed) or `jws` (signed, ES256).
+    pub token_provider: String,
+    /// Keys are rotated this often, in seconds; 0: by `pilvi identity rotate-keys` alone.
+    pub token_key_rotation_seconds: u64,
+    pub credential_key_rotation_seconds: u64,
+    /// `flat` or `strict_two_level`.
+    pub limit_model: String,
+}
+
+impl IdentityConfig {
+    /// The service's own settings.
+    pub fn settings(&self, state_dir: std::path::PathBuf) -> Result<pilvi_identity::Config, Refusal> {
+        let unknown = |what: &str, text: &str| Refusal(format!("identity: {what} cannot be {text}."));
+        let token_provider = pilvi_identity::TokenProvider::parse(&self.token_provider);
+        let limit_model = pilvi_identity::LimitModel::parse(&self.limit_model);
+        Ok(pilvi_identity::Config {
+            token_provider: token_provider.ok_or_else(|| unknown("token_provider", &self.token_provider))?,
+            limit_model: limit_model.ok_or_else(|| unknown("limit_model", &self.limit_model))?,
+            token_seconds: self.token_seconds,
+            lockout_attempts: self.lockout_attempts,
+            lockout_seconds: self.lockout_seconds,
+            unique_last_passwords: self.unique_last_passwords,
+            password_expires_days: self.password_expires_days,
+            minimum_password_age_days: self.minimum_password_age_days,
+            password_regex: self.password_regex.clone(),
+            password_regex_description: self.password_regex_description.clone(),
+            change_password_upon_first_use: self.change_password_upon_first_use,
+            disable_inactive_days: self.disable_inactive_days,
+            rotation_seconds: self.token_key_rotation_seconds,
+            credential_rotation_seconds: self.credential_key_rotation_seconds,
+            ..pilvi_identity::Config::new(state_dir)
+        })
+    }
 }
 
 impl Default for IdentityConfig {
@@ -89,6 +131,15 @@ impl Default for IdentityConfig {
             lockout_seconds: d.lockout_seconds,
             unique_last_passwords: d.unique_last_passwords,
             password_expires_days: d.password_expires_days,
+            minimum_password_age_days: d.minimum_password_age_days,
+            password_regex: None,
+            password_regex_description: None,
+            change_password_upon_first_use: d.change_password_upon_first_use,
+            disable_inactive_days: d.disable_inactive_days,
+            token_provider: "fernet".into(),
+            token_key_rotation_seconds: d.rotation_seconds,
+            credential_key_rotation_seconds: d.credential_rotation_seconds,
+            limit_model: d.limit_model.name().into(),
         }
     }
 }
@@ -184,6 +235,7 @@ impl Config {
             return Err(Refusal("compute: the ratios must be greater than 0.".into()));
         }
         self.image.import.check().map_err(Refusal)?;
+        self.identity.settings("/".into())?;
         if !(1..=3600).contains(&self.host_silence_s) {
             return Err(Refusal("host_silence_s must be 1 to 3600.".into()));
         }
@@ -220,6 +272,9 @@ mod tests {
         assert!(toml::from_str::<Config>("lisen = '127.0.0.1:1'").is_err());
         let open: Config = toml::from_str("listen = '0.0.0.0:80'\nplain_http = true").unwrap();
         assert!(open.check().is_err());
+        for bad in ["token_provider = 'x'", "limit_model = 'x'"] {
+            assert!(toml::from_str::<Config>(&format!("[identity]\n{bad}")).unwrap().check().is_err(), "{bad}");
+        }
         assert_eq!(Config::default().public_url(), "https://127.0.0.1:7373");
     }
 }

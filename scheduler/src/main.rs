@@ -5,6 +5,7 @@
 //!  pilvi serve   the scheduler alone        pilvi agent   the agent of one host alone
 //!  pilvi vmm     one guest on KVM           pilvi down    removes what `up` made
 //!  pilvi node token|list    pilvi image build    pilvi status    pilvi connect
+//!  pilvi identity import-keystone|rotate-keys
 //! ```
 //!
 //! One binary is enough to install a node: agent and VMM are the same library crates that their own small
@@ -15,6 +16,7 @@ mod cli;
 mod config;
 mod connect;
 mod down;
+mod identity;
 mod image;
 mod node;
 mod output;
@@ -26,7 +28,7 @@ mod status;
 mod up;
 
 use clap::Parser;
-use cli::{Cli, Command, ImageCommand, NodeCommand};
+use cli::{Cli, Command, IdentityCommand, ImageCommand, NodeCommand};
 use std::process::ExitCode;
 
 /// What a command ends with: refusals (wrong use, missing things) are told apart from failures.
@@ -76,6 +78,12 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Node { command: NodeCommand::Token(arguments) } => node::token(&common, &arguments).await,
         Command::Node { command: NodeCommand::List } => node::list(&common).await,
         Command::Image { command: ImageCommand::Build(arguments) } => image::build(&common, &arguments).await,
+        Command::Identity { command: IdentityCommand::ImportKeystone(arguments) } => {
+            identity::import_keystone(&common, &arguments).await
+        }
+        Command::Identity { command: IdentityCommand::RotateKeys(arguments) } => {
+            identity::rotate_keys(&common, &arguments).await
+        }
         Command::Status => status::run(&common).await,
         Command::Connect(arguments) => connect::run(&arguments).await,
         Command::Vmm { .. } => Ok(()),

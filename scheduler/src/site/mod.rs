@@ -132,17 +132,17 @@ impl Scheduler {
     }
 }
 
-async fn open_identity(state: &State, config: &Config, store: &Store) -> Result<Arc<Identity>> {
-    let mut settings = pilvi_identity::Config::new(state.identity());
-    settings.token_seconds = config.identity.token_seconds;
-    settings.lockout_attempts = config.identity.lockout_attempts;
-    settings.lockout_seconds = config.identity.lockout_seconds;
-    settings.unique_last_passwords = config.identity.unique_last_passwords;
-    settings.password_expires_days = config.identity.password_expires_days;
+/// Identity with its keys, before anybody is made in it.
+pub async fn identity(state: &State, config: &Config, store: &Store) -> Result<Arc<Identity>> {
+    let mut settings = config.identity.settings(state.identity())?;
     if config.cheap_passwords {
         settings.hash_cost = HashCost::CHEAP;
     }
-    let identity = Identity::open(store.clone(), settings).await.context("identity could not start")?;
+    Identity::open(store.clone(), settings).await.context("identity could not start")
+}
+
+async fn open_identity(state: &State, config: &Config, store: &Store) -> Result<Arc<Identity>> {
+    let identity = identity(state, config, store).await?;
     let base = config.public_url();
     let endpoints = CATALOGUE
         .iter()

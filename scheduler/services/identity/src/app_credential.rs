@@ -8,7 +8,7 @@ use crate::{
     delegation,
     directory::{Area, RoleGraph},
     fault, listing, password,
-    tables::{AccessRule, ApplicationCredential, User},
+    tables::{AccessRule, ApplicationCredential, user_exists_in},
 };
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema, clock, id};
 use serde_json::{Value, json};
@@ -182,9 +182,7 @@ impl Identity {
         self.write(Area::Quiet, move |tx| {
             let (mut credential, rules, fresh) = (credential.clone(), rules.clone(), fresh.clone());
             Box::pin(async move {
-                tx.get::<User>(&credential.user_id)
-                    .await?
-                    .ok_or_else(|| fault::missing("user", &credential.user_id))?;
+                user_exists_in(tx, &credential.user_id).await?;
                 if let Some(rules) = &rules {
                     let mut ids = Vec::with_capacity(rules.len());
                     for (i, rule) in rules.iter().enumerate() {

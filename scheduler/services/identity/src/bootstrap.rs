@@ -83,14 +83,11 @@ impl Identity {
                 domain_id: DEFAULT_DOMAIN.into(),
                 default_project_id: None,
                 enabled: true,
-                passwords: vec![self.password_entry(
-                    self.hasher.hash(password.reveal()).await?,
-                    &own_choice(),
-                    false,
-                )],
+                passwords: vec![self.password_entry(self.hasher.hash(password.reveal()).await?, &own_choice(), false)],
                 options: Default::default(),
                 extra: Default::default(),
                 created_us: clock::now_us(),
+                ..User::default()
             }),
         };
         let (region, endpoints) = (wanted.region, wanted.endpoints);

@@ -2,8 +2,8 @@
 //!
 //! All inside the caller's transaction, so nothing is ever left hanging.
 use crate::tables::{
-    AccessRule, ApplicationCredential, Assignment, Credential, DomainConfig, EndpointLink, Group, Inference, LastActive,
-    Limit, LoginFailures, Membership, Project, Role, Trust, User,
+    AccessRule, ApplicationCredential, Assignment, Credential, DomainConfig, EndpointLink, Group, IdMapping, Inference,
+    LastActive, Limit, LoginFailures, Membership, Project, Role, Trust, User,
 };
 use pilvi_kit::{Fault, clock};
 use pilvi_store::{Query, Record, Tx};
@@ -79,6 +79,15 @@ pub(crate) async fn role_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
 
 /// A disabled domain with all that is in it.
 pub(crate) async fn domain_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
+    for mapping in tx.list::<IdMapping>(IdMapping::in_domain(id)).await? {
+        // Whoever was known from a directory: what hangs on him here goes as if he had been kept here.
+        if mapping.entity == "user" {
+            user_in(tx, &mapping.id).await?;
+        } else {
+            group_in(tx, &mapping.id).await?;
+        }
+        tx.delete::<IdMapping>(&mapping.id).await?;
+    }
     for user in tx.list::<User>(User::in_domain(id)).await? {
         user_in(tx, &user.record.id).await?;
     }

@@ -3,6 +3,7 @@
 //! Cache keys hold a generation. A write bumps it after the commit, so what was read before can never be
 //! found again, however the reads and the write interleave: a reader that started under the old generation
 //! fills an entry nobody asks for any more. Other schedulers' writes bump through the change feed.
+use crate::ldap::Remotes;
 use crate::tables::{
     Actor, Assignment, Endpoint, EndpointGroup, EndpointLink, Inference, Membership, Place, Project, Role, Service,
     User,
@@ -38,6 +39,7 @@ const DEPTH_MAX: usize = 64;
 
 pub(crate) struct Directory {
     store: Store,
+    pub(crate) remotes: Remotes,
     people: AtomicU64,
     roles: AtomicU64,
     catalog: AtomicU64,
@@ -99,6 +101,7 @@ fn cache<T: Send + Sync + 'static>(entries: u64) -> Generations<T> {
 impl Directory {
     pub fn new(store: Store) -> Self {
         Directory {
+            remotes: Remotes::new(store.clone()),
             store,
             people: AtomicU64::new(1),
             roles: AtomicU64::new(1),
@@ -115,6 +118,10 @@ impl Directory {
     /// Grows when a token that was good may have become bad, or may carry other roles.
     pub fn epoch(&self) -> u64 {
         self.people.load(Ordering::Acquire) + self.roles.load(Ordering::Acquire)
+    }
+    /// Grows whenever people, places or their configuration may have changed.
+    pub fn people_generation(&self) -> u64 {
+        self.people.load(Ordering::Acquire)
     }
     pub fn catalog_generation(&self) -> u64 {
         self.catalog.load(Ordering::Acquire)
@@ -143,7 +150,10 @@ impl Directory {
     }
 
     pub async fn user(&self, id: &str) -> Result<Option<Arc<User>>, Fault> {
-        self.record(&self.users, id).await
+        match self.record(&self.users, id).await? {
+            Some(own) => Ok(Some(own)),
+            None => self.remote_user(id).await,
+        }
     }
     /// A project or a domain.
     pub async fn project(&self, id: &str) -> Result<Option<Arc<Project>>, Fault> {
@@ -153,6 +163,9 @@ impl Directory {
         Ok(self.project(id).await?.filter(|p| p.is_domain))
     }
     pub async fn user_named(&self, domain_id: &str, name: &str) -> Result<Option<Arc<User>>, Fault> {
+        if let Some(found) = self.remote_user_named(domain_id, name).await? {
+            return Ok(found);
+        }
         let found = self.store.list::<User>(User::named(domain_id, name)).await?;
         Ok(found.into_iter().next().map(|s| Arc::new(s.record)))
     }
@@ -192,8 +205,10 @@ impl Directory {
     /// Direct assignments of a user and of all his groups.
     pub async fn assignments_reaching(&self, user_id: &str) -> Result<Vec<Assignment>, Fault> {
         let mut all = self.assignments_of(&Actor::User(user_id.to_owned())).await?.as_ref().clone();
-        for group in self.groups_of(user_id).await?.iter() {
-            all.extend(self.assignments_of(&Actor::Group(group.clone())).await?.iter().cloned());
+        let own = self.groups_of(user_id).await?;
+        // What a directory says is kept there, and for a while only.
+        for group in own.iter().cloned().chain(self.remote_groups_of(user_id).await?) {
+            all.extend(self.assignments_of(&Actor::Group(group)).await?.iter().cloned());
         }
         Ok(all)
     }

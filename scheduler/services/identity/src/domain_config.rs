@@ -211,7 +211,8 @@ async fn compliance(svc: Arc<Identity>, call: Call) -> Reply {
         return Err(Fault::forbidden("The rules for passwords are those of the default domain."));
     }
     let mut all = Map::new();
-    all.insert("security_compliance".into(), json!({"password_regex": null, "password_regex_description": null}));
+    let (form, words) = (&svc.config.password_regex, &svc.config.password_regex_description);
+    all.insert("security_compliance".into(), json!({"password_regex": form, "password_regex_description": words}));
     let part = part(&all, (Some("security_compliance"), path(&call).1)).ok_or_else(|| not_there(&call))?;
     Ok(Response::ok(json!({"config": part})))
 }
@@ -225,7 +226,7 @@ async fn create(svc: Arc<Identity>, call: Call) -> Reply {
     check(&groups)?;
     let (id, stored) = (domain.id.clone(), groups.clone());
     let new = svc
-        .write(Area::Quiet, move |tx| {
+        .write(Area::People, move |tx| {
             let (id, groups) = (id.clone(), stored.clone());
             Box::pin(async move {
                 match tx.get::<DomainConfig>(&id).await? {
@@ -278,7 +279,7 @@ async fn update(svc: Arc<Identity>, call: Call) -> Reply {
     let wanted = widened(&call, body(&call)?)?;
     let (missing, at) = (not_there(&call), (path(&call).0.map(str::to_owned), path(&call).1.map(str::to_owned)));
     let groups = svc
-        .write(Area::Quiet, move |tx| {
+        .write(Area::People, move |tx| {
             let (id, wanted, missing, at) = (domain.id.clone(), wanted.clone(), missing.clone(), at.clone());
             Box::pin(async move {
                 let mut stored = tx.get::<DomainConfig>(&id).await?.ok_or_else(|| missing.clone())?;
@@ -299,7 +300,7 @@ async fn update(svc: Arc<Identity>, call: Call) -> Reply {
 async fn delete(svc: Arc<Identity>, call: Call) -> Reply {
     let domain = domain(&svc, &call).await?;
     let (missing, at) = (not_there(&call), (path(&call).0.map(str::to_owned), path(&call).1.map(str::to_owned)));
-    svc.write(Area::Quiet, move |tx| {
+    svc.write(Area::People, move |tx| {
         let (id, missing, at) = (domain.id.clone(), missing.clone(), at.clone());
         Box::pin(async move {
             let mut stored = tx.get::<DomainConfig>(&id).await?.ok_or_else(|| missing.clone())?;

@@ -3,8 +3,8 @@ use crate::{
     Identity,
     directory::Area,
     tables::{
-        AccessRule, ApplicationCredential, Assignment, Endpoint, EndpointGroup, EndpointLink, Inference, Membership,
-        Project, Region, RevocationEvent, Role, Service, Trust, User,
+        AccessRule, ApplicationCredential, Assignment, DomainConfig, Endpoint, EndpointGroup, EndpointLink, Inference,
+        Membership, Project, Region, RevocationEvent, Role, Service, Trust, User,
     },
 };
 use pilvi_kit::clock;
@@ -26,7 +26,7 @@ fn area(kind: &str, op: Op) -> Area {
         Area::Roles
     } else if [Region::KIND, Service::KIND, Endpoint::KIND, EndpointGroup::KIND, EndpointLink::KIND].contains(&kind) {
         Area::Catalog
-    } else if [Membership::KIND, Assignment::KIND, RevocationEvent::KIND].contains(&kind) {
+    } else if [Membership::KIND, Assignment::KIND, RevocationEvent::KIND, DomainConfig::KIND].contains(&kind) {
         Area::People
     } else if [User::KIND, Project::KIND, ApplicationCredential::KIND, AccessRule::KIND, Trust::KIND].contains(&kind)
         && op != Op::Insert

@@ -4,8 +4,10 @@ use crate::{
     attributes::{Attributes, body_schema, types, with_extra},
     cascade,
     directory::Area,
-    fault, listing,
-    tables::{Group, Membership, User},
+    fault,
+    ldap::writable,
+    listing,
+    tables::{Group, Membership, Source, User, user_exists_in},
     target, user,
 };
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema, id};
@@ -61,7 +63,7 @@ pub(crate) fn view(call: &Call, group: &Group) -> Value {
 /// The group, and the user of the path if it names one, after the rule was asked about both.
 async fn authorized(svc: &Identity, call: &Call) -> Result<(Group, Option<Arc<User>>), Fault> {
     let (group_id, user_id) = (call.param("group_id"), call.param("user_id"));
-    let group = svc.store.get::<Group>(group_id).await?.map(|g| g.record);
+    let group = svc.directory.group(group_id).await?;
     let user = if user_id.is_empty() { None } else { svc.directory.user(user_id).await? };
     call.authorize(&target::about(
         call,
@@ -77,25 +79,41 @@ async fn authorized(svc: &Identity, call: &Call) -> Result<(Group, Option<Arc<Us
 async fn list(svc: Arc<Identity>, call: Call) -> Reply {
     let domain = target::scope_domain(&call);
     call.authorize(&target::about(&call, [("group", domain.clone().map(|d| json!({"domain_id": d})))]))?;
-    let mut query = Query::all();
-    if let Some(wanted) = listing::exact(&call, "domain_id").map(str::to_owned).or_else(|| domain.clone()) {
-        query = Group::in_domain(&wanted);
+    if let Some(asked) = listing::exact(&call, "domain_id").or(domain.as_deref())
+        && let Some(groups) = svc.directory.remote_groups(asked, listing::exact(&call, "name")).await?
+    {
+        let seen = groups.iter().filter(|g| domain.as_ref().is_none_or(|d| *d == g.domain_id));
+        return listing::answer(&svc, &call, "groups", seen.map(|g| view(&call, g)).collect(), ATTRIBUTES.filters);
     }
-    let groups = svc.store.list::<Group>(query).await?;
-    let seen = groups.iter().filter(|g| domain.as_ref().is_none_or(|d| *d == g.domain_id));
-    listing::answer(&svc, &call, "groups", seen.map(|g| view(&call, g)).collect(), &["name", "domain_id"])
+    let base = domain.as_deref().map_or_else(Query::all, Group::in_domain);
+    let show = |groups: Vec<Group>| std::future::ready(Ok(groups.iter().map(|g| view(&call, g)).collect()));
+    listing::stored::list(&svc, &call, "groups", base, &ATTRIBUTES, None, show).await
 }
+
+const ATTRIBUTES: listing::stored::Attributes<Group> = listing::stored::Attributes {
+    columns: &[("name", "name"), ("domain_id", "domain_id")],
+    filters: &["name", "domain_id"],
+    read: |group, name| match name {
+        "id" => group.id.clone().into(),
+        "name" => group.name.clone().into(),
+        "domain_id" => group.domain_id.clone().into(),
+        "description" => group.description.clone().into(),
+        other => group.extra.get(other).cloned().unwrap_or_default(),
+    },
+};
 
 async fn create(svc: Arc<Identity>, call: Call) -> Reply {
     let wanted = Attributes::of(&call, "group")?;
     let domain_id = wanted.text("domain_id").unwrap_or_else(|| target::default_domain(&call));
     call.authorize(&target::about(&call, [("group", Some(json!({"domain_id": domain_id})))]))?;
+    svc.directory.refuse_remote(&domain_id).await?;
     let group = Group {
         id: id::hex(),
         name: wanted.need("name", "group")?.trim().to_owned(),
         domain_id,
         description: wanted.text("description").unwrap_or_default(),
         extra: wanted.extra(KNOWN),
+        ..Group::default()
     };
     let group = svc
         .write(Area::Quiet, move |tx| {
@@ -119,6 +137,7 @@ async fn show(svc: Arc<Identity>, call: Call) -> Reply {
 
 async fn update(svc: Arc<Identity>, call: Call) -> Reply {
     let (group, _) = authorized(&svc, &call).await?;
+    writable(&group.source)?;
     let wanted = Attributes::of(&call, "group")?;
     wanted.unchanged("domain_id", Some(&group.domain_id))?;
     let group = svc
@@ -145,11 +164,12 @@ async fn update(svc: Arc<Identity>, call: Call) -> Reply {
 async fn delete(svc: Arc<Identity>, call: Call) -> Reply {
     let id = call.param("group_id");
     // As in the original, a missing group is 404 for everybody here.
-    if svc.store.get::<Group>(id).await?.is_none() {
+    if svc.directory.group(id).await?.is_none() {
         let _ = call.may(call.rule(), &call.target());
         return Err(fault::missing("group", id));
     }
     let (group, _) = authorized(&svc, &call).await?;
+    writable(&group.source)?;
     svc.write(Area::People, move |tx| {
         let id = group.id.clone();
         Box::pin(async move {
@@ -166,7 +186,8 @@ async fn users(svc: Arc<Identity>, call: Call) -> Reply {
     // With a token for a domain one sees only that domain's.
     let domain = target::scope_domain(&call);
     let expiry = user::expiry::Expiry::of(&call)?;
-    let mut members = Vec::new();
+    let mut members = svc.directory.remote_members(&group.id).await?;
+    members.retain(|u| domain.as_ref().is_none_or(|d| *d == u.domain_id) && expiry.holds(u));
     for membership in svc.store.list::<Membership>(Membership::of_group(&group.id)).await? {
         if let Some(found) = svc.directory.user(&membership.user_id).await?
             && domain.as_ref().is_none_or(|d| *d == found.domain_id)
@@ -181,11 +202,12 @@ async fn users(svc: Arc<Identity>, call: Call) -> Reply {
 
 async fn add(svc: Arc<Identity>, call: Call) -> Reply {
     let (group, _) = authorized(&svc, &call).await?;
+    writable(&group.source)?;
     let membership = Membership::new(call.param("user_id"), &group.id);
     svc.write(Area::People, move |tx| {
         let membership = membership.clone();
         Box::pin(async move {
-            tx.get::<User>(&membership.user_id).await?.ok_or_else(|| fault::missing("user", &membership.user_id))?;
+            user_exists_in(tx, &membership.user_id).await?;
             tx.get::<Group>(&membership.group_id)
                 .await?
                 .ok_or_else(|| fault::missing("group", &membership.group_id))?;
@@ -205,6 +227,10 @@ fn not_in(call: &Call) -> Fault {
 
 async fn check(svc: Arc<Identity>, call: Call) -> Reply {
     let (group, _) = authorized(&svc, &call).await?;
+    if group.source != Source::Own {
+        let there = svc.directory.remote_groups_of(call.param("user_id")).await?.contains(&group.id);
+        return if there { Ok(Response::no_content()) } else { Err(not_in(&call)) };
+    }
     let id = Membership::key(call.param("user_id"), &group.id);
     svc.store.get::<Membership>(&id).await?.ok_or_else(|| not_in(&call))?;
     Ok(Response::no_content())
@@ -212,6 +238,7 @@ async fn check(svc: Arc<Identity>, call: Call) -> Reply {
 
 async fn remove(svc: Arc<Identity>, call: Call) -> Reply {
     let (group, _) = authorized(&svc, &call).await?;
+    writable(&group.source)?;
     let id = Membership::key(call.param("user_id"), &group.id);
     let missing = not_in(&call);
     svc.write(Area::People, move |tx| {

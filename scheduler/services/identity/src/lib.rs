@@ -29,6 +29,8 @@ mod domain_config;
 mod fault;
 mod feed;
 mod group;
+mod import;
+mod ldap;
 mod limit;
 mod listing;
 mod oauth;
@@ -49,6 +51,7 @@ mod version;
 pub use bootstrap::{Bootstrap, Bootstrapped, EndpointSpec, Secret};
 pub use config::{Config, HashCost, LimitModel, TokenProvider};
 pub use credential::RotationError;
+pub use import::{DumpError, ImportError, Report as ImportReport};
 pub use password::generate as generate_password;
 pub use service::service;
 pub use tables::kinds;
@@ -125,7 +128,7 @@ impl Identity {
             compliance: Compliance::new(&config)?,
             directory: Directory::new(store.clone()),
             revocations: Revocations::default(),
-            resolved: Cache::builder().max_capacity(RESOLVED_ENTRIES).build(),
+            resolved: Cache::builder().max_capacity(RESOLVED_ENTRIES).time_to_live(ldap::KEPT).build(),
             store,
             config,
         });

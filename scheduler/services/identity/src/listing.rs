@@ -139,7 +139,11 @@ mod tests {
             ("parent", "", "null", true),
             ("nothing", "", "x", false),
         ] {
-            assert_eq!(item.get(attribute).is_some_and(|v| passes(v, comparator, value)), expected, "{attribute}__{comparator}={value}");
+            assert_eq!(
+                item.get(attribute).is_some_and(|v| passes(v, comparator, value)),
+                expected,
+                "{attribute}__{comparator}={value}"
+            );
         }
     }
 }

@@ -19,7 +19,8 @@ mod session;
 
 pub use access::{DomainConfig, Limit, OauthConsumer, Policy, PolicyAssociation, RegisteredLimit};
 pub use catalog::{Endpoint, EndpointGroup, EndpointLink, Region, Service};
-pub use people::{Group, Membership, PasswordEntry, User};
+pub use people::{Group, IdMapping, Membership, PasswordEntry, Source, User};
+pub(crate) use people::{group_exists_in, user_exists_in};
 pub use places::Project;
 pub use roles::{Actor, Assignment, AssignmentKey, Inference, Place, Role};
 pub use secrets::{AccessRule, ApplicationCredential, Credential, Trust};
@@ -70,6 +71,7 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<User>(),
         KindSpec::of::<Group>(),
         KindSpec::of::<Membership>(),
+        KindSpec::of::<IdMapping>(),
         KindSpec::of::<Role>(),
         KindSpec::of::<Inference>(),
         KindSpec::of::<Assignment>(),

@@ -4,7 +4,7 @@
 use crate::{
     Identity,
     directory::Area,
-    tables::{LoginFailures, User},
+    tables::{LoginFailures, Source, User},
 };
 use pilvi_kit::{Fault, clock};
 
@@ -12,7 +12,8 @@ impl Identity {
     /// Is the account locked now?
     pub(super) async fn is_locked(&self, user: &User) -> Result<bool, Fault> {
         let Some(attempts) = self.config.lockout_attempts else { return Ok(false) };
-        if user.option("ignore_lockout_failure_attempts") {
+        // A directory has rules of its own.
+        if user.option("ignore_lockout_failure_attempts") || user.source != Source::Own {
             return Ok(false);
         }
         let Some(failures) = self.store.get::<LoginFailures>(&user.id).await? else { return Ok(false) };
@@ -26,7 +27,7 @@ impl Identity {
     }
 
     pub(super) async fn count_failure(&self, user: &User) -> Result<(), Fault> {
-        let Some(attempts) = self.config.lockout_attempts else { return Ok(()) };
+        let Some(attempts) = self.config.lockout_attempts.filter(|_| user.source == Source::Own) else { return Ok(()) };
         let id = user.id.clone();
         let known = self.store.get::<LoginFailures>(&user.id).await?;
         // After a lock-out that is over, counting starts anew.

@@ -4,8 +4,8 @@
 //! password is hashed too.
 use crate::{
     Identity, delegation, fault,
-    tables::{ApplicationCredential, Project, User},
     password::is_imported,
+    tables::{ApplicationCredential, Project, Source, User},
     token::{
         Method, TokenScope,
         resolve::{Refused, Resolved},
@@ -100,7 +100,9 @@ impl Identity {
 
     /// May this user log in at all? His domain and he must be enabled.
     pub(super) async fn usable(&self, user: &User) -> Result<bool, Fault> {
-        Ok(user.enabled && !self.is_inactive(user).await? && self.directory.domain(&user.domain_id).await?.is_some_and(|d| d.enabled))
+        Ok(user.enabled
+            && !self.is_inactive(user).await?
+            && self.directory.domain(&user.domain_id).await?.is_some_and(|d| d.enabled))
     }
 
     async fn by_password(&self, payload: &Value) -> Result<String, Fault> {
@@ -129,8 +131,7 @@ impl Identity {
         {
             return refuse("the account is locked");
         }
-        let hash = user.as_ref().and_then(|u| u.passwords.last()).map(|p| p.hash.clone());
-        let right = self.hasher.verify(password, hash.as_deref()).await?;
+        let right = self.is_password(user.as_deref(), password).await?;
         let Some(user) = user else { return refuse("no such user") };
         if !right {
             self.count_failure(&user).await?;
@@ -140,6 +141,15 @@ impl Identity {
             return refuse("the user or his domain is disabled");
         }
         Ok(user)
+    }
+
+    /// Nobody's password takes as long to be refused as somebody's.
+    async fn is_password(&self, user: Option<&User>, password: &str) -> Result<bool, Fault> {
+        if let Some(User { source: Source::Directory { dn }, domain_id, .. }) = user {
+            return self.directory.is_remote_password(domain_id, dn, password).await;
+        }
+        let hash = user.and_then(|u| u.passwords.last()).map(|p| p.hash.clone());
+        self.hasher.verify(password, hash.as_deref()).await
     }
 
     async fn by_token(&self, payload: &Value, proof: &mut Proof) -> Result<String, Fault> {

@@ -42,8 +42,7 @@ impl Identity {
         let issued_us = clock::now_us();
         let seconds = issued_us / 1_000_000;
         let end = seconds.saturating_add(i64::try_from(self.config.receipt_seconds).unwrap_or(300));
-        let array =
-            Packed::Array(vec![KIND.into(), user.id.as_str().into(), Method::bits(methods).into(), end.into()]);
+        let array = Packed::Array(vec![KIND.into(), user.id.as_str().into(), Method::bits(methods).into(), end.into()]);
         let mut bytes = Vec::with_capacity(64);
         // Writing to memory does not fail.
         let _ = rmpv::encode::write_value(&mut bytes, &array);

@@ -64,7 +64,11 @@ mod tests {
             (json!({"multi_factor_auth_rules": both}), vec![Method::Password], false),
             (json!({"multi_factor_auth_rules": both}), vec![Method::Totp, Method::Password], true),
             (json!({"multi_factor_auth_rules": both}), vec![Method::Token], true),
-            (json!({"multi_factor_auth_rules": both, "multi_factor_auth_enabled": false}), vec![Method::Password], true),
+            (
+                json!({"multi_factor_auth_rules": both, "multi_factor_auth_enabled": false}),
+                vec![Method::Password],
+                true,
+            ),
             (json!({"multi_factor_auth_rules": [["password", "retina"]]}), vec![Method::Password], true),
             (json!({"multi_factor_auth_rules": [["retina"]]}), vec![Method::Password], true),
             (json!({"multi_factor_auth_rules": [["retina"], ["totp"]]}), vec![Method::Password], false),

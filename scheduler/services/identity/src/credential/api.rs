@@ -6,7 +6,7 @@ use crate::{
     delegation,
     directory::Area,
     fault, listing,
-    tables::{Credential, User},
+    tables::{Credential, user_exists_in},
     target,
 };
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema, id};
@@ -116,9 +116,7 @@ impl Identity {
         self.write(Area::Quiet, move |tx| {
             let credential = credential.clone();
             Box::pin(async move {
-                tx.get::<User>(&credential.user_id)
-                    .await?
-                    .ok_or_else(|| fault::missing("user", &credential.user_id))?;
+                user_exists_in(tx, &credential.user_id).await?;
                 tx.insert(&credential).await.map_err(|e| match e {
                     pilvi_store::Error::Exists { .. } => fault::duplicate("credential", "Duplicate entry"),
                     other => other.into(),

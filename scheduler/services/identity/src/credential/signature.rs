@@ -120,12 +120,8 @@ impl Request<'_> {
         let headers: String = signed.split(';').filter_map(line).collect();
         // The parameters of a POST are its body.
         let query = if self.verb.eq_ignore_ascii_case("post") { String::new() } else { query(self.params) };
-        let canonical = format!(
-            "{}\n{}\n{query}\n{headers}\n{signed}\n{}",
-            self.verb.to_uppercase(),
-            self.path,
-            self.body_hash
-        );
+        let canonical =
+            format!("{}\n{}\n{query}\n{headers}\n{signed}\n{}", self.verb.to_uppercase(), self.path, self.body_hash);
         let credential: Vec<&str> = self.part("Credential")?.split('/').collect();
         let [_, day, region, service, end] = credential.as_slice() else { return None };
         let time = named(self.headers, "x-amz-date").or_else(|| named(self.params, "x-amz-date"))?;

@@ -39,7 +39,9 @@ pub(super) fn routes() -> Vec<Route<Identity>> {
     vec![
         Route::get("/v3/limits", list).rule("identity:list_limits").summary("List limits"),
         Route::post("/v3/limits", create).rule("identity:create_limits").schema(&CREATE).summary("Create limits"),
-        Route::get("/v3/limits/model", show_model).rule("identity:get_limit_model").summary("Show how limits are enforced"),
+        Route::get("/v3/limits/model", show_model)
+            .rule("identity:get_limit_model")
+            .summary("Show how limits are enforced"),
         Route::get(ONE, show).rule_by_handler("identity:get_limit").summary("Show a limit"),
         Route::patch(ONE, update).rule("identity:update_limit").schema(&UPDATE).summary("Change a limit"),
         Route::delete(ONE, delete).rule("identity:delete_limit").summary("Delete a limit"),

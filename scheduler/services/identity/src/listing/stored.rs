@@ -90,8 +90,7 @@ where
             let found = svc.store.list::<R>(query).await?.into_iter().map(|s| s.record);
             let wanted = wanted_of(call, attributes.filters);
             let kept = found.filter(|r| {
-                keep.is_none_or(|keep| keep(r))
-                    && wanted.iter().all(|(a, c, v)| passes(&(attributes.read)(r, a), c, v))
+                keep.is_none_or(|keep| keep(r)) && wanted.iter().all(|(a, c, v)| passes(&(attributes.read)(r, a), c, v))
             });
             page.cut(kept.collect(), Record::id, |r, key| (attributes.read)(r, key))?
         }

@@ -8,8 +8,7 @@
 //! ```
 //! Base64 is without padding, and older ones write `.` for `+`. A hash that cannot be read fits no password.
 use base64::{
-    Engine as _,
-    alphabet,
+    Engine as _, alphabet,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
 };
 use hmac::{Hmac, KeyInit, Mac};

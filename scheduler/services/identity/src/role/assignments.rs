@@ -6,7 +6,7 @@ use crate::{
     Identity,
     directory::RoleGraph,
     fault, listing,
-    tables::{Actor, Assignment, Group, Membership, Place, Project},
+    tables::{Actor, Assignment, Membership, Place, Project},
     target,
 };
 use pilvi_kit::{Call, Fault, Reply, Response, Route};
@@ -203,7 +203,9 @@ async fn effective(svc: &Identity, rows: Vec<Row>) -> Result<Vec<Row>, Fault> {
             Actor::Group(id) => {
                 if !members.contains_key(id) {
                     let found = svc.store.list::<Membership>(Membership::of_group(id)).await?;
-                    members.insert(id.clone(), found.into_iter().map(|m| m.record.user_id).collect());
+                    let mut users: Vec<String> = found.into_iter().map(|m| m.record.user_id).collect();
+                    users.extend(svc.directory.remote_members(id).await?.into_iter().map(|u| u.id));
+                    members.insert(id.clone(), users);
                 }
                 members[id].iter().map(|u| Actor::User(u.clone())).collect()
             }
@@ -306,7 +308,7 @@ async fn actor(svc: &Identity, id: &str, names: bool, is_group: bool) -> Result<
         return Ok(out);
     }
     let found = if is_group {
-        svc.store.get::<Group>(id).await?.map(|g| (g.name.clone(), g.domain_id.clone()))
+        svc.directory.group(id).await?.map(|g| (g.name, g.domain_id))
     } else {
         svc.directory.user(id).await?.map(|u| (u.name.clone(), u.domain_id.clone()))
     };

@@ -7,7 +7,9 @@ use crate::{
     Identity,
     directory::Area,
     fault,
-    tables::{Actor, ApplicationCredential, Assignment, AssignmentKey, Group, Place, Project, Role, User},
+    tables::{
+        Actor, ApplicationCredential, Assignment, AssignmentKey, Place, Project, Role, group_exists_in, user_exists_in,
+    },
     target,
 };
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Target};
@@ -124,7 +126,7 @@ async fn authorized(svc: &Identity, call: &Call) -> Result<Named, Fault> {
         Actor::Group(_) => None,
     };
     let group = match &key.actor {
-        Actor::Group(id) => svc.store.get::<Group>(id).await?.map(|g| g.record),
+        Actor::Group(id) => svc.directory.group(id).await?,
         Actor::User(_) => None,
     };
     let place = match &key.target {
@@ -185,8 +187,8 @@ async fn list(svc: Arc<Identity>, call: Call) -> Reply {
 /// Whoever is given something must still be there when the transaction commits.
 async fn ends_exist_in(tx: &mut Tx, key: &AssignmentKey) -> Result<(), Fault> {
     match &key.actor {
-        Actor::User(id) => tx.get::<User>(id).await?.map(|_| ()).ok_or_else(|| fault::missing("user", id))?,
-        Actor::Group(id) => tx.get::<Group>(id).await?.map(|_| ()).ok_or_else(|| fault::missing("group", id))?,
+        Actor::User(id) => user_exists_in(tx, id).await?,
+        Actor::Group(id) => group_exists_in(tx, id).await?,
     }
     match &key.target {
         Place::System => Ok(()),

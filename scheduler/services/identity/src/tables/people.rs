@@ -1,6 +1,8 @@
 //! Users and groups, and who is in which.
 use super::{Extra, flag, record};
-use pilvi_store::Query;
+use crate::fault;
+use pilvi_kit::Fault;
+use pilvi_store::{Query, Tx};
 use serde::{Deserialize, Serialize};
 
 /// One password a user has or had.
@@ -13,6 +15,15 @@ pub struct PasswordEntry {
     pub expires_us: Option<i64>,
     /// Set by the user, not by an administrator.
     pub self_service: bool,
+}
+
+/// Where a user or group is kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Source {
+    #[default]
+    Own,
+    /// In the directory of the domain, under this name.
+    Directory { dn: String },
 }
 
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -32,6 +43,8 @@ pub struct User {
     /// Microseconds since 1970; 0 when it is not known.
     #[serde(default)]
     pub created_us: i64,
+    #[serde(skip)]
+    pub source: Source,
 }
 
 record!(User, "identity_user",
@@ -60,7 +73,7 @@ impl User {
     }
 }
 
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Group {
     pub id: String,
     pub name: String,
@@ -68,6 +81,8 @@ pub struct Group {
     pub description: String,
     #[serde(default)]
     pub extra: Extra,
+    #[serde(skip)]
+    pub source: Source,
 }
 
 record!(Group, "identity_group",
@@ -107,4 +122,37 @@ impl Membership {
     pub fn of_group(group_id: &str) -> Query {
         Query::all().eq("group_id", group_id)
     }
+}
+
+/// What the directory of a domain calls a user or group. The id is the one here.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct IdMapping {
+    pub id: String,
+    pub domain_id: String,
+    pub local_id: String,
+    /// `user` or `group`
+    pub entity: String,
+}
+
+record!(IdMapping, "identity_id_mapping",
+    name: |_| None,
+    columns: { "domain_id": |m| &m.domain_id },
+    claims: |_| Vec::new());
+
+impl IdMapping {
+    pub fn in_domain(domain_id: &str) -> Query {
+        Query::all().eq("domain_id", domain_id)
+    }
+}
+
+/// 404 unless the user is there, here or in a directory.
+pub(crate) async fn user_exists_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
+    let mapped = tx.get::<IdMapping>(id).await?.is_some_and(|m| m.entity == "user");
+    if mapped || tx.get::<User>(id).await?.is_some() { Ok(()) } else { Err(fault::missing("user", id)) }
+}
+
+/// The same of a group.
+pub(crate) async fn group_exists_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
+    let mapped = tx.get::<IdMapping>(id).await?.is_some_and(|m| m.entity == "group");
+    if mapped || tx.get::<Group>(id).await?.is_some() { Ok(()) } else { Err(fault::missing("group", id)) }
 }

@@ -185,8 +185,7 @@ fn claims(token: &Token) -> Value {
         TokenScope::Domain(id) => out["openstack_domain_id"] = id.clone().into(),
         TokenScope::Project(id) => out["openstack_project_id"] = id.clone().into(),
     }
-    for (name, value) in
-        [("openstack_trust_id", &token.trust_id), ("openstack_app_cred_id", &token.app_credential_id)]
+    for (name, value) in [("openstack_trust_id", &token.trust_id), ("openstack_app_cred_id", &token.app_credential_id)]
     {
         if let Some(value) = value {
             out[name] = value.clone().into();
@@ -198,11 +197,8 @@ fn claims(token: &Token) -> Value {
 /// A signed token; `None` when there is no key.
 pub fn write(keys: &JwsKeys, token: &Token) -> Option<String> {
     let header = json!({"alg": "ES256", "typ": "JWT"});
-    let text = format!(
-        "{}.{}",
-        URL_SAFE_NO_PAD.encode(header.to_string()),
-        URL_SAFE_NO_PAD.encode(claims(token).to_string())
-    );
+    let text =
+        format!("{}.{}", URL_SAFE_NO_PAD.encode(header.to_string()), URL_SAFE_NO_PAD.encode(claims(token).to_string()));
     let signature = keys.sign(&text)?;
     Some(format!("{text}.{signature}"))
 }
@@ -238,13 +234,14 @@ pub fn read(keys: &JwsKeys, text: &str) -> Option<Token> {
         return None;
     }
     let map = object(body)?;
-    let scope = match (id(&map, "openstack_project_id")?, id(&map, "openstack_domain_id")?, id(&map, "openstack_system")?) {
-        (None, None, None) => TokenScope::Unscoped,
-        (Some(project), None, None) => TokenScope::Project(project),
-        (None, Some(domain), None) => TokenScope::Domain(domain),
-        (None, None, Some(_)) => TokenScope::System,
-        _ => return None,
-    };
+    let scope =
+        match (id(&map, "openstack_project_id")?, id(&map, "openstack_domain_id")?, id(&map, "openstack_system")?) {
+            (None, None, None) => TokenScope::Unscoped,
+            (Some(project), None, None) => TokenScope::Project(project),
+            (None, Some(domain), None) => TokenScope::Domain(domain),
+            (None, None, Some(_)) => TokenScope::System,
+            _ => return None,
+        };
     let audit_ids = texts(&map, "openstack_audit_ids")?;
     if audit_ids.is_empty() || audit_ids.len() > AUDIT_IDS_MAX {
         return None;
@@ -289,12 +286,9 @@ mod tests {
     fn every_scope_reads_back_and_rotation_ends_the_oldest() {
         let dir = tempfile::tempdir().unwrap();
         let keys = keys(&dir);
-        for scope in [
-            TokenScope::Unscoped,
-            TokenScope::System,
-            TokenScope::Domain("d".into()),
-            TokenScope::Project("p".into()),
-        ] {
+        for scope in
+            [TokenScope::Unscoped, TokenScope::System, TokenScope::Domain("d".into()), TokenScope::Project("p".into())]
+        {
             let token = token(scope);
             let text = write(&keys, &token).unwrap();
             assert_eq!(read(&keys, &text).as_ref(), Some(&token), "{text}");

@@ -3,8 +3,10 @@ use super::{expiry::Expiry, password, view::view};
 use crate::{
     Identity,
     attributes::{Attributes, body_schema, types},
-    fault, group, listing, project,
-    tables::{Group, Membership, User},
+    fault, group,
+    ldap::writable,
+    listing, project,
+    tables::{Membership, User},
     target,
 };
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema};
@@ -38,15 +40,7 @@ static PASSWORD: LazyLock<Schema> = LazyLock::new(|| {
     })
 });
 
-const FILTERS: &[&str] = &[
-    "name",
-    "enabled",
-    "domain_id",
-    "default_project_id",
-    "idp_id",
-    "protocol_id",
-    "unique_id",
-];
+const FILTERS: &[&str] = &["name", "enabled", "domain_id", "default_project_id", "idp_id", "protocol_id", "unique_id"];
 
 const ATTRIBUTES: listing::stored::Attributes<User> = listing::stored::Attributes {
     columns: &[
@@ -110,6 +104,13 @@ async fn list(svc: Arc<Identity>, call: Call) -> Reply {
     let domain = target::scope_domain(&call);
     call.authorize(&target::about(&call, [("domain_id", domain.clone().map(Value::from))]))?;
     let expiry = Expiry::of(&call)?;
+    if let Some(asked) = listing::exact(&call, "domain_id").or(domain.as_deref())
+        && let Some(users) = svc.directory.remote_users(asked, listing::exact(&call, "name")).await?
+    {
+        let seen = users.iter().filter(|u| domain.as_ref().is_none_or(|d| *d == u.domain_id));
+        let items = seen.filter(|u| expiry.holds(u)).map(|u| view(&call, u)).collect();
+        return listing::answer(&svc, &call, "users", items, FILTERS);
+    }
     let base = domain.as_deref().map_or_else(Query::all, User::in_domain);
     // Whether somebody has been away for too long stands in no column.
     let refined = !expiry.is_empty() || (svc.config.disable_inactive_days.is_some() && call.query.has("enabled"));
@@ -131,6 +132,7 @@ async fn create(svc: Arc<Identity>, call: Call) -> Reply {
         asked["domain_id"] = named.into();
     }
     call.authorize(&target::about(&call, [("user", Some(asked))]))?;
+    svc.directory.refuse_remote(&domain).await?;
     let user = svc.create_user(&wanted, domain).await?;
     Ok(Response::created(json!({"user": view(&call, &user)})))
 }
@@ -147,12 +149,14 @@ async fn respond(svc: &Identity, call: &Call, user: User) -> Reply {
 
 async fn update(svc: Arc<Identity>, call: Call) -> Reply {
     let user = authorized(&svc, &call).await?;
+    writable(&user.source)?;
     let user = svc.update_user(&user.id, &Attributes::of(&call, "user")?).await?;
     respond(&svc, &call, user).await
 }
 
 async fn delete(svc: Arc<Identity>, call: Call) -> Reply {
     let user = authorized(&svc, &call).await?;
+    writable(&user.source)?;
     svc.delete_user(&user.id).await?;
     Ok(Response::no_content())
 }
@@ -161,9 +165,12 @@ async fn groups(svc: Arc<Identity>, call: Call) -> Reply {
     let user = authorized(&svc, &call).await?;
     // With a token for a domain one sees only that domain's.
     let domain = target::scope_domain(&call);
-    let mut items = Vec::new();
+    let (mut items, mut groups) = (Vec::new(), svc.directory.remote_groups_of(&user.id).await?);
     for membership in svc.store.list::<Membership>(Membership::of_user(&user.id)).await? {
-        if let Some(found) = svc.store.get::<Group>(&membership.group_id).await?
+        groups.push(membership.record.group_id);
+    }
+    for id in groups {
+        if let Some(found) = svc.directory.group(&id).await?
             && domain.as_ref().is_none_or(|d| *d == found.domain_id)
         {
             items.push(group::view(&call, &found));

@@ -47,7 +47,10 @@ impl Identity {
             return Ok(());
         }
         let detail = self.config.password_regex_description.as_deref().unwrap_or("it does not have the demanded form");
-        Err(Fault::bad_request(format!("The password does not match the requirements: {}.", detail.trim_end_matches('.'))))
+        Err(Fault::bad_request(format!(
+            "The password does not match the requirements: {}.",
+            detail.trim_end_matches('.')
+        )))
     }
 
     /// A password in force from now on, of a user with these options.

@@ -54,6 +54,7 @@ impl Identity {
             options,
             extra: wanted.extra(KNOWN),
             created_us: clock::now_us(),
+            ..User::default()
         };
         self.check_default_project(user.default_project_id.as_deref()).await?;
         // Nobody can have asked for an id that was not there: nothing is cached.

@@ -4,7 +4,9 @@ use super::ops::remember;
 use crate::{
     Identity,
     directory::Area,
-    fault, revocation,
+    fault,
+    ldap::writable,
+    revocation,
     tables::{RevocationEvent, User},
 };
 use pilvi_kit::{Call, Fault, Reply, Response};
@@ -13,6 +15,9 @@ impl Identity {
     /// Checks `original`, the history rule, and sets `password`; ends all tokens of the user.
     pub(crate) async fn change_own_password(&self, user_id: &str, original: &str, password: &str) -> Result<(), Fault> {
         let user = self.directory.user(user_id).await?;
+        if let Some(user) = &user {
+            writable(&user.source)?;
+        }
         let user = self.prove_password(user, original).await?;
         self.forget_failures(&user.id).await?;
         if user.option("lock_password") {

@@ -83,8 +83,8 @@ async fn passwords_run_out_and_are_found_by_when() {
     let group = world.admin("POST", "/v3/groups", Some(json!({"group": {"name": "g", "domain_id": "default"}}))).await;
     let group = group["group"]["id"].as_str().unwrap();
     world.admin("PUT", &format!("/v3/groups/{group}/users/{user}"), None).await;
-    let members = world.admin("GET", &format!("/v3/groups/{group}/users?password_expires_at=lt:2020-01-01T00:00:00Z"), None);
-    assert_eq!(members.await["users"], json!([]));
+    let path = format!("/v3/groups/{group}/users?password_expires_at=lt:2020-01-01T00:00:00Z");
+    assert_eq!(world.admin("GET", &path, None).await["users"], json!([]));
 }
 
 #[tokio::test]

@@ -56,7 +56,10 @@ async fn one_proof_gives_a_receipt_and_the_other_the_token() {
     assert_eq!(first.status, 401);
     assert_eq!(first.body["required_auth_methods"], json!([["password", "totp"]]));
     assert_eq!(first.body["receipt"]["methods"], json!(["password"]));
-    assert_eq!(first.body["receipt"]["user"], json!({"id": two.user, "name": "u", "domain": {"id": "default", "name": "Default"}}));
+    assert_eq!(
+        first.body["receipt"]["user"],
+        json!({"id": two.user, "name": "u", "domain": {"id": "default", "name": "Default"}})
+    );
     assert!(first.body["receipt"]["expires_at"].is_string() && first.body.get("error").is_none());
     let receipt = first.headers["openstack-auth-receipt"].to_str().unwrap().to_owned();
     assert_eq!(two.world.call("GET", "/v3/auth/projects", &receipt, None).await.status, 401, "no token");
@@ -105,7 +108,9 @@ async fn rules_are_lists_of_lists_and_can_be_switched_off() {
     let two = two().await;
     let path = format!("/v3/users/{}", two.user);
     let with = |options: Value| two.world.status("PATCH", &path, Some(json!({"user": {"options": options}})));
-    for bad in [json!("password"), json!(["password"]), json!([[]]), json!([["a", "a"]]), json!([["a"], ["a"]]), json!([[1]])] {
+    for bad in
+        [json!("password"), json!(["password"]), json!([[]]), json!([["a", "a"]]), json!([["a"], ["a"]]), json!([[1]])]
+    {
         assert_eq!(with(json!({"multi_factor_auth_rules": bad})).await, 400, "{bad}");
     }
     assert_eq!(with(json!({"multi_factor_auth_enabled": "yes"})).await, 400);

@@ -12,14 +12,17 @@ struct Limited {
 
 async fn limited(model: LimitModel) -> Limited {
     let world = World::with(|c| c.limit_model = model).await;
-    let service = world.admin("GET", "/v3/services?type=identity", None).await["services"][0]["id"].as_str().unwrap().to_owned();
-    let registered = json!({"registered_limits": [{"service_id": service, "resource_name": "volumes", "default_limit": 10}]});
+    let service =
+        world.admin("GET", "/v3/services?type=identity", None).await["services"][0]["id"].as_str().unwrap().to_owned();
+    let registered =
+        json!({"registered_limits": [{"service_id": service, "resource_name": "volumes", "default_limit": 10}]});
     world.admin("POST", "/v3/registered_limits", Some(registered)).await;
     let domain = world.domain("d").await;
     let mut projects = Vec::new();
     for name in ["one", "two"] {
         let body = json!({"project": {"name": name, "domain_id": domain}});
-        projects.push(world.admin("POST", "/v3/projects", Some(body)).await["project"]["id"].as_str().unwrap().to_owned());
+        projects
+            .push(world.admin("POST", "/v3/projects", Some(body)).await["project"]["id"].as_str().unwrap().to_owned());
     }
     let projects = [projects[0].clone(), projects[1].clone()];
     Limited { world, service, domain, projects }

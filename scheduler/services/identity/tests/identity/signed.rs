@@ -1,5 +1,5 @@
 //! EC2 keys: who may make them, and what a signed request is worth.
-use crate::world::{World, project_scope, subject};
+use crate::world::{World, project_scope};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use pilvi_kit::{clock, testing::Answer};
