@@ -22,7 +22,8 @@ async fn identity(common: &Common) -> Result<Arc<Identity>> {
 pub async fn import_keystone(common: &Common, arguments: &ImportKeystone) -> Result<()> {
     let name = arguments.dump.display();
     let dump = File::open(&arguments.dump).with_context(|| name.to_string())?;
-    let report = identity(common).await?.import_keystone(BufReader::new(dump)).await.with_context(|| name.to_string())?;
+    let report =
+        identity(common).await?.import_keystone(BufReader::new(dump)).await.with_context(|| name.to_string())?;
     report.to_string().lines().for_each(output::line);
     Ok(())
 }

@@ -65,6 +65,10 @@ pub(crate) async fn project_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
     all::<EndpointLink>(tx, EndpointLink::of_project(id)).await?;
     all::<Limit>(tx, Limit::of_project(id)).await?;
     end_trusts_in(tx, Trust::in_project(id)).await?;
+    for mut user in tx.list::<User>(User::going_to(id)).await? {
+        user.record.default_project_id = None;
+        tx.update(&user).await?;
+    }
     tx.delete::<Project>(id).await?;
     Ok(())
 }

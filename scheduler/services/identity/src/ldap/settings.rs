@@ -202,6 +202,36 @@ fn enabled(options: &Options<'_>, users: &str, ignored: &[String]) -> Result<Ena
     })
 }
 
+/// The attribute, where the operator does not want it ignored.
+fn unless_ignored(ignored: &[String], name: &str, value: String) -> Result<Option<String>, String> {
+    if ignored.iter().any(|i| i == name) { Ok(None) } else { attribute(value).map(Some) }
+}
+
+fn users(options: &Options<'_>, base: String, ignored: &[String]) -> Result<Tree, String> {
+    Ok(Tree {
+        base,
+        filter: filter(options.text("user_filter"))?,
+        object_class: attribute(options.or("user_objectclass", "inetOrgPerson"))?,
+        id: attribute(options.or("user_id_attribute", "cn"))?,
+        name: attribute(options.or("user_name_attribute", "sn"))?,
+        description: unless_ignored(ignored, "description", options.or("user_description_attribute", "description"))?,
+        additional: pairs(options.list("user_additional_attribute_mapping"))?,
+    })
+}
+
+fn groups(options: &Options<'_>, suffix: &str) -> Result<Tree, String> {
+    let ignored = options.list("group_attribute_ignore");
+    Ok(Tree {
+        base: options.or("group_tree_dn", &format!("ou=UserGroups,{suffix}")),
+        filter: filter(options.text("group_filter"))?,
+        object_class: attribute(options.or("group_objectclass", "groupOfNames"))?,
+        id: attribute(options.or("group_id_attribute", "cn"))?,
+        name: attribute(options.or("group_name_attribute", "ou"))?,
+        description: unless_ignored(&ignored, "description", options.or("group_desc_attribute", "description"))?,
+        additional: pairs(options.list("group_additional_attribute_mapping"))?,
+    })
+}
+
 impl Settings {
     /// What is wrong, in words for the log, if anything is.
     pub fn of(groups: &Extra) -> Result<Self, String> {
@@ -210,12 +240,8 @@ impl Settings {
         let suffix = options.or("suffix", "cn=example,cn=com");
         let user_base = options.or("user_tree_dn", &format!("ou=Users,{suffix}"));
         let ignored = options.list("user_attribute_ignore");
-        let group_ignored = options.list("group_attribute_ignore");
         // What Keystone ignores by default: a project named in the directory.
         let default_project = options.text("user_default_project_id_attribute").map(attribute).transpose()?;
-        let unless_ignored = |ignored: &[String], name: &str, value: String| {
-            Ok::<_, String>(if ignored.iter().any(|i| i == name) { None } else { Some(attribute(value)?) })
-        };
         let limit = general.number("list_limit", 0)?;
         let bind = options.text("user").map(|dn| (dn, options.text("password").unwrap_or_default()));
         Ok(Settings {
@@ -235,35 +261,11 @@ impl Settings {
             },
             page_size: i32::try_from(options.number("page_size", 0)?.clamp(0, 10_000)).unwrap_or_default(),
             entries_max: usize::try_from(limit).ok().filter(|l| *l > 0).unwrap_or(ENTRIES_MAX).min(ENTRIES_MAX),
-            users: Tree {
-                filter: filter(options.text("user_filter"))?,
-                object_class: attribute(options.or("user_objectclass", "inetOrgPerson"))?,
-                id: attribute(options.or("user_id_attribute", "cn"))?,
-                name: attribute(options.or("user_name_attribute", "sn"))?,
-                description: unless_ignored(
-                    &ignored,
-                    "description",
-                    options.or("user_description_attribute", "description"),
-                )?,
-                additional: pairs(options.list("user_additional_attribute_mapping"))?,
-                base: user_base.clone(),
-            },
+            users: users(&options, user_base.clone(), &ignored)?,
             mail: unless_ignored(&ignored, "email", options.or("user_mail_attribute", "mail"))?,
             default_project,
             enabled: enabled(&options, &user_base, &ignored)?,
-            groups: Tree {
-                base: options.or("group_tree_dn", &format!("ou=UserGroups,{suffix}")),
-                filter: filter(options.text("group_filter"))?,
-                object_class: attribute(options.or("group_objectclass", "groupOfNames"))?,
-                id: attribute(options.or("group_id_attribute", "cn"))?,
-                name: attribute(options.or("group_name_attribute", "ou"))?,
-                description: unless_ignored(
-                    &group_ignored,
-                    "description",
-                    options.or("group_desc_attribute", "description"),
-                )?,
-                additional: pairs(options.list("group_additional_attribute_mapping"))?,
-            },
+            groups: groups(&options, &suffix)?,
             member: attribute(options.or("group_member_attribute", "member"))?,
             members_are_ids: options.flag("group_members_are_ids", false)?,
             nested: options.flag("group_ad_nesting", false)?,

@@ -63,6 +63,10 @@ impl User {
     pub fn named(domain_id: &str, name: &str) -> Query {
         Query::all().eq("domain_id", domain_id).eq("name", name)
     }
+    /// Those who log in to a project when they name none.
+    pub fn going_to(project_id: &str) -> Query {
+        Query::all().eq("default_project", project_id)
+    }
     /// When the password in force runs out.
     pub fn password_expires_us(&self) -> Option<i64> {
         self.passwords.last().and_then(|p| p.expires_us)

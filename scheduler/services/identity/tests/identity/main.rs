@@ -10,6 +10,7 @@ mod factors;
 mod import;
 mod ldap;
 mod limits;
+mod many;
 mod resources;
 mod scopes;
 mod sessions;

@@ -366,3 +366,16 @@ async fn limits_need_a_registered_one() {
     assert_eq!(world.status("DELETE", &path, None).await, 204);
     assert_eq!(world.admin("GET", "/v3/limits/model", None).await["model"]["name"], "flat");
 }
+
+#[tokio::test]
+async fn a_deleted_project_is_nobodys_default() {
+    let world = World::new().await;
+    let project = world.project("p").await;
+    let body = json!({"user": {"name": "u", "domain_id": "default", "default_project_id": project}});
+    let user = world.admin("POST", "/v3/users", Some(body)).await["user"]["id"].as_str().unwrap().to_owned();
+    let found = world.admin("GET", &format!("/v3/users?default_project_id={project}"), None).await;
+    assert_eq!(found["users"][0]["id"], user.as_str());
+    world.admin("DELETE", &format!("/v3/projects/{project}"), None).await;
+    let shown = world.admin("GET", &format!("/v3/users/{user}"), None).await;
+    assert!(shown["user"].get("default_project_id").is_none());
+}
