@@ -234,9 +234,9 @@ fn groups(options: &Options<'_>, suffix: &str) -> Result<Tree, String> {
 
 impl Settings {
     /// What is wrong, in words for the log, if anything is.
-    pub fn of(groups: &Extra) -> Result<Self, String> {
-        let options = Options(groups.get("ldap").and_then(Value::as_object));
-        let general = Options(groups.get("identity").and_then(Value::as_object));
+    pub fn of(config: &Extra) -> Result<Self, String> {
+        let options = Options(config.get("ldap").and_then(Value::as_object));
+        let general = Options(config.get("identity").and_then(Value::as_object));
         let suffix = options.or("suffix", "cn=example,cn=com");
         let user_base = options.or("user_tree_dn", &format!("ou=Users,{suffix}"));
         let ignored = options.list("user_attribute_ignore");
