@@ -199,11 +199,10 @@ impl Node {
         match step {
             LinkStep::Delete { index, .. } => self.netlink.delete(*index),
             LinkStep::Detach { index, program } => self.loader.detach(*index, *program),
-            LinkStep::Create { name, alias } => {
-                tap::create(name)?;
+            LinkStep::Create { name, alias } => tap::create(name, || {
                 let link = self.netlink.link(name)?.ok_or_else(|| Error::NoPort(name.clone()))?;
                 self.netlink.change(link.index, &Change { alias: Some(alias), ..Change::default() })
-            }
+            }),
             LinkStep::Change { index, up, promiscuous, mtu, alias, .. } => {
                 let (promiscuous, alias) = (*promiscuous, alias.as_deref());
                 self.netlink

@@ -29,9 +29,11 @@ pub fn open(name: &str) -> Result<OwnedFd> {
     Ok(fd)
 }
 
-/// Makes the tap `name` if it is not there, and lets it outlive its descriptors.
-pub fn create(name: &str) -> Result<()> {
+/// Makes the tap `name` if it is not there, and lets it outlive its descriptors once `mark` says whose it is: who
+/// dies in between leaves no device that nobody owns up to.
+pub fn create(name: &str, mark: impl FnOnce() -> Result<()>) -> Result<()> {
     let fd = open(name)?;
+    mark()?;
     // SAFETY: TUNSETPERSIST takes a plain integer.
     unsafe { tun_set_persist(std::os::fd::AsRawFd::as_raw_fd(&fd), 1) }.step(format!("keep tap {name}"))?;
     Ok(())

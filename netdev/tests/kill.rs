@@ -70,8 +70,9 @@ async fn a_killed_agent_is_survived_at_any_moment() {
         let want = wanted(4);
         apply(&plane, &want).await;
         let node = Guest::at(&plane.ns_path(Ns::Node).unwrap(), &cloud);
-        let taps = node.sh("ip -o link show").lines().filter(|l| l.contains(": tap")).count();
-        assert_eq!(taps, 4, "after {ms} ms");
+        let links = node.sh("ip -d -o link show");
+        let taps = links.lines().filter(|l| l.contains(": tap")).count();
+        assert_eq!(taps, 4, "after {ms} ms: {links}");
         let pins = std::fs::read_dir(config.state_dir.join("bpf/links")).unwrap().count();
         assert_eq!(pins, 4 + 2 * 4, "after {ms} ms: agent, overlay, edge twice, ports twice");
         let (a, b) = (cloud.guest(&format!("a{i}")), cloud.guest(&format!("b{i}")));
