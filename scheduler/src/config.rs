@@ -48,6 +48,14 @@ pub struct ImageConfig {
     /// A directory of certificates `<uuid>.pem` of those who sign images.
     pub certificates: Option<PathBuf>,
     pub import: pilvi_image::ImportConfig,
+    /// Images show their `locations`, and patches may change them.
+    pub show_locations: bool,
+    /// Images show the URL that their data is read from.
+    pub show_direct_url: bool,
+    /// MiB of images in remote stores that are kept on this machine; 0: none.
+    pub cache_mib: u64,
+    /// The usual metadata definitions are put into the store at the first start.
+    pub metadata_catalogue: bool,
 }
 
 impl Default for ImageConfig {
@@ -57,6 +65,10 @@ impl Default for ImageConfig {
             stores: d.stores,
             default_store: d.default_store,
             require_image_format_match: d.match_format,
+            show_locations: d.show_locations,
+            show_direct_url: d.show_direct_url,
+            cache_mib: d.cache_size_max >> 20,
+            metadata_catalogue: d.metadef_catalogue,
             gpt_safety_checks_nonfatal: d.gpt_nonfatal,
             vmdk_allowed_types: d.vmdk_types,
             certificates: d.certificates,

@@ -31,6 +31,7 @@ pub struct Scheduler {
     pub store: Store,
     compute: Arc<Compute>,
     identity: Arc<Identity>,
+    image: Arc<Image>,
 }
 
 impl std::fmt::Debug for Scheduler {
@@ -76,6 +77,10 @@ impl Scheduler {
             region: config.region.clone(),
             stores: config.image.stores.clone(),
             default_store: config.image.default_store.clone(),
+            show_locations: config.image.show_locations,
+            show_direct_url: config.image.show_direct_url,
+            cache_size_max: config.image.cache_mib << 20,
+            metadef_catalogue: config.image.metadata_catalogue,
             match_format: config.image.require_image_format_match,
             gpt_nonfatal: config.image.gpt_safety_checks_nonfatal.clone(),
             vmdk_types: config.image.vmdk_allowed_types.clone(),
@@ -107,7 +112,7 @@ impl Scheduler {
             |name: &str| Mounting { authenticator: authenticator.clone(), policy_file: policy_file(state, name) };
         let services: Vec<Mounted> = vec![
             pilvi_identity::service().mount(identity.clone(), with("identity"))?,
-            pilvi_image::service().mount(image, with("image"))?,
+            pilvi_image::service().mount(image.clone(), with("image"))?,
             pilvi_placement::service().mount(placement, with("placement"))?,
             pilvi_network::service().mount(network, with("network"))?,
             pilvi_compute::service().mount(compute.clone(), with("compute"))?,
@@ -115,7 +120,7 @@ impl Scheduler {
         let tls = fleet.authority().server_config(&config.certificate_names())?;
         let grpc = fleet.routes().into_axum_router();
         let site = Arc::new(Site::new(services, Some(grpc), Arc::new(Metrics::default()), config.plain_http));
-        Ok(Scheduler { fleet, site, tls, store, compute, identity })
+        Ok(Scheduler { fleet, site, tls, store, compute, identity, image })
     }
 
     /// Answers on `listeners` and keeps the cloud as it is wanted, until `stop` turns true.
@@ -127,6 +132,7 @@ impl Scheduler {
         tasks.spawn(self.fleet.clone().run(stop.clone()));
         tasks.spawn(self.compute.driver().run(self.store.clone(), stop.clone()));
         tasks.spawn(self.identity.clone().run(stop.clone()));
+        tasks.spawn(self.image.clone().run(stop.clone()));
         tasks.spawn(compact(self.store.clone(), stop));
         while tasks.join_next().await.is_some() {}
     }

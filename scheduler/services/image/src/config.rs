@@ -10,6 +10,14 @@ pub struct Config {
     pub stores: BTreeMap<String, StoreConfig>,
     /// The store that is meant when none is named; needed when several take images.
     pub default_store: Option<String>,
+    /// Images show their `locations`, and patches may change them.
+    pub show_locations: bool,
+    /// Images show the URL that their data is read from.
+    pub show_direct_url: bool,
+    /// Bytes of remote images that are kept on this machine; 0: none.
+    pub cache_size_max: u64,
+    /// The usual metadata definitions are put into the store at the first start.
+    pub metadef_catalogue: bool,
     /// Bytes of one image at most.
     pub size_max: u64,
     /// Bytes of the disk that an image describes at most: a few KiB of qcow2 can describe exabytes.
@@ -41,6 +49,10 @@ impl Config {
             directory: directory.into(),
             stores: BTreeMap::new(),
             default_store: None,
+            show_locations: false,
+            show_direct_url: false,
+            cache_size_max: 0,
+            metadef_catalogue: true,
             size_max: 1024 * GIB,
             virtual_size_max: 16 * 1024 * GIB,
             project_size_max: None,

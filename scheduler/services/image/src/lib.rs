@@ -15,6 +15,7 @@
 //! Bytes live in stores (`store`), of which one is a directory under the state directory unless others are
 //! configured. An object is seen there only when every byte of it is hashed, inspected and durable; whatever
 //! else lies there at a start is from a crash and goes away ([`Image::recover`]).
+pub mod cache;
 pub mod cloud;
 mod config;
 pub mod data;
@@ -22,6 +23,7 @@ mod fault;
 pub mod image;
 pub mod import;
 pub mod info;
+pub mod location;
 pub mod member;
 pub mod metadef;
 pub mod plugin;
@@ -47,6 +49,9 @@ use pilvi_kit::{Fault, Route, Service, fetch::Fetcher};
 use pilvi_store::{KindSpec, Store};
 use std::sync::{Arc, OnceLock};
 
+/// How often it is tried again to remove what could not be removed at once.
+const SWEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
+
 /// The service's state.
 #[derive(Debug)]
 pub struct Image {
@@ -55,6 +60,10 @@ pub struct Image {
     /// The staging area.
     pub(crate) files: data::files::Files,
     pub(crate) stores: store::Stores,
+    /// What was read of remote stores; `None`: nothing is kept.
+    pub(crate) cache: Option<Arc<cache::disk::Disk>>,
+    /// Something is queued for the cache.
+    pub(crate) cache_wake: tokio::sync::Notify,
     /// Fetches what imports name.
     pub(crate) fetcher: Fetcher,
     /// The rest of the cloud, once it is there.
@@ -67,11 +76,16 @@ impl Image {
     /// Makes the directory of the images' bytes unless it is there.
     pub fn new(store: Store, config: Config) -> std::io::Result<Arc<Self>> {
         let files = data::files::Files::open(&config.directory)?;
-        let stores = store::Stores::open(&config)?;
-        let uploads = Arc::new(tokio::sync::Semaphore::new(config.uploads_max));
         let fetcher = Fetcher::new(config.import.web.rules(), config.import.ca.as_deref())?;
+        let stores = store::Stores::open(&config, &fetcher)?;
+        let uploads = Arc::new(tokio::sync::Semaphore::new(config.uploads_max));
+        let cache = match config.cache_size_max {
+            0 => None,
+            max => Some(Arc::new(cache::disk::Disk::open(&config.directory.join("cache"), max)?)),
+        };
+        let cache_wake = tokio::sync::Notify::new();
         let cloud = OnceLock::new();
-        Ok(Arc::new(Image { store, config, files, stores, fetcher, cloud, uploads }))
+        Ok(Arc::new(Image { store, config, files, stores, fetcher, cloud, cache, cache_wake, uploads }))
     }
 
     /// To be called once, before requests are answered, by who puts the services together.
@@ -90,7 +104,27 @@ impl Image {
     /// queued again, imports go on, files that belong to no image are removed.
     pub async fn recover(self: &Arc<Self>) -> Result<(), Fault> {
         data::recover::recover(self).await?;
+        if self.config.metadef_catalogue {
+            metadef::catalogue::load(self).await?;
+        }
         import::ops::resume(self).await
+    }
+
+    /// Fetches what is queued for the cache, and removes what could not be removed at once, until `stop` turns true.
+    pub async fn run(self: Arc<Self>, mut stop: tokio::sync::watch::Receiver<bool>) {
+        loop {
+            if let Err(fault) = cache::ops::fetch_queued(&self).await {
+                tracing::warn!(%fault, "the queue of the cache");
+            }
+            if let Err(fault) = store::object::sweep(&self).await {
+                tracing::warn!(%fault, "image data that should be gone");
+            }
+            tokio::select! {
+                _ = stop.wait_for(|stopped| *stopped) => return,
+                () = self.cache_wake.notified() => {}
+                () = tokio::time::sleep(SWEEP_EVERY) => {}
+            }
+        }
     }
 }
 
@@ -112,5 +146,8 @@ pub fn service() -> Service<Image> {
     routes.extend(metadef::api::routes());
     routes.extend(metadef::part::routes());
     routes.extend(info::api::routes());
+    routes.extend(store::api::routes());
+    routes.extend(location::api::routes());
+    routes.extend(cache::api::routes());
     Service { name: "image", prefix: "/image", versions: None, fault: fault::shape, rules: policy::rules(), routes }
 }

@@ -2,7 +2,9 @@
 //!
 //! | version | what it added |
 //! | --- | --- |
-//! | 2.17 | locations by their own calls (not offered: bytes live here only) |
+//! | 2.18 | a store may be preferred for a download |
+//! | 2.17 | locations by their own calls |
+//! | 2.16 | the cache's queue and what is in it by their own calls |
 //! | 2.15 | quota usage at `/info/usage` |
 //! | 2.12 | `/images/{id}/tasks` |
 //! | 2.7 | hidden images, `os_hash_*` |
@@ -14,9 +16,11 @@ use pilvi_kit::{Call, Reply, Response, Route};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-const CURRENT: &str = "2.17";
-const SUPPORTED: &[&str] =
-    &["2.15", "2.13", "2.12", "2.11", "2.10", "2.9", "2.8", "2.7", "2.6", "2.5", "2.4", "2.3", "2.2", "2.1", "2.0"];
+const CURRENT: &str = "2.18";
+const SUPPORTED: &[&str] = &[
+    "2.17", "2.16", "2.15", "2.14", "2.13", "2.12", "2.11", "2.10", "2.9", "2.8", "2.7", "2.6", "2.5", "2.4", "2.3",
+    "2.2", "2.1", "2.0",
+];
 
 pub fn routes() -> Vec<Route<Image>> {
     let why = "clients read versions before they have a token";

@@ -7,7 +7,7 @@ use crate::{
         model::{Image as Record, Status},
     },
 };
-use pilvi_kit::{Call, Fault, Reply, Response, Route};
+use pilvi_kit::{Call, Fault, Reply, Response, Route, Target};
 use pilvi_store::Stored;
 use std::sync::Arc;
 
@@ -73,16 +73,34 @@ async fn stage_data(svc: Arc<Image>, mut call: Call) -> Reply {
     Ok(Response::no_content())
 }
 
+/// Stores that the client would rather have the bytes from: `?prefer=a,b`.
+fn preferred(svc: &Image, call: &Call, target: &Target) -> Result<Vec<String>, Fault> {
+    let named = call.query.get("prefer").unwrap_or_default();
+    let names: Vec<String> = named.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect();
+    if !names.is_empty() {
+        call.enforce("download_from_store", target)?;
+    }
+    match names.iter().find(|name| svc.stores.find(name).is_none()) {
+        Some(unknown) => Err(Fault::bad_request(format!("Store '{unknown}' is not configured."))),
+        None => Ok(names),
+    }
+}
+
 async fn download(svc: Arc<Image>, call: Call) -> Reply {
     let stored = authorized(&svc, &call).await?;
+    let target = image::ops::target(&svc.store, &call.ctx, &stored).await?;
     if stored.status == Status::Deactivated && !call.caller().has_role("admin") {
         return Err(Fault::forbidden("The requested image has been deactivated. Image data download is forbidden."));
     }
     let Some(size) = stored.size.filter(|_| stored.has_data()) else { return Ok(Response::no_content()) };
+    let preferred = preferred(&svc, &call, &target)?;
     let part = call.header("range").map(|text| range(text, size)).transpose()?.flatten();
     let (from, length) = part.unwrap_or((0, size));
-    let mut response =
-        Response::stream("application/octet-stream", Some(length), ops::read(&svc, &stored, from, length).await?);
+    let mut response = Response::stream(
+        "application/octet-stream",
+        Some(length),
+        ops::read_preferring(&svc, &stored, from, length, &preferred).await?,
+    );
     response = response.header("accept-ranges", "bytes");
     if part.is_some() {
         return Ok(response.status(206).header("content-range", format!("bytes {from}-{}/{size}", from + length - 1)));

@@ -38,7 +38,9 @@ pub enum Place {
     Staged,
 }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> io::Result<T> + Send + 'static) -> io::Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
 
@@ -77,13 +79,12 @@ impl Files {
     }
 
     /// Begins a file: one that gets its final name when it is whole, or one that stays staged.
-    pub fn incoming(&self, id: &str, place: Place) -> Writing {
+    pub async fn incoming(&self, id: &str, place: Place) -> io::Result<Writing> {
         let from = self.temporary(id, place);
         let to = if place == Place::Part { self.path(id) } else { from.clone() };
-        let (send, receive) = mpsc::channel::<Bytes>(QUEUE);
-        let target = from.clone();
-        let writer = tokio::task::spawn_blocking(move || write(&target, receive));
-        Writing { send: Some(send), writer: Some(writer), from, to, directory: self.directory.clone() }
+        let path = from.clone();
+        let open = move || File::options().write(true).create(true).truncate(true).mode(0o600).open(path);
+        Ok(Writing::begin(blocking(open).await?, from, to, self.directory.clone()))
     }
 
     /// Makes a complete file of this machine one of this directory as well; false when it lies on another file system.
@@ -160,6 +161,13 @@ pub struct Writing {
 }
 
 impl Writing {
+    /// Writes to `file`, which lies at `from` and is `to`, in `directory`, when it is committed.
+    pub fn begin(file: File, from: PathBuf, to: PathBuf, directory: PathBuf) -> Self {
+        let (send, receive) = mpsc::channel::<Bytes>(QUEUE);
+        let writer = tokio::task::spawn_blocking(move || write(file, receive));
+        Writing { send: Some(send), writer: Some(writer), from, to, directory }
+    }
+
     /// Lets the writer come to its end, which makes everything durable, and tells how it went.
     async fn end(&mut self) -> io::Result<()> {
         self.send = None;
@@ -214,8 +222,7 @@ impl Incoming for Writing {
 }
 
 /// Writes what arrives; ends when the sender is dropped.
-fn write(path: &Path, mut receive: mpsc::Receiver<Bytes>) -> io::Result<()> {
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(path)?;
+fn write(mut file: File, mut receive: mpsc::Receiver<Bytes>) -> io::Result<()> {
     while let Some(chunk) = receive.blocking_recv() {
         file.write_all(&chunk)?;
     }

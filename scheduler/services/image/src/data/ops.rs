@@ -5,16 +5,17 @@ use super::{
     receive::{Broken, Digest, Expected, receive},
 };
 use crate::{
-    Image, fault,
+    Image, cache, fault,
     image::{
         self,
         model::{Event, Image as Record, Location},
     },
     quota,
     signature::{self, Signed},
-    store::{Bytestream, ImageStore},
+    store::{Bytestream, ImageStore, object},
 };
-use futures::StreamExt;
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
 use pilvi_kit::{Fault, call::BodyStream};
 use std::{io, sync::Arc, time::Duration};
 
@@ -35,12 +36,27 @@ pub async fn open(svc: &Image, id: &str, offset: u64) -> Result<(u64, Bytestream
 
 /// `length` bytes from `offset` on of an image that has data: from the store of the greatest weight that gives them.
 pub async fn read(svc: &Image, image: &Record, offset: u64, length: u64) -> Result<Bytestream, Fault> {
+    read_preferring(svc, image, offset, length, &[]).await
+}
+
+/// [`read`], from one of these stores if it is in any.
+pub async fn read_preferring(
+    svc: &Image,
+    image: &Record,
+    offset: u64,
+    length: u64,
+    preferred: &[String],
+) -> Result<Bytestream, Fault> {
+    if let Some(stream) = cache::ops::read(svc, image, offset, length).await {
+        return Ok(stream);
+    }
     let mut copies: Vec<(&Location, &Arc<ImageStore>)> =
         image.locations.iter().filter_map(|l| Some((l, svc.stores.find(&l.store)?))).collect();
-    copies.sort_by_key(|(_, store)| std::cmp::Reverse(store.weight));
+    copies.sort_by_key(|(_, store)| (!preferred.contains(&store.id), std::cmp::Reverse(store.weight)));
     let mut last = None;
     for (location, store) in copies {
         match store.driver.read(&location.key, offset, length).await {
+            Ok(stream) if image.size == Some(length) => return Ok(cache::ops::tee(svc, image, stream)),
             Ok(stream) => return Ok(stream),
             Err(error) => {
                 tracing::warn!(image = image.id, store = store.id, %error, "an image's data cannot be read");
@@ -123,17 +139,39 @@ async fn into_store(
     let id = image.id.as_str();
     let signed = signature::required(svc.config.certificates.as_deref(), image)?;
     let expected = Expected { signed: signed.as_ref().map(|signed| signed.hash), ..expected };
-    let incoming = store.driver.begin(id).await.map_err(|e| refusal(id, &Broken::Disk(e)))?;
-    let (digest, incoming) = receive(stream, incoming, expected).await.map_err(|broken| refusal(id, &broken))?;
-    let fill = match judge(svc, image, digest, signed.as_ref()) {
-        Ok(fill) => fill,
-        Err(fault) => {
-            incoming.abort().await;
-            return Err(fault);
+    let fill = put(svc, store, id, stream, expected, |digest| judge(svc, image, digest, signed.as_ref())).await?;
+    activate(svc, id, vec![Location::of(store, id)], fill).await
+}
+
+/// Puts bytes into a store. What breaks off, or is refused by who judges it, leaves nothing there.
+async fn put<S, T>(
+    svc: &Image,
+    store: &ImageStore,
+    key: &str,
+    stream: S,
+    expected: Expected,
+    judge: impl FnOnce(Digest) -> Result<T, Fault>,
+) -> Result<T, Fault>
+where
+    S: Stream<Item = io::Result<Bytes>> + Unpin,
+{
+    let broken = |broken: Broken| refusal(key, &broken);
+    let incoming = object::begin(svc, store, key).await.map_err(|e| broken(Broken::Disk(e)))?;
+    let taken = async {
+        let (digest, incoming) = receive(stream, incoming, expected).await.map_err(broken)?;
+        match judge(digest) {
+            Ok(judged) => incoming.commit().await.map(|()| judged).map_err(|e| broken(Broken::Disk(e))),
+            Err(fault) => {
+                incoming.abort().await;
+                Err(fault)
+            }
         }
     };
-    incoming.commit().await.map_err(|e| refusal(id, &Broken::Disk(e)))?;
-    activate(svc, id, vec![Location::of(store, id)], fill).await
+    let taken = taken.await;
+    if taken.is_err() {
+        object::abandon(svc, store, key).await;
+    }
+    taken
 }
 
 /// Checks what can be checked before the first byte, and marks the image. Gives it and the bytes allowed.
@@ -189,17 +227,17 @@ where
 
 /// Copies an image's bytes into an object of a store, checking them on the way.
 pub(crate) async fn copy(svc: &Image, from: &Record, store: &ImageStore, key: &str) -> Result<(), Fault> {
-    let broken = |broken: Broken| refusal(&from.id, &broken);
     let size = from.size.unwrap_or_default();
     let stream = read(svc, from, 0, size).await?;
-    let incoming = store.driver.begin(key).await.map_err(|e| broken(Broken::Disk(e)))?;
-    let expected = Expected { max: size, said: Some(size), signed: None };
-    let (digest, incoming) = receive(stream, incoming, expected).await.map_err(broken)?;
-    if from.os_hash_value.as_ref().is_some_and(|hash| *hash != digest.sha512) {
-        incoming.abort().await;
-        return Err(Fault::internal(format!("the data of image {} is not what its hash says", from.id)));
-    }
-    incoming.commit().await.map_err(|e| broken(Broken::Disk(e)))
+    put(svc, store, key, stream, Expected { max: size, said: Some(size), signed: None }, |digest| {
+        match &from.os_hash_value {
+            Some(hash) if *hash != digest.sha512 => {
+                Err(Fault::internal(format!("the data of image {} is not what its hash says", from.id)))
+            }
+            _ => Ok(()),
+        }
+    })
+    .await
 }
 
 async fn activate<F>(svc: &Image, id: &str, locations: Vec<Location>, fill: F) -> Result<(), Fault>
@@ -212,25 +250,18 @@ where
         fill(image);
     };
     match image::ops::step(&svc.store, id, Event::Complete, fill).await {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            object::settled(svc, &locations).await;
+            Ok(())
+        }
         Err(fault) => {
             // Deleted meanwhile, or the store failed: an object that no image names is an orphan.
-            delete_objects(svc, id, &locations).await;
+            object::delete(svc, &locations).await;
             Err(if fault.code() == 404 {
                 Fault::new(410, format!("Image {id} was deleted during the upload."))
             } else {
                 fault
             })
-        }
-    }
-}
-
-/// Removes objects that no record names any more. What fails is logged; the next start removes it.
-pub(crate) async fn delete_objects(svc: &Image, id: &str, locations: &[Location]) {
-    for location in locations {
-        let Some(store) = svc.stores.find(&location.store) else { continue };
-        if let Err(error) = store.driver.delete(&location.key).await {
-            tracing::error!(image = id, store = store.id, %error, "cannot remove image data");
         }
     }
 }
@@ -247,7 +278,7 @@ pub(crate) async fn room(svc: &Image, image: &Record) -> Result<u64, Fault> {
 }
 
 /// The image is queued again.
-async fn give_up(svc: &Image, id: &str) {
+pub(crate) async fn give_up(svc: &Image, id: &str) {
     match image::ops::step(&svc.store, id, Event::Fail, Record::forget_data).await {
         Err(fault) if !matches!(fault.code(), 404 | 409) => {
             tracing::error!(image = id, %fault, "cannot queue the image again")
@@ -297,7 +328,8 @@ pub(crate) async fn drain(stream: &mut BodyStream) {
 /// Deletes an image and its bytes; who reads them now reads on.
 pub async fn delete_image(svc: &Image, id: &str) -> Result<(), Fault> {
     let gone = image::ops::delete(&svc.store, id).await?;
-    delete_objects(svc, id, &gone.locations).await;
+    object::delete(svc, &gone.locations).await;
+    cache::ops::forget(svc, id).await;
     if let Err(error) = svc.files.discard(id, Place::Staged).await {
         // The record is gone: the next start removes the file.
         tracing::error!(image = id, %error, "cannot remove the staged data of a deleted image");

@@ -6,6 +6,7 @@ use crate::{
         self,
         model::{Event, Image as Record, Status},
     },
+    store::object,
     task,
 };
 use pilvi_kit::Fault;
@@ -31,13 +32,7 @@ pub async fn recover(svc: &Image) -> Result<(), Fault> {
             svc.files.remove_name(&name).await.map_err(Fault::internal)?;
         }
     }
-    for store in svc.stores.all() {
-        let keys = known.remove(&store.id).unwrap_or_default();
-        // A store that is out of reach now must not keep the others from working.
-        if let Err(error) = store.driver.recover(&keys).await {
-            tracing::error!(store = store.id, %error, "what a crash left in a store was not removed");
-        }
-    }
+    object::recover(svc, &known).await?;
     task::ops::expire(&svc.store).await
 }
 

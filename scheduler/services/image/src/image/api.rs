@@ -1,7 +1,12 @@
 //! `/v2/images`
-use super::{filter, model::Visibility, ops, patch, view};
-use crate::{Image, fault};
+use super::{
+    filter,
+    model::{Image as Record, Visibility},
+    ops, patch, view,
+};
+use crate::{Image, fault, location, store::object};
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema};
+use pilvi_store::Stored;
 use serde_json::{Value, json};
 use std::sync::{Arc, LazyLock};
 
@@ -43,9 +48,7 @@ async fn delete_none(_: Arc<Image>, call: Call) -> Reply {
 async fn list(svc: Arc<Image>, call: Call) -> Reply {
     no_id(&call)?;
     let filter = filter::parse(&call)?;
-    let mut found = ops::list(&svc.store, &call.ctx, filter.asked, filter.shared).await?;
-    found.retain(|image| filter.accepts(image));
-    let (items, more) = filter.page.cut(found, |i| &i.record.id, filter::sort_key)?;
+    let (items, more) = ops::page(&svc.store, &call.ctx, filter).await?;
     let query = |marker: Option<&str>| {
         let mut out = url::form_urlencoded::Serializer::new(String::new());
         for (key, value) in call.query.0.iter().filter(|(key, _)| key != "marker") {
@@ -57,7 +60,10 @@ async fn list(svc: Arc<Image>, call: Call) -> Reply {
         out.finish()
     };
     let link = |query: String| if query.is_empty() { "/v2/images".to_owned() } else { format!("/v2/images?{query}") };
-    let shown: Vec<Value> = items.iter().map(view::one).collect();
+    let mut shown = Vec::with_capacity(items.len());
+    for item in &items {
+        shown.push(whole(&svc, &call, item).await?);
+    }
     let mut body = json!({"images": shown, "first": link(query(None)), "schema": "/v2/schemas/images"});
     if let Some(last) = items.last()
         && more
@@ -65,6 +71,13 @@ async fn list(svc: Arc<Image>, call: Call) -> Reply {
         body["next"] = json!(link(query(Some(&last.record.id))));
     }
     Ok(Response::ok(body))
+}
+
+/// An image in JSON, with its locations where they are shown.
+async fn whole(svc: &Image, call: &Call, stored: &Stored<Record>) -> Result<Value, Fault> {
+    let mut shown = view::one(stored);
+    location::view::add(svc, call, stored, &mut shown).await?;
+    Ok(shown)
 }
 
 /// Making an image visible to more people has rules of its own.
@@ -85,7 +98,7 @@ async fn create(svc: Arc<Image>, call: Call) -> Reply {
     check_visibility(&call, image.visibility, &target)?;
     crate::quota::check_create(&svc, &image).await?;
     let stored = ops::create(&svc.store, image).await?;
-    Ok(Response::created(view::one(&stored))
+    Ok(Response::created(whole(&svc, &call, &stored).await?)
         .header("location", call.url(&format!("/v2/images/{}", stored.record.id)))
         .header("openstack-image-import-methods", svc.config.import.methods.join(","))
         .header("openstack-image-store-ids", svc.stores.ids()))
@@ -94,29 +107,28 @@ async fn create(svc: Arc<Image>, call: Call) -> Reply {
 async fn show(svc: Arc<Image>, call: Call) -> Reply {
     let stored = ops::visible(&svc.store, &call.ctx, call.param("image_id")).await?;
     call.authorize(&ops::target(&svc.store, &call.ctx, &stored).await?)?;
-    Ok(Response::ok(view::one(&stored)))
+    Ok(Response::ok(whole(&svc, &call, &stored).await?))
 }
 
 async fn update(svc: Arc<Image>, call: Call) -> Reply {
     let stored = ops::visible(&svc.store, &call.ctx, call.param("image_id")).await?;
-    call.authorize(&ops::target(&svc.store, &call.ctx, &stored).await?)?;
+    let target = ops::target(&svc.store, &call.ctx, &stored).await?;
+    call.authorize(&target)?;
     let changes = patch::parse(call.header("content-type").unwrap_or_default(), &call.body)?;
+    let named = location::patch::prepare(&svc, &call, &target, &stored, &changes).await?;
     let mut wanted = stored.record.clone();
-    for change in &changes {
-        patch::apply(&mut wanted, change)?;
-    }
+    patch::apply_all(&mut wanted, &changes, &named)?;
     if wanted.visibility != stored.record.visibility {
-        check_visibility(&call, wanted.visibility, &ops::target(&svc.store, &call.ctx, &stored).await?)?;
+        check_visibility(&call, wanted.visibility, &target)?;
     }
     if wanted.owner != stored.record.owner && !call.caller().has_role("admin") {
         return Err(Fault::forbidden("You are not permitted to change the owner of this image."));
     }
     // Checked against what was read above, applied to what is there now: an upload may have ended since.
-    let saved = ops::change(&svc.store, &stored.record.id, move |image| {
-        changes.iter().try_for_each(|change| patch::apply(image, change))
-    })
-    .await?;
-    Ok(Response::ok(view::one(&saved)))
+    let saved =
+        ops::change(&svc.store, &stored.record.id, move |image| patch::apply_all(image, &changes, &named)).await?;
+    object::delete(&svc, &ops::dropped(&stored, &saved)).await;
+    Ok(Response::ok(whole(&svc, &call, &saved).await?))
 }
 
 async fn delete(svc: Arc<Image>, call: Call) -> Reply {

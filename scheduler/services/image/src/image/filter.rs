@@ -1,18 +1,16 @@
-//! The query string of a list: filters, order and page; pure.
+//! The query string of a list: filters, order and page, as a query to the store; pure.
 use super::{
-    model::{Image, Visibility},
+    model::Visibility,
     ops::{Asked, Shared},
-    view,
 };
-use crate::member::model::Acceptance;
+use crate::{member::model::Acceptance, tables};
 use pilvi_kit::{
     Call, Fault,
     call::boolean,
     clock,
     page::{Dir, Page},
 };
-use pilvi_store::Stored;
-use serde_json::Value;
+use pilvi_store::Query;
 
 const LIMIT_DEFAULT: usize = 25;
 const LIMIT_MAX: usize = 1000;
@@ -22,53 +20,48 @@ const SORT_KEYS: &[&str] =
 const LISTS: &[&str] = &["id", "name", "status", "container_format", "disk_format"];
 /// Keys that take `gte:2026-01-01T00:00:00Z` and the like.
 const TIMES: &[&str] = &["created_at", "updated_at"];
-
-/// One condition.
-#[derive(Debug, PartialEq)]
-enum Condition {
-    Equals(String, String),
-    In(String, Vec<String>),
-    /// Microseconds since 1970.
-    Time(String, Compare, i64),
-    SizeMin(u64),
-    SizeMax(u64),
-    Tag(String),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Compare {
-    Eq,
-    Ne,
-    Gt,
-    Ge,
-    Lt,
-    Le,
-}
+/// Conditions of one list at most.
+const CONDITIONS_MAX: usize = 64;
+const SECOND_US: i64 = 1_000_000;
 
 #[derive(Debug)]
 pub struct Filter {
     pub asked: Asked,
     pub shared: Shared,
     pub page: Page,
+    /// Conditions and order; who sees what comes from `ops`, the page from `page`.
+    pub query: Query,
     hidden: bool,
-    protected: Option<bool>,
-    conditions: Vec<Condition>,
 }
 
 /// Reads the query string; 400 for what cannot be read.
 pub fn parse(call: &Call) -> Result<Filter, Fault> {
-    let mut filter = Filter {
-        asked: Asked::Usual,
-        shared: Shared::Only(Acceptance::Accepted),
-        page: page(call)?,
-        hidden: false,
-        protected: None,
-        conditions: Vec::new(),
-    };
+    let mut filter = Filter::new(page(call)?);
+    if call.query.0.len() > CONDITIONS_MAX {
+        return Err(Fault::bad_request(format!("A list takes at most {CONDITIONS_MAX} conditions.")));
+    }
     for (key, value) in &call.query.0 {
         read(&mut filter, key, value)?;
     }
+    filter.query = tables::hidden(filter.query, filter.hidden);
+    for (key, dir) in &filter.page.sort {
+        let column = tables::sorted_by(key).ok_or_else(|| Fault::internal(format!("no column for {key}")))?;
+        let dir = if *dir == Dir::Asc { pilvi_store::Dir::Asc } else { pilvi_store::Dir::Desc };
+        filter.query = filter.query.sort(column, dir);
+    }
     Ok(filter)
+}
+
+impl Filter {
+    fn new(page: Page) -> Self {
+        let shared = Shared::Only(Acceptance::Accepted);
+        Filter { asked: Asked::Usual, shared, page, query: Query::all(), hidden: false }
+    }
+
+    /// Adds a condition.
+    fn must(&mut self, condition: impl FnOnce(Query) -> Query) {
+        self.query = condition(std::mem::take(&mut self.query));
+    }
 }
 
 fn read(filter: &mut Filter, key: &str, value: &str) -> Result<(), Fault> {
@@ -105,37 +98,56 @@ fn read(filter: &mut Filter, key: &str, value: &str) -> Result<(), Fault> {
             return Err(Fault::bad_request("The \"changes-since\" filter is no longer available on v2."));
         }
         "os_hidden" => filter.hidden = flag()?,
-        "protected" => filter.protected = Some(flag()?),
-        "size_min" => filter.conditions.push(Condition::SizeMin(size()?)),
-        "size_max" => filter.conditions.push(Condition::SizeMax(size()?)),
-        "tag" => filter.conditions.push(Condition::Tag(value.trim().to_owned())),
-        key if TIMES.contains(&key) => filter.conditions.push(time(key, value)?),
-        key => filter.conditions.push(match value.strip_prefix("in:") {
-            Some(list) if LISTS.contains(&key) => Condition::In(key.to_owned(), split(list)?),
-            _ => Condition::Equals(
-                key.to_owned(),
-                value.strip_prefix("eq:").filter(|_| LISTS.contains(&key)).unwrap_or(value).to_owned(),
-            ),
-        }),
+        "protected" => {
+            let wanted = flag()?;
+            filter.must(|query| tables::protected(query, wanted));
+        }
+        "size_min" => {
+            let min = size()?;
+            filter.must(|query| query.ge(tables::SIZE, min));
+        }
+        "size_max" => {
+            let max = size()?;
+            filter.must(|query| query.le(tables::SIZE, max));
+        }
+        "tag" => filter.must(|query| query.labelled(tables::tag_label(value.trim()))),
+        key if TIMES.contains(&key) => {
+            let condition = time(key, value)?;
+            filter.must(|query| query.any_of([condition]));
+        }
+        key => {
+            let values = match value.strip_prefix("in:") {
+                Some(list) if LISTS.contains(&key) => split(list)?,
+                _ => vec![value.strip_prefix("eq:").filter(|_| LISTS.contains(&key)).unwrap_or(value).to_owned()],
+            };
+            filter.must(|query| tables::one_of(query, key, values));
+        }
     }
     Ok(())
 }
 
-fn time(key: &str, value: &str) -> Result<Condition, Fault> {
+/// A condition on a time. What clients read has whole seconds, so that is what they compare with.
+fn time(key: &str, value: &str) -> Result<Query, Fault> {
     let (compare, text) = match value.split_once(':') {
-        Some(("eq", rest)) => (Compare::Eq, rest),
-        Some(("neq", rest)) => (Compare::Ne, rest),
-        Some(("gt", rest)) => (Compare::Gt, rest),
-        Some(("gte", rest)) => (Compare::Ge, rest),
-        Some(("lt", rest)) => (Compare::Lt, rest),
-        Some(("lte", rest)) => (Compare::Le, rest),
+        Some((op @ ("eq" | "neq" | "gt" | "gte" | "lt" | "lte"), rest)) => (op, rest),
         Some((op, _)) if !op.is_empty() && op.bytes().all(|b| b.is_ascii_lowercase()) => {
             return Err(Fault::bad_request(format!("Unable to filter by unknown operator '{op}'.")));
         }
-        _ => (Compare::Eq, value),
+        _ => ("eq", value),
     };
     let us = clock::parse(text).ok_or_else(|| Fault::bad_request(format!("Invalid time in '{key}': {text}")))?;
-    Ok(Condition::Time(key.to_owned(), compare, us))
+    let column = tables::sorted_by(key).ok_or_else(|| Fault::internal(format!("no column for {key}")))?;
+    let from = us.div_euclid(SECOND_US).saturating_mul(SECOND_US);
+    let to = from.saturating_add(SECOND_US);
+    let all = Query::all();
+    Ok(match compare {
+        "neq" => all.any_of([Query::all().lt(column, from), Query::all().ge(column, to)]),
+        "gt" => all.ge(column, to),
+        "gte" => all.ge(column, from),
+        "lt" => all.lt(column, from),
+        "lte" => all.lt(column, to),
+        _ => all.ge(column, from).lt(column, to),
+    })
 }
 
 /// Splits at commas outside of quotes.
@@ -217,62 +229,6 @@ fn sort(call: &Call) -> Result<Vec<(String, Dir)>, Fault> {
     Ok(out)
 }
 
-/// The value an image is sorted by.
-pub fn sort_key(image: &Stored<Image>, key: &str) -> Value {
-    match key {
-        "created_at" => image.created_us.into(),
-        "updated_at" => image.updated_us.into(),
-        "name" => image.name.clone().into(),
-        "status" => image.status.as_str().into(),
-        "container_format" => image.container_format.clone().into(),
-        "disk_format" => image.disk_format.clone().into(),
-        "size" => image.size.into(),
-        _ => image.id.clone().into(),
-    }
-}
-
-impl Filter {
-    pub fn accepts(&self, image: &Stored<Image>) -> bool {
-        image.os_hidden == self.hidden
-            && self.protected.is_none_or(|p| image.protected == p)
-            && (self.conditions.is_empty() || {
-                let shown = view::one(image);
-                self.conditions.iter().all(|c| c.holds(image, &shown))
-            })
-    }
-}
-
-impl Condition {
-    fn holds(&self, image: &Stored<Image>, shown: &Value) -> bool {
-        let text = |key: &str| match shown.get(key) {
-            Some(Value::String(text)) => Some(text.clone()),
-            Some(Value::Number(n)) => Some(n.to_string()),
-            Some(Value::Bool(b)) => Some(b.to_string()),
-            _ => None,
-        };
-        match self {
-            Condition::Equals(key, value) => text(key).as_deref() == Some(value),
-            Condition::In(key, values) => text(key).is_some_and(|t| values.contains(&t)),
-            Condition::SizeMin(min) => image.size.is_some_and(|s| s >= *min),
-            Condition::SizeMax(max) => image.size.is_some_and(|s| s <= *max),
-            Condition::Tag(tag) => image.tags.contains(tag),
-            Condition::Time(key, compare, us) => {
-                let stamp = if key == "created_at" { image.created_us } else { image.updated_us };
-                // What clients read has whole seconds, so that is what they compare with.
-                let (stamp, us) = (stamp.div_euclid(1_000_000), us.div_euclid(1_000_000));
-                match compare {
-                    Compare::Eq => stamp == us,
-                    Compare::Ne => stamp != us,
-                    Compare::Gt => stamp > us,
-                    Compare::Ge => stamp >= us,
-                    Compare::Lt => stamp < us,
-                    Compare::Le => stamp <= us,
-                }
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -286,8 +242,9 @@ mod tests {
 
     #[test]
     fn times_have_operators() {
-        assert!(matches!(time("created_at", "gte:2026-01-01T00:00:00Z").unwrap(), Condition::Time(_, Compare::Ge, _)));
-        assert!(matches!(time("created_at", "2026-01-01T00:00:00Z").unwrap(), Condition::Time(_, Compare::Eq, _)));
+        for good in ["gte:2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z", "neq:2026-01-01T00:00:00Z"] {
+            assert!(time("created_at", good).is_ok(), "{good}");
+        }
         assert!(time("created_at", "xx:2026-01-01T00:00:00Z").is_err());
         assert!(time("created_at", "gt:never").is_err());
     }
@@ -295,8 +252,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_value_is_read_or_refused(key in "[a-z_]{1,12}", value in "\\PC{0,40}") {
-            let mut filter = Filter { asked: Asked::Usual, shared: Shared::All, page: Page { limit: None, marker: None, sort: vec![], reverse: false },
-                hidden: false, protected: None, conditions: vec![] };
+            let mut filter = Filter::new(Page { limit: None, marker: None, sort: vec![], reverse: false });
             let _ = read(&mut filter, &key, &value);
         }
     }

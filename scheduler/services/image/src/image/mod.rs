@@ -3,5 +3,5 @@ pub mod api;
 mod filter;
 pub mod model;
 pub mod ops;
-mod patch;
+pub(crate) mod patch;
 pub(crate) mod view;

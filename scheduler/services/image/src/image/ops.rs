@@ -1,17 +1,19 @@
 //! The verbs on images; the only writer of their records.
 use super::{
-    model::{Event, Image, Status, Visibility},
+    filter::Filter,
+    model::{Event, Image, Location, Status, Visibility},
     view,
 };
 use crate::{
     fault,
     member::{self, model::Acceptance},
+    store::object,
     tables,
     task::model::Task,
 };
 use pilvi_kit::{Ctx, Fault, Target};
 use pilvi_store::{Query, Store, Stored, Tx};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// An image that the caller may see; 404 when it does not exist or is none of the caller's business.
 pub async fn visible(store: &Store, ctx: &Ctx, id: &str) -> Result<Stored<Image>, Fault> {
@@ -75,29 +77,55 @@ pub enum Asked {
     Only(Visibility),
 }
 
+/// Which images the caller sees, of those that are asked for.
+async fn seen(store: &Store, ctx: &Ctx, asked: Asked, shared: Shared) -> Result<Query, Fault> {
+    let all = Query::all;
+    let own = all().eq("project", ctx.caller.project_id().filter(|p| !p.is_empty()).unwrap_or(NOBODY));
+    if is_admin(ctx) {
+        return Ok(match asked {
+            Asked::Usual => all().any_of([own, tables::not_seen_as(Visibility::Community)]),
+            Asked::All => all(),
+            Asked::Only(visibility) => tables::seen_as(visibility),
+        });
+    }
+    let mut memberships = member::ops::of_project(store, ctx.project_id()).await?;
+    memberships.retain(|m| shared == Shared::All || shared == Shared::Only(m.record.status));
+    let ids: Vec<String> = memberships.into_iter().map(|m| m.record.image_id).collect();
+    let with_me = || tables::seen_as(Visibility::Shared).ids(ids.clone());
+    let public = || tables::seen_as(Visibility::Public);
+    Ok(match asked {
+        Asked::Usual => all().any_of([own, public(), with_me()]),
+        Asked::All => all().any_of([own, public(), tables::seen_as(Visibility::Community), with_me()]),
+        Asked::Only(v @ (Visibility::Public | Visibility::Community)) => tables::seen_as(v),
+        Asked::Only(Visibility::Private) => all().any_of([own]).any_of([tables::seen_as(Visibility::Private)]),
+        Asked::Only(Visibility::Shared) => all().any_of([own, with_me()]).any_of([tables::seen_as(Visibility::Shared)]),
+    })
+}
+
+/// Owns nothing.
+const NOBODY: &str = "\u{1}";
+
 /// Images the caller sees, unordered.
 pub async fn list(store: &Store, ctx: &Ctx, asked: Asked, shared: Shared) -> Result<Vec<Stored<Image>>, Fault> {
-    let memberships: BTreeSet<String> = member::ops::of_project(store, ctx.project_id())
-        .await?
-        .into_iter()
-        .filter(|m| shared == Shared::All || shared == Shared::Only(m.record.status))
-        .map(|m| m.record.image_id)
-        .collect();
-    let project = ctx.caller.project_id();
-    let shows = |image: &Image| {
-        let own = image.owner.is_some() && image.owner.as_deref() == project;
-        let sees = own
-            || is_admin(ctx)
-            || matches!(image.visibility, Visibility::Public | Visibility::Community)
-            || (image.visibility == Visibility::Shared && memberships.contains(&image.id));
-        let wanted = match asked {
-            Asked::Usual => own || image.visibility != Visibility::Community,
-            Asked::All => true,
-            Asked::Only(visibility) => image.visibility == visibility,
-        };
-        sees && wanted
-    };
-    Ok(store.list::<Image>(Query::all()).await?.into_iter().filter(|i| shows(&i.record)).collect())
+    Ok(store.list::<Image>(seen(store, ctx, asked, shared).await?).await?)
+}
+
+/// A page of the images that the caller sees and asks for, and whether more follow.
+pub async fn page(store: &Store, ctx: &Ctx, filter: Filter) -> Result<(Vec<Stored<Image>>, bool), Fault> {
+    let limit = filter.page.limit.unwrap_or(usize::MAX - 1);
+    let seen = seen(store, ctx, filter.asked, filter.shared).await?;
+    let mut query = filter.query.any_of([seen]).limit(limit + 1);
+    if let Some(marker) = &filter.page.marker {
+        visible(store, ctx, marker).await.map_err(|fault| match fault.code() {
+            404 => Fault::bad_request(format!("Invalid marker. Image {marker} could not be found.")),
+            _ => fault,
+        })?;
+        query = query.after_marker(marker);
+    }
+    let mut found = store.list::<Image>(query).await?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    Ok((found, more))
 }
 
 /// Keeps of properties that another service sets those that an image can have: a name with a meaning of its own is
@@ -128,7 +156,7 @@ pub async fn create_in(tx: &mut Tx, image: &Image) -> Result<Stored<Image>, Faul
     Ok(tx.insert(image).await?)
 }
 
-/// Changes an image by a pure function, which may refuse.
+/// Changes an image by a pure function, which may refuse. Objects that it names no more are doomed.
 pub async fn change<F>(store: &Store, id: &str, change: F) -> Result<Stored<Image>, Fault>
 where
     F: Fn(&mut Image) -> Result<(), Fault> + Send + Sync + Clone + 'static,
@@ -141,10 +169,41 @@ where
                 let mut stored = get_any_in(tx, &id).await?;
                 let before = stored.record.clone();
                 change(&mut stored.record)?;
+                object::doom_in(tx, &dropped(&before, &stored.record)).await?;
                 if stored.record == before { Ok(stored) } else { Ok(tx.update(&stored).await?) }
             })
         })
         .await
+}
+
+/// Objects that the image named before and does not now.
+pub fn dropped(before: &Image, after: &Image) -> Vec<Location> {
+    let is_left = |l: &&Location| after.locations.iter().any(|other| (&other.store, &other.key) == (&l.store, &l.key));
+    before.locations.iter().filter(|l| !is_left(l)).cloned().collect()
+}
+
+/// Takes the copy in one store away from an image that has others; gives what is to be removed.
+pub async fn drop_copy(store: &Store, id: &str, from: &str) -> Result<Vec<Location>, Fault> {
+    let (image, store_id) = (id.to_owned(), from.to_owned());
+    let before = get_any(store, id).await?;
+    let after = change(store, id, move |record| {
+        if record.status != Status::Active {
+            return Err(Fault::conflict(
+                "It's not allowed to remove image data from store if image status is not 'active'",
+            ));
+        }
+        let at = record.locations.iter().position(|l| l.store == store_id);
+        if record.locations.len() == 1 {
+            return Err(Fault::forbidden(
+                "Cannot delete image data from the only store containing it. Consider deleting the image instead.",
+            ));
+        }
+        let at = at.ok_or_else(|| Fault::not_found(format!("Image {image} is not stored in store {store_id}.")))?;
+        record.locations.remove(at);
+        Ok(())
+    })
+    .await?;
+    Ok(dropped(&before, &after))
 }
 
 /// Moves an image to its next state, filling in what is known then; 409 where that is not allowed.
@@ -199,6 +258,7 @@ pub async fn delete(store: &Store, id: &str) -> Result<Image, Fault> {
                     tx.delete::<Task>(&task.record.id).await?;
                 }
                 tx.delete::<Image>(&id).await?;
+                object::doom_in(tx, &stored.record.locations).await?;
                 Ok(stored.record)
             })
         })

@@ -1,6 +1,7 @@
 //! JSON patches of images, in both spellings: `{"op", "path", "value"}` (2.1) and `{"replace": "/name",
-//! "value"}` (2.0). Paths are JSON pointers of one step; deeper ones belong to locations, which are refused.
+//! "value"}` (2.0). Paths are JSON pointers of one step; those of locations have two.
 use super::{model::Image, view};
+use crate::location::{self, patch::Prepared};
 use pilvi_kit::Fault;
 use serde_json::Value;
 
@@ -18,6 +19,8 @@ pub enum Op {
 pub struct Change {
     pub op: Op,
     pub name: String,
+    /// The second step of the path, of locations.
+    pub at: Option<String>,
     /// `null` for a removal.
     pub value: Value,
 }
@@ -75,7 +78,10 @@ fn old_style(item: &Value) -> Result<Change, Fault> {
 }
 
 fn change(item: &Value, op: Op, path: &str) -> Result<Change, Fault> {
-    let name = pointer(path)?;
+    let (name, at) = pointer(path)?;
+    if (name == "locations") && (at.is_none() != (op == Op::Replace)) {
+        return Err(Fault::bad_request(format!("Invalid JSON pointer for this resource: '{path}'")));
+    }
     let value = match (op, item.get("value")) {
         (Op::Remove, _) => Value::Null,
         (_, Some(value)) => value.clone(),
@@ -83,15 +89,15 @@ fn change(item: &Value, op: Op, path: &str) -> Result<Change, Fault> {
             return Err(Fault::bad_request("Operations \"add\" and \"replace\" require a member named \"value\"."));
         }
     };
-    Ok(Change { op, name, value })
+    Ok(Change { op, name, at, value })
 }
 
-/// The single step of a JSON pointer, unescaped.
-fn pointer(path: &str) -> Result<String, Fault> {
+/// The single step of a JSON pointer, unescaped; locations have a second one.
+fn pointer(path: &str) -> Result<(String, Option<String>), Fault> {
     let bad = || Fault::bad_request(format!("Invalid JSON pointer for this resource: '{path}'"));
     let step = path.strip_prefix('/').ok_or_else(bad)?;
-    if step.starts_with("locations") {
-        return Ok("locations".to_owned());
+    if let Some(at) = step.strip_prefix("locations/").filter(|at| !at.is_empty() && !at.contains('/')) {
+        return Ok(("locations".to_owned(), Some(at.trim().to_owned())));
     }
     if step.is_empty() || step.contains('/') {
         return Err(bad());
@@ -108,16 +114,25 @@ fn pointer(path: &str) -> Result<String, Fault> {
             c => name.push(c),
         }
     }
-    Ok(name.trim().to_owned())
+    Ok((name.trim().to_owned(), None))
+}
+
+/// Applies all changes; `named` are those of locations, in their order.
+pub fn apply_all(image: &mut Image, changes: &[Change], named: &[Prepared]) -> Result<(), Fault> {
+    let mut named = named.iter();
+    for change in changes {
+        match change.name.as_str() {
+            "locations" => named.next().map_or(Ok(()), |prepared| location::patch::apply(image, prepared))?,
+            _ => apply(image, change)?,
+        }
+    }
+    Ok(())
 }
 
 /// Applies one change; the caller has asked the rules.
 pub fn apply(image: &mut Image, change: &Change) -> Result<(), Fault> {
     let name = change.name.as_str();
     view::check_name(name)?;
-    if name == "locations" {
-        return Err(Fault::forbidden("It's not allowed to change locations if locations are invisible."));
-    }
     let base = view::BASE.contains(&name);
     let known = base || image.properties.contains_key(name);
     match change.op {
@@ -164,7 +179,9 @@ mod tests {
         for (code, item) in [
             (403, json!({"op": "replace", "path": "/status", "value": "active"})),
             (403, json!({"op": "add", "path": "/os_glance_x", "value": "1"})),
-            (403, json!({"op": "add", "path": "/locations/-", "value": {}})),
+            (400, json!({"op": "add", "path": "/locations", "value": {}})),
+            (400, json!({"op": "replace", "path": "/locations/0", "value": {}})),
+            (400, json!({"op": "remove", "path": "/locations/0/url"})),
             (403, json!({"op": "remove", "path": "/name"})),
             (403, json!({"op": "replace", "path": "/id", "value": "x"})),
             (409, json!({"op": "remove", "path": "/none"})),

@@ -23,7 +23,7 @@ use crate::{
     },
     plugin::{self, Work},
     signature,
-    store::ImageStore,
+    store::{ImageStore, object},
     task::{self, model::Status as Progress},
 };
 use pilvi_kit::Fault;
@@ -181,7 +181,7 @@ async fn keep(svc: &Image, job: &Job, record: &Record, made: &Work) -> Result<()
     };
     to_stores(svc, job, fill, |store| {
         let (id, path) = (job.image_id.clone(), made.path.clone());
-        async move { store.driver.take_file(&id, &path).await.map_err(Fault::internal) }
+        async move { object::put_file(svc, &store, &id, &path).await.map_err(|e| data::ops::disk(&id, e)) }
     })
     .await
 }
@@ -224,7 +224,7 @@ where
                 if let Err(fault) = arrived(svc, job, id, done, fill.clone()).await {
                     // What the record names already is not ours to take back.
                     let orphans = if must { kept.as_slice() } else { &kept[kept.len() - 1..] };
-                    data::ops::delete_objects(svc, &job.image_id, orphans).await;
+                    object::delete(svc, orphans).await;
                     return Err(fault);
                 }
             }
@@ -237,7 +237,7 @@ where
                 })
                 .await?;
                 if must {
-                    data::ops::delete_objects(svc, &job.image_id, &kept).await;
+                    object::delete(svc, &kept).await;
                     return Err(fault);
                 }
                 last = Some(fault);
@@ -247,7 +247,7 @@ where
     if must {
         let all = kept.clone();
         if let Err(fault) = arrived(svc, job, "", all, fill).await {
-            data::ops::delete_objects(svc, &job.image_id, &kept).await;
+            object::delete(svc, &kept).await;
             return Err(fault);
         }
     }
@@ -265,7 +265,7 @@ async fn arrived<F>(svc: &Image, job: &Job, store: &str, locations: Vec<Location
 where
     F: Fn(&mut Record) + Send + Sync + Clone + 'static,
 {
-    let store = store.to_owned();
+    let (store, named) = (store.to_owned(), locations.clone());
     held(svc, &job.image_id, &job.task_id, move |image| {
         image.import.arrived(&store);
         if locations.is_empty() {
@@ -279,6 +279,7 @@ where
         image.locations.extend(locations.iter().cloned());
         Ok(())
     })
-    .await
-    .map(|_| ())
+    .await?;
+    object::settled(svc, &named).await;
+    Ok(())
 }

@@ -2,10 +2,8 @@
 use super::{Bytestream, Driver, Incoming};
 use crate::data::files::{CHUNK, Files, Place};
 use async_trait::async_trait;
-use futures::StreamExt;
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, io, path::Path};
-use tokio_util::io::ReaderStream;
 
 #[derive(Debug)]
 pub(super) struct FileDriver {
@@ -35,7 +33,7 @@ impl Driver for FileDriver {
         format!("file://{}", self.files.path(key).display())
     }
     async fn begin(&self, key: &str) -> io::Result<Box<dyn Incoming>> {
-        Ok(Box::new(self.files.incoming(checked(key)?, Place::Part)))
+        Ok(Box::new(self.files.incoming(checked(key)?, Place::Part).await?))
     }
     async fn read(&self, key: &str, offset: u64, length: u64) -> io::Result<Bytestream> {
         self.files.read(checked(key)?, offset, length).await
@@ -43,11 +41,11 @@ impl Driver for FileDriver {
     async fn delete(&self, key: &str) -> io::Result<()> {
         self.files.remove_name(checked(key)?).await
     }
-    async fn take_file(&self, key: &str, path: &Path) -> io::Result<()> {
-        if self.files.take(checked(key)?, path).await? {
-            return Ok(());
-        }
-        send(self.begin(key).await?, path).await
+    async fn size(&self, key: &str) -> io::Result<u64> {
+        Ok(tokio::fs::metadata(self.files.path(checked(key)?)).await?.len())
+    }
+    async fn take_file(&self, key: &str, path: &Path) -> io::Result<bool> {
+        self.files.take(checked(key)?, path).await
     }
     async fn link(&self, from: &str, to: &str) -> io::Result<bool> {
         self.files.link(checked(from)?, checked(to)?).await.map(|()| true)
@@ -66,23 +64,5 @@ impl Driver for FileDriver {
             }
         }
         Ok(())
-    }
-}
-
-/// Sends a file of this machine into an object that arrives.
-pub(super) async fn send(mut incoming: Box<dyn Incoming>, path: &Path) -> io::Result<()> {
-    let sent = async {
-        let mut stream = ReaderStream::with_capacity(tokio::fs::File::open(path).await?, CHUNK);
-        while let Some(chunk) = stream.next().await {
-            incoming.write(chunk?).await?;
-        }
-        Ok(())
-    };
-    match sent.await {
-        Ok(()) => incoming.commit().await,
-        Err(error) => {
-            incoming.abort().await;
-            Err(error)
-        }
     }
 }

@@ -12,15 +12,19 @@
 //! A store shows an object only when it is whole: [`Driver::begin`] takes bytes that nobody sees until
 //! [`Incoming::commit`]. The image's record names the object after that, so a crash leaves at most an object
 //! that no record names, and [`Driver::recover`] removes it.
+pub mod api;
 pub mod config;
 mod file;
+mod http;
+pub(crate) mod object;
+mod s3;
 
 pub use config::{Kind, StoreConfig};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use pilvi_kit::Fault;
+use pilvi_kit::{Fault, fetch::Fetcher};
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,6 +44,10 @@ pub trait Incoming: Send {
     async fn commit(self: Box<Self>) -> io::Result<()>;
     /// Takes everything back, as well as it can.
     async fn abort(self: Box<Self>);
+    /// What [`Driver::abandon`] is to be told, should this never end.
+    fn upload(&self) -> Option<&str> {
+        None
+    }
 }
 
 /// What a kind of store can do. Keys are images' ids, but for locations that their owners named.
@@ -56,13 +64,27 @@ pub trait Driver: std::fmt::Debug + Send + Sync {
     async fn read(&self, key: &str, offset: u64, length: u64) -> io::Result<Bytestream>;
     /// Removes an object; it is no error when there is none.
     async fn delete(&self, key: &str) -> io::Result<()>;
-    /// Takes a complete file of this machine, which may be gone afterwards.
-    async fn take_file(&self, key: &str, path: &Path) -> io::Result<()> {
-        file::send(self.begin(key).await?, path).await
+    /// Removes an object and what arrived of it.
+    async fn abandon(&self, key: &str, _upload: Option<&str>) -> io::Result<()> {
+        self.delete(key).await
     }
-    /// Copies a complete file of this machine, which stays.
-    async fn copy_file(&self, key: &str, path: &Path) -> io::Result<()> {
-        file::send(self.begin(key).await?, path).await
+    /// Bytes of an object.
+    async fn size(&self, key: &str) -> io::Result<u64>;
+    /// What the store calls the object of a URL, where users may name objects.
+    fn key_of(&self, _url: &str) -> Option<String> {
+        None
+    }
+    /// Does [`recover`](Driver::recover) find what no image names by itself?
+    fn scans(&self) -> bool {
+        true
+    }
+    /// Is it worth while to keep what was read of it?
+    fn is_remote(&self) -> bool {
+        false
+    }
+    /// Moves a complete file of this machine into the store; false when it can only be copied.
+    async fn take_file(&self, _key: &str, _path: &Path) -> io::Result<bool> {
+        Ok(false)
     }
     /// Gives an object a second key without moving bytes; false when this store cannot.
     async fn link(&self, _from: &str, _to: &str) -> io::Result<bool> {
@@ -95,11 +117,11 @@ pub struct Stores {
 
 impl Stores {
     /// Opens every store of the configuration.
-    pub fn open(config: &crate::Config) -> io::Result<Self> {
+    pub fn open(config: &crate::Config, fetcher: &Fetcher) -> io::Result<Self> {
         let settings = config::effective(config).map_err(io::Error::other)?;
         let mut all = BTreeMap::new();
         for (id, settings) in &settings {
-            all.insert(id.clone(), Arc::new(open(id, settings)?));
+            all.insert(id.clone(), Arc::new(open(id, settings, fetcher)?));
         }
         let default = config::default_of(&settings, config.default_store.as_deref()).map_err(io::Error::other)?;
         let default = all.get(&default).cloned().ok_or_else(|| io::Error::other("no default store"))?;
@@ -146,15 +168,17 @@ impl Stores {
     }
 }
 
-fn open(id: &str, settings: &StoreConfig) -> io::Result<ImageStore> {
+fn open(id: &str, settings: &StoreConfig, fetcher: &Fetcher) -> io::Result<ImageStore> {
     let driver: Arc<dyn Driver> = match &settings.kind {
         Kind::File { directory } => Arc::new(file::FileDriver::open(directory)?),
+        Kind::S3(bucket) => Arc::new(s3::S3Driver::open(bucket)?),
+        Kind::Http => Arc::new(http::HttpDriver::new(fetcher.clone())),
     };
     Ok(ImageStore {
         id: id.to_owned(),
         description: settings.description.clone(),
         weight: settings.weight,
-        read_only: settings.read_only,
+        read_only: settings.read_only || matches!(settings.kind, Kind::Http),
         driver,
     })
 }

@@ -121,7 +121,7 @@ impl Driver for S3Driver {
     }
     fn url(&self, key: &str) -> String {
         let endpoint = self.config.endpoint.clone().unwrap_or_else(|| "https://s3.amazonaws.com".to_owned());
-        format!("s3+{}/{}/{}", endpoint.trim_end_matches('/'), self.config.bucket, self.key(key))
+        format!("s3+{}/{}/{}{key}", endpoint.trim_end_matches('/'), self.config.bucket, self.config.prefix)
     }
     async fn begin(&self, key: &str) -> io::Result<Box<dyn Incoming>> {
         let key = self.key(key);
@@ -150,6 +150,15 @@ impl Driver for S3Driver {
             .await
             .map_err(broken)?;
         Ok(got.into_stream().map(|chunk| chunk.map_err(broken)).boxed())
+    }
+    async fn size(&self, key: &str) -> io::Result<u64> {
+        Ok(self.client.head(&self.key(key)).await.map_err(broken)?.size)
+    }
+    fn key_of(&self, url: &str) -> Option<String> {
+        let key = url.strip_prefix(&self.url(""))?;
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '/');
+        (!key.is_empty() && key.chars().all(plain) && !key.split('/').any(|step| matches!(step, "" | "." | "..")))
+            .then(|| key.to_owned())
     }
     async fn delete(&self, key: &str) -> io::Result<()> {
         match self.client.delete(&self.key(key)).await {
@@ -196,7 +205,10 @@ impl Upload {
     async fn send(&mut self) -> io::Result<()> {
         self.land().await?;
         if self.parts.len() >= PARTS_MAX {
-            return Err(io::Error::new(io::ErrorKind::StorageFull, "the image needs more parts than an upload may have"));
+            return Err(io::Error::new(
+                io::ErrorKind::StorageFull,
+                "the image needs more parts than an upload may have",
+            ));
         }
         let payload: PutPayload = std::mem::take(&mut self.buffer).into_iter().collect();
         self.buffered = 0;
