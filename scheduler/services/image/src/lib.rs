@@ -1,4 +1,4 @@
-//! Image: disk images, who may see them, and their bytes (the Image API v2, as Glance 2.17 speaks it).
+//! Image: disk images, who may see them, and their bytes (the Image API v2, as Glance 2.18 speaks it).
 //!
 //! Resources: images with their members and tags, image data (upload, download, staging, import), tasks,
 //! schemas. Nobody is called from here; compute and the fleet call in through `ops`.

@@ -83,7 +83,11 @@ async fn create(svc: Arc<Image>, call: Call) -> Reply {
 
 async fn show(svc: Arc<Image>, call: Call) -> Reply {
     let stored = authorized(&svc, &call).await?;
-    Ok(Response::ok(view::namespace(&stored, true)))
+    let mut shown = view::namespace(&stored, true);
+    if let Some(prefix) = call.query.get("resource_type").and_then(|wanted| view::prefix(&stored, wanted)) {
+        view::with_prefix(&mut shown, prefix);
+    }
+    Ok(Response::ok(shown))
 }
 
 async fn update(svc: Arc<Image>, call: Call) -> Reply {

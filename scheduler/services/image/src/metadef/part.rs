@@ -121,7 +121,18 @@ fn one(namespace: &Namespace, part: Part, name: &str) -> Result<Value, Fault> {
 
 async fn show(svc: Arc<Image>, call: Call, part: Part) -> Reply {
     let stored = authorized(&svc, &call).await?;
-    Ok(Response::ok(one(&stored, part, call.param("name"))?))
+    let name = call.param("name");
+    let Some(wanted) = call.query.get("resource_type").filter(|w| part == Part::Properties && !w.is_empty()) else {
+        return Ok(Response::ok(one(&stored, part, name)?));
+    };
+    if !stored.associations.contains_key(wanted) {
+        return Err(stored.missing(Part::Associations, wanted));
+    }
+    let plain = view::prefix(&stored, wanted).and_then(|prefix| name.strip_prefix(prefix));
+    let plain = plain.ok_or_else(|| {
+        Fault::not_found(format!("Property {name} does not start with the prefix of the resource type {wanted}."))
+    })?;
+    Ok(Response::ok(one(&stored, part, plain)?))
 }
 
 async fn add(svc: &Image, namespace: &str, part: Part, name: String, body: Map<String, Value>) -> Reply {

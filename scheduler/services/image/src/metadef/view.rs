@@ -33,6 +33,26 @@ pub fn namespace(stored: &Stored<Namespace>, whole: bool) -> Value {
     out
 }
 
+/// The prefix that a namespace's properties have on things of a resource type.
+pub fn prefix<'n>(namespace: &'n Namespace, resource_type: &str) -> Option<&'n str> {
+    namespace.associations.get(resource_type)?.body.get("prefix")?.as_str().filter(|p| !p.is_empty())
+}
+
+/// Names of properties as they are on things of a resource type.
+pub fn with_prefix(shown: &mut Value, prefix: &str) {
+    let renamed = |properties: &Value| -> Value {
+        let all = properties.as_object().into_iter().flatten();
+        all.map(|(name, body)| (format!("{prefix}{name}"), body.clone())).collect::<Map<_, _>>().into()
+    };
+    shown["properties"] = renamed(&shown["properties"]);
+    for object in shown["objects"].as_array_mut().into_iter().flatten() {
+        object["properties"] = renamed(&object["properties"]);
+        for name in object["required"].as_array_mut().into_iter().flatten() {
+            *name = json!(format!("{prefix}{}", name.as_str().unwrap_or_default()));
+        }
+    }
+}
+
 /// Properties are an object by name.
 pub fn properties(entries: &BTreeMap<String, Entry>) -> Value {
     entries.iter().map(|(name, e)| (name.clone(), Value::Object(e.body.clone()))).collect::<Map<_, _>>().into()

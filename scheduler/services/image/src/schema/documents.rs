@@ -51,8 +51,11 @@ fn writable() -> Value {
         "os_version": {"type": "string", "is_base": false, "description": "Version of the operating system"},
         "description": {"type": "string", "is_base": false, "description": "A human-readable string describing this image."},
         "instance_uuid": {"type": "string", "is_base": false, "description": "The server this image was made from"},
-        "locations": {"type": "array", "description": "URLs of the image file; not offered here", "items": {"type": "object", "required": ["url", "metadata"],
-            "properties": {"url": {"type": "string", "maxLength": 255}, "metadata": {"type": "object"}}}},
+        "locations": {"type": "array", "description": "URLs of the image's data, where they are shown", "items": {"type": "object", "required": ["url", "metadata"],
+            "properties": {"url": {"type": "string", "maxLength": 2048}, "metadata": {"type": "object"},
+                "validation_data": {"type": "object", "writeOnly": true, "additionalProperties": false, "required": ["os_hash_algo", "os_hash_value"],
+                    "description": "What the data must be", "properties": {"checksum": {"type": "string", "minLength": 32, "maxLength": 32},
+                        "os_hash_algo": {"type": "string", "maxLength": 64}, "os_hash_value": {"type": "string", "maxLength": 128}}}}}},
     })
 }
 
