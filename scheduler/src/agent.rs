@@ -1,6 +1,7 @@
 //! `pilvi agent`: the agent of this host, from the same library as the small program.
 use crate::{
     cli::{Agent, Common},
+    config::LogFormat,
     preflight::{self, Refusal},
     serve,
     state::State,
@@ -17,7 +18,7 @@ pub fn vmm_command() -> Result<Vec<String>> {
 pub async fn run(common: &Common, arguments: &Agent) -> Result<()> {
     preflight::root("agent")?;
     let state = State::open(common)?;
-    serve::log_to_stderr(common.log.as_deref().unwrap_or("info"))?;
+    serve::log_to_stderr(common.log.as_deref().unwrap_or("info"), common.log_format.unwrap_or(LogFormat::Text))?;
     let mut config = match &arguments.agent_config {
         Some(path) => pilvi_agent::Config::from_file(path)?,
         None => pilvi_agent::Config {

@@ -1,4 +1,5 @@
 //! The command line, and the help that it prints.
+use crate::config::LogFormat;
 use clap::{Args, Parser, Subcommand};
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -36,6 +37,9 @@ pub struct Common {
     /// Log filter, such as info, debug or compute=debug,warn.
     #[arg(long, global = true, env = "PILVI_LOG")]
     pub log: Option<String>,
+    /// How the log is written; json: one document a line, with trace and request ids.
+    #[arg(long, global = true, env = "PILVI_LOG_FORMAT")]
+    pub log_format: Option<LogFormat>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -72,8 +76,19 @@ pub enum Command {
     },
     /// Shows what runs here.
     Status,
+    /// Shows how much of each service's documented API is there, and what is not.
+    Navigator(Navigator),
     /// Connects standard input and output with a TCP port inside a network namespace: a ProxyCommand for ssh.
     Connect(Connect),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Navigator {
+    /// Every documented operation with its state, as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// One service only, such as identity.
+    pub service: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -1,5 +1,10 @@
 //! The configuration: one file in, the environment and the command line over it, checked once.
-use crate::{cli::Common, preflight::Refusal, state::State};
+use crate::{
+    cli::Common,
+    events::{EventsConfig, RateLimits},
+    preflight::Refusal,
+    state::State,
+};
 use anyhow::{Context, Result};
 use serde::Deserialize;
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf};
@@ -25,6 +30,12 @@ pub struct Config {
     pub host_silence_s: u64,
     /// Where compressed logs go and how: a filter as on the command line.
     pub log: String,
+    /// `text`, or `json`: one document a line, with trace and request ids as members.
+    pub log_format: LogFormat,
+    /// Statements of the store that take longer are logged, in milliseconds.
+    pub slow_statement_ms: u64,
+    pub events: EventsConfig,
+    pub rate_limits: RateLimits,
     pub identity: IdentityConfig,
     pub image: ImageConfig,
     pub compute: ComputeConfig,
@@ -75,6 +86,13 @@ impl Default for ImageConfig {
             import: d.import,
         }
     }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    Text,
+    Json,
 }
 
 /// Rules about passwords and tokens.
@@ -212,6 +230,10 @@ impl Default for Config {
             cheap_passwords: false,
             host_silence_s: 10,
             log: "info".into(),
+            log_format: LogFormat::Text,
+            slow_statement_ms: 100,
+            events: EventsConfig::default(),
+            rate_limits: RateLimits::default(),
             identity: IdentityConfig::default(),
             image: ImageConfig::default(),
             compute: ComputeConfig::default(),
@@ -234,6 +256,9 @@ impl Config {
         if let Some(log) = &common.log {
             config.log.clone_from(log);
         }
+        if let Some(format) = common.log_format {
+            config.log_format = format;
+        }
         config.check()?;
         Ok(config)
     }
@@ -248,6 +273,8 @@ impl Config {
         }
         self.image.import.check().map_err(Refusal)?;
         self.identity.settings("/".into())?;
+        self.events.check()?;
+        self.rate_limits.check()?;
         if !(1..=3600).contains(&self.host_silence_s) {
             return Err(Refusal("host_silence_s must be 1 to 3600.".into()));
         }

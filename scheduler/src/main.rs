@@ -4,7 +4,7 @@
 //!  pilvi up      serve + agent in one process, then a first server through the public API
 //!  pilvi serve   the scheduler alone        pilvi agent   the agent of one host alone
 //!  pilvi vmm     one guest on KVM           pilvi down    removes what `up` made
-//!  pilvi node token|list    pilvi image build    pilvi status    pilvi connect
+//!  pilvi node token|list    pilvi image build    pilvi status    pilvi navigator    pilvi connect
 //!  pilvi identity import-keystone|rotate-keys
 //! ```
 //!
@@ -16,8 +16,10 @@ mod cli;
 mod config;
 mod connect;
 mod down;
+mod events;
 mod identity;
 mod image;
+mod navigator;
 mod node;
 mod output;
 mod preflight;
@@ -85,6 +87,7 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
             identity::rotate_keys(&common, &arguments).await
         }
         Command::Status => status::run(&common).await,
+        Command::Navigator(arguments) => navigator::run(&arguments),
         Command::Connect(arguments) => connect::run(&arguments).await,
         Command::Vmm { .. } => Ok(()),
     }

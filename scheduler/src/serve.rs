@@ -1,7 +1,7 @@
 //! `pilvi serve`: the scheduler alone, until a signal ends it.
 use crate::{
     cli::{Common, Serve},
-    config::Config,
+    config::{Config, LogFormat},
     output, preflight,
     site::Scheduler,
     state::State,
@@ -14,9 +14,13 @@ use tokio::{
 use tracing_subscriber::EnvFilter;
 
 /// Logs go to standard error (`serve`, `agent`) or to a file (`up`, whose terminal shows progress).
-pub fn log_to_stderr(filter: &str) -> Result<()> {
+pub fn log_to_stderr(filter: &str, format: LogFormat) -> Result<()> {
     let filter = EnvFilter::try_new(filter).context("the log filter")?;
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let _ = match format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
     Ok(())
 }
 
@@ -43,7 +47,7 @@ pub async fn run(common: &Common, arguments: &Serve) -> Result<()> {
     if let Some(store) = &arguments.store {
         config.store = Some(store.clone());
     }
-    log_to_stderr(&config.log)?;
+    log_to_stderr(&config.log, config.log_format)?;
     let _lock = state.lock()?;
     preflight::port_free(config.listen)?;
     let scheduler = Scheduler::start(&state, &config).await?;

@@ -24,6 +24,7 @@ use plan::Step;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
+use tracing::Instrument;
 
 /// What all instances of a host share.
 pub struct Context {
@@ -80,7 +81,7 @@ pub async fn run(context: Arc<Context>, guest: Guest, mut mailbox: watch::Receiv
         }
         former = target.clone();
         let passed = match &mut driver {
-            Some(driver) => pass(driver, &target, &mut mailbox).await,
+            Some(driver) => pass(driver, &target, &mut mailbox).instrument(span_of(&guest, &target)).await,
             none => match take_up(&context, &guest, &target) {
                 Ok(fresh) => {
                     *none = Some(fresh);
@@ -115,6 +116,14 @@ pub async fn run(context: Arc<Context>, guest: Guest, mut mailbox: watch::Receiv
                 }
             }
         }
+    }
+}
+
+/// What every line of a pass carries: the instance, and the request that wanted it so.
+fn span_of(guest: &Guest, target: &Target) -> tracing::Span {
+    match target {
+        Target::Wanted(instance) => tracing::info_span!("instance", id = guest.id, request_id = instance.request_id),
+        _ => tracing::info_span!("instance", id = guest.id),
     }
 }
 
@@ -217,7 +226,7 @@ async fn pass(driver: &mut Driver, target: &Target, mailbox: &mut watch::Receive
                 seen.error = last.error;
             }
             driver.context.board.set_instance(seen);
-            tracing::debug!(instance = driver.guest.id, ?step, generation);
+            tracing::info!(instance = driver.guest.id, ?step, generation, "step");
             if step.waits() {
                 tokio::select! {
                     biased;

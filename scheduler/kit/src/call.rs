@@ -3,6 +3,7 @@ use crate::{
     auth::Caller,
     fault::Fault,
     policy::{Enforcer, Target},
+    probe::Probe,
     version::Version,
 };
 use bytes::Bytes;
@@ -131,6 +132,18 @@ pub(crate) struct Gate {
     pub enforcer: Arc<Enforcer>,
     pub rule: &'static str,
     pub asked: AtomicBool,
+    /// Only in tests: writes down what is asked.
+    pub probe: Option<Arc<Probe>>,
+}
+
+impl Gate {
+    fn note(&self, rule: &str, allowed: bool, enforced: bool) -> Result<(), Fault> {
+        self.asked.store(true, Ordering::Relaxed);
+        match &self.probe {
+            Some(probe) => probe.note(self.rule, rule, allowed, enforced),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Call {
@@ -176,13 +189,16 @@ impl Call {
     }
     /// Asks another rule of the same service.
     pub fn enforce(&self, rule: &str, target: &Target) -> Result<(), Fault> {
-        self.gate.asked.store(true, Ordering::Relaxed);
-        self.gate.enforcer.check(rule, target, self.caller())
+        let answer = self.gate.enforcer.check(rule, target, self.caller());
+        self.gate.note(rule, answer.is_ok(), true)?;
+        answer
     }
     /// Would `rule` allow it?
     pub fn may(&self, rule: &str, target: &Target) -> bool {
-        self.gate.asked.store(true, Ordering::Relaxed);
-        self.gate.enforcer.allows(rule, target, self.caller())
+        let allowed = self.gate.enforcer.allows(rule, target, self.caller());
+        // Looking on ends no call.
+        let _ = self.gate.note(rule, allowed, false);
+        allowed
     }
     /// The route's own rule name.
     pub fn rule(&self) -> &'static str {

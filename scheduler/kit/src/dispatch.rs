@@ -6,9 +6,14 @@ use crate::{
     call::{BodyStream, Call, Ctx, Gate, Query},
     fault::Fault,
     metric::Metrics,
+    notify::{self, Kind, Outlet},
+    probe::Probe,
     response::{Body, Response},
     route::{Asked, Found, Route},
     service::Mounted,
+    subject::Subject,
+    throttle::Throttle,
+    trace::{self, Trace},
     version::Version,
 };
 use bytes::Bytes;
@@ -23,6 +28,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
+use tracing::Instrument;
 
 /// Time for a handler that takes and gives JSON.
 const HANDLER_SECONDS: u64 = 60;
@@ -38,42 +44,93 @@ pub struct Arrival {
     pub scheme: &'static str,
 }
 
+/// What all requests of a process share.
+#[derive(Debug, Default)]
+pub struct Front {
+    pub metrics: Arc<Metrics>,
+    /// Where audit events and notifications go.
+    pub outlet: Outlet,
+    pub throttle: Throttle,
+}
+
+/// What became known of a request while it was answered.
+struct Told {
+    caller: Arc<Caller>,
+    version: Option<Version>,
+    /// The route, its path's values, and the verb that the body named.
+    matched: Option<(usize, Vec<(&'static str, String)>)>,
+    verb: Option<String>,
+}
+
 /// Answers one request to `service`; `path` is below its prefix.
 pub(crate) async fn dispatch(
     service: &Mounted,
-    metrics: &Metrics,
+    front: &Front,
     arrival: &Arrival,
     request: axum::extract::Request,
     path: &str,
 ) -> axum::response::Response {
     let started = Instant::now();
     let (method, request_id) = (request.method().clone(), format!("req-{}", crate::id::new()));
-    let mut caller = Arc::new(Caller::anonymous());
-    let mut version = service.versions.as_ref().map(|v| v.default);
-    metrics.in_flight.inc();
-    let outcome = answer(service, arrival, request, path, &request_id, &mut caller, &mut version).await;
-    metrics.in_flight.dec();
-    let response = match outcome {
+    let trace = Trace::of(request.headers());
+    let span = tracing::info_span!("request", request_id, trace_id = trace.trace_id);
+    let mut told = Told {
+        caller: Arc::new(Caller::anonymous()),
+        version: service.versions.as_ref().map(|v| v.default),
+        matched: None,
+        verb: None,
+    };
+    front.metrics.in_flight.inc();
+    let outcome = match front.throttle.arrived(arrival.peer.ip()) {
+        Ok(()) => answer(service, front, arrival, request, path, &request_id, &mut told).instrument(span.clone()).await,
+        Err(fault) => Err(fault),
+    };
+    front.metrics.in_flight.dec();
+    let _within = span.entered();
+    let mut response = match outcome {
         Ok(response) => response,
         Err(mut fault) => {
             fault.spoken = version;
             refusal(service, &fault, &request_id, &method, path)
         }
     };
-    metrics.answered(service.name, &method, response.status, started.elapsed());
-    if audit::wanted(&method, response.status) {
-        audit::emit(&audit::event(
-            service.name,
-            &method,
-            path,
-            response.status,
-            &caller,
-            &request_id,
-            &arrival.peer.ip().to_string(),
-        ));
+    if response.status == 401 {
+        front.throttle.refused(arrival.peer.ip());
     }
-    tracing::info!(target: "api", service = service.name, %method, path, status = response.status, ms = started.elapsed().as_millis() as u64, request_id);
-    finish(service, response, version, &request_id, method == Method::HEAD)
+    front.metrics.answered(service.name, &method, response.status, started.elapsed());
+    announce(service, front, arrival, (&method, path), &response, &told, (&request_id, &trace));
+    tracing::info!(target: "api", service = service.name, %method, path, status = response.status, ms = started.elapsed().as_millis() as u64,
+        request_id, span_id = trace.span_id, parent_id = trace.parent_id, user = told.caller.user_id);
+    response.headers.push((trace::HEADER, trace.to_string()));
+    finish(service, response, told.version, &request_id, method == Method::HEAD)
+}
+
+/// The audit event and the notification of a call that deserves them.
+fn announce(
+    service: &Mounted,
+    front: &Front,
+    arrival: &Arrival,
+    (method, path): (&Method, &str),
+    response: &Response,
+    told: &Told,
+    (request_id, trace): (&str, &Trace),
+) {
+    let (status, change) = (response.status, audit::changes(method));
+    if !audit::wanted(method, status) {
+        return;
+    }
+    let nothing = serde_json::Value::Null;
+    let body = if let Body::Json(value) = &response.body { value } else { &nothing };
+    let subject = told
+        .matched
+        .as_ref()
+        .map(|(index, params)| Subject::of(&service.routes[*index], params, told.verb.as_deref(), body));
+    let about = audit::About { service: service.name, method, path, status, subject: subject.as_ref() };
+    front.outlet.send(Kind::Audit, &audit::event(&about, &told.caller, request_id, &arrival.peer.ip().to_string()));
+    if let (Some(subject), true) = (subject, change && status < 400) {
+        let payload = notify::payload(&subject, &told.caller, request_id, &trace.trace_id, status);
+        front.outlet.emit(service.name, &service.events.event_type(&subject), payload);
+    }
 }
 
 fn refusal(service: &Mounted, fault: &Fault, request_id: &str, method: &Method, path: &str) -> Response {
@@ -90,18 +147,19 @@ fn refusal(service: &Mounted, fault: &Fault, request_id: &str, method: &Method, 
 
 async fn answer(
     service: &Mounted,
+    front: &Front,
     arrival: &Arrival,
     request: axum::extract::Request,
     path: &str,
     request_id: &str,
-    caller: &mut Arc<Caller>,
-    version: &mut Option<Version>,
+    told: &mut Told,
 ) -> Result<Response, Fault> {
     let (parts, stream) = request.into_parts();
     if let Some(versions) = &service.versions {
-        *version = Some(versions.negotiate(&parts.headers)?);
+        told.version = Some(versions.negotiate(&parts.headers)?);
     }
-    let spoken = version.unwrap_or(Version(0, 0));
+    let spoken = told.version.unwrap_or(Version(0, 0));
+    let caller = &mut told.caller;
     let (index, params) = match service.matcher.find(&parts.method, path, spoken) {
         Found::Route(index, params) => (index, params),
         found => {
@@ -111,29 +169,32 @@ async fn answer(
         }
     };
     let route = &service.routes[index];
+    told.matched = Some((index, params.clone()));
     if route.asked != Asked::Public {
         token(service, &parts.headers, caller).await?;
         check_access(service, route, caller, &parts.method, path)?;
+        front.throttle.authenticated(caller)?;
     } else if parts.headers.contains_key("x-auth-token") {
         // A public route may look at the caller, but a bad token does not close it.
         let _ = token(service, &parts.headers, caller).await;
     }
     let base_url = base_url(&parts.headers, arrival, service.prefix);
-    let gate = Arc::new(Gate { enforcer: service.enforcer.clone(), rule: route.rule, asked: AtomicBool::new(false) });
     let mut call = Call {
         method: parts.method,
         path: path.to_owned(),
         params,
         query: Query::parse(parts.uri.query().unwrap_or_default()),
-        headers: parts.headers,
         version: spoken,
         body: serde_json::Value::Null,
         stream: None,
         ctx: Ctx { caller: caller.clone(), request_id: request_id.to_owned() },
         base_url,
-        gate: gate.clone(),
+        gate: gate(service, route.rule, &parts.extensions),
+        headers: parts.headers,
     };
-    if route.asked == Asked::Before {
+    // Where the body names the verb, the verb's rule is the one to ask.
+    let by_verb = !route.actions.is_empty();
+    if route.asked == Asked::Before && !by_verb {
         call.authorize(&call.target())?;
     }
     if route.bytes {
@@ -145,7 +206,26 @@ async fn answer(
         }
         call.body = read_json(route, stream).await?;
     }
+    if by_verb {
+        told.verb = verb(route, &call.body).map(|(name, _)| name.to_owned());
+        call.gate = gate(service, verb(route, &call.body).map_or(route.rule, |(_, rule)| rule), &parts.extensions);
+        if route.asked == Asked::Before {
+            call.authorize(&call.target())?;
+        }
+    }
+    let gate = call.gate.clone();
     run(route, call, &gate).await
+}
+
+fn gate(service: &Mounted, rule: &'static str, extensions: &http::Extensions) -> Arc<Gate> {
+    let probe = extensions.get::<Arc<Probe>>().cloned();
+    Arc::new(Gate { enforcer: service.enforcer.clone(), rule, asked: AtomicBool::new(false), probe })
+}
+
+/// The verb that the body's only member names, and its rule; `None` for one that is not known: the handler refuses it.
+fn verb(route: &Route<()>, body: &serde_json::Value) -> Option<(&'static str, &'static str)> {
+    let named = body.as_object().and_then(|o| o.keys().next())?;
+    route.actions.iter().find(|(action, _)| action == named).copied()
 }
 
 async fn run(route: &Route<()>, call: Call, gate: &Gate) -> Result<Response, Fault> {
@@ -159,7 +239,7 @@ async fn run(route: &Route<()>, call: Call, gate: &Gate) -> Result<Response, Fau
     };
     let response = outcome.map_err(|_| Fault::internal(format!("handler of {route:?} panicked")))??;
     if route.asked == Asked::ByHandler && !gate.asked.load(Ordering::Relaxed) {
-        return Err(Fault::internal(format!("handler of {route:?} did not ask its rule {}", route.rule)));
+        return Err(Fault::internal(format!("handler of {route:?} did not ask its rule {}", gate.rule)));
     }
     Ok(response)
 }

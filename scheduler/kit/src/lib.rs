@@ -6,9 +6,9 @@
 //! and the kit does the rest for every request:
 //!
 //! ```text
-//! TLS -> request id -> limits -> match route -> microversion -> token -> JSON + schema -> rule -> handler
+//! TLS -> request id, trace -> rate limits -> match route -> microversion -> token -> JSON + schema -> rule -> handler
 //!                                                                                            |
-//!        audit, metrics, log <- headers (request id, version, Vary) <- Fault or Response <---+
+//!        audit, notifications, metrics, log <- headers (request id, version, Vary) <- Fault or Response <---+
 //! ```
 //!
 //! The HTTP library shows only in [`server`], [`mod@dispatch`] and the two small types [`Call`] and
@@ -23,21 +23,29 @@ pub mod fault;
 pub mod fetch;
 pub mod id;
 pub mod metric;
+pub mod navigator;
+pub mod notify;
 pub mod openapi;
 pub mod page;
 pub mod policy;
+pub mod probe;
 pub mod quota;
 pub mod response;
 pub mod route;
 pub mod server;
 pub mod service;
+pub mod subject;
 pub mod testing;
+pub mod throttle;
+pub mod trace;
 pub mod version;
 
 pub use auth::{Caller, Scope};
 pub use body::Schema;
 pub use call::{Call, Ctx};
 pub use fault::Fault;
+pub use navigator::Documented;
+pub use notify::EventStyle;
 pub use policy::{RuleDefault, Target};
 pub use response::{Reply, Response};
 pub use route::Route;

@@ -25,6 +25,8 @@ pub struct Metrics {
     requests: Family<Labels, Counter>,
     seconds: Family<ServiceLabel, Histogram>,
     pub(crate) in_flight: Gauge,
+    /// Events that no sink took.
+    pub(crate) events_lost: Gauge,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -40,11 +42,12 @@ impl Default for Metrics {
         let mut registry = Registry::with_prefix("pilvi");
         let requests = Family::<Labels, Counter>::default();
         let seconds = Family::<ServiceLabel, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
-        let in_flight = Gauge::default();
+        let (in_flight, events_lost) = (Gauge::default(), Gauge::default());
         registry.register("api_requests", "API requests answered", requests.clone());
         registry.register("api_seconds", "Time to answer, in seconds", seconds.clone());
         registry.register("api_in_flight", "API requests under way", in_flight.clone());
-        Metrics { registry: Mutex::new(registry), requests, seconds, in_flight }
+        registry.register("events_lost", "Notifications and audit events that a sink lost", events_lost.clone());
+        Metrics { registry: Mutex::new(registry), requests, seconds, in_flight, events_lost }
     }
 }
 

@@ -3,6 +3,7 @@
 //! Two ways to page: in the store, by a [`pilvi_store::Query`] on indexed columns, or in memory over
 //! records a handler has filtered already ([`Page::cut`]).
 use crate::{call::Call, fault::Fault};
+use pilvi_store::{Query, Record, Store, Stored};
 use serde_json::{Value, json};
 use std::cmp::Ordering;
 
@@ -129,6 +130,54 @@ impl Page {
         Ok((items, more))
     }
 
+    /// The page from the store itself: it reads no more rows than it needs. `column` names the store's column of a sort
+    /// key (`None`: the whole list is read and sorted here); `keep` is what the query cannot say. The second result tells
+    /// whether more items follow.
+    pub async fn select<R: Record>(
+        &self,
+        store: &Store,
+        query: Query,
+        column: impl Fn(&str) -> Option<&'static str>,
+        key: impl Fn(&Stored<R>, &str) -> Value,
+        keep: impl Fn(&Stored<R>) -> bool,
+    ) -> Result<(Vec<Stored<R>>, bool), Fault> {
+        let columns: Option<Vec<_>> = self.sort.iter().map(|(name, dir)| Some((column(name)?, *dir))).collect();
+        let (Some(columns), Some(limit), false) = (columns, self.limit, self.reverse) else {
+            let mut all = store.list::<R>(query).await?;
+            all.retain(|r| keep(r));
+            return self.cut(all, |r| r.record.id(), key);
+        };
+        let sorted = columns.into_iter().fold(query.clone(), |q, (name, dir)| q.sort(name, store_dir(dir)));
+        let (mut found, mut after) = (Vec::new(), self.marker.clone());
+        let mut batch = limit.saturating_add(1).min(BATCH_MAX);
+        loop {
+            let mut ask = sorted.clone().limit(batch);
+            if let Some(id) = &after {
+                ask = ask.after_marker(id.clone());
+            }
+            let rows = match store.list::<R>(ask).await {
+                Ok(rows) => rows,
+                // Deleted since the last batch: once more, in one read.
+                Err(pilvi_store::Error::BadMarker { .. }) if after != self.marker => {
+                    let mut all = store.list::<R>(query).await?;
+                    all.retain(|r| keep(r));
+                    return self.cut(all, |r| r.record.id(), key);
+                }
+                Err(error) => return Err(no_marker(error, self.marker.as_deref())),
+            };
+            let last_batch = rows.len() < batch;
+            after = rows.last().map(|r| r.record.id().to_owned());
+            found.extend(rows.into_iter().filter(|r| keep(r)));
+            if found.len() > limit || last_batch {
+                let more = found.len() > limit;
+                found.truncate(limit);
+                return Ok((found, more));
+            }
+            // Few rows pass: look at more of them at a time.
+            batch = batch.saturating_mul(2).min(BATCH_MAX);
+        }
+    }
+
     /// The URL of the page after `last`: the same query with another marker.
     pub fn next_url(&self, call: &Call, last: &str) -> String {
         self.url(call, last, false)
@@ -161,6 +210,26 @@ impl Page {
             links.push(json!({"rel": "previous", "href": self.url(call, id(first), true)}));
         }
         links
+    }
+}
+
+/// Rows read at once at most.
+const BATCH_MAX: usize = 1000;
+
+fn store_dir(dir: Dir) -> pilvi_store::Dir {
+    match dir {
+        Dir::Asc => pilvi_store::Dir::Asc,
+        Dir::Desc => pilvi_store::Dir::Desc,
+    }
+}
+
+/// The marker that the client named, as the client named it.
+fn no_marker(error: pilvi_store::Error, marker: Option<&str>) -> Fault {
+    match (&error, marker) {
+        (pilvi_store::Error::BadMarker { .. }, Some(marker)) => {
+            Fault::bad_request(format!("The marker [{marker}] could not be found.")).kind("MarkerNotFound")
+        }
+        _ => error.into(),
     }
 }
 

@@ -35,6 +35,12 @@ pub struct Route<S> {
     pub bytes: bool,
     /// A body must say that it is JSON: 415 before it is read.
     pub json_only: bool,
+    /// The media type of the body.
+    pub body_type: &'static str,
+    /// Where one path takes many verbs, named by the body's only member: each with its rule.
+    pub actions: &'static [(&'static str, &'static str)],
+    /// (resource, action) of the events of its calls, where the path does not tell: see [`crate::subject`].
+    pub event: Option<(&'static str, &'static str)>,
     /// One line for the OpenAPI document.
     pub summary: &'static str,
     pub(crate) handler: Handler<S>,
@@ -62,6 +68,9 @@ impl<S: Send + Sync + 'static> Route<S> {
             limit: crate::body::JSON_LIMIT,
             bytes: false,
             json_only: false,
+            body_type: "application/json",
+            actions: &[],
+            event: None,
             summary: "",
             handler: Arc::new(move |state, call| Box::pin(handler(state, call))),
         }
@@ -143,6 +152,21 @@ impl<S: Send + Sync + 'static> Route<S> {
         (self.bytes, self.limit) = (true, usize::MAX);
         self
     }
+    /// The verbs that the body may name, each with the rule that the handler asks for it.
+    pub fn actions(mut self, actions: &'static [(&'static str, &'static str)]) -> Self {
+        self.actions = actions;
+        self
+    }
+    /// The body's media type, where it is not `application/json`: for the OpenAPI document; the handler checks it.
+    pub fn body_type(mut self, kind: &'static str) -> Self {
+        self.body_type = kind;
+        self
+    }
+    /// What its events say happened to what.
+    pub fn event(mut self, resource: &'static str, action: &'static str) -> Self {
+        self.event = Some((resource, action));
+        self
+    }
     pub fn summary(mut self, text: &'static str) -> Self {
         self.summary = text;
         self
@@ -176,6 +200,11 @@ enum Segment {
 #[derive(Debug)]
 pub(crate) struct Matcher {
     patterns: Vec<(usize, Pattern)>,
+}
+
+/// The segments of a pattern: literals, and `None` for each name.
+pub(crate) fn split_pattern(path: &str) -> impl Iterator<Item = Option<&str>> {
+    path.trim_matches('/').split('/').filter(|s| !s.is_empty()).map(|s| if s.starts_with('{') { None } else { Some(s) })
 }
 
 fn split(path: &'static str) -> Vec<Segment> {

@@ -4,10 +4,8 @@
 //! HTTP. A client certificate is asked for but not demanded: agents have one, users have tokens. What the
 //! certificate says ([`PeerCertificate`]) travels as a request extension.
 use crate::{
-    dispatch::{self, Arrival},
-    fault,
-    metric::Metrics,
-    openapi,
+    dispatch::{self, Arrival, Front},
+    fault, navigator, openapi,
     service::Mounted,
 };
 use axum::{body::Body, extract::Request, response::Response};
@@ -43,7 +41,7 @@ pub struct Site {
     pub services: Vec<Mounted>,
     /// Agents' gRPC routes: whatever comes as `application/grpc`.
     pub grpc: Option<axum::Router>,
-    pub metrics: Arc<Metrics>,
+    pub front: Front,
     /// May loopback clients speak plain HTTP?
     pub plain_http: bool,
     requests: Arc<Semaphore>,
@@ -56,8 +54,8 @@ impl std::fmt::Debug for Site {
 }
 
 impl Site {
-    pub fn new(services: Vec<Mounted>, grpc: Option<axum::Router>, metrics: Arc<Metrics>, plain_http: bool) -> Self {
-        Site { services, grpc, metrics, plain_http, requests: Arc::new(Semaphore::new(REQUESTS_MAX)) }
+    pub fn new(services: Vec<Mounted>, grpc: Option<axum::Router>, front: Front, plain_http: bool) -> Self {
+        Site { services, grpc, front, plain_http, requests: Arc::new(Semaphore::new(REQUESTS_MAX)) }
     }
 
     async fn answer(self: Arc<Self>, arrival: Arrival, request: Request) -> Response {
@@ -80,7 +78,7 @@ impl Site {
             {
                 return dispatch::dispatch(
                     service,
-                    &self.metrics,
+                    &self.front,
                     &arrival,
                     request,
                     if rest.is_empty() { "/" } else { rest },
@@ -96,13 +94,18 @@ impl Site {
 
     /// The few pages that belong to no service.
     fn own(&self, path: &str, arrival: &Arrival) -> Response {
+        self.front.metrics.events_lost.set(i64::try_from(self.front.outlet.lost()).unwrap_or(i64::MAX));
         match path {
             "/healthcheck" => text(StatusCode::OK, "text/plain", "OK".to_owned()),
-            "/metrics" if arrival.peer.ip().is_loopback() => match self.metrics.encode() {
+            "/metrics" if arrival.peer.ip().is_loopback() => match self.front.metrics.encode() {
                 Ok(page) => text(StatusCode::OK, "application/openmetrics-text; version=1.0.0; charset=utf-8", page),
                 Err(_) => bare(StatusCode::INTERNAL_SERVER_ERROR, "The metrics could not be written."),
             },
             "/openapi.json" => text(StatusCode::OK, "application/json", openapi::document(&self.services).to_string()),
+            "/navigator" => {
+                let pages: Vec<_> = self.services.iter().map(|s| navigator::of_mounted(s).to_json()).collect();
+                text(StatusCode::OK, "application/json", serde_json::json!({"services": pages}).to_string())
+            }
             "/" => {
                 let list: Vec<_> =
                     self.services.iter().map(|s| serde_json::json!({"service": s.name, "path": s.prefix})).collect();

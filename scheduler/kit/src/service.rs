@@ -2,6 +2,8 @@
 use crate::{
     auth::Authenticator,
     fault::FaultShape,
+    navigator::Documented,
+    notify::EventStyle,
     policy::{Enforcer, PolicyError, RuleDefault},
     route::{Asked, Matcher, Route},
     version::Microversions,
@@ -18,6 +20,10 @@ pub struct Service<S> {
     pub fault: FaultShape,
     pub rules: Vec<RuleDefault>,
     pub routes: Vec<Route<S>>,
+    /// What the original documents.
+    pub documented: Documented,
+    /// How its events are called.
+    pub events: EventStyle,
 }
 
 /// A service that passed the checks, ready to answer.
@@ -27,10 +33,23 @@ pub struct Mounted {
     pub fault: FaultShape,
     pub versions: Option<Microversions>,
     pub rules: Vec<RuleDefault>,
+    pub documented: Documented,
+    pub events: EventStyle,
     pub(crate) enforcer: Arc<Enforcer>,
     pub(crate) matcher: Matcher,
     pub(crate) routes: Vec<Route<()>>,
     pub(crate) authenticator: Authenticator,
+}
+
+impl Mounted {
+    /// Everything that it answers.
+    pub fn routes(&self) -> &[Route<()>] {
+        &self.routes
+    }
+    /// The rules in force.
+    pub fn enforcer(&self) -> &Enforcer {
+        &self.enforcer
+    }
 }
 
 impl std::fmt::Debug for Mounted {
@@ -77,6 +96,9 @@ impl<S: Send + Sync + 'static> Service<S> {
             if matches!(route.asked, Asked::Before | Asked::ByHandler) && !enforcer.knows(route.rule) {
                 return Err(MountError::UnknownRule { service, route: text, rule: route.rule });
             }
+            if let Some((_, rule)) = route.actions.iter().find(|(_, rule)| !enforcer.knows(rule)) {
+                return Err(MountError::UnknownRule { service, route: text, rule });
+            }
             if let Some(schema) = route.schema
                 && cfg!(debug_assertions)
             {
@@ -94,6 +116,8 @@ impl<S: Send + Sync + 'static> Service<S> {
             fault: self.fault,
             versions: self.versions,
             rules: self.rules,
+            documented: self.documented,
+            events: self.events,
             enforcer: Arc::new(enforcer),
             matcher,
             routes,
@@ -115,6 +139,9 @@ fn bind<S: Send + Sync + 'static>(route: Route<S>, state: &Arc<S>) -> Route<()> 
         limit: route.limit,
         bytes: route.bytes,
         json_only: route.json_only,
+        body_type: route.body_type,
+        actions: route.actions,
+        event: route.event,
         summary: route.summary,
         handler: Arc::new(move |_nothing, call| handler(state.clone(), call)),
     }

@@ -3,7 +3,7 @@
 //! This is the one list of mounted services; nothing else knows them all.
 mod part;
 
-use crate::{config::Config, state::State};
+use crate::{config::Config, events, state::State};
 use anyhow::{Context, Result};
 use part::{ImageBytes, ImageCloud, NetworkPart, Snapshots};
 use pilvi_compute::{Compute, ComputePart};
@@ -12,9 +12,12 @@ use pilvi_identity::{Bootstrap, EndpointSpec, HashCost, Identity};
 use pilvi_image::Image;
 use pilvi_kit::{
     auth::Authenticator,
+    dispatch::Front,
     metric::Metrics,
+    navigator,
     server::{self, Site},
     service::{Mounted, Mounting},
+    throttle::Throttle,
 };
 use pilvi_network::Network;
 use pilvi_placement::Placement;
@@ -59,11 +62,24 @@ pub async fn open_store(state: &State, config: &Config) -> Result<Store> {
     kinds.extend(pilvi_network::kinds());
     kinds.extend(pilvi_compute::kinds());
     kinds.push(pilvi_store::KindSpec::of::<pilvi_kit::quota::QuotaOverride>());
-    Store::open(&url, kinds).await.context("the store could not be opened")
+    let store = Store::open(&url, kinds).await.context("the store could not be opened")?;
+    store.log_slow_statements(Duration::from_millis(config.slow_statement_ms));
+    Ok(store)
 }
 
 pub fn authority(state: &State) -> Result<Authority> {
     Authority::open(&state.pki()).context("the certificate authority could not be opened")
+}
+
+/// How much of their documented APIs the services have.
+pub fn coverage() -> Vec<navigator::Coverage> {
+    vec![
+        navigator::of_service(&pilvi_identity::service()),
+        navigator::of_service(&pilvi_image::service()),
+        navigator::of_service(&pilvi_placement::service()),
+        navigator::of_service(&pilvi_network::service()),
+        navigator::of_service(&pilvi_compute::service()),
+    ]
 }
 
 impl Scheduler {
@@ -119,7 +135,7 @@ impl Scheduler {
         ];
         let tls = fleet.authority().server_config(&config.certificate_names())?;
         let grpc = fleet.routes().into_axum_router();
-        let site = Arc::new(Site::new(services, Some(grpc), Arc::new(Metrics::default()), config.plain_http));
+        let site = Arc::new(Site::new(services, Some(grpc), front(config)?, config.plain_http));
         Ok(Scheduler { fleet, site, tls, store, compute, identity, image })
     }
 
@@ -136,6 +152,15 @@ impl Scheduler {
         tasks.spawn(compact(self.store.clone(), stop));
         while tasks.join_next().await.is_some() {}
     }
+}
+
+/// What all requests share: metrics, the operator's sinks of events, and limits.
+fn front(config: &Config) -> Result<Front> {
+    Ok(Front {
+        metrics: Arc::new(Metrics::default()),
+        outlet: events::outlet(&config.events)?,
+        throttle: Throttle::new(config.rate_limits.limits()),
+    })
 }
 
 /// Identity with its keys, before anybody is made in it.

@@ -15,7 +15,7 @@ pub mod rest;
 use crate::{
     agent,
     cli::{Common, Up},
-    config::Config,
+    config::{Config, LogFormat},
     image,
     output::{self, Progress},
     preflight, serve,
@@ -156,6 +156,10 @@ async fn end(running: Running) {
 fn log_to_file(state: &State, config: &Config) -> Result<()> {
     let file = std::fs::OpenOptions::new().create(true).append(true).open(state.log()).context("the log file")?;
     let filter = EnvFilter::try_new(&config.log).context("the log filter")?;
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Mutex::new(file)).try_init();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(false).with_writer(Mutex::new(file));
+    let _ = match config.log_format {
+        LogFormat::Text => log.try_init(),
+        LogFormat::Json => log.json().flatten_event(true).try_init(),
+    };
     Ok(())
 }

@@ -43,6 +43,7 @@ pub struct KindSpec {
     pub(crate) version: u32,
     pub(crate) columns: &'static [Column],
     pub(crate) labelled: bool,
+    pub(crate) indexes: &'static [&'static [&'static str]],
     /// (version of the document, id, document) -> row as of today.
     pub(crate) derive: fn(u32, &str, &str) -> Result<Derived, Error>,
 }
@@ -54,6 +55,7 @@ impl KindSpec {
             version: R::VERSION,
             columns: R::COLUMNS,
             labelled: R::LABELLED,
+            indexes: R::INDEXES,
             derive: |version, id, doc| derive(&decode_doc::<R>(version, id, doc)?),
         }
     }
@@ -140,7 +142,11 @@ fn check_names(spec: &KindSpec) -> Result<(), Error> {
             )));
         }
     }
-    Ok(())
+    let known = |name: &str| BUILT_IN.iter().any(|(n, _)| *n == name) || spec.columns.iter().any(|c| c.name == name);
+    match spec.indexes.iter().find(|columns| columns.len() < 2 || !columns.iter().all(|c| known(c))) {
+        Some(bad) => Err(Error::schema(format!("{}: {bad:?} is no index of several columns", spec.name))),
+        None => Ok(()),
+    }
 }
 
 /// The kinds of an open store.

@@ -25,6 +25,7 @@ pub(crate) enum Filter {
     Label(String, bool),
     /// The filters of at least one.
     Any(Vec<Query>),
+    Contains(String, String),
 }
 
 /// Filters (all must hold), order and page of a list.
@@ -101,6 +102,10 @@ impl Query {
     /// Passes the filters of at least one of `choices`, whose order and page do not matter; none of no choices.
     pub fn any_of(self, choices: impl IntoIterator<Item = Query>) -> Self {
         self.with(Filter::Any(choices.into_iter().collect()))
+    }
+    /// Text that has `part` in it, byte for byte. No index helps, but no document is read for what does not match.
+    pub fn contains(self, column: &str, part: impl Into<String>) -> Self {
+        self.with(Filter::Contains(column.to_owned(), part.into()))
     }
     /// Adds a sort key, after those given before.
     pub fn sort(mut self, column: &str, dir: Dir) -> Self {

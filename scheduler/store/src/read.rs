@@ -41,12 +41,19 @@ pub(crate) async fn list<R: Record>(
             Some(rows.pop().ok_or_else(missing)?.0)
         }
     };
-    let sql = select::list(kind, query, &keys, after.as_deref())?;
+    let statements = select::list(kind, query, &keys, after.as_deref())?;
     if query.limit == Some(0) {
         return Ok(vec![]);
     }
-    let rows = session.query(&sql.text, &sql.params).await?;
-    rows.iter().map(decode).collect()
+    let mut rows = Vec::new();
+    for sql in statements {
+        rows.extend(session.query(&sql.text, &sql.params).await?);
+        if query.limit.is_some_and(|limit| rows.len() >= limit) {
+            break;
+        }
+    }
+    // The second statement has the whole limit too: rows beyond it are not decoded.
+    rows.iter().take(query.limit.unwrap_or(usize::MAX)).map(decode).collect()
 }
 
 pub(crate) async fn group(

@@ -50,6 +50,10 @@ pub trait Record: Serialize + DeserializeOwned + Clone + Send + Sync + 'static {
     /// Further indexed columns.
     const COLUMNS: &'static [Column] = &[];
 
+    /// Indexes over several columns, for lists that filter by the first and sort by the last of them: see
+    /// [`crate::Query`]. Each column has one of its own already, and `(project, name)` and `created` too.
+    const INDEXES: &'static [&'static [&'static str]] = &[];
+
     /// Primary key.
     fn id(&self) -> &str;
     fn project(&self) -> Option<&str> {

@@ -59,13 +59,54 @@ pub(crate) fn marker(kind: &Kind, keys: &[(String, Dir)]) -> String {
     format!("SELECT {} FROM {} WHERE \"id\" = $1", names.join(", "), kind.table)
 }
 
-/// The list itself; `after` holds the marker's values of `keys`.
-pub(crate) fn list(kind: &Kind, query: &Query, keys: &[(String, Dir)], after: Option<&[Value]>) -> Result<Sql, Error> {
+/// The list itself, as one statement or two; `after` holds the marker's values of `keys`.
+///
+/// A page goes on where an index does: the first sort key stands alone in a range (`"name" >= $1`) that an index can
+/// seek, and the exact condition behind it. NULL is smaller than everything, so descending pages end with the rows that
+/// have none: these are a statement of their own, because no range holds them together with the rest.
+pub(crate) fn list(
+    kind: &Kind,
+    query: &Query,
+    keys: &[(String, Dir)],
+    after: Option<&[Value]>,
+) -> Result<Vec<Sql>, Error> {
+    let Some(after) = after else { return Ok(vec![page(kind, query, keys, None)?]) };
+    let mut pages = vec![page(kind, query, keys, Some((after, Part::Beyond)))?];
+    if ends_in_nulls(&keys[0], &after[0]) {
+        pages.push(page(kind, query, keys, Some((after, Part::Nulls)))?);
+    }
+    Ok(pages)
+}
+
+/// Which of the two statements of a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Beyond,
+    Nulls,
+}
+
+/// Columns that are never NULL.
+fn is_set((column, _): &(String, Dir)) -> bool {
+    matches!(column.as_str(), "id" | "created" | "updated")
+}
+
+/// Do rows without a value follow those that have one?
+fn ends_in_nulls(first: &(String, Dir), after: &Value) -> bool {
+    first.1 == Dir::Desc && !after.is_null() && !is_set(first)
+}
+
+fn page(kind: &Kind, query: &Query, keys: &[(String, Dir)], after: Option<(&[Value], Part)>) -> Result<Sql, Error> {
     let mut sql = Sql { text: format!("SELECT {SELECTED} FROM {}", kind.table), params: vec![] };
     all_of(&mut sql, kind, query)?;
-    if let Some(after) = after {
+    if let Some((after, part)) = after {
         sql.push(if query.filters.is_empty() { " WHERE " } else { " AND " });
-        keyset(&mut sql, keys, after);
+        match part {
+            Part::Nulls => sql.push(&format!("\"{}\" IS NULL", keys[0].0)),
+            Part::Beyond => {
+                range(&mut sql, &keys[0], &after[0]);
+                keyset(&mut sql, keys, after);
+            }
+        }
     }
     sql.push(" ORDER BY ");
     for (at, (column, dir)) in keys.iter().enumerate() {
@@ -78,6 +119,19 @@ pub(crate) fn list(kind: &Kind, query: &Query, keys: &[(String, Dir)], after: Op
         sql.bind(limit.into());
     }
     bounded(sql)
+}
+
+/// What holds of the first key on all later rows (of this statement), in words that an index knows.
+fn range(sql: &mut Sql, (column, dir): &(String, Dir), value: &Value) {
+    match (dir, value) {
+        (Dir::Asc, Value::Null) => {}
+        (Dir::Desc, Value::Null) => sql.push(&format!("\"{column}\" IS NULL AND ")),
+        (dir, value) => {
+            sql.push(&format!("\"{column}\" {} ", if *dir == Dir::Asc { ">=" } else { "<=" }));
+            sql.bind(value.clone());
+            sql.push(" AND ");
+        }
+    }
 }
 
 fn direction(dir: Dir) -> &'static str {
@@ -148,6 +202,7 @@ fn filters(sql: &mut Sql, kind: &Kind, query: &Query, depth: usize) -> Result<()
             Filter::Prefix(column, prefix) => starts_with(sql, kind, column, prefix)?,
             Filter::Label(label, has) => labelled(sql, kind, label, *has)?,
             Filter::Any(choices) => any_of(sql, kind, choices, depth)?,
+            Filter::Contains(column, part) => contains(sql, kind, column, part)?,
         }
     }
     Ok(())
@@ -294,6 +349,23 @@ fn starts_with(sql: &mut Sql, kind: &Kind, column: &str, prefix: &str) -> Result
     if let Some(end) = successor(prefix) {
         sql.push(&format!(" AND \"{column}\" < "));
         sql.bind(end.into());
+    }
+    Ok(())
+}
+
+/// A replacement that changes the text, not LIKE: it has no wildcards, knows case, and means the same on both engines.
+fn contains(sql: &mut Sql, kind: &Kind, column: &str, part: &str) -> Result<(), Error> {
+    if kind.column_type(column)? != ColumnType::Text {
+        return Err(Error::query(format!("{column} is not text")));
+    }
+    match part {
+        "" => sql.push(&format!("\"{column}\" IS NOT NULL")),
+        part if part.contains('\0') => sql.push("1 = 0"),
+        part => {
+            sql.push(&format!("REPLACE(\"{column}\", "));
+            sql.bind(part.into());
+            sql.push(&format!(", '') <> \"{column}\""));
+        }
     }
     Ok(())
 }

@@ -9,11 +9,12 @@ use crate::{
 };
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use std::{
-    sync::Arc,
-    time::{Duration, Instant},
+    sync::{Arc, atomic::Ordering},
+    time::Instant,
 };
 
-const SLOW: Duration = Duration::from_millis(100);
+/// Bytes of a slow statement that are logged. Values are never part of it: they are parameters.
+const SHOWN: usize = 400;
 
 pub(crate) enum Engine {
     Sqlite(rusqlite::Connection),
@@ -52,7 +53,7 @@ impl Session {
             Engine::Sqlite(conn) => sqlite_query(conn, sql, params),
             Engine::Postgres(client) => client.query(sql, params).await,
         };
-        self.note(sql, started, result)
+        self.note(sql, started, result, |rows| rows.len() as u64)
     }
 
     pub async fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, Error> {
@@ -61,7 +62,7 @@ impl Session {
             Engine::Sqlite(conn) => sqlite_execute(conn, sql, params),
             Engine::Postgres(client) => client.execute(sql, params).await,
         };
-        self.note(sql, started, result)
+        self.note(sql, started, result, |rows| *rows)
     }
 
     /// Several statements without parameters, not prepared.
@@ -71,14 +72,23 @@ impl Session {
             Engine::Sqlite(conn) => conn.execute_batch(sql).map_err(Error::from),
             Engine::Postgres(client) => client.script(sql).await,
         };
-        self.note(sql, started, result)
+        self.note(sql, started, result, |()| 0)
     }
 
-    fn note<T>(&mut self, sql: &str, started: Instant, result: Result<T, Error>) -> Result<T, Error> {
-        let took = started.elapsed();
-        if took > SLOW {
+    /// Counts and logs a slow statement, and remembers the first failure. `rows`: read or changed.
+    fn note<T>(
+        &mut self,
+        sql: &str,
+        started: Instant,
+        result: Result<T, Error>,
+        rows: impl Fn(&T) -> u64,
+    ) -> Result<T, Error> {
+        let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        if took_us > self.counters.slow_us.load(Ordering::Relaxed) {
             add(&self.counters.slow_statements, 1);
-            tracing::warn!(took_ms = took.as_millis() as u64, sql = sql.get(..200).unwrap_or(sql), "slow statement");
+            let shown = (0..=SHOWN.min(sql.len())).rev().find_map(|at| sql.get(..at)).unwrap_or_default();
+            let rows = result.as_ref().map_or(0, rows);
+            tracing::warn!(target: "slow", took_ms = took_us / 1000, rows, failed = result.is_err(), sql = shown, "slow statement");
         }
         if let Err(error) = &result
             && self.failed.is_none()

@@ -18,12 +18,17 @@ pub struct Stats {
     /// Transactions run again after a conflict (PostgreSQL).
     pub retries: u64,
     pub reads: u64,
-    /// Statements that took longer than 100 ms.
+    /// Statements that took longer than the threshold ([`crate::Store::log_slow_statements`]).
     pub slow_statements: u64,
 }
 
-#[derive(Debug, Default)]
+/// Statements that take longer are logged, unless the operator says otherwise.
+const SLOW_US: u64 = 100_000;
+
+#[derive(Debug)]
 pub(crate) struct Counters {
+    /// Microseconds from which a statement is slow.
+    pub slow_us: AtomicU64,
     pub writes: AtomicU64,
     pub failed_writes: AtomicU64,
     pub commits: AtomicU64,
@@ -32,6 +37,23 @@ pub(crate) struct Counters {
     pub retries: AtomicU64,
     pub reads: AtomicU64,
     pub slow_statements: AtomicU64,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        let zero = AtomicU64::default;
+        Counters {
+            slow_us: AtomicU64::new(SLOW_US),
+            writes: zero(),
+            failed_writes: zero(),
+            commits: zero(),
+            batch_max: zero(),
+            queue_depth: zero(),
+            retries: zero(),
+            reads: zero(),
+            slow_statements: zero(),
+        }
+    }
 }
 
 pub(crate) fn add(counter: &AtomicU64, n: u64) {

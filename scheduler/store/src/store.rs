@@ -277,6 +277,13 @@ impl Store {
         }
     }
 
+    /// Statements that take longer than this are logged (target `slow`: the statement without its values, time, rows) and
+    /// counted. 100 ms unless set; zero logs all.
+    pub fn log_slow_statements(&self, from: Duration) {
+        let us = u64::try_from(from.as_micros()).unwrap_or(u64::MAX);
+        self.inner.counters.slow_us.store(us, Ordering::Relaxed);
+    }
+
     pub fn stats(&self) -> Stats {
         self.inner.counters.read()
     }

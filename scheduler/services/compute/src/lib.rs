@@ -42,7 +42,7 @@ pub use tables::kinds;
 
 use pilvi_fleet::Fleet;
 use pilvi_image::Image;
-use pilvi_kit::{Route, Service, quota::Quotas};
+use pilvi_kit::{Documented, EventStyle, Route, Service, quota::Quotas};
 use pilvi_network::Network;
 use pilvi_placement::Placement;
 use pilvi_reconcile::Driver;
@@ -169,6 +169,8 @@ pub fn service() -> Service<Compute> {
         fault: fault::shape,
         rules: policy::rules(),
         routes,
+        documented: Documented { operations: include_str!("../operations.txt"), states: include_str!("../states.txt") },
+        events: EventStyle { suffix: ".end", names: &[("server", "instance")], ..EventStyle::PLAIN },
     }
 }
 

@@ -37,7 +37,8 @@ const READER: &[&str] = &[
     "os-simple-tenant-usage:show",
     "os-quota-sets:show",
     "os-quota-sets:detail",
-    "limits",
+    "os-flavor-extra-specs:index",
+    "os-flavor-extra-specs:show",
     "os-console-output-read",
     "os-server-password:show",
 ];
@@ -150,15 +151,8 @@ const ADMINS: &[&str] = &[
 ];
 
 /// What anybody with a token may do.
-const ANYONE: &[&str] = &[
-    "flavors",
-    "os-flavor-extra-specs:index",
-    "os-flavor-extra-specs:show",
-    "os-availability-zone:list",
-    "extensions",
-    "os-floating-ip-pools",
-    "os-quota-sets:defaults",
-];
+const ANYONE: &[&str] =
+    &["flavors", "limits", "os-availability-zone:list", "extensions", "os-floating-ip-pools", "os-quota-sets:defaults"];
 
 /// Key pairs belong to users, not to projects.
 const KEYPAIRS: &[&str] = &["os-keypairs:index", "os-keypairs:show", "os-keypairs:create", "os-keypairs:delete"];

@@ -6,7 +6,7 @@ use anyhow::Context;
 use pilvi_identity::{Bootstrap, Config, EndpointSpec, Identity, Secret, kinds, service};
 use pilvi_kit::{
     auth::Authenticator,
-    metric::Metrics,
+    dispatch::Front,
     server::{Site, serve},
     service::Mounting,
 };
@@ -41,7 +41,7 @@ async fn main() -> anyhow::Result<()> {
     tokio::spawn(identity.clone().run(stopped.clone()));
     let mounted = service()
         .mount(identity.clone(), Mounting { authenticator: Authenticator::new(identity), policy_file: None })?;
-    let site = Arc::new(Site::new(vec![mounted], None, Arc::new(Metrics::default()), true));
+    let site = Arc::new(Site::new(vec![mounted], None, Front::default(), true));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

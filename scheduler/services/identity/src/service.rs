@@ -3,7 +3,7 @@ use crate::{
     Identity, access_rule, app_credential, auth, catalog, credential, domain, domain_config, fault, group, limit,
     oauth, policy, policy_blob, project, role, trust, user, version,
 };
-use pilvi_kit::Service;
+use pilvi_kit::{Documented, EventStyle, Service};
 
 /// Identity, to be mounted at `/identity`.
 pub fn service() -> Service<Identity> {
@@ -32,5 +32,7 @@ pub fn service() -> Service<Identity> {
         fault: fault::shape,
         rules: policy::rules(),
         routes: routes.into_iter().flatten().collect(),
+        documented: Documented { operations: include_str!("../operations.txt"), states: include_str!("../states.txt") },
+        events: EventStyle { prefix: "identity.", past: true, ..EventStyle::PLAIN },
     }
 }

@@ -45,7 +45,7 @@ pub use config::Config;
 pub use import::ImportConfig;
 pub use store::StoreConfig;
 
-use pilvi_kit::{Fault, Route, Service, fetch::Fetcher};
+use pilvi_kit::{Documented, EventStyle, Fault, Route, Service, fetch::Fetcher};
 use pilvi_store::{KindSpec, Store};
 use std::sync::{Arc, OnceLock};
 
@@ -149,5 +149,14 @@ pub fn service() -> Service<Image> {
     routes.extend(store::api::routes());
     routes.extend(location::api::routes());
     routes.extend(cache::api::routes());
-    Service { name: "image", prefix: "/image", versions: None, fault: fault::shape, rules: policy::rules(), routes }
+    Service {
+        name: "image",
+        prefix: "/image",
+        versions: None,
+        fault: fault::shape,
+        rules: policy::rules(),
+        routes,
+        documented: Documented { operations: include_str!("../operations.txt"), states: include_str!("../states.txt") },
+        events: EventStyle::PLAIN,
+    }
 }

@@ -53,7 +53,7 @@ const RULES: &[(&str, &str, &str)] = &[
     ("cache_prune", ADMIN, "Make the cache fit its limit."),
     ("list_cached_nodes", ADMIN, "Tell which nodes cache an image."),
     ("manage_image_cache", ADMIN, "Manage the cache."),
-    ("stores_info_detail", ADMIN, "Show details of stores."),
+    ("stores_info_detail", "rule:context_is_admin or rule:service_api", "Show details of stores."),
     ("get_metadef_namespaces", READER, "List namespaces of metadata definitions."),
     ("get_metadef_namespace", NAMESPACE, "Show a namespace."),
     ("get_metadef_object", NAMESPACE, "Show an object."),

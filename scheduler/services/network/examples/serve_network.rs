@@ -8,7 +8,7 @@ use pilvi_identity::{Bootstrap, Config, EndpointSpec, Identity, Secret};
 use pilvi_kit::{
     Ctx,
     auth::Authenticator,
-    metric::Metrics,
+    dispatch::Front,
     quota::QuotaOverride,
     server::{Site, serve},
     service::Mounting,
@@ -47,7 +47,7 @@ async fn main() -> anyhow::Result<()> {
     let with = || Mounting { authenticator: authenticator.clone(), policy_file: None };
     let mounted =
         vec![pilvi_identity::service().mount(identity, with())?, pilvi_network::service().mount(network, with())?];
-    let site = Arc::new(Site::new(mounted, None, Arc::new(Metrics::default()), true));
+    let site = Arc::new(Site::new(mounted, None, Front::default(), true));
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let tls = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?

@@ -38,7 +38,7 @@ pub use tables::{KINDS, kinds};
 use attribute::Resource;
 use host::HostInfo;
 use parking_lot::RwLock;
-use pilvi_kit::Service;
+use pilvi_kit::{Documented, EventStyle, Service};
 use pilvi_store::Store;
 use std::sync::Arc;
 
@@ -109,6 +109,8 @@ pub fn service() -> Service<Network> {
         fault: fault::shape,
         rules: policy::rules(),
         routes: routes.into_iter().flatten().collect(),
+        documented: Documented { operations: include_str!("../operations.txt"), states: include_str!("../states.txt") },
+        events: EventStyle { suffix: ".end", ..EventStyle::PLAIN },
     }
 }
 

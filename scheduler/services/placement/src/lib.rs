@@ -34,7 +34,7 @@ mod version;
 mod tests;
 
 pub use candidate::model::{Breadth, Limits};
-use pilvi_kit::{Route, Service};
+use pilvi_kit::{Documented, EventStyle, Route, Service};
 use pilvi_store::{KindSpec, Store};
 use std::sync::Arc;
 
@@ -83,5 +83,7 @@ pub fn service() -> Service<Placement> {
         fault: fault::shape,
         rules: policy::rules(),
         routes,
+        documented: Documented { operations: include_str!("../operations.txt"), states: include_str!("../states.txt") },
+        events: EventStyle { prefix: "placement.", ..EventStyle::PLAIN },
     }
 }

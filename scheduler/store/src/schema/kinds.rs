@@ -52,7 +52,16 @@ async fn add_index(session: &mut Session, kind: &Kind, columns: &[&str]) -> Resu
     let nulls = Dialect::of(session).nulls;
     let name = index_name(kind, &columns.join("_"));
     let keys: Vec<String> = columns.iter().map(|c| format!("\"{c}\"{nulls}")).collect();
-    session.script(&format!("CREATE INDEX \"{name}\" ON {} ({})", kind.table, keys.join(", "))).await
+    session.script(&format!("CREATE INDEX IF NOT EXISTS \"{name}\" ON {} ({})", kind.table, keys.join(", "))).await
+}
+
+/// Indexes that no column brings with it: made where a store of an older program lacks them.
+async fn add_wide_indexes(session: &mut Session, kind: &Kind) -> Result<(), Error> {
+    add_index(session, kind, &["created"]).await?;
+    for columns in kind.spec.indexes {
+        add_index(session, kind, columns).await?;
+    }
+    Ok(())
 }
 
 pub(super) async fn migrate(session: &mut Session, kind: &Kind) -> Result<(), Error> {
@@ -68,7 +77,7 @@ pub(super) async fn migrate(session: &mut Session, kind: &Kind) -> Result<(), Er
     let after = declared(kind.spec.columns);
     for gone in before.iter().filter(|c| !after.iter().any(|a| a == *c)) {
         let name = gone.split(':').next().unwrap_or(gone);
-        session.script(&format!("DROP INDEX \"{}\"", index_name(kind, name))).await?;
+        drop_indexes(session, kind, name).await?;
         session.script(&format!("ALTER TABLE {} DROP COLUMN \"{name}\"", kind.table)).await?;
     }
     let mut anew = version < i64::from(kind.spec.version);
@@ -81,12 +90,27 @@ pub(super) async fn migrate(session: &mut Session, kind: &Kind) -> Result<(), Er
         add_index(session, kind, &[column.name]).await?;
         anew = true;
     }
+    add_wide_indexes(session, kind).await?;
     if anew {
         derive_anew(session, kind).await?;
     }
     if anew || before.len() != after.len() {
         let params = [kind.spec.version.into(), after.join(",").into(), kind.spec.name.into()];
         session.execute("UPDATE store_kind SET version = $1, columns = $2 WHERE name = $3", &params).await?;
+    }
+    Ok(())
+}
+
+/// The indexes that a column that goes is part of. SQLite drops no column that an index uses.
+async fn drop_indexes(session: &mut Session, kind: &Kind, column: &str) -> Result<(), Error> {
+    if !session.is_sqlite() {
+        // PostgreSQL drops them with the column.
+        return Ok(());
+    }
+    let sql = "SELECT name FROM sqlite_master WHERE type = 'index' AND tbl_name = $1 AND instr(sql, $2) > 0";
+    let params = [kind.spec.name.into(), format!("\"{column}\"").into()];
+    for row in session.query(sql, &params).await? {
+        session.script(&format!("DROP INDEX \"{}\"", row.text(0))).await?;
     }
     Ok(())
 }
@@ -110,6 +134,7 @@ async fn create(session: &mut Session, kind: &Kind) -> Result<(), Error> {
     for column in kind.spec.columns {
         add_index(session, kind, &[column.name]).await?;
     }
+    add_wide_indexes(session, kind).await?;
     let params = [kind.spec.name.into(), kind.spec.version.into(), declared(kind.spec.columns).join(",").into()];
     session.execute("INSERT INTO store_kind (name, version, columns) VALUES ($1, $2, $3)", &params).await.map(drop)
 }

@@ -10,6 +10,7 @@ enum Filter {
     Ne(&'static str, Value),
     OneOf(&'static str, Vec<Value>),
     Prefix(&'static str, String),
+    Contains(&'static str, String),
     Compare(u8, i64),
     Label(String, bool),
     Any(Vec<Filter>),
@@ -66,6 +67,7 @@ fn plain() -> impl Strategy<Value = Filter> {
         (text(), value()).prop_map(|(c, v)| Filter::Ne(c, v)),
         (text(), vec(value(), 0..5)).prop_map(|(c, v)| Filter::OneOf(c, v)),
         (text(), word()).prop_map(|(c, p)| Filter::Prefix(c, p)),
+        (text(), word()).prop_map(|(c, p)| Filter::Contains(c, p)),
         (0..4_u8, number()).prop_map(|(o, n)| Filter::Compare(o, n)),
         option::of(number()).prop_map(|n| Filter::Eq("size", n.into())),
         option::of(number()).prop_map(|n| Filter::Ne("size", n.into())),
@@ -98,6 +100,7 @@ fn passes(thing: &Thing, filter: &Filter) -> bool {
         Filter::Prefix(column, prefix) => {
             value(thing, column).as_text().is_some_and(|t| t.starts_with(prefix.as_str()))
         }
+        Filter::Contains(column, part) => value(thing, column).as_text().is_some_and(|t| t.contains(part.as_str())),
         Filter::Compare(order, n) => thing.size.is_some_and(|size| match order {
             0 => size < *n,
             1 => size <= *n,
@@ -141,6 +144,7 @@ fn filtered(query: Query, filter: &Filter) -> Query {
         Filter::Ne(column, v) => query.ne(column, v),
         Filter::OneOf(column, values) => query.one_of(column, values),
         Filter::Prefix(column, prefix) => query.like_prefix(column, prefix),
+        Filter::Contains(column, part) => query.contains(column, part),
         Filter::Compare(0, n) => query.lt("size", n),
         Filter::Compare(1, n) => query.le("size", n),
         Filter::Compare(2, n) => query.gt("size", n),

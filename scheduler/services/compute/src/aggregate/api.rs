@@ -43,7 +43,12 @@ pub fn routes() -> Vec<Route<Compute>> {
         Route::delete(ONE, delete).rule("os_compute_api:os-aggregates:delete"),
         Route::post("/v2.1/os-aggregates/{id}/action", act)
             .rule("os_compute_api:os-aggregates:add_host")
-            .schema(&ACTION),
+            .schema(&ACTION)
+            .actions(&[
+                ("add_host", "os_compute_api:os-aggregates:add_host"),
+                ("remove_host", "os_compute_api:os-aggregates:remove_host"),
+                ("set_metadata", "os_compute_api:os-aggregates:set_metadata"),
+            ]),
     ]
 }
 
@@ -169,7 +174,6 @@ async fn delete(svc: Arc<Compute>, call: Call) -> Reply {
 async fn act(svc: Arc<Compute>, call: Call) -> Reply {
     let body = call.body.clone();
     if let Some(metadata) = body["set_metadata"]["metadata"].as_object().cloned() {
-        call.enforce("os_compute_api:os-aggregates:set_metadata", &call.target())?;
         return change(&svc, &call, move |a| {
             for (key, value) in &metadata {
                 match (key.as_str(), value.as_str()) {

@@ -27,7 +27,11 @@ pub fn routes() -> Vec<Route<Compute>> {
         Route::get("/v2.1/flavors/{flavor_id}/os-flavor-access", access).rule("os_compute_api:os-flavor-access"),
         Route::post("/v2.1/flavors/{flavor_id}/action", change_access)
             .rule("os_compute_api:os-flavor-access:add_tenant_access")
-            .schema(&schema::ACCESS),
+            .schema(&schema::ACCESS)
+            .actions(&[
+                ("addTenantAccess", "os_compute_api:os-flavor-access:add_tenant_access"),
+                ("removeTenantAccess", "os_compute_api:os-flavor-access:remove_tenant_access"),
+            ]),
         Route::get(SPECS, specs).rule("os_compute_api:os-flavor-extra-specs:index"),
         Route::post(SPECS, specs_add).rule("os_compute_api:os-flavor-extra-specs:create").schema(&schema::SPECS),
         Route::get(SPEC, spec).rule("os_compute_api:os-flavor-extra-specs:show"),

@@ -2,14 +2,14 @@
 use crate::{
     Compute,
     server::{model::VmState, snapshot},
-    tables::{FileCopy, Seen, SeenSnapshot, Server, SnapshotStage, WantedPower},
+    tables::{Action, FileCopy, Seen, SeenSnapshot, Server, SnapshotStage, WantedPower},
 };
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use pilvi_agent_api::v1;
 use pilvi_fleet::{Affected, HostPart, Node, Part};
 use pilvi_kit::Fault;
-use pilvi_store::{Change, Query, Record, Stored};
+use pilvi_store::{Change, Dir, Query, Record, Stored};
 use std::sync::Arc;
 
 /// Compute's share of every host's wanted state.
@@ -157,7 +157,15 @@ impl Compute {
             metadata: Some(self.guest_metadata(server).await?),
             properties: acted_on,
             snapshot: snapshot::wish(server).map(|image_id| v1::Snapshot { image_id }),
+            request_id: self.newest_request(&server.id).await?,
         })
+    }
+
+    /// Which call was the last about this server; "" when its log is empty.
+    async fn newest_request(&self, server_id: &str) -> Result<String, Fault> {
+        let newest = Query::all().eq("server_id", server_id).sort("start", Dir::Desc).limit(1);
+        let found = self.store.list::<Action>(newest).await?.pop();
+        Ok(found.map(|a| a.record.request_id).unwrap_or_default())
     }
 
     async fn guest_metadata(&self, server: &Server) -> Result<v1::Metadata, Fault> {

@@ -20,18 +20,18 @@ use serde_json::{Map, Value, json};
 /// The last microversion that has the actions of addresses.
 const ADDRESSES: Version = Version(2, 43);
 
-/// The rule of such an action; `None` where there is no such action at the call's microversion.
-pub fn rule(call: &Call, action: &str) -> Option<&'static str> {
-    match action {
-        "addSecurityGroup" => Some("os_compute_api:os-security-groups:add"),
-        "removeSecurityGroup" => Some("os_compute_api:os-security-groups:remove"),
-        _ if call.version > ADDRESSES => None,
-        "addFixedIp" => Some("os_compute_api:os-multinic:add"),
-        "removeFixedIp" => Some("os_compute_api:os-multinic:remove"),
-        "addFloatingIp" => Some("os_compute_api:os-floating-ips:add"),
-        "removeFloatingIp" => Some("os_compute_api:os-floating-ips:remove"),
-        _ => None,
-    }
+/// Is it one of these?
+pub fn knows(action: &str) -> bool {
+    of_addresses(action) || matches!(action, "addSecurityGroup" | "removeSecurityGroup")
+}
+
+fn of_addresses(action: &str) -> bool {
+    matches!(action, "addFixedIp" | "removeFixedIp" | "addFloatingIp" | "removeFloatingIp")
+}
+
+/// Is there no such action any more at the call's microversion?
+pub fn gone(call: &Call, action: &str) -> bool {
+    call.version > ADDRESSES && of_addresses(action)
 }
 
 /// What to do, parsed.

@@ -21,33 +21,37 @@ pub fn routes() -> Vec<Route<Compute>> {
         Route::post("/v2.1/servers/{server_id}/action", act)
             .rule_by_handler("os_compute_api:servers:show")
             .schema(&schema::ACTION)
+            .actions(ACTIONS)
             .summary("Act on a server: the body's only member names the verb"),
     ]
 }
 
-/// The rule of each verb; a verb that is not here is 400.
-fn rule(action: &str) -> Option<&'static str> {
-    Some(match action {
-        "os-start" => "os_compute_api:servers:start",
-        "os-stop" => "os_compute_api:servers:stop",
-        "reboot" => "os_compute_api:servers:reboot",
-        "pause" => "os_compute_api:os-pause-server:pause",
-        "unpause" => "os_compute_api:os-pause-server:unpause",
-        "suspend" => "os_compute_api:os-suspend-server:suspend",
-        "resume" => "os_compute_api:os-suspend-server:resume",
-        "rebuild" => "os_compute_api:servers:rebuild",
-        "resize" => "os_compute_api:servers:resize",
-        "confirmResize" => "os_compute_api:servers:confirm_resize",
-        "revertResize" => "os_compute_api:servers:revert_resize",
-        "lock" => "os_compute_api:os-lock-server:lock",
-        "unlock" => "os_compute_api:os-lock-server:unlock",
-        "os-getConsoleOutput" => "os_compute_api:os-console-output",
-        "os-resetState" => "os_compute_api:os-admin-actions:reset_state",
-        "createImage" => "os_compute_api:servers:create_image",
-        "forceDelete" => "os_compute_api:os-deferred-delete:force",
-        _ => return None,
-    })
-}
+/// Every verb with its rule; one that is not here is 400.
+const ACTIONS: &[(&str, &str)] = &[
+    ("os-start", "os_compute_api:servers:start"),
+    ("os-stop", "os_compute_api:servers:stop"),
+    ("reboot", "os_compute_api:servers:reboot"),
+    ("pause", "os_compute_api:os-pause-server:pause"),
+    ("unpause", "os_compute_api:os-pause-server:unpause"),
+    ("suspend", "os_compute_api:os-suspend-server:suspend"),
+    ("resume", "os_compute_api:os-suspend-server:resume"),
+    ("rebuild", "os_compute_api:servers:rebuild"),
+    ("resize", "os_compute_api:servers:resize"),
+    ("confirmResize", "os_compute_api:servers:confirm_resize"),
+    ("revertResize", "os_compute_api:servers:revert_resize"),
+    ("lock", "os_compute_api:os-lock-server:lock"),
+    ("unlock", "os_compute_api:os-lock-server:unlock"),
+    ("os-getConsoleOutput", "os_compute_api:os-console-output"),
+    ("os-resetState", "os_compute_api:os-admin-actions:reset_state"),
+    ("createImage", "os_compute_api:servers:create_image"),
+    ("forceDelete", "os_compute_api:os-deferred-delete:force"),
+    ("addSecurityGroup", "os_compute_api:os-security-groups:add"),
+    ("removeSecurityGroup", "os_compute_api:os-security-groups:remove"),
+    ("addFixedIp", "os_compute_api:os-multinic:add"),
+    ("removeFixedIp", "os_compute_api:os-multinic:remove"),
+    ("addFloatingIp", "os_compute_api:os-floating-ips:add"),
+    ("removeFloatingIp", "os_compute_api:os-floating-ips:remove"),
+];
 
 async fn act(svc: Arc<Compute>, call: Call) -> Reply {
     let (action, body) = match call.body.as_object().and_then(|o| o.iter().next()) {
@@ -55,11 +59,11 @@ async fn act(svc: Arc<Compute>, call: Call) -> Reply {
         None => return Err(Fault::bad_request("The body names no action.")),
     };
     let server = svc.server(call.param("server_id")).await;
-    let Some(rule) = rule(&action).or_else(|| interface::action::rule(&call, &action)) else {
+    if !ACTIONS.iter().any(|(name, _)| *name == action) || interface::action::gone(&call, &action) {
         return Err(Fault::bad_request(format!("There is no such action: {action}")));
-    };
+    }
     let server = server?;
-    if let Err(fault) = call.enforce(rule, &owned_by(&server.project_id)) {
+    if let Err(fault) = call.authorize(&owned_by(&server.project_id)) {
         let mine = server.project_id == call.ctx.project_id();
         return Err(if mine { fault } else { crate::fault::server_not_found(&server.record.id) });
     }
@@ -84,9 +88,7 @@ async fn act(svc: Arc<Compute>, call: Call) -> Reply {
         "os-getConsoleOutput" => console(&svc, &server, &body).await,
         "createImage" => snapshot::create(&svc, &call, &server, &body).await,
         "os-resetState" => reset_state(&svc, &server, &body).await,
-        action if interface::action::rule(&call, action).is_some() => {
-            interface::action::act(&svc, &call, &server, action, &body).await
-        }
+        action if interface::action::knows(action) => interface::action::act(&svc, &call, &server, action, &body).await,
         _ => {
             svc.delete_server(&call.ctx, &server.record.id).await?;
             Ok(Response::no_content())

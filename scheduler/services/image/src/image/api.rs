@@ -19,6 +19,7 @@ pub fn routes() -> Vec<Route<Image>> {
         Route::patch("/v2/images/{image_id}", update)
             .rule_by_handler("modify_image")
             .schema(&PATCH)
+            .body_type("application/openstack-images-v2.1-json-patch")
             .summary("Update an image"),
         Route::delete("/v2/images/{image_id}", delete).rule_by_handler("delete_image").summary("Delete an image"),
         Route::post("/v2/images/{image_id}/actions/deactivate", deactivate)

@@ -3,5 +3,5 @@ pub mod api;
 mod filter;
 pub mod model;
 pub mod ops;
-pub(crate) mod patch;
-pub(crate) mod view;
+pub mod patch;
+pub mod view;
