@@ -90,7 +90,7 @@ pub(crate) async fn dispatch(
     let mut response = match outcome {
         Ok(response) => response,
         Err(mut fault) => {
-            fault.spoken = version;
+            fault.spoken = told.version;
             refusal(service, &fault, &request_id, &method, path)
         }
     };
