@@ -2,6 +2,7 @@
 use crate::{
     cli::Common,
     events::{EventsConfig, RateLimits},
+    federation::FederationSettings,
     preflight::Refusal,
     state::State,
 };
@@ -124,6 +125,8 @@ pub struct IdentityConfig {
     pub credential_key_rotation_seconds: u64,
     /// `flat` or `strict_two_level`.
     pub limit_model: String,
+    /// Users from outside.
+    pub federation: FederationSettings,
 }
 
 impl IdentityConfig {
@@ -170,6 +173,7 @@ impl Default for IdentityConfig {
             token_key_rotation_seconds: d.rotation_seconds,
             credential_key_rotation_seconds: d.credential_rotation_seconds,
             limit_model: d.limit_model.name().into(),
+            federation: FederationSettings::default(),
         }
     }
 }

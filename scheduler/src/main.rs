@@ -17,6 +17,7 @@ mod config;
 mod connect;
 mod down;
 mod events;
+mod federation;
 mod identity;
 mod image;
 mod navigator;

@@ -5,6 +5,7 @@
 //! the next request and not when a cache entry ages out.
 use crate::{clock, fault::Fault};
 use async_trait::async_trait;
+use base64::Engine as _;
 use moka::sync::Cache;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -53,6 +54,13 @@ pub struct Caller {
     pub trustee_user_id: Option<String>,
     /// Roles of a second, service token (`X-Service-Token`).
     pub service_roles: Vec<String>,
+    /// Of the client certificate without which the token is worth nothing ([`thumbprint`]).
+    pub certificate_thumbprint: Option<String>,
+}
+
+/// SHA-256 of a certificate in base64url, as `x5t#S256` has it (RFC 8705).
+pub fn thumbprint(der: &[u8]) -> String {
+    base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(Sha256::digest(der))
 }
 
 /// One allowed call of an application credential.

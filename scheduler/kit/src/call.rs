@@ -115,6 +115,8 @@ pub struct Call {
     /// Only on routes that take bytes.
     pub stream: Option<BodyStream>,
     pub ctx: Ctx,
+    /// The client's certificate, where the connection showed one that we trust.
+    pub certificate: Option<crate::server::PeerCertificate>,
     /// `https://host:port/prefix` of this service as the client reached it, no slash at the end.
     pub base_url: String,
     pub(crate) gate: Arc<Gate>,

@@ -10,6 +10,7 @@ use crate::{
     probe::Probe,
     response::{Body, Response},
     route::{Asked, Found, Route},
+    server::PeerCertificate,
     service::Mounted,
     subject::Subject,
     throttle::Throttle,
@@ -154,7 +155,8 @@ async fn answer(
     request_id: &str,
     told: &mut Told,
 ) -> Result<Response, Fault> {
-    let (parts, stream) = request.into_parts();
+    let (mut parts, stream) = request.into_parts();
+    let certificate = parts.extensions.remove::<PeerCertificate>();
     if let Some(versions) = &service.versions {
         told.version = Some(versions.negotiate(&parts.headers)?);
     }
@@ -164,19 +166,19 @@ async fn answer(
         Found::Route(index, params) => (index, params),
         found => {
             // Whoever has no token learns nothing about what exists.
-            token(service, &parts.headers, caller).await?;
+            token(service, &parts.headers, certificate.as_ref(), caller).await?;
             return Err(unmatched(found));
         }
     };
     let route = &service.routes[index];
     told.matched = Some((index, params.clone()));
     if route.asked != Asked::Public {
-        token(service, &parts.headers, caller).await?;
+        token(service, &parts.headers, certificate.as_ref(), caller).await?;
         check_access(service, route, caller, &parts.method, path)?;
         front.throttle.authenticated(caller)?;
     } else if parts.headers.contains_key("x-auth-token") {
         // A public route may look at the caller, but a bad token does not close it.
-        let _ = token(service, &parts.headers, caller).await;
+        let _ = token(service, &parts.headers, certificate.as_ref(), caller).await;
     }
     let base_url = base_url(&parts.headers, arrival, service.prefix);
     let mut call = Call {
@@ -188,6 +190,7 @@ async fn answer(
         body: serde_json::Value::Null,
         stream: None,
         ctx: Ctx { caller: caller.clone(), request_id: request_id.to_owned() },
+        certificate,
         base_url,
         gate: gate(service, route.rule, &parts.extensions),
         headers: parts.headers,
@@ -254,9 +257,28 @@ fn unmatched(found: Found) -> Fault {
     }
 }
 
-async fn token(service: &Mounted, headers: &HeaderMap, caller: &mut Arc<Caller>) -> Result<(), Fault> {
-    let text = headers.get("x-auth-token").and_then(|v| v.to_str().ok()).ok_or_else(Fault::unauthorized)?;
+/// The token of a request: `X-Auth-Token`, or as OAuth 2 clients send it, `Authorization: Bearer`.
+fn token_text(headers: &HeaderMap) -> Option<&str> {
+    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
+    text("x-auth-token").or_else(|| {
+        let (scheme, token) = text("authorization")?.trim().split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    })
+}
+
+async fn token(
+    service: &Mounted,
+    headers: &HeaderMap,
+    certificate: Option<&PeerCertificate>,
+    caller: &mut Arc<Caller>,
+) -> Result<(), Fault> {
+    let text = token_text(headers).ok_or_else(Fault::unauthorized)?;
     let found = service.authenticator.caller(text).await?;
+    if let Some(bound) = &found.certificate_thumbprint
+        && certificate.is_none_or(|c| auth::thumbprint(&c.0) != *bound)
+    {
+        return Err(Fault::unauthorized());
+    }
     *caller = match headers.get("x-service-token").and_then(|v| v.to_str().ok()) {
         None => found,
         Some(service_token) => {

@@ -166,6 +166,7 @@ fn front(config: &Config) -> Result<Front> {
 /// Identity with its keys, before anybody is made in it.
 pub async fn identity(state: &State, config: &Config, store: &Store) -> Result<Arc<Identity>> {
     let mut settings = config.identity.settings(state.identity())?;
+    settings.federation = config.identity.federation.settings()?;
     if config.cheap_passwords {
         settings.hash_cost = HashCost::CHEAP;
     }

@@ -85,6 +85,8 @@ impl Identity {
                 enabled: true,
                 passwords: vec![self.password_entry(self.hasher.hash(password.reveal()).await?, &own_choice(), false)],
                 options: Default::default(),
+                federated: Vec::new(),
+                shadow: false,
                 extra: Default::default(),
                 created_us: clock::now_us(),
                 ..User::default()

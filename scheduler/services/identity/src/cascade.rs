@@ -2,8 +2,9 @@
 //!
 //! All inside the caller's transaction, so nothing is ever left hanging.
 use crate::tables::{
-    AccessRule, ApplicationCredential, Assignment, Credential, DomainConfig, EndpointLink, Group, IdMapping, Inference,
-    LastActive, Limit, LoginFailures, Membership, Project, Role, Trust, User,
+    AccessRule, ApplicationCredential, Assignment, Credential, DomainConfig, EndpointLink, ExpiringMembership,
+    FederatedUser, Group, IdMapping, IdentityProvider, Inference, LastActive, Limit, LoginFailures, Membership,
+    OauthAccessToken, OauthRequestToken, Project, Protocol, Role, Trust, User,
 };
 use pilvi_kit::{Fault, clock};
 use pilvi_store::{Query, Record, Tx};
@@ -34,6 +35,10 @@ pub(crate) async fn end_trusts_in(tx: &mut Tx, query: Query) -> Result<(), Fault
 
 pub(crate) async fn user_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
     all::<Membership>(tx, Membership::of_user(id)).await?;
+    all::<ExpiringMembership>(tx, ExpiringMembership::of_user(id)).await?;
+    all::<FederatedUser>(tx, FederatedUser::of_user(id)).await?;
+    all::<OauthAccessToken>(tx, OauthAccessToken::of_user(id)).await?;
+    all::<OauthRequestToken>(tx, OauthRequestToken::of_user(id)).await?;
     sweep::<Assignment>(tx, Assignment::of_actor(id), |a| a.key.actor.is_group()).await?;
     all::<ApplicationCredential>(tx, ApplicationCredential::of_user(id)).await?;
     all::<AccessRule>(tx, AccessRule::of_user(id)).await?;
@@ -52,6 +57,7 @@ pub(crate) async fn user_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
 
 pub(crate) async fn group_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
     all::<Membership>(tx, Membership::of_group(id)).await?;
+    all::<ExpiringMembership>(tx, ExpiringMembership::of_group(id)).await?;
     sweep::<Assignment>(tx, Assignment::of_actor(id), |a| !a.key.actor.is_group()).await?;
     tx.delete::<Group>(id).await?;
     Ok(())
@@ -63,6 +69,8 @@ pub(crate) async fn project_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
     all::<ApplicationCredential>(tx, ApplicationCredential::of_project(id)).await?;
     all::<Credential>(tx, Credential::of_project(id)).await?;
     all::<EndpointLink>(tx, EndpointLink::of_project(id)).await?;
+    all::<OauthAccessToken>(tx, OauthAccessToken::in_project(id)).await?;
+    all::<OauthRequestToken>(tx, OauthRequestToken::in_project(id)).await?;
     all::<Limit>(tx, Limit::of_project(id)).await?;
     end_trusts_in(tx, Trust::in_project(id)).await?;
     for mut user in tx.list::<User>(User::going_to(id)).await? {
@@ -81,8 +89,44 @@ pub(crate) async fn role_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
     Ok(())
 }
 
+/// A program, and all access that users gave it.
+pub(crate) async fn consumer_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
+    all::<OauthAccessToken>(tx, OauthAccessToken::of_consumer(id)).await?;
+    all::<OauthRequestToken>(tx, OauthRequestToken::of_consumer(id)).await
+}
+
+/// An identity provider with its protocols, and the users that only it knew.
+pub(crate) async fn provider_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
+    all::<Protocol>(tx, Protocol::of_provider(id)).await?;
+    all::<ExpiringMembership>(tx, ExpiringMembership::of_provider(id)).await?;
+    forget_federated_in(tx, id, None).await?;
+    tx.delete::<IdentityProvider>(id).await?;
+    Ok(())
+}
+
+/// What a provider (by one protocol, or by all) called users; who has no other name goes with it.
+pub(crate) async fn forget_federated_in(tx: &mut Tx, idp_id: &str, protocol: Option<&str>) -> Result<(), Fault> {
+    for link in tx.list::<FederatedUser>(FederatedUser::of_provider(idp_id)).await? {
+        if protocol.is_some_and(|p| p != link.known_as.protocol_id) {
+            continue;
+        }
+        tx.delete::<FederatedUser>(&link.record.id).await?;
+        let Some(mut user) = tx.get::<User>(&link.user_id).await? else { continue };
+        user.record.federated.retain(|f| *f != link.known_as);
+        if user.shadow && user.federated.is_empty() {
+            user_in(tx, &link.user_id).await?;
+        } else {
+            tx.update(&user).await?;
+        }
+    }
+    Ok(())
+}
+
 /// A disabled domain with all that is in it.
 pub(crate) async fn domain_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
+    for provider in tx.list::<IdentityProvider>(IdentityProvider::in_domain(id)).await? {
+        provider_in(tx, &provider.record.id).await?;
+    }
     for mapping in tx.list::<IdMapping>(IdMapping::in_domain(id)).await? {
         // Whoever was known from a directory: what hangs on him here goes as if he had been kept here.
         if mapping.entity == "user" {

@@ -1,4 +1,5 @@
 //! What an operator may set for identity; the defaults are Keystone's where it has them.
+pub use crate::federation::config::{FederationConfig, OpenIdConfig};
 pub use crate::limit::model::LimitModel;
 use std::path::PathBuf;
 
@@ -88,6 +89,12 @@ pub struct Config {
     pub list_limit: Option<usize>,
     /// May a token of some scope be exchanged for one of another?
     pub allow_rescope: bool,
+    /// Seconds in which a user must authorize an OAuth 1 request token; 0: any number.
+    pub oauth1_request_seconds: u64,
+    /// Lifetime of an OAuth 1 access token, in seconds; 0: for ever.
+    pub oauth1_access_seconds: u64,
+    /// Users from outside.
+    pub federation: FederationConfig,
 }
 
 impl Config {
@@ -118,6 +125,9 @@ impl Config {
             max_project_depth: 5,
             list_limit: None,
             allow_rescope: true,
+            oauth1_request_seconds: 8 * 3600,
+            oauth1_access_seconds: 24 * 3600,
+            federation: FederationConfig::default(),
         }
     }
 

@@ -35,7 +35,7 @@ pub(crate) fn unrestricted(call: &Call) -> Result<(), Fault> {
             "Using method 'application_credential' is not allowed for managing additional application credentials.",
         ));
     }
-    let by_key = caller.methods.iter().any(|m| m == "ec2credential");
+    let by_key = caller.methods.iter().any(|m| m == "ec2credential" || m == "oauth1");
     if caller.trust_id.is_some() || by_key {
         return Err(refuse("Application credentials cannot be managed with a token that was issued via delegation"));
     }

@@ -5,11 +5,11 @@
 //! fills an entry nobody asks for any more. Other schedulers' writes bump through the change feed.
 use crate::ldap::Remotes;
 use crate::tables::{
-    Actor, Assignment, Endpoint, EndpointGroup, EndpointLink, Inference, Membership, Place, Project, Role, Service,
-    User,
+    Actor, Assignment, Endpoint, EndpointGroup, EndpointLink, ExpiringMembership, IdentityProvider, Inference,
+    Membership, Place, Project, Role, Service, ServiceProvider, User,
 };
 use moka::sync::Cache;
-use pilvi_kit::Fault;
+use pilvi_kit::{Fault, clock};
 use pilvi_store::{Query, Record, Store};
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
@@ -45,10 +45,26 @@ pub(crate) struct Directory {
     catalog: AtomicU64,
     users: Generations<User>,
     projects: Generations<Project>,
-    groups_of: Generations<Vec<String>>,
+    groups_of: Generations<Vec<InGroup>>,
+    providers: Generations<IdentityProvider>,
     assignments_of: Generations<Vec<Assignment>>,
     graphs: Generations<RoleGraph>,
     catalogs: Generations<CatalogRecords>,
+}
+
+/// A group that a user is in, and until when.
+#[derive(Debug)]
+struct InGroup {
+    id: String,
+    until_us: i64,
+}
+
+/// The roles of somebody at a place.
+#[derive(Debug)]
+pub(crate) struct Held {
+    pub roles: HashSet<String>,
+    /// When a membership that may matter ends.
+    pub until_us: i64,
 }
 
 /// All roles and what they imply.
@@ -92,6 +108,8 @@ pub(crate) struct CatalogRecords {
     pub endpoints: Vec<Endpoint>,
     pub groups: Vec<EndpointGroup>,
     pub links: Vec<EndpointLink>,
+    /// Enabled ones.
+    pub service_providers: Vec<ServiceProvider>,
 }
 
 fn cache<T: Send + Sync + 'static>(entries: u64) -> Generations<T> {
@@ -109,6 +127,7 @@ impl Directory {
             users: cache(10_000),
             projects: cache(10_000),
             groups_of: cache(10_000),
+            providers: cache(1_000),
             assignments_of: cache(10_000),
             graphs: cache(4),
             catalogs: cache(4),
@@ -167,7 +186,8 @@ impl Directory {
             return Ok(found);
         }
         let found = self.store.list::<User>(User::named(domain_id, name)).await?;
-        Ok(found.into_iter().next().map(|s| Arc::new(s.record)))
+        // A shadow's name is for show.
+        Ok(found.into_iter().find(|s| !s.shadow).map(|s| Arc::new(s.record)))
     }
     pub async fn project_named(&self, domain_id: &str, name: &str) -> Result<Option<Arc<Project>>, Fault> {
         let found = self.store.list::<Project>(Project::named(domain_id, name)).await?;
@@ -178,16 +198,35 @@ impl Directory {
         Ok(found.into_iter().next().map(|s| Arc::new(s.record)))
     }
 
-    /// Ids of the groups a user is in.
-    pub async fn groups_of(&self, user_id: &str) -> Result<Arc<Vec<String>>, Fault> {
+    pub async fn identity_provider(&self, id: &str) -> Result<Option<Arc<IdentityProvider>>, Fault> {
+        self.record(&self.providers, id).await
+    }
+
+    /// The groups a user is in, those that a mapping gave included as long as they last.
+    async fn groups_of(&self, user_id: &str) -> Result<Arc<Vec<InGroup>>, Fault> {
         let key = (self.people.load(Ordering::Acquire), user_id.to_owned());
         if let Some(hit) = self.groups_of.get(&key) {
             return Ok(hit);
         }
-        let found = self.store.list::<Membership>(Membership::of_user(user_id)).await?;
-        let found = Arc::new(found.into_iter().map(|m| m.record.group_id).collect::<Vec<_>>());
+        let lasting = self.store.list::<Membership>(Membership::of_user(user_id)).await?;
+        let ending = self.store.list::<ExpiringMembership>(ExpiringMembership::of_user(user_id)).await?;
+        let lasting = lasting.into_iter().map(|m| InGroup { id: m.record.group_id, until_us: i64::MAX });
+        let ending = ending.into_iter().map(|m| InGroup { id: m.record.group_id, until_us: m.record.expires_us });
+        let found = Arc::new(lasting.chain(ending).collect::<Vec<_>>());
         self.groups_of.insert(key, found.clone());
         Ok(found)
+    }
+
+    /// Ids of the groups a user is in now, each once, and when the first of them ends.
+    async fn groups_now(&self, user_id: &str) -> Result<(Vec<String>, i64), Fault> {
+        let (now, mut ids, mut until_us) = (clock::now_us(), Vec::new(), i64::MAX);
+        for group in self.groups_of(user_id).await?.iter().filter(|g| g.until_us > now) {
+            until_us = until_us.min(group.until_us);
+            if !ids.contains(&group.id) {
+                ids.push(group.id.clone());
+            }
+        }
+        Ok((ids, until_us))
     }
 
     /// The direct assignments of a user or group.
@@ -202,15 +241,25 @@ impl Directory {
         Ok(found)
     }
 
-    /// Direct assignments of a user and of all his groups.
-    pub async fn assignments_reaching(&self, user_id: &str) -> Result<Vec<Assignment>, Fault> {
+    /// Direct assignments of a user, of all his groups, and of the groups that his token names.
+    pub async fn assignments_with(&self, user_id: &str, named: &[String]) -> Result<(Vec<Assignment>, i64), Fault> {
         let mut all = self.assignments_of(&Actor::User(user_id.to_owned())).await?.as_ref().clone();
-        let own = self.groups_of(user_id).await?;
+        let (mut groups, until_us) = self.groups_now(user_id).await?;
         // What a directory says is kept there, and for a while only.
-        for group in own.iter().cloned().chain(self.remote_groups_of(user_id).await?) {
+        for id in named.iter().cloned().chain(self.remote_groups_of(user_id).await?) {
+            if !groups.contains(&id) {
+                groups.push(id);
+            }
+        }
+        for group in groups {
             all.extend(self.assignments_of(&Actor::Group(group)).await?.iter().cloned());
         }
-        Ok(all)
+        Ok((all, until_us))
+    }
+
+    /// Direct assignments of a user and of all his groups.
+    pub async fn assignments_reaching(&self, user_id: &str) -> Result<Vec<Assignment>, Fault> {
+        Ok(self.assignments_with(user_id, &[]).await?.0)
     }
 
     pub async fn role_graph(&self) -> Result<Arc<RoleGraph>, Fault> {
@@ -239,6 +288,7 @@ impl Directory {
             endpoints: self.all().await?,
             groups: self.all().await?,
             links: self.all().await?,
+            service_providers: self.all::<ServiceProvider>().await?.into_iter().filter(|p| p.enabled).collect(),
         });
         self.catalogs.insert(key, records.clone());
         Ok(records)
@@ -262,15 +312,20 @@ impl Directory {
 
     /// Roles a user has at a place, with groups, inheritance and implication, domain roles included.
     pub async fn role_ids_at(&self, user_id: &str, place: &Place) -> Result<HashSet<String>, Fault> {
+        Ok(self.held_at(user_id, &[], place).await?.roles)
+    }
+
+    /// The same for a user who is also in the groups that his token names.
+    pub async fn held_at(&self, user_id: &str, named: &[String], place: &Place) -> Result<Held, Fault> {
         let mut above: HashSet<String> = HashSet::new();
         if let Place::Project(id) = place
             && let Some(project) = self.project(id).await?
         {
             above = self.ancestors(&project).await?.iter().map(|p| p.id.clone()).collect();
         }
-        let all = self.assignments_reaching(user_id).await?;
+        let (all, until_us) = self.assignments_with(user_id, named).await?;
         let direct = all.iter().filter(|a| holds_at(a, place, &above)).map(|a| a.role_id.as_str());
-        Ok(self.role_graph().await?.expand(direct))
+        Ok(Held { roles: self.role_graph().await?.expand(direct), until_us })
     }
 }
 

@@ -3,8 +3,9 @@ use crate::{
     Identity,
     directory::Area,
     tables::{
-        AccessRule, ApplicationCredential, Assignment, DomainConfig, Endpoint, EndpointGroup, EndpointLink, Inference,
-        Membership, Project, Region, RevocationEvent, Role, Service, Trust, User,
+        AccessRule, ApplicationCredential, Assignment, DomainConfig, Endpoint, EndpointGroup, EndpointLink,
+        ExpiringMembership, IdentityProvider, Inference, Membership, OauthAccessToken, Project, Region,
+        RevocationEvent, Role, Service, ServiceProvider, Trust, User,
     },
 };
 use pilvi_kit::clock;
@@ -24,11 +25,31 @@ const PAUSE: Duration = Duration::from_secs(1);
 fn area(kind: &str, op: Op) -> Area {
     if [Role::KIND, Inference::KIND].contains(&kind) {
         Area::Roles
-    } else if [Region::KIND, Service::KIND, Endpoint::KIND, EndpointGroup::KIND, EndpointLink::KIND].contains(&kind) {
+    } else if [
+        Region::KIND,
+        Service::KIND,
+        Endpoint::KIND,
+        EndpointGroup::KIND,
+        EndpointLink::KIND,
+        ServiceProvider::KIND,
+    ]
+    .contains(&kind)
+    {
         Area::Catalog
-    } else if [Membership::KIND, Assignment::KIND, RevocationEvent::KIND, DomainConfig::KIND].contains(&kind) {
+    } else if [Membership::KIND, ExpiringMembership::KIND, Assignment::KIND, RevocationEvent::KIND, DomainConfig::KIND]
+        .contains(&kind)
+    {
         Area::People
-    } else if [User::KIND, Project::KIND, ApplicationCredential::KIND, AccessRule::KIND, Trust::KIND].contains(&kind)
+    } else if [
+        User::KIND,
+        Project::KIND,
+        ApplicationCredential::KIND,
+        AccessRule::KIND,
+        Trust::KIND,
+        IdentityProvider::KIND,
+        OauthAccessToken::KIND,
+    ]
+    .contains(&kind)
         && op != Op::Insert
     {
         // What is new cannot have been cached: that something is not there is never remembered.

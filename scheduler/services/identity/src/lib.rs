@@ -8,6 +8,8 @@
 //!    ├── user ── membership ── group          └── assignment: actor x role x place
 //!    └── application credential, trust, credential
 //!  region ── endpoint ── service: the catalogue
+//!  identity provider ── protocol ── mapping: users who come from outside (federation/)
+//!  consumer ── request token ── access token: programs that users let in (oauth1/)
 //! ```
 //! One folder or file per resource: `api` reads and answers, `ops` is the only writer, `view` writes JSON.
 //! Records and their indexes are in [`tables`]; reads on the hot path go through `directory`, whose caches
@@ -27,13 +29,16 @@ mod directory;
 mod domain;
 mod domain_config;
 mod fault;
+mod federation;
 mod feed;
+mod form;
 mod group;
 mod import;
 mod ldap;
 mod limit;
 mod listing;
-mod oauth;
+mod oauth1;
+mod oauth2;
 mod password;
 mod peers;
 mod policy;
@@ -49,7 +54,7 @@ mod user;
 mod version;
 
 pub use bootstrap::{Bootstrap, Bootstrapped, EndpointSpec, Secret};
-pub use config::{Config, HashCost, LimitModel, TokenProvider};
+pub use config::{Config, FederationConfig, HashCost, LimitModel, OpenIdConfig, TokenProvider};
 pub use credential::RotationError;
 pub use import::{DumpError, ImportError, Report as ImportReport};
 pub use password::generate as generate_password;
@@ -80,6 +85,8 @@ pub enum StartError {
     Hash(String),
     #[error("password_regex: {0}")]
     PasswordRegex(String),
+    #[error("OpenID Connect: {0}")]
+    OpenId(String),
     #[error("store: {0}")]
     Store(#[from] pilvi_store::Error),
 }
@@ -102,6 +109,9 @@ pub struct Identity {
     pub(crate) revocations: Revocations,
     /// (epoch, audit id) -> what that token stands for
     pub(crate) resolved: Cache<(u64, String), Arc<Resolved>>,
+    /// Of signed OAuth 1 requests.
+    pub(crate) oauth_nonces: oauth1::Nonces,
+    pub(crate) openid: federation::OpenId,
 }
 
 impl std::fmt::Debug for Identity {
@@ -129,6 +139,8 @@ impl Identity {
             directory: Directory::new(store.clone()),
             revocations: Revocations::default(),
             resolved: Cache::builder().max_capacity(RESOLVED_ENTRIES).time_to_live(ldap::KEPT).build(),
+            oauth_nonces: oauth1::nonces(),
+            openid: federation::OpenId::new(&config.federation.openid)?,
             store,
             config,
         });

@@ -3,6 +3,8 @@
 //! `target.X.Y` is member Y of the X acted on, loaded by the handler before it asks; a target that does
 //! not exist has no members, so only a rule that looks at none of them (the administrator's) passes,
 //! and nobody else learns from a 404 what there is.
+mod federation;
+
 use pilvi_kit::RuleDefault;
 
 const ANY: &[&str] = &[];
@@ -57,7 +59,7 @@ const fn rule(
 
 /// The rules of this service.
 pub fn rules() -> Vec<RuleDefault> {
-    [BASE, PEOPLE, PLACES, ROLES, CATALOG, SECRETS, OTHERS].concat()
+    [BASE, PEOPLE, PLACES, ROLES, CATALOG, SECRETS, OTHERS, federation::FEDERATION].concat()
 }
 
 /// Rules that others refer to, and those about tokens.

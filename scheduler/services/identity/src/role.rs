@@ -5,6 +5,7 @@ pub(crate) mod grants;
 mod imply;
 
 use crate::Identity;
+pub(crate) use api::view;
 use pilvi_kit::Route;
 
 pub(crate) fn routes() -> Vec<Route<Identity>> {

@@ -1,7 +1,7 @@
 //! The one table of what identity answers: every resource's routes, and the envelope of its faults.
 use crate::{
-    Identity, access_rule, app_credential, auth, catalog, credential, domain, domain_config, fault, group, limit,
-    oauth, policy, policy_blob, project, role, trust, user, version,
+    Identity, access_rule, app_credential, auth, catalog, credential, domain, domain_config, fault, federation, group,
+    limit, oauth1, oauth2, policy, policy_blob, project, role, trust, user, version,
 };
 use pilvi_kit::{Documented, EventStyle, Service};
 
@@ -22,7 +22,9 @@ pub fn service() -> Service<Identity> {
         credential::routes(),
         trust::routes(),
         policy_blob::routes(),
-        oauth::routes(),
+        oauth1::routes(),
+        oauth2::routes(),
+        federation::routes(),
         limit::routes(),
     ];
     Service {

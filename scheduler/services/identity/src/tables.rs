@@ -6,19 +6,27 @@
 //! Assignment: actor (user, group) x role x target (project, domain, system), inherited or not
 //! Region <- Endpoint -> Service
 //! ApplicationCredential -> AccessRule, Credential, Trust: what a user hands to programs
+//! IdentityProvider <- Protocol -> Mapping; FederatedUser -> User: who came from outside
+//! OauthConsumer <- OauthRequestToken, OauthAccessToken: programs a user let in
 //! RevocationEvent: tokens that died before their time
 //! ```
 //! Only this module names columns; everybody else asks for the queries made here.
 mod access;
 mod catalog;
+mod federation;
+mod oauth;
 mod people;
 mod places;
 mod roles;
 mod secrets;
 mod session;
 
-pub use access::{DomainConfig, Limit, OauthConsumer, Policy, PolicyAssociation, RegisteredLimit};
+pub use access::{DomainConfig, Limit, Policy, PolicyAssociation, RegisteredLimit};
 pub use catalog::{Endpoint, EndpointGroup, EndpointLink, Region, Service};
+pub use federation::{
+    ExpiringMembership, Federated, FederatedUser, IdentityProvider, Mapping, Protocol, ServiceProvider,
+};
+pub use oauth::{OauthAccessToken, OauthConsumer, OauthRequestToken};
 pub use people::{Group, IdMapping, Membership, PasswordEntry, Source, User};
 pub(crate) use people::{group_exists_in, user_exists_in};
 pub use places::Project;
@@ -91,6 +99,14 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<PolicyAssociation>(),
         KindSpec::of::<DomainConfig>(),
         KindSpec::of::<OauthConsumer>(),
+        KindSpec::of::<OauthRequestToken>(),
+        KindSpec::of::<OauthAccessToken>(),
+        KindSpec::of::<IdentityProvider>(),
+        KindSpec::of::<Mapping>(),
+        KindSpec::of::<Protocol>(),
+        KindSpec::of::<ServiceProvider>(),
+        KindSpec::of::<FederatedUser>(),
+        KindSpec::of::<ExpiringMembership>(),
         KindSpec::of::<RegisteredLimit>(),
         KindSpec::of::<Limit>(),
     ]

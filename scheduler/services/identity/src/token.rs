@@ -40,6 +40,20 @@ pub struct Token {
     pub audit_ids: Vec<String>,
     pub trust_id: Option<String>,
     pub app_credential_id: Option<String>,
+    /// Who vouched for the user, when he came from outside.
+    pub federation: Option<Federation>,
+    /// The OAuth 1 access token it was made from.
+    pub access_token_id: Option<String>,
+    /// SHA-256 of the client certificate without which it is worth nothing, in base64url.
+    pub thumbprint: Option<String>,
+}
+
+/// What a provider's word was worth at login. The groups live as long as the token does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Federation {
+    pub idp_id: String,
+    pub protocol_id: String,
+    pub group_ids: Vec<String>,
 }
 
 impl Token {
@@ -60,15 +74,27 @@ pub enum Method {
     ApplicationCredential,
     Ec2,
     Totp,
+    /// Some protocol of an identity provider.
+    Mapped,
+    Saml2,
+    OpenId,
+    Oauth1,
+    /// A client certificate.
+    Oauth2Credential,
 }
 
 impl Method {
-    const ALL: [(Method, &'static str, u64); 5] = [
+    const ALL: [(Method, &'static str, u64); 10] = [
         (Method::Password, "password", 1),
         (Method::Token, "token", 2),
         (Method::ApplicationCredential, "application_credential", 4),
         (Method::Ec2, "ec2credential", 8),
         (Method::Totp, "totp", 16),
+        (Method::Mapped, "mapped", 32),
+        (Method::Saml2, "saml2", 64),
+        (Method::OpenId, "openid", 128),
+        (Method::Oauth1, "oauth1", 256),
+        (Method::Oauth2Credential, "oauth2_credential", 512),
     ];
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|(m, _, _)| *m == self).map_or("", |(_, n, _)| n)

@@ -20,9 +20,23 @@ impl Identity {
     /// that stand in its headers.
     pub(crate) async fn log_in(&self, auth: &Value, call: &Call) -> Result<(String, Arc<Resolved>), Fault> {
         let identity = auth.get("identity").ok_or_else(|| fault::expecting("identity", "auth"))?;
-        let mut proof = self.prove(identity).await?;
+        let mut proof = self.prove(identity, call).await?;
         self.check_rules(&mut proof, call.header(receipt::HEADER)).await?;
-        let wanted = self.choose_scope(&proof, auth.get("scope")).await?;
+        self.log_in_checked(proof, auth.get("scope")).await
+    }
+
+    /// The same for somebody whose proof was taken elsewhere.
+    pub(crate) async fn log_in_proven(
+        &self,
+        mut proof: Proof,
+        scope: Option<&Value>,
+    ) -> Result<(String, Arc<Resolved>), Fault> {
+        self.check_rules(&mut proof, None).await?;
+        self.log_in_checked(proof, scope).await
+    }
+
+    async fn log_in_checked(&self, proof: Proof, scope: Option<&Value>) -> Result<(String, Arc<Resolved>), Fault> {
+        let wanted = self.choose_scope(&proof, scope).await?;
         self.note_activity(&proof.user_id).await?;
         self.issue(proof, wanted).await
     }
@@ -33,6 +47,9 @@ impl Identity {
         token.expires_us = proof.expires_us.map_or(token.expires_us, |e| e.min(token.expires_us));
         token.trust_id = wanted.trust.as_ref().map(|t| t.id.clone());
         token.app_credential_id = proof.app_credential.map(|c| c.id);
+        token.federation = proof.federation;
+        token.access_token_id = proof.access_token.map(|t| t.id);
+        token.thumbprint = proof.thumbprint;
         let sealed = self.seal_token(token, wanted.trust.is_some()).await?;
         if let Some(trust) = &wanted.trust {
             self.use_trust(&trust.id).await?;
@@ -53,6 +70,9 @@ impl Identity {
             audit_ids: vec![new_audit_id()],
             trust_id: None,
             app_credential_id: None,
+            federation: None,
+            access_token_id: None,
+            thumbprint: None,
         }
     }
 
@@ -97,6 +117,7 @@ impl Identity {
             _ if !catalog => None,
             _ => Some(self.catalog_for(resolved.project_id(), &resolved.acting().0.id).await?),
         };
-        Ok(view::document(resolved, catalog))
+        let clouds = self.directory.catalog_records().await?;
+        Ok(view::document(resolved, catalog, &clouds.service_providers))
     }
 }

@@ -5,19 +5,19 @@
 use crate::{
     Identity, delegation, fault,
     password::is_imported,
-    tables::{ApplicationCredential, Project, Source, User},
+    tables::{ApplicationCredential, OauthAccessToken, Project, Source, User},
     token::{
-        Method, TokenScope,
+        Federation, Method, TokenScope,
         resolve::{Refused, Resolved},
     },
 };
-use pilvi_kit::{Fault, clock};
+use pilvi_kit::{Call, Fault, clock};
 use serde_json::Value;
 use std::sync::Arc;
 
 /// Who was proven, and what the proof brings along.
 #[derive(Debug, Default)]
-pub(super) struct Proof {
+pub(crate) struct Proof {
     pub user_id: String,
     pub methods: Vec<Method>,
     /// Of the token that was shown: its end and its chain.
@@ -25,6 +25,11 @@ pub(super) struct Proof {
     pub chain_id: Option<String>,
     pub shown: Option<Arc<Resolved>>,
     pub app_credential: Option<ApplicationCredential>,
+    /// What an identity provider's word was worth.
+    pub federation: Option<Federation>,
+    pub access_token: Option<OauthAccessToken>,
+    /// Of the client certificate that the token is to be bound to.
+    pub thumbprint: Option<String>,
 }
 
 pub(super) fn refuse<T>(why: &str) -> Result<T, Fault> {
@@ -38,7 +43,7 @@ pub(super) fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
 
 impl Identity {
     /// Runs every method of `identity`; all must prove the same user.
-    pub(super) async fn prove(&self, identity: &Value) -> Result<Proof, Fault> {
+    pub(super) async fn prove(&self, identity: &Value, call: &Call) -> Result<Proof, Fault> {
         let names: Vec<&str> =
             identity.get("methods").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
         let mut methods = Vec::new();
@@ -57,7 +62,12 @@ impl Identity {
                 Method::Token => self.by_token(payload, &mut proof).await?,
                 Method::ApplicationCredential => self.by_app_credential(payload, &mut proof).await?,
                 Method::Totp => self.by_totp(payload).await?,
-                Method::Ec2 => {
+                Method::Mapped | Method::Saml2 | Method::OpenId if payload.get("id").is_some() => {
+                    self.by_federated_token(payload, &mut proof).await?
+                }
+                Method::Mapped | Method::Saml2 | Method::OpenId => self.by_assertion(payload, call, &mut proof).await?,
+                Method::Oauth1 => self.by_access_token(call, &mut proof).await?,
+                Method::Ec2 | Method::Oauth2Credential => {
                     return Err(Fault::new(401, "Attempted to authenticate with an unsupported method."));
                 }
             };
@@ -90,7 +100,7 @@ impl Identity {
         }
     }
 
-    pub(super) async fn named_domain(&self, info: &Value) -> Result<Option<Arc<Project>>, Fault> {
+    pub(crate) async fn named_domain(&self, info: &Value) -> Result<Option<Arc<Project>>, Fault> {
         match (text(info, "id"), text(info, "name")) {
             (Some(id), _) => self.directory.domain(id).await,
             (None, Some(name)) => self.directory.domain_named(name).await,
@@ -99,7 +109,7 @@ impl Identity {
     }
 
     /// May this user log in at all? His domain and he must be enabled.
-    pub(super) async fn usable(&self, user: &User) -> Result<bool, Fault> {
+    pub(crate) async fn usable(&self, user: &User) -> Result<bool, Fault> {
         Ok(user.enabled
             && !self.is_inactive(user).await?
             && self.directory.domain(&user.domain_id).await?.is_some_and(|d| d.enabled))
@@ -172,15 +182,33 @@ impl Identity {
         if shown.token.app_credential_id.is_some() || delegation::is_delegated(methods) {
             return not_allowed("Using a delegated token to create another token is not allowed.");
         }
+        if shown.token.thumbprint.is_some() {
+            return not_allowed("Using a token that is bound to a certificate to create another token");
+        }
+        if shown.access_token.is_some() {
+            return not_allowed(
+                "Using OAuth-scoped token to create another token. Create a new OAuth-scoped token instead",
+            );
+        }
         if !self.config.allow_rescope && shown.token.scope != TokenScope::Unscoped {
             return not_allowed("rescope a scoped token");
         }
         proof.methods.clone_from(&shown.token.methods);
+        proof.federation.clone_from(&shown.token.federation);
         proof.expires_us = Some(shown.token.expires_us);
         proof.chain_id = Some(shown.token.chain_id().to_owned());
         let user = shown.user.id.clone();
         proof.shown = Some(shown);
         Ok(user)
+    }
+
+    /// A token of a user from outside, shown under the name of the protocol he came by.
+    async fn by_federated_token(&self, payload: &Value, proof: &mut Proof) -> Result<String, Fault> {
+        let user = self.by_token(payload, proof).await?;
+        match proof.federation {
+            Some(_) => Ok(user),
+            None => refuse("the token is not of a user from outside"),
+        }
     }
 
     async fn by_app_credential(&self, payload: &Value, proof: &mut Proof) -> Result<String, Fault> {

@@ -2,6 +2,7 @@
 use crate::{
     Identity, domain, listing, project,
     tables::{Place, Project, RevocationEvent},
+    token::resolve::Refused,
 };
 use pilvi_kit::{Call, Fault, Reply, Response, Route, clock};
 use pilvi_store::Query;
@@ -37,6 +38,18 @@ pub(super) fn routes() -> Vec<Route<Identity>> {
     ]
 }
 
+impl Identity {
+    /// The groups that the caller's token names beside those its user is in.
+    async fn groups_of_token(&self, call: &Call) -> Result<Vec<String>, Fault> {
+        let Some(text) = call.header("x-auth-token") else { return Ok(Vec::new()) };
+        match self.validate(text, 0).await {
+            Ok(resolved) => Ok(resolved.token.federation.as_ref().map(|f| f.group_ids.clone()).unwrap_or_default()),
+            Err(Refused::Fault(fault)) if fault.status.is_server_error() => Err(fault),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+}
+
 async fn catalog(svc: Arc<Identity>, call: Call) -> Reply {
     let Some(project) = call.caller().project_id() else {
         return Err(Fault::forbidden("A project-scoped token is required to produce a service catalog."));
@@ -47,7 +60,8 @@ async fn catalog(svc: Arc<Identity>, call: Call) -> Reply {
 
 async fn projects(svc: Arc<Identity>, call: Call) -> Reply {
     let mut items = Vec::new();
-    for found in svc.projects_of(&call.caller().user_id).await? {
+    let groups = svc.groups_of_token(&call).await?;
+    for found in svc.projects_of(&call.caller().user_id, &groups).await? {
         let domain = svc.directory.domain(found.domain_id.as_deref().unwrap_or_default()).await?;
         if found.enabled && !found.is_domain && domain.is_some_and(|d| d.enabled) {
             items.push(project::view::view(&call, &found));
@@ -58,7 +72,8 @@ async fn projects(svc: Arc<Identity>, call: Call) -> Reply {
 
 async fn domains(svc: Arc<Identity>, call: Call) -> Reply {
     let mut found: Vec<Arc<Project>> = Vec::new();
-    for assignment in svc.directory.assignments_reaching(&call.caller().user_id).await? {
+    let groups = svc.groups_of_token(&call).await?;
+    for assignment in svc.directory.assignments_with(&call.caller().user_id, &groups).await?.0 {
         let Place::Domain(id) = &assignment.key.target else { continue };
         if assignment.key.inherited || found.iter().any(|d| d.id == *id) {
             continue;
@@ -69,8 +84,9 @@ async fn domains(svc: Arc<Identity>, call: Call) -> Reply {
 }
 
 async fn system(svc: Arc<Identity>, call: Call) -> Reply {
-    let any =
-        svc.directory.assignments_reaching(&call.caller().user_id).await?.iter().any(|a| a.key.target == Place::System);
+    let groups = svc.groups_of_token(&call).await?;
+    let (all, _) = svc.directory.assignments_with(&call.caller().user_id, &groups).await?;
+    let any = all.iter().any(|a| a.key.target == Place::System);
     let list = if any { json!([{"all": true}]) } else { json!([]) };
     Ok(Response::ok(json!({"system": list, "links": {"self": call.url(&call.path)}})))
 }

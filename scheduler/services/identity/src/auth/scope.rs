@@ -40,7 +40,16 @@ impl Identity {
             }
             return Ok(TokenScope::Project(credential.project_id.clone()).into());
         }
-        let Some(scope) = scope else { return self.default_scope(&proof.user_id).await };
+        if let Some(access) = &proof.access_token {
+            return Ok(TokenScope::Project(access.project_id.clone()).into());
+        }
+        let Some(scope) = scope else {
+            // Who comes from outside chooses among the projects he then sees.
+            return match proof.federation {
+                Some(_) => Ok(TokenScope::Unscoped.into()),
+                None => self.default_scope(&proof.user_id).await,
+            };
+        };
         if scope.as_str() == Some("unscoped") {
             return Ok(TokenScope::Unscoped.into());
         }

@@ -143,10 +143,10 @@ async fn delete_tree(svc: Arc<Identity>, call: Call) -> Reply {
 }
 
 impl Identity {
-    /// Enabled projects where a user has a role, by any way.
-    pub(crate) async fn projects_of(&self, user_id: &str) -> Result<Vec<Arc<Project>>, Fault> {
+    /// Projects where a user has a role, by any way; also by `groups` that he is in for now.
+    pub(crate) async fn projects_of(&self, user_id: &str, groups: &[String]) -> Result<Vec<Arc<Project>>, Fault> {
         let mut found: BTreeMap<String, Arc<Project>> = BTreeMap::new();
-        for assignment in self.directory.assignments_reaching(user_id).await? {
+        for assignment in self.directory.assignments_with(user_id, groups).await?.0 {
             match (&assignment.key.target, assignment.key.inherited) {
                 (Place::Project(id), false) => self.take(id, &mut found).await?,
                 (Place::Project(id), true) => self.take_below(id.clone(), &mut found).await?,

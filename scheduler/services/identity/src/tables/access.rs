@@ -1,4 +1,4 @@
-//! Smaller records: policy blobs, domain configuration, OAuth consumers, limits.
+//! Smaller records: policy blobs, domain configuration, limits.
 use super::{Extra, record};
 use pilvi_store::Query;
 use serde::{Deserialize, Serialize};
@@ -46,17 +46,6 @@ pub struct DomainConfig {
 }
 
 record!(DomainConfig, "identity_domain_config", name: |_| None, columns: {}, claims: |_| Vec::new());
-
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct OauthConsumer {
-    pub id: String,
-    pub description: Option<String>,
-    pub secret: String,
-    #[serde(default)]
-    pub extra: Extra,
-}
-
-record!(OauthConsumer, "identity_oauth_consumer", name: |_| None, columns: {}, claims: |_| Vec::new());
 
 /// The limit of every project that has no own one.
 #[derive(Debug, Clone, Serialize, Deserialize)]

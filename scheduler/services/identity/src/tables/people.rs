@@ -1,5 +1,5 @@
 //! Users and groups, and who is in which.
-use super::{Extra, flag, record};
+use super::{Extra, Federated, flag, record};
 use crate::fault;
 use pilvi_kit::Fault;
 use pilvi_store::{Query, Tx};
@@ -38,6 +38,12 @@ pub struct User {
     pub passwords: Vec<PasswordEntry>,
     #[serde(default)]
     pub options: Extra,
+    /// What identity providers call this user.
+    #[serde(default)]
+    pub federated: Vec<Federated>,
+    /// Made by a login from outside: the name is what his provider shows, and need not be his alone.
+    #[serde(default)]
+    pub shadow: bool,
     #[serde(default)]
     pub extra: Extra,
     /// Microseconds since 1970; 0 when it is not known.
@@ -54,7 +60,7 @@ record!(User, "identity_user",
         "enabled": |u| flag(u.enabled),
         "default_project": |u| u.default_project_id.as_deref().unwrap_or_default(),
     },
-    claims: |u| vec![(format!("identity:user:{}", u.domain_id), u.name.clone())]);
+    claims: |u| if u.shadow { Vec::new() } else { vec![(format!("identity:user:{}", u.domain_id), u.name.clone())] });
 
 impl User {
     pub fn in_domain(domain_id: &str) -> Query {
@@ -97,6 +103,9 @@ record!(Group, "identity_group",
 impl Group {
     pub fn in_domain(domain_id: &str) -> Query {
         Query::all().eq("domain_id", domain_id)
+    }
+    pub fn named(domain_id: &str, name: &str) -> Query {
+        Query::all().eq("domain_id", domain_id).eq("name", name)
     }
 }
 

@@ -7,8 +7,9 @@
 //! Private keys rotate as Fernet's do (staged, primary, secondary). Public ones lie beside them in `public/`,
 //! for whoever wants to verify our tokens, and keys that others put there are trusted like our own.
 use super::{
-    Method, Token, TokenScope,
+    Federation, Method, Token, TokenScope,
     keys::{KeyError, KeyRepository, RepositoryKey},
+    payload::GROUPS_MAX,
 };
 use base64::{
     Engine as _,
@@ -185,11 +186,21 @@ fn claims(token: &Token) -> Value {
         TokenScope::Domain(id) => out["openstack_domain_id"] = id.clone().into(),
         TokenScope::Project(id) => out["openstack_project_id"] = id.clone().into(),
     }
-    for (name, value) in [("openstack_trust_id", &token.trust_id), ("openstack_app_cred_id", &token.app_credential_id)]
-    {
+    let further = [
+        ("openstack_trust_id", &token.trust_id),
+        ("openstack_app_cred_id", &token.app_credential_id),
+        ("openstack_access_token_id", &token.access_token_id),
+        ("openstack_thumbprint", &token.thumbprint),
+    ];
+    for (name, value) in further {
         if let Some(value) = value {
             out[name] = value.clone().into();
         }
+    }
+    if let Some(federation) = &token.federation {
+        out["openstack_idp_id"] = federation.idp_id.clone().into();
+        out["openstack_protocol_id"] = federation.protocol_id.clone().into();
+        out["openstack_group_ids"] = federation.group_ids.clone().into();
     }
     out
 }
@@ -215,6 +226,18 @@ fn id(map: &Map<String, Value>, name: &str) -> Option<Option<String>> {
         None | Some(Value::Null) => Some(None),
         Some(Value::String(text)) if !text.is_empty() && text.len() <= ID_MAX => Some(Some(text.clone())),
         Some(_) => None,
+    }
+}
+
+/// Who vouched for the user: all of it or nothing.
+fn federation(map: &Map<String, Value>) -> Option<Option<Federation>> {
+    match (id(map, "openstack_idp_id")?, id(map, "openstack_protocol_id")?) {
+        (None, None) => Some(None),
+        (Some(idp_id), Some(protocol_id)) => {
+            let group_ids = texts(map, "openstack_group_ids").filter(|ids| ids.len() <= GROUPS_MAX)?;
+            Some(Some(Federation { idp_id, protocol_id, group_ids }))
+        }
+        _ => None,
     }
 }
 
@@ -256,6 +279,9 @@ pub fn read(keys: &JwsKeys, text: &str) -> Option<Token> {
         audit_ids,
         trust_id: id(&map, "openstack_trust_id")?,
         app_credential_id: id(&map, "openstack_app_cred_id")?,
+        federation: federation(&map)?,
+        access_token_id: id(&map, "openstack_access_token_id")?,
+        thumbprint: id(&map, "openstack_thumbprint")?,
     })
 }
 
@@ -275,6 +301,9 @@ mod tests {
             audit_ids: vec![new_audit_id(), new_audit_id()],
             trust_id: None,
             app_credential_id: None,
+            federation: None,
+            access_token_id: None,
+            thumbprint: None,
         }
     }
 
@@ -292,6 +321,15 @@ mod tests {
             let token = token(scope);
             let text = write(&keys, &token).unwrap();
             assert_eq!(read(&keys, &text).as_ref(), Some(&token), "{text}");
+        }
+        let federation = Federation { idp_id: "i".into(), protocol_id: "p".into(), group_ids: vec!["g".into()] };
+        let plain = token(TokenScope::Project("p".into()));
+        for token in [
+            Token { federation: Some(federation), ..plain.clone() },
+            Token { access_token_id: Some("a".into()), ..plain.clone() },
+            Token { thumbprint: Some("t".into()), ..plain },
+        ] {
+            assert_eq!(read(&keys, &write(&keys, &token).unwrap()).as_ref(), Some(&token));
         }
         let old = write(&keys, &token(TokenScope::System)).unwrap();
         keys.rotate().unwrap();

@@ -6,7 +6,7 @@ use super::{Token, TokenScope, fernet, jws, payload, revoke::Subject};
 use crate::{
     Identity,
     config::TokenProvider,
-    tables::{AccessRule, ApplicationCredential, Place, Project, Trust, User},
+    tables::{AccessRule, ApplicationCredential, OauthAccessToken, Place, Project, Trust, User},
 };
 use pilvi_kit::{
     Fault, Scope,
@@ -32,6 +32,9 @@ pub(crate) struct Resolved {
     pub roles: Vec<(String, String)>,
     pub app_credential: Option<(Arc<ApplicationCredential>, Option<Vec<AccessRule>>)>,
     pub trust: Option<ResolvedTrust>,
+    pub access_token: Option<Arc<OauthAccessToken>>,
+    /// Until when the roles are known to hold; after that they are looked up again.
+    pub until_us: i64,
 }
 
 #[derive(Debug, Clone)]
@@ -128,6 +131,7 @@ impl Resolved {
             trustor_user_id: self.trust.as_ref().map(|t| t.trust.trustor_user_id.clone()),
             trustee_user_id: self.trust.as_ref().map(|t| t.trust.trustee_user_id.clone()),
             service_roles: Vec::new(),
+            certificate_thumbprint: self.token.thumbprint.clone(),
         }
     }
 
@@ -185,6 +189,7 @@ impl Identity {
         let key = (self.directory.epoch(), token.audit_id().to_owned());
         if let Some(hit) = self.resolved.get(&key)
             && hit.token == token
+            && hit.until_us > clock::now_us()
         {
             return Ok(hit);
         }
@@ -203,8 +208,20 @@ impl Identity {
         let place = self.resolve_place(&token.scope).await?;
         let trust = self.resolve_trust(&token).await?;
         let app_credential = self.resolve_app_credential(&token).await?;
-        let mut resolved = Resolved { token, user, user_domain, place, roles: Vec::new(), app_credential, trust };
-        resolved.roles = self.roles_of(&resolved).await?;
+        let access_token = self.resolve_access_token(&token).await?;
+        self.check_provider(&token).await?;
+        let mut resolved = Resolved {
+            token,
+            user,
+            user_domain,
+            place,
+            roles: Vec::new(),
+            app_credential,
+            trust,
+            access_token,
+            until_us: i64::MAX,
+        };
+        (resolved.roles, resolved.until_us) = self.roles_of(&resolved).await?;
         Ok(resolved)
     }
 
@@ -296,32 +313,60 @@ impl Identity {
         Ok(Some((credential, rules)))
     }
 
-    /// The roles a token carries: what its user has there now, cut to what a trust or credential gives.
-    async fn roles_of(&self, resolved: &Resolved) -> Result<Vec<(String, String)>, Refused> {
+    /// An OAuth 1 access token that is neither deleted nor over.
+    async fn resolve_access_token(&self, token: &Token) -> Result<Option<Arc<OauthAccessToken>>, Refused> {
+        let Some(id) = &token.access_token_id else { return Ok(None) };
+        let found = self.store.get::<OauthAccessToken>(id).await.map_err(Fault::from)?;
+        let Some(access) = found.map(|t| t.record).filter(|t| t.user_id == token.user_id) else {
+            return because(format!("access token {id} is gone"));
+        };
+        if access.expires_us.is_some_and(|at| at <= clock::now_us()) {
+            return because(format!("access token {id} ran out"));
+        }
+        Ok(Some(Arc::new(access)))
+    }
+
+    /// Whoever vouched for the user must still be trusted.
+    async fn check_provider(&self, token: &Token) -> Result<(), Refused> {
+        let Some(federation) = &token.federation else { return Ok(()) };
+        match self.directory.identity_provider(&federation.idp_id).await? {
+            Some(provider) if provider.enabled => Ok(()),
+            _ => because(format!("identity provider {} is gone or disabled", federation.idp_id)),
+        }
+    }
+
+    /// The roles a token carries: what its user has there now, cut to what a trust, a credential or an access
+    /// token gives; and until when that is known.
+    async fn roles_of(&self, resolved: &Resolved) -> Result<(Vec<(String, String)>, i64), Refused> {
         let place = match &resolved.token.scope {
-            TokenScope::Unscoped => return Ok(Vec::new()),
+            TokenScope::Unscoped => return Ok((Vec::new(), i64::MAX)),
             TokenScope::Project(id) => Place::Project(id.clone()),
             TokenScope::Domain(id) => Place::Domain(id.clone()),
             TokenScope::System => Place::System,
         };
         let owner = resolved.trust.as_ref().map_or(&resolved.user.id, |t| &t.owner);
-        let held = self.directory.role_ids_at(owner, &place).await?;
+        let named = resolved.token.federation.as_ref().map_or(&[][..], |f| &f.group_ids);
+        let held = self.directory.held_at(owner, named, &place).await?;
         let graph = self.directory.role_graph().await?;
+        let cut = |roles: &[String]| -> HashSet<String> {
+            graph.expand(roles.iter().map(String::as_str)).intersection(&held.roles).cloned().collect()
+        };
         let given: HashSet<String> = if let Some(trust) = &resolved.trust {
-            if let Some(lost) = trust.trust.roles.iter().find(|id| !held.contains(*id)) {
+            if let Some(lost) = trust.trust.roles.iter().find(|id| !held.roles.contains(*id)) {
                 return because(format!("the trustor has role {lost} no more"));
             }
             graph.expand(trust.trust.roles.iter().map(String::as_str))
         } else if let Some((credential, _)) = &resolved.app_credential {
-            let wanted = graph.expand(credential.roles.iter().map(String::as_str));
-            wanted.intersection(&held).cloned().collect()
+            cut(&credential.roles)
+        } else if let Some(access) = &resolved.access_token {
+            cut(&access.roles)
         } else {
-            held
+            held.roles
         };
         let shown = graph.shown(&given);
         if shown.is_empty() {
             return because(format!("user {owner} has no role at {place:?}"));
         }
-        Ok(shown)
+        Ok((shown, held.until_us))
     }
 }

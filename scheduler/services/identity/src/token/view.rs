@@ -1,6 +1,6 @@
 //! The token document: what a client reads of a token.
 use super::resolve::{Resolved, ResolvedPlace};
-use crate::tables::{Project, User};
+use crate::tables::{Project, ServiceProvider, User};
 use pilvi_kit::clock;
 use serde_json::{Map, Value, json};
 
@@ -18,12 +18,19 @@ fn roles(roles: &[(String, String)]) -> Value {
 }
 
 /// `{"token": {...}}`; without a catalogue when `catalog` is `None`.
-pub(crate) fn document(resolved: &Resolved, catalog: Option<Value>) -> Value {
+pub(crate) fn document(resolved: &Resolved, catalog: Option<Value>, clouds: &[ServiceProvider]) -> Value {
     let token = &resolved.token;
     let (acting, acting_domain) = resolved.acting();
     let mut out = Map::new();
     out.insert("methods".into(), token.methods.iter().map(|m| m.name()).collect());
-    out.insert("user".into(), user(acting, acting_domain));
+    let mut shown = user(acting, acting_domain);
+    if let Some(federation) = &token.federation {
+        let groups: Value = federation.group_ids.iter().map(|id| json!({"id": id})).collect();
+        shown = json!({"domain": domain(acting_domain), "id": acting.id, "name": acting.name,
+            "OS-FEDERATION": {"groups": groups, "identity_provider": {"id": federation.idp_id},
+                "protocol": {"id": federation.protocol_id}}});
+    }
+    out.insert("user".into(), shown);
     out.insert("audit_ids".into(), json!(token.audit_ids));
     out.insert("expires_at".into(), clock::micros_z(token.expires_us).into());
     out.insert("issued_at".into(), clock::micros_z(token.issued_us).into());
@@ -52,6 +59,16 @@ pub(crate) fn document(resolved: &Resolved, catalog: Option<Value>) -> Value {
     }
     if let Some(catalog) = catalog {
         out.insert("catalog".into(), catalog);
+    }
+    if !clouds.is_empty() {
+        let cloud = |c: &ServiceProvider| json!({"auth_url": c.auth_url, "id": c.id, "sp_url": c.sp_url});
+        out.insert("service_providers".into(), clouds.iter().map(cloud).collect());
+    }
+    if let Some(access) = &resolved.access_token {
+        out.insert("OS-OAUTH1".into(), json!({"access_token_id": access.id, "consumer_id": access.consumer_id}));
+    }
+    if let Some(thumbprint) = &token.thumbprint {
+        out.insert("oauth2_credential".into(), json!({"x5t#S256": thumbprint}));
     }
     if let Some((credential, rules)) = &resolved.app_credential {
         let mut shown = json!({"id": credential.id, "name": credential.name, "restricted": !credential.unrestricted});

@@ -181,7 +181,7 @@ async fn groups(svc: Arc<Identity>, call: Call) -> Reply {
 
 async fn projects(svc: Arc<Identity>, call: Call) -> Reply {
     let user = authorized(&svc, &call).await?;
-    let items = svc.projects_of(&user.id).await?;
+    let items = svc.projects_of(&user.id, &[]).await?;
     let items = items.iter().map(|p| project::view::view(&call, p)).collect();
     listing::answer(&svc, &call, "projects", items, project::FILTERS)
 }

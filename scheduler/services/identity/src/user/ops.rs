@@ -52,6 +52,8 @@ impl Identity {
             enabled: wanted.flag("enabled").unwrap_or(true),
             passwords,
             options,
+            federated: Vec::new(),
+            shadow: false,
             extra: wanted.extra(KNOWN),
             created_us: clock::now_us(),
             ..User::default()

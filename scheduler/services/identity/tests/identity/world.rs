@@ -2,6 +2,7 @@
 use pilvi_identity::{Bootstrap, Bootstrapped, Config, EndpointSpec, Identity, Secret, kinds, service};
 use pilvi_kit::{
     auth::Authenticator,
+    server::PeerCertificate,
     service::Mounting,
     testing::{Answer, App},
 };
@@ -95,6 +96,26 @@ impl World {
             all.push(("x-auth-token", token));
         }
         self.app.call_with(method, path, None, body, &all).await
+    }
+
+    /// A body that is no JSON, perhaps on a connection with a client certificate.
+    pub async fn send(
+        &self,
+        method: &str,
+        path: &str,
+        body: String,
+        headers: &[(&str, &str)],
+        certificate: Option<&[u8]>,
+    ) -> Answer {
+        let mut request = http::Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let mut request = request.body(axum::body::Body::from(body)).unwrap();
+        if let Some(der) = certificate {
+            request.extensions_mut().insert(PeerCertificate(der.to_vec().into()));
+        }
+        self.app.send(request).await
     }
 
     /// The administrator does something that must succeed.

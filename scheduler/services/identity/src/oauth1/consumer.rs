@@ -2,6 +2,7 @@
 use crate::{
     Identity,
     attributes::{Attributes, body_schema, types, with_extra},
+    cascade,
     directory::Area,
     fault, listing, password,
     tables::OauthConsumer,
@@ -16,7 +17,7 @@ const KNOWN: &[&str] = &["description", "secret"];
 static BODY: LazyLock<Schema> =
     LazyLock::new(|| Schema::new(|| body_schema("consumer", json!({"description": types::text_or_null()}), &[])));
 
-pub(crate) fn routes() -> Vec<Route<Identity>> {
+pub(super) fn routes() -> Vec<Route<Identity>> {
     const ALL: &str = "/v3/OS-OAUTH1/consumers";
     const ONE: &str = "/v3/OS-OAUTH1/consumers/{consumer_id}";
     vec![
@@ -33,7 +34,7 @@ fn view(call: &Call, consumer: &OauthConsumer) -> Value {
     with_extra(base, &consumer.extra)
 }
 
-fn missing(id: &str) -> Fault {
+pub(super) fn missing(id: &str) -> Fault {
     fault::missing("consumer", id)
 }
 
@@ -90,9 +91,14 @@ async fn update(svc: Arc<Identity>, call: Call) -> Reply {
 
 async fn delete(svc: Arc<Identity>, call: Call) -> Reply {
     let id = call.param("consumer_id").to_owned();
-    svc.write(Area::Quiet, move |tx| {
+    svc.write(Area::People, move |tx| {
         let id = id.clone();
-        Box::pin(async move { if tx.delete::<OauthConsumer>(&id).await? { Ok(()) } else { Err(missing(&id)) } })
+        Box::pin(async move {
+            if !tx.delete::<OauthConsumer>(&id).await? {
+                return Err(missing(&id));
+            }
+            cascade::consumer_in(tx, &id).await
+        })
     })
     .await?;
     Ok(Response::no_content())
