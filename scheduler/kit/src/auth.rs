@@ -163,6 +163,10 @@ pub enum AuthError {
 #[async_trait]
 pub trait TokenAuthority: Send + Sync {
     async fn authenticate(&self, token: &str) -> Result<Caller, AuthError>;
+    /// The same for a token that a service shows for a user: it may have ended not long ago.
+    async fn authenticate_expired(&self, token: &str) -> Result<Caller, AuthError> {
+        self.authenticate(token).await
+    }
     /// Grows whenever a token that was good may have become bad.
     fn epoch(&self) -> u64;
 }
@@ -205,19 +209,28 @@ impl Authenticator {
             self.cache.invalidate(&key);
             return Err(Fault::unauthorized());
         }
-        match self.authority.authenticate(token).await {
-            Ok(caller) => {
-                let caller = Arc::new(caller);
-                self.cache.insert(key, caller.clone());
-                Ok(caller)
-            }
-            Err(AuthError::Refused(why)) => {
-                tracing::debug!(why, "token refused");
-                Err(Fault::unauthorized())
-            }
-            Err(AuthError::Unavailable(why)) => {
-                Err(Fault { cause: Some(why), ..Fault::unavailable("The identity service is not available.") })
-            }
+        let caller = Arc::new(self.authority.authenticate(token).await.map_err(refused)?);
+        self.cache.insert(key, caller.clone());
+        Ok(caller)
+    }
+
+    /// For a service that shows the token of a user beside its own: the token may have ended not long ago.
+    pub(crate) async fn expired(&self, token: &str) -> Result<Arc<Caller>, Fault> {
+        if token.is_empty() || token.len() > TOKEN_MAX {
+            return Err(Fault::unauthorized());
+        }
+        self.authority.authenticate_expired(token).await.map(Arc::new).map_err(refused)
+    }
+}
+
+fn refused(error: AuthError) -> Fault {
+    match error {
+        AuthError::Refused(why) => {
+            tracing::debug!(why, "token refused");
+            Fault::unauthorized()
+        }
+        AuthError::Unavailable(why) => {
+            Fault { cause: Some(why), ..Fault::unavailable("The identity service is not available.") }
         }
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     service::Mounted,
     subject::Subject,
     throttle::Throttle,
+    token,
     trace::{self, Trace},
     version::Version,
 };
@@ -257,37 +258,13 @@ fn unmatched(found: Found) -> Fault {
     }
 }
 
-/// The token of a request: `X-Auth-Token`, or as OAuth 2 clients send it, `Authorization: Bearer`.
-fn token_text(headers: &HeaderMap) -> Option<&str> {
-    let text = |name: &str| headers.get(name).and_then(|v| v.to_str().ok());
-    text("x-auth-token").or_else(|| {
-        let (scheme, token) = text("authorization")?.trim().split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
-    })
-}
-
 async fn token(
     service: &Mounted,
     headers: &HeaderMap,
     certificate: Option<&PeerCertificate>,
     caller: &mut Arc<Caller>,
 ) -> Result<(), Fault> {
-    let text = token_text(headers).ok_or_else(Fault::unauthorized)?;
-    let found = service.authenticator.caller(text).await?;
-    if let Some(bound) = &found.certificate_thumbprint
-        && certificate.is_none_or(|c| auth::thumbprint(&c.0) != *bound)
-    {
-        return Err(Fault::unauthorized());
-    }
-    *caller = match headers.get("x-service-token").and_then(|v| v.to_str().ok()) {
-        None => found,
-        Some(service_token) => {
-            let by = service.authenticator.caller(service_token).await?;
-            let mut both = (*found).clone();
-            both.service_roles = by.roles.iter().map(|(_, n)| n.clone()).collect();
-            Arc::new(both)
-        }
-    };
+    *caller = token::caller(&service.authenticator, headers, certificate).await?;
     Ok(())
 }
 

@@ -27,6 +27,7 @@ pub mod navigator;
 pub mod notify;
 pub mod openapi;
 pub mod page;
+pub mod peer;
 pub mod policy;
 pub mod probe;
 pub mod quota;
@@ -37,6 +38,7 @@ pub mod service;
 pub mod subject;
 pub mod testing;
 pub mod throttle;
+mod token;
 pub mod trace;
 pub mod version;
 

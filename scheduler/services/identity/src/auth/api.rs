@@ -64,7 +64,7 @@ async fn subject(svc: &Identity, call: &Call, rule: &str) -> Result<(String, Arc
         return Err(Fault::not_found("No token in the request"));
     };
     let grace = match call.query.flag("allow_expired")? {
-        Some(true) => i64::try_from(svc.config.allow_expired_seconds).unwrap_or_default().saturating_mul(1_000_000),
+        Some(true) => svc.grace_us(),
         _ => 0,
     };
     let resolved = match svc.validate(&text, grace).await {

@@ -216,8 +216,11 @@ async fn a_real_provider_signs_on_browsers_and_programs() {
     world.admin("PUT", "/v3/OS-FEDERATION/identity_providers/acme", Some(idp)).await;
     world.admin("PUT", "/v3/OS-FEDERATION/mappings/m", Some(json!({"mapping": mapping()}))).await;
     let protocols = "/v3/OS-FEDERATION/identity_providers/acme/protocols";
-    for protocol in ["openid", "mapped"] {
-        let body = json!({"protocol": {"mapping_id": "m"}});
+    // What a provider calls somebody is his alone, also between protocols: programs are named apart.
+    let program = json!({"rules": [{"local": [{"user": {"name": "{0} by program"}}], "remote": [{"type": "sub"}]}]});
+    world.admin("PUT", "/v3/OS-FEDERATION/mappings/p", Some(json!({"mapping": program}))).await;
+    for (protocol, mapping) in [("openid", "m"), ("mapped", "p")] {
+        let body = json!({"protocol": {"mapping_id": mapping}});
         world.admin("PUT", &format!("{protocols}/{protocol}"), Some(body)).await;
     }
     let (_, cookie, location) = journey(&world.call("GET", &format!("{WEBSSO}?origin={ORIGIN}"), "", None).await);
@@ -250,7 +253,12 @@ async fn a_real_provider_signs_on_browsers_and_programs() {
     let bearer = format!("Bearer {}", tokens["id_token"].as_str().unwrap());
     let answer =
         world.call_with("GET", &format!("{protocols}/mapped/auth"), "", None, &[("authorization", &bearer)]).await;
-    assert_eq!((answer.status, &answer.body["token"]["user"]["name"]), (201, &json!("bob")), "{}", answer.body);
+    assert_eq!(
+        (answer.status, &answer.body["token"]["user"]["name"]),
+        (201, &json!("bob by program")),
+        "{}",
+        answer.body
+    );
     assert_eq!(answer.body["token"]["methods"], json!(["mapped"]));
 }
 

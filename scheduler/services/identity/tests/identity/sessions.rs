@@ -69,6 +69,23 @@ async fn an_expired_token_is_refused_but_for_services_that_ask() {
 }
 
 #[tokio::test]
+async fn a_service_goes_on_with_a_token_that_has_ended() {
+    let world = World::with(|config| config.token_seconds = 2).await;
+    let (user, service, project) = (world.user("u").await, world.user("nova").await, world.project("p").await);
+    world.grant(&format!("projects/{project}"), &user, "member").await;
+    world.grant(&format!("projects/{project}"), &service, "service").await;
+    let old = world.token("u", "u", project_scope(&project)).await;
+    tokio::time::sleep(std::time::Duration::from_millis(2100)).await;
+    let fresh = world.token("nova", "nova", project_scope(&project)).await;
+    let path = "/v3/auth/projects";
+    assert_eq!(world.call("GET", path, &old, None).await.status, 401);
+    let both = [("x-service-token", fresh.as_str())];
+    assert_eq!(world.call_with("GET", path, &old, None, &both).await.status, 200);
+    let same = [("x-service-token", old.as_str())];
+    assert_eq!(world.call_with("GET", path, &fresh, None, &same).await.status, 401, "its own must be good");
+}
+
+#[tokio::test]
 async fn a_revoked_token_is_dead_at_once_and_the_others_live() {
     let world = World::new().await;
     let one = world.token("admin", PASSWORD, None).await;

@@ -4,24 +4,24 @@
 use super::jwt::{self, Expected, Key, Reason};
 use crate::config::OpenIdConfig;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use pilvi_kit::clock;
-use reqwest::{Client, RequestBuilder, header, redirect::Policy};
+use pilvi_kit::{
+    clock,
+    peer::{Peer, check_address},
+};
 use serde_json::Value;
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 use tokio::sync::Mutex;
-use url::Url;
 
-const TIMEOUT: Duration = Duration::from_secs(10);
-/// Bytes of one answer.
-const ANSWER_MAX: usize = 1024 * 1024;
 /// How long addresses and keys are believed.
 const FRESH_US: i64 = 3_600_000_000;
 /// A key that is not known makes us ask again, but not more often than this.
 const AGAIN_US: i64 = 30_000_000;
+/// How long they are believed when the provider cannot be asked again.
+const KEPT_US: i64 = 24 * 3_600_000_000;
 
 pub(super) struct Provider {
     pub config: OpenIdConfig,
-    http: Client,
+    http: Peer,
     known: Mutex<Option<Arc<Known>>>,
 }
 
@@ -36,78 +36,26 @@ pub(super) struct Known {
 impl Known {
     pub fn address(&self, name: &str) -> Result<&str, Reason> {
         let text = self.metadata.get(name).and_then(Value::as_str).ok_or_else(|| format!("it has no {name}"))?;
-        safe(text).map(|()| text)
+        check_address(text).map(|()| text)
     }
-}
-
-/// HTTPS, or loopback.
-fn safe(address: &str) -> Result<(), Reason> {
-    let url = Url::parse(address).map_err(|e| format!("{address}: {e}"))?;
-    let loopback = match url.host() {
-        Some(url::Host::Ipv4(ip)) => ip.is_loopback(),
-        Some(url::Host::Ipv6(ip)) => ip.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    match url.scheme() {
-        "https" => Ok(()),
-        "http" if loopback => Ok(()),
-        _ => Err(format!("{address} is neither https nor on this machine")),
-    }
-}
-
-/// A form as bytes.
-fn form(fields: &[(&str, &str)]) -> String {
-    url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish()
 }
 
 impl Provider {
     pub fn new(config: OpenIdConfig) -> Result<Self, String> {
-        safe(&config.issuer)?;
-        // Whoever starts us may have chosen another; the first one stays.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder =
-            Client::builder().timeout(TIMEOUT).connect_timeout(TIMEOUT).redirect(Policy::none()).no_proxy();
-        if let Some(pem) = &config.ca_pem {
-            let roots =
-                reqwest::Certificate::from_pem_bundle(pem).map_err(|e| format!("the CA of {}: {e}", config.issuer))?;
-            builder = builder.tls_certs_only(roots);
-        }
-        let http = builder.build().map_err(|e| format!("HTTP client for {}: {e}", config.issuer))?;
+        check_address(&config.issuer)?;
+        let http = Peer::new(config.ca_pem.as_deref()).map_err(|e| format!("{}: {e}", config.issuer))?;
         Ok(Provider { config, http, known: Mutex::new(None) })
-    }
-
-    async fn json(&self, request: RequestBuilder) -> Result<Value, Reason> {
-        let mut answer =
-            request.header(header::ACCEPT, "application/json").send().await.map_err(|e| e.without_url().to_string())?;
-        let status = answer.status();
-        let mut bytes = Vec::new();
-        while let Some(piece) = answer.chunk().await.map_err(|e| e.without_url().to_string())? {
-            if bytes.len() + piece.len() > ANSWER_MAX {
-                return Err(format!("an answer of more than {ANSWER_MAX} bytes"));
-            }
-            bytes.extend_from_slice(&piece);
-        }
-        let value: Value = serde_json::from_slice(&bytes).unwrap_or(Value::Null);
-        if !status.is_success() {
-            let why = value.get("error").and_then(Value::as_str).unwrap_or_default();
-            return Err(format!("the provider answered {status} {why}"));
-        }
-        if !value.is_object() {
-            return Err("the provider's answer is no JSON object".to_owned());
-        }
-        Ok(value)
     }
 
     async fn read(&self) -> Result<Known, Reason> {
         let issuer = &self.config.issuer;
         let address = format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
-        let metadata = self.json(self.http.get(address)).await?;
+        let metadata = self.http.get(&address, None).await?;
         if metadata.get("issuer").and_then(Value::as_str) != Some(issuer) {
             return Err(format!("{issuer} calls itself {}", metadata.get("issuer").unwrap_or(&Value::Null)));
         }
         let mut known = Known { metadata, keys: Vec::new(), read_us: clock::now_us() };
-        let document = self.json(self.http.get(known.address("jwks_uri")?)).await?;
+        let document = self.http.get(known.address("jwks_uri")?, None).await?;
         known.keys = jwt::keys(&document);
         Ok(known)
     }
@@ -126,11 +74,11 @@ impl Provider {
         match (self.read().await, known.as_ref()) {
             (Ok(fresh), _) => Ok(known.insert(Arc::new(fresh)).clone()),
             // A provider that is away for a moment does not end what its keys can still prove.
-            (Err(why), Some(old)) => {
+            (Err(why), Some(old)) if clock::now_us().saturating_sub(old.read_us) < KEPT_US => {
                 tracing::warn!(issuer = self.config.issuer, why, "the OpenID provider cannot be read again");
                 Ok(old.clone())
             }
-            (Err(why), None) => Err(why),
+            (Err(why), _) => Err(why),
         }
     }
 
@@ -155,17 +103,14 @@ impl Provider {
     /// A form sent with our client's secret.
     async fn ask(&self, address: &str, fields: &[(&str, &str)]) -> Result<Value, Reason> {
         let mut fields = fields.to_vec();
-        let mut request = self.http.post(address).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        match &self.config.client_secret {
-            None => fields.push(("client_id", &self.config.client_id)),
-            Some(secret) => {
-                // RFC 6749, 2.3.1: both are form-encoded before they are joined.
-                let encode = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-                let both = format!("{}:{}", encode(&self.config.client_id), encode(secret.reveal()));
-                request = request.header(header::AUTHORIZATION, format!("Basic {}", STANDARD.encode(both)));
-            }
-        }
-        self.json(request.body(form(&fields))).await
+        let Some(secret) = &self.config.client_secret else {
+            fields.push(("client_id", &self.config.client_id));
+            return self.http.post(address, &fields, None).await;
+        };
+        // RFC 6749, 2.3.1: both are form-encoded before they are joined.
+        let encode = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+        let both = format!("{}:{}", encode(&self.config.client_id), encode(secret.reveal()));
+        self.http.post(address, &fields, Some(&format!("Basic {}", STANDARD.encode(both)))).await
     }
 
     /// What the provider says of an access token that only it can read.
@@ -187,7 +132,8 @@ impl Provider {
     /// What the provider tells the holder of an access token of himself; it must be the one that `claims` name.
     pub async fn add_user_info(&self, token: &str, claims: &mut Value) -> Result<(), Reason> {
         let known = self.known(None).await?;
-        let told = self.json(self.http.get(known.address("userinfo_endpoint")?).bearer_auth(token)).await?;
+        let address = known.address("userinfo_endpoint")?;
+        let told = self.http.get(address, Some(&format!("Bearer {token}"))).await?;
         if told.get("sub") != claims.get("sub") {
             return Err("the user information is of somebody else".to_owned());
         }
@@ -212,26 +158,5 @@ impl Provider {
         let text = |name: &str| answer.get(name).and_then(Value::as_str).map(str::to_owned);
         let claims = self.claims(&text("id_token").ok_or("the provider gave no ID token")?).await?;
         Ok((claims, text("access_token").unwrap_or_default()))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn providers_are_spoken_to_with_tls_or_on_this_machine() {
-        for (address, good) in [
-            ("https://login.example.org/realm", true),
-            ("http://127.0.0.1:8080", true),
-            ("http://[::1]:8080/x", true),
-            ("http://localhost/", true),
-            ("http://login.example.org", false),
-            ("http://localhost.example.org", false),
-            ("file:///etc/passwd", false),
-            ("no address", false),
-        ] {
-            assert_eq!(safe(address).is_ok(), good, "{address}");
-        }
     }
 }

@@ -110,7 +110,7 @@ fn local(dice: &mut Dice, version: &str) -> Value {
         3 => out["group_ids"] = template(dice).into(),
         _ => {}
     }
-    if dice.roll(2) == 0 {
+    if dice.roll(2) == 0 || out.get("groups").is_some() {
         out["domain"] = domain_of(dice);
     }
     if dice.roll(4) == 0 {
@@ -127,14 +127,17 @@ fn case(dice: &mut Dice) -> Value {
     let version = dice.pick(&["1.0", "2.0", "3.0"]);
     let rules: Vec<_> = (0..1 + dice.roll(3))
         .map(|_| {
-            let remote: Vec<_> = (0..1 + dice.roll(3)).map(|_| requirement(dice)).collect();
-            let local: Vec<_> = (0..dice.roll(3)).map(|_| local(dice, version)).collect();
+            let mut remote: Vec<_> = (0..1 + dice.roll(2)).map(|_| requirement(dice)).collect();
+            if dice.roll(4) > 0 {
+                remote.insert(0, json!({"type": "a"}));
+            }
+            let local: Vec<_> = (0..1 + dice.roll(2)).map(|_| local(dice, version)).collect();
             json!({"local": local, "remote": remote})
         })
         .collect();
     let mut assertion = Map::new();
     for name in ATTRIBUTES {
-        if dice.roll(8) > 0 {
+        if *name == "a" || dice.roll(8) > 0 {
             let values: Vec<_> = (0..1 + dice.roll(3)).map(|_| dice.pick(VALUES)).collect();
             assertion.insert((*name).to_owned(), values.join(";").into());
         }
