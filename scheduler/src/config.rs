@@ -40,6 +40,7 @@ pub struct Config {
     pub identity: IdentityConfig,
     pub image: ImageConfig,
     pub compute: ComputeConfig,
+    pub placement: PlacementConfig,
     pub external: ExternalConfig,
 }
 
@@ -188,6 +189,25 @@ pub struct ComputeConfig {
     pub default_zone: String,
 }
 
+/// How allocation candidates are looked for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PlacementConfig {
+    /// In random order, so that requests with a limit do not all see the same hosts.
+    pub randomize_candidates: bool,
+    /// For one request at most, whatever it asks for.
+    pub max_candidates: usize,
+    /// One of each tree before the second of any; else all of one tree before the next.
+    pub breadth_first: bool,
+}
+
+impl Default for PlacementConfig {
+    fn default() -> Self {
+        let limits = pilvi_placement::Limits::default();
+        PlacementConfig { randomize_candidates: limits.randomize, max_candidates: limits.ways_max, breadth_first: true }
+    }
+}
+
 /// The external network that `up` makes.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -241,6 +261,7 @@ impl Default for Config {
             identity: IdentityConfig::default(),
             image: ImageConfig::default(),
             compute: ComputeConfig::default(),
+            placement: PlacementConfig::default(),
             external: ExternalConfig::default(),
         }
     }

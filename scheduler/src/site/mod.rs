@@ -20,7 +20,7 @@ use pilvi_kit::{
     throttle::Throttle,
 };
 use pilvi_network::Network;
-use pilvi_placement::Placement;
+use pilvi_placement::{Breadth, Placement};
 use pilvi_store::Store;
 use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
@@ -107,7 +107,14 @@ impl Scheduler {
         let image = Image::new(store.clone(), images).context("the image store")?;
         image.set_cloud(Arc::new(ImageCloud::new(identity.clone(), &config.region)));
         image.recover().await.context("images of an earlier run")?;
-        let placement = Placement::new(store.clone());
+        let candidates = &config.placement;
+        let limits = pilvi_placement::Limits {
+            ways_max: candidates.max_candidates,
+            breadth: if candidates.breadth_first { Breadth::First } else { Breadth::Last },
+            randomize: candidates.randomize_candidates,
+            ..pilvi_placement::Limits::default()
+        };
+        let placement = Placement::with(store.clone(), limits);
         let network = Network::new(store.clone());
         let sizes = &config.compute;
         let settings = pilvi_compute::Config {

@@ -35,6 +35,12 @@ const DIFFERENT: &[(&str, &str)] = &[
     ("aggregate_put_aggregates_for_bad_resource_provider", "the body is judged before the provider is looked for"),
     ("aggregate_put_some_aggregates_-_new_payload_and_new_microversion", "aggregates have no order"),
     ("allocations_get_allocations_no_consumer_is_405", "404 before 1.13, when there was nothing there"),
+    ("granular_bogus_suffix", "the words of a regular expression"),
+    ("granular_bogus_length", "the words of a regular expression"),
+    ("allocations-mappings_put_allocation_mapping_empty", "how the schema library puts it"),
+    ("allocations-1-12_put_resource_provider_not_uuid", "how the schema library puts it"),
+    ("allocations-1-12_put_resource_class_not_valid", "how the schema library puts it"),
+    ("resource-classes-1-6_bodiless_put", "no body is not called malformed"),
     ("with-allocations_fail_to_delete_all_inventory", "classes in the order of their names"),
     ("23", "classes in the order of their names"),
 ];

@@ -56,6 +56,10 @@ async fn widen_in(
         );
         return Err(Fault::conflict(text).kind(fault::CONCURRENT_UPDATE));
     }
+    if inventories.is_empty() {
+        // Nothing new: the generation counts the last step alone.
+        return Ok(());
+    }
     let mut wide = stored.record.inventories.clone();
     wide.extend(inventories.clone());
     apply_in(tx, &mut stored.record, Change::Replace(wide)).await?;
