@@ -4,7 +4,7 @@ use super::{
     view,
 };
 use crate::{
-    Placement, provider,
+    Placement, fault, provider,
     version::{fresh, read},
 };
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema};
@@ -86,9 +86,15 @@ async fn create(svc: Arc<Placement>, call: Call) -> Reply {
     Ok(fresh(&call, response, stored.updated_us))
 }
 
+/// What a body is measured against: the generation that the client knew comes first.
+async fn at_generation(svc: &Placement, call: &Call, uuid: &str) -> Result<(), Fault> {
+    let stored = provider::ops::get(&svc.store, uuid).await?;
+    if view::generation(&call.body) == Some(stored.generation) { Ok(()) } else { Err(fault::generation_conflict()) }
+}
+
 async fn replace(svc: Arc<Placement>, call: Call) -> Reply {
     let uuid = call.param("uuid");
-    provider::ops::get(&svc.store, uuid).await?;
+    at_generation(&svc, &call, uuid).await?;
     let (inventories, generation) = view::read_all(&call, uuid, &call.body)?;
     let stored = ops::change(&svc.store, uuid, Change::Replace(inventories), Some(generation)).await?;
     Ok(fresh(&call, Response::ok(view::all(&stored)), stored.updated_us))
@@ -111,7 +117,7 @@ async fn show(svc: Arc<Placement>, call: Call) -> Reply {
 
 async fn update(svc: Arc<Placement>, call: Call) -> Reply {
     let (uuid, class) = (call.param("uuid"), call.param("resource_class"));
-    provider::ops::get(&svc.store, uuid).await?;
+    at_generation(&svc, &call, uuid).await?;
     let inventory = view::read("update", call.version, uuid, class, &call.body)?;
     let stored = ops::change(
         &svc.store,

@@ -259,7 +259,7 @@ class Cloud:
         elif kind == 7:
             self.allocate()
         else:
-            self.both(rnd.choice(['PUT', 'POST', 'DELETE', 'PATCH']), rnd.choice(['/allocation_candidates', '/traits', '/usages', '/nowhere', own + '/usages']), {}, version)
+            self.both(rnd.choice(['PUT', 'POST', 'DELETE', 'PATCH']), rnd.choice(['/allocation_candidates', '/traits', '/usages', '/nowhere', own + '/usages']), {})
 
 
 def ours_generation(rp):
