@@ -40,7 +40,7 @@ const ASKED: &[(&str, &str)] = &[
 fn record(at: usize) -> Record {
     let mut image = Record::new(format!("{at:08x}-0000-4000-8000-{:012x}", at * 7919), Some(format!("p{}", at % 20)));
     image.name = Some(format!("image-{at}"));
-    image.status = if at % 200 == 0 { Status::Queued } else { Status::Active };
+    image.status = if at.is_multiple_of(200) { Status::Queued } else { Status::Active };
     image.visibility = match at % 10 {
         0 => Visibility::Public,
         1 => Visibility::Community,

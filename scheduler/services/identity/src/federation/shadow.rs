@@ -106,6 +106,8 @@ async fn user_in(tx: &mut Tx, shadow: &Shadow) -> Result<(String, bool), Fault> 
         federated: vec![shadow.known_as.clone()],
         shadow: true,
         extra: Default::default(),
+        created_us: clock::now_us(),
+        source: Default::default(),
     };
     if let Some(email) = email {
         user.extra.insert("email".into(), email);

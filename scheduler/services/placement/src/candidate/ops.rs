@@ -80,9 +80,11 @@ pub async fn ways<T: Send + 'static>(
     wanted: Wanted,
     show: impl FnOnce(&Wanted, &Found) -> T + Send + 'static,
 ) -> Result<T, Fault> {
-    let mut roots = Group::default();
-    roots.required = wanted.root_required.iter().map(|t| [t.clone()].into()).collect();
-    roots.forbidden.clone_from(&wanted.root_forbidden);
+    let roots = Group {
+        required: wanted.root_required.iter().map(|t| [t.clone()].into()).collect(),
+        forbidden: wanted.root_forbidden.clone(),
+        ..Group::default()
+    };
     check_names(&placement.store, wanted.groups.values().chain([&roots])).await?;
     placement.snapshot.refresh(&placement.store).await?;
     let placement = placement.clone();

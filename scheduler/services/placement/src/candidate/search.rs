@@ -22,11 +22,14 @@ use std::{
 /// Steps of one tree before the next has its turn.
 const STEPS_A_TURN: usize = 20_000;
 
+/// Classes, and how much of each.
+pub type Amounts = Vec<(u32, i64)>;
+
 /// One way to serve a request.
 #[derive(Debug, Clone)]
 pub struct Way {
     /// Who gives what: class and amount.
-    pub gives: Vec<(Arc<Node>, Vec<(u32, i64)>)>,
+    pub gives: Vec<(Arc<Node>, Amounts)>,
     /// The providers of each group, in the order of the groups.
     pub serving: Vec<Vec<Arc<Node>>>,
 }
@@ -36,7 +39,7 @@ pub struct Way {
 pub struct Asked {
     /// The group ""; several providers may serve it.
     pub spread: bool,
-    pub resources: Vec<(u32, i64)>,
+    pub resources: Amounts,
     pub required: Vec<Vec<u32>>,
     forbidden: Vec<u32>,
     member_of: Vec<Vec<u32>>,

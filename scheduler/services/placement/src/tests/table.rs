@@ -44,7 +44,7 @@ impl Stage {
         while let Some((before, after)) = rest.split_once('$') {
             out.push_str(before);
             let end = after.find(|c: char| !c.is_ascii_uppercase()).unwrap_or(after.len());
-            out.push_str(self.names.entry(after[..end].to_owned()).or_insert_with(id::new));
+            out.push_str(self.names.entry(after[..end].to_owned()).or_insert_with_key(|_| id::new()));
             rest = &after[end..];
         }
         out + rest
