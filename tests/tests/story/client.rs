@@ -5,7 +5,7 @@ use crate::world;
 use pilvi_store::testing::PostgresServer;
 use pilvi_tests::{Site, may_run};
 
-const SERVICES: [&str; 2] = ["identity", "image"];
+const SERVICES: [&str; 3] = ["identity", "image", "placement"];
 const SIMULATED: &str = "runtimes = [\"fake\"]\nnetwork = \"none\"\nheartbeat_ms = 500\n\
     [capacity]\nvcpus = 8\nmemory_mib = 8192\ndisk_gib = 100";
 
