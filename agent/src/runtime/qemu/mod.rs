@@ -32,6 +32,9 @@ use tokio::sync::Mutex;
 const START_LIMIT: Duration = Duration::from_secs(30);
 /// How long saving or loading a guest may take.
 const STATE_LIMIT: Duration = Duration::from_secs(600);
+/// How long a process that no longer answers may take to be gone: looks, and the time between them.
+const DYING_LOOKS: u32 = 25;
+const DYING_LOOK: Duration = Duration::from_millis(20);
 
 impl From<QmpError> for RuntimeError {
     fn from(error: QmpError) -> Self {
@@ -172,6 +175,17 @@ impl Qemu {
     }
 }
 
+/// Is the process gone, or about to be?
+async fn ends_soon(found: &process::Identity) -> bool {
+    for _ in 0..DYING_LOOKS {
+        if !found.alive() {
+            return true;
+        }
+        tokio::time::sleep(DYING_LOOK).await;
+    }
+    !found.alive()
+}
+
 #[async_trait]
 impl Runtime for Qemu {
     fn kind(&self) -> Kind {
@@ -205,9 +219,10 @@ impl Runtime for Qemu {
         };
         let state = match self.run_state(guest).await {
             Ok(state) => state,
-            // It may have ended between the two looks.
-            Err(_) if !found.alive() => return Ok(Status::default()),
-            Err(error) => return Err(error.into()),
+            // It may have ended between the two looks; a dying process closes its socket before it is gone.
+            Err(error) => {
+                return if ends_soon(&found).await { Ok(Status::default()) } else { Err(error.into()) };
+            }
         };
         let run = match state.as_str() {
             "shutdown" => Run::PoweredOff,
