@@ -201,15 +201,7 @@ async fn answer(
     if route.asked == Asked::Before && !by_verb {
         call.authorize(&call.target())?;
     }
-    if route.bytes {
-        call.stream =
-            Some(BodyStream::new(TryStreamExt::map_err(stream.into_data_stream(), std::io::Error::other).boxed()));
-    } else {
-        if route.json_only {
-            body::require_json(call.header("content-type"), call.header("content-length"))?;
-        }
-        call.body = read_json(route, stream).await?;
-    }
+    take_body(route, &mut call, stream).await?;
     if by_verb {
         told.verb = verb(route, &call.body).map(|(name, _)| name.to_owned());
         call.gate = gate(service, verb(route, &call.body).map_or(route.rule, |(_, rule)| rule), &parts.extensions);
@@ -219,6 +211,20 @@ async fn answer(
     }
     let gate = call.gate.clone();
     run(route, call, &gate).await
+}
+
+/// The body as the route wants it: a stream of bytes, or JSON.
+async fn take_body(route: &Route<()>, call: &mut Call, stream: axum::body::Body) -> Result<(), Fault> {
+    if route.bytes {
+        call.stream =
+            Some(BodyStream::new(TryStreamExt::map_err(stream.into_data_stream(), std::io::Error::other).boxed()));
+    } else {
+        if route.json_only {
+            body::require_json(call.header("content-type"), call.header("content-length"))?;
+        }
+        call.body = read_json(route, stream).await?;
+    }
+    Ok(())
 }
 
 fn gate(service: &Mounted, rule: &'static str, extensions: &http::Extensions) -> Arc<Gate> {
