@@ -198,9 +198,7 @@ impl Authenticator {
 
     /// 401 for anything but a good token.
     pub async fn caller(&self, token: &str) -> Result<Arc<Caller>, Fault> {
-        if token.is_empty() || token.len() > TOKEN_MAX {
-            return Err(Fault::unauthorized());
-        }
+        check_length(token)?;
         let key = (Sha256::digest(token.as_bytes()).into(), self.authority.epoch());
         if let Some(hit) = self.cache.get(&key) {
             if hit.expires_us > clock::now_us() {
@@ -216,11 +214,13 @@ impl Authenticator {
 
     /// For a service that shows the token of a user beside its own: the token may have ended not long ago.
     pub(crate) async fn expired(&self, token: &str) -> Result<Arc<Caller>, Fault> {
-        if token.is_empty() || token.len() > TOKEN_MAX {
-            return Err(Fault::unauthorized());
-        }
+        check_length(token)?;
         self.authority.authenticate_expired(token).await.map(Arc::new).map_err(refused)
     }
+}
+
+fn check_length(token: &str) -> Result<(), Fault> {
+    if token.is_empty() || token.len() > TOKEN_MAX { Err(Fault::unauthorized()) } else { Ok(()) }
 }
 
 fn refused(error: AuthError) -> Fault {

@@ -204,15 +204,7 @@ impl<R: BufRead> Reader<R> {
         while words.eat('(') {
             let values = words.values()?;
             if keep {
-                if values.len() != columns.len() {
-                    return Err(Trouble::Words(format!(
-                        "a row of table {table} has {} values for {} columns",
-                        values.len(),
-                        columns.len()
-                    )));
-                }
-                let row = columns.iter().cloned().zip(values).filter_map(|(c, v)| Some((c, v?))).collect();
-                self.dump.tables.entry(table.clone()).or_default().push(Row(row));
+                self.keep(&table, &columns, values)?;
             } else {
                 *self.dump.others.entry(table.clone()).or_default() += 1;
             }
@@ -220,6 +212,20 @@ impl<R: BufRead> Reader<R> {
                 break;
             }
         }
+        Ok(())
+    }
+
+    /// One row of a table that is wanted; what is NULL is left out.
+    fn keep(&mut self, table: &str, columns: &[String], values: Vec<Option<String>>) -> Result<(), Trouble> {
+        if values.len() != columns.len() {
+            return Err(Trouble::Words(format!(
+                "a row of table {table} has {} values for {} columns",
+                values.len(),
+                columns.len()
+            )));
+        }
+        let row = columns.iter().cloned().zip(values).filter_map(|(c, v)| Some((c, v?))).collect();
+        self.dump.tables.entry(table.to_owned()).or_default().push(Row(row));
         Ok(())
     }
 
@@ -247,16 +253,7 @@ impl<R: BufRead> Reader<R> {
                 *self.dump.others.entry(table.clone()).or_default() += 1;
                 continue;
             }
-            let values: Vec<Option<String>> = text.split('\t').map(copied).collect();
-            if values.len() != columns.len() {
-                return Err(Trouble::Words(format!(
-                    "a row of table {table} has {} values for {} columns",
-                    values.len(),
-                    columns.len()
-                )));
-            }
-            let row = columns.iter().cloned().zip(values).filter_map(|(c, v)| Some((c, v?))).collect();
-            self.dump.tables.entry(table.clone()).or_default().push(Row(row));
+            self.keep(&table, &columns, text.split('\t').map(copied).collect())?;
         }
     }
 }

@@ -96,12 +96,21 @@ async fn detached(
     said: Option<u64>,
     store: Arc<ImageStore>,
 ) -> Result<(), Fault> {
-    let (svc, id) = (svc.clone(), id.to_owned());
+    let (own, id) = (svc.clone(), id.to_owned());
+    to_its_end(svc, async move { take(&own, &id, stream, said, store).await }).await
+}
+
+/// Runs an upload as a task of its own, so that it ends by itself, while there is room for one more.
+pub(super) async fn to_its_end(
+    svc: &Image,
+    upload: impl Future<Output = Result<(), Fault>> + Send + 'static,
+) -> Result<(), Fault> {
+    let permit = svc.uploads.clone().try_acquire_owned().map_err(|_| {
+        Fault::unavailable("Too many uploads run at once; please try again.").header("retry-after", "10")
+    })?;
     let work = async move {
-        let _permit = svc.uploads.clone().try_acquire_owned().map_err(|_| {
-            Fault::unavailable("Too many uploads run at once; please try again.").header("retry-after", "10")
-        })?;
-        take(&svc, &id, stream, said, store).await
+        let _permit = permit;
+        upload.await
     };
     tokio::spawn(work).await.map_err(Fault::internal)?
 }

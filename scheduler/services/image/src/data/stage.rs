@@ -5,7 +5,7 @@
 //! `Content-Range: bytes FROM-TO/TOTAL`, which is what `curl -C FROM -T FILE -X PUT` sends.
 use super::{
     files::Place,
-    ops::{disk, drain, refusal},
+    ops::{disk, drain, refusal, to_its_end},
     receive::{Broken, Expected, SILENCE},
     staging::Staged,
 };
@@ -51,14 +51,8 @@ pub async fn stage(
     said: Option<u64>,
     piece: Option<Piece>,
 ) -> Result<(), Fault> {
-    let (svc, id) = (svc.clone(), id.to_owned());
-    let work = async move {
-        let _permit = svc.uploads.clone().try_acquire_owned().map_err(|_| {
-            Fault::unavailable("Too many uploads run at once; please try again.").header("retry-after", "10")
-        })?;
-        take(&svc, &id, stream, said, piece).await
-    };
-    tokio::spawn(work).await.map_err(Fault::internal)?
+    let (own, id) = (svc.clone(), id.to_owned());
+    to_its_end(svc, async move { take(&own, &id, stream, said, piece).await }).await
 }
 
 async fn take(
