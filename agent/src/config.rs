@@ -96,7 +96,7 @@ pub struct Capacity {
 pub struct Config {
     /// Ledger, instances, images and keys live here; made with mode 0700.
     pub state_dir: PathBuf,
-    /// `https://host:port` of the scheduler.
+    /// `https://host:port` of the scheduler; several, separated by commas, where there are several.
     pub scheduler_url: String,
     /// Host name, unique in the cloud.
     pub name: String,
@@ -206,7 +206,7 @@ impl Config {
         if self.image_fetches == 0 || self.console_kib == 0 {
             return wrong("image_fetches and console_kib must be at least 1");
         }
-        crate::tls::Target::parse(&self.scheduler_url).map(|_| ())
+        crate::tls::Target::parse_all(&self.scheduler_url).map(|_| ())
     }
 
     /// The join token, from the field or the file.

@@ -10,7 +10,8 @@
 use crate::config::Config;
 use crate::durable::{self, Loaded};
 use crate::error::Error;
-use crate::tls::{self, Target};
+use crate::link::Addresses;
+use crate::tls;
 use pilvi_agent_api::token::JoinToken;
 use pilvi_agent_api::v1::{JoinRequest, agent_client::AgentClient};
 use rcgen::{CertificateParams, KeyPair, PKCS_ECDSA_P256_SHA256};
@@ -96,8 +97,8 @@ pub async fn join(config: &Config) -> Result<Member, Error> {
         .and_then(|params| params.serialize_request(&key))
         .and_then(|csr| csr.pem())
         .map_err(|e| Error::Tls(e.to_string()))?;
-    let target = Target::parse(&config.scheduler_url)?;
-    let channel = target.channel(tls::pinned(token.pin)?)?;
+    let addresses = Addresses::open(config)?;
+    let channel = tls::channel(addresses.clone(), tls::pinned(token.pin)?)?;
     let request = JoinRequest { token: token.secret.clone(), name: config.name.clone(), csr_pem: csr };
     let mut pause = Duration::from_millis(200);
     let reply = loop {
@@ -122,6 +123,7 @@ pub async fn join(config: &Config) -> Result<Member, Error> {
     let body = serde_json::to_vec(&identity).map_err(|e| Error::Tls(e.to_string()))?;
     let path = identity_path(&config.state_dir);
     durable::save(&path, &body).map_err(Error::io(&path))?;
+    addresses.told(&reply.schedulers);
     tracing::info!(node = identity.node_id, "joined");
     known(&config.state_dir)?.ok_or_else(|| Error::Join("the identity vanished".into()))
 }

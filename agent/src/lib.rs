@@ -25,6 +25,7 @@ pub mod instance;
 pub mod inventory;
 pub mod join;
 pub mod ledger;
+pub mod link;
 pub mod metadata;
 pub mod net;
 pub mod process;
@@ -68,7 +69,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         member = join::join(&config) => member?,
         () = shutdown.cancelled() => return Ok(()),
     };
-    let channel = tls::Target::parse(&config.scheduler_url)?.channel(member.tls)?;
+    let link = Arc::new(link::Link::new(link::Addresses::open(&config)?, member.tls)?);
     let runtimes = Runtimes::probe(&config).await;
     let me = Introduction {
         node_id: member.node_id,
@@ -76,7 +77,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         boot_id: process::boot_id(),
         inventory: inventory::take(&config, runtimes.offers()),
     };
-    let source = Arc::new(FromScheduler(channel.clone()));
+    let source = Arc::new(FromScheduler(link.clone()));
     let images = Cache::new(ledger.root().join("images"), source.clone(), config.image_fetches);
     let uploads = snapshot::Uploads::new(source);
     let context = Arc::new(Context {
@@ -94,7 +95,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let keep = Duration::from_secs(config.image_keep_s);
     tokio::select! {
         () = context.plane.run(&context.board) => {}
-        () = session::run(host.clone(), channel, me, config) => {}
+        () = session::run(host.clone(), link, me, config) => {}
         () = serve_metadata(host.clone()) => {}
         () = keep_house(host.clone(), keep) => {}
         () = shutdown.cancelled() => {}

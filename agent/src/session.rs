@@ -3,13 +3,14 @@
 //! ```text
 //! away --connect--> open: Hello, Observed -> { <- Wanted, Question   -> Heartbeat, Observed, Answer }
 //!   ^                       |
-//!   +-- back-off, jitter <--+  stream or connection ends, or the scheduler is silent in TCP terms
+//!   +-- back-off, jitter <--+  stream or connection ends, or the scheduler is silent: the next one's turn
 //! ```
 //! While away the host goes on with what the ledger says.
 use crate::config::Config;
 use crate::host::Host;
 use crate::image::Source;
 use crate::join::reason;
+use crate::link::Link;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -22,10 +23,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::transport::Channel;
 
 /// First and longest pause between two attempts.
 const BACK_OFF: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(15));
+/// With another scheduler to go to, nobody waits for long.
+const BACK_OFF_OF_MANY: Duration = Duration::from_secs(3);
 /// A session that lasted this long starts the back-off anew.
 const LASTED: Duration = Duration::from_secs(10);
 /// Observations are at least this far apart: changes in between go together.
@@ -43,22 +45,24 @@ pub struct Introduction {
 }
 
 /// Keeps a session with the scheduler. Never returns.
-pub async fn run(host: Arc<Host>, channel: Channel, me: Introduction, config: Config) {
+pub async fn run(host: Arc<Host>, link: Arc<Link>, me: Introduction, config: Config) {
     let mut pause = BACK_OFF.0;
     loop {
         let started = Instant::now();
-        let status = once(&host, channel.clone(), &me, &config).await;
+        let status = once(&host, &link, &me, &config).await;
+        link.turn();
         tracing::warn!(reason = %reason(&status), "no session with the scheduler");
         if started.elapsed() > LASTED {
             pause = BACK_OFF.0;
         }
         tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.5))).await;
-        pause = (pause * 2).min(BACK_OFF.1);
+        let longest = if link.addresses.all().len() < 2 { BACK_OFF.1 } else { BACK_OFF_OF_MANY };
+        pause = (pause * 2).min(longest);
     }
 }
 
 /// One session, from Hello to its end; the status says why it ended.
-async fn once(host: &Arc<Host>, channel: Channel, me: &Introduction, config: &Config) -> tonic::Status {
+async fn once(host: &Arc<Host>, link: &Link, me: &Introduction, config: &Config) -> tonic::Status {
     let board = &host.context.board;
     let mut changes = board.watch();
     let mut told = *changes.borrow();
@@ -76,7 +80,7 @@ async fn once(host: &Arc<Host>, channel: Channel, me: &Introduction, config: &Co
             return tonic::Status::internal("the first messages do not fit");
         }
     }
-    let mut client = AgentClient::new(channel)
+    let mut client = AgentClient::new(link.channel())
         .max_decoding_message_size(pilvi_agent_api::MAX_MESSAGE)
         .max_encoding_message_size(pilvi_agent_api::MAX_MESSAGE);
     let mut incoming = match client.session(ReceiverStream::new(messages)).await {
@@ -90,7 +94,7 @@ async fn once(host: &Arc<Host>, channel: Channel, me: &Introduction, config: &Co
     loop {
         tokio::select! {
             message = incoming.message() => match message {
-                Ok(Some(message)) => receive(host, message, &out, &questions).await,
+                Ok(Some(message)) => receive(host, link, message, &out, &questions).await,
                 Ok(None) => return tonic::Status::unavailable("the scheduler ended the session"),
                 Err(status) => return status,
             },
@@ -123,6 +127,7 @@ async fn news(
 
 async fn receive(
     host: &Arc<Host>,
+    link: &Link,
     message: SchedulerMessage,
     out: &mpsc::Sender<AgentMessage>,
     questions: &Arc<Semaphore>,
@@ -145,18 +150,19 @@ async fn receive(
                 let _ = out.send(host.answer(question).await.into()).await;
             });
         }
+        Some(scheduler_message::Body::Schedulers(schedulers)) => link.addresses.told(&schedulers.urls),
         None => tracing::debug!("a message that this agent does not know"),
     }
 }
 
 /// Images from the scheduler, over the same connection.
 #[derive(Debug)]
-pub struct FromScheduler(pub Channel);
+pub struct FromScheduler(pub Arc<Link>);
 
 #[async_trait]
 impl Source for FromScheduler {
     async fn fetch(&self, id: &str, offset: u64) -> Result<BoxStream<'static, Result<Bytes, String>>, String> {
-        let mut client = AgentClient::new(self.0.clone());
+        let mut client = AgentClient::new(self.0.channel());
         let request = FetchImageRequest { image_id: id.to_owned(), offset };
         let stream = client.fetch_image(request).await.map_err(|s| reason(&s))?;
         let pieces = stream.into_inner().map(|piece| match piece {

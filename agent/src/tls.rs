@@ -6,6 +6,7 @@
 //! afterwards:    root = the CA that Join returned; our certificate is presented
 //! ```
 use crate::error::Error;
+use crate::link::Addresses;
 use hyper_util::rt::TokioIo;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -19,13 +20,16 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint, Uri};
 
-const CONNECT_LIMIT: Duration = Duration::from_secs(10);
-const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// For one address; with others to try, not long.
+const CONNECT_LIMIT: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(2));
+/// A scheduler whose machine is gone says nothing at all: asked so often, with so long to answer.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(3));
 
-/// Where the scheduler is.
-#[derive(Debug, Clone)]
+/// Where a scheduler is.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
     host: String,
     port: u16,
@@ -46,41 +50,68 @@ impl Target {
         Ok(Self { host: host.trim_matches(['[', ']']).to_owned(), port: uri.port_u16().unwrap_or(443) })
     }
 
-    /// A channel that connects when it is first used, and again whenever it was lost.
+    /// Parses several, separated by commas; at least one.
     ///
     /// # Errors
-    /// [`Error::Config`] when the host cannot be a server name.
-    pub fn channel(&self, tls: Arc<ClientConfig>) -> Result<Channel, Error> {
-        let name = ServerName::try_from(self.host.clone()).map_err(|e| Error::Config(format!("scheduler_url: {e}")))?;
-        let shown = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
-        // Tonic must not add TLS of its own to what the connector brings.
-        let address = format!("http://{shown}:{}", self.port);
-        let origin = format!("https://{shown}:{}", self.port);
-        let bad = |e: &dyn std::fmt::Display| Error::Config(format!("scheduler_url: {e}"));
-        let origin: Uri = origin.parse().map_err(|e| bad(&e))?;
-        let endpoint = Endpoint::from_shared(address)
-            .map_err(|e| bad(&e))?
-            .origin(origin)
-            .http2_keep_alive_interval(KEEP_ALIVE)
-            .keep_alive_timeout(KEEP_ALIVE)
-            .keep_alive_while_idle(true);
-        let (target, connector) = (self.clone(), TlsConnector::from(tls));
-        let connect = tower::service_fn(move |_: Uri| {
-            let (target, connector, name) = (target.clone(), connector.clone(), name.clone());
-            async move {
-                let dial = async {
-                    let tcp = TcpStream::connect((target.host.as_str(), target.port)).await?;
-                    tcp.set_nodelay(true)?;
-                    connector.connect(name, tcp).await
-                };
-                match tokio::time::timeout(CONNECT_LIMIT, dial).await {
-                    Ok(stream) => stream.map(TokioIo::new),
-                    Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut)),
+    /// [`Error::Config`] says what is expected.
+    pub fn parse_all(urls: &str) -> Result<Vec<Self>, Error> {
+        urls.split(',').map(|url| Self::parse(url.trim())).collect()
+    }
+
+    /// As [`Target::parse`] reads it.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        format!("https://{host}:{}", self.port)
+    }
+
+    async fn dial(&self, tls: TlsConnector, limit: Duration) -> io::Result<TlsStream<TcpStream>> {
+        let name = ServerName::try_from(self.host.clone()).map_err(io::Error::other)?;
+        let dial = async {
+            let tcp = TcpStream::connect((self.host.as_str(), self.port)).await?;
+            tcp.set_nodelay(true)?;
+            tls.connect(name, tcp).await
+        };
+        tokio::time::timeout(limit, dial).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+/// A channel that connects when it is first used, and again whenever it was lost, to the first of `addresses` that
+/// answers.
+///
+/// # Errors
+/// [`Error::Config`] when there is none.
+pub fn channel(addresses: Addresses, tls: Arc<ClientConfig>) -> Result<Channel, Error> {
+    let bad = |e: &dyn std::fmt::Display| Error::Config(format!("scheduler_url: {e}"));
+    let first = addresses.all().into_iter().next().ok_or_else(|| bad(&"there is none"))?;
+    // Tonic must not add TLS of its own to what the connector brings.
+    let origin: Uri = first.url().parse().map_err(|e| bad(&e))?;
+    let endpoint = Endpoint::from_shared(first.url().replacen("https", "http", 1))
+        .map_err(|e| bad(&e))?
+        .origin(origin)
+        .http2_keep_alive_interval(KEEP_ALIVE.0)
+        .keep_alive_timeout(KEEP_ALIVE.1)
+        .keep_alive_while_idle(true);
+    let connector = TlsConnector::from(tls);
+    let connect = tower::service_fn(move |_: Uri| {
+        let (addresses, connector) = (addresses.clone(), connector.clone());
+        async move {
+            let all = addresses.all();
+            let limit = if all.len() < 2 { CONNECT_LIMIT.0 } else { CONNECT_LIMIT.1 };
+            let mut last = io::Error::from(io::ErrorKind::NotFound);
+            for target in all {
+                match target.dial(connector.clone(), limit).await {
+                    Ok(stream) => {
+                        addresses.answered(&target);
+                        return Ok(TokioIo::new(stream));
+                    }
+                    Err(error) => last = error,
                 }
             }
-        });
-        Ok(endpoint.connect_with_connector_lazy(connect))
-    }
+            Err(last)
+        }
+    });
+    Ok(endpoint.connect_with_connector_lazy(connect))
 }
 
 fn config_with(
@@ -212,5 +243,8 @@ mod tests {
         for bad in ["", "a:1", "http://a:1", "https://", "https://a/b"] {
             assert!(Target::parse(bad).is_err(), "{bad}");
         }
+        let two = Target::parse_all("https://a:1, https://[::1]:2").unwrap();
+        assert_eq!(two.iter().map(Target::url).collect::<Vec<_>>(), ["https://a:1", "https://[::1]:2"]);
+        assert!(Target::parse_all("https://a:1,").is_err());
     }
 }

@@ -129,7 +129,7 @@ pub struct Serve {
 
 #[derive(Debug, Clone, Args)]
 pub struct Agent {
-    /// The scheduler: https://HOST:PORT
+    /// The scheduler: https://HOST:PORT; several, separated by commas, where there are several
     #[arg(long, env = "PILVI_AGENT_SCHEDULER")]
     pub scheduler: Option<String>,
     /// Name of this host, unique in the cloud.

@@ -22,6 +22,12 @@ pub struct Config {
     pub names: Vec<String>,
     /// `sqlite:PATH` or `postgres://...`; default: a file in the state directory.
     pub store: Option<String>,
+    /// Where image data lies: shared by all schedulers of a store; default: in the state directory.
+    pub images_dir: Option<PathBuf>,
+    /// What opens the keys in a shared store; default: `master-key` in the state directory.
+    pub master_key_file: Option<PathBuf>,
+    /// Where agents reach this scheduler, `https://host:port`; default: made from `listen`.
+    pub agent_url: Option<String>,
     pub region: String,
     /// Answer plain HTTP to clients on loopback.
     pub plain_http: bool,
@@ -249,6 +255,9 @@ impl Default for Config {
             public_url: None,
             names: Vec::new(),
             store: None,
+            images_dir: None,
+            master_key_file: None,
+            agent_url: None,
             region: "RegionOne".into(),
             plain_http: false,
             cheap_passwords: false,
@@ -300,10 +309,33 @@ impl Config {
         self.identity.settings("/".into())?;
         self.events.check()?;
         self.rate_limits.check()?;
+        if let Some(url) = &self.agent_url {
+            let good = url::Url::parse(url).is_ok_and(|u| u.scheme() == "https" && u.host_str().is_some());
+            if !good {
+                return Err(Refusal("agent_url must look like https://host:port.".into()));
+            }
+        }
+        if self.images_dir.as_ref().is_some_and(|dir| !dir.is_absolute()) {
+            return Err(Refusal("images_dir must be an absolute path.".into()));
+        }
         if !(1..=3600).contains(&self.host_silence_s) {
             return Err(Refusal("host_silence_s must be 1 to 3600.".into()));
         }
         Ok(())
+    }
+
+    /// The directory of image data.
+    pub fn images(&self, state: &State) -> PathBuf {
+        self.images_dir.clone().unwrap_or_else(|| state.images())
+    }
+
+    /// What agents are told of this scheduler; nothing when it listens everywhere and no address was given.
+    pub fn agent_url(&self) -> String {
+        match &self.agent_url {
+            Some(url) => url.trim_end_matches('/').to_owned(),
+            None if self.listen.ip().is_unspecified() => String::new(),
+            None => format!("https://{}", self.listen),
+        }
     }
 
     /// What the catalogue says.
@@ -320,6 +352,8 @@ impl Config {
             vec!["localhost".to_owned(), "127.0.0.1".to_owned(), "::1".to_owned(), self.listen.ip().to_string()];
         let public = self.public_url.as_ref().and_then(|u| url::Url::parse(u).ok());
         names.extend(public.and_then(|u| u.host_str().map(str::to_owned)));
+        let agents = self.agent_url.as_ref().and_then(|u| url::Url::parse(u).ok());
+        names.extend(agents.and_then(|u| u.host_str().map(str::to_owned)));
         names.extend(self.names.iter().cloned());
         names.sort();
         names.dedup();

@@ -14,7 +14,8 @@ async fn fleet(common: &Common) -> Result<Arc<Fleet>> {
     let state = State::open(common)?;
     let config = Config::load(common, &state, None)?;
     let store = site::open_store(&state, &config).await?;
-    Ok(Fleet::new(store, site::authority(&state)?, pilvi_fleet::Config::default()))
+    let authority = site::shared_authority(&store, &state, &config).await?;
+    Ok(Fleet::new(store, authority, pilvi_fleet::Config::default()))
 }
 
 pub async fn token(common: &Common, arguments: &Token) -> Result<()> {

@@ -56,6 +56,14 @@ impl State {
     pub fn admin_password(&self) -> PathBuf {
         self.at("admin-password")
     }
+    /// What opens the keys in a shared store.
+    pub fn master_key(&self) -> PathBuf {
+        self.at("master-key")
+    }
+    /// Under which id the scheduler of this directory runs, or ran last.
+    pub fn scheduler_id(&self) -> PathBuf {
+        self.at("scheduler-id")
+    }
     pub fn demo_password(&self) -> PathBuf {
         self.at("demo-password")
     }
@@ -115,6 +123,11 @@ impl State {
 #[derive(Debug)]
 pub struct Lock {
     _lock: Flock<File>,
+}
+
+/// Makes a folder that only root can look into.
+pub fn private_folder(path: &Path) -> Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).with_context(|| path.display().to_string())
 }
 
 /// Writes a file whole or not at all, readable by root alone.

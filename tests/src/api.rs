@@ -96,6 +96,17 @@ impl Api {
         })
     }
 
+    /// The bytes behind a path.
+    pub fn bytes(&self, path: &str) -> Result<Vec<u8>> {
+        let request = self.client.get(format!("{}{path}", self.base)).header("x-auth-token", &self.token);
+        self.runtime.block_on(async {
+            let answer = request.send().await?;
+            let status = answer.status();
+            anyhow::ensure!(status.is_success(), "GET {path}: {status}");
+            Ok(answer.bytes().await?.to_vec())
+        })
+    }
+
     /// Any call with a JSON body (null: none).
     pub fn call(&self, method: Method, path: &str, body: &Value) -> Result<Answer> {
         if body.is_null() {

@@ -6,17 +6,20 @@
 //! ```text
 //!  Site     one cloud of a story: directory, port, programs; `finish` asserts that nothing is left
 //!  Program  one running `pilvi`, with its output in a file and its signals
+//!  Balancer a front for several schedulers
 //!  Api      REST as one user, without a client library in between
 //!  kernel   what /proc, mounts and namespaces say, whatever the programs claim
 //! ```
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // as in any test
 
 pub mod api;
+pub mod balancer;
 pub mod kernel;
 pub mod program;
 pub mod site;
 
 pub use api::Api;
+pub use balancer::Balancer;
 pub use program::Program;
 pub use site::Site;
 

@@ -65,7 +65,8 @@ pub fn prefix(state: &Path) -> String {
 }
 
 /// A free port below those that the kernel gives to clients.
-fn free_port() -> u16 {
+#[must_use]
+pub fn free_port() -> u16 {
     loop {
         let port = rand::rng().random_range(15_000..32_000);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
@@ -159,10 +160,14 @@ impl Site {
         Program::start(&program_path(), &self.arguments("up", more), &self.folder().join("up.out"))
     }
 
+    /// Starts `pilvi serve`; returns at once.
+    pub fn start_serve(&self) -> Result<Program> {
+        Program::start(&program_path(), &self.arguments("serve", &[]), &self.folder().join("serve.out"))
+    }
+
     /// Starts `pilvi serve` and waits until it answers.
     pub fn serve(&self) -> Result<Program> {
-        let mut program =
-            Program::start(&program_path(), &self.arguments("serve", &[]), &self.folder().join("serve.out"))?;
+        let mut program = self.start_serve()?;
         program.wait_line("pilvi serves", Duration::from_secs(60))?;
         Ok(program)
     }

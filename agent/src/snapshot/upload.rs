@@ -105,7 +105,7 @@ impl Sink for FromScheduler {
         let first = UploadPart { image_id: image.to_owned(), size, data: Bytes::new() };
         let (parts, stream) = mpsc::channel(QUEUE);
         let reading = tokio::task::spawn_blocking(move || read(file, first, &parts));
-        let sent = AgentClient::new(self.0.clone()).upload_image(ReceiverStream::new(stream)).await;
+        let sent = AgentClient::new(self.0.channel()).upload_image(ReceiverStream::new(stream)).await;
         let Err(status) = sent else { return Ok(()) };
         if let Ok(Err(error)) = reading.await {
             return Err(broken(error));

@@ -233,6 +233,7 @@ impl Agent for Service {
             node_id: "3f1c2b1e-0000-4000-8000-000000000099".into(),
             certificate_pem: certificate.pem(),
             ca_pem: self.0.ca.pem(),
+            schedulers: vec![],
         }))
     }
 

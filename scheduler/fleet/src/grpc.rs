@@ -14,7 +14,7 @@ use pilvi_agent_api::{
     v1::{self, agent_message, agent_server},
 };
 use pilvi_kit::{Fault, clock, server::PeerCertificate};
-use pilvi_store::Stored;
+use pilvi_store::{Stored, under};
 use std::sync::Arc;
 use subtle::ConstantTimeEq;
 use tokio::sync::mpsc;
@@ -142,9 +142,13 @@ fn chunks(
 /// Reads a session to its end.
 async fn attend(fleet: Arc<Fleet>, node: Stored<Node>, session: Arc<Session>, mut stream: Streaming<v1::AgentMessage>) {
     let host = node.name.clone();
-    let mut greeted = false;
+    let mut guard = None;
     loop {
-        let message = match stream.message().await {
+        let message = tokio::select! {
+            message = stream.message() => message,
+            () = session.over() => break,
+        };
+        let message = match message {
             Ok(Some(message)) => message,
             Ok(None) => break,
             Err(error) => {
@@ -153,37 +157,63 @@ async fn attend(fleet: Arc<Fleet>, node: Stored<Node>, session: Arc<Session>, mu
             }
         };
         session.heard();
-        let outcome = match message.body {
-            Some(agent_message::Body::Hello(hello)) => {
-                greeted = true;
-                fleet.session_began(&node.id, session.clone());
-                fleet.greeted(&node.id, hello).await
+        let Some(body) = message.body else { continue };
+        if let agent_message::Body::Hello(_) = body {
+            match fleet.own(&node.id, &session).await {
+                Ok(owned) => guard = Some(owned),
+                Err(fault) => {
+                    tracing::warn!(host, %fault, "a session could not begin");
+                    break;
+                }
             }
-            Some(_) if !greeted => break,
-            Some(agent_message::Body::Heartbeat(_)) => fleet.heartbeat(&node).await,
-            Some(agent_message::Body::Observed(observed)) => {
-                session.heard_of(&observed);
-                fleet.observed(&host, observed).await
-            }
-            Some(agent_message::Body::Answer(answer)) => {
-                session.answered(answer);
-                Ok(true)
-            }
-            None => Ok(true),
-        };
-        match outcome {
+        }
+        let Some(guard) = guard.clone() else { break };
+        match under(guard, fleet.hear(&node, &session, body)).await {
             Ok(true) => {}
             Ok(false) => {
                 tracing::warn!(host, "session ended: the node was removed or joined anew");
                 break;
             }
-            Err(fault) => tracing::warn!(host, %fault, "a message of an agent could not be taken"),
+            Err(fault) => {
+                tracing::warn!(host, %fault, "a message of an agent could not be taken");
+                if matches!(fleet.owns(&node.id, &session).await, Ok(false)) {
+                    tracing::info!(host, "the host has a newer session");
+                    break;
+                }
+            }
         }
     }
-    fleet.session_ended(&node.id, &session);
+    fleet.disown(&node.id, &session).await;
 }
 
 impl Fleet {
+    /// Takes one message; false ends the session.
+    async fn hear(
+        &self,
+        node: &Stored<Node>,
+        session: &Arc<Session>,
+        body: agent_message::Body,
+    ) -> Result<bool, Fault> {
+        match body {
+            agent_message::Body::Hello(hello) => {
+                let urls = self.addresses().await?;
+                if !urls.is_empty() {
+                    session.send(v1::scheduler_message::Body::Schedulers(v1::Schedulers { urls }));
+                }
+                self.greeted(&node.id, hello).await
+            }
+            agent_message::Body::Heartbeat(_) => self.heartbeat(node).await,
+            agent_message::Body::Observed(observed) => {
+                session.heard_of(&observed);
+                self.observed(&node.name, observed).await
+            }
+            agent_message::Body::Answer(answer) => {
+                session.answered(answer);
+                Ok(true)
+            }
+        }
+    }
+
     async fn greeted(&self, id: &str, hello: v1::Hello) -> Result<bool, Fault> {
         let node = self
             .update_node(id, move |node| {
@@ -239,6 +269,7 @@ impl Fleet {
         for part in self.parts() {
             part.observed(host, &observed).await?;
         }
+        self.settled(host).await?;
         Ok(true)
     }
 }

@@ -97,7 +97,12 @@ impl Fleet {
                 })
             })
             .await?;
-        Ok(v1::JoinReply { node_id, certificate_pem: issued.pem, ca_pem: self.authority.ca_pem().to_owned() })
+        Ok(v1::JoinReply {
+            node_id,
+            certificate_pem: issued.pem,
+            ca_pem: self.authority.ca_pem().to_owned(),
+            schedulers: self.addresses().await?,
+        })
     }
 }
 

@@ -6,6 +6,9 @@
 //!                                                      ^------------- heartbeat --------'
 //! ```
 //!
+//! Several schedulers may share the hosts: each session is at one of them ([`ownership`]), and whatever another needs of
+//! a host passes through the store.
+//!
 //! The fleet knows no cloud API. Services give it [`HostPart`]s: what of a host's wanted state is theirs,
 //! and whom to tell what the host observed. The fleet joins the parts, numbers every change with a
 //! generation that survives restarts, and sends the whole set to the host's agent; so a message that is
@@ -14,7 +17,9 @@ mod certificate;
 mod grpc;
 mod join;
 mod node;
+mod ownership;
 mod part;
+mod question;
 mod session;
 mod upload;
 mod wanted;
@@ -23,19 +28,29 @@ pub use certificate::{Authority, CertificateError};
 pub use join::JoinToken;
 pub use node::{Node, NodeState};
 pub use part::{Affected, HostPart, ImageBytes as ImageStream, ImageSink, ImageSource, Part, Upload};
+pub use question::HostQuestion;
 pub use wanted::WantedRecord;
 
 use parking_lot::{Mutex, RwLock};
-use pilvi_agent_api::v1;
 use pilvi_kit::Fault;
+use pilvi_reconcile::{Job, Member};
 use pilvi_store::{KindSpec, Query, Store, Stored};
 use session::Session;
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::sync::{Notify, watch};
 
 /// The record kinds of this crate.
 pub fn kinds() -> Vec<KindSpec> {
-    vec![KindSpec::of::<Node>(), KindSpec::of::<JoinToken>(), KindSpec::of::<WantedRecord>()]
+    vec![
+        KindSpec::of::<Node>(),
+        KindSpec::of::<JoinToken>(),
+        KindSpec::of::<WantedRecord>(),
+        KindSpec::of::<HostQuestion>(),
+    ]
 }
 
 /// How patient the fleet is.
@@ -63,6 +78,10 @@ pub struct Fleet {
     /// Hosts whose wanted state must be computed anew.
     dirty: Mutex<wanted::Dirty>,
     wake: Notify,
+    /// Which scheduler this is.
+    member: OnceLock<Arc<Member>>,
+    /// Judging the hosts that nobody has a session with.
+    hosts_job: OnceLock<Job>,
 }
 
 impl std::fmt::Debug for Fleet {
@@ -83,6 +102,8 @@ impl Fleet {
             snapshots: RwLock::default(),
             dirty: Mutex::default(),
             wake: Notify::new(),
+            member: OnceLock::new(),
+            hosts_job: OnceLock::new(),
         })
     }
 
@@ -132,8 +153,9 @@ impl Fleet {
     /// The last line of defence and the only clean-up: sends wanted state, marks silent hosts down.
     pub async fn run(self: Arc<Self>, stop: watch::Receiver<bool>) {
         let sender = tokio::spawn(wanted::run(self.clone(), stop.clone()));
-        let watcher = tokio::spawn(node::watch_silence(self, stop));
-        let _ = tokio::join!(sender, watcher);
+        let watcher = tokio::spawn(node::watch_silence(self.clone(), stop.clone()));
+        let reborn = tokio::spawn(follow_rebirths(self, stop));
+        let _ = tokio::join!(sender, watcher, reborn);
     }
 
     /// The gRPC routes that agents call.
@@ -141,18 +163,19 @@ impl Fleet {
         grpc::routes(self.clone())
     }
 
-    /// Asks a host something short; 503 when it is not connected, 504 when it does not answer in time.
-    pub async fn ask(&self, node: &str, question: v1::question::Body) -> Result<Vec<u8>, Fault> {
-        let session = self.sessions.lock().get(node).cloned();
-        let session = session.ok_or_else(|| Fault::unavailable("The host is not connected."))?;
-        session.ask(question).await
-    }
-
-    pub fn connected(&self, node: &str) -> bool {
-        self.sessions.lock().contains_key(node)
-    }
-
     pub(crate) fn silence(&self) -> Duration {
         self.config.silence
+    }
+}
+
+/// Sessions belong to a scheduler's id; with a new one they begin anew.
+async fn follow_rebirths(fleet: Arc<Fleet>, mut stop: watch::Receiver<bool>) {
+    let Some(member) = fleet.member.get().cloned() else { return };
+    loop {
+        let reborn = member.reborn();
+        tokio::select! {
+            () = pilvi_kit::server::stopped(&mut stop) => return,
+            () = reborn => fleet.end_sessions(),
+        }
     }
 }

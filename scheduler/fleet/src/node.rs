@@ -1,10 +1,10 @@
 //! A host's record, and the watch over its life.
-use crate::Fleet;
+use crate::{Fleet, ownership::Orphans};
 use pilvi_agent_api::v1;
 use pilvi_kit::{Fault, clock};
 use pilvi_store::{Claim, Query, Record, Stored};
 use serde::{Deserialize, Serialize};
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -177,46 +177,70 @@ impl Fleet {
                 Box::pin(async move { Ok::<_, Fault>(tx.delete::<Node>(&key).await?) })
             })
             .await?;
-        self.sessions.lock().remove(id);
+        if let Some(session) = self.sessions.lock().remove(id) {
+            session.end();
+        }
+        self.forget_owner(id).await?;
         Ok(gone)
     }
 }
 
-/// Marks hosts down that have been silent for too long.
+/// Marks hosts down that have been silent for too long: those whose session is here, and, where that is this scheduler's
+/// job, those with whom no living scheduler has one.
 pub(crate) async fn watch_silence(fleet: Arc<Fleet>, mut stop: watch::Receiver<bool>) {
     let tick = (fleet.silence() / 4).max(Duration::from_millis(100));
-    // After our own restart the hosts get time to come back before they are judged.
-    let started_us = clock::now_us();
+    let mut orphans = Orphans::default();
     loop {
         tokio::select! {
             () = pilvi_kit::server::stopped(&mut stop) => return,
             () = tokio::time::sleep(tick) => {}
         }
-        let limit_us = i64::try_from(fleet.silence().as_micros()).unwrap_or(i64::MAX);
-        let now = clock::now_us();
-        let nodes = match fleet.store.list::<Node>(Query::all().state("up")).await {
-            Ok(nodes) => nodes,
-            Err(error) => {
-                tracing::warn!(%error, "listing hosts failed");
-                continue;
-            }
-        };
-        for node in nodes {
-            let heard = fleet.last_heard(&node.id).unwrap_or(node.last_seen_us).max(started_us);
-            if now - heard < limit_us {
-                continue;
-            }
-            tracing::warn!(host = node.name, silent_s = (now - heard) / 1_000_000, "host is down");
-            let down = fleet
-                .update_node(&node.id, |n| {
-                    let was = n.state == NodeState::Up;
-                    n.state = NodeState::Down;
-                    was
-                })
-                .await;
-            if let Ok(Some(node)) = down {
-                fleet.announce(&node).await;
-            }
+        if let Err(fault) = fleet.judge_silence(&mut orphans).await {
+            tracing::warn!(%fault, "the hosts could not be judged");
         }
+    }
+}
+
+impl Fleet {
+    async fn judge_silence(&self, orphans: &mut Orphans) -> Result<(), Fault> {
+        let watches = self.watches_hosts();
+        if watches {
+            self.forget_old_questions().await?;
+        }
+        let (nodes, holders) = (self.store.list::<Node>(Query::all().state("up")).await?, self.live_holders().await?);
+        let me = self.scheduler_id();
+        let mut alone = BTreeSet::new();
+        for node in nodes {
+            let elsewhere = holders.get(&node.id).is_some_and(|holder| **holder != *me);
+            let heard = match self.last_heard(&node.id) {
+                Some(heard) => heard,
+                None if elsewhere || !watches => continue,
+                None => {
+                    alone.insert(node.id.clone());
+                    orphans.heard(&node.id, node.last_seen_us)
+                }
+            };
+            self.judge(&node, heard).await?;
+        }
+        orphans.keep_only(&alone);
+        Ok(())
+    }
+
+    async fn judge(&self, node: &Node, heard: i64) -> Result<(), Fault> {
+        let limit_us = i64::try_from(self.silence().as_micros()).unwrap_or(i64::MAX);
+        let silent = clock::now_us() - heard;
+        if silent < limit_us {
+            return Ok(());
+        }
+        tracing::warn!(host = node.name, silent_s = silent / 1_000_000, "host is down");
+        let down = self.update_node(&node.id, |n| {
+            let was = n.state == NodeState::Up;
+            n.state = NodeState::Down;
+            was
+        });
+        if let Some(node) = down.await? {
+            self.announce(&node).await;
+        }
+        Ok(())
     }
 }

@@ -31,6 +31,12 @@ pub trait HostPart: Send + Sync {
     async fn affected(&self, change: &Change) -> Affected;
     /// The whole observation of a host, after each change there.
     async fn observed(&self, host: &str, observed: &v1::Observed) -> Result<(), Fault>;
+    /// The host's session is here, and was just told or has just told what is new: what waits for the host's word
+    /// ([`Fleet::confirmed_gone`](crate::Fleet::confirmed_gone)) may be looked at.
+    async fn settled(&self, host: &str) -> Result<(), Fault> {
+        let _ = host;
+        Ok(())
+    }
     /// A host came, went, or changed what it has.
     async fn host_changed(&self, node: &Stored<Node>) -> Result<(), Fault> {
         let _ = node;

@@ -8,7 +8,7 @@ use std::{
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
     time::Duration,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 pub(crate) type Outgoing = Result<v1::SchedulerMessage, tonic::Status>;
 
@@ -19,6 +19,11 @@ const ANSWER_SECONDS: u64 = 10;
 
 pub(crate) struct Session {
     pub host: String,
+    /// Tells sessions of one host apart.
+    pub id: String,
+    /// Under which name the host's lease is held; `None` before Hello and after the end.
+    pub holder: Mutex<Option<String>>,
+    ended: Notify,
     outgoing: mpsc::Sender<Outgoing>,
     questions: Mutex<HashMap<u64, oneshot::Sender<v1::Answer>>>,
     next: AtomicU64,
@@ -49,6 +54,9 @@ impl Session {
     pub fn new(host: String, outgoing: mpsc::Sender<Outgoing>) -> Self {
         Session {
             host,
+            id: pilvi_kit::id::hex(),
+            holder: Mutex::default(),
+            ended: Notify::new(),
             outgoing,
             questions: Mutex::default(),
             next: AtomicU64::new(1),
@@ -56,6 +64,16 @@ impl Session {
             sent: Mutex::default(),
             reported: Mutex::default(),
         }
+    }
+
+    /// Ends it from our side.
+    pub fn end(&self) {
+        self.ended.notify_one();
+    }
+
+    /// Returns when [`Session::end`] was called.
+    pub async fn over(&self) {
+        self.ended.notified().await;
     }
 
     pub fn heard(&self) {
@@ -111,18 +129,6 @@ impl Session {
 impl Fleet {
     pub(crate) fn session(&self, node: &str) -> Option<std::sync::Arc<Session>> {
         self.sessions.lock().get(node).cloned()
-    }
-
-    /// A node that connects twice (its old connection not yet known to be dead) keeps the newer session.
-    pub(crate) fn session_began(&self, node: &str, session: std::sync::Arc<Session>) {
-        self.sessions.lock().insert(node.to_owned(), session);
-    }
-
-    pub(crate) fn session_ended(&self, node: &str, session: &std::sync::Arc<Session>) {
-        let mut sessions = self.sessions.lock();
-        if sessions.get(node).is_some_and(|s| std::sync::Arc::ptr_eq(s, session)) {
-            sessions.remove(node);
-        }
     }
 
     /// Has the host taken up a wanted state without this instance, and does it have it no more?

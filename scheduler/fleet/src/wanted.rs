@@ -8,7 +8,7 @@ use crate::{
 };
 use pilvi_agent_api::v1;
 use pilvi_kit::Fault;
-use pilvi_reconcile::Feed;
+use pilvi_reconcile::{Feed, Peer};
 use pilvi_store::{Change, Record};
 use prost::Message;
 use serde::{Deserialize, Serialize};
@@ -102,7 +102,7 @@ impl Fleet {
         }
         let hash: [u8; 32] = Sha256::digest(wanted.encode_to_vec()).into();
         if session.sent.lock().as_ref().is_some_and(|s| s.hash == hash) {
-            return Ok(());
+            return self.settled(&node.name).await;
         }
         wanted.generation = self.number(&node.id, &hex::encode(hash)).await?;
         tracing::debug!(
@@ -112,11 +112,35 @@ impl Fleet {
             "sending wanted state"
         );
         let instances = wanted.instances.iter().map(|i| i.id.clone()).collect();
-        let sent = Sent { hash, generation: wanted.generation, instances };
-        if session.send(v1::scheduler_message::Body::Wanted(wanted)) {
-            *session.sent.lock() = Some(sent);
+        // Before it is sent: the answer may be quicker than we are.
+        *session.sent.lock() = Some(Sent { hash, generation: wanted.generation, instances });
+        if !session.send(v1::scheduler_message::Body::Wanted(wanted)) {
+            *session.sent.lock() = None;
+        }
+        self.settled(&node.name).await
+    }
+
+    pub(crate) async fn settled(&self, host: &str) -> Result<(), Fault> {
+        for part in self.parts() {
+            part.settled(host).await?;
         }
         Ok(())
+    }
+
+    /// Tells every connected agent where schedulers are.
+    async fn send_addresses(&self) {
+        let addresses = match self.addresses().await {
+            Ok(addresses) => addresses,
+            Err(fault) => {
+                tracing::warn!(%fault, "the schedulers' addresses are not known");
+                return;
+            }
+        };
+        let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
+        for session in sessions {
+            let urls = addresses.clone();
+            session.send(v1::scheduler_message::Body::Schedulers(v1::Schedulers { urls }));
+        }
     }
 
     async fn number(&self, node: &str, hash: &str) -> Result<u64, Fault> {
@@ -151,8 +175,17 @@ pub(crate) async fn run(fleet: Arc<Fleet>, mut stop: watch::Receiver<bool>) {
             () = pilvi_kit::server::stopped(&mut stop) => return,
             _ = resync.tick() => fleet.touch_all(),
             batch = feed.next() => match batch {
-                Some(changes) => fleet.mark(&changes).await,
-                None => fleet.touch_all(),
+                Some(changes) => {
+                    changes.iter().for_each(|change| fleet.take_question(change));
+                    if changes.iter().any(|change| change.kind == Peer::KIND) {
+                        fleet.send_addresses().await;
+                    }
+                    fleet.mark(&changes).await;
+                }
+                None => {
+                    fleet.send_addresses().await;
+                    fleet.touch_all();
+                }
             },
             () = fleet.wake.notified() => {
                 tokio::time::sleep(COALESCE).await;

@@ -169,6 +169,11 @@ pub trait TokenAuthority: Send + Sync {
     }
     /// Grows whenever a token that was good may have become bad.
     fn epoch(&self) -> u64;
+    /// Returns when everything that any scheduler of the cloud has answered is known here: called at the beginning of
+    /// every request.
+    async fn catch_up(&self) -> Result<(), AuthError> {
+        Ok(())
+    }
 }
 
 /// Longest token that is looked at, in bytes.
@@ -194,6 +199,14 @@ impl Authenticator {
         let cache =
             Cache::builder().max_capacity(CACHE_ENTRIES).time_to_live(Duration::from_secs(CACHE_SECONDS)).build();
         Authenticator { authority, cache }
+    }
+
+    /// See [`TokenAuthority::catch_up`].
+    pub async fn catch_up(&self) -> Result<(), Fault> {
+        self.authority.catch_up().await.map_err(|error| Fault {
+            cause: Some(error.to_string()),
+            ..Fault::unavailable("The store of this cloud does not answer.")
+        })
     }
 
     /// 401 for anything but a good token.

@@ -158,6 +158,7 @@ async fn answer(
 ) -> Result<Response, Fault> {
     let (mut parts, stream) = request.into_parts();
     let certificate = parts.extensions.remove::<PeerCertificate>();
+    service.authenticator.catch_up().await?;
     if let Some(versions) = &service.versions {
         told.version = Some(versions.negotiate(&parts.headers)?);
     }

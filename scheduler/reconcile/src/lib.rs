@@ -10,18 +10,30 @@
 //!
 //! A reconciler takes no input but the key: it reads everything itself, so a lost or doubled wake-up
 //! does no harm, and a restart simply asks for all keys again.
+//!
+//! Where several schedulers share a store, a driver runs passes only while its [`Job`] is this scheduler's, and every
+//! transaction of a pass is refused once it is not ([`member`](Member) says who does what).
 mod feed;
+mod job;
+mod member;
+mod peer;
 mod queue;
 mod status;
 
 pub use feed::Feed;
+pub use job::Job;
+pub use member::{Heir, Member, TTL, living};
+pub use peer::{Peer, kinds};
 pub use status::Status;
 
 use async_trait::async_trait;
 use parking_lot::Mutex;
-use pilvi_store::{Change, Store};
+use pilvi_store::{Change, Guard, Store, under};
 use queue::Queue;
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 use tokio::{
     sync::{Notify, watch},
     task::JoinSet,
@@ -64,6 +76,7 @@ pub struct Driver {
     reconciler: Arc<dyn Reconcile>,
     queue: Arc<Mutex<Queue>>,
     wake: Arc<Notify>,
+    job: Arc<OnceLock<Job>>,
 }
 
 impl std::fmt::Debug for Driver {
@@ -74,11 +87,19 @@ impl std::fmt::Debug for Driver {
 
 impl Driver {
     pub fn new(reconciler: Arc<dyn Reconcile>) -> Self {
-        Driver { reconciler, queue: Arc::default(), wake: Arc::default() }
+        Driver { reconciler, queue: Arc::default(), wake: Arc::default(), job: Arc::default() }
     }
 
-    /// Look at `key` now.
+    /// From now on passes run only while `job` is this scheduler's. Before [`Driver::run`]; a second call does nothing.
+    pub fn set_job(&self, job: Job) {
+        let _ = self.job.set(job);
+    }
+
+    /// Look at `key` now, if the work is ours.
     pub fn poke(&self, key: &str) {
+        if self.mandate().is_none() {
+            return;
+        }
         self.queue.lock().due(key.to_owned(), Instant::now());
         self.wake.notify_one();
     }
@@ -93,11 +114,13 @@ impl Driver {
         let mut feed = Feed::new(store).await;
         let mut passes: JoinSet<()> = JoinSet::new();
         let mut resync = tokio::time::interval(RESYNC);
+        let mut job = self.job.get().cloned();
         loop {
             while passes.try_join_next().is_some() {}
             let due = self.start_due(&mut passes);
             tokio::select! {
                 () = stopped(&mut stop) => break,
+                () = won_or_lost(&mut job) => self.turn().await,
                 _ = resync.tick() => self.ask_all().await,
                 batch = feed.next() => match batch {
                     Some(changes) => self.take(&changes).await,
@@ -110,7 +133,28 @@ impl Driver {
         while passes.join_next().await.is_some() {}
     }
 
+    /// Is the work ours, and under what?
+    fn mandate(&self) -> Option<Option<Guard>> {
+        match self.job.get() {
+            None => Some(None),
+            Some(job) => job.guard().map(Some),
+        }
+    }
+
+    /// The job was won: all keys are looked at, for the former holder may have left any of them in the middle. Or lost:
+    /// what waits is another's.
+    async fn turn(&self) {
+        self.queue.lock().clear();
+        if self.mandate().is_some() {
+            tracing::info!(reconciler = self.reconciler.name(), "reconciling here");
+            self.ask_all().await;
+        }
+    }
+
     async fn take(&self, changes: &[Change]) {
+        if self.mandate().is_none() {
+            return;
+        }
         for change in changes {
             for key in self.reconciler.keys_of(change).await {
                 self.queue.lock().due(key, Instant::now());
@@ -119,6 +163,9 @@ impl Driver {
     }
 
     async fn ask_all(&self) {
+        if self.mandate().is_none() {
+            return;
+        }
         match self.reconciler.all().await {
             Ok(keys) => {
                 let mut queue = self.queue.lock();
@@ -132,22 +179,29 @@ impl Driver {
 
     /// Starts every due key that fits; says when the next one is due.
     fn start_due(&self, passes: &mut JoinSet<()>) -> Option<Instant> {
+        let guard = self.mandate()?;
         while passes.len() < CONCURRENCY {
             let key = match self.queue.lock().take(Instant::now()) {
                 Ok(key) => key,
                 Err(due) => return due,
             };
-            let driver = self.clone();
-            passes.spawn(async move { driver.pass(key).await });
+            let (driver, guard) = (self.clone(), guard.clone());
+            passes.spawn(async move { driver.pass(key, guard).await });
         }
         None
     }
 
-    async fn pass(self, key: String) {
+    async fn pass(self, key: String, guard: Option<Guard>) {
         let pass = {
             let (reconciler, key) = (self.reconciler.clone(), key.clone());
             // Its own task, so that a panic in one pass is a failed pass.
-            tokio::spawn(async move { tokio::time::timeout(PASS_MAX, reconciler.reconcile(&key)).await })
+            tokio::spawn(async move {
+                let work = tokio::time::timeout(PASS_MAX, reconciler.reconcile(&key));
+                match guard {
+                    Some(guard) => under(guard, work).await,
+                    None => work.await,
+                }
+            })
         };
         let outcome = match pass.await {
             Ok(Ok(outcome)) => outcome,
@@ -164,6 +218,13 @@ impl Driver {
 
 async fn stopped(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|s| *s).await;
+}
+
+async fn won_or_lost(job: &mut Option<Job>) {
+    match job {
+        Some(job) => job.changed().await,
+        None => std::future::pending().await,
+    }
 }
 
 async fn sleep_until(due: Option<Instant>) {

@@ -103,6 +103,15 @@ impl Queue {
         }
     }
 
+    /// Forgets what waits; what is under work ends by itself.
+    pub fn clear(&mut self) {
+        self.order.clear();
+        self.entries.retain(|_, entry| {
+            entry.due = None;
+            entry.working
+        });
+    }
+
     pub fn status(&self, reconciler: &'static str) -> Status {
         let failing = self.entries.iter().filter_map(|(k, e)| Some((k.clone(), e.error.clone()?))).take(20).collect();
         Status {

@@ -2,10 +2,12 @@
 //!
 //! This is the one list of mounted services; nothing else knows them all.
 mod part;
+mod turn;
+mod vault;
 
-use crate::{config::Config, events, state::State};
+use crate::{config::Config, events, preflight::Refusal, state::State};
 use anyhow::{Context, Result};
-use part::{ImageBytes, ImageCloud, NetworkPart, Snapshots};
+use part::{ImageBytes, ImageCloud, NetworkPart, Snapshots, Uploads};
 use pilvi_compute::{Compute, ComputePart};
 use pilvi_fleet::{Authority, Fleet};
 use pilvi_identity::{Bootstrap, EndpointSpec, HashCost, Identity};
@@ -21,9 +23,12 @@ use pilvi_kit::{
 };
 use pilvi_network::Network;
 use pilvi_placement::{Breadth, Placement};
-use pilvi_store::Store;
+use pilvi_reconcile::Member;
+use pilvi_store::{Sole, Store};
 use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
+use turn::Turn;
+use vault::Vault;
 
 /// A scheduler that is ready to answer.
 pub struct Scheduler {
@@ -35,6 +40,9 @@ pub struct Scheduler {
     compute: Arc<Compute>,
     identity: Arc<Identity>,
     image: Arc<Image>,
+    member: Arc<Member>,
+    vault: Option<Arc<Vault>>,
+    _sole: Sole,
 }
 
 impl std::fmt::Debug for Scheduler {
@@ -61,13 +69,23 @@ pub async fn open_store(state: &State, config: &Config) -> Result<Store> {
     kinds.extend(pilvi_placement::kinds());
     kinds.extend(pilvi_network::kinds());
     kinds.extend(pilvi_compute::kinds());
+    kinds.extend(pilvi_reconcile::kinds());
+    kinds.push(pilvi_store::KindSpec::of::<vault::SealedKeys>());
     kinds.push(pilvi_store::KindSpec::of::<pilvi_kit::quota::QuotaOverride>());
     let store = Store::open(&url, kinds).await.context("the store could not be opened")?;
     store.log_slow_statements(Duration::from_millis(config.slow_statement_ms));
     Ok(store)
 }
 
-pub fn authority(state: &State) -> Result<Authority> {
+/// The cloud's authority, from the store where schedulers share one.
+pub async fn shared_authority(store: &Store, state: &State, config: &Config) -> Result<Authority> {
+    if let Some(vault) = Vault::open(store, state, config).await? {
+        vault.pull().await?;
+    }
+    authority(state)
+}
+
+fn authority(state: &State) -> Result<Authority> {
     Authority::open(&state.pki()).context("the certificate authority could not be opened")
 }
 
@@ -86,6 +104,12 @@ impl Scheduler {
     /// Puts everything together and makes the first administrator at the first start.
     pub async fn start(state: &State, config: &Config) -> Result<Self> {
         let store = open_store(state, config).await?;
+        let sole = store.sole().map_err(|error| Refusal(format!("{error}; several need PostgreSQL.")))?;
+        let turn = Turn::take(&store).await?;
+        let vault = Vault::open(&store, state, config).await?;
+        if let Some(vault) = &vault {
+            vault.pull().await?;
+        }
         let silence = Duration::from_secs(config.host_silence_s);
         let fleet = Fleet::new(store.clone(), authority(state)?, pilvi_fleet::Config { silence });
         let identity = open_identity(state, config, &store).await?;
@@ -102,11 +126,19 @@ impl Scheduler {
             vmdk_types: config.image.vmdk_allowed_types.clone(),
             certificates: config.image.certificates.clone(),
             import: config.image.import.clone(),
-            ..pilvi_image::Config::new(state.images())
+            ..pilvi_image::Config::new(config.images(state))
         };
         let image = Image::new(store.clone(), images).context("the image store")?;
         image.set_cloud(Arc::new(ImageCloud::new(identity.clone(), &config.region)));
-        image.recover().await.context("images of an earlier run")?;
+        if let Some(vault) = &vault {
+            vault.push().await?;
+        }
+        let member = turn::enter(&store, state, config, Arc::new(Uploads(image.clone()))).await?;
+        image.recover(&member.others().await?).await.context("images of an earlier run")?;
+        if let Some(turn) = turn {
+            turn.give_back().await?;
+        }
+        fleet.set_member(member.clone());
         let candidates = &config.placement;
         let limits = pilvi_placement::Limits {
             ways_max: candidates.max_candidates,
@@ -126,7 +158,11 @@ impl Scheduler {
         };
         let compute =
             Compute::new(store.clone(), fleet.clone(), network.clone(), image.clone(), placement.clone(), settings);
-        fleet.add_part(Arc::new(NetworkPart::new(network.clone(), fleet.clone())));
+        compute.driver().set_job(member.job("compute.server"));
+        let network_part = Arc::new(NetworkPart::new(network.clone(), fleet.clone()));
+        network_part.refresh().await.context("the hosts")?;
+        store.listen(network_part.clone());
+        fleet.add_part(network_part);
         fleet.add_part(Arc::new(ComputePart::new(compute.clone())));
         fleet.set_images(Arc::new(ImageBytes::new(image.clone())));
         fleet.set_snapshots(Arc::new(Snapshots::new(image.clone(), compute.clone())));
@@ -143,12 +179,18 @@ impl Scheduler {
         let tls = fleet.authority().server_config(&config.certificate_names())?;
         let grpc = fleet.routes().into_axum_router();
         let site = Arc::new(Site::new(services, Some(grpc), front(config)?, config.plain_http));
-        Ok(Scheduler { fleet, site, tls, store, compute, identity, image })
+        Ok(Scheduler { fleet, site, tls, store, compute, identity, image, member, vault, _sole: sole })
     }
 
     /// Answers on `listeners` and keeps the cloud as it is wanted, until `stop` turns true.
     pub async fn run(self, listeners: Vec<TcpListener>, stop: watch::Receiver<bool>) {
         let mut tasks = JoinSet::new();
+        // The member leaves last: what still runs when requests are drained is this scheduler's.
+        let (end_member, member_stop) = watch::channel(false);
+        let member = tokio::spawn(self.member.clone().run(member_stop));
+        if let Some(vault) = self.vault.clone() {
+            tasks.spawn(vault.run(self.identity.clone(), stop.clone()));
+        }
         for listener in listeners {
             tasks.spawn(server::serve(listener, self.tls.clone(), self.site.clone(), stop.clone()));
         }
@@ -158,6 +200,8 @@ impl Scheduler {
         tasks.spawn(self.image.clone().run(stop.clone()));
         tasks.spawn(compact(self.store.clone(), stop));
         while tasks.join_next().await.is_some() {}
+        end_member.send_replace(true);
+        let _ = member.await;
     }
 }
 

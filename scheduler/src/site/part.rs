@@ -2,12 +2,13 @@
 use async_trait::async_trait;
 use pilvi_agent_api::v1;
 use pilvi_compute::Compute;
-use pilvi_fleet::{Affected, Fleet, HostPart, ImageSink, ImageSource, Part, Upload};
+use pilvi_fleet::{Affected, Fleet, HostPart, ImageSink, ImageSource, Node, Part, Upload};
 use pilvi_identity::Identity;
 use pilvi_image::Image;
 use pilvi_kit::{Fault, call::BodyStream};
 use pilvi_network::{Network, host::HostInfo};
-use pilvi_store::Change;
+use pilvi_reconcile::{Failure, Heir};
+use pilvi_store::{Change, Listen, Record, Stored, Told};
 use std::{collections::BTreeMap, sync::Arc};
 
 /// The network part of every host's wanted state.
@@ -20,21 +21,57 @@ impl NetworkPart {
     pub fn new(network: Arc<Network>, fleet: Arc<Fleet>) -> Self {
         NetworkPart { network, fleet }
     }
+
+    async fn hosts(&self) -> Result<Vec<HostInfo>, Fault> {
+        let nodes = self.fleet.nodes().await?;
+        let host = |n: &Node| HostInfo {
+            name: n.name.clone(),
+            vtep: n.inventory.vtep.clone(),
+            up: n.is_up(),
+            ..HostInfo::default()
+        };
+        Ok(nodes.iter().map(|n| host(n)).collect())
+    }
+
+    /// Tells the network service what hosts there are, whichever scheduler has their sessions.
+    pub async fn refresh(&self) -> Result<(), Fault> {
+        self.network.remember(&self.hosts().await?);
+        Ok(())
+    }
+}
+
+impl Listen for NetworkPart {
+    fn kinds(&self) -> Vec<&'static str> {
+        vec![Node::KIND]
+    }
+    fn changed<'a>(&'a self, _changes: &'a [Change]) -> Told<'a> {
+        self.lost()
+    }
+    fn lost(&self) -> Told<'_> {
+        Box::pin(async move {
+            // A list of hosts that is late does less harm than no answer.
+            if let Err(fault) = self.refresh().await {
+                tracing::warn!(%fault, "the hosts could not be listed");
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Settles what a dead scheduler was doing with images.
+pub struct Uploads(pub Arc<Image>);
+
+#[async_trait]
+impl Heir for Uploads {
+    async fn inherit(&self, dead: &str) -> Result<(), Failure> {
+        Ok(self.0.inherit(dead).await?)
+    }
 }
 
 #[async_trait]
 impl HostPart for NetworkPart {
     async fn wanted(&self, host: &str) -> Result<Part, Fault> {
-        let nodes = self.fleet.nodes().await?;
-        let hosts: Vec<HostInfo> = nodes
-            .iter()
-            .map(|n| HostInfo {
-                name: n.name.clone(),
-                vtep: n.inventory.vtep.clone(),
-                up: n.is_up(),
-                ..HostInfo::default()
-            })
-            .collect();
+        let hosts = self.hosts().await?;
         let network = self.network.host_network(host, &hosts).await?;
         Ok(Part { instances: Vec::new(), network: Some(network) })
     }
@@ -45,6 +82,10 @@ impl HostPart for NetworkPart {
 
     async fn observed(&self, host: &str, observed: &v1::Observed) -> Result<(), Fault> {
         self.network.observe(host, &observed.ports).await
+    }
+
+    async fn host_changed(&self, _node: &Stored<Node>) -> Result<(), Fault> {
+        self.refresh().await
     }
 }
 

@@ -57,6 +57,9 @@ pub enum Error {
     /// The connection broke during COMMIT: the transaction may or may not have happened.
     #[error("the outcome of a commit is unknown: {reason}")]
     OutcomeUnknown { reason: String },
+    /// Another process has the file for itself.
+    #[error("another scheduler uses the store {path}: a SQLite file serves one scheduler")]
+    InUse { path: String },
     #[error("the store is closed")]
     Closed,
     #[error("not possible with this engine: {reason}")]

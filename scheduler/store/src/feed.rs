@@ -23,7 +23,7 @@ impl Op {
             Op::Delete => "delete",
         }
     }
-    fn of(text: &str) -> Self {
+    pub(crate) fn of(text: &str) -> Self {
         match text {
             "insert" => Op::Insert,
             "delete" => Op::Delete,

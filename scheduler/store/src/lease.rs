@@ -2,14 +2,15 @@
 //!
 //! ```text
 //!  free ──acquire──► held by A, epoch 1 ──renew──► the same epoch
-//!                        │ ttl passes, or A releases
+//!                        │ ttl passes, A releases, or B seizes it
 //!                        └──acquire by B──► held by B, epoch 2 ──► Tx::fence(name, 1) = Fenced
 //! ```
 //!
 //! The clock is the database's (PostgreSQL) or this machine's (SQLite, where all share it). Safety does not
-//! rest on clocks: whoever acts under a lease checks its epoch by [`Tx::fence`] in the same transaction.
-use crate::{Error, Tx, Value};
-use std::time::Duration;
+//! rest on clocks: whoever acts under a lease checks its epoch in the same transaction, by [`Tx::fence`] or by
+//! doing its work [`under`] it.
+use crate::{Error, Tx, Value, session::Session};
+use std::{future::Future, sync::Arc, time::Duration};
 
 /// A lease that is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,12 +21,47 @@ pub struct Lease {
     pub expires_us: i64,
 }
 
-async fn clock(tx: &mut Tx) -> Result<i64, Error> {
-    if tx.session.is_sqlite() {
-        return Ok(tx.now_us);
+/// A lease as others see it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holding {
+    pub name: String,
+    pub holder: String,
+    pub epoch: i64,
+    /// Its time had not passed when this was read.
+    pub live: bool,
+}
+
+/// What a transaction must still hold.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guard {
+    pub lease: Arc<str>,
+    pub epoch: i64,
+}
+
+tokio::task_local! {
+    static GUARDS: Arc<[Guard]>;
+}
+
+/// Runs `work` so that every transaction of it begins with a check of `guard`, and of those around it: once another has
+/// taken the lease, none of its writes is kept. Tasks that `work` spawns are not covered.
+pub async fn under<T>(guard: Guard, work: impl Future<Output = T>) -> T {
+    let outer = guards();
+    let all: Arc<[Guard]> = outer.iter().cloned().chain([guard]).collect();
+    GUARDS.scope(all, work).await
+}
+
+/// The leases that the running task works under.
+pub(crate) fn guards() -> Arc<[Guard]> {
+    GUARDS.try_with(Clone::clone).unwrap_or_else(|_| Arc::from([]))
+}
+
+const CLOCK: &str = "SELECT CAST(EXTRACT(EPOCH FROM CURRENT_TIMESTAMP) * 1000000 AS BIGINT)";
+
+async fn clock(session: &mut Session, now_us: i64) -> Result<i64, Error> {
+    if session.is_sqlite() {
+        return Ok(now_us);
     }
-    let sql = "SELECT CAST(EXTRACT(EPOCH FROM CURRENT_TIMESTAMP) * 1000000 AS BIGINT)";
-    let rows = tx.session.query(sql, &[]).await?;
+    let rows = session.query(CLOCK, &[]).await?;
     Ok(rows.first().map(|row| row.int(0)).unwrap_or_default())
 }
 
@@ -36,10 +72,29 @@ fn check(name: &str, holder: &str) -> Result<(), Error> {
     Ok(())
 }
 
-pub(crate) async fn acquire(tx: &mut Tx, name: &str, holder: &str, ttl: Duration) -> Result<Option<Lease>, Error> {
+/// How far a lease may be taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Take {
+    /// When it is free, or one's own.
+    Free,
+    /// Whoever holds it; its epoch grows even when that is oneself.
+    Anyway,
+}
+
+fn end(now: i64, ttl: Duration) -> i64 {
+    now.saturating_add(i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX))
+}
+
+pub(crate) async fn acquire(
+    tx: &mut Tx,
+    name: &str,
+    holder: &str,
+    ttl: Duration,
+    take: Take,
+) -> Result<Option<Lease>, Error> {
     check(name, holder)?;
-    let now = clock(tx).await?;
-    let expires_us = now.saturating_add(i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX));
+    let now = clock(&mut tx.session, tx.now_us).await?;
+    let expires_us = end(now, ttl);
     let rows =
         tx.session.query("SELECT holder, epoch, expires FROM store_lease WHERE name = $1", &[name.into()]).await?;
     let Some(row) = rows.first() else {
@@ -49,10 +104,10 @@ pub(crate) async fn acquire(tx: &mut Tx, name: &str, holder: &str, ttl: Duration
         return Ok(Some(Lease { epoch: 1, expires_us }));
     };
     let (held_by, mut epoch, expires) = (row.text(0), row.int(1), row.int(2));
-    if held_by != holder {
-        if expires > now {
-            return Ok(None);
-        }
+    if held_by != holder && expires > now && take == Take::Free {
+        return Ok(None);
+    }
+    if held_by != holder || take == Take::Anyway {
         epoch += 1;
     }
     let params = [holder.into(), Value::Int(epoch), Value::Int(expires_us), name.into()];
@@ -60,11 +115,50 @@ pub(crate) async fn acquire(tx: &mut Tx, name: &str, holder: &str, ttl: Duration
     Ok(Some(Lease { epoch, expires_us }))
 }
 
+/// Prolongs what is held under this very epoch; `None` when it is not, or no more.
+pub(crate) async fn renew(
+    tx: &mut Tx,
+    name: &str,
+    holder: &str,
+    epoch: i64,
+    ttl: Duration,
+) -> Result<Option<Lease>, Error> {
+    check(name, holder)?;
+    let expires_us = end(clock(&mut tx.session, tx.now_us).await?, ttl);
+    let params = [Value::Int(expires_us), name.into(), holder.into(), Value::Int(epoch)];
+    let sql = "UPDATE store_lease SET expires = $1 WHERE name = $2 AND holder = $3 AND epoch = $4";
+    Ok((tx.session.execute(sql, &params).await? > 0).then_some(Lease { epoch, expires_us }))
+}
+
 pub(crate) async fn release(tx: &mut Tx, name: &str, holder: &str) -> Result<bool, Error> {
     check(name, holder)?;
     let params = [name.into(), holder.into()];
     let sql = "UPDATE store_lease SET holder = '', expires = 0 WHERE name = $1 AND holder = $2";
     Ok(tx.session.execute(sql, &params).await? > 0)
+}
+
+/// Leases whose names begin with `prefix` and that somebody holds or held last, by name.
+pub(crate) async fn holdings(session: &mut Session, prefix: &str, now_us: i64) -> Result<Vec<Holding>, Error> {
+    let now = clock(session, now_us).await?;
+    // Names are plain text without the last code point, so this bounds the prefix from above.
+    let params = [prefix.into(), format!("{prefix}\u{10ffff}").into()];
+    let sql = "SELECT name, holder, epoch, expires FROM store_lease \
+               WHERE name >= $1 AND name < $2 AND holder <> '' ORDER BY name";
+    let rows = session.query(sql, &params).await?;
+    let holding = |row: &crate::value::Row| Holding {
+        name: row.text(0).to_owned(),
+        holder: row.text(1).to_owned(),
+        epoch: row.int(2),
+        live: row.int(3) > now,
+    };
+    Ok(rows.iter().map(holding).collect())
+}
+
+/// Removes a lease for good: for names that are used once.
+pub(crate) async fn forget(tx: &mut Tx, name: &str, holder: &str) -> Result<bool, Error> {
+    check(name, holder)?;
+    let sql = "DELETE FROM store_lease WHERE name = $1 AND holder = $2";
+    Ok(tx.session.execute(sql, &[name.into(), holder.into()]).await? > 0)
 }
 
 impl Tx {

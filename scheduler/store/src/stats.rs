@@ -18,6 +18,8 @@ pub struct Stats {
     /// Transactions run again after a conflict (PostgreSQL).
     pub retries: u64,
     pub reads: u64,
+    /// Questions for other processes' commits (PostgreSQL); requests that come together share one.
+    pub catch_ups: u64,
     /// Statements that took longer than the threshold ([`crate::Store::log_slow_statements`]).
     pub slow_statements: u64,
 }
@@ -36,6 +38,7 @@ pub(crate) struct Counters {
     pub queue_depth: AtomicU64,
     pub retries: AtomicU64,
     pub reads: AtomicU64,
+    pub catch_ups: AtomicU64,
     pub slow_statements: AtomicU64,
 }
 
@@ -71,6 +74,7 @@ impl Counters {
             queue_depth: get(&self.queue_depth),
             retries: get(&self.retries),
             reads: get(&self.reads),
+            catch_ups: get(&self.catch_ups),
             slow_statements: get(&self.slow_statements),
         }
     }

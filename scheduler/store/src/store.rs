@@ -1,8 +1,10 @@
 //! The store itself: opens an engine by URL and hands each call to it.
 use crate::{
-    Change, Error, Followed, Group, KindSpec, Lease, Query, Record, Stats, Stored, Tx, feed, follow,
+    Change, Error, Followed, Group, Guard, Holding, KindSpec, Lease, Listen, Query, Record, Sole, Stats, Stored, Tx,
+    feed, follow,
+    fresh::Fresh,
     kind::Kinds,
-    lease,
+    lease::{self, Take},
     postgres::Postgres,
     read,
     session::Session,
@@ -10,6 +12,7 @@ use crate::{
     stats::{Counters, add},
 };
 use futures::future::BoxFuture;
+use parking_lot::RwLock;
 use std::{
     path::{Path, PathBuf},
     sync::{Arc, atomic::Ordering},
@@ -34,7 +37,17 @@ struct Inner {
     kinds: Arc<Kinds>,
     counters: Arc<Counters>,
     head: watch::Sender<i64>,
+    fresh: Fresh,
+    author: RwLock<Option<Author>>,
     backend: Backend,
+}
+
+/// The scheduler whose process this is, where records must say who works on them.
+#[derive(Debug, Clone)]
+pub struct Author {
+    pub id: Arc<str>,
+    /// Refused once the scheduler was declared dead.
+    pub guard: Guard,
 }
 
 /// An open store; clones share it.
@@ -82,14 +95,33 @@ impl Store {
         let writer = opened.await.map_err(|error| Error::Panicked { reason: error.to_string() })??;
         let readers = path.clone().map(|path| Readers::new(path, counters.clone()));
         let backend = Backend::Sqlite { writer, readers, path };
-        Ok(Store { inner: Arc::new(Inner { kinds, counters, head: sender, backend }) })
+        Ok(Store {
+            inner: Arc::new(Inner {
+                kinds,
+                counters,
+                head: sender,
+                fresh: Fresh::default(),
+                author: RwLock::default(),
+                backend,
+            }),
+        })
     }
 
     async fn open_postgres(url: &str, kinds: Arc<Kinds>) -> Result<Store, Error> {
         let counters = Arc::new(Counters::default());
         let (head, _) = watch::channel(0);
         let postgres = Postgres::open(url, kinds.clone(), counters.clone(), head.clone()).await?;
-        Ok(Store { inner: Arc::new(Inner { kinds, counters, head, backend: Backend::Postgres(postgres) }) })
+        let backend = Backend::Postgres(postgres);
+        Ok(Store {
+            inner: Arc::new(Inner {
+                kinds,
+                counters,
+                head,
+                fresh: Fresh::default(),
+                author: RwLock::default(),
+                backend,
+            }),
+        })
     }
 
     async fn read<T, F>(&self, f: F) -> Result<T, Error>
@@ -175,6 +207,29 @@ impl Store {
         E: From<Error> + Send + 'static,
     {
         outside_a_transaction()?;
+        let guards = lease::guards();
+        if guards.is_empty() {
+            return self.commit(f).await;
+        }
+        let f = Arc::new(f);
+        let guarded = assert_write(move |tx| {
+            let (f, guards) = (f.clone(), guards.clone());
+            Box::pin(async move {
+                for guard in guards.iter() {
+                    tx.fence(&guard.lease, guard.epoch).await?;
+                }
+                f(tx).await
+            })
+        });
+        self.commit(guarded).await
+    }
+
+    async fn commit<T, E, F>(&self, f: F) -> Result<T, E>
+    where
+        F: for<'a> Fn(&'a mut Tx) -> BoxFuture<'a, Result<T, E>> + Send + Sync + 'static,
+        T: Send + 'static,
+        E: From<Error> + Send + 'static,
+    {
         match &self.inner.backend {
             Backend::Sqlite { writer, .. } => self.queue(writer, true, f).await,
             Backend::Postgres(postgres) => postgres.write(&f).await,
@@ -220,19 +275,98 @@ impl Store {
         }
     }
 
-    /// The newest change's number, each time it has grown. Commits of other processes are seen within half a
-    /// second (PostgreSQL).
+    /// The newest change's number, each time it has grown. Commits of other processes are seen within a tenth of
+    /// a second (PostgreSQL).
     pub fn watch(&self) -> watch::Receiver<i64> {
         self.inner.head.subscribe()
+    }
+
+    /// Says which scheduler this process is.
+    pub fn set_author(&self, author: Author) {
+        *self.inner.author.write() = Some(author);
+    }
+
+    pub fn author(&self) -> Option<Author> {
+        self.inner.author.read().clone()
+    }
+
+    /// Can other processes use the same store at the same time?
+    pub fn is_shared(&self) -> bool {
+        matches!(self.inner.backend, Backend::Postgres(_))
+    }
+
+    /// Keeps other schedulers off a SQLite file for as long as the result lives; `InUse` when one has it. With
+    /// PostgreSQL there is nothing to keep.
+    pub fn sole(&self) -> Result<Sole, Error> {
+        match &self.inner.backend {
+            Backend::Sqlite { path: Some(path), .. } => Sole::take(path),
+            _ => Ok(Sole::default()),
+        }
+    }
+
+    /// From now on `listener` is told what changes; see [`Store::catch_up`].
+    pub fn listen(&self, listener: Arc<dyn Listen>) {
+        self.inner.fresh.listen(listener);
+    }
+
+    /// Returns when listeners know of everything that any process committed before the call. With SQLite there is one
+    /// process, which tells its caches itself: nothing is asked.
+    pub async fn catch_up(&self) -> Result<(), Error> {
+        let Backend::Postgres(postgres) = &self.inner.backend else { return Ok(()) };
+        outside_a_transaction()?;
+        if self.inner.fresh.is_idle() {
+            return Ok(());
+        }
+        let ask = |question: crate::fresh::Question| -> BoxFuture<'_, _> {
+            add(&self.inner.counters.catch_ups, 1);
+            Box::pin(postgres.read(move |session| Box::pin(question.ask(session))))
+        };
+        self.inner.fresh.catch_up(ask).await
     }
 
     /// Takes or renews a lease for `ttl`; `None` while another holds it. `holder` must be new with each start
     /// of a process, else the epoch does not tell the two apart.
     pub async fn lease(&self, name: &str, holder: &str, ttl: Duration) -> Result<Option<Lease>, Error> {
+        self.take(name, holder, ttl, Take::Free).await
+    }
+
+    /// Takes a lease whoever holds it: from now on he is fenced, also when that was `holder` himself.
+    pub async fn seize(&self, name: &str, holder: &str, ttl: Duration) -> Result<Lease, Error> {
+        let taken = self.take(name, holder, ttl, Take::Anyway).await?;
+        taken.ok_or_else(|| Error::Fenced { lease: name.to_owned() })
+    }
+
+    async fn take(&self, name: &str, holder: &str, ttl: Duration, take: Take) -> Result<Option<Lease>, Error> {
         let (name, holder) = (name.to_owned(), holder.to_owned());
         self.write(move |tx| {
             let (name, holder) = (name.clone(), holder.clone());
-            Box::pin(async move { lease::acquire(tx, &name, &holder, ttl).await })
+            Box::pin(async move { lease::acquire(tx, &name, &holder, ttl, take).await })
+        })
+        .await
+    }
+
+    /// Prolongs a lease that is still held under `epoch`, even if its time has passed; `None` when it was lost.
+    pub async fn renew(&self, name: &str, holder: &str, epoch: i64, ttl: Duration) -> Result<Option<Lease>, Error> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.write(move |tx| {
+            let (name, holder) = (name.clone(), holder.clone());
+            Box::pin(async move { lease::renew(tx, &name, &holder, epoch, ttl).await })
+        })
+        .await
+    }
+
+    /// Who holds leases whose names begin with `prefix`, by name; released ones are not among them.
+    pub async fn holdings(&self, prefix: &str) -> Result<Vec<Holding>, Error> {
+        let (prefix, now) = (prefix.to_owned(), sqlite::now_us());
+        self.read(move |session| Box::pin(async move { lease::holdings(session, &prefix, now).await })).await
+    }
+
+    /// Removes a lease for good. Its epochs begin anew if the name is used again, so only for names that are not.
+    pub async fn forget_lease(&self, name: &str, holder: &str) -> Result<bool, Error> {
+        let (name, holder) = (name.to_owned(), holder.to_owned());
+        self.write(move |tx| {
+            let (name, holder) = (name.clone(), holder.clone());
+            Box::pin(async move { lease::forget(tx, &name, &holder).await })
         })
         .await
     }
@@ -298,6 +432,14 @@ fn outside_a_transaction() -> Result<(), Error> {
 fn assert_job<T, E, F>(f: F) -> F
 where
     F: for<'a> FnMut(&'a mut Tx) -> BoxFuture<'a, Result<T, E>> + Send + 'static,
+{
+    f
+}
+
+/// The same for a closure that may run several times.
+fn assert_write<T, E, F>(f: F) -> F
+where
+    F: for<'a> Fn(&'a mut Tx) -> BoxFuture<'a, Result<T, E>> + Send + Sync + 'static,
 {
     f
 }

@@ -10,6 +10,7 @@ mod first_light;
 mod fleet;
 mod hostile;
 mod kvm;
+mod pair;
 mod tenants;
 mod tour;
 mod world;

@@ -16,6 +16,10 @@ impl TokenAuthority for Identity {
     fn epoch(&self) -> u64 {
         self.directory.epoch()
     }
+
+    async fn catch_up(&self) -> Result<(), AuthError> {
+        self.store.catch_up().await.map_err(|error| AuthError::Unavailable(error.to_string()))
+    }
 }
 
 impl Identity {

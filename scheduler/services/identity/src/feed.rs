@@ -9,8 +9,11 @@ use crate::{
     },
 };
 use pilvi_kit::clock;
-use pilvi_store::{Change, Error, Op, Query, Record};
-use std::{sync::Arc, time::Duration};
+use pilvi_store::{Change, Error, Listen, Op, Query, Record, Told};
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// Changes read at once.
@@ -59,6 +62,50 @@ fn area(kind: &str, op: Op) -> Area {
     }
 }
 
+/// Kinds whose changes make something stale here.
+const KINDS: [&str; 15] = [
+    Role::KIND,
+    Inference::KIND,
+    Region::KIND,
+    Service::KIND,
+    Endpoint::KIND,
+    EndpointGroup::KIND,
+    EndpointLink::KIND,
+    Membership::KIND,
+    Assignment::KIND,
+    RevocationEvent::KIND,
+    User::KIND,
+    Project::KIND,
+    ApplicationCredential::KIND,
+    AccessRule::KIND,
+    Trust::KIND,
+];
+
+/// Told, at the beginning of each request, what other schedulers have committed (a store that several share).
+pub(crate) struct Ear(pub Weak<Identity>);
+
+impl Listen for Ear {
+    fn kinds(&self) -> Vec<&'static str> {
+        KINDS.to_vec()
+    }
+    fn changed<'a>(&'a self, changes: &'a [Change]) -> Told<'a> {
+        Box::pin(async move {
+            match self.0.upgrade() {
+                Some(identity) => identity.take_up(changes).await,
+                None => Ok(()),
+            }
+        })
+    }
+    fn lost(&self) -> Told<'_> {
+        Box::pin(async move {
+            match self.0.upgrade() {
+                Some(identity) => identity.refresh().await,
+                None => Ok(()),
+            }
+        })
+    }
+}
+
 impl Identity {
     /// Runs until `stop` turns true. To be spawned once per process.
     pub async fn run(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
@@ -79,7 +126,7 @@ impl Identity {
         let mut watch = self.store.watch();
         let mut seen = self.store.head().await.unwrap_or_default();
         // What happened before `seen` was read may already be cached by nobody: start empty.
-        self.refresh().await;
+        self.refresh_or_say().await;
         loop {
             match self.store.changes(seen, BATCH).await {
                 Ok(changes) if changes.is_empty() => {
@@ -88,12 +135,16 @@ impl Identity {
                     }
                 }
                 Ok(changes) => {
+                    if let Err(error) = self.take_up(&changes).await {
+                        tracing::warn!(%error, "identity cannot read what changed");
+                        tokio::time::sleep(PAUSE).await;
+                        continue;
+                    }
                     seen = changes.last().map_or(seen, |c| c.seq);
-                    self.take_up(&changes).await;
                 }
                 Err(Error::FeedTruncated { .. }) => {
                     seen = self.store.head().await.unwrap_or(seen);
-                    self.refresh().await;
+                    self.refresh_or_say().await;
                 }
                 Err(error) => {
                     tracing::warn!(%error, "identity cannot read the change feed");
@@ -103,20 +154,25 @@ impl Identity {
         }
     }
 
-    async fn refresh(&self) {
-        if let Err(error) = self.load_revocations().await {
+    async fn refresh_or_say(&self) {
+        if let Err(error) = self.refresh().await {
             tracing::warn!(%error, "identity cannot read revocation events");
-        }
-        for area in [Area::People, Area::Roles, Area::Catalog] {
-            self.directory.changed(area);
         }
     }
 
-    async fn take_up(&self, changes: &[Change]) {
+    async fn refresh(&self) -> Result<(), Error> {
+        self.load_revocations().await?;
+        for area in [Area::People, Area::Roles, Area::Catalog] {
+            self.directory.changed(area);
+        }
+        Ok(())
+    }
+
+    async fn take_up(&self, changes: &[Change]) -> Result<(), Error> {
         let mut areas = Vec::new();
         for change in changes {
             if change.kind == RevocationEvent::KIND
-                && let Ok(Some(event)) = self.store.get::<RevocationEvent>(&change.id).await
+                && let Some(event) = self.store.get::<RevocationEvent>(&change.id).await?
             {
                 self.revocations.add(event.record);
             }
@@ -128,6 +184,7 @@ impl Identity {
         for area in areas {
             self.directory.changed(area);
         }
+        Ok(())
     }
 
     /// Forgets events that no living token can meet.
@@ -186,6 +243,12 @@ impl Identity {
                 std::future::pending::<()>().await;
             }
             tokio::time::sleep(Duration::from_secs(self.config.rotation_seconds)).await;
+            // One scheduler rotates, where several share the keys.
+            let period = Duration::from_secs(self.config.rotation_seconds).mul_f64(0.9);
+            let turn = self.store.lease("identity.rotation", &pilvi_kit::id::new(), period).await;
+            if !matches!(turn, Ok(Some(_))) {
+                continue;
+            }
             if let Err(error) = self.rotate_keys() {
                 tracing::error!(%error, "token keys were not rotated");
             }

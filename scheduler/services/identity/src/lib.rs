@@ -145,6 +145,7 @@ impl Identity {
             config,
         });
         identity.load_revocations().await?;
+        identity.store.listen(Arc::new(feed::Ear(Arc::downgrade(&identity))));
         Ok(identity)
     }
 
@@ -153,6 +154,12 @@ impl Identity {
             self.revocations.add(event.record);
         }
         Ok(())
+    }
+
+    /// Reads the keys again: another scheduler has rotated them.
+    pub fn reload_keys(&self) -> Result<(), KeyError> {
+        self.fernet_keys.reload()?;
+        self.credential_keys.reload()
     }
 
     /// Tokens are made with the next key from now on; those of the oldest are refused.

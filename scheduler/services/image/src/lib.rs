@@ -47,7 +47,10 @@ pub use store::StoreConfig;
 
 use pilvi_kit::{Documented, EventStyle, Fault, Route, Service, fetch::Fetcher};
 use pilvi_store::{KindSpec, Store};
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 
 /// How often it is tried again to remove what could not be removed at once.
 const SWEEP_EVERY: std::time::Duration = std::time::Duration::from_secs(60);
@@ -100,14 +103,21 @@ impl Image {
         &self.store
     }
 
-    /// To be called once at start, before requests are answered: images whose upload a crash cut off are
-    /// queued again, imports go on, files that belong to no image are removed.
-    pub async fn recover(self: &Arc<Self>) -> Result<(), Fault> {
-        data::recover::recover(self).await?;
+    /// To be called once at start, before requests are answered: images whose upload a crash cut off are queued again,
+    /// imports go on, and, unless other schedulers are at work, files that belong to no image are removed. `others` are
+    /// the ids of those schedulers; what they work on is theirs.
+    pub async fn recover(self: &Arc<Self>, others: &BTreeSet<String>) -> Result<(), Fault> {
+        data::recover::recover(self, others).await?;
         if self.config.metadef_catalogue {
             metadef::catalogue::load(self).await?;
         }
-        import::ops::resume(self).await
+        import::ops::resume(self, others).await
+    }
+
+    /// Settles what a dead scheduler was working on: uploads are queued again, imports go on here.
+    pub async fn inherit(self: &Arc<Self>, dead: &str) -> Result<(), Fault> {
+        data::recover::inherit(self, dead).await?;
+        import::ops::resume_of(self, dead).await
     }
 
     /// Fetches what is queued for the cache, and removes what could not be removed at once, until `stop` turns true.

@@ -62,7 +62,7 @@ impl Network {
     }
 
     /// Keeps what the fleet says of all hosts, for lists of agents.
-    pub(crate) fn remember(&self, hosts: &[HostInfo]) {
+    pub fn remember(&self, hosts: &[HostInfo]) {
         if *self.hosts.read() != hosts {
             *self.hosts.write() = hosts.to_vec();
         }

@@ -8,20 +8,22 @@ use crate::{Error, Value, feed, session::Session};
 use rand::Rng;
 use std::{sync::Weak, time::Duration};
 
-/// How late commits of other processes are seen at most.
-const POLL: Duration = Duration::from_millis(500);
+/// How late commits of other processes are seen at most; the question is two look-ups.
+const POLL: Duration = Duration::from_millis(100);
+/// After an error of the database.
+const PAUSE: Duration = Duration::from_millis(500);
 const ATTEMPTS: u32 = 20;
 
 /// Runs until the store is gone.
 pub(super) async fn run(postgres: Weak<Postgres>) {
     loop {
         let Some(store) = postgres.upgrade() else { return };
-        // Bounded, so that the strong reference is given up twice a second.
+        // Bounded, so that the strong reference is given up ten times a second.
         let _ = tokio::time::timeout(POLL, store.committed.notified()).await;
         if let Err(error) = store.sequence().await {
             tracing::warn!(%error, "numbering changes failed");
             drop(store);
-            tokio::time::sleep(POLL).await;
+            tokio::time::sleep(PAUSE).await;
         }
     }
 }

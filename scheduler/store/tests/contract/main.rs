@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::print_stdout)]
 mod durability;
 mod feed;
+mod fresh;
 mod harness;
 mod leases;
 mod listing;
@@ -62,6 +63,13 @@ engines![
     leases::take_over_raises_the_epoch,
     leases::a_fenced_holder_changes_nothing,
     leases::one_of_many_gets_it,
+    leases::work_under_a_lost_lease_is_refused,
+    leases::seizing_fences_whoever_held_it,
+    leases::a_lease_that_ran_out_can_be_renewed_until_it_is_taken,
+    leases::holdings_are_listed_by_prefix,
+    fresh::what_others_committed_is_told_before_the_next_answer,
+    fresh::a_listener_that_fails_is_told_again,
+    opening::a_file_serves_one_scheduler,
     text::any_text_survives,
     text::nul_is_refused_in_columns_only,
     opening::many_may_open_at_once,

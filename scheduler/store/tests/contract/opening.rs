@@ -1,5 +1,5 @@
 //! Opening: migrations, new columns, old documents, newer stores.
-use crate::harness::{Place, Thing, insert};
+use crate::harness::{Engine, Place, Thing, insert};
 use pilvi_store::{Claim, Column, Error, KindSpec, Query, Record, Value};
 use serde::{Deserialize, Serialize};
 
@@ -10,6 +10,26 @@ pub async fn many_may_open_at_once(place: Place) {
     }
     let expected = if place.is_shared() { 6 } else { 1 };
     assert_eq!(opened[0].count::<Thing>(Query::all()).await.unwrap(), expected);
+}
+
+/// PostgreSQL serves many; a file serves one, while other programs (as `pilvi node`) may still use its records.
+pub async fn a_file_serves_one_scheduler(place: Place) {
+    let store = place.open().await;
+    let held = store.sole().unwrap();
+    if !place.is_shared() {
+        return;
+    }
+    let other = place.open().await;
+    let second = other.sole();
+    match place.engine {
+        Engine::File => {
+            assert!(matches!(second, Err(Error::InUse { .. })), "{second:?}");
+            drop(held);
+            other.sole().unwrap();
+        }
+        _ => drop(second.unwrap()),
+    }
+    insert(&other, &Thing::new("x")).await.unwrap();
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

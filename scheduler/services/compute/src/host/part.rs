@@ -51,9 +51,18 @@ impl HostPart for ComputePart {
         for instance in &observed.instances {
             self.compute.observe(host, &instance.id, seen(instance)).await?;
         }
+        Ok(())
+    }
+
+    /// Only whoever has the host's session knows what it has confirmed, so the last step is taken here.
+    async fn settled(&self, host: &str) -> Result<(), Fault> {
         let leaving =
             self.compute.store.list::<Server>(Query::all().eq("host", host).eq("task_state", "deleting")).await?;
-        leaving.iter().for_each(|s| self.compute.poke(&s.id));
+        for server in leaving.iter().filter(|s| s.wanted.delete) {
+            if self.compute.fleet.confirmed_gone(host, &server.id) {
+                self.compute.release_server(&server.record.id).await?;
+            }
+        }
         Ok(())
     }
 

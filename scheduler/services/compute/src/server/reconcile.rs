@@ -15,6 +15,7 @@ use crate::{
     tables::{NetworkWish, PortOf, Server, ServerGroup},
 };
 use async_trait::async_trait;
+use pilvi_fleet::Node;
 use pilvi_kit::{Caller, Ctx, Fault, Scope, clock};
 use pilvi_place::{GroupRule, Host, Policy, Request};
 use pilvi_placement::candidate::ops::Candidate;
@@ -80,7 +81,10 @@ impl Reconcile for Servers {
     }
 
     async fn keys_of(&self, change: &Change) -> Vec<String> {
-        if change.kind == Server::KIND { vec![change.id.clone()] } else { Vec::new() }
+        if change.kind == Server::KIND {
+            return vec![change.id.clone()];
+        }
+        if change.kind == Node::KIND { self.compute.leaving_of_node(&change.id).await } else { Vec::new() }
     }
 
     async fn all(&self) -> Result<Vec<String>, Failure> {
@@ -263,16 +267,34 @@ impl Compute {
             // A dead host cannot confirm; should it live again, its wanted state lacks the server.
             let alive = node.as_ref().is_some_and(|n| n.is_up());
             if alive && !self.fleet.confirmed_gone(host, &server.record.id) {
+                // Where the host's session is at another scheduler, that one sees it go (`ComputePart::settled`).
                 self.fleet.touch(host);
                 return Ok(Next::Again(GONE_POLL));
             }
         }
-        let id = server.record.id.clone();
+        self.release_server(&server.record.id).await?;
+        Ok(Next::Settled)
+    }
+
+    /// Servers to be gone on a host that changed: when it is down, nobody waits for its word any more.
+    async fn leaving_of_node(&self, node: &str) -> Vec<String> {
+        let Ok(Some(node)) = self.fleet.node(node).await else { return Vec::new() };
+        let on = Query::all().eq("host", node.name.as_str()).eq("task_state", "deleting");
+        let leaving = self.store.list::<Server>(on).await.unwrap_or_default();
+        leaving.into_iter().map(|s| s.record.id).collect()
+    }
+
+    /// The end of a server whose host has nothing of it any more.
+    pub(crate) async fn release_server(&self, id: &str) -> Result<(), Fault> {
+        let id = id.to_owned();
         self.store
             .write(move |tx| {
                 let id = id.clone();
                 Box::pin(async move {
                     let Some(mut server) = tx.get::<Server>(&id).await? else { return Ok(()) };
+                    if server.vm_state == VmState::Deleted {
+                        return Ok(());
+                    }
                     release_in(tx, &server).await?;
                     let now = clock::now_us();
                     let record = &mut server.record;
@@ -286,8 +308,7 @@ impl Compute {
                     Ok::<_, Fault>(())
                 })
             })
-            .await?;
-        Ok(Next::Settled)
+            .await
     }
 
     async fn forget_server(&self, id: &str) -> Result<Next, Fault> {

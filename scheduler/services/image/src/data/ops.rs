@@ -169,7 +169,13 @@ where
     let taken = async {
         let (digest, incoming) = receive(stream, incoming, expected).await.map_err(broken)?;
         match judge(digest) {
-            Ok(judged) => incoming.commit().await.map(|()| judged).map_err(|e| broken(Broken::Disk(e))),
+            Ok(judged) if !image::ops::is_anothers(&svc.store, key).await => {
+                incoming.commit().await.map(|()| judged).map_err(|e| broken(Broken::Disk(e)))
+            }
+            Ok(_) => {
+                incoming.abort().await;
+                Err(Fault::conflict(format!("Another scheduler has taken over image {key}.")))
+            }
             Err(fault) => {
                 incoming.abort().await;
                 Err(fault)
@@ -177,7 +183,7 @@ where
         }
     };
     let taken = taken.await;
-    if taken.is_err() {
+    if taken.is_err() && image::ops::is_orphan(&svc.store, key, &[Location::of(store, key)]).await {
         object::abandon(svc, store, key).await;
     }
     taken
@@ -264,8 +270,11 @@ where
             Ok(())
         }
         Err(fault) => {
-            // Deleted meanwhile, or the store failed: an object that no image names is an orphan.
-            object::delete(svc, &locations).await;
+            // Deleted meanwhile, or the store failed: an object that no image names is an orphan. It is left where the
+            // image may name it all the same (the answer to the commit was lost) or another scheduler works on it.
+            if image::ops::is_orphan(&svc.store, id, &locations).await {
+                object::delete(svc, &locations).await;
+            }
             Err(if fault.code() == 404 {
                 Fault::new(410, format!("Image {id} was deleted during the upload."))
             } else {

@@ -4,7 +4,7 @@ use crate::{
     Image,
     image::{
         self,
-        model::{Event, Image as Record, Status},
+        model::{Image as Record, Status},
     },
     store::object,
     task,
@@ -13,10 +13,14 @@ use pilvi_kit::Fault;
 use pilvi_store::Query;
 use std::collections::{BTreeMap, BTreeSet};
 
-pub async fn recover(svc: &Image) -> Result<(), Fault> {
+/// At start. What `others`, schedulers of the same store, work on is theirs.
+pub async fn recover(svc: &Image, others: &BTreeSet<String>) -> Result<(), Fault> {
     let mut staging: BTreeSet<String> = BTreeSet::new();
     let mut known: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for stored in svc.store.list::<Record>(Query::all()).await? {
+        if stored.is_worked_on_by(|worker| others.contains(worker)) {
+            continue;
+        }
         let record = settle(svc, stored.record).await?;
         let waits = matches!(record.status, Status::Uploading | Status::Importing);
         if waits || record.staged.is_some() || !record.import.importing.is_empty() {
@@ -26,14 +30,35 @@ pub async fn recover(svc: &Image) -> Result<(), Fault> {
             known.entry(location.store).or_default().insert(location.key);
         }
     }
+    if others.is_empty() {
+        remove_orphans(svc, &staging, known).await?;
+    }
+    task::ops::expire(&svc.store).await
+}
+
+/// What a dead scheduler was working on: it will not write any more.
+pub async fn inherit(svc: &Image, dead: &str) -> Result<(), Fault> {
+    for stored in svc.store.list::<Record>(Query::all()).await? {
+        if stored.is_worked_on_by(|worker| worker == dead) {
+            settle(svc, stored.record).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Not while other schedulers are at work: what they have begun since is not told from what nobody wants.
+async fn remove_orphans(
+    svc: &Image,
+    staging: &BTreeSet<String>,
+    mut known: BTreeMap<String, BTreeSet<String>>,
+) -> Result<(), Fault> {
     for name in svc.files.names().await.map_err(Fault::internal)? {
-        if is_orphan(&name, &staging) {
+        if is_orphan(&name, staging) {
             tracing::info!(file = name, "removing staged data that belongs to no image");
             svc.files.remove_name(&name).await.map_err(Fault::internal)?;
         }
     }
-    object::recover(svc, &known).await?;
-    task::ops::expire(&svc.store).await
+    object::recover(svc, &known).await
 }
 
 /// What an image's record says after a stop: an upload that was cut off is queued again, a staging with what is durable
@@ -57,7 +82,7 @@ async fn settle(svc: &Image, record: Record) -> Result<Record, Fault> {
     }
     tracing::info!(image = record.id, "queueing an image again whose upload was cut off");
     let durable = record.staged.filter(|staged| *staged <= have);
-    let stored = image::ops::step(&svc.store, &record.id, Event::Fail, move |image: &mut Record| {
+    let stored = image::ops::abandon(&svc.store, &record.id, move |image: &mut Record| {
         image.forget_data();
         image.import.end(false);
         image.staged = durable;

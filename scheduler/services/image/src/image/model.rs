@@ -49,6 +49,11 @@ impl Status {
         }
     }
 
+    /// Is somebody busy with its data, or has he left it half done?
+    pub fn is_worked_on(self) -> bool {
+        matches!(self, Status::Saving | Status::Uploading | Status::Importing)
+    }
+
     /// The state after an event; `None` where the event is not allowed.
     pub fn next(self, event: Event) -> Option<Status> {
         use Event as E;
@@ -149,6 +154,9 @@ pub struct Image {
     /// Staged bytes that are durable, while they are not all there.
     #[serde(default)]
     pub staged: Option<u64>,
+    /// Id of the scheduler that works on its data.
+    #[serde(default)]
+    pub worker: Option<String>,
 }
 
 impl Image {
@@ -175,7 +183,23 @@ impl Image {
             locations: Vec::new(),
             import: Default::default(),
             staged: None,
+            worker: None,
         }
+    }
+
+    /// Writes down who works on its data, when that began or ended with the last change.
+    pub fn note_worker(&mut self, before: &Image, me: Option<&str>) {
+        if self.status == before.status && self.import.task == before.import.task {
+            return;
+        }
+        let busy = self.status.is_worked_on() || self.import.task.is_some();
+        self.worker = me.filter(|_| busy).map(str::to_owned);
+    }
+
+    /// Is a scheduler for which `whose` holds at work on its data, or has it left that half done?
+    pub fn is_worked_on_by(&self, whose: impl Fn(&str) -> bool) -> bool {
+        let busy = self.status.is_worked_on() || self.import.task.is_some();
+        busy && self.worker.as_deref().is_some_and(whose)
     }
 
     pub fn property(&self, name: &str) -> Option<&str> {

@@ -156,20 +156,22 @@ pub async fn create_in(tx: &mut Tx, image: &Image) -> Result<Stored<Image>, Faul
     Ok(tx.insert(image).await?)
 }
 
-/// Changes an image by a pure function, which may refuse. Objects that it names no more are doomed.
+/// Changes an image by a pure function, which may refuse. Objects that it names no more are doomed; who begins to work on
+/// its data is written down.
 pub async fn change<F>(store: &Store, id: &str, change: F) -> Result<Stored<Image>, Fault>
 where
     F: Fn(&mut Image) -> Result<(), Fault> + Send + Sync + Clone + 'static,
 {
-    let id = id.to_owned();
+    let (id, author) = (id.to_owned(), store.author().map(|author| author.id));
     store
         .write(move |tx| {
-            let (id, change) = (id.clone(), change.clone());
+            let (id, author, change) = (id.clone(), author.clone(), change.clone());
             Box::pin(async move {
                 let mut stored = get_any_in(tx, &id).await?;
                 let before = stored.record.clone();
                 change(&mut stored.record)?;
                 object::doom_in(tx, &dropped(&before, &stored.record)).await?;
+                stored.record.note_worker(&before, author.as_deref());
                 if stored.record == before { Ok(stored) } else { Ok(tx.update(&stored).await?) }
             })
         })
@@ -206,18 +208,68 @@ pub async fn drop_copy(store: &Store, id: &str, from: &str) -> Result<Vec<Locati
     Ok(dropped(&before, &after))
 }
 
-/// Moves an image to its next state, filling in what is known then; 409 where that is not allowed.
+/// Runs work on images' data so that nothing of it is kept once this scheduler was declared dead, and others have
+/// settled what it was doing.
+pub async fn as_author<T>(store: &Store, work: impl Future<Output = T>) -> T {
+    match store.author() {
+        Some(author) => pilvi_store::under(author.guard, work).await,
+        None => work.await,
+    }
+}
+
+/// Moves an image to its next state, filling in what is known then; 409 where that is not allowed, and where another
+/// scheduler has taken over the work that would end so.
 pub async fn step<F>(store: &Store, id: &str, event: Event, fill: F) -> Result<Stored<Image>, Fault>
 where
     F: Fn(&mut Image) + Send + Sync + Clone + 'static,
 {
-    change(store, id, move |image| {
+    let me = store.author().map(|author| author.id);
+    let stepped = change(store, id, move |image| {
         let next = image.status.next(event).ok_or_else(|| refused(image.status, event))?;
+        let ends = matches!(event, Event::Complete | Event::Fail);
+        if ends && image.is_worked_on_by(|worker| Some(worker) != me.as_deref()) {
+            return Err(Fault::conflict(format!("Another scheduler works on the data of image {}.", image.id)));
+        }
         image.status = next;
+        fill(image);
+        Ok(())
+    });
+    as_author(store, stepped).await
+}
+
+/// Queues an image again whose data a scheduler that is no more was working on.
+pub async fn abandon<F>(store: &Store, id: &str, fill: F) -> Result<Stored<Image>, Fault>
+where
+    F: Fn(&mut Image) + Send + Sync + Clone + 'static,
+{
+    change(store, id, move |image| {
+        image.status = image.status.next(Event::Fail).ok_or_else(|| refused(image.status, Event::Fail))?;
         fill(image);
         Ok(())
     })
     .await
+}
+
+/// Does another scheduler work on the image's data? Who does not know must not touch it.
+pub async fn is_anothers(store: &Store, id: &str) -> bool {
+    let me = store.author().map(|author| author.id);
+    match store.get::<Image>(id).await {
+        Ok(now) => now.is_some_and(|image| image.is_worked_on_by(|worker| Some(worker) != me.as_deref())),
+        Err(_) => true,
+    }
+}
+
+/// Are these objects nobody's: not named by the image, and not what another scheduler works on?
+pub async fn is_orphan(store: &Store, id: &str, objects: &[Location]) -> bool {
+    let me = store.author().map(|author| author.id);
+    match store.get::<Image>(id).await {
+        Ok(None) => true,
+        Ok(Some(now)) => {
+            let named = now.locations.iter().any(|l| objects.iter().any(|o| (&o.store, &o.key) == (&l.store, &l.key)));
+            !named && !now.is_worked_on_by(|worker| Some(worker) != me.as_deref())
+        }
+        Err(_) => false,
+    }
 }
 
 fn refused(from: Status, event: Event) -> Fault {

@@ -19,7 +19,7 @@ use crate::{
 use pilvi_kit::{Ctx, Fault, clock, id};
 use pilvi_store::{Stored, Tx};
 use serde_json::{Value, json};
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 /// Who asks, as far as the work that follows needs it.
 #[derive(Debug, Clone)]
@@ -178,12 +178,14 @@ fn stores(svc: &Image, image: &Record, request: &Request, preferred: Option<&str
 /// Takes the image for a task, and keeps the task, in one transaction.
 async fn lock(svc: &Image, request: &Request, task: &Task, stores: &[String]) -> Result<(), Fault> {
     let (copies, task, stores) = (request.method == Method::CopyImage, task.clone(), stores.to_vec());
+    let author = svc.store.author().map(|author| author.id);
     let stale_us = svc.config.import.stale_us();
     svc.store
         .write(move |tx| {
-            let (task, stores) = (task.clone(), stores.clone());
+            let (task, stores, author) = (task.clone(), stores.clone(), author.clone());
             Box::pin(async move {
                 let mut stored = image::ops::get_any_in(tx, &task.image_id).await?;
+                let before = stored.record.clone();
                 let stolen = steal(tx, &stored, stale_us).await?;
                 let record = &mut stored.record;
                 let goes_on = stolen && record.status == Status::Importing;
@@ -193,6 +195,7 @@ async fn lock(svc: &Image, request: &Request, task: &Task, stores: &[String]) ->
                         next.ok_or_else(|| Fault::conflict("The image cannot be imported in its state."))?;
                 }
                 record.import.begin(&task.id, &stores);
+                record.note_worker(&before, author.as_deref());
                 tx.update(&stored).await?;
                 tx.insert(&task).await?;
                 Ok::<_, Fault>(())
@@ -220,8 +223,19 @@ async fn steal(tx: &mut Tx, image: &Stored<Record>, stale_us: i64) -> Result<boo
     Ok(true)
 }
 
-/// Goes on with the imports that the last stop interrupted; to be called once at start.
-pub(crate) async fn resume(svc: &Arc<Image>) -> Result<(), Fault> {
+/// Goes on with the imports that the last stop interrupted; to be called once at start. Those of `others`, schedulers of
+/// the same store, are theirs.
+pub(crate) async fn resume(svc: &Arc<Image>, others: &BTreeSet<String>) -> Result<(), Fault> {
+    resume_where(svc, others.is_empty(), |image| !image.is_worked_on_by(|worker| others.contains(worker))).await
+}
+
+/// Goes on with the imports of a scheduler that is no more.
+pub(crate) async fn resume_of(svc: &Arc<Image>, dead: &str) -> Result<(), Fault> {
+    resume_where(svc, false, |image| image.is_worked_on_by(|worker| worker == dead)).await
+}
+
+/// `alone`: nobody else could have begun or be about to end a task that no image names.
+async fn resume_where(svc: &Arc<Image>, alone: bool, ours: impl Fn(&Record) -> bool) -> Result<(), Fault> {
     for stored in task::ops::all(&svc.store).await?.into_iter().filter(|task| !task.status.ended()) {
         let task = stored.record;
         let record = match image::ops::get_any(&svc.store, &task.image_id).await {
@@ -229,10 +243,19 @@ pub(crate) async fn resume(svc: &Arc<Image>) -> Result<(), Fault> {
             Err(fault) if fault.code() == 404 => None,
             Err(fault) => return Err(fault),
         };
+        if !record.as_ref().map_or(alone, &ours) {
+            continue;
+        }
         let request = super::request::parse(&task.request, &svc.config.import.methods).ok();
         match (record, request) {
             (Some(image), Some(request)) if !matches!(request.method, Method::GlanceDownload(_)) => {
                 tracing::info!(image = image.id, task = task.id, "an import that was interrupted goes on");
+                let me = svc.store.author().map(|author| author.id.to_string());
+                held(svc, &image.id, &task.id, move |image| {
+                    image.worker.clone_from(&me);
+                    Ok(())
+                })
+                .await?;
                 let stores = image.import.importing.iter().cloned().collect();
                 let job = Job { image_id: image.id, task_id: task.id, request, stores, roles: task.roles, asker: None };
                 tokio::spawn(run::run(svc.clone(), job));
@@ -252,13 +275,13 @@ where
     F: Fn(&mut Record) -> Result<(), Fault> + Send + Sync + Clone + 'static,
 {
     let task_id = task_id.to_owned();
-    image::ops::change(&svc.store, image_id, move |image| {
+    let changed = image::ops::change(&svc.store, image_id, move |image| {
         if !image.import.holds(&task_id) {
             return Err(Fault::conflict("Another import has taken the image."));
         }
         change(image)
-    })
-    .await
+    });
+    image::ops::as_author(&svc.store, changed).await
 }
 
 /// How an image's import is shown.

@@ -182,7 +182,7 @@ async fn staging_goes_on_after_a_break() {
     assert_eq!(broken.code(), 400);
     let shown = b.shown(&id).await;
     assert_eq!((&shown["status"], &shown["os_glance_staged_bytes"]), (&json!("queued"), &json!("300000")));
-    b.svc.recover().await.unwrap();
+    b.svc.recover(&Default::default()).await.unwrap();
     assert_eq!(b.stage(&id, &file[400_000..], &[("content-range", "bytes 400000-999999/1000000")]).await, 416);
     assert_eq!(b.stage(&id, &file[300_000..], &[("content-range", "bytes nonsense")]).await, 400);
     assert_eq!(b.stage(&id, &file[300_000..400_000], &[("content-range", "bytes 300000-399999/1000000")]).await, 204);
@@ -299,7 +299,7 @@ async fn an_import_that_a_stop_interrupted_goes_on() {
         .await
         .unwrap();
         std::fs::write(b.svc.files.path(&format!("{id}.work-x-0")), b"half made").unwrap();
-        b.svc.recover().await.unwrap();
+        b.svc.recover(&Default::default()).await.unwrap();
         let task = b.task(&id).await;
         assert_eq!(task["status"], "success", "{method}: {task}");
         assert!(b.call(&b.alice, "GET", &format!("/v2/images/{id}/file"), None).await.bytes == file, "{method}");

@@ -294,7 +294,7 @@ async fn a_queue_fills_the_cache_and_crashes_leave_nothing_in_a_bucket() {
     incoming.write(bytes::Bytes::from(vec![0; 6 << 20])).await.unwrap();
     std::mem::forget(incoming);
     assert_eq!(s3.uploads().await, 1);
-    b.svc.recover().await.unwrap();
+    b.svc.recover(&Default::default()).await.unwrap();
     assert_eq!((s3.objects().await, s3.uploads().await, b.status(&cut).await), (1, 0, json!("queued")));
     assert_eq!(b.call(&b.alice, "GET", &format!("/v2/images/{id}/file"), None).await.bytes, b"data");
 }

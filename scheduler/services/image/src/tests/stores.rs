@@ -98,7 +98,7 @@ async fn a_large_stream_survives_a_break() {
     let half = total / 2 + (1 << 16);
     let broken = crate::data::stage::stage(&b.svc, &id, chunks(0, half, true), Some(total), None).await;
     assert_eq!(broken.unwrap_err().code(), 400);
-    b.svc.recover().await.unwrap();
+    b.svc.recover(&Default::default()).await.unwrap();
     let have: u64 = b.shown(&id).await["os_glance_staged_bytes"].as_str().unwrap().parse().unwrap();
     assert_eq!(have, half, "nothing that came is lost");
     let piece = crate::data::stage::Piece { from: have, end: total, total };

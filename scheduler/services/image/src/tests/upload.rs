@@ -109,7 +109,7 @@ async fn a_start_cleans_up_what_a_crash_left() {
     {
         std::fs::write(b.svc.files.path(&name), b"x").unwrap();
     }
-    b.svc.recover().await.unwrap();
+    b.svc.recover(&Default::default()).await.unwrap();
     assert_eq!(
         (b.status(&kept).await, b.status(&cut).await, b.status(&staged).await),
         (json!("active"), json!("queued"), json!("uploading"))
