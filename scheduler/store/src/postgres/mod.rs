@@ -3,7 +3,7 @@
 //! ```text
 //!  write: BEGIN SERIALIZABLE · closure · changes into store_pending · COMMIT ──► sequencer woken
 //!           ▲          │ 40001, 40P01
-//!           └─ back-off ┘ (at most ATTEMPTS times)
+//!           └─ back-off ┘ (at most ATTEMPTS times, one at a time in this process)
 //!  sequencer: one at a time, by the lock on store_feed's row: store_pending ──► store_change, numbered
 //! ```
 //!
@@ -51,6 +51,9 @@ pub(crate) struct Postgres {
     last_us: AtomicI64,
     /// Only one sequencing at a time in this process; others would only wait for the database's lock.
     sequencing: Mutex<()>,
+    /// Transactions that were made void run again one after the other: those that meet on one row would otherwise make
+    /// each other void over and over, and every round lets only one of them through.
+    again: Mutex<()>,
     committed: Notify,
     head: watch::Sender<i64>,
 }
@@ -68,6 +71,7 @@ impl Postgres {
             counters,
             last_us: AtomicI64::new(0),
             sequencing: Mutex::new(()),
+            again: Mutex::new(()),
             committed: Notify::new(),
             head,
         });
@@ -160,7 +164,10 @@ impl Postgres {
         E: From<Error> + Send,
     {
         for attempt in 1..=ATTEMPTS {
-            match self.attempt(f).await {
+            let turn = if attempt > 1 { Some(self.again.lock().await) } else { None };
+            let outcome = self.attempt(f).await;
+            drop(turn);
+            match outcome {
                 Attempt::Done(result) => {
                     add(if result.is_ok() { &self.counters.writes } else { &self.counters.failed_writes }, 1);
                     return result;

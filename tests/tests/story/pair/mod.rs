@@ -248,7 +248,9 @@ fn nothing_acknowledged_is_lost_when_either_is_killed() {
         let gap = served_after(&admin, since);
         // Every fourth time the dead one stays away until the other does all its work.
         if round % 4 == 0 {
-            running.push(running_after(&admin, &ground, &format!("probe-{round}"), since));
+            let took = running_after(&admin, &ground, &format!("probe-{round}"), since);
+            println!("  a new server runs {} ms after the kill", took.as_millis());
+            running.push(took);
         }
         println!("  kill {}: scheduler {}, served again after {} ms", round + 1, ["a", "b"][victim], gap.as_millis());
         assert!(gap < SERVED_WITHIN, "{gap:?} from the kill to the next served request");
