@@ -68,7 +68,10 @@ async fn measure(store: &Store, what: &str, at_once: usize) {
 
 #[tokio::main]
 async fn main() {
-    let server = PostgresServer::start().unwrap().expect("PostgreSQL is not installed");
+    let Some(server) = PostgresServer::start().unwrap() else {
+        println!("PostgreSQL is not installed");
+        return;
+    };
     let url = server.database().unwrap();
     let open = || Store::open(&url, vec![KindSpec::of::<Thing>()]);
     let (store, other) = (open().await.unwrap(), open().await.unwrap());
