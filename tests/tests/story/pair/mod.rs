@@ -31,7 +31,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
@@ -60,7 +60,7 @@ struct Pair {
     _postgres: PostgresServer,
 }
 
-fn settings(url: &str, images: &PathBuf, front: u16) -> String {
+fn settings(url: &str, images: &Path, front: u16) -> String {
     format!(
         "store = \"{url}\"\nimages_dir = \"{}\"\npublic_url = \"https://127.0.0.1:{front}\"\nhost_silence_s = 8\n\
          cheap_passwords = true\n",
@@ -81,7 +81,7 @@ impl Pair {
         let sites = [Site::open(story).unwrap(), Site::open(story).unwrap()];
         let front = free_port();
         for site in &sites {
-            site.configure(&settings(&url, &images.path().to_path_buf(), front)).unwrap();
+            site.configure(&settings(&url, images.path(), front)).unwrap();
         }
         let first = sites[0].serve().unwrap();
         fs::copy(sites[0].state.join("master-key"), sites[1].state.join("master-key")).unwrap();
