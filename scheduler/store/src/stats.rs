@@ -54,6 +54,7 @@ impl Default for Counters {
             queue_depth: zero(),
             retries: zero(),
             reads: zero(),
+            catch_ups: zero(),
             slow_statements: zero(),
         }
     }

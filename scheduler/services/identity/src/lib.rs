@@ -158,6 +158,9 @@ impl Identity {
 
     /// Reads the keys again: another scheduler has rotated them.
     pub fn reload_keys(&self) -> Result<(), KeyError> {
+        if let Some(keys) = &self.jws_keys {
+            keys.refresh();
+        }
         self.fernet_keys.reload()?;
         self.credential_keys.reload()
     }

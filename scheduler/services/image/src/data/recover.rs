@@ -50,7 +50,7 @@ pub async fn inherit(svc: &Image, dead: &str) -> Result<(), Fault> {
 async fn remove_orphans(
     svc: &Image,
     staging: &BTreeSet<String>,
-    mut known: BTreeMap<String, BTreeSet<String>>,
+    known: BTreeMap<String, BTreeSet<String>>,
 ) -> Result<(), Fault> {
     for name in svc.files.names().await.map_err(Fault::internal)? {
         if is_orphan(&name, staging) {
