@@ -188,6 +188,27 @@ pub fn cidrs(value: &Value) -> Checked {
     Ok(Value::Array(out))
 }
 
+/// Blocks of addresses, host bits cut off, none twice.
+pub fn blocks(value: &Value) -> Checked {
+    let mut out: Vec<Value> = Vec::new();
+    for item in list(value, "subnet list")? {
+        let text = item.as_str().ok_or_else(|| format!("'{}' is not a valid IP subnet", plain(item)))?;
+        let one = json!(cidr_text(text)?.trunc().to_string());
+        if !out.contains(&one) {
+            out.push(one);
+        }
+    }
+    Ok(Value::Array(out))
+}
+
+/// One of a few words.
+pub fn one_of(value: &Value, words: &[&str]) -> Checked {
+    match value.as_str() {
+        Some(s) if words.contains(&s) => Ok(value.clone()),
+        _ => Err(format!("'{}' is not in {words:?}", plain(value))),
+    }
+}
+
 pub fn cidr_or_null(value: &Value) -> Checked {
     if value.is_null() { Ok(Value::Null) } else { cidr(value) }
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 /// (alias, name, what it adds)
 const EXTENSIONS: &[(&str, &str, &str)] = &[
+    ("address-group", "Address group", "Lists of blocks that rules of security groups name."),
     ("agent", "agent", "The hosts of the cloud as agents."),
     ("allowed-address-pairs", "Allowed Address Pairs", "Further addresses that a port may use."),
     ("auto-allocated-topology", "Auto Allocated Topology Services", "A network that leads outside, by one call."),
@@ -36,6 +37,11 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("provider", "Provider Network", "How networks are realised."),
     ("quota_details", "Quota details management support", "Quotas with usage."),
     ("quotas", "Quota management support", "Quotas by project."),
+    ("rbac-address-group", "Add address_group type to RBAC", "Address groups opened to projects."),
+    ("rbac-address-scope", "Add address_scope type to RBAC", "Address scopes opened to projects."),
+    ("rbac-policies", "RBAC Policies", "Things opened to single projects."),
+    ("rbac-security-groups", "Add security_group type to network RBAC", "Security groups opened to projects."),
+    ("rbac-subnetpool", "Add subnet pool type to network RBAC", "Subnet pools opened to projects."),
     ("revision-if-match", "If-Match constraints based on revision_number", "Updates that fail if somebody was faster."),
     ("router", "Neutron L3 Router", "Routers and floating IPs."),
     (
@@ -55,6 +61,12 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
         "Security group rules belongs to the project default security group",
         "Rules tell whether they are the default group's.",
     ),
+    (
+        "security-groups-remote-address-group",
+        "Remote address group id field for security group rules",
+        "Rules that name address groups.",
+    ),
+    ("security-groups-shared-filtering", "Security group filtering on the shared field", "Groups by who sees them."),
     ("service-type", "Neutron Service Type Management", "Service providers."),
     ("sorting", "Sorting support", "Lists in order."),
     ("standard-attr-description", "standard-attr-description", "Resources have descriptions."),

@@ -10,6 +10,8 @@
 //! There are no network nodes: DHCP, metadata and routing happen on the host of each guest, and only source
 //! NAT and floating IPs go through one host for each router (chosen by rendezvous hashing).
 pub mod address;
+pub mod address_group;
+pub mod address_scope;
 pub mod agent;
 pub mod agent_scheduler;
 pub mod attribute;
@@ -24,6 +26,7 @@ pub mod network;
 pub mod policy;
 pub mod port;
 pub mod quota;
+pub mod rbac;
 pub mod router;
 pub mod security_group;
 pub mod subnet;
@@ -74,7 +77,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 8] = [
+pub const RESOURCES: [&Resource; 11] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -83,6 +86,9 @@ pub const RESOURCES: [&Resource; 8] = [
     &floating_ip::api::FLOATING_IP,
     &security_group::api::GROUP,
     &security_group::api::RULE,
+    &rbac::api::RBAC_POLICY,
+    &address_scope::api::ADDRESS_SCOPE,
+    &address_group::api::ADDRESS_GROUP,
 ];
 
 pub fn service() -> Service<Network> {
@@ -94,6 +100,9 @@ pub fn service() -> Service<Network> {
         router::api::routes(),
         floating_ip::api::routes(),
         security_group::api::routes(),
+        rbac::api::routes(),
+        address_scope::api::routes(),
+        address_group::api::routes(),
         quota::routes(),
         tag::routes(),
         agent::routes(),

@@ -45,7 +45,7 @@ impl<'c> Permits<'c> {
 
     pub fn may(&mut self, rule: &str, raw: &Raw) -> bool {
         let member = |name: &str| raw.get(name).map(crate::check::plain).unwrap_or_default();
-        let key = ["project_id", "network_project_id", "group_project_id", "shared", "router:external"].map(member);
+        let key = ["project_id", "network_project_id", "group_project_id", "shared", "external_to_caller"].map(member);
         let key = (rule.to_owned(), key);
         if let Some(known) = self.known.get(&key) {
             return *known;

@@ -15,6 +15,7 @@ const NET_MEMBER: &str = "rule:admin_only or role:service or (role:member and ru
 const NET_MEMBER_OR_OWNER: &str = "rule:admin_only or role:service or (role:member and rule:network_owner) or (role:member and project_id:%(project_id)s)";
 const SUBNET_READER: &str = "rule:admin_only or role:service or (role:reader and project_id:%(project_id)s) or (role:reader and rule:network_owner) or rule:shared or rule:external";
 const PORT_READER: &str = "rule:admin_only or role:service or (role:reader and rule:network_owner) or (role:reader and project_id:%(project_id)s)";
+const SHARED_READER: &str = "rule:admin_only or (role:reader and project_id:%(project_id)s) or rule:shared";
 const ANY: &str = "@";
 
 const PROJECT: &[&str] = &["project"];
@@ -27,7 +28,12 @@ const BASE: &[RuleDefault] = &[
     RuleDefault::new("admin_only", "role:admin", &[], "Cloud administrators."),
     RuleDefault::new("context_is_admin", "role:admin", &[], "Cloud administrators."),
     RuleDefault::new("shared", "True:%(shared)s", &[], "What its owner shares with all projects."),
-    RuleDefault::new("external", "True:%(router:external)s", &[], "Networks that routers may have as gateway."),
+    RuleDefault::new(
+        "external",
+        "True:%(external_to_caller)s",
+        &[],
+        "Networks that the caller's routers may have as gateway.",
+    ),
     RuleDefault::new(
         "network_owner",
         "project_id:%(network_project_id)s",
@@ -61,7 +67,7 @@ const BASE: &[RuleDefault] = &[
     rule("create_subnetpool", MEMBER),
     rule("create_subnetpool:shared", ADMIN),
     rule("create_subnetpool:is_default", ADMIN),
-    rule("get_subnetpool", "rule:admin_only or (role:reader and project_id:%(project_id)s) or rule:shared"),
+    rule("get_subnetpool", SHARED_READER),
     rule("update_subnetpool", MEMBER),
     rule("update_subnetpool:is_default", ADMIN),
     rule("delete_subnetpool", MEMBER),
@@ -127,7 +133,7 @@ const BASE: &[RuleDefault] = &[
     rule("update_floatingip", MEMBER),
     rule("delete_floatingip", MEMBER),
     rule("create_security_group", MEMBER),
-    rule("get_security_group", READER),
+    rule("get_security_group", SHARED_READER),
     rule("update_security_group", MEMBER),
     rule("delete_security_group", MEMBER),
     rule("create_security_group_rule", MEMBER),
@@ -139,6 +145,30 @@ const BASE: &[RuleDefault] = &[
         "delete_security_group_rule",
         "rule:admin_only or (role:member and project_id:%(project_id)s) or (role:member and project_id:%(group_project_id)s)",
     ),
+    RuleDefault::new(
+        "restrict_wildcard",
+        "(not '*':%(target_tenant)s) or rule:admin_only",
+        &[],
+        "Only administrators open things to every project.",
+    ),
+    rule("create_rbac_policy", MEMBER),
+    rule("create_rbac_policy:target_tenant", "rule:restrict_wildcard"),
+    rule("get_rbac_policy", READER),
+    rule("update_rbac_policy", MEMBER),
+    rule("update_rbac_policy:target_tenant", "rule:restrict_wildcard"),
+    rule("delete_rbac_policy", MEMBER),
+    rule("create_address_scope", MEMBER),
+    rule("create_address_scope:shared", ADMIN),
+    rule("get_address_scope", SHARED_READER),
+    rule("update_address_scope", MEMBER),
+    rule("update_address_scope:shared", ADMIN),
+    rule("delete_address_scope", MEMBER),
+    rule("create_address_group", MEMBER),
+    rule("get_address_group", SHARED_READER),
+    rule("update_address_group", MEMBER),
+    rule("delete_address_group", MEMBER),
+    rule("add_addresses", MEMBER),
+    rule("remove_addresses", MEMBER),
     rule("get_quota", READER),
     rule("update_quota", ADMIN),
     rule("delete_quota", ADMIN),

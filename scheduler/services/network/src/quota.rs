@@ -1,9 +1,12 @@
 //! How much a project may have: `/v2.0/quotas`, and the check that every create makes in its transaction.
 use crate::{
-    Network, fault,
+    Network,
+    address_group::model::AddressGroup,
+    fault,
     floating_ip::model::FloatingIp,
     network::model::VirtualNetwork,
     port::model::Port,
+    rbac::model::RbacPolicy,
     router::model::Router,
     security_group::model::{SecurityGroup, SecurityGroupRule},
     subnet::model::Subnet,
@@ -29,6 +32,7 @@ pub static QUOTAS: LazyLock<Quotas> = LazyLock::new(|| {
             ("security_group", 10),
             ("security_group_rule", 100),
             ("rbac_policy", 10),
+            ("address_group", 10),
         ],
     )
 });
@@ -124,6 +128,8 @@ async fn details(svc: Arc<Network>, call: Call) -> Reply {
         ("floatingip", svc.store.count::<FloatingIp>(q()).await?),
         ("security_group", svc.store.count::<SecurityGroup>(q()).await?),
         ("security_group_rule", svc.store.count::<SecurityGroupRule>(q()).await?),
+        ("rbac_policy", svc.store.count::<RbacPolicy>(q()).await?),
+        ("address_group", svc.store.count::<AddressGroup>(q()).await?),
     ];
     let quota: Map<String, Value> = limits
         .iter()

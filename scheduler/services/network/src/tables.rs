@@ -6,10 +6,14 @@
 //! | port | its MAC within its network |
 //! | address lease | the address within its subnet (its id says the same, so it can be looked up) |
 //! | security group | being its project's default group |
+//! | RBAC policy | its target for one action on one thing |
 use crate::{
+    address_group::model::AddressGroup,
+    address_scope::model::AddressScope,
     floating_ip::model::FloatingIp,
     network::model::VirtualNetwork,
     port::model::Port,
+    rbac::model::{RbacPolicy, label},
     router::model::Router,
     security_group::model::{SecurityGroup, SecurityGroupRule},
     subnet::model::Subnet,
@@ -30,6 +34,9 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<FloatingIp>(),
         KindSpec::of::<SecurityGroup>(),
         KindSpec::of::<SecurityGroupRule>(),
+        KindSpec::of::<RbacPolicy>(),
+        KindSpec::of::<AddressScope>(),
+        KindSpec::of::<AddressGroup>(),
     ]
 }
 
@@ -42,11 +49,12 @@ pub const KINDS: &[&str] = &[
     FloatingIp::KIND,
     SecurityGroup::KIND,
     SecurityGroupRule::KIND,
+    AddressGroup::KIND,
 ];
 
 /// What to look for: every query of this service by the columns it uses.
 pub mod find {
-    use super::Query;
+    use super::{Query, label};
 
     /// By what leases are counted.
     pub const SUBNET: &str = "subnet_id";
@@ -54,9 +62,25 @@ pub mod find {
     pub fn of_project(project: &str) -> Query {
         Query::all().project(project)
     }
-    /// Networks that other projects see.
-    pub fn open() -> Query {
-        Query::all().eq("open", 1)
+    pub fn all() -> Query {
+        Query::all()
+    }
+    /// What a project owns, what is open to all, and what policies open to it.
+    pub fn open_to(project: &str) -> Query {
+        let choices = [of_project(project), Query::all().eq("open", 1), Query::all().labelled(label(project))];
+        Query::all().any_of(choices)
+    }
+    /// Policies on one thing.
+    pub fn about(object_id: &str) -> Query {
+        Query::all().eq("object_id", object_id)
+    }
+    /// Pools of an address scope.
+    pub fn in_scope(id: &str) -> Query {
+        Query::all().eq("address_scope_id", id)
+    }
+    /// Rules that name an address group.
+    pub fn with_address_group(id: &str) -> Query {
+        Query::all().eq("remote_address_group_id", id)
     }
     pub fn external() -> Query {
         Query::all().eq("external", 1)
@@ -181,6 +205,10 @@ impl Record for VirtualNetwork {
     fn columns(&self) -> Vec<Value> {
         vec![self.is_open().into(), self.external.into(), self.vni.into(), self.physical_network.clone().into()]
     }
+    const LABELLED: bool = true;
+    fn labels(&self) -> Vec<String> {
+        self.shared_with.iter().chain(&self.external_for).map(|p| label(p)).collect()
+    }
     fn claims(&self) -> Vec<Claim> {
         let mut claims = vec![Claim { scope: "vni".into(), value: self.vni.to_string() }];
         if let Some(physical) = &self.physical_network {
@@ -209,7 +237,7 @@ impl Record for Subnet {
 
 impl Record for SubnetPool {
     const KIND: &'static str = "subnet_pool";
-    const COLUMNS: &'static [Column] = &[Column::int("open")];
+    const COLUMNS: &'static [Column] = &[Column::int("open"), Column::text("address_scope_id")];
     fn id(&self) -> &str {
         &self.id
     }
@@ -220,7 +248,11 @@ impl Record for SubnetPool {
         Some(&self.name)
     }
     fn columns(&self) -> Vec<Value> {
-        vec![self.shared.into()]
+        vec![self.shared.into(), self.address_scope_id.clone().unwrap_or_default().into()]
+    }
+    const LABELLED: bool = true;
+    fn labels(&self) -> Vec<String> {
+        self.shared_with.iter().map(|p| label(p)).collect()
     }
 }
 
@@ -296,6 +328,7 @@ impl Record for FloatingIp {
 
 impl Record for SecurityGroup {
     const KIND: &'static str = "security_group";
+    const COLUMNS: &'static [Column] = &[Column::int("open")];
     fn id(&self) -> &str {
         &self.id
     }
@@ -304,6 +337,13 @@ impl Record for SecurityGroup {
     }
     fn name(&self) -> Option<&str> {
         Some(&self.name)
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![self.shared.into()]
+    }
+    const LABELLED: bool = true;
+    fn labels(&self) -> Vec<String> {
+        self.shared_with.iter().map(|p| label(p)).collect()
     }
     fn claims(&self) -> Vec<Claim> {
         if !self.is_default {
@@ -315,7 +355,8 @@ impl Record for SecurityGroup {
 
 impl Record for SecurityGroupRule {
     const KIND: &'static str = "security_group_rule";
-    const COLUMNS: &'static [Column] = &[Column::text("security_group_id"), Column::text("remote_group_id")];
+    const COLUMNS: &'static [Column] =
+        &[Column::text("security_group_id"), Column::text("remote_group_id"), Column::text("remote_address_group_id")];
     fn id(&self) -> &str {
         &self.id
     }
@@ -323,6 +364,70 @@ impl Record for SecurityGroupRule {
         Some(&self.project_id)
     }
     fn columns(&self) -> Vec<Value> {
-        vec![self.security_group_id.clone().into(), self.remote_group_id.clone().unwrap_or_default().into()]
+        vec![
+            self.security_group_id.clone().into(),
+            self.remote_group_id.clone().unwrap_or_default().into(),
+            self.remote_address_group_id.clone().unwrap_or_default().into(),
+        ]
+    }
+}
+
+impl Record for RbacPolicy {
+    const KIND: &'static str = "rbac_policy";
+    const COLUMNS: &'static [Column] = &[Column::text("object_id")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![self.object_id.clone().into()]
+    }
+    fn claims(&self) -> Vec<Claim> {
+        let scope = format!("rbac:{:?}:{}", self.action, self.object_id);
+        vec![Claim { scope, value: self.target_tenant.clone() }]
+    }
+}
+
+impl Record for AddressScope {
+    const KIND: &'static str = "address_scope";
+    const COLUMNS: &'static [Column] = &[Column::int("open")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![self.shared.into()]
+    }
+    const LABELLED: bool = true;
+    fn labels(&self) -> Vec<String> {
+        self.shared_with.iter().map(|p| label(p)).collect()
+    }
+}
+
+impl Record for AddressGroup {
+    const KIND: &'static str = "address_group";
+    const COLUMNS: &'static [Column] = &[Column::int("open")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![self.shared.into()]
+    }
+    const LABELLED: bool = true;
+    fn labels(&self) -> Vec<String> {
+        self.shared_with.iter().map(|p| label(p)).collect()
     }
 }

@@ -82,7 +82,7 @@ pub fn rules() -> Vec<RuleDefault> {
 /// The tags, after the rule was asked about the resource. (`call` is `&mut` so that the future is `Send`.)
 async fn read<R: Api>(svc: &Network, call: &mut Call) -> Result<Vec<String>, Fault> {
     let id = call.param("id").to_owned();
-    let raw = raw_of::<R>(&svc.store, &id).await;
+    let raw = raw_of::<R>(&svc.store, &call.ctx, &id).await;
     let _ = call.may(call.rule(), &call.target());
     let raw = raw?;
     gate(call, R::RESOURCE, &raw)?;

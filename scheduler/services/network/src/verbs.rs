@@ -10,6 +10,7 @@ use crate::{
     attribute::{Resource, Verb},
     fault,
     list::{self, Permits, Raw},
+    rbac::model::as_seen_by,
 };
 use pilvi_kit::{Call, Ctx, Fault, Reply, Response, call::Query};
 use pilvi_store::{Record, Store, Stored, Tx};
@@ -52,12 +53,12 @@ pub trait Api: Record {
 
 pub async fn list<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
     let items = R::candidates(&svc.store, &call.ctx, &call.query).await?;
-    let raws = R::raws(&svc.store, items).await?;
+    let raws = raws_for::<R>(&svc.store, &call.ctx, items).await?;
     list::list(&call, R::RESOURCE, raws)
 }
 
 pub async fn show<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
-    let raw = raw_of::<R>(&svc.store, call.param("id")).await;
+    let raw = raw_of::<R>(&svc.store, &call.ctx, call.param("id")).await;
     asked(&call);
     list::show(&call, R::RESOURCE, &raw?)
 }
@@ -67,19 +68,34 @@ fn asked(call: &Call) {
     let _ = call.may(call.rule(), &call.target());
 }
 
-/// The record with its relations, or its 404.
-pub async fn raw_of<R: Api>(store: &Store, id: &str) -> Result<Raw, Fault> {
-    let found = store.get::<R>(id).await?.ok_or_else(|| R::RESOURCE.not_found(id))?;
-    R::raws(store, vec![found]).await?.pop().ok_or_else(|| R::RESOURCE.not_found(id))
+/// Records with their relations, as the caller's project sees them.
+pub async fn raws_for<R: Api>(store: &Store, ctx: &Ctx, items: Vec<Stored<R>>) -> Result<Vec<Raw>, Fault> {
+    let mut raws = R::raws(store, items).await?;
+    for raw in &mut raws {
+        as_seen_by(raw, ctx.project_id());
+    }
+    Ok(raws)
 }
 
-/// 404 for who may not see it, 403 for who may see but not do it.
+/// The record with its relations, or its 404.
+pub async fn raw_of<R: Api>(store: &Store, ctx: &Ctx, id: &str) -> Result<Raw, Fault> {
+    let found = store.get::<R>(id).await?.ok_or_else(|| R::RESOURCE.not_found(id))?;
+    raws_for::<R>(store, ctx, vec![found]).await?.pop().ok_or_else(|| R::RESOURCE.not_found(id))
+}
+
+/// 403 for the owner's own people, 404 for all others, also where it is shared with them: so Neutron does, and
+/// clients tell the two apart.
 pub fn gate(call: &Call, res: &Resource, raw: &Raw) -> Result<(), Fault> {
     if call.authorize(raw).is_ok() {
         return Ok(());
     }
     let id = raw.get("id").and_then(Value::as_str).unwrap_or_default();
-    if Permits::new(call).sees(res, raw) { Err(fault::refused(call.rule())) } else { Err(res.not_found(id)) }
+    let own = call.ctx.project_id();
+    let owner = raw.get("project_id").and_then(Value::as_str).unwrap_or_default();
+    if (own.is_empty() || own == owner) && Permits::new(call).sees(res, raw) {
+        return Err(fault::refused(call.rule()));
+    }
+    Err(res.not_found(id))
 }
 
 pub async fn create<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
@@ -106,8 +122,11 @@ pub async fn create<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
         R::finer_rules(&call, member, &target, Verb::Create)?;
     }
     let made = write_all::<R>(&svc.store, &call.ctx, wanted).await?;
-    let mut views: Vec<Value> =
-        R::raws(&svc.store, made).await?.iter().map(|raw| Value::Object(list::view(&call, res, raw))).collect();
+    let mut views: Vec<Value> = raws_for::<R>(&svc.store, &call.ctx, made)
+        .await?
+        .iter()
+        .map(|raw| Value::Object(list::view(&call, res, raw)))
+        .collect();
     if bulk {
         return Ok(Response::created(json!({ res.collection: views })));
     }
@@ -133,7 +152,7 @@ async fn write_all<R: Api>(store: &Store, ctx: &Ctx, wanted: Vec<Raw>) -> Result
 pub async fn update<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
     let res = R::RESOURCE;
     let id = call.param("id").to_owned();
-    let raw = raw_of::<R>(&svc.store, &id).await;
+    let raw = raw_of::<R>(&svc.store, &call.ctx, &id).await;
     asked(&call);
     let raw = raw?;
     gate(&call, res, &raw)?;
@@ -156,14 +175,14 @@ pub async fn update<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
             })
         })
         .await?;
-    let raw = raw_of::<R>(&svc.store, &id).await?;
+    let raw = raw_of::<R>(&svc.store, &call.ctx, &id).await?;
     Ok(Response::ok(json!({ res.name: list::view(&call, res, &raw) })))
 }
 
 pub async fn delete<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
     let res = R::RESOURCE;
     let id = call.param("id").to_owned();
-    let raw = raw_of::<R>(&svc.store, &id).await;
+    let raw = raw_of::<R>(&svc.store, &call.ctx, &id).await;
     asked(&call);
     gate(&call, res, &raw?)?;
     let revision = if_match(&call)?;

@@ -33,12 +33,22 @@ const FACTS: Facts = Facts {
             "/v2.0/security-group-rules",
             r#"{"security_group_rule": {"project_id": "p-own", "security_group_id": "<security_group_id>", "direction": "egress"}}"#,
         ),
+        (
+            "POST",
+            "/v2.0/rbac-policies",
+            r#"{"rbac_policy": {"project_id": "p-own", "object_type": "network", "object_id": "<network_id>", "target_tenant": "p-third", "action": "access_as_shared"}}"#,
+        ),
+        ("POST", "/v2.0/address-scopes", r#"{"address_scope": {"project_id": "p-own", "name": "x", "ip_version": 4}}"#),
+        ("POST", "/v2.0/address-groups", r#"{"address_group": {"project_id": "p-own", "name": "x"}}"#),
     ],
     // A project's default group is made when somebody first looks.
     makes: &[("GET", "/v2.0/security-groups")],
     unseeded: 20,
     ..Facts::NONE
 };
+
+/// Collections whose members have tags.
+const TAGGED: [&str; 7] = ["networks", "subnets", "subnetpools", "ports", "routers", "floatingips", "security-groups"];
 
 async fn create(app: &App, who: &Caller, collection: &str, kind: &str, members: Value) -> String {
     let path = format!("/v2.0/{collection}");
@@ -68,6 +78,11 @@ pub async fn world() -> World {
     let group = create(&app, &owner, "security-groups", "security_group", json!({"name": "sg-own"})).await;
     let members = json!({"security_group_id": group, "direction": "ingress", "protocol": "tcp", "port_range_min": 22, "port_range_max": 22});
     let rule = create(&app, &owner, "security-group-rules", "security_group_rule", members).await;
+    let members =
+        json!({"object_type": "network", "object_id": net, "target_tenant": "p-fourth", "action": "access_as_shared"});
+    let policy = create(&app, &owner, "rbac-policies", "rbac_policy", members).await;
+    let scope = create(&app, &owner, "address-scopes", "address_scope", json!({"name": "as", "ip_version": 4})).await;
+    let blocks = create(&app, &owner, "address-groups", "address_group", json!({"addresses": ["10.0.0.0/8"]})).await;
     let mut params = HashMap::new();
     for (collection, id) in [
         ("networks", &net),
@@ -79,10 +94,12 @@ pub async fn world() -> World {
         ("security-groups", &group),
         ("security-group-rules", &rule),
         ("network-ip-availabilities", &net),
+        ("rbac-policies", &policy),
+        ("address-scopes", &scope),
+        ("address-groups", &blocks),
     ] {
         let tags = format!("/v2.0/{collection}/{id}/tags/a-tag");
-        // Rules of groups and counts of addresses have no tags.
-        if !matches!(collection, "security-group-rules" | "network-ip-availabilities") {
+        if TAGGED.contains(&collection) {
             make(&app, &owner, "PUT", &tags, Value::Null, &[]).await;
         }
         params.insert(format!("/v2.0/{collection}/{{id}}"), id.clone());

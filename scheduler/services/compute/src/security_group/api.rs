@@ -225,11 +225,12 @@ async fn create_rule(svc: Arc<Compute>, call: Call) -> Reply {
     }
     let mut attrs = attributes(&call, &RULE, &rule_member(body, &parent.id)?, Verb::Create)?;
     attrs.insert("project_id".into(), json!(parent.project_id));
+    let ctx = call.ctx.clone();
     let made = svc
         .store
         .write(move |tx| {
-            let attrs = attrs.clone();
-            Box::pin(async move { ops::create_rule_in(tx, &attrs).await })
+            let (ctx, attrs) = (ctx.clone(), attrs.clone());
+            Box::pin(async move { ops::create_rule_in(tx, &ctx, &attrs).await })
         })
         .await?;
     let group = view(&svc, &parent.id).await?;

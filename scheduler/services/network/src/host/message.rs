@@ -133,8 +133,21 @@ fn remote(port: &Port, host: &str, vteps: &HashMap<&str, &str>) -> Option<v1::Re
 }
 
 fn group(reach: &Reach, id: &str, stateful: bool) -> v1::Group {
-    let rules = reach.rules.values().filter(|r| r.security_group_id == id).map(rule).collect();
+    let rules = reach.rules.values().filter(|r| r.security_group_id == id).flat_map(|r| expand(reach, r)).collect();
     v1::Group { id: id.to_owned(), stateful, rules }
+}
+
+/// A rule that names an address group is one for each of its blocks; the host never hears of the group.
+fn expand(reach: &Reach, named: &SecurityGroupRule) -> Vec<v1::Rule> {
+    let Some(group) = &named.remote_address_group_id else { return vec![rule(named)] };
+    let v6 = named.ethertype == "IPv6";
+    let blocks = reach.address_groups.get(group).map_or(&[][..], |g| &g.addresses);
+    blocks
+        .iter()
+        .enumerate()
+        .filter(|(_, block)| block.contains(':') == v6)
+        .map(|(n, block)| v1::Rule { id: format!("{}/{n}", named.id), remote_cidr: block.clone(), ..rule(named) })
+        .collect()
 }
 
 fn rule(rule: &SecurityGroupRule) -> v1::Rule {
@@ -256,6 +269,7 @@ mod tests {
             port_range_max: None,
             remote_ip_prefix: None,
             remote_group_id: None,
+            remote_address_group_id: None,
             belongs_to_default_sg: false,
             tags: vec![],
         };

@@ -1,6 +1,7 @@
 //! Gathers, round by round, what the ports of one host can reach.
 use super::{HostInfo, gateway_host};
 use crate::{
+    address_group::model::AddressGroup,
     floating_ip::model::FloatingIp,
     network::model::VirtualNetwork,
     port::model::{Port, ROUTER_GATEWAY, ROUTER_INTERFACE},
@@ -31,6 +32,8 @@ pub struct Reach {
     pub legs: BTreeMap<String, Port>,
     pub groups: BTreeMap<String, SecurityGroup>,
     pub rules: BTreeMap<String, SecurityGroupRule>,
+    /// Those that the rules name.
+    pub address_groups: BTreeMap<String, AddressGroup>,
     pub floating: BTreeMap<String, FloatingIp>,
 }
 
@@ -140,6 +143,8 @@ impl Reach {
         let groups: BTreeSet<String> = self.local.values().flat_map(|p| p.security_groups.clone()).collect();
         self.groups = fetch(store, &groups, by_id).await?;
         self.rules = fetch(store, &groups, |ids| find::of_groups(ids)).await?;
+        let named: BTreeSet<String> = self.rules.values().filter_map(|r| r.remote_address_group_id.clone()).collect();
+        self.address_groups = fetch(store, &named, by_id).await?;
         let local: BTreeSet<String> = self.local.keys().cloned().collect();
         self.floating = fetch(store, &local, |ids| find::of_ports(ids)).await?;
         Ok(())

@@ -1,7 +1,7 @@
 //! `/v2.0/networks`
 use super::{model::VirtualNetwork, ops};
 use crate::{
-    Network,
+    Network, address_scope,
     attribute::{Absent, Resource, Verb, once, open, shown},
     check,
     list::{self, Raw},
@@ -81,14 +81,16 @@ impl Api for VirtualNetwork {
     }
 
     async fn raws(store: &Store, items: Vec<Stored<Self>>) -> Result<Vec<Raw>, Fault> {
-        let mut subnets: HashMap<String, Vec<String>> = HashMap::new();
+        let mut subnets: HashMap<String, Vec<Subnet>> = HashMap::new();
         let ids: Vec<&str> = items.iter().map(|n| n.id.as_str()).collect();
         for chunk in ids.chunks(500) {
             for subnet in store.list::<Subnet>(find::on_networks(chunk.iter().copied())).await? {
-                subnets.entry(subnet.record.network_id).or_default().push(subnet.record.id);
+                subnets.entry(subnet.record.network_id.clone()).or_default().push(subnet.record);
             }
         }
-        items.iter().map(|item| raw(item, subnets.remove(&item.id).unwrap_or_default())).collect()
+        let pools: Vec<&str> = subnets.values().flatten().filter_map(|s| s.subnetpool_id.as_deref()).collect();
+        let scopes = address_scope::ops::of_pools(store, &pools).await?;
+        items.iter().map(|item| raw(item, subnets.get(&item.id).map_or(&[][..], Vec::as_slice), &scopes)).collect()
     }
 
     async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Self>, Fault> {
@@ -104,14 +106,22 @@ impl Api for VirtualNetwork {
     }
 }
 
-fn raw(item: &Stored<VirtualNetwork>, subnets: Vec<String>) -> Result<Raw, Fault> {
+/// `scopes`: the address scope of each subnet pool.
+fn raw(
+    item: &Stored<VirtualNetwork>,
+    subnets: &[Subnet],
+    scopes: &HashMap<String, Option<String>>,
+) -> Result<Raw, Fault> {
     let mut raw = list::raw(item)?;
-    raw.insert("subnets".into(), json!(subnets));
+    raw.insert("subnets".into(), json!(subnets.iter().map(|s| &s.id).collect::<Vec<_>>()));
+    for (name, version) in [("ipv4_address_scope", 4), ("ipv6_address_scope", 6)] {
+        let pools = subnets.iter().filter(|s| s.ip_version == version).filter_map(|s| s.subnetpool_id.as_ref());
+        let scope = pools.filter_map(|p| scopes.get(p).cloned().flatten()).next();
+        raw.insert(name.into(), json!(scope));
+    }
     raw.insert("status".into(), json!("ACTIVE"));
     raw.insert("availability_zones".into(), json!(["nova"]));
-    for none in ["ipv4_address_scope", "ipv6_address_scope", "qos_policy_id"] {
-        raw.insert(none.into(), Value::Null);
-    }
+    raw.insert("qos_policy_id".into(), Value::Null);
     raw.insert("l2_adjacency".into(), json!(true));
     Ok(raw)
 }

@@ -1,6 +1,7 @@
 //! A virtual network: one broadcast domain, numbered in the overlay by its VNI.
 //!
 //! Field names are the API's own, so that a view is the record and an update is an overlay of attributes.
+use crate::rbac::model::{EVERYONE, covers};
 use serde::{Deserialize, Serialize};
 
 /// `provider:network_type` of an ordinary network.
@@ -21,8 +22,14 @@ pub struct VirtualNetwork {
     pub description: Option<String>,
     pub admin_state_up: bool,
     pub shared: bool,
+    /// Projects that RBAC policies name, beside `shared`, which means all.
+    #[serde(default)]
+    pub shared_with: Vec<String>,
     #[serde(rename = "router:external")]
     pub external: bool,
+    /// To whom it is external: projects, or `*`. Empty while it is: to all, since before there were policies.
+    #[serde(default)]
+    pub external_for: Vec<String>,
     pub is_default: bool,
     pub mtu: u32,
     pub port_security_enabled: bool,
@@ -45,8 +52,19 @@ impl VirtualNetwork {
     pub fn is_physical(&self) -> bool {
         self.physical_network.is_some()
     }
-    /// Visible to projects other than its owner's?
+    /// Visible to every project?
     pub fn is_open(&self) -> bool {
-        self.shared || self.external
+        self.shared || (self.external && (self.external_for.is_empty() || covers(&self.external_for, EVERYONE)))
+    }
+    /// May guests of this project be on it?
+    pub fn is_shared_with(&self, project: &str) -> bool {
+        self.shared || covers(&self.shared_with, project)
+    }
+    /// May this project see it, or go out through it?
+    pub fn is_open_to(&self, project: &str) -> bool {
+        self.project_id == project
+            || self.is_open()
+            || self.is_shared_with(project)
+            || (self.external && covers(&self.external_for, project))
     }
 }

@@ -5,8 +5,13 @@ use crate::{
     fault,
     floating_ip::{self, model::FloatingIp},
     list::Raw,
-    port::model::{FLOATING, Port, ROUTER_GATEWAY},
+    port::model::{FLOATING, Port},
     quota,
+    rbac::{
+        self,
+        model::{Action, covers},
+        shared::Shareable,
+    },
     router::model::Router,
     security_group,
     subnet::{self, model::Subnet},
@@ -26,15 +31,9 @@ pub fn sees_all(ctx: &Ctx) -> bool {
     ctx.caller.has_role("admin") || ctx.caller.has_role("service")
 }
 
-/// Networks of a project, and those that are open to all.
+/// Networks of a project, and those that are open to it.
 pub async fn seen_by(store: &Store, project: &str) -> Result<Vec<Stored<VirtualNetwork>>, Fault> {
-    let mut found = store.list::<VirtualNetwork>(find::of_project(project)).await?;
-    for open in store.list::<VirtualNetwork>(find::open()).await? {
-        if open.project_id != project {
-            found.push(open);
-        }
-    }
-    Ok(found)
+    Ok(store.list::<VirtualNetwork>(find::open_to(project)).await?)
 }
 
 /// The network, if the caller may use it; else 404.
@@ -49,14 +48,16 @@ pub async fn mtu_in(tx: &mut Tx, id: &str) -> Result<u32, Fault> {
 }
 
 pub(crate) fn is_visible(network: &VirtualNetwork, ctx: &Ctx) -> bool {
-    sees_all(ctx) || network.project_id == ctx.project_id() || network.is_open()
+    sees_all(ctx) || network.is_open_to(ctx.project_id())
 }
 
 /// The networks of a server that names none: the project's only one, or none.
 ///
 /// As in Nova: own networks that are not external, and shared ones; more than one is 409.
 pub async fn choose_for_server(store: &Store, ctx: &Ctx) -> Result<Vec<String>, Fault> {
-    let usable = |n: &Stored<VirtualNetwork>| n.shared || (n.project_id == ctx.project_id() && !n.external);
+    let usable = |n: &Stored<VirtualNetwork>| {
+        n.is_shared_with(ctx.project_id()) || (n.project_id == ctx.project_id() && !n.external)
+    };
     let found: Vec<String> =
         seen_by(store, ctx.project_id()).await?.into_iter().filter(usable).map(|n| n.record.id).collect();
     if found.len() > 1 {
@@ -101,7 +102,13 @@ pub async fn create_in(tx: &mut Tx, _ctx: &Ctx, attrs: &Raw) -> Result<Stored<Vi
     ] {
         document.insert(name.to_owned(), value);
     }
-    let network: VirtualNetwork = serde_json::from_value(Value::Object(document)).map_err(Fault::internal)?;
+    let mut network: VirtualNetwork = serde_json::from_value(Value::Object(document)).map_err(Fault::internal)?;
+    if network.shared {
+        rbac::ops::follow_flag_in(tx, &mut network, Action::Shared, true).await?;
+    }
+    if network.external {
+        rbac::ops::follow_flag_in(tx, &mut network, Action::External, true).await?;
+    }
     security_group::ops::ensure_default_in(tx, &project).await?;
     Ok(tx.insert(&network).await?)
 }
@@ -182,11 +189,8 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<VirtualNetwork>, changes: 
         ));
     }
     if before.shared && !after.shared {
-        let foreign =
-            tx.list::<Port>(find::on_network(&before.id)).await?.into_iter().any(|p| {
-                !p.project_id.is_empty() && p.project_id != before.project_id && p.device_owner != ROUTER_GATEWAY
-            });
-        if foreign {
+        let users = before.users_in(tx, Action::Shared).await?;
+        if users.iter().any(|p| !p.is_empty() && *p != before.project_id && !covers(&before.shared_with, p)) {
             return Err(fault::conflict(
                 "InvalidSharedSetting",
                 format!(
@@ -195,6 +199,14 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<VirtualNetwork>, changes: 
                 ),
             ));
         }
+    }
+    if before.shared != after.shared {
+        let shared = after.shared;
+        rbac::ops::follow_flag_in(tx, &mut after, Action::Shared, shared).await?;
+    }
+    if before.external != after.external {
+        let external = after.external;
+        rbac::ops::follow_flag_in(tx, &mut after, Action::External, external).await?;
     }
     found.record = after;
     tx.update(&found).await?;
@@ -227,6 +239,7 @@ pub async fn delete_in(tx: &mut Tx, ctx: &Ctx, found: Stored<VirtualNetwork>) ->
     for subnet in tx.list::<Subnet>(find::on_network(id)).await? {
         subnet::ops::delete_in(tx, subnet).await?;
     }
+    rbac::ops::forget_in(tx, id).await?;
     tx.delete::<VirtualNetwork>(id).await?;
     Ok(())
 }

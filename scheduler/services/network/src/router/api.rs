@@ -120,13 +120,13 @@ fn raw(item: &Stored<Router>) -> Result<Raw, Fault> {
 }
 
 /// The router, if the caller may do this to it.
-async fn router(svc: &Network, id: &str) -> Result<Raw, Fault> {
-    raw_of::<Router>(&svc.store, id).await
+async fn router(svc: &Network, call: &Call, id: &str) -> Result<Raw, Fault> {
+    raw_of::<Router>(&svc.store, &call.ctx, id).await
 }
 
 async fn add_interface(svc: Arc<Network>, call: Call) -> Reply {
     let id = call.param("id").to_owned();
-    let raw = router(&svc, &id).await;
+    let raw = router(&svc, &call, &id).await;
     let _ = call.may(call.rule(), &call.target());
     gate(&call, &ROUTER, &raw?)?;
     let wish = interface::Wish::read(&call.body)?;
@@ -143,7 +143,7 @@ async fn add_interface(svc: Arc<Network>, call: Call) -> Reply {
 
 async fn remove_interface(svc: Arc<Network>, call: Call) -> Reply {
     let id = call.param("id").to_owned();
-    let raw = router(&svc, &id).await;
+    let raw = router(&svc, &call, &id).await;
     let _ = call.may(call.rule(), &call.target());
     gate(&call, &ROUTER, &raw?)?;
     let wish = interface::Wish::read(&call.body)?;
@@ -167,7 +167,7 @@ async fn remove_routes(svc: Arc<Network>, call: Call) -> Reply {
 
 async fn change_routes(svc: Arc<Network>, call: Call, add: bool) -> Reply {
     let id = call.param("id").to_owned();
-    let raw = router(&svc, &id).await;
+    let raw = router(&svc, &call, &id).await;
     let _ = call.may(call.rule(), &call.target());
     gate(&call, &ROUTER, &raw?)?;
     let given = call.member("router")?.get("routes").cloned().unwrap_or(json!([]));
@@ -180,6 +180,6 @@ async fn change_routes(svc: Arc<Network>, call: Call, add: bool) -> Reply {
             Box::pin(async move { ops::change_routes_in(tx, &id, &given, add).await })
         })
         .await?;
-    let raw = router(&svc, &id).await?;
+    let raw = router(&svc, &call, &id).await?;
     Ok(Response::ok(json!({"router": list::view(&call, &ROUTER, &raw)})))
 }

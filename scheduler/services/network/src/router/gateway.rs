@@ -70,14 +70,7 @@ async fn port_in(
         fixed_ips: fixed.filter(|f| !f.is_empty()),
         ..NewPort::default()
     };
-    let port = ports::create_in(tx, ctx, new).await?.record;
-    if port.fixed_ips.is_empty() {
-        return Err(fault::bad(
-            "BadRequest",
-            format!("Bad router request: No IPs available for external network {network_id}."),
-        ));
-    }
-    Ok(port)
+    Ok(ports::create_in(tx, ctx, new).await?.record)
 }
 
 /// Other addresses on the same network; floating IPs do not care.

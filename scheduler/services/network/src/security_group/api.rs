@@ -47,7 +47,7 @@ pub static RULE: Resource = Resource {
         once("port_range_max", rule::check_port).absent(Absent::Null),
         once("remote_ip_prefix", check::prefix_or_null).absent(Absent::Null),
         once("remote_group_id", check::text_or_null::<255>).absent(Absent::Null),
-        once("remote_address_group_id", check::nothing).absent(Absent::Null),
+        once("remote_address_group_id", check::uuid_or_null).absent(Absent::Null),
         once("description", check::text_or_null::<255>).absent(Absent::Text("")),
         shown("normalized_cidr"),
         shown("belongs_to_default_sg"),
@@ -100,7 +100,7 @@ impl Api for SecurityGroup {
     async fn candidates(store: &Store, ctx: &Ctx, query: &Query) -> Result<Vec<Stored<Self>>, Fault> {
         ops::ensure_default(store, ctx.project_id()).await?;
         if !networks::sees_all(ctx) {
-            return Ok(store.list::<Self>(find::of_project(ctx.project_id())).await?);
+            return Ok(store.list::<Self>(find::open_to(ctx.project_id())).await?);
         }
         match query.get("project_id").or(query.get("tenant_id")) {
             Some(project) => {
@@ -125,7 +125,6 @@ impl Api for SecurityGroup {
             .map(|item| {
                 let mut raw = list::raw(item)?;
                 raw.insert("security_group_rules".into(), json!(rules.remove(&item.id).unwrap_or_default()));
-                raw.insert("shared".into(), json!(false));
                 Ok(raw)
             })
             .collect()
@@ -147,7 +146,6 @@ impl Api for SecurityGroup {
 fn raw_rule(item: &Stored<SecurityGroupRule>) -> Result<Raw, Fault> {
     let mut raw = list::raw(item)?;
     raw.insert("normalized_cidr".into(), json!(item.normalized_cidr()));
-    raw.insert("remote_address_group_id".into(), Value::Null);
     Ok(raw)
 }
 
@@ -210,8 +208,8 @@ impl Api for SecurityGroupRule {
         Ok(attrs.clone())
     }
 
-    async fn create_in(tx: &mut Tx, _ctx: &Ctx, attrs: &Raw) -> Result<Stored<Self>, Fault> {
-        ops::create_rule_in(tx, attrs).await
+    async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Self>, Fault> {
+        ops::create_rule_in(tx, ctx, attrs).await
     }
 
     async fn update_in(_tx: &mut Tx, _ctx: &Ctx, found: Stored<Self>, _changes: &Raw) -> Result<(), Fault> {

@@ -13,8 +13,21 @@ pub struct SecurityGroup {
     pub stateful: bool,
     /// Is it its project's default group? (Its name alone does not tell.)
     pub is_default: bool,
+    /// With every project?
+    #[serde(default)]
+    pub shared: bool,
+    /// Projects that RBAC policies name.
+    #[serde(default)]
+    pub shared_with: Vec<String>,
     #[serde(default)]
     pub tags: Vec<String>,
+}
+
+impl SecurityGroup {
+    /// May ports of this project be in it?
+    pub fn is_open_to(&self, project: &str) -> bool {
+        self.shared || self.project_id == project || self.shared_with.iter().any(|p| p == project)
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +52,8 @@ pub struct SecurityGroupRule {
     pub port_range_max: Option<i64>,
     pub remote_ip_prefix: Option<String>,
     pub remote_group_id: Option<String>,
+    #[serde(default)]
+    pub remote_address_group_id: Option<String>,
     #[serde(default)]
     pub belongs_to_default_sg: bool,
     #[serde(default)]
@@ -88,6 +103,7 @@ impl SecurityGroupRule {
             && self.port_range_min == other.port_range_min
             && self.port_range_max == other.port_range_max
             && self.remote_group_id == other.remote_group_id
+            && self.remote_address_group_id == other.remote_address_group_id
             && self.normalized_cidr() == other.normalized_cidr()
     }
     pub fn normalized_cidr(&self) -> Option<String> {

@@ -3,7 +3,16 @@ use super::{
     model::{DEFAULT, Direction, SecurityGroup, SecurityGroupRule},
     rule,
 };
-use crate::{attribute::overlay, fault, list::Raw, port::model::Port, quota, tables::find};
+use crate::{
+    address_group::{self, model::AddressGroup},
+    attribute::overlay,
+    fault,
+    list::Raw,
+    network::ops::sees_all,
+    quota,
+    rbac::{self, model::Action, shared::Shareable},
+    tables::find,
+};
 use pilvi_kit::{Ctx, Fault};
 use pilvi_store::{Query, Store, Stored, Tx};
 use serde_json::{Value, json};
@@ -24,6 +33,8 @@ pub async fn ensure_default_in(tx: &mut Tx, project: &str) -> Result<String, Fau
         description: Some("Default security group".to_owned()),
         stateful: true,
         is_default: true,
+        shared: false,
+        shared_with: Vec::new(),
         tags: Vec::new(),
     };
     tx.insert(&group).await?;
@@ -74,6 +85,7 @@ async fn insert_rule(
         port_range_max: None,
         remote_ip_prefix: None,
         remote_group_id: remote,
+        remote_address_group_id: None,
         belongs_to_default_sg: group.is_default,
         tags: Vec::new(),
     };
@@ -123,10 +135,9 @@ fn in_use_fault(id: &str) -> Fault {
     fault::conflict("SecurityGroupInUse", format!("Security Group {id} in use."))
 }
 
-/// Ports use groups of their own project only, so the project's ports tell.
+/// Ports use groups that are open to their project, so the ports of those projects tell.
 async fn in_use(tx: &mut Tx, group: &SecurityGroup) -> Result<bool, Fault> {
-    let ports = tx.list::<Port>(find::of_project(&group.project_id)).await?;
-    Ok(ports.iter().any(|p| p.security_groups.contains(&group.id)))
+    Ok(!group.users_in(tx, Action::Shared).await?.is_empty())
 }
 
 /// Refused while a port or another group's rule uses it; administrators may delete a default group.
@@ -146,6 +157,7 @@ pub async fn delete_in(tx: &mut Tx, ctx: &Ctx, found: Stored<SecurityGroup>) -> 
     for rule in tx.list::<SecurityGroupRule>(find::of_groups([found.id.as_str()])).await? {
         tx.delete::<SecurityGroupRule>(&rule.id).await?;
     }
+    rbac::ops::forget_in(tx, &found.id).await?;
     tx.delete::<SecurityGroup>(&found.id).await?;
     Ok(())
 }
@@ -186,13 +198,13 @@ async fn resolve_one(tx: &mut Tx, project: &str, wanted: &str) -> Result<String,
     }
 }
 
-/// 404 for the first id that is no group of the project.
+/// 404 for the first id that is no group open to the project.
 pub(crate) async fn check_usable_in(tx: &mut Tx, project: &str, ids: &[String]) -> Result<(), Fault> {
     if ids.is_empty() {
         return Ok(());
     }
     let found = tx.list::<SecurityGroup>(Query::all().ids(ids.iter().map(String::as_str))).await?;
-    let known = |id: &String| found.iter().any(|g| g.id == *id && g.project_id == project);
+    let known = |id: &String| found.iter().any(|g| g.id == *id && g.is_open_to(project));
     if let Some(id) = ids.iter().find(|id| !known(id)) {
         return Err(fault::group_missing(id));
     }
@@ -205,7 +217,7 @@ pub(crate) async fn check_usable_in(tx: &mut Tx, project: &str, ids: &[String]) 
     Ok(())
 }
 
-pub async fn create_rule_in(tx: &mut Tx, attrs: &Raw) -> Result<Stored<SecurityGroupRule>, Fault> {
+pub async fn create_rule_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<SecurityGroupRule>, Fault> {
     let text = |name: &str| attrs.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let group_id = text("security_group_id");
     let group = tx.get::<SecurityGroup>(&group_id).await?.ok_or_else(|| fault::group_missing(&group_id))?;
@@ -213,7 +225,12 @@ pub async fn create_rule_in(tx: &mut Tx, attrs: &Raw) -> Result<Stored<SecurityG
     let new = rule::build(attrs, &group)?;
     if let Some(remote) = &new.remote_group_id {
         let found = tx.get::<SecurityGroup>(remote).await?;
-        found.filter(|g| g.project_id == group.project_id).ok_or_else(|| fault::group_missing(remote))?;
+        found.filter(|g| g.is_open_to(&group.project_id)).ok_or_else(|| fault::group_missing(remote))?;
+    }
+    if let Some(remote) = &new.remote_address_group_id {
+        let found = tx.get::<AddressGroup>(remote).await?;
+        let usable = |g: &Stored<AddressGroup>| sees_all(ctx) || g.is_open_to(ctx.project_id());
+        found.filter(usable).ok_or_else(|| address_group::ops::missing(remote))?;
     }
     for other in tx.list::<SecurityGroupRule>(find::of_groups([group_id.as_str()])).await? {
         if other.same_as(&new) {

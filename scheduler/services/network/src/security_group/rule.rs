@@ -16,7 +16,8 @@ pub fn build(attrs: &Raw, group: &SecurityGroup) -> Result<SecurityGroupRule, Fa
 }
 
 fn remotes(rule: &SecurityGroupRule) -> Result<(), Fault> {
-    if rule.remote_group_id.is_some() && rule.remote_ip_prefix.is_some() {
+    let remotes = [&rule.remote_group_id, &rule.remote_ip_prefix, &rule.remote_address_group_id];
+    if remotes.iter().filter(|r| r.is_some()).count() > 1 {
         return Err(fault::bad(
             "SecurityGroupMultipleRemoteEntitiesRule",
             "Only one remote entity should be provided.",
@@ -154,6 +155,8 @@ mod tests {
             description: None,
             stateful: true,
             is_default: false,
+            shared: false,
+            shared_with: vec![],
             tags: vec![],
         };
         build(attrs.as_object().unwrap(), &group).err().map(|f| f.kind.into_owned()).unwrap_or_default()

@@ -6,6 +6,7 @@ use crate::{
     check,
     list::{self, Raw},
     network::{model::VirtualNetwork, ops as networks},
+    rbac::model::as_seen_by,
     tables::find,
     verbs::{self, Api},
 };
@@ -135,7 +136,9 @@ pub(crate) async fn by_id(store: &Store, ids: HashSet<&str>) -> Result<HashMap<S
 pub(crate) fn parent(raw: &mut Raw, network: Option<&VirtualNetwork>) {
     raw.insert("network_project_id".into(), json!(network.map(|n| &n.project_id)));
     raw.insert("shared".into(), json!(network.is_some_and(|n| n.shared)));
+    raw.insert("shared_with".into(), json!(network.map_or(&[][..], |n| &n.shared_with)));
     raw.insert("router:external".into(), json!(network.is_some_and(|n| n.external)));
+    raw.insert("external_for".into(), json!(network.map_or(&[][..], |n| &n.external_for)));
 }
 
 /// The attributes and the network's owner; 404 when the caller cannot see the network.
@@ -144,5 +147,6 @@ pub(crate) async fn target_on_network(store: &Store, ctx: &Ctx, attrs: &Raw) -> 
     let network = networks::visible(store, ctx, id).await?;
     let mut target = attrs.clone();
     parent(&mut target, Some(&network.record));
+    as_seen_by(&mut target, ctx.project_id());
     Ok(target)
 }

@@ -10,7 +10,7 @@ use crate::{
     verbs::{self, Api},
 };
 use pilvi_kit::{Ctx, Fault, Route, Schema, call::Query};
-use pilvi_store::{Query as Find, Store, Stored, Tx};
+use pilvi_store::{Store, Stored, Tx};
 use std::sync::LazyLock;
 
 pub static SUBNET_POOL: Resource = Resource {
@@ -27,7 +27,7 @@ pub static SUBNET_POOL: Resource = Resource {
         open("max_prefixlen", check::int::<0, 128>),
         open("is_default", check::boolean).absent(Absent::Bool(false)).ruled(),
         once("shared", check::boolean).absent(Absent::Bool(false)).ruled(),
-        open("address_scope_id", check::nothing),
+        open("address_scope_id", check::uuid_or_null),
         shown("ip_version"),
     ],
     lacks: &[],
@@ -62,24 +62,20 @@ impl Api for SubnetPool {
     const RESOURCE: &'static Resource = &SUBNET_POOL;
 
     async fn candidates(store: &Store, ctx: &Ctx, _query: &Query) -> Result<Vec<Stored<Self>>, Fault> {
-        if networks::sees_all(ctx) {
-            return Ok(store.list::<Self>(Find::all()).await?);
-        }
-        let mut found = store.list::<Self>(find::of_project(ctx.project_id())).await?;
-        found.extend(store.list::<Self>(find::open()).await?.into_iter().filter(|p| p.project_id != ctx.project_id()));
-        Ok(found)
+        let query = if networks::sees_all(ctx) { find::all() } else { find::open_to(ctx.project_id()) };
+        Ok(store.list::<Self>(query).await?)
     }
 
     async fn raws(_store: &Store, items: Vec<Stored<Self>>) -> Result<Vec<Raw>, Fault> {
         items.iter().map(raw).collect()
     }
 
-    async fn create_in(tx: &mut Tx, _ctx: &Ctx, attrs: &Raw) -> Result<Stored<Self>, Fault> {
-        ops::create_in(tx, attrs).await
+    async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Self>, Fault> {
+        ops::create_in(tx, ctx, attrs).await
     }
 
-    async fn update_in(tx: &mut Tx, _ctx: &Ctx, found: Stored<Self>, changes: &Raw) -> Result<(), Fault> {
-        ops::update_in(tx, found, changes).await
+    async fn update_in(tx: &mut Tx, ctx: &Ctx, found: Stored<Self>, changes: &Raw) -> Result<(), Fault> {
+        ops::update_in(tx, ctx, found, changes).await
     }
 
     async fn delete_in(tx: &mut Tx, _ctx: &Ctx, found: Stored<Self>) -> Result<(), Fault> {

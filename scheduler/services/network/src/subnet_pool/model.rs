@@ -15,7 +15,16 @@ pub struct SubnetPool {
     pub default_quota: Option<u64>,
     pub is_default: bool,
     pub shared: bool,
+    /// Projects that RBAC policies name.
+    #[serde(default)]
+    pub shared_with: Vec<String>,
     pub address_scope_id: Option<String>,
     #[serde(default)]
     pub tags: Vec<String>,
+}
+
+impl SubnetPool {
+    pub fn is_open_to(&self, project: &str) -> bool {
+        self.shared || self.project_id == project || self.shared_with.iter().any(|p| p == project)
+    }
 }

@@ -1,13 +1,18 @@
 //! The verbs of subnet pools, and cutting a subnet's block from one.
 use super::model::SubnetPool;
 use crate::{
-    address,
+    address, address_scope,
     attribute::overlay,
     check::{cidr_text, plain},
     fault,
     list::Raw,
     network::ops::sees_all,
     quota,
+    rbac::{
+        self,
+        model::{Action, EVERYONE},
+        shared::Shareable,
+    },
     subnet::model::Subnet,
     tables::find,
 };
@@ -88,7 +93,7 @@ async fn check_default(tx: &mut Tx, pool: &SubnetPool) -> Result<(), Fault> {
     }
 }
 
-pub async fn create_in(tx: &mut Tx, attrs: &Raw) -> Result<Stored<SubnetPool>, Fault> {
+pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<SubnetPool>, Fault> {
     let project = attrs.get("project_id").and_then(Value::as_str).unwrap_or_default();
     quota::check_in::<SubnetPool>(tx, project, "subnetpool").await?;
     let given: Vec<String> =
@@ -105,14 +110,19 @@ pub async fn create_in(tx: &mut Tx, attrs: &Raw) -> Result<Stored<SubnetPool>, F
     document.entry("default_prefixlen").or_insert(least);
     document.entry("default_quota").or_insert(Value::Null);
     document.entry("address_scope_id").or_insert(Value::Null);
-    let pool: SubnetPool = serde_json::from_value(Value::Object(document)).map_err(Fault::internal)?;
+    let mut pool: SubnetPool = serde_json::from_value(Value::Object(document)).map_err(Fault::internal)?;
     check_lengths(&pool)?;
     check_default(tx, &pool).await?;
+    address_scope::ops::check_pool_in(tx, ctx, &pool, &nets, None).await?;
+    if pool.shared {
+        pool.check_in(tx, EVERYONE).await?;
+        rbac::ops::follow_flag_in(tx, &mut pool, Action::Shared, true).await?;
+    }
     Ok(tx.insert(&pool).await?)
 }
 
 /// A pool may grow but not lose blocks.
-pub async fn update_in(tx: &mut Tx, mut found: Stored<SubnetPool>, changes: &Raw) -> Result<(), Fault> {
+pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<SubnetPool>, changes: &Raw) -> Result<(), Fault> {
     let mut after: SubnetPool = overlay(&found.record, changes)?;
     let nets = prefixes(&after.prefixes)?;
     let lost = prefixes(&found.prefixes)?.into_iter().any(|old| !nets.iter().any(|new| new.contains(&old)));
@@ -128,6 +138,7 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<SubnetPool>, changes: &Raw
     after.prefixes = texts(&nets);
     check_lengths(&after)?;
     check_default(tx, &after).await?;
+    address_scope::ops::check_pool_in(tx, ctx, &after, &nets, Some(&found.record)).await?;
     found.record = after;
     tx.update(&found).await?;
     Ok(())
@@ -140,6 +151,7 @@ pub async fn delete_in(tx: &mut Tx, found: Stored<SubnetPool>) -> Result<(), Fau
             format!("Unable to complete operation on subnet pool {}. Subnets still in use.", found.id),
         ));
     }
+    rbac::ops::forget_in(tx, &found.id).await?;
     tx.delete::<SubnetPool>(&found.id).await?;
     Ok(())
 }
@@ -169,7 +181,7 @@ pub async fn block_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<(IpNet, Opt
 async fn find_pool(tx: &mut Tx, ctx: &Ctx, id: &str) -> Result<Stored<SubnetPool>, Fault> {
     let found = tx.get::<SubnetPool>(id).await?;
     found
-        .filter(|p| sees_all(ctx) || p.shared || p.project_id == ctx.project_id())
+        .filter(|p| sees_all(ctx) || p.is_open_to(ctx.project_id()))
         .ok_or_else(|| fault::missing("SubnetPoolNotFound", "Subnet pool", id))
 }
 

@@ -4,6 +4,7 @@ mod extras;
 mod host;
 mod network;
 mod outside;
+mod rbac;
 mod security_group;
 
 use crate::{Network, kinds, service};
