@@ -140,6 +140,10 @@ impl Resource {
     pub fn attr(&self, name: &str) -> Option<&'static Attr> {
         self.all().find(|a| a.name == name)
     }
+    /// Do projects own it, or is it the cloud's?
+    pub fn is_owned(&self) -> bool {
+        self.attr("project_id").is_some()
+    }
     pub fn not_found(&self, id: &str) -> Fault {
         fault::missing(self.missing, self.label, id)
     }
@@ -188,7 +192,7 @@ impl Resource {
                 (None, _) => {}
             }
         }
-        if verb == Verb::Create {
+        if verb == Verb::Create && self.is_owned() {
             owner(&mut out, caller_project)?;
         }
         Ok(out)

@@ -13,13 +13,14 @@ pub mod address;
 pub mod address_group;
 pub mod address_scope;
 pub mod agent;
-pub mod agent_scheduler;
 pub mod attribute;
 pub mod check;
+pub mod default_rule;
 pub mod discovery;
 pub mod fault;
 pub mod floating_ip;
 pub mod host;
+pub mod hosting;
 pub mod ip_availability;
 pub mod list;
 pub mod network;
@@ -29,6 +30,7 @@ pub mod quota;
 pub mod rbac;
 pub mod router;
 pub mod security_group;
+pub mod service_flavor;
 pub mod subnet;
 pub mod subnet_pool;
 pub mod tables;
@@ -77,7 +79,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 11] = [
+pub const RESOURCES: [&Resource; 14] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -89,6 +91,9 @@ pub const RESOURCES: [&Resource; 11] = [
     &rbac::api::RBAC_POLICY,
     &address_scope::api::ADDRESS_SCOPE,
     &address_group::api::ADDRESS_GROUP,
+    &default_rule::api::DEFAULT_RULE,
+    &service_flavor::api::FLAVOR,
+    &service_flavor::profile::SERVICE_PROFILE,
 ];
 
 pub fn service() -> Service<Network> {
@@ -103,10 +108,15 @@ pub fn service() -> Service<Network> {
         rbac::api::routes(),
         address_scope::api::routes(),
         address_group::api::routes(),
+        default_rule::api::routes(),
+        service_flavor::api::routes(),
+        service_flavor::profile::routes(),
+        subnet_pool::blocks::routes(),
+        floating_ip::pool::routes(),
         quota::routes(),
         tag::routes(),
         agent::routes(),
-        agent_scheduler::routes(),
+        hosting::api::routes(),
         discovery::routes(),
         ip_availability::routes(),
         topology::routes(),

@@ -14,7 +14,7 @@ use crate::{
     tables::find,
 };
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema, call::owned_by, quota::Quotas};
-use pilvi_store::{Record, Tx};
+use pilvi_store::{Record, Store, Tx};
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, LazyLock};
 
@@ -115,22 +115,28 @@ async fn defaults(_svc: Arc<Network>, _call: Call) -> Reply {
     Ok(Response::ok(json!({"quota": QUOTAS.defaults})))
 }
 
+/// How many of each a project has.
+async fn used(store: &Store, project: &str) -> Result<Vec<(&'static str, i64)>, Fault> {
+    let q = || find::of_project(project);
+    let used = [
+        ("network", store.count::<VirtualNetwork>(q()).await?),
+        ("subnet", store.count::<Subnet>(q()).await?),
+        ("subnetpool", store.count::<SubnetPool>(q()).await?),
+        ("port", store.count::<Port>(q()).await?),
+        ("router", store.count::<Router>(q()).await?),
+        ("floatingip", store.count::<FloatingIp>(q()).await?),
+        ("security_group", store.count::<SecurityGroup>(q()).await?),
+        ("security_group_rule", store.count::<SecurityGroupRule>(q()).await?),
+        ("rbac_policy", store.count::<RbacPolicy>(q()).await?),
+        ("address_group", store.count::<AddressGroup>(q()).await?),
+    ];
+    Ok(used.into_iter().map(|(name, n)| (name, i64::try_from(n).unwrap_or(i64::MAX))).collect())
+}
+
 async fn details(svc: Arc<Network>, call: Call) -> Reply {
     let project = call.param("project_id").to_owned();
     let limits = QUOTAS.limits(&svc.store, &project).await?;
-    let q = || find::of_project(&project);
-    let used = [
-        ("network", svc.store.count::<VirtualNetwork>(q()).await?),
-        ("subnet", svc.store.count::<Subnet>(q()).await?),
-        ("subnetpool", svc.store.count::<SubnetPool>(q()).await?),
-        ("port", svc.store.count::<Port>(q()).await?),
-        ("router", svc.store.count::<Router>(q()).await?),
-        ("floatingip", svc.store.count::<FloatingIp>(q()).await?),
-        ("security_group", svc.store.count::<SecurityGroup>(q()).await?),
-        ("security_group_rule", svc.store.count::<SecurityGroupRule>(q()).await?),
-        ("rbac_policy", svc.store.count::<RbacPolicy>(q()).await?),
-        ("address_group", svc.store.count::<AddressGroup>(q()).await?),
-    ];
+    let used = used(&svc.store, &project).await?;
     let quota: Map<String, Value> = limits
         .iter()
         .map(|(name, limit)| {
@@ -143,8 +149,15 @@ async fn details(svc: Arc<Network>, call: Call) -> Reply {
 
 async fn update(svc: Arc<Network>, call: Call) -> Reply {
     let mut limits = Vec::new();
+    let mut force = false;
     for (name, value) in call.member("quota")?.as_object().into_iter().flatten() {
-        if matches!(name.as_str(), "tenant_id" | "project_id" | "force" | "check_limit") {
+        if matches!(name.as_str(), "force" | "check_limit") {
+            let set = crate::check::boolean(value)
+                .map_err(|reason| Fault::bad_request(format!("Invalid input for {name}. Reason: {reason}.")))?;
+            force |= name == "force" && set == json!(true);
+            continue;
+        }
+        if matches!(name.as_str(), "tenant_id" | "project_id") {
             continue;
         }
         if !QUOTAS.defaults.contains_key(name.as_str()) {
@@ -155,6 +168,14 @@ async fn update(svc: Arc<Network>, call: Call) -> Reply {
         limits.push((name.clone(), limit.as_i64().unwrap_or(-1)));
     }
     let project = call.param("project_id").to_owned();
+    let used = used(&svc.store, &project).await?;
+    let too_low = |(name, limit): &&(String, i64)| *limit >= 0 && used.iter().any(|(n, u)| *n == name && u > limit);
+    if let Some((name, limit)) = limits.iter().find(too_low).filter(|_| !force) {
+        return Err(fault::bad(
+            "QuotaLimitTooLow",
+            format!("Quota limit too low: {limit} {name} are fewer than project {project} has."),
+        ));
+    }
     let key = project.clone();
     svc.store
         .write(move |tx| {

@@ -10,12 +10,15 @@
 use crate::{
     address_group::model::AddressGroup,
     address_scope::model::AddressScope,
+    default_rule::model::DefaultRule,
     floating_ip::model::FloatingIp,
+    hosting::model::Hosting,
     network::model::VirtualNetwork,
     port::model::Port,
     rbac::model::{RbacPolicy, label},
     router::model::Router,
     security_group::model::{SecurityGroup, SecurityGroupRule},
+    service_flavor::model::{Flavor, ServiceProfile},
     subnet::model::Subnet,
     subnet_pool::model::SubnetPool,
 };
@@ -37,6 +40,12 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<RbacPolicy>(),
         KindSpec::of::<AddressScope>(),
         KindSpec::of::<AddressGroup>(),
+        KindSpec::of::<DefaultRule>(),
+        KindSpec::of::<Flavor>(),
+        KindSpec::of::<ServiceProfile>(),
+        KindSpec::of::<Hosting>(),
+        KindSpec::of::<AgentNote>(),
+        KindSpec::of::<Once>(),
     ]
 }
 
@@ -50,6 +59,7 @@ pub const KINDS: &[&str] = &[
     SecurityGroup::KIND,
     SecurityGroupRule::KIND,
     AddressGroup::KIND,
+    Hosting::KIND,
 ];
 
 /// What to look for: every query of this service by the columns it uses.
@@ -77,6 +87,14 @@ pub mod find {
     /// Pools of an address scope.
     pub fn in_scope(id: &str) -> Query {
         Query::all().eq("address_scope_id", id)
+    }
+    /// Routers of a service flavor.
+    pub fn with_flavor(id: &str) -> Query {
+        Query::all().eq("flavor_id", id)
+    }
+    /// What is wished of hosts for one network or router.
+    pub fn hosting(object_id: &str) -> Query {
+        Query::all().eq("object_id", object_id)
     }
     /// Rules that name an address group.
     pub fn with_address_group(id: &str) -> Query {
@@ -286,7 +304,7 @@ impl Record for Port {
 
 impl Record for Router {
     const KIND: &'static str = "router";
-    const COLUMNS: &'static [Column] = &[Column::text("external_network_id")];
+    const COLUMNS: &'static [Column] = &[Column::text("external_network_id"), Column::text("flavor_id")];
     fn id(&self) -> &str {
         &self.id
     }
@@ -297,7 +315,8 @@ impl Record for Router {
         Some(&self.name)
     }
     fn columns(&self) -> Vec<Value> {
-        vec![self.external_gateway_info.as_ref().map(|g| g.network_id.clone()).unwrap_or_default().into()]
+        let outside = self.external_gateway_info.as_ref().map(|g| g.network_id.clone()).unwrap_or_default();
+        vec![outside.into(), self.flavor_id.clone().unwrap_or_default().into()]
     }
 }
 
@@ -429,5 +448,67 @@ impl Record for AddressGroup {
     const LABELLED: bool = true;
     fn labels(&self) -> Vec<String> {
         self.shared_with.iter().map(|p| label(p)).collect()
+    }
+}
+
+impl Record for DefaultRule {
+    const KIND: &'static str = "default_security_group_rule";
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Record for Flavor {
+    const KIND: &'static str = "service_flavor";
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+}
+
+impl Record for ServiceProfile {
+    const KIND: &'static str = "service_profile";
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+impl Record for Hosting {
+    const KIND: &'static str = "network_hosting";
+    const COLUMNS: &'static [Column] = &[Column::text("object_id")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![self.object_id.clone().into()]
+    }
+}
+
+/// What an operator wrote about an agent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AgentNote {
+    pub id: String,
+    pub description: String,
+}
+
+impl Record for AgentNote {
+    const KIND: &'static str = "network_agent_note";
+    fn id(&self) -> &str {
+        &self.id
+    }
+}
+
+/// Something that is done once in a cloud's life, and has been.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Once {
+    pub id: String,
+}
+
+impl Record for Once {
+    const KIND: &'static str = "network_once";
+    fn id(&self) -> &str {
+        &self.id
     }
 }

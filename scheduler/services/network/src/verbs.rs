@@ -152,15 +152,17 @@ async fn write_all<R: Api>(store: &Store, ctx: &Ctx, wanted: Vec<Raw>) -> Result
 pub async fn update<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
     let res = R::RESOURCE;
     let id = call.param("id").to_owned();
-    let raw = raw_of::<R>(&svc.store, &call.ctx, &id).await;
-    asked(&call);
-    let raw = raw?;
-    gate(&call, res, &raw)?;
     let member = call
         .body
         .get(res.name)
         .ok_or_else(|| Fault::bad_request(format!("Unable to find '{}' in request body", res.name)))?;
-    let changes = res.parse(member, Verb::Update, "")?;
+    // What cannot be meant is said before anything is looked up: it tells nothing.
+    let changes = res.parse(member, Verb::Update, "");
+    let raw = raw_of::<R>(&svc.store, &call.ctx, &id).await;
+    asked(&call);
+    let changes = changes?;
+    let raw = raw?;
+    gate(&call, res, &raw)?;
     res.authorize_attributes(&call, member, &raw, Verb::Update)?;
     R::finer_rules(&call, member, &raw, Verb::Update)?;
     let revision = if_match(&call)?;

@@ -2,7 +2,7 @@
 use super::{Facts, World, make, map, root, text};
 use crate::persona;
 use pilvi_kit::{Caller, service::Mounting, testing::App};
-use pilvi_network::{Network, kinds, service};
+use pilvi_network::{Network, host::HostInfo, kinds, service};
 use pilvi_store::Store;
 use serde_json::{Value, json};
 use std::collections::HashMap;
@@ -40,9 +40,23 @@ const FACTS: Facts = Facts {
         ),
         ("POST", "/v2.0/address-scopes", r#"{"address_scope": {"project_id": "p-own", "name": "x", "ip_version": 4}}"#),
         ("POST", "/v2.0/address-groups", r#"{"address_group": {"project_id": "p-own", "name": "x"}}"#),
+        (
+            "POST",
+            "/v2.0/default-security-group-rules",
+            r#"{"default_security_group_rule": {"direction": "ingress", "protocol": "udp"}}"#,
+        ),
+        ("POST", "/v2.0/flavors", r#"{"flavor": {"name": "x", "service_type": "L3_ROUTER_NAT"}}"#),
+        ("POST", "/v2.0/service_profiles", r#"{"service_profile": {"metainfo": "{}"}}"#),
+        ("POST", "/v2.0/flavors/{id}/service_profiles", r#"{"service_profile": {"id": "<profile_id>"}}"#),
+        ("POST", "/v2.0/agents/{id}/dhcp-networks", r#"{"network_id": "<network_id>"}"#),
+        ("POST", "/v2.0/agents/{id}/l3-routers", r#"{"router_id": "<router_id>"}"#),
+        ("PUT", "/v2.0/agents/{id}", r#"{"agent": {"description": "x"}}"#),
+        ("PUT", "/v2.0/subnetpools/{id}/add_prefixes", r#"{"prefixes": ["10.10.0.0/16"]}"#),
+        ("PUT", "/v2.0/subnetpools/{id}/remove_prefixes", r#"{"prefixes": ["10.10.0.0/16"]}"#),
+        ("PUT", "/v2.0/subnetpools/{id}/onboard_network_subnets", r#"{"network_id": "<network_id>"}"#),
     ],
     // A project's default group is made when somebody first looks.
-    makes: &[("GET", "/v2.0/security-groups")],
+    makes: &[("GET", "/v2.0/security-groups"), ("GET", "/v2.0/default-security-group-rules")],
     unseeded: 20,
     ..Facts::NONE
 };
@@ -60,6 +74,7 @@ pub async fn world() -> World {
     all.push(pilvi_store::KindSpec::of::<pilvi_kit::quota::QuotaOverride>());
     let store = Store::open("sqlite::memory:", all).await.unwrap();
     let state = Network::new(store.clone());
+    state.remember(&[HostInfo { name: "h1".into(), up: true, ..HostInfo::default() }]);
     let app =
         App::new(move |authenticator| service().mount(state, Mounting { authenticator, policy_file: None }).unwrap());
     let names = HashMap::new();
@@ -83,6 +98,13 @@ pub async fn world() -> World {
     let policy = create(&app, &owner, "rbac-policies", "rbac_policy", members).await;
     let scope = create(&app, &owner, "address-scopes", "address_scope", json!({"name": "as", "ip_version": 4})).await;
     let blocks = create(&app, &owner, "address-groups", "address_group", json!({"addresses": ["10.0.0.0/8"]})).await;
+    let template = json!({"direction": "ingress", "protocol": "tcp"});
+    let template = create(&app, &root(), "default-security-group-rules", "default_security_group_rule", template).await;
+    let flavor = json!({"name": "f", "service_type": "L3_ROUTER_NAT"});
+    let flavor = create(&app, &root(), "flavors", "flavor", flavor).await;
+    let profile = create(&app, &root(), "service_profiles", "service_profile", json!({"metainfo": "{}"})).await;
+    let agents = app.call("GET", "/v2.0/agents", Some(&root()), None).await.body;
+    let agent = text(&agents["agents"][0]["id"]);
     let mut params = HashMap::new();
     for (collection, id) in [
         ("networks", &net),
@@ -97,6 +119,10 @@ pub async fn world() -> World {
         ("rbac-policies", &policy),
         ("address-scopes", &scope),
         ("address-groups", &blocks),
+        ("default-security-group-rules", &template),
+        ("flavors", &flavor),
+        ("service_profiles", &profile),
+        ("agents", &agent),
     ] {
         let tags = format!("/v2.0/{collection}/{id}/tags/a-tag");
         if TAGGED.contains(&collection) {
@@ -105,12 +131,15 @@ pub async fn world() -> World {
         params.insert(format!("/v2.0/{collection}/{{id}}"), id.clone());
     }
     params.extend(map([("{tag}", "a-tag"), ("{project_id}", "p-own"), ("{router_id}", &router)]));
+    params.extend(map([("{network_id}", net.as_str()), ("{profile_id}", &profile)]));
     let fill = map([
         ("project_id", "p-own"),
         ("tenant_id", "p-own"),
         ("network_id", &net),
         ("floating_network_id", &external),
         ("security_group_id", &group),
+        ("router_id", &router),
+        ("profile_id", &profile),
     ]);
     World { app, store, names, params, fill, facts: FACTS, judged_by_original: false, _dir: None }
 }

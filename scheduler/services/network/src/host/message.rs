@@ -1,6 +1,7 @@
 //! From gathered records to the agent's message. Pure.
-use super::{HostInfo, gateway_host, reach::Reach};
+use super::{HostInfo, reach::Reach};
 use crate::{
+    hosting::model::{answers_dhcp, holder},
     network::model::VirtualNetwork,
     port::model::{DhcpOption, Port, ROUTER_GATEWAY, ROUTER_INTERFACE},
     router::model::Router,
@@ -19,7 +20,7 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
     let vteps: HashMap<&str, &str> =
         hosts.iter().filter(|h| !h.vtep.is_empty()).map(|h| (h.name.as_str(), h.vtep.as_str())).collect();
     v1::HostNetwork {
-        networks: reach.networks.values().map(|n| network(reach, n)).collect(),
+        networks: reach.networks.values().map(|n| network(reach, n, host)).collect(),
         ports: reach.local.values().map(|p| port(reach, p)).collect(),
         remotes: reach.ports.values().filter_map(|p| remote(p, host, &vteps)).collect(),
         groups: reach.groups.values().map(|g| group(reach, &g.id, g.stateful)).collect(),
@@ -28,13 +29,14 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
     }
 }
 
-fn network(reach: &Reach, network: &VirtualNetwork) -> v1::L2 {
+fn network(reach: &Reach, network: &VirtualNetwork, host: &str) -> v1::L2 {
+    let answers = answers_dhcp(&reach.wishes, &network.id, host);
     v1::L2 {
         id: network.id.clone(),
         vni: network.vni,
         mtu: network.mtu,
         external: network.is_physical(),
-        subnets: reach.subnets.values().filter(|s| s.network_id == network.id).map(subnet).collect(),
+        subnets: reach.subnets.values().filter(|s| s.network_id == network.id).map(|s| subnet(s, answers)).collect(),
     }
 }
 
@@ -42,9 +44,10 @@ fn route(route: &crate::subnet::model::Route) -> v1::Route {
     v1::Route { destination: route.destination.clone(), nexthop: route.nexthop.clone() }
 }
 
-fn subnet(subnet: &Subnet) -> v1::Subnet {
+/// `answers`: does this host answer DHCP on the network?
+fn subnet(subnet: &Subnet, answers: bool) -> v1::Subnet {
     let v4 = subnet.ip_version == 4;
-    let dhcp = subnet.enable_dhcp && v4;
+    let dhcp = subnet.enable_dhcp && v4 && answers;
     v1::Subnet {
         id: subnet.id.clone(),
         cidr: subnet.cidr.clone(),
@@ -205,7 +208,9 @@ fn gateway(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo]) -> Op
     let info = router.external_gateway_info.as_ref()?;
     let port = reach.legs.values().find(|l| l.device_id == router.id && l.device_owner == ROUTER_GATEWAY)?;
     let fixed = port.fixed_ips.iter().find(|f| !f.ip_address.contains(':'))?;
-    let vtep = match gateway_host(&router.id, hosts) {
+    let vtep = match holder(&reach.wishes, &router.id, hosts) {
+        // Every host has been sent away from it.
+        None if reach.wishes.iter().any(|w| w.object_id == router.id) => return None,
         Some(there) if there.name != host && hosts.len() > 1 => {
             // A host without an underlay address cannot be sent anything.
             if there.vtep.is_empty() {

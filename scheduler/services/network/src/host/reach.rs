@@ -1,8 +1,12 @@
 //! Gathers, round by round, what the ports of one host can reach.
-use super::{HostInfo, gateway_host};
+use super::HostInfo;
 use crate::{
     address_group::model::AddressGroup,
     floating_ip::model::FloatingIp,
+    hosting::{
+        self,
+        model::{Hosting, holder},
+    },
     network::model::VirtualNetwork,
     port::model::{Port, ROUTER_GATEWAY, ROUTER_INTERFACE},
     router::model::Router,
@@ -35,6 +39,8 @@ pub struct Reach {
     /// Those that the rules name.
     pub address_groups: BTreeMap<String, AddressGroup>,
     pub floating: BTreeMap<String, FloatingIp>,
+    /// What operators wish of hosts.
+    pub wishes: Vec<Hosting>,
 }
 
 /// Records of some ids or some parents, in as few queries as fit.
@@ -59,7 +65,7 @@ fn by_id(ids: Vec<&str>) -> Query {
 
 impl Reach {
     pub async fn gather(store: &Store, host: &str, hosts: &[HostInfo]) -> Result<Self, Fault> {
-        let mut reach = Reach::default();
+        let mut reach = Reach { wishes: hosting::ops::all(store).await?, ..Reach::default() };
         for port in store.list::<Port>(find::on_host(host)).await? {
             if port.is_endpoint() {
                 reach.local.insert(port.record.id.clone(), port.record);
@@ -82,7 +88,7 @@ impl Reach {
             .list::<Router>(find::with_gateway())
             .await?
             .into_iter()
-            .filter(|r| gateway_host(&r.id, hosts).is_some_and(|h| h.name == host))
+            .filter(|r| holder(&self.wishes, &r.id, hosts).is_some_and(|h| h.name == host))
             .map(|r| r.record.id)
             .collect();
         self.add_routers(store, here).await

@@ -4,6 +4,7 @@ use crate::{
     attribute::overlay,
     fault,
     floating_ip::{self, model::FloatingIp},
+    hosting,
     list::Raw,
     port::model::{FLOATING, Port},
     quota,
@@ -240,6 +241,7 @@ pub async fn delete_in(tx: &mut Tx, ctx: &Ctx, found: Stored<VirtualNetwork>) ->
         subnet::ops::delete_in(tx, subnet).await?;
     }
     rbac::ops::forget_in(tx, id).await?;
+    hosting::ops::forget_in(tx, id).await?;
     tx.delete::<VirtualNetwork>(id).await?;
     Ok(())
 }

@@ -38,6 +38,7 @@ pub static PORT: Resource = Resource {
         open("binding:host_id", check::text_or_null::<255>).ruled().restricted(),
         open("binding:profile", check::object_or_null).ruled().restricted(),
         open("binding:vnic_type", check::vnic_type).absent(Absent::Text("normal")).ruled(),
+        open("trusted", check::boolean_or_null).absent(Absent::Null).ruled().restricted(),
         open("qos_policy_id", check::nothing),
         shown("binding:vif_type").restricted(),
         shown("binding:vif_details").restricted(),
@@ -133,6 +134,7 @@ impl Api for Port {
         if attrs.get("binding:host_id").is_some_and(Value::is_null) {
             attrs.remove("binding:host_id");
         }
+        ops::fold_trust(&mut attrs, &json!({}));
         let new: NewPort = serde_json::from_value(Value::Object(attrs)).map_err(Fault::internal)?;
         ops::create_in(tx, ctx, new).await
     }
@@ -154,6 +156,7 @@ fn raw(item: &Stored<Port>, network: Option<&VirtualNetwork>) -> Result<Raw, Fau
         "binding:vif_details".into(),
         if bound { json!({"port_filter": true, "connectivity": "l2"}) } else { json!({}) },
     );
+    raw.insert("trusted".into(), item.profile.get("trusted").cloned().unwrap_or(Value::Null));
     raw.insert("ip_allocation".into(), json!(if item.fixed_ips.is_empty() { "none" } else { "immediate" }));
     let domain = network.map(|n| n.dns_domain.as_str()).filter(|d| !d.is_empty()).unwrap_or("openstacklocal.");
     let name = |address: &str| {

@@ -203,6 +203,7 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<Port>, changes: &Raw) -> R
     let wishes = take::<Vec<Wish>>(&mut changes, "fixed_ips")?;
     let options = take::<Vec<NewDhcpOption>>(&mut changes, "extra_dhcp_opts")?;
     let given_pairs = take::<Vec<Pair>>(&mut changes, "allowed_address_pairs")?;
+    fold_trust(&mut changes, &before.profile);
     if changes.get("binding:host_id").is_some_and(Value::is_null) {
         changes.insert("binding:host_id".into(), json!(""));
     }
@@ -238,6 +239,14 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<Port>, changes: &Raw) -> R
     }
     found.record = after;
     Ok(tx.update(&found).await?)
+}
+
+/// `trusted` is a word in the binding's profile, where drivers look for it.
+pub(crate) fn fold_trust(attrs: &mut Raw, profile: &Value) {
+    let Some(trusted) = attrs.remove("trusted").filter(|t| !t.is_null()) else { return };
+    let mut profile = attrs.get("binding:profile").filter(|p| p.is_object()).unwrap_or(profile).clone();
+    profile["trusted"] = trusted;
+    attrs.insert("binding:profile".into(), profile);
 }
 
 fn take<T: serde::de::DeserializeOwned>(changes: &mut Raw, name: &str) -> Result<Option<T>, Fault> {

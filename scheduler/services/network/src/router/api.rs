@@ -26,7 +26,7 @@ pub static ROUTER: Resource = Resource {
         open("ha", check::boolean_or_null).ruled().restricted(),
         later("routes", check::routes),
         once("availability_zone_hints", check::texts).absent(Absent::EmptyList),
-        once("flavor_id", check::nothing),
+        once("flavor_id", check::uuid_or_null),
         shown("status"),
         shown("availability_zones"),
     ],
@@ -115,7 +115,6 @@ fn raw(item: &Stored<Router>) -> Result<Raw, Fault> {
     let mut raw = list::raw(item)?;
     raw.insert("status".into(), json!("ACTIVE"));
     raw.insert("availability_zones".into(), json!(["nova"]));
-    raw.insert("flavor_id".into(), Value::Null);
     Ok(raw)
 }
 

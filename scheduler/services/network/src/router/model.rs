@@ -22,6 +22,8 @@ pub struct Router {
     pub external_gateway_info: Option<Gateway>,
     /// The port that holds the gateway's addresses.
     pub gw_port_id: Option<String>,
+    #[serde(default)]
+    pub flavor_id: Option<String>,
     pub availability_zone_hints: Vec<String>,
     #[serde(default)]
     pub tags: Vec<String>,

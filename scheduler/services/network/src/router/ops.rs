@@ -1,6 +1,6 @@
 //! The verbs of routers; with [`super::gateway`] and [`super::interface`] the only writers of the record.
 use super::{gateway, interface, model::Router};
-use crate::{fault, list::Raw, quota, subnet::model::Route};
+use crate::{fault, hosting, list::Raw, quota, service_flavor, subnet::model::Route};
 use pilvi_kit::{Ctx, Fault};
 use pilvi_store::{Stored, Tx};
 use serde_json::Value;
@@ -12,6 +12,16 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Rou
     let text = |name: &str| attrs.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let flag = |name: &str| attrs.get(name).and_then(Value::as_bool);
     quota::check_in::<Router>(tx, &text("project_id"), "router").await?;
+    let flavor_id = attrs.get("flavor_id").and_then(Value::as_str).map(str::to_owned);
+    if let Some(flavor) = &flavor_id {
+        if flag("distributed").is_some() || flag("ha").is_some() {
+            return Err(fault::bad(
+                "BadRequest",
+                "Bad router request: Cannot specify both flavor_id and 'distributed' or 'ha'.",
+            ));
+        }
+        service_flavor::ops::check_router_in(tx, flavor).await?;
+    }
     let router = Router {
         id: pilvi_kit::id::new(),
         project_id: text("project_id"),
@@ -23,6 +33,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Rou
         routes: Vec::new(),
         external_gateway_info: None,
         gw_port_id: None,
+        flavor_id,
         availability_zone_hints: serde_json::from_value(
             attrs.get("availability_zone_hints").cloned().unwrap_or_default(),
         )
@@ -119,6 +130,7 @@ pub async fn delete_in(tx: &mut Tx, mut found: Stored<Router>) -> Result<(), Fau
         return Err(fault::conflict("RouterInUse", format!("Router {} still has ports", found.id)));
     }
     gateway::clear_in(tx, &mut found.record).await?;
+    hosting::ops::forget_in(tx, &found.id).await?;
     tx.delete::<Router>(&found.id).await?;
     Ok(())
 }

@@ -24,6 +24,20 @@ pub struct SecurityGroup {
 }
 
 impl SecurityGroup {
+    /// No group in particular: rules are checked against it before they are anybody's.
+    pub fn unnamed() -> Self {
+        SecurityGroup {
+            id: String::new(),
+            project_id: String::new(),
+            name: String::new(),
+            description: None,
+            stateful: true,
+            is_default: false,
+            shared: false,
+            shared_with: Vec::new(),
+            tags: Vec::new(),
+        }
+    }
     /// May ports of this project be in it?
     pub fn is_open_to(&self, project: &str) -> bool {
         self.shared || self.project_id == project || self.shared_with.iter().any(|p| p == project)

@@ -6,7 +6,7 @@ use super::{
 use crate::{
     address_group::{self, model::AddressGroup},
     attribute::overlay,
-    fault,
+    default_rule, fault,
     list::Raw,
     network::ops::sees_all,
     quota,
@@ -38,9 +38,8 @@ pub async fn ensure_default_in(tx: &mut Tx, project: &str) -> Result<String, Fau
         tags: Vec::new(),
     };
     tx.insert(&group).await?;
-    for ethertype in ["IPv4", "IPv6"] {
-        insert_rule(tx, &group, Direction::Egress, ethertype, None).await?;
-        insert_rule(tx, &group, Direction::Ingress, ethertype, Some(group.id.clone())).await?;
+    for rule in default_rule::ops::rules_for_in(tx, &group).await? {
+        tx.insert(&rule).await?;
     }
     Ok(group.id)
 }
@@ -66,33 +65,6 @@ pub async fn ensure_default(store: &Store, project: &str) -> Result<(), Fault> {
         .await
 }
 
-async fn insert_rule(
-    tx: &mut Tx,
-    group: &SecurityGroup,
-    direction: Direction,
-    ethertype: &str,
-    remote: Option<String>,
-) -> Result<(), Fault> {
-    let rule = SecurityGroupRule {
-        id: pilvi_kit::id::new(),
-        project_id: group.project_id.clone(),
-        security_group_id: group.id.clone(),
-        description: None,
-        direction,
-        ethertype: ethertype.to_owned(),
-        protocol: None,
-        port_range_min: None,
-        port_range_max: None,
-        remote_ip_prefix: None,
-        remote_group_id: remote,
-        remote_address_group_id: None,
-        belongs_to_default_sg: group.is_default,
-        tags: Vec::new(),
-    };
-    tx.insert(&rule).await?;
-    Ok(())
-}
-
 pub async fn create_in(tx: &mut Tx, attrs: &Raw) -> Result<Stored<SecurityGroup>, Fault> {
     let project = attrs.get("project_id").and_then(Value::as_str).unwrap_or_default().to_owned();
     ensure_default_in(tx, &project).await?;
@@ -100,14 +72,16 @@ pub async fn create_in(tx: &mut Tx, attrs: &Raw) -> Result<Stored<SecurityGroup>
         return Err(fault::conflict("SecurityGroupDefaultAlreadyExists", "Default security group already exists."));
     }
     quota::check_in::<SecurityGroup>(tx, &project, "security_group").await?;
-    quota::check_many_in::<SecurityGroupRule>(tx, &project, "security_group_rule", 2).await?;
     let mut document = attrs.clone();
     document.insert("id".into(), pilvi_kit::id::new().into());
     document.insert("is_default".into(), false.into());
     let group: SecurityGroup = serde_json::from_value(Value::Object(document)).map_err(Fault::internal)?;
+    let rules = default_rule::ops::rules_for_in(tx, &group).await?;
+    let more = i64::try_from(rules.len()).unwrap_or(i64::MAX);
+    quota::check_many_in::<SecurityGroupRule>(tx, &project, "security_group_rule", more).await?;
     let stored = tx.insert(&group).await?;
-    for ethertype in ["IPv4", "IPv6"] {
-        insert_rule(tx, &group, Direction::Egress, ethertype, None).await?;
+    for rule in rules {
+        tx.insert(&rule).await?;
     }
     Ok(stored)
 }

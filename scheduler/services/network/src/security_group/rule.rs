@@ -10,9 +10,14 @@ pub fn build(attrs: &Raw, group: &SecurityGroup) -> Result<SecurityGroupRule, Fa
     document.insert("id".into(), json!(pilvi_kit::id::new()));
     document.insert("belongs_to_default_sg".into(), json!(group.is_default));
     let rule: SecurityGroupRule = serde_json::from_value(Value::Object(document)).map_err(Fault::internal)?;
-    remotes(&rule)?;
-    ports(&rule)?;
+    check(&rule)?;
     Ok(rule)
+}
+
+/// Do protocol, ports and remotes agree?
+pub fn check(rule: &SecurityGroupRule) -> Result<(), Fault> {
+    remotes(rule)?;
+    ports(rule)
 }
 
 fn remotes(rule: &SecurityGroupRule) -> Result<(), Fault> {

@@ -121,6 +121,23 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Sub
     Ok(tx.insert(&pool).await?)
 }
 
+/// Gives a pool other blocks, which the caller has found to hold all its subnets.
+pub async fn set_prefixes_in(
+    tx: &mut Tx,
+    ctx: &Ctx,
+    mut found: Stored<SubnetPool>,
+    blocks: &[IpNet],
+) -> Result<Vec<String>, Fault> {
+    let nets = prefixes(&texts(blocks))?;
+    if nets[0].addr().is_ipv4() != (found.ip_version == 4) {
+        return Err(fault::bad("PrefixVersionMismatch", "Cannot mix IPv4 and IPv6 prefixes in a subnet pool."));
+    }
+    let before = found.record.clone();
+    found.prefixes = texts(&nets);
+    address_scope::ops::check_pool_in(tx, ctx, &found.record, &nets, Some(&before)).await?;
+    Ok(tx.update(&found).await?.record.prefixes)
+}
+
 /// A pool may grow but not lose blocks.
 pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<SubnetPool>, changes: &Raw) -> Result<(), Fault> {
     let mut after: SubnetPool = overlay(&found.record, changes)?;

@@ -87,33 +87,3 @@ async fn one_call_makes_a_topology_and_another_removes_it() {
     assert_eq!(rig.get(&rig.alice, "/v2.0/routers").await["routers"], json!([]));
     rig.want(404, &rig.alice, "GET", &format!("/v2.0/networks/{made}"), Value::Null).await;
 }
-
-#[tokio::test]
-async fn operators_see_who_holds_a_way_out_and_cannot_move_it() {
-    let rig = Rig::new().await;
-    let external = rig.external().await;
-    let gateway = json!({"external_gateway_info": {"network_id": external}});
-    let out = id(&rig.make(&rig.alice, "/v2.0/routers", "router", gateway).await);
-    let inner = id(&rig.make(&rig.alice, "/v2.0/routers", "router", json!({"name": "inner"})).await);
-    let host =
-        |n: usize, up| HostInfo { name: format!("h{n}"), vtep: format!("10.255.0.{n}"), up, ..HostInfo::default() };
-    let hosts = [host(1, true), host(2, true), host(3, false)];
-    rig.svc.host_network("h1", &hosts).await.unwrap();
-    let held = rig.get(&rig.admin, &format!("/v2.0/routers/{out}/l3-agents")).await["agents"].clone();
-    let holder = crate::host::gateway_host(&out, &hosts).unwrap();
-    assert_eq!((held.as_array().unwrap().len(), &held[0]["host"]), (1, &json!(holder.name)));
-    assert_eq!(rig.get(&rig.admin, &format!("/v2.0/routers/{inner}/l3-agents")).await["agents"], json!([]));
-    for agent in rig.get(&rig.admin, "/v2.0/agents").await["agents"].as_array().unwrap() {
-        let path = format!("/v2.0/agents/{}/l3-routers", id(agent));
-        let here = super::ids(&rig.get(&rig.admin, &path).await["routers"]);
-        let expected = if agent["host"] == json!(holder.name) { vec![out.clone()] } else { Vec::new() };
-        assert_eq!(here, expected);
-    }
-    let path = format!("/v2.0/agents/{}/l3-routers", id(&held[0]));
-    let wish = json!({"router_id": inner});
-    assert_eq!(rig.refused(409, &rig.admin, "POST", &path, wish).await, "RouterSchedulingFailed");
-    let gone = rig.refused(409, &rig.admin, "DELETE", &format!("{path}/{out}"), Value::Null).await;
-    assert_eq!(gone, "RouterSchedulingFailed");
-    rig.want(403, &rig.alice, "GET", &path, Value::Null).await;
-    rig.want(404, &rig.admin, "GET", "/v2.0/agents/none/l3-routers", Value::Null).await;
-}

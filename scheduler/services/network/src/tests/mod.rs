@@ -2,10 +2,12 @@
 mod address;
 mod extras;
 mod host;
+mod hosting;
 mod network;
 mod outside;
 mod rbac;
 mod security_group;
+mod templates;
 
 use crate::{Network, kinds, service};
 use pilvi_kit::{

@@ -1,0 +1,85 @@
+//! An operator's wish about one host and one network or router. Pure.
+//!
+//! ```text
+//!  DHCP of a network:  every host answers its own guests, unless it has been sent away from that network
+//!  way out of a router: the live host that rendezvous hashing names, among those that have been asked to hold
+//!                       it if there are any, and never one that has been sent away
+//! ```
+//! Where no wish stands, nothing is stored: most clouds have none.
+use crate::host::{HostInfo, gateway_host};
+use serde::{Deserialize, Serialize};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Task {
+    Dhcp,
+    Route,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Hosting {
+    pub id: String,
+    pub task: Task,
+    /// A network or a router.
+    pub object_id: String,
+    pub host: String,
+    /// Asked to, or sent away?
+    pub here: bool,
+}
+
+impl Hosting {
+    pub fn key(task: Task, object_id: &str, host: &str) -> String {
+        let word = if task == Task::Dhcp { "dhcp" } else { "route" };
+        format!("{word}/{object_id}/{host}")
+    }
+    pub fn new(task: Task, object_id: &str, host: &str, here: bool) -> Self {
+        let id = Self::key(task, object_id, host);
+        Hosting { id, task, object_id: object_id.to_owned(), host: host.to_owned(), here }
+    }
+}
+
+fn wish<'w>(wishes: &'w [Hosting], task: Task, object_id: &str, host: &str) -> Option<&'w Hosting> {
+    wishes.iter().find(|w| w.task == task && w.object_id == object_id && w.host == host)
+}
+
+/// Does this host answer DHCP of the network's guests?
+pub fn answers_dhcp(wishes: &[Hosting], network_id: &str, host: &str) -> bool {
+    wish(wishes, Task::Dhcp, network_id, host).is_none_or(|w| w.here)
+}
+
+/// The host that holds a router's way out, as hashing and wishes have it.
+pub fn holder<'h>(wishes: &[Hosting], router_id: &str, hosts: &'h [HostInfo]) -> Option<&'h HostInfo> {
+    let said = |h: &HostInfo| wish(wishes, Task::Route, router_id, &h.name).map(|w| w.here);
+    if wishes.iter().all(|w| w.object_id != router_id) {
+        return gateway_host(router_id, hosts.iter());
+    }
+    let asked = gateway_host(router_id, hosts.iter().filter(|h| said(h) == Some(true)));
+    asked.or_else(|| gateway_host(router_id, hosts.iter().filter(|h| said(h) != Some(false))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wishes_come_before_the_hash() {
+        let host = |n: usize, up| HostInfo { name: format!("h{n}"), up, ..HostInfo::default() };
+        let mut hosts = vec![host(1, true), host(2, true), host(3, true)];
+        let hashed = holder(&[], "r", &hosts).unwrap().name.clone();
+        let other = hosts.iter().find(|h| h.name != hashed).unwrap().name.clone();
+        let asked = [Hosting::new(Task::Route, "r", &other, true)];
+        assert_eq!(holder(&asked, "r", &hosts).unwrap().name, other);
+        assert_eq!(holder(&asked, "s", &hosts).map(|h| &h.name), holder(&[], "s", &hosts).map(|h| &h.name));
+        // One that is asked and down is stood in for.
+        for h in hosts.iter_mut().filter(|h| h.name == other) {
+            h.up = false;
+        }
+        assert_eq!(holder(&asked, "r", &hosts).unwrap().name, hashed);
+        let away = [Hosting::new(Task::Route, "r", "h1", false)];
+        assert_ne!(holder(&away, "r", &hosts).unwrap().name, "h1");
+        let nobody: Vec<Hosting> = hosts.iter().map(|h| Hosting::new(Task::Route, "r", &h.name, false)).collect();
+        assert!(holder(&nobody, "r", &hosts).is_none());
+        assert!(answers_dhcp(&nobody, "r", "h1"), "another task");
+        assert!(!answers_dhcp(&[Hosting::new(Task::Dhcp, "n", "h1", false)], "n", "h1"));
+    }
+}

@@ -1,0 +1,131 @@
+//! What operators prepare for others: rules of new groups, flavors, blocks of pools, quotas that hold.
+use super::{Rig, id, ids};
+use serde_json::{Value, json};
+
+#[tokio::test]
+async fn new_groups_begin_with_what_the_operator_says() {
+    let rig = Rig::new().await;
+    let path = "/v2.0/default-security-group-rules";
+    let first = rig.get(&rig.alice, path).await["default_security_group_rules"].clone();
+    assert_eq!(first.as_array().unwrap().len(), 4);
+    assert!(first[0].get("project_id").is_none());
+    let parent = first.as_array().unwrap().iter().filter(|r| r["remote_group_id"] == "PARENT");
+    assert_eq!(parent.count(), 2);
+    let ssh = json!({"direction": "ingress", "protocol": "tcp", "port_range_min": 22, "port_range_max": 22});
+    rig.want(403, &rig.alice, "POST", path, json!({"default_security_group_rule": ssh})).await;
+    let made = rig.make(&rig.admin, path, "default_security_group_rule", ssh.clone()).await;
+    assert_eq!((&made["used_in_default_sg"], &made["used_in_non_default_sg"]), (&json!(false), &json!(true)));
+    let twice = json!({"default_security_group_rule": ssh});
+    assert_eq!(rig.refused(409, &rig.admin, "POST", path, twice).await, "DefaultSecurityGroupRuleExists");
+    let wrong =
+        json!({"default_security_group_rule": {"direction": "ingress", "port_range_min": 22, "port_range_max": 22}});
+    let wrong = rig.refused(400, &rig.admin, "POST", path, wrong).await;
+    assert_eq!(wrong, "SecurityGroupProtocolRequiredWithPorts");
+    let begins_with = |name: &'static str| {
+        let rig = &rig;
+        async move {
+            let group = json!({"name": name});
+            let group = rig.make(&rig.alice, "/v2.0/security-groups", "security_group", group).await;
+            group["security_group_rules"].as_array().unwrap().len()
+        }
+    };
+    assert_eq!(begins_with("web").await, 3);
+    rig.want(204, &rig.admin, "DELETE", &format!("{path}/{}", id(&made)), Value::Null).await;
+    for rule in first.as_array().unwrap() {
+        rig.want(204, &rig.admin, "DELETE", &format!("{path}/{}", id(rule)), Value::Null).await;
+    }
+    assert_eq!(begins_with("bare").await, 0);
+    assert_eq!(rig.get(&rig.admin, path).await["default_security_group_rules"], json!([]), "and they stay away");
+}
+
+#[tokio::test]
+async fn routers_are_made_by_flavor() {
+    let rig = Rig::new().await;
+    let flavor = json!({"name": "best", "service_type": "L3_ROUTER_NAT"});
+    let flavor = id(&rig.make(&rig.admin, "/v2.0/flavors", "flavor", flavor).await);
+    let path = format!("/v2.0/flavors/{flavor}");
+    let strange = json!({"flavor": {"name": "x", "service_type": "COFFEE"}});
+    assert_eq!(rig.refused(400, &rig.admin, "POST", "/v2.0/flavors", strange).await, "InvalidServiceType");
+    let profiles = "/v2.0/service_profiles";
+    let empty = rig.refused(400, &rig.admin, "POST", profiles, json!({"service_profile": {}})).await;
+    assert_eq!(empty, "ServiceProfileEmpty");
+    let unknown = json!({"service_profile": {"driver": "no.such.Driver"}});
+    assert_eq!(rig.refused(404, &rig.admin, "POST", profiles, unknown).await, "ServiceProfileDriverNotFound");
+    let driver = rig.get(&rig.alice, "/v2.0/service-providers").await["service_providers"][0]["name"].clone();
+    let profile = id(&rig.make(&rig.admin, profiles, "service_profile", json!({"driver": driver})).await);
+    let bind = json!({"service_profile": {"id": profile}});
+    rig.want(201, &rig.admin, "POST", &format!("{path}/service_profiles"), bind.clone()).await;
+    let twice = rig.refused(409, &rig.admin, "POST", &format!("{path}/service_profiles"), bind).await;
+    assert_eq!(twice, "FlavorServiceProfileBindingExists");
+    assert_eq!(rig.get(&rig.alice, &path).await["flavor"]["service_profiles"], json!([profile]));
+    let held = rig.refused(409, &rig.admin, "DELETE", &format!("{profiles}/{profile}"), Value::Null).await;
+    assert_eq!(held, "ServiceProfileInUse");
+    let router = rig.make(&rig.alice, "/v2.0/routers", "router", json!({"flavor_id": flavor})).await;
+    assert_eq!(router["flavor_id"], json!(flavor));
+    let both = json!({"router": {"flavor_id": flavor, "distributed": true}});
+    rig.want(400, &rig.admin, "POST", "/v2.0/routers", both).await;
+    assert_eq!(rig.refused(409, &rig.admin, "DELETE", &path, Value::Null).await, "FlavorInUse");
+    rig.want(204, &rig.alice, "DELETE", &format!("/v2.0/routers/{}", id(&router)), Value::Null).await;
+    rig.want(204, &rig.admin, "DELETE", &format!("{path}/service_profiles/{profile}"), Value::Null).await;
+    rig.want(404, &rig.admin, "DELETE", &format!("{path}/service_profiles/{profile}"), Value::Null).await;
+    rig.want(200, &rig.admin, "PUT", &path, json!({"flavor": {"enabled": false}})).await;
+    let off = json!({"router": {"flavor_id": flavor}});
+    assert_eq!(rig.refused(400, &rig.alice, "POST", "/v2.0/routers", off).await, "FlavorDisabled");
+    rig.want(204, &rig.admin, "DELETE", &path, Value::Null).await;
+    rig.want(204, &rig.admin, "DELETE", &format!("{profiles}/{profile}"), Value::Null).await;
+    rig.want(404, &rig.alice, "GET", &format!("{profiles}/{profile}"), Value::Null).await;
+}
+
+#[tokio::test]
+async fn blocks_of_a_pool_come_and_go_and_subnets_join_it() {
+    let rig = Rig::new().await;
+    let pool = json!({"name": "p", "prefixes": ["10.0.0.0/16"]});
+    let pool = id(&rig.make(&rig.alice, "/v2.0/subnetpools", "subnetpool", pool).await);
+    let path = format!("/v2.0/subnetpools/{pool}");
+    let more = json!({"prefixes": ["10.1.0.0/16", "192.168.0.0/24"]});
+    let grown = rig.want(200, &rig.alice, "PUT", &format!("{path}/add_prefixes"), more).await;
+    assert_eq!(grown, json!({"prefixes": ["10.0.0.0/15", "192.168.0.0/24"]}));
+    let less = json!({"prefixes": ["10.0.0.0/16"]});
+    let shrunk = rig.want(200, &rig.alice, "PUT", &format!("{path}/remove_prefixes"), less).await;
+    assert_eq!(shrunk, json!({"prefixes": ["10.1.0.0/16", "192.168.0.0/24"]}));
+    let network = rig.network(&rig.alice, "n").await;
+    let subnet = rig.subnet(&rig.alice, &network, "172.16.0.0/24").await;
+    let wish = json!({"network_id": network});
+    let joined = rig.want(200, &rig.alice, "PUT", &format!("{path}/onboard_network_subnets"), wish).await;
+    assert_eq!(ids(&joined), vec![subnet.clone()]);
+    assert_eq!(rig.get(&rig.alice, &format!("/v2.0/subnets/{subnet}")).await["subnet"]["subnetpool_id"], json!(pool));
+    let shown = rig.get(&rig.alice, &path).await["subnetpool"]["prefixes"].clone();
+    assert_eq!(shown, json!(["10.1.0.0/16", "172.16.0.0/24", "192.168.0.0/24"]));
+    let held = json!({"prefixes": ["172.16.0.0/12"]});
+    let held = rig.refused(400, &rig.alice, "PUT", &format!("{path}/remove_prefixes"), held).await;
+    assert_eq!(held, "IllegalSubnetPoolPrefixUpdate");
+    let foreign = json!({"network_id": rig.network(&rig.bob, "n").await});
+    rig.want(404, &rig.alice, "PUT", &format!("{path}/onboard_network_subnets"), foreign).await;
+}
+
+#[tokio::test]
+async fn a_quota_below_what_is_used_needs_force() {
+    let rig = Rig::new().await;
+    rig.network(&rig.alice, "n").await;
+    let low = json!({"quota": {"network": 0}});
+    assert_eq!(rig.refused(400, &rig.admin, "PUT", "/v2.0/quotas/alice", low).await, "QuotaLimitTooLow");
+    let forced = json!({"quota": {"network": 0, "force": true}});
+    assert_eq!(rig.want(200, &rig.admin, "PUT", "/v2.0/quotas/alice", forced).await["quota"]["network"], 0);
+}
+
+#[tokio::test]
+async fn floating_ips_come_from_pools_and_trust_is_the_operators() {
+    let rig = Rig::new().await;
+    let external = rig.external().await;
+    let pools = rig.get(&rig.bob, "/v2.0/floatingip_pools").await["floatingip_pools"].clone();
+    assert_eq!((&pools[0]["network_id"], &pools[0]["cidr"]), (&json!(external), &json!("172.24.4.0/24")));
+    let network = rig.network(&rig.alice, "n").await;
+    let trusted = json!({"port": {"network_id": network, "trusted": true}});
+    rig.want(403, &rig.alice, "POST", "/v2.0/ports", trusted.clone()).await;
+    let port = rig.want(201, &rig.admin, "POST", "/v2.0/ports", trusted).await["port"].clone();
+    assert_eq!((&port["trusted"], &port["binding:profile"]["trusted"]), (&json!(true), &json!(true)));
+    let path = format!("/v2.0/ports/{}", id(&port));
+    let less = rig.want(200, &rig.admin, "PUT", &path, json!({"port": {"trusted": false}})).await["port"].clone();
+    assert_eq!(less["binding:profile"], json!({"trusted": false}));
+    assert!(rig.port(&rig.alice, &network).await.get("trusted").is_none(), "owners are not told");
+}
