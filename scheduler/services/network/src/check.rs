@@ -175,11 +175,12 @@ pub fn prefix_or_null(value: &Value) -> Checked {
     }
 }
 
-/// At least one block, none twice.
+/// Blocks, none twice; host bits are cut off.
 pub fn cidrs(value: &Value) -> Checked {
     let mut out: Vec<Value> = Vec::new();
     for item in list(value, "subnet list")? {
-        let one = cidr(item)?;
+        let text = item.as_str().ok_or_else(|| format!("'{}' is not a valid IP subnet", plain(item)))?;
+        let one = json!(cidr_text(text)?.trunc().to_string());
         if out.contains(&one) {
             return Err(format!("Duplicate items in the list: '{}'", plain(&one)));
         }

@@ -34,10 +34,12 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("net-mtu", "Network MTU", "Networks show their MTU."),
     ("net-mtu-writable", "Network MTU (writable)", "Networks take an MTU."),
     ("network-ip-availability", "Network IP Availability", "How many addresses are in use."),
+    ("network-segment-range", "Neutron Network Segment Range", "Numbers that are set aside for a project."),
     ("network_availability_zone", "Network Availability Zone", "Zones of networks."),
     ("pagination", "Pagination support", "Lists by pages."),
     ("port-mac-address-regenerate", "Neutron Port MAC address regenerate", "A new MAC address for a port."),
     ("port-security", "Port Security", "Anti-spoofing on or off."),
+    ("port-security-groups-filtering", "Port filtering on security groups", "Ports by their security groups."),
     ("port-trusted-vif", "Port trusted vif", "Ports whose guests are trusted."),
     ("project-id", "project_id field enabled", "Resources show project_id."),
     ("provider", "Provider Network", "How networks are realised."),
@@ -91,6 +93,13 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("subnet_onboard", "Subnet Onboard", "Subnets that join a pool later."),
     ("subnetpool-prefix-ops", "Subnet Pool Prefix Operations", "Blocks of a pool, one by one."),
     ("subnet_allocation", "Subnet Allocation", "Subnet pools."),
+    ("tag-ports-during-bulk-creation", "Tag Ports During Bulk Creation", "Ports are made with tags."),
+    ("uplink-status-propagation", "Port uplink status propagation", "Whether a port's link follows its uplink."),
+    (
+        "uplink-status-propagation-updatable",
+        "Port uplink status propagation attribute is updatable",
+        "Whether a port's link follows its uplink, later.",
+    ),
 ];
 
 pub fn routes() -> Vec<Route<Network>> {

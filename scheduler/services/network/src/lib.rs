@@ -30,6 +30,7 @@ pub mod quota;
 pub mod rbac;
 pub mod router;
 pub mod security_group;
+pub mod segment_range;
 pub mod service_flavor;
 pub mod subnet;
 pub mod subnet_pool;
@@ -79,7 +80,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 14] = [
+pub const RESOURCES: [&Resource; 15] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -94,6 +95,7 @@ pub const RESOURCES: [&Resource; 14] = [
     &default_rule::api::DEFAULT_RULE,
     &service_flavor::api::FLAVOR,
     &service_flavor::profile::SERVICE_PROFILE,
+    &segment_range::api::SEGMENT_RANGE,
 ];
 
 pub fn service() -> Service<Network> {
@@ -111,6 +113,7 @@ pub fn service() -> Service<Network> {
         default_rule::api::routes(),
         service_flavor::api::routes(),
         service_flavor::profile::routes(),
+        segment_range::api::routes(),
         subnet_pool::blocks::routes(),
         floating_ip::pool::routes(),
         quota::routes(),

@@ -18,6 +18,7 @@ use crate::{
     rbac::model::{RbacPolicy, label},
     router::model::Router,
     security_group::model::{SecurityGroup, SecurityGroupRule},
+    segment_range::model::SegmentRange,
     service_flavor::model::{Flavor, ServiceProfile},
     subnet::model::Subnet,
     subnet_pool::model::SubnetPool,
@@ -44,6 +45,7 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<Flavor>(),
         KindSpec::of::<ServiceProfile>(),
         KindSpec::of::<Hosting>(),
+        KindSpec::of::<SegmentRange>(),
         KindSpec::of::<AgentNote>(),
         KindSpec::of::<Once>(),
     ]
@@ -105,6 +107,10 @@ pub mod find {
     }
     pub fn vni(vni: u32) -> Query {
         Query::all().eq("vni", vni)
+    }
+    /// Networks with numbers from one to another, both included.
+    pub fn vni_between(first: u32, last: u32) -> Query {
+        Query::all().ge("vni", first).le("vni", last)
     }
     pub fn physical_network(name: &str) -> Query {
         Query::all().eq("physical_network", name)
@@ -483,6 +489,19 @@ impl Record for Hosting {
     }
     fn columns(&self) -> Vec<Value> {
         vec![self.object_id.clone().into()]
+    }
+}
+
+impl Record for SegmentRange {
+    const KIND: &'static str = "network_segment_range";
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
     }
 }
 

@@ -45,6 +45,11 @@ const FACTS: Facts = Facts {
             "/v2.0/default-security-group-rules",
             r#"{"default_security_group_rule": {"direction": "ingress", "protocol": "udp"}}"#,
         ),
+        (
+            "POST",
+            "/v2.0/network_segment_ranges",
+            r#"{"network_segment_range": {"project_id": "p-own", "network_type": "vxlan", "minimum": 7, "maximum": 8}}"#,
+        ),
         ("POST", "/v2.0/flavors", r#"{"flavor": {"name": "x", "service_type": "L3_ROUTER_NAT"}}"#),
         ("POST", "/v2.0/service_profiles", r#"{"service_profile": {"metainfo": "{}"}}"#),
         ("POST", "/v2.0/flavors/{id}/service_profiles", r#"{"service_profile": {"id": "<profile_id>"}}"#),
@@ -56,7 +61,12 @@ const FACTS: Facts = Facts {
         ("PUT", "/v2.0/subnetpools/{id}/onboard_network_subnets", r#"{"network_id": "<network_id>"}"#),
     ],
     // A project's default group is made when somebody first looks.
-    makes: &[("GET", "/v2.0/security-groups"), ("GET", "/v2.0/default-security-group-rules")],
+    makes: &[
+        ("GET", "/v2.0/security-groups"),
+        ("GET", "/v2.0/default-security-group-rules"),
+        ("GET", "/v2.0/network_segment_ranges"),
+    ],
+    aliases: &["/v2.0/network-segment-ranges", "/v2.0/floatingip-pools"],
     unseeded: 20,
     ..Facts::NONE
 };
@@ -100,6 +110,8 @@ pub async fn world() -> World {
     let blocks = create(&app, &owner, "address-groups", "address_group", json!({"addresses": ["10.0.0.0/8"]})).await;
     let template = json!({"direction": "ingress", "protocol": "tcp"});
     let template = create(&app, &root(), "default-security-group-rules", "default_security_group_rule", template).await;
+    let range = json!({"project_id": "p-own", "network_type": "vxlan", "minimum": 5, "maximum": 6});
+    let range = create(&app, &root(), "network_segment_ranges", "network_segment_range", range).await;
     let flavor = json!({"name": "f", "service_type": "L3_ROUTER_NAT"});
     let flavor = create(&app, &root(), "flavors", "flavor", flavor).await;
     let profile = create(&app, &root(), "service_profiles", "service_profile", json!({"metainfo": "{}"})).await;
@@ -120,6 +132,7 @@ pub async fn world() -> World {
         ("address-scopes", &scope),
         ("address-groups", &blocks),
         ("default-security-group-rules", &template),
+        ("network_segment_ranges", &range),
         ("flavors", &flavor),
         ("service_profiles", &profile),
         ("agents", &agent),

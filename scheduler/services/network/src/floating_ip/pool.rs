@@ -4,12 +4,13 @@ use pilvi_kit::{Call, Reply, Response, Route};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
+/// Under both spellings, as clients send both.
 pub fn routes() -> Vec<Route<Network>> {
-    vec![
-        Route::get("/v2.0/floatingip_pools", list)
-            .rule("get_floatingip_pool")
-            .summary("Lists subnets that floating IPs come from"),
-    ]
+    ["/v2.0/floatingip_pools", "/v2.0/floatingip-pools"]
+        .map(|path| {
+            Route::get(path, list).rule("get_floatingip_pool").summary("Lists subnets that floating IPs come from")
+        })
+        .into()
 }
 
 /// The IPv4 subnets of the external networks that the caller may go out through.

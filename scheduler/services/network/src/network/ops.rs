@@ -1,5 +1,5 @@
 //! The verbs of networks; the only writer of the record.
-use super::model::{FLAT, FLAT_MTU, OVERLAY, OVERLAY_MTU, VNI_MAX, VirtualNetwork};
+use super::model::{FLAT, FLAT_MTU, OVERLAY, OVERLAY_MTU, VirtualNetwork};
 use crate::{
     attribute::overlay,
     fault,
@@ -14,18 +14,14 @@ use crate::{
         shared::Shareable,
     },
     router::model::Router,
-    security_group,
+    security_group, segment_range,
     subnet::{self, model::Subnet},
     tables::find,
 };
 use pilvi_kit::{Ctx, Fault};
 use pilvi_store::{Query, Store, Stored, Tx};
-use rand::Rng;
 use serde_json::Value;
 use std::collections::HashMap;
-
-/// Attempts to draw a free VNI; with half of all numbers in use, all fail once in 65,000 times.
-const VNI_DRAWS: usize = 16;
 
 /// May this caller see every project's records? (The rules decide about each; this only widens the search.)
 pub fn sees_all(ctx: &Ctx) -> bool {
@@ -86,7 +82,7 @@ pub async fn create_in(tx: &mut Tx, _ctx: &Ctx, attrs: &Raw) -> Result<Stored<Vi
             format!("Unable to create the flat network. Physical network {name} is in use."),
         ));
     }
-    let vni = free_vni(tx, segmentation).await?;
+    let vni = free_vni(tx, &project, segmentation).await?;
     let top = if kind == FLAT { FLAT_MTU } else { OVERLAY_MTU };
     let mtu =
         attrs.get("mtu").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(top);
@@ -145,24 +141,16 @@ pub(crate) fn check_subnet_mtu(mtu: u32, ip_version: u8) -> Result<(), Fault> {
     Ok(())
 }
 
-async fn free_vni(tx: &mut Tx, wanted: Option<u32>) -> Result<u32, Fault> {
-    if let Some(vni) = wanted {
-        return match tx.count::<VirtualNetwork>(find::vni(vni)).await? {
-            0 => Ok(vni),
-            _ => Err(fault::conflict(
-                "TunnelIdInUse",
-                format!("Unable to create the network. The tunnel ID {vni} is in use."),
-            )),
-        };
+/// The wished number if it is free, or one of the project's ranges.
+async fn free_vni(tx: &mut Tx, project: &str, wanted: Option<u32>) -> Result<u32, Fault> {
+    let Some(vni) = wanted else { return segment_range::ops::number_in(tx, project).await };
+    match tx.count::<VirtualNetwork>(find::vni(vni)).await? {
+        0 => Ok(vni),
+        _ => Err(fault::conflict(
+            "TunnelIdInUse",
+            format!("Unable to create the network. The tunnel ID {vni} is in use."),
+        )),
     }
-    for _ in 0..VNI_DRAWS {
-        let vni = rand::rng().random_range(1..=VNI_MAX);
-        if tx.count::<VirtualNetwork>(find::vni(vni)).await? == 0 {
-            return Ok(vni);
-        }
-    }
-    Err(Fault::unavailable("Unable to create the network. No tenant network is available for allocation.")
-        .kind("NoNetworkAvailable"))
 }
 
 pub async fn update_in(tx: &mut Tx, mut found: Stored<VirtualNetwork>, changes: &Raw) -> Result<(), Fault> {

@@ -38,6 +38,7 @@ pub static PORT: Resource = Resource {
         open("binding:host_id", check::text_or_null::<255>).ruled().restricted(),
         open("binding:profile", check::object_or_null).ruled().restricted(),
         open("binding:vnic_type", check::vnic_type).absent(Absent::Text("normal")).ruled(),
+        open("propagate_uplink_status", check::boolean).absent(Absent::Bool(true)),
         open("trusted", check::boolean_or_null).absent(Absent::Null).ruled().restricted(),
         open("qos_policy_id", check::nothing),
         shown("binding:vif_type").restricted(),

@@ -65,8 +65,15 @@ pub struct Port {
     pub vnic_type: String,
     #[serde(rename = "binding:profile")]
     pub profile: Value,
+    /// For virtual functions; a tap has no uplink whose status it could follow.
+    #[serde(default = "yes")]
+    pub propagate_uplink_status: bool,
     #[serde(default)]
     pub tags: Vec<String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl Port {

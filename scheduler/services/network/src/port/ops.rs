@@ -51,6 +51,8 @@ pub struct NewPort {
     pub vnic_type: Option<String>,
     #[serde(rename = "binding:profile")]
     pub profile: Value,
+    /// `None`: yes.
+    pub propagate_uplink_status: Option<bool>,
     pub tags: Vec<String>,
 }
 
@@ -110,6 +112,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Store
         host_id: new.host_id,
         vnic_type: new.vnic_type.unwrap_or_else(|| "normal".to_owned()),
         profile: if new.profile.is_object() { new.profile } else { json!({}) },
+        propagate_uplink_status: new.propagate_uplink_status.unwrap_or(true),
         tags: new.tags,
     };
     port.allowed_address_pairs = pairs(&new.allowed_address_pairs, &port.mac_address);

@@ -79,7 +79,7 @@ async fn routers_are_made_by_flavor() {
 #[tokio::test]
 async fn blocks_of_a_pool_come_and_go_and_subnets_join_it() {
     let rig = Rig::new().await;
-    let pool = json!({"name": "p", "prefixes": ["10.0.0.0/16"]});
+    let pool = json!({"name": "p", "prefixes": ["10.0.0.7/16"]});
     let pool = id(&rig.make(&rig.alice, "/v2.0/subnetpools", "subnetpool", pool).await);
     let path = format!("/v2.0/subnetpools/{pool}");
     let more = json!({"prefixes": ["10.1.0.0/16", "192.168.0.0/24"]});
@@ -118,6 +118,7 @@ async fn floating_ips_come_from_pools_and_trust_is_the_operators() {
     let rig = Rig::new().await;
     let external = rig.external().await;
     let pools = rig.get(&rig.bob, "/v2.0/floatingip_pools").await["floatingip_pools"].clone();
+    assert_eq!(rig.get(&rig.bob, "/v2.0/floatingip-pools").await["floatingip_pools"], pools);
     assert_eq!((&pools[0]["network_id"], &pools[0]["cidr"]), (&json!(external), &json!("172.24.4.0/24")));
     let network = rig.network(&rig.alice, "n").await;
     let trusted = json!({"port": {"network_id": network, "trusted": true}});
@@ -128,4 +129,46 @@ async fn floating_ips_come_from_pools_and_trust_is_the_operators() {
     let less = rig.want(200, &rig.admin, "PUT", &path, json!({"port": {"trusted": false}})).await["port"].clone();
     assert_eq!(less["binding:profile"], json!({"trusted": false}));
     assert!(rig.port(&rig.alice, &network).await.get("trusted").is_none(), "owners are not told");
+}
+
+#[tokio::test]
+async fn networks_get_numbers_that_were_set_aside_for_their_project() {
+    let rig = Rig::new().await;
+    let path = "/v2.0/network_segment_ranges";
+    let range = json!({"name": "r", "network_type": "vxlan", "project_id": "alice", "minimum": 1100, "maximum": 1101});
+    rig.want(403, &rig.alice, "POST", path, json!({"network_segment_range": range})).await;
+    let made = rig.make(&rig.admin, path, "network_segment_range", range.clone()).await;
+    assert_eq!(
+        (&made["default"], &made["shared"], &made["available"]),
+        (&json!(false), &json!(false), &json!([1100, 1101]))
+    );
+    let overlap =
+        json!({"network_segment_range": {"network_type": "vxlan", "project_id": "bob", "minimum": 1, "maximum": 1100}});
+    assert_eq!(rig.refused(409, &rig.admin, "POST", path, overlap).await, "NetworkSegmentRangeOverlaps");
+    let number = |network: String| {
+        let rig = &rig;
+        async move {
+            let shown = rig.get(&rig.admin, &format!("/v2.0/networks/{network}")).await;
+            shown["network"]["provider:segmentation_id"].as_u64().unwrap()
+        }
+    };
+    let one = number(rig.network(&rig.alice, "1").await).await;
+    let two = number(rig.network(&rig.alice, "2").await).await;
+    assert_eq!(one + two, 2201, "both numbers of the range");
+    let three = number(rig.network(&rig.alice, "3").await).await;
+    assert!(!(1100..=1101).contains(&three), "then any other");
+    let own = format!("{path}/{}", id(&made));
+    assert_eq!(
+        rig.get(&rig.admin, &own).await["network_segment_range"]["used"],
+        json!({"1100": "alice", "1101": "alice"})
+    );
+    let less = json!({"network_segment_range": {"minimum": 1101}});
+    assert_eq!(rig.refused(409, &rig.admin, "PUT", &own, less).await, "NetworkSegmentRangeReferencedByProject");
+    rig.want(200, &rig.admin, "PUT", &own, json!({"network_segment_range": {"maximum": 1200}})).await;
+    let held = rig.refused(409, &rig.admin, "DELETE", &own, Value::Null).await;
+    assert_eq!(held, "NetworkSegmentRangeReferencedByProject");
+    let all = rig.get(&rig.admin, path).await["network_segment_ranges"].clone();
+    let default = all.as_array().unwrap().iter().find(|r| r["default"] == true).unwrap();
+    rig.want(400, &rig.admin, "DELETE", &format!("{path}/{}", id(default)), Value::Null).await;
+    assert_eq!(rig.get(&rig.alice, path).await["network_segment_ranges"], json!([]));
 }

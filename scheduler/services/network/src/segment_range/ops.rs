@@ -1,0 +1,185 @@
+//! The verbs of segment ranges, and numbers out of them for new networks.
+use super::model::{DEFAULT, SegmentRange, for_project};
+use crate::{
+    attribute::overlay,
+    fault,
+    list::Raw,
+    network::model::{OVERLAY, VNI_MAX, VirtualNetwork},
+    tables::find,
+};
+use pilvi_kit::Fault;
+use pilvi_store::{Query, Store, Stored, Tx};
+use rand::Rng;
+use serde_json::{Value, json};
+
+/// Attempts to draw a free number; with half of all in use, all fail once in 65,000 times.
+const DRAWS: usize = 16;
+/// Ranges of at most so many numbers are searched for a gap when draws fail.
+const SEARCHED: u32 = 65_536;
+
+fn everything() -> SegmentRange {
+    SegmentRange {
+        id: DEFAULT.to_owned(),
+        project_id: String::new(),
+        name: String::new(),
+        description: Some(String::new()),
+        network_type: OVERLAY.to_owned(),
+        physical_network: None,
+        minimum: 1,
+        maximum: VNI_MAX,
+        shared: true,
+        default: true,
+    }
+}
+
+/// The default range is a record like the others once somebody looks.
+pub async fn ensure(store: &Store) -> Result<(), Fault> {
+    if store.get::<SegmentRange>(DEFAULT).await?.is_some() {
+        return Ok(());
+    }
+    store
+        .write(|tx| {
+            Box::pin(async move {
+                if tx.get::<SegmentRange>(DEFAULT).await?.is_none() {
+                    tx.insert(&everything()).await?;
+                }
+                Ok::<_, Fault>(())
+            })
+        })
+        .await
+}
+
+async fn all_in(tx: &mut Tx) -> Result<Vec<SegmentRange>, Fault> {
+    Ok(tx.list::<SegmentRange>(Query::all()).await?.into_iter().map(|r| r.record).collect())
+}
+
+/// A number that no network has, from the ranges that are the project's to use.
+pub async fn number_in(tx: &mut Tx, project: &str) -> Result<u32, Fault> {
+    let ranges = all_in(tx).await?;
+    let (best, others) = for_project(&ranges, project);
+    for range in best {
+        if let Some(free) = free_of(tx, range, &[]).await? {
+            return Ok(free);
+        }
+    }
+    let free = free_of(tx, &everything(), &others).await?;
+    free.ok_or_else(|| {
+        Fault::unavailable("Unable to create the network. No tenant network is available for allocation.")
+            .kind("NoNetworkAvailable")
+    })
+}
+
+async fn free_of(tx: &mut Tx, range: &SegmentRange, not: &[&SegmentRange]) -> Result<Option<u32>, Fault> {
+    for _ in 0..DRAWS {
+        let number = rand::rng().random_range(range.minimum..=range.maximum);
+        if !not.iter().any(|r| r.holds(number)) && tx.count::<VirtualNetwork>(find::vni(number)).await? == 0 {
+            return Ok(Some(number));
+        }
+    }
+    if range.maximum - range.minimum >= SEARCHED {
+        return Ok(None);
+    }
+    let taken = tx.list::<VirtualNetwork>(find::vni_between(range.minimum, range.maximum)).await?;
+    let mut numbers = range.minimum..=range.maximum;
+    Ok(numbers.find(|n| !not.iter().any(|r| r.holds(*n)) && taken.iter().all(|t| t.vni != *n)))
+}
+
+/// Numbers of a range that networks have, with their projects.
+fn uses(range: &SegmentRange, network: &VirtualNetwork) -> bool {
+    network.network_type == OVERLAY
+        && range.holds(network.vni)
+        && (range.shared || network.project_id == range.project_id)
+}
+
+async fn used_in(tx: &mut Tx, range: &SegmentRange) -> Result<Vec<u32>, Fault> {
+    let there = tx.list::<VirtualNetwork>(find::vni_between(range.minimum, range.maximum)).await?;
+    Ok(there.iter().filter(|n| uses(range, n)).map(|n| n.vni).collect())
+}
+
+/// For views: what is used, and what is free in ranges that are small enough to be listed.
+pub async fn usage(store: &Store, range: &SegmentRange) -> Result<(Value, Value), Fault> {
+    const LISTED: u32 = 4096;
+    let there = store.list::<VirtualNetwork>(find::vni_between(range.minimum, range.maximum)).await?;
+    let used: serde_json::Map<String, Value> =
+        there.iter().filter(|n| uses(range, n)).map(|n| (n.vni.to_string(), json!(n.project_id))).collect();
+    if range.maximum - range.minimum >= LISTED {
+        return Ok((json!(used), json!([])));
+    }
+    let free: Vec<u32> = (range.minimum..=range.maximum).filter(|n| there.iter().all(|t| t.vni != *n)).collect();
+    Ok((json!(used), json!(free)))
+}
+
+fn check(range: &SegmentRange, all: &[SegmentRange]) -> Result<(), Fault> {
+    if range.network_type != OVERLAY {
+        return Err(fault::invalid(format!(
+            "network_type '{}' has no ranges of numbers here; {OVERLAY} has",
+            range.network_type
+        )));
+    }
+    if range.physical_network.as_deref().is_some_and(|p| !p.is_empty()) {
+        return Err(fault::invalid(format!("physical_network is not for {OVERLAY} ranges")));
+    }
+    if range.minimum > range.maximum {
+        return Err(fault::invalid("the minimum of a segment range is above its maximum"));
+    }
+    if all.iter().any(|r| !r.default && r.id != range.id && r.overlaps(range)) {
+        return Err(fault::conflict(
+            "NetworkSegmentRangeOverlaps",
+            format!("Network segment range overlaps with range {} to {}.", range.minimum, range.maximum),
+        ));
+    }
+    Ok(())
+}
+
+pub async fn create_in(tx: &mut Tx, attrs: &Raw) -> Result<Stored<SegmentRange>, Fault> {
+    let mut document = attrs.clone();
+    document.insert("id".into(), json!(pilvi_kit::id::new()));
+    document.insert("default".into(), json!(false));
+    let mut range: SegmentRange = serde_json::from_value(Value::Object(document)).map_err(Fault::internal)?;
+    if range.shared {
+        range.project_id.clear();
+    }
+    range.physical_network = range.physical_network.filter(|p| !p.is_empty());
+    check(&range, &all_in(tx).await?)?;
+    Ok(tx.insert(&range).await?)
+}
+
+fn fixed() -> Fault {
+    fault::bad(
+        "NetworkSegmentRangeDefaultReadOnly",
+        format!("Network Segment Range {DEFAULT} is a default segment range which could not be updated or deleted."),
+    )
+}
+
+fn referenced(id: &str) -> Fault {
+    fault::conflict(
+        "NetworkSegmentRangeReferencedByProject",
+        format!("Network Segment Range {id} is referenced by one or more tenant networks."),
+    )
+}
+
+/// Networks keep their numbers, so those stay inside.
+pub async fn update_in(tx: &mut Tx, mut found: Stored<SegmentRange>, changes: &Raw) -> Result<(), Fault> {
+    if found.default {
+        return Err(fixed());
+    }
+    let after: SegmentRange = overlay(&found.record, changes)?;
+    check(&after, &all_in(tx).await?)?;
+    if used_in(tx, &found.record).await?.iter().any(|n| !after.holds(*n)) {
+        return Err(referenced(&found.id));
+    }
+    found.record = after;
+    tx.update(&found).await?;
+    Ok(())
+}
+
+pub async fn delete_in(tx: &mut Tx, found: Stored<SegmentRange>) -> Result<(), Fault> {
+    if found.default {
+        return Err(fixed());
+    }
+    if !used_in(tx, &found.record).await?.is_empty() {
+        return Err(referenced(&found.id));
+    }
+    tx.delete::<SegmentRange>(&found.id).await?;
+    Ok(())
+}
