@@ -35,6 +35,8 @@ pub struct Mounted {
     pub rules: Vec<RuleDefault>,
     pub documented: Documented,
     pub events: EventStyle,
+    /// Addresses of the server's root that it answers too, as `/PREFIX/..` of its own routes: what others have fixed.
+    pub(crate) roots: &'static [&'static str],
     pub(crate) enforcer: Arc<Enforcer>,
     pub(crate) matcher: Matcher,
     pub(crate) routes: Vec<Route<()>>,
@@ -45,6 +47,18 @@ impl Mounted {
     /// Everything that it answers.
     pub fn routes(&self) -> &[Route<()>] {
         &self.routes
+    }
+    /// Answers these addresses of the server's root too, not only below its own prefix.
+    pub fn also_at(self, roots: &'static [&'static str]) -> Self {
+        Mounted { roots, ..self }
+    }
+    /// The path of a route of this service that an address of the server means.
+    pub(crate) fn below<'p>(&self, path: &'p str) -> Option<&'p str> {
+        let whole = |rest: &str| rest.is_empty() || rest.starts_with('/');
+        if let Some(rest) = path.strip_prefix(self.prefix).filter(|rest| whole(rest)) {
+            return Some(if rest.is_empty() { "/" } else { rest });
+        }
+        self.roots.iter().any(|root| path.strip_prefix(root).is_some_and(whole)).then_some(path)
     }
     /// The rules in force.
     pub fn enforcer(&self) -> &Enforcer {
@@ -118,6 +132,7 @@ impl<S: Send + Sync + 'static> Service<S> {
             rules: self.rules,
             documented: self.documented,
             events: self.events,
+            roots: &[],
             enforcer: Arc::new(enforcer),
             matcher,
             routes,

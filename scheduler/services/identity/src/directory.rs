@@ -229,6 +229,11 @@ impl Directory {
         Ok((ids, until_us))
     }
 
+    /// Ids of the groups a user is in now, each once.
+    pub async fn group_ids(&self, user_id: &str) -> Result<Vec<String>, Fault> {
+        Ok(self.groups_now(user_id).await?.0)
+    }
+
     /// The direct assignments of a user or group.
     pub async fn assignments_of(&self, actor: &Actor) -> Result<Arc<Vec<Assignment>>, Fault> {
         let key = (self.people.load(Ordering::Acquire), actor.id().to_owned());
