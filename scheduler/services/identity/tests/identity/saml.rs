@@ -50,7 +50,8 @@ async fn register(world: &World, remote: &str, attribute: &str) -> String {
     let group = id(&world.admin("POST", "/v3/groups", Some(json!({"group": {"name": "federated"}}))).await["group"]);
     let (project, role) = (world.project("shared").await, world.role("member").await);
     world.admin("PUT", &format!("/v3/projects/{project}/groups/{group}/roles/{role}"), None).await;
-    let rules = json!([{"local": [{"user": {"name": "{0}"}}, {"group": {"id": group}}], "remote": [{"type": attribute}]}]);
+    let rules =
+        json!([{"local": [{"user": {"name": "{0}"}}, {"group": {"id": group}}], "remote": [{"type": attribute}]}]);
     world.admin("PUT", "/v3/OS-FEDERATION/mappings/m", Some(json!({"mapping": {"rules": rules}}))).await;
     world.admin("PUT", &format!("{IDP}/protocols/mapped"), Some(json!({"protocol": {"mapping_id": "m"}}))).await;
     project
@@ -58,7 +59,8 @@ async fn register(world: &World, remote: &str, attribute: &str) -> String {
 
 /// The cloud is its own service provider.
 async fn to_itself(world: &World) {
-    let sp = json!({"enabled": true, "sp_url": format!("{URL}{CONSUMER}"), "auth_url": format!("{URL}/identity{AUTH}")});
+    let sp =
+        json!({"enabled": true, "sp_url": format!("{URL}{CONSUMER}"), "auth_url": format!("{URL}/identity{AUTH}")});
     world.admin("PUT", SP, Some(json!({"service_provider": sp}))).await;
 }
 
@@ -103,7 +105,8 @@ async fn a_cloud_takes_its_own_word() {
     let world = world(|_| {}).await;
     let project = register(&world, OWN, "openstack_user").await;
     to_itself(&world).await;
-    let shown = world.call_with("GET", "/v3/auth/tokens", &world.admin, None, &[("x-subject-token", &world.admin)]).await;
+    let shown =
+        world.call_with("GET", "/v3/auth/tokens", &world.admin, None, &[("x-subject-token", &world.admin)]).await;
     assert_eq!(shown.body["token"]["service_providers"][0]["id"], "cloud");
     let xml = envelope(&world, &world.admin).await;
     assert!(xml.contains("ss:mem:"), "{xml}");
@@ -122,7 +125,8 @@ async fn a_cloud_takes_its_own_word() {
     let other = "/v3/OS-FEDERATION/identity_providers/open";
     world.admin("PUT", other, Some(json!({"identity_provider": {"enabled": true}}))).await;
     world.admin("PUT", &format!("{other}/protocols/mapped"), Some(json!({"protocol": {"mapping_id": "m"}}))).await;
-    let wrong = world.call_with("GET", &format!("{other}/protocols/mapped/auth"), "", None, &[("cookie", &cookie)]).await;
+    let wrong =
+        world.call_with("GET", &format!("{other}/protocols/mapped/auth"), "", None, &[("cookie", &cookie)]).await;
     assert_eq!(wrong.status, 403, "a provider without names takes nobody's word");
 }
 
@@ -197,7 +201,7 @@ fn judge(words: &[&str], input: &str) -> Option<String> {
         eprintln!("skipped: PILVI_SAML_PYTHON names no Python with signxml in it");
         return None;
     };
-    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/saml/provider");
+    let program = concat!(env!("CARGO_MANIFEST_DIR"), "/../../../tests/provider/provider");
     let mut child = std::process::Command::new(python)
         .arg(program)
         .args(words)
@@ -257,7 +261,12 @@ async fn clients_bring_the_word_of_a_provider_outside() {
         if status == 302 {
             assert_eq!(brought.headers["location"], format!("{URL}/identity{AUTH}").as_str());
             let answer = enter(&world, &cookie(&brought)).await;
-            assert_eq!((answer.status, &answer.body["token"]["user"]["name"]), (201, &json!("alice")), "{}", answer.body);
+            assert_eq!(
+                (answer.status, &answer.body["token"]["user"]["name"]),
+                (201, &json!("alice")),
+                "{}",
+                answer.body
+            );
         }
     }
     // Without the relay state it answers no request of ours.

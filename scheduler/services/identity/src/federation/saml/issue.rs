@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Identity, fault,
     federation::service_provider,
-    tables::{Group, ServiceProvider},
+    tables::ServiceProvider,
     token::resolve::{Resolved, ResolvedPlace},
 };
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema, clock, id};
@@ -109,7 +109,7 @@ impl Identity {
         };
         let mut groups = Vec::new();
         for group_id in self.directory.group_ids(&shown.user.id).await? {
-            let Some(group) = self.store.get::<Group>(&group_id).await? else { continue };
+            let Some(group) = self.directory.group(&group_id).await? else { continue };
             let domain = self.directory.domain(&group.domain_id).await?;
             let domain = domain.ok_or_else(|| fault::missing("domain", &group.domain_id))?;
             groups.push(format!("JSON:{}", json!({"name": group.name, "domain": {"name": domain.name}})));
