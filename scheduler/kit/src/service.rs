@@ -54,16 +54,20 @@ impl Mounted {
     }
     /// The path of a route of this service that an address of the server means.
     pub(crate) fn below<'p>(&self, path: &'p str) -> Option<&'p str> {
-        let whole = |rest: &str| rest.is_empty() || rest.starts_with('/');
-        if let Some(rest) = path.strip_prefix(self.prefix).filter(|rest| whole(rest)) {
-            return Some(if rest.is_empty() { "/" } else { rest });
-        }
-        self.roots.iter().any(|root| path.strip_prefix(root).is_some_and(whole)).then_some(path)
+        below(self.prefix, self.roots, path)
     }
     /// The rules in force.
     pub fn enforcer(&self) -> &Enforcer {
         &self.enforcer
     }
+}
+
+fn below<'p>(prefix: &str, roots: &[&str], path: &'p str) -> Option<&'p str> {
+    let whole = |rest: &str| rest.is_empty() || rest.starts_with('/');
+    if let Some(rest) = path.strip_prefix(prefix).filter(|rest| whole(rest)) {
+        return Some(if rest.is_empty() { "/" } else { rest });
+    }
+    roots.iter().any(|root| path.strip_prefix(root).is_some_and(whole)).then_some(path)
 }
 
 impl std::fmt::Debug for Mounted {
@@ -159,5 +163,20 @@ fn bind<S: Send + Sync + 'static>(route: Route<S>, state: &Arc<S>) -> Route<()> 
         event: route.event,
         summary: route.summary,
         handler: Arc::new(move |_nothing, call| handler(state.clone(), call)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::below;
+
+    #[test]
+    fn addresses_are_below_a_prefix_or_a_root_as_whole_segments() {
+        let at = |path| below("/identity", &["/Fixed.sso"], path);
+        assert_eq!(at("/identity"), Some("/"));
+        assert_eq!(at("/identity/v3"), Some("/v3"));
+        assert_eq!(at("/Fixed.sso/x"), Some("/Fixed.sso/x"));
+        assert_eq!(at("/identity/Fixed.sso/x"), Some("/Fixed.sso/x"));
+        assert_eq!((at("/identity3"), at("/Fixed.ssox"), at("/")), (None, None, None));
     }
 }

@@ -269,6 +269,12 @@ async fn clients_bring_the_word_of_a_provider_outside() {
             );
         }
     }
+    // What canonical XML has rules for, and lxml writes in its own way.
+    for name in ["<\u{e4} & \"b'\">", "\u{1f600}]]>", "a\tb  c"] {
+        let xml = judge(&["answer", folder, name, "assertion"], &asked).unwrap();
+        let answer = enter(&world, &cookie(&bring(&world, &xml).await)).await;
+        assert_eq!((answer.status, &answer.body["token"]["user"]["name"]), (201, &json!(name)), "{}", answer.body);
+    }
     // Without the relay state it answers no request of ours.
     let xml = judge(&["answer", folder, "alice", "assertion"], &asked).unwrap();
     let (before, rest) = xml.split_once("RelayState").unwrap();

@@ -70,3 +70,28 @@ pub fn certificates_of_metadata(text: &str, entity_id: &str) -> Result<Vec<Vec<u
     }
     if out.is_empty() { Err(format!("it has no certificate of {entity_id}")) } else { Ok(out) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn metadata_give_the_keys_that_sign() {
+        let certificate = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, b"\x01\x02");
+        let key = |usage: &str| {
+            format!(
+                "<KeyDescriptor{usage}><i:KeyInfo xmlns:i=\"{DSIG}\"><i:X509Data><i:X509Certificate>\n {certificate}\n</i:X509Certificate></i:X509Data></i:KeyInfo></KeyDescriptor>"
+            )
+        };
+        let xml = format!(
+            "<!-- of an operator --><EntitiesDescriptor xmlns=\"urn:oasis:names:tc:SAML:2.0:metadata\"><EntityDescriptor entityID=\"a\">\
+             <IDPSSODescriptor>{}{}{}</IDPSSODescriptor></EntityDescriptor><EntityDescriptor entityID=\"b\"/></EntitiesDescriptor>",
+            key(" use=\"signing\""),
+            key(" use=\"encryption\""),
+            key("")
+        );
+        let read = certificates_of_metadata;
+        assert_eq!(read(&xml, "a").unwrap(), vec![vec![1, 2], vec![1, 2]]);
+        assert!(read(&xml, "b").is_err() && read(&xml, "c").is_err() && read("<x", "a").is_err());
+    }
+}

@@ -185,9 +185,12 @@ fn spaces_and_prefixes_of_the_envelope_change_nothing() {
     assert!(read_it(&xml).is_ok());
 }
 
+/// What is wrong, how it is made so, and a word of the refusal.
+type Case = (&'static str, fn(&mut Make), &'static str);
+
 #[test]
 fn it_is_for_us_now_and_from_him() {
-    let cases: [(&str, fn(&mut Make), &str); 14] = [
+    let cases: [Case; 14] = [
         ("over", |m| m.not_after = NOW - 2 * MINUTE, "no more"),
         ("not yet", |m| m.not_before = NOW + 2 * MINUTE, "not good yet"),
         ("for ever", |m| m.not_after = NOW + 2 * 24 * 60 * MINUTE, "more than a day"),
@@ -335,26 +338,6 @@ fn a_peer_cannot_have_our_own_name_or_no_key() {
             vec![crate::SamlTrust { entity_id: name.into(), certificates, unsolicited: false, any_audience: false }];
         assert!(Saml::open(&config).is_err(), "{name}");
     }
-}
-
-#[test]
-fn metadata_give_the_keys_that_sign() {
-    let certificate = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, b"\x01\x02");
-    let key = |usage: &str| {
-        format!(
-            "<KeyDescriptor{usage}><i:KeyInfo xmlns:i=\"{DSIG}\"><i:X509Data><i:X509Certificate>\n {certificate}\n</i:X509Certificate></i:X509Data></i:KeyInfo></KeyDescriptor>"
-        )
-    };
-    let xml = format!(
-        "<!-- of an operator --><EntitiesDescriptor xmlns=\"urn:oasis:names:tc:SAML:2.0:metadata\"><EntityDescriptor entityID=\"a\">\
-         <IDPSSODescriptor>{}{}{}</IDPSSODescriptor></EntityDescriptor><EntityDescriptor entityID=\"b\"/></EntitiesDescriptor>",
-        key(" use=\"signing\""),
-        key(" use=\"encryption\""),
-        key("")
-    );
-    let read = super::certificates_of_metadata;
-    assert_eq!(read(&xml, "a").unwrap(), vec![vec![1, 2], vec![1, 2]]);
-    assert!(read(&xml, "b").is_err() && read(&xml, "c").is_err() && read("<x", "a").is_err());
 }
 
 #[test]
