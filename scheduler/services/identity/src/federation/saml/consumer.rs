@@ -62,8 +62,14 @@ struct Asked {
     until_us: i64,
 }
 
-fn refuse<T>(why: &str) -> Result<T, Fault> {
+/// For the log, which strangers must not fill.
+fn note(why: &str) {
+    let why: String = why.chars().take(256).collect();
     tracing::warn!(why, "SAML assertion refused");
+}
+
+fn refuse<T>(why: &str) -> Result<T, Fault> {
+    note(why);
     Err(fault::unauthorized())
 }
 
@@ -217,7 +223,7 @@ async fn consume(svc: Arc<Identity>, mut call: Call) -> Reply {
     let asked = match relay_state(&text) {
         Ok(state) => state.and_then(|state| svc.unseal_asked(&state)),
         Err(why) => {
-            tracing::warn!(why, "SAML envelope refused");
+            note(&why);
             return Err(Fault::bad_request("The request body is no SOAP envelope."));
         }
     };
@@ -248,11 +254,15 @@ async fn consume(svc: Arc<Identity>, mut call: Call) -> Reply {
         // Another cloud's client goes where it was told to, not here.
         _ => base,
     };
-    let secure = if saml.config.url.starts_with("https:") { "; Secure" } else { "" };
-    let cookie =
-        format!("{COOKIE}={cookie}; Path=/identity; Max-Age={SESSION_SECONDS}; HttpOnly; SameSite=Lax{secure}");
     Ok(Response::empty(302)
         .header("location", location)
-        .header("set-cookie", cookie)
+        .header("set-cookie", set_cookie(&saml.config.url, &cookie))
         .header("cache-control", "no-store"))
+}
+
+/// Sent to identity alone, and seen by no script.
+fn set_cookie(url: &str, value: &str) -> String {
+    let secure = if url.starts_with("https:") { "; Secure" } else { "" };
+    let path = url::Url::parse(&format!("{url}/identity")).map_or("/identity".to_owned(), |u| u.path().to_owned());
+    format!("{COOKIE}={value}; Path={path}; Max-Age={SESSION_SECONDS}; HttpOnly; SameSite=Lax{secure}")
 }
