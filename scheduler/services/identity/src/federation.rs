@@ -24,6 +24,7 @@ mod provider;
 mod service_provider;
 mod shadow;
 
+pub use mapping::rehearse as rehearse_mapping;
 pub(crate) use openid::OpenId;
 
 use crate::Identity;
