@@ -24,6 +24,7 @@ mod saml;
 mod service_provider;
 mod shadow;
 
+pub use mapping::rehearse as rehearse_mapping;
 pub(crate) use openid::OpenId;
 pub(crate) use saml::Saml;
 pub use saml::certificates_of_metadata;

@@ -56,7 +56,7 @@ mod version;
 pub use bootstrap::{Bootstrap, Bootstrapped, EndpointSpec, Secret};
 pub use config::{Config, FederationConfig, HashCost, LimitModel, OpenIdConfig, SamlConfig, SamlTrust, TokenProvider};
 pub use credential::RotationError;
-pub use federation::certificates_of_metadata;
+pub use federation::{certificates_of_metadata, rehearse_mapping};
 pub use import::{DumpError, ImportError, Report as ImportReport};
 pub use password::generate as generate_password;
 pub use service::{ROOTS, service};
