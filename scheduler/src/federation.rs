@@ -1,6 +1,7 @@
 //! `[identity.federation]` of the configuration: whom the cloud trusts to say who somebody is.
 use crate::{preflight::Refusal, state::read_secret};
-use pilvi_identity::{FederationConfig, OpenIdConfig, Secret};
+use pilvi_identity::{FederationConfig, OpenIdConfig, SamlConfig, SamlTrust, Secret, certificates_of_metadata};
+use rustls_pki_types::{CertificateDer, pem::PemObject};
 use serde::Deserialize;
 use std::{collections::HashSet, path::PathBuf};
 
@@ -14,6 +15,35 @@ pub struct FederationSettings {
     /// The mapping that makes users of client certificates, for OAuth 2.
     pub oauth2_mapping: String,
     pub openid: Vec<OpenIdSettings>,
+    pub saml: SamlSettings,
+}
+
+/// SAML 2: what this cloud calls itself, and who else may vouch for users.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SamlSettings {
+    /// As identity provider; default: `PUBLIC_URL/identity/v3/OS-FEDERATION/saml2/idp`.
+    pub entity_id: Option<String>,
+    /// As service provider; default: `PUBLIC_URL/shibboleth`.
+    pub sp_entity_id: Option<String>,
+    /// How long what it says of its users holds.
+    pub assertion_seconds: Option<u32>,
+    pub trusted: Vec<SamlTrustSettings>,
+}
+
+/// An identity provider outside. One of the two files says which keys it signs with.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamlTrustSettings {
+    pub entity_id: String,
+    pub certificate_file: Option<PathBuf>,
+    pub metadata_file: Option<PathBuf>,
+    /// Take assertions that nobody asked for, as another Keystone sends them.
+    #[serde(default)]
+    pub unsolicited: bool,
+    /// Take assertions that name no audience, as another Keystone sends them.
+    #[serde(default)]
+    pub any_audience: bool,
 }
 
 /// One OpenID provider, for one protocol of one identity provider.
@@ -55,6 +85,7 @@ impl Default for FederationSettings {
             authorization_ttl_minutes: u32::try_from(d.authorization_ttl_minutes).unwrap_or_default(),
             oauth2_mapping: d.oauth2_mapping,
             openid: Vec::new(),
+            saml: SamlSettings::default(),
         }
     }
 }
@@ -72,8 +103,54 @@ impl FederationSettings {
             authorization_ttl_minutes: self.authorization_ttl_minutes.into(),
             oauth2_mapping: self.oauth2_mapping.clone(),
             openid: self.openid.iter().map(provider).collect::<anyhow::Result<_>>()?,
+            saml: self.saml.settings()?,
         })
     }
+}
+
+impl SamlSettings {
+    /// With the files read; the cloud's address is not known here.
+    fn settings(&self) -> anyhow::Result<SamlConfig> {
+        let mut seen = HashSet::new();
+        if let Some(twice) = self.trusted.iter().find(|t| !seen.insert(&t.entity_id)) {
+            return Err(Refusal(format!("identity.federation.saml: {} is named twice.", twice.entity_id)).into());
+        }
+        let d = SamlConfig::default();
+        Ok(SamlConfig {
+            entity_id: self.entity_id.clone(),
+            sp_entity_id: self.sp_entity_id.clone(),
+            assertion_seconds: self.assertion_seconds.unwrap_or(d.assertion_seconds),
+            trusted: self.trusted.iter().map(trust).collect::<anyhow::Result<_>>()?,
+            ..d
+        })
+    }
+}
+
+fn trust(settings: &SamlTrustSettings) -> anyhow::Result<SamlTrust> {
+    use anyhow::Context as _;
+    let fail = |why: String| Refusal(format!("identity.federation.saml: {}: {why}", settings.entity_id));
+    let certificates = match (&settings.certificate_file, &settings.metadata_file) {
+        (Some(file), None) => {
+            let text = std::fs::read(file).with_context(|| file.display().to_string())?;
+            let all = CertificateDer::pem_slice_iter(&text).map(|found| found.map(|der| der.to_vec()));
+            all.collect::<Result<Vec<_>, _>>().map_err(|e| fail(format!("{}: {e}", file.display())))?
+        }
+        (None, Some(file)) => {
+            let text = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+            let all = certificates_of_metadata(&text, &settings.entity_id);
+            all.map_err(|why| fail(format!("{}: {why}", file.display())))?
+        }
+        _ => return Err(fail("it needs a certificate_file or a metadata_file.".into()).into()),
+    };
+    if certificates.is_empty() {
+        return Err(fail("there is no certificate in its file.".into()).into());
+    }
+    Ok(SamlTrust {
+        entity_id: settings.entity_id.clone(),
+        certificates,
+        unsolicited: settings.unsolicited,
+        any_audience: settings.any_audience,
+    })
 }
 
 fn provider(settings: &OpenIdSettings) -> anyhow::Result<OpenIdConfig> {
@@ -118,5 +195,24 @@ mod tests {
         assert!(toml::from_str::<FederationSettings>("[[openid]]\nidp = 'acme'").is_err());
         let gone = one.replace("/secret", "/none");
         assert!(toml::from_str::<FederationSettings>(&gone).unwrap().settings().is_err());
+    }
+
+    #[test]
+    fn peers_of_saml_need_a_key_and_one_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("idp.pem");
+        let made = rcgen::generate_simple_self_signed(["idp".to_owned()]).unwrap();
+        std::fs::write(&file, made.cert.pem()).unwrap();
+        let one = format!("[[saml.trusted]]\nentity_id = 'https://i'\ncertificate_file = '{}'\n", file.display());
+        let read: FederationSettings = toml::from_str(&one).unwrap();
+        let settings = read.settings().unwrap().saml;
+        assert_eq!((settings.trusted[0].certificates.len(), settings.assertion_seconds), (1, 3600));
+        assert!(!settings.trusted[0].unsolicited && !settings.trusted[0].any_audience);
+        let twice: FederationSettings = toml::from_str(&format!("{one}{one}")).unwrap();
+        assert!(twice.settings().is_err());
+        std::fs::write(&file, "nothing").unwrap();
+        assert!(read.settings().is_err());
+        let none: FederationSettings = toml::from_str("[[saml.trusted]]\nentity_id = 'https://i'").unwrap();
+        assert!(none.settings().is_err());
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     state::State,
 };
 use anyhow::{Context, Result};
+use std::io::IsTerminal;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::watch,
@@ -16,7 +17,9 @@ use tracing_subscriber::EnvFilter;
 /// Logs go to standard error (`serve`, `agent`) or to a file (`up`, whose terminal shows progress).
 pub fn log_to_stderr(filter: &str, format: LogFormat) -> Result<()> {
     let filter = EnvFilter::try_new(filter).context("the log filter")?;
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for a terminal, not for a file or a journal.
+    let colours = std::io::stderr().is_terminal();
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     let _ = match format {
         LogFormat::Text => log.try_init(),
         LogFormat::Json => log.json().flatten_event(true).try_init(),

@@ -136,7 +136,8 @@ fn announce(
 }
 
 fn refusal(service: &Mounted, fault: &Fault, request_id: &str, method: &Method, path: &str) -> Response {
-    if fault.status.is_server_error() {
+    // 501 is no failure of ours: it says what is not offered.
+    if fault.status.is_server_error() && fault.status != StatusCode::NOT_IMPLEMENTED {
         tracing::error!(service = service.name, %method, path, request_id, fault = %fault, "request failed");
     }
     let mut response = Response::json(fault.code(), (service.fault)(fault, request_id));

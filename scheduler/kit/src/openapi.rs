@@ -3,7 +3,7 @@
 //! Bodies are the very schemas that requests are checked against. Where a service has microversions, the header that
 //! chooses one is a parameter, and `x-since` and `x-until` bound an operation. `x-policy-*` say who may call.
 use crate::{
-    route::{Asked, Route},
+    route::{Asked, BYTES, Route},
     service::Mounted,
     version::{self, Version},
 };
@@ -124,8 +124,12 @@ fn parameters(service: &Mounted, route: &Route<()>, path: &str) -> Vec<Value> {
 
 fn body(route: &Route<()>) -> Option<Value> {
     if route.bytes {
-        let content = json!({"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}});
-        return Some(json!({"content": content}));
+        let schema = match route.body_type {
+            BYTES => json!({"type": "string", "format": "binary"}),
+            // Forms.
+            _ => json!({"type": "object", "additionalProperties": {"type": "string"}}),
+        };
+        return Some(json!({"content": {route.body_type: {"schema": schema}}}));
     }
     if !matches!(route.method, Method::POST | Method::PUT | Method::PATCH) {
         return None;
@@ -206,4 +210,27 @@ fn operation(service: &Mounted, route: &Route<()>, path: &str) -> Value {
         out["requestBody"] = body;
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Call, Reply, Response};
+    use std::sync::Arc;
+
+    async fn answer(_: Arc<()>, _: Call) -> Reply {
+        Ok(Response::no_content())
+    }
+
+    #[test]
+    fn bodies_are_told_by_their_media_type() {
+        let content = |route: Route<()>| body(&route).map(|b| b["content"].clone());
+        assert_eq!(content(Route::get("/a", answer)), None);
+        assert_eq!(content(Route::post("/a", answer)), Some(json!({"application/json": {"schema": {}}})));
+        let bytes = json!({BYTES: {"schema": {"type": "string", "format": "binary"}}});
+        assert_eq!(content(Route::put("/a", answer).takes_bytes()), Some(bytes));
+        const FORM: &str = "application/x-www-form-urlencoded";
+        let form = content(Route::post("/a", answer).takes_bytes().body_type(FORM)).unwrap();
+        assert_eq!(form[FORM]["schema"]["type"], "object");
+    }
 }

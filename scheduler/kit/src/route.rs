@@ -9,6 +9,9 @@ use std::{future::Future, sync::Arc, sync::LazyLock};
 
 pub(crate) type Handler<S> = Arc<dyn Fn(Arc<S>, Call) -> BoxFuture<'static, Reply> + Send + Sync>;
 
+/// The media type of a body of bytes, unless a route says otherwise.
+pub(crate) const BYTES: &str = "application/octet-stream";
+
 /// When the rule is asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Asked {
@@ -147,9 +150,9 @@ impl<S: Send + Sync + 'static> Route<S> {
         self.limit = bytes;
         self
     }
-    /// The handler reads `call.stream`.
+    /// The handler reads `call.stream`. A form's route says so by `body_type` after this.
     pub fn takes_bytes(mut self) -> Self {
-        (self.bytes, self.limit) = (true, usize::MAX);
+        (self.bytes, self.limit, self.body_type) = (true, usize::MAX, BYTES);
         self
     }
     /// The verbs that the body may name, each with the rule that the handler asks for it.

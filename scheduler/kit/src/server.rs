@@ -73,17 +73,8 @@ impl Site {
         let path = request.uri().path().to_owned();
         let reads = matches!(*request.method(), http::Method::GET | http::Method::HEAD);
         for service in &self.services {
-            if let Some(rest) = path.strip_prefix(service.prefix)
-                && (rest.is_empty() || rest.starts_with('/'))
-            {
-                return dispatch::dispatch(
-                    service,
-                    &self.front,
-                    &arrival,
-                    request,
-                    if rest.is_empty() { "/" } else { rest },
-                )
-                .await;
+            if let Some(rest) = service.below(&path) {
+                return dispatch::dispatch(service, &self.front, &arrival, request, rest).await;
             }
         }
         if !reads {

@@ -35,6 +35,8 @@ pub struct Mounted {
     pub rules: Vec<RuleDefault>,
     pub documented: Documented,
     pub events: EventStyle,
+    /// Addresses of the server's root that it answers too, as `/PREFIX/..` of its own routes: what others have fixed.
+    pub(crate) roots: &'static [&'static str],
     pub(crate) enforcer: Arc<Enforcer>,
     pub(crate) matcher: Matcher,
     pub(crate) routes: Vec<Route<()>>,
@@ -46,10 +48,26 @@ impl Mounted {
     pub fn routes(&self) -> &[Route<()>] {
         &self.routes
     }
+    /// Answers these addresses of the server's root too, not only below its own prefix.
+    pub fn also_at(self, roots: &'static [&'static str]) -> Self {
+        Mounted { roots, ..self }
+    }
+    /// The path of a route of this service that an address of the server means.
+    pub(crate) fn below<'p>(&self, path: &'p str) -> Option<&'p str> {
+        below(self.prefix, self.roots, path)
+    }
     /// The rules in force.
     pub fn enforcer(&self) -> &Enforcer {
         &self.enforcer
     }
+}
+
+fn below<'p>(prefix: &str, roots: &[&str], path: &'p str) -> Option<&'p str> {
+    let whole = |rest: &str| rest.is_empty() || rest.starts_with('/');
+    if let Some(rest) = path.strip_prefix(prefix).filter(|rest| whole(rest)) {
+        return Some(if rest.is_empty() { "/" } else { rest });
+    }
+    roots.iter().any(|root| path.strip_prefix(root).is_some_and(whole)).then_some(path)
 }
 
 impl std::fmt::Debug for Mounted {
@@ -118,6 +136,7 @@ impl<S: Send + Sync + 'static> Service<S> {
             rules: self.rules,
             documented: self.documented,
             events: self.events,
+            roots: &[],
             enforcer: Arc::new(enforcer),
             matcher,
             routes,
@@ -144,5 +163,20 @@ fn bind<S: Send + Sync + 'static>(route: Route<S>, state: &Arc<S>) -> Route<()> 
         event: route.event,
         summary: route.summary,
         handler: Arc::new(move |_nothing, call| handler(state.clone(), call)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::below;
+
+    #[test]
+    fn addresses_are_below_a_prefix_or_a_root_as_whole_segments() {
+        let at = |path| below("/identity", &["/Fixed.sso"], path);
+        assert_eq!(at("/identity"), Some("/"));
+        assert_eq!(at("/identity/v3"), Some("/v3"));
+        assert_eq!(at("/Fixed.sso/x"), Some("/Fixed.sso/x"));
+        assert_eq!(at("/identity/Fixed.sso/x"), Some("/Fixed.sso/x"));
+        assert_eq!((at("/identity3"), at("/Fixed.ssox"), at("/")), (None, None, None));
     }
 }

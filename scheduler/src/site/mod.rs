@@ -170,7 +170,7 @@ impl Scheduler {
         let with =
             |name: &str| Mounting { authenticator: authenticator.clone(), policy_file: policy_file(state, name) };
         let services: Vec<Mounted> = vec![
-            pilvi_identity::service().mount(identity.clone(), with("identity"))?,
+            pilvi_identity::service().mount(identity.clone(), with("identity"))?.also_at(pilvi_identity::ROOTS),
             pilvi_image::service().mount(image.clone(), with("image"))?,
             pilvi_placement::service().mount(placement, with("placement"))?,
             pilvi_network::service().mount(network, with("network"))?,
@@ -218,6 +218,7 @@ fn front(config: &Config) -> Result<Front> {
 pub async fn identity(state: &State, config: &Config, store: &Store) -> Result<Arc<Identity>> {
     let mut settings = config.identity.settings(state.identity())?;
     settings.federation = config.identity.federation.settings()?;
+    settings.federation.saml.url = config.public_url();
     if config.cheap_passwords {
         settings.hash_cost = HashCost::CHEAP;
     }

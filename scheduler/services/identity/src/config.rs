@@ -1,5 +1,5 @@
 //! What an operator may set for identity; the defaults are Keystone's where it has them.
-pub use crate::federation::config::{FederationConfig, OpenIdConfig};
+pub use crate::federation::config::{FederationConfig, OpenIdConfig, SamlConfig, SamlTrust};
 pub use crate::limit::model::LimitModel;
 use std::path::PathBuf;
 
@@ -40,7 +40,7 @@ impl TokenProvider {
 
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Where key repositories are kept, as `fernet-keys`, `jws-keys` and `credential-keys`.
+    /// Where key repositories are kept, as `fernet-keys`, `jws-keys`, `credential-keys` and `saml-keys`.
     pub state_dir: PathBuf,
     /// How tokens are written. Those of the other kind stay readable as long as its keys are there.
     pub token_provider: TokenProvider,

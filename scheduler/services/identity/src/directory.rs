@@ -229,6 +229,17 @@ impl Directory {
         Ok((ids, until_us))
     }
 
+    /// Ids of the groups a user is in now, here or in his directory.
+    pub async fn group_ids(&self, user_id: &str) -> Result<Vec<String>, Fault> {
+        let (mut ids, _) = self.groups_now(user_id).await?;
+        for id in self.remote_groups_of(user_id).await? {
+            if !ids.contains(&id) {
+                ids.push(id);
+            }
+        }
+        Ok(ids)
+    }
+
     /// The direct assignments of a user or group.
     pub async fn assignments_of(&self, actor: &Actor) -> Result<Arc<Vec<Assignment>>, Fault> {
         let key = (self.people.load(Ordering::Acquire), actor.id().to_owned());

@@ -5,13 +5,12 @@
 //!
 //! who somebody is, as his provider says it: an assertion {attribute: value}
 //!   | openid:  bearer token or a browser's way through the provider      (openid/)
+//!   | saml:    signed XML that a client brings from the provider         (saml/)
 //!   v
 //! login -> mapping (rules: what is asked of it, what he is here) -> shadow (his user, groups, projects)
 //!       -> an unscoped token that names provider, protocol and groups -> rescoped as any other
 //! ```
-//! SAML 2 is refused (501): its signatures are over canonical XML, and no library for that which is pure Rust was
-//! found to be old enough to be trusted with logins. So Keystone-to-Keystone is refused too, though service
-//! providers can be registered, as clients that list them expect.
+//! The other way round, service providers take our word for our users (`saml/issue`): Keystone-to-Keystone.
 //!
 //! Resources are `provider`, `protocol`, `mapping`, `service_provider`.
 pub(crate) mod config;
@@ -21,10 +20,14 @@ pub(crate) mod mapping;
 mod openid;
 mod protocol;
 mod provider;
+mod saml;
 mod service_provider;
 mod shadow;
 
+pub use mapping::rehearse as rehearse_mapping;
 pub(crate) use openid::OpenId;
+pub(crate) use saml::Saml;
+pub use saml::certificates_of_metadata;
 
 use crate::Identity;
 use pilvi_kit::{Call, Fault, Route};
@@ -40,6 +43,7 @@ pub(crate) fn routes() -> Vec<Route<Identity>> {
         service_provider::routes(),
         endpoint::routes(),
         openid::routes(),
+        saml::routes(),
     ];
     all.into_iter().flatten().collect()
 }

@@ -191,6 +191,9 @@ impl Identity {
     async fn prune(&self) {
         loop {
             tokio::time::sleep(PRUNE).await;
+            if let Err(error) = self.prune_saml().await {
+                tracing::warn!(%error, "old SAML sessions were not deleted");
+            }
             let longest = self.config.token_seconds + self.config.allow_expired_seconds;
             let before =
                 clock::now_us().saturating_sub(i64::try_from(longest).unwrap_or(i64::MAX).saturating_mul(1_000_000));
@@ -218,6 +221,9 @@ impl Identity {
             tokio::time::sleep(KEY_WATCH).await;
             self.fernet_keys.refresh();
             self.credential_keys.refresh();
+            if let Some(saml) = &self.saml {
+                saml.keys.refresh();
+            }
             if let Some(keys) = &self.jws_keys {
                 keys.refresh();
             }

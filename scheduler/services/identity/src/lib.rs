@@ -54,11 +54,12 @@ mod user;
 mod version;
 
 pub use bootstrap::{Bootstrap, Bootstrapped, EndpointSpec, Secret};
-pub use config::{Config, FederationConfig, HashCost, LimitModel, OpenIdConfig, TokenProvider};
+pub use config::{Config, FederationConfig, HashCost, LimitModel, OpenIdConfig, SamlConfig, SamlTrust, TokenProvider};
 pub use credential::RotationError;
+pub use federation::{certificates_of_metadata, rehearse_mapping};
 pub use import::{DumpError, ImportError, Report as ImportReport};
 pub use password::generate as generate_password;
-pub use service::service;
+pub use service::{ROOTS, service};
 pub use tables::kinds;
 
 use directory::{Area, Directory};
@@ -87,6 +88,8 @@ pub enum StartError {
     PasswordRegex(String),
     #[error("OpenID Connect: {0}")]
     OpenId(String),
+    #[error("SAML: {0}")]
+    Saml(String),
     #[error("store: {0}")]
     Store(#[from] pilvi_store::Error),
 }
@@ -112,6 +115,8 @@ pub struct Identity {
     /// Of signed OAuth 1 requests.
     pub(crate) oauth_nonces: oauth1::Nonces,
     pub(crate) openid: federation::OpenId,
+    /// Where there is SAML.
+    pub(crate) saml: Option<federation::Saml>,
 }
 
 impl std::fmt::Debug for Identity {
@@ -141,6 +146,7 @@ impl Identity {
             resolved: Cache::builder().max_capacity(RESOLVED_ENTRIES).time_to_live(ldap::KEPT).build(),
             oauth_nonces: oauth1::nonces(),
             openid: federation::OpenId::new(&config.federation.openid)?,
+            saml: saml(&config).await?,
             store,
             config,
         });
@@ -160,6 +166,9 @@ impl Identity {
     pub fn reload_keys(&self) -> Result<(), KeyError> {
         if let Some(keys) = &self.jws_keys {
             keys.refresh();
+        }
+        if let Some(saml) = &self.saml {
+            saml.keys.reload()?;
         }
         self.fernet_keys.reload()?;
         self.credential_keys.reload()
@@ -202,6 +211,16 @@ impl Identity {
         self.directory.changed(Area::People);
         Ok(done)
     }
+}
+
+/// Making its first keys takes a second or so of computing.
+async fn saml(config: &Config) -> Result<Option<federation::Saml>, StartError> {
+    if config.federation.saml.url.is_empty() {
+        return Ok(None);
+    }
+    let config = config.clone();
+    let opened = tokio::task::spawn_blocking(move || federation::Saml::open(&config)).await;
+    opened.map_err(|e| StartError::Saml(e.to_string()))?.map(Some)
 }
 
 /// The keys of signed tokens: made at the first start with such tokens, and read as long as they are there.

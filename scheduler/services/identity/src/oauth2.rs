@@ -25,6 +25,7 @@ pub(crate) fn routes() -> Vec<Route<Identity>> {
         Route::post(TOKEN, token)
             .public("the client's secret or certificate is the proof")
             .takes_bytes()
+            .body_type("application/x-www-form-urlencoded")
             .summary("Get an OAuth 2 access token"),
     ]
 }

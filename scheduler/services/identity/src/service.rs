@@ -5,6 +5,9 @@ use crate::{
 };
 use pilvi_kit::{Documented, EventStyle, Service};
 
+/// What it answers at the server's root too: where clients and other clouds send SAML assertions.
+pub const ROOTS: &[&str] = &["/Shibboleth.sso"];
+
 /// Identity, to be mounted at `/identity`.
 pub fn service() -> Service<Identity> {
     let routes = [

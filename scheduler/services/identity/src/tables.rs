@@ -24,7 +24,8 @@ mod session;
 pub use access::{DomainConfig, Limit, Policy, PolicyAssociation, RegisteredLimit};
 pub use catalog::{Endpoint, EndpointGroup, EndpointLink, Region, Service};
 pub use federation::{
-    ExpiringMembership, Federated, FederatedUser, IdentityProvider, Mapping, Protocol, ServiceProvider,
+    ExpiringMembership, Federated, FederatedUser, IdentityProvider, Mapping, Protocol, SamlAssertion, SamlSession,
+    ServiceProvider,
 };
 pub use oauth::{OauthAccessToken, OauthConsumer, OauthRequestToken};
 pub use people::{Group, IdMapping, Membership, PasswordEntry, Source, User};
@@ -107,6 +108,8 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<ServiceProvider>(),
         KindSpec::of::<FederatedUser>(),
         KindSpec::of::<ExpiringMembership>(),
+        KindSpec::of::<SamlAssertion>(),
+        KindSpec::of::<SamlSession>(),
         KindSpec::of::<RegisteredLimit>(),
         KindSpec::of::<Limit>(),
     ]

@@ -1,6 +1,7 @@
 //! The whole service through the kit: what clients see. Bytes that come in are in `upload`.
 mod cloud;
 mod import;
+mod location;
 mod remote;
 mod stores;
 mod upload;

@@ -75,7 +75,15 @@ impl Postgres {
             committed: Notify::new(),
             head,
         });
-        postgres.migrate().await?;
+        // New tables and columns lock old ones: transactions of other schedulers may make that void.
+        let mut attempt = 1;
+        while let Err(error) = postgres.migrate().await {
+            if error != Error::Serialization || attempt >= ATTEMPTS {
+                return Err(error);
+            }
+            back_off(attempt).await;
+            attempt += 1;
+        }
         postgres.sequence().await?;
         tokio::spawn(sequence::run(Arc::downgrade(&postgres)));
         Ok(postgres)

@@ -21,6 +21,9 @@ const BATCH: usize = 500;
 /// PostgreSQL cuts longer names.
 const NAME_MAX: usize = 63;
 
+/// Indexes by name.
+pub(super) type Indexes = BTreeSet<String>;
+
 fn type_name(ty: ColumnType) -> &'static str {
     match ty {
         ColumnType::Text => "text",
@@ -48,26 +51,40 @@ fn index_name(kind: &Kind, columns: &str) -> String {
     format!("{}_{hash}", &name[..NAME_MAX - 17])
 }
 
-async fn add_index(session: &mut Session, kind: &Kind, columns: &[&str]) -> Result<(), Error> {
+/// Names of the indexes that are there. `CREATE INDEX IF NOT EXISTS` would ask by itself, but only after it has locked
+/// the table against writers, of which another scheduler may have many.
+pub(super) async fn indexes(session: &mut Session) -> Result<Indexes, Error> {
+    let sql = if session.is_sqlite() {
+        "SELECT name FROM sqlite_master WHERE type = 'index'"
+    } else {
+        "SELECT CAST(indexname AS TEXT) FROM pg_indexes WHERE schemaname = current_schema()"
+    };
+    Ok(session.query(sql, &[]).await?.iter().map(|row| row.text(0).to_owned()).collect())
+}
+
+async fn add_index(session: &mut Session, kind: &Kind, columns: &[&str], there: &Indexes) -> Result<(), Error> {
     let nulls = Dialect::of(session).nulls;
     let name = index_name(kind, &columns.join("_"));
+    if there.contains(&name) {
+        return Ok(());
+    }
     let keys: Vec<String> = columns.iter().map(|c| format!("\"{c}\"{nulls}")).collect();
     session.script(&format!("CREATE INDEX IF NOT EXISTS \"{name}\" ON {} ({})", kind.table, keys.join(", "))).await
 }
 
 /// Indexes that no column brings with it: made where a store of an older program lacks them.
-async fn add_wide_indexes(session: &mut Session, kind: &Kind) -> Result<(), Error> {
-    add_index(session, kind, &["created"]).await?;
+async fn add_wide_indexes(session: &mut Session, kind: &Kind, there: &Indexes) -> Result<(), Error> {
+    add_index(session, kind, &["created"], there).await?;
     for columns in kind.spec.indexes {
-        add_index(session, kind, columns).await?;
+        add_index(session, kind, columns, there).await?;
     }
     Ok(())
 }
 
-pub(super) async fn migrate(session: &mut Session, kind: &Kind) -> Result<(), Error> {
+pub(super) async fn migrate(session: &mut Session, kind: &Kind, there: &Indexes) -> Result<(), Error> {
     let rows =
         session.query("SELECT version, columns FROM store_kind WHERE name = $1", &[kind.spec.name.into()]).await?;
-    let Some(row) = rows.first() else { return create(session, kind).await };
+    let Some(row) = rows.first() else { return create(session, kind, there).await };
     let version = row.int(0);
     if version > i64::from(kind.spec.version) {
         let reason = format!("{} is there in version {version}, {} is known", kind.spec.name, kind.spec.version);
@@ -87,10 +104,10 @@ pub(super) async fn migrate(session: &mut Session, kind: &Kind) -> Result<(), Er
         }
         let ty = type_sql(Dialect::of(session), column.ty);
         session.script(&format!("ALTER TABLE {} ADD COLUMN \"{}\" {ty}", kind.table, column.name)).await?;
-        add_index(session, kind, &[column.name]).await?;
+        add_index(session, kind, &[column.name], there).await?;
         anew = true;
     }
-    add_wide_indexes(session, kind).await?;
+    add_wide_indexes(session, kind, there).await?;
     if anew {
         derive_anew(session, kind).await?;
     }
@@ -115,7 +132,7 @@ async fn drop_indexes(session: &mut Session, kind: &Kind, column: &str) -> Resul
     Ok(())
 }
 
-async fn create(session: &mut Session, kind: &Kind) -> Result<(), Error> {
+async fn create(session: &mut Session, kind: &Kind, there: &Indexes) -> Result<(), Error> {
     let dialect = Dialect::of(session);
     let mut columns = String::new();
     for column in kind.spec.columns {
@@ -128,13 +145,13 @@ async fn create(session: &mut Session, kind: &Kind) -> Result<(), Error> {
         kind.table
     );
     session.script(&dialect.fill(&sql)).await?;
-    add_index(session, kind, &["project", "name"]).await?;
-    add_index(session, kind, &["name"]).await?;
-    add_index(session, kind, &["state"]).await?;
+    add_index(session, kind, &["project", "name"], there).await?;
+    add_index(session, kind, &["name"], there).await?;
+    add_index(session, kind, &["state"], there).await?;
     for column in kind.spec.columns {
-        add_index(session, kind, &[column.name]).await?;
+        add_index(session, kind, &[column.name], there).await?;
     }
-    add_wide_indexes(session, kind).await?;
+    add_wide_indexes(session, kind, there).await?;
     let params = [kind.spec.name.into(), kind.spec.version.into(), declared(kind.spec.columns).join(",").into()];
     session.execute("INSERT INTO store_kind (name, version, columns) VALUES ($1, $2, $3)", &params).await.map(drop)
 }

@@ -41,8 +41,9 @@ impl Dialect {
 /// The caller has begun a transaction that excludes other migrations, and commits it.
 pub(crate) async fn migrate(session: &mut Session, kinds: &Kinds, now_us: i64) -> Result<(), Error> {
     core::migrate(session, now_us).await?;
+    let there = kinds::indexes(session).await?;
     for kind in kinds.sorted() {
-        kinds::migrate(session, &kind).await?;
+        kinds::migrate(session, &kind, &there).await?;
     }
     Ok(())
 }

@@ -11,7 +11,8 @@
 //!   two directories.
 //!
 //! Any other judge may be run in the same way: `PILVI_PAIR_COMMAND` is a shell's command that finds address, authority and
-//! password of the cloud in `PILVI_PAIR_URL`, `PILVI_PAIR_CA` and `OS_PASSWORD` (`--ignored a_command`).
+//! password of the cloud in `PILVI_PAIR_URL`, `PILVI_PAIR_CA` and `OS_PASSWORD` (`--ignored a_command`). `PILVI_PAIR_SECOND` is
+//! the address of one of the two alone; the file `PILVI_PAIR_SETTINGS` is put to the settings of both.
 //!
 //! `PILVI_STORY_KILLS` sets how often (default 20), `PILVI_STORY_SEED` repeats the order.
 mod ledger;
@@ -61,11 +62,13 @@ struct Pair {
 }
 
 fn settings(url: &str, images: &Path, front: u16) -> String {
-    format!(
+    let more = std::env::var_os("PILVI_PAIR_SETTINGS").map(|path| fs::read_to_string(path).unwrap());
+    let own = format!(
         "store = \"{url}\"\nimages_dir = \"{}\"\npublic_url = \"https://127.0.0.1:{front}\"\nhost_silence_s = 8\n\
          cheap_passwords = true\n",
         images.display()
-    )
+    );
+    own + more.as_deref().unwrap_or_default()
 }
 
 impl Pair {
@@ -158,7 +161,9 @@ fn what_one_answers_the_other_knows() {
     b.delete(&format!("/compute/v2.1/servers/{id}")).unwrap();
     world::wait_gone(&a, &id, 60);
     assert_eq!(world::claims(&a), 0);
-    let agents = |api: &Api| api.get("/network/v2.0/agents").unwrap()["agents"].as_array().unwrap().len();
+    let agents = |api: &Api| {
+        api.get("/network/v2.0/agents?agent_type=Pilvi%20agent").unwrap()["agents"].as_array().unwrap().len()
+    };
     assert_eq!((agents(&a), agents(&b)), (2, 2), "hosts are known wherever their sessions are");
     println!("pair: a client that alternates reads its own writes, 30 rounds");
     pair.finish();
@@ -312,6 +317,7 @@ fn a_command_runs_while_either_is_killed() {
     let mut child = std::process::Command::new("/bin/sh")
         .args(["-c", &command])
         .env("PILVI_PAIR_URL", format!("https://127.0.0.1:{}", pair.balancer.port))
+        .env("PILVI_PAIR_SECOND", format!("https://127.0.0.1:{}", pair.sites[1].port))
         .env("PILVI_PAIR_CA", pair.ca())
         .env("OS_PASSWORD", fs::read_to_string(pair.sites[0].state.join("admin-password")).unwrap().trim())
         .spawn()

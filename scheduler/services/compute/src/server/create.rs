@@ -241,7 +241,7 @@ fn property<'i>(image: &'i pilvi_image::image::model::Image, name: &str) -> Opti
 fn file_copy(image: &pilvi_image::image::model::Image) -> FileCopy {
     FileCopy {
         id: image.id.clone(),
-        sha512: image.os_hash_value.clone().unwrap_or_default(),
+        sha512: image.content_hash().unwrap_or_default().to_owned(),
         size: image.size.unwrap_or(0),
         disk_format: image.disk_format.clone().unwrap_or_default(),
     }

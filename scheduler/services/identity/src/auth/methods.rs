@@ -41,6 +41,10 @@ pub(super) fn text<'v>(value: &'v Value, name: &str) -> Option<&'v str> {
     value.get(name).and_then(Value::as_str).filter(|t| !t.contains('\0'))
 }
 
+fn not_allowed(what: &str) -> Fault {
+    Fault::forbidden(format!("You are not authorized to perform the requested action: {what}."))
+}
+
 impl Identity {
     /// Runs every method of `identity`; all must prove the same user.
     pub(super) async fn prove(&self, identity: &Value, call: &Call) -> Result<Proof, Fault> {
@@ -162,7 +166,9 @@ impl Identity {
         self.hasher.verify(password, hash.as_deref()).await
     }
 
-    async fn by_token(&self, payload: &Value, proof: &mut Proof) -> Result<String, Fault> {
+    /// The token `{"id"}`, if whoever shows it got it for himself: what was handed on to him, within bounds, must not
+    /// become something without them.
+    pub(crate) async fn undelegated(&self, payload: &Value) -> Result<Arc<Resolved>, Fault> {
         let text = text(payload, "id").ok_or_else(|| fault::expecting("id", "token"))?;
         let shown = match self.validate(text, 0).await {
             Ok(shown) => shown,
@@ -170,28 +176,30 @@ impl Identity {
             // As Keystone: the token is a resource that was not found.
             Err(_) => return Err(Fault::not_found("Failed to validate token")),
         };
-        let not_allowed = |what: &str| {
-            Err(Fault::forbidden(format!("You are not authorized to perform the requested action: {what}.")))
-        };
         if shown.trust.is_some() {
-            return not_allowed(
+            return Err(not_allowed(
                 "Using trust-scoped token to create another token. Create a new trust-scoped token instead",
-            );
+            ));
         }
         let methods = shown.token.methods.iter().map(|m| m.name());
         if shown.token.app_credential_id.is_some() || delegation::is_delegated(methods) {
-            return not_allowed("Using a delegated token to create another token is not allowed.");
+            return Err(not_allowed("Using a delegated token to create another token is not allowed."));
         }
         if shown.token.thumbprint.is_some() {
-            return not_allowed("Using a token that is bound to a certificate to create another token");
+            return Err(not_allowed("Using a token that is bound to a certificate to create another token"));
         }
         if shown.access_token.is_some() {
-            return not_allowed(
+            return Err(not_allowed(
                 "Using OAuth-scoped token to create another token. Create a new OAuth-scoped token instead",
-            );
+            ));
         }
+        Ok(shown)
+    }
+
+    async fn by_token(&self, payload: &Value, proof: &mut Proof) -> Result<String, Fault> {
+        let shown = self.undelegated(payload).await?;
         if !self.config.allow_rescope && shown.token.scope != TokenScope::Unscoped {
-            return not_allowed("rescope a scoped token");
+            return Err(not_allowed("rescope a scoped token"));
         }
         proof.methods.clone_from(&shown.token.methods);
         proof.federation.clone_from(&shown.token.federation);

@@ -10,6 +10,7 @@ pub struct FederationConfig {
     /// The mapping that makes users of client certificates, for OAuth 2.
     pub oauth2_mapping: String,
     pub openid: Vec<OpenIdConfig>,
+    pub saml: SamlConfig,
 }
 
 impl Default for FederationConfig {
@@ -19,6 +20,7 @@ impl Default for FederationConfig {
             authorization_ttl_minutes: 0,
             oauth2_mapping: "oauth2_mapping".to_owned(),
             openid: Vec::new(),
+            saml: SamlConfig::default(),
         }
     }
 }
@@ -45,4 +47,53 @@ pub struct OpenIdConfig {
     pub userinfo: bool,
     /// Authorities that the provider's certificate may come from; `None`: those of the system.
     pub ca_pem: Option<Vec<u8>>,
+}
+
+/// SAML 2, in both roles.
+#[derive(Debug, Clone)]
+pub struct SamlConfig {
+    /// `https://host:port`, as everybody outside reaches the cloud; empty: no SAML. All that assertions are checked
+    /// against is made from it, and never from what a request says of itself.
+    pub url: String,
+    /// What this cloud calls itself when it vouches for its users; `None`: as Keystone's guide has it.
+    pub entity_id: Option<String>,
+    /// What it calls itself to those who vouch for theirs.
+    pub sp_entity_id: Option<String>,
+    /// How long what we say of somebody holds.
+    pub assertion_seconds: u32,
+    pub trusted: Vec<SamlTrust>,
+}
+
+impl Default for SamlConfig {
+    fn default() -> Self {
+        SamlConfig {
+            url: String::new(),
+            entity_id: None,
+            sp_entity_id: None,
+            assertion_seconds: 3600,
+            trusted: Vec::new(),
+        }
+    }
+}
+
+impl SamlConfig {
+    pub(crate) fn entity_id(&self) -> String {
+        self.entity_id.clone().unwrap_or_else(|| format!("{}/identity/v3/OS-FEDERATION/saml2/idp", self.url))
+    }
+    pub(crate) fn sp_entity_id(&self) -> String {
+        self.sp_entity_id.clone().unwrap_or_else(|| format!("{}/shibboleth", self.url))
+    }
+}
+
+/// An identity provider outside, by the keys it signs with.
+#[derive(Debug, Clone)]
+pub struct SamlTrust {
+    /// What it calls itself; the `remote_ids` of an identity provider that is registered name it.
+    pub entity_id: String,
+    /// Certificates (DER). They carry keys: who issued them and when they end is not looked at.
+    pub certificates: Vec<Vec<u8>>,
+    /// Take assertions that we did not ask for: what another Keystone sends.
+    pub unsolicited: bool,
+    /// Take assertions that name no audience: what another Keystone sends. The recipient is checked in any case.
+    pub any_audience: bool,
 }

@@ -1,6 +1,6 @@
 //! Where somebody from outside gets his unscoped token: `.../identity_providers/{idp}/protocols/{protocol}/auth`.
 use crate::{Identity, auth::Proof, token::Method};
-use pilvi_kit::{Call, Fault, Reply, Response, Route};
+use pilvi_kit::{Call, Reply, Response, Route};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -10,17 +10,6 @@ pub(super) fn routes() -> Vec<Route<Identity>> {
     vec![
         Route::get(AUTH, auth).public(WHY).summary("Get an unscoped token for a user from outside"),
         Route::post(AUTH, auth).public(WHY).takes_bytes().summary("Get an unscoped token for a user from outside"),
-        Route::get("/v3/OS-FEDERATION/saml2/metadata", metadata)
-            .public("metadata are public")
-            .summary("Show this cloud's SAML 2 metadata (refused)"),
-        Route::post("/v3/auth/OS-FEDERATION/saml2", no_assertion)
-            .public("refused before anything is looked at")
-            .takes_bytes()
-            .summary("Get a SAML 2 assertion for another cloud (refused)"),
-        Route::post("/v3/auth/OS-FEDERATION/saml2/ecp", no_assertion)
-            .public("refused before anything is looked at")
-            .takes_bytes()
-            .summary("Get a SAML 2 assertion for another cloud, for a client without browser (refused)"),
     ]
 }
 
@@ -34,6 +23,9 @@ pub(super) fn method(protocol_id: &str) -> Method {
 }
 
 async fn auth(svc: Arc<Identity>, call: Call) -> Reply {
+    if let Some(request) = svc.saml_request(&call).await? {
+        return Ok(request);
+    }
     let (idp_id, protocol_id) = (call.param("idp_id"), call.param("protocol_id"));
     let mut proof = Proof::default();
     let payload = json!({"identity_provider": idp_id, "protocol": protocol_id});
@@ -42,17 +34,4 @@ async fn auth(svc: Arc<Identity>, call: Call) -> Reply {
     let (text, resolved) = svc.log_in_proven(proof, None).await?;
     let document = svc.token_document(&resolved, true).await?;
     Ok(Response::created(document).header("x-subject-token", text))
-}
-
-/// Assertions would have to be signed and read as XML signatures; see docs/limits.md.
-fn not_offered() -> Fault {
-    Fault::new(501, "This cloud neither makes nor reads SAML 2 assertions. Use OpenID Connect.")
-}
-
-async fn metadata(_: Arc<Identity>, _: Call) -> Reply {
-    Err(not_offered())
-}
-
-async fn no_assertion(_: Arc<Identity>, _: Call) -> Reply {
-    Err(not_offered())
 }

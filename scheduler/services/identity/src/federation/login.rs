@@ -31,13 +31,16 @@ fn refuse<T>(why: &str) -> Result<T, Fault> {
 }
 
 impl Identity {
-    /// `{"identity_provider", "protocol"}`: the assertion stands in the headers of `call`.
+    /// `{"identity_provider", "protocol"}`: the assertion stands in the headers of `call`, or was brought before it.
     pub(crate) async fn by_assertion(&self, payload: &Value, call: &Call, proof: &mut Proof) -> Result<String, Fault> {
         let text =
             |name: &str| payload.get(name).and_then(Value::as_str).ok_or_else(|| fault::expecting(name, "mapped"));
         let (idp_id, protocol_id) = (text("identity_provider")?, text("protocol")?);
         self.trusted_provider(idp_id).await?;
-        let said = self.openid_bearer(call, idp_id, protocol_id).await?;
+        let said = match self.saml_session(call, idp_id).await? {
+            Some(said) => said,
+            None => self.openid_bearer(call, idp_id, protocol_id).await?,
+        };
         self.by_word(idp_id, protocol_id, &said, proof).await
     }
 

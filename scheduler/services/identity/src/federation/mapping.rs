@@ -12,7 +12,10 @@ use crate::{Identity, attributes::Attributes, directory::Area, fault, listing, t
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema};
 use pilvi_store::Query;
 use serde_json::{Value, json};
-use std::sync::{Arc, LazyLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock},
+};
 
 /// The body, before its version says which schema holds.
 static BODY: LazyLock<Schema> = LazyLock::new(|| {
@@ -54,6 +57,19 @@ fn wanted(call: &Call) -> Result<(Value, String), Fault> {
     }
     schema::check(&document, &version)?;
     Ok((document["rules"].take(), version))
+}
+
+/// A mapping tried on an assertion without keeping anything: what it makes of somebody in Rust's notation, or why it
+/// makes nothing of him. The fault is that of a mapping that would be refused.
+pub fn rehearse(
+    mapping: &Value,
+    version: &str,
+    assertion: BTreeMap<String, Vec<String>>,
+) -> Result<Result<String, String>, Fault> {
+    schema::check(mapping, version)?;
+    let (rules, schema_version) = (mapping["rules"].clone(), version.to_owned());
+    let mapping = Mapping { id: String::new(), rules, schema_version };
+    Ok(engine::apply(&mapping, &engine::Assertion(assertion)).map(|mapped| format!("{mapped:?}")))
 }
 
 impl Identity {

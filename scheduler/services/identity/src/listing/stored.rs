@@ -38,6 +38,12 @@ impl<R> Attributes<R> {
                 },
                 (Some(column), "") => query = query.eq(column, value.to_owned()),
                 (Some(column), "startswith") if column != "enabled" => query = query.like_prefix(column, value),
+                (Some(column), "contains") if column != "enabled" => query = query.contains(column, value),
+                // The store leaves out what cannot end so; where it stands is looked at afterwards.
+                (Some(column), "endswith") if column != "enabled" => {
+                    query = query.contains(column, value);
+                    all = false;
+                }
                 _ => all = false,
             }
         }

@@ -39,6 +39,7 @@ pub(super) fn routes() -> Vec<Route<Identity>> {
         Route::post("/v3/OS-OAUTH1/request_token", request)
             .public("the consumer's signature is the proof")
             .takes_bytes()
+            .body_type("application/x-www-form-urlencoded")
             .summary("Ask for access to a project"),
         Route::put("/v3/OS-OAUTH1/authorize/{request_token_id}", authorize)
             .rule("identity:authorize_request_token")
@@ -47,6 +48,7 @@ pub(super) fn routes() -> Vec<Route<Identity>> {
         Route::post("/v3/OS-OAUTH1/access_token", collect)
             .public("the consumer's signature and the user's verifier are the proof")
             .takes_bytes()
+            .body_type("application/x-www-form-urlencoded")
             .summary("Exchange an authorized request token for an access token"),
     ]
 }

@@ -170,6 +170,41 @@ impl ExpiringMembership {
     }
 }
 
+/// A SAML assertion that was taken: it is not taken again, by any scheduler, as long as it would be good.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SamlAssertion {
+    /// [`SamlAssertion::key`]
+    pub id: String,
+    pub until_us: i64,
+}
+
+record!(SamlAssertion, "identity_saml_assertion", name: |_| None, columns: {}, claims: |_| Vec::new());
+
+impl SamlAssertion {
+    pub fn key(issuer: &str, assertion_id: &str) -> String {
+        digest(&[issuer, assertion_id])
+    }
+}
+
+/// What a provider said of somebody who has yet to come for his token with the cookie he was given.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SamlSession {
+    /// [`SamlSession::key`]
+    pub id: String,
+    pub issuer: String,
+    pub attributes: std::collections::BTreeMap<String, Vec<String>>,
+    pub until_us: i64,
+}
+
+record!(SamlSession, "identity_saml_session", name: |_| None, columns: {}, claims: |_| Vec::new());
+
+impl SamlSession {
+    /// The cookie's text is not kept: who reads the store cannot come in with it.
+    pub fn key(cookie: &str) -> String {
+        digest(&[cookie])
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

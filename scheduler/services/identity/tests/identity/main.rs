@@ -16,6 +16,7 @@ mod oauth;
 mod openid;
 mod provider;
 mod resources;
+mod saml;
 mod scopes;
 mod sessions;
 mod signed;

@@ -59,6 +59,19 @@ async fn pages_show_everybody_once_in_every_order() {
     assert_eq!(names(&found("/v3/users?enabled=false&sort_key=name&limit=2").await), ["user-000000", "user-000010"]);
     assert_eq!(names(&found("/v3/users?name__startswith=user-00099&enabled=true").await).len(), 6);
     assert_eq!(names(&found("/v3/users?name__contains=99&limit=1000").await).len(), 16);
+    let ending = |user: &str| format!("user-{user}");
+    assert_eq!(
+        names(&found("/v3/users?name__endswith=99&sort_key=name&limit=2").await),
+        ["000099", "000199"].map(ending)
+    );
+    assert_eq!(names(&found("/v3/users?name__contains=-00099&name__endswith=90").await), ["user-000990"]);
+    let mut seen = names(&found("/v3/users?name__contains=99&sort_key=name&limit=10").await);
+    assert_eq!(seen.len(), 10);
+    let last = found("/v3/users?name=user-000899").await.body["users"][0]["id"].as_str().unwrap().to_owned();
+    let rest = format!("/v3/users?name__contains=99&sort_key=name&limit=10&marker={last}");
+    seen.retain(|name| name.as_str() <= "user-000899");
+    seen.extend(names(&world.call("GET", &rest, &world.admin, None).await));
+    assert_eq!(seen.len(), 16, "a page of what contains something goes on");
     assert_eq!(found("/v3/users?marker=nobody").await.status, 400);
 }
 
@@ -75,6 +88,7 @@ async fn ten_thousand_users_are_listed_in_milliseconds() {
         "name=user-005000",
         "limit=100&name__startswith=user-00",
         "limit=100&name__contains=99",
+        "limit=100&name__endswith=99",
         "limit=1000&sort_key=default_project_id",
     ] {
         let mut times = Vec::new();

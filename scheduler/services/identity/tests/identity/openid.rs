@@ -261,17 +261,3 @@ async fn a_real_provider_signs_on_browsers_and_programs() {
     );
     assert_eq!(answer.body["token"]["methods"], json!(["mapped"]));
 }
-
-#[tokio::test]
-async fn saml_is_refused_plainly() {
-    let world = World::new().await;
-    for (method, path) in [
-        ("GET", "/v3/OS-FEDERATION/saml2/metadata"),
-        ("POST", "/v3/auth/OS-FEDERATION/saml2"),
-        ("POST", "/v3/auth/OS-FEDERATION/saml2/ecp"),
-    ] {
-        let answer = world.call(method, path, "", None).await;
-        assert_eq!(answer.status, 501, "{path}");
-        assert!(answer.body["error"]["message"].as_str().unwrap().contains("SAML"), "{}", answer.body);
-    }
-}

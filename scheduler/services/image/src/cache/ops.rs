@@ -18,21 +18,25 @@ pub fn disk(svc: &Image) -> Result<&Arc<Disk>, Fault> {
     svc.cache.as_ref().ok_or_else(|| Fault::not_found("Caching via API is not supported at this site."))
 }
 
-/// A cache serves what is in remote stores only, and knows images by their hash.
-fn cacheable<'i>(svc: &Image, image: &'i Record) -> Option<&'i str> {
-    let hash = image.os_hash_value.as_deref()?;
+/// Do its bytes lie in remote stores alone? Those are cached as they pass; others when they are queued.
+fn is_remote(svc: &Image, image: &Record) -> bool {
     let remote = |store: &str| svc.stores.find(store).is_some_and(|store| store.driver.is_remote());
-    (!image.locations.is_empty() && image.locations.iter().all(|l| remote(&l.store))).then_some(hash)
+    !image.locations.is_empty() && image.locations.iter().all(|l| remote(&l.store))
 }
 
 /// The bytes, if they are cached.
 pub async fn read(svc: &Image, image: &Record, offset: u64, length: u64) -> Option<Bytestream> {
-    svc.cache.as_ref()?.read(&image.id, cacheable(svc, image)?, offset, length).await
+    svc.cache.as_ref()?.read(&image.id, image.content_hash()?, offset, length).await
+}
+
+/// Writes what passes from remote stores into the cache.
+pub fn tee(svc: &Image, image: &Record, stream: Bytestream) -> Bytestream {
+    if is_remote(svc, image) { keep(svc, image, stream) } else { stream }
 }
 
 /// Writes what passes into the cache. Whatever goes wrong there, the reader gets its bytes.
-pub fn tee(svc: &Image, image: &Record, stream: Bytestream) -> Bytestream {
-    let (Some(disk), Some(hash)) = (svc.cache.clone(), cacheable(svc, image)) else { return stream };
+fn keep(svc: &Image, image: &Record, stream: Bytestream) -> Bytestream {
+    let (Some(disk), Some(hash)) = (svc.cache.clone(), image.content_hash()) else { return stream };
     if image.size.is_none_or(|size| size > disk.size_max) {
         return stream;
     }
@@ -107,7 +111,7 @@ async fn end(taking: &mut Taking) {
     let (Some(writing), Some(hasher)) = (taking.writing.take(), taking.hasher.take()) else { return };
     let digest = hasher.finish();
     if digest.sha512 != taking.hash {
-        tracing::error!("a remote store gave other bytes than those of the image");
+        tracing::error!("a store gave other bytes than those of the image");
         writing.abort().await;
         return;
     }
@@ -126,8 +130,8 @@ pub async fn queue(svc: &Image, image: &Record) -> Result<(), Fault> {
     if image.status != Status::Active {
         return Err(Fault::bad_request("Only images with status active can be targeted for queueing"));
     }
-    let Some(hash) = cacheable(svc, image) else {
-        return Err(Fault::bad_request("Only images that lie in remote stores alone are cached."));
+    let Some(hash) = image.content_hash() else {
+        return Err(Fault::bad_request("Only images whose hash is known are cached."));
     };
     if !disk.has(&image.id, hash).await {
         disk.queue(&image.id).await.map_err(Fault::internal)?;
@@ -151,6 +155,9 @@ pub async fn fetch_queued(svc: &Image) -> Result<(), Fault> {
 async fn fetch(svc: &Image, id: &str) -> Result<(), Fault> {
     let image = image::ops::get_any(&svc.store, id).await?;
     let mut stream = data::ops::read(svc, &image, 0, image.size.unwrap_or(0)).await?;
+    if !is_remote(svc, &image) {
+        stream = keep(svc, &image, stream);
+    }
     while let Some(chunk) = stream.next().await {
         chunk.map_err(Fault::internal)?;
     }

@@ -219,7 +219,7 @@ pub(crate) fn judge(
     Ok(move |image: &mut Record| {
         (image.size, image.virtual_size) = (Some(digest.size), virtual_size);
         (image.checksum, image.os_hash_value) = (Some(digest.md5.clone()), Some(digest.sha512.clone()));
-        image.os_hash_algo = Some("sha512".to_owned());
+        (image.os_hash_algo, image.read_hash) = (Some("sha512".to_owned()), None);
     })
 }
 
@@ -245,8 +245,8 @@ pub(crate) async fn copy(svc: &Image, from: &Record, store: &ImageStore, key: &s
     let size = from.size.unwrap_or_default();
     let stream = read(svc, from, 0, size).await?;
     put(svc, store, key, stream, Expected { max: size, said: Some(size), signed: None }, |digest| {
-        match &from.os_hash_value {
-            Some(hash) if *hash != digest.sha512 => {
+        match from.content_hash() {
+            Some(hash) if hash != digest.sha512 => {
                 Err(Fault::internal(format!("the data of image {} is not what its hash says", from.id)))
             }
             _ => Ok(()),

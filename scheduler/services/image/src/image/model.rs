@@ -133,9 +133,13 @@ pub struct Image {
     pub virtual_size: Option<u64>,
     /// md5 of the file, in hex.
     pub checksum: Option<String>,
-    /// `sha512`
+    /// `sha512`, or what whoever named a location chose.
     pub os_hash_algo: Option<String>,
     pub os_hash_value: Option<String>,
+    /// SHA-512 of the bytes as they were read here, where `os_hash_value` does not say it: what a patch says of a
+    /// location is shown as it was said, or not at all, but what is handed out is measured by this.
+    #[serde(default)]
+    pub read_hash: Option<String>,
     /// GiB of disk a server needs at least.
     pub min_disk: i64,
     /// MiB of memory a server needs at least.
@@ -174,6 +178,7 @@ impl Image {
             checksum: None,
             os_hash_algo: None,
             os_hash_value: None,
+            read_hash: None,
             min_disk: 0,
             min_ram: 0,
             protected: false,
@@ -214,6 +219,12 @@ impl Image {
         self.property("ramdisk_id")
     }
 
+    /// SHA-512 of its bytes, in hex.
+    pub fn content_hash(&self) -> Option<&str> {
+        let shown = self.os_hash_value.as_deref().filter(|_| self.os_hash_algo.as_deref() == Some("sha512"));
+        self.read_hash.as_deref().or(shown)
+    }
+
     /// May a file be read from it?
     pub fn has_data(&self) -> bool {
         matches!(self.status, Status::Active | Status::Deactivated)
@@ -222,7 +233,7 @@ impl Image {
     /// Forgets what was known of bytes that are gone.
     pub fn forget_data(&mut self) {
         (self.size, self.virtual_size, self.checksum) = (None, None, None);
-        (self.os_hash_algo, self.os_hash_value) = (None, None);
+        (self.os_hash_algo, self.os_hash_value, self.read_hash) = (None, None, None);
         self.locations.clear();
     }
 }
@@ -230,6 +241,20 @@ impl Image {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_are_measured_by_what_was_read() {
+        let mut image = Image::new("i".to_owned(), None);
+        assert_eq!(image.content_hash(), None);
+        (image.os_hash_algo, image.os_hash_value) = (Some("sha256".to_owned()), Some("ab".to_owned()));
+        assert_eq!(image.content_hash(), None);
+        image.os_hash_algo = Some("sha512".to_owned());
+        assert_eq!(image.content_hash(), Some("ab"));
+        image.read_hash = Some("cd".to_owned());
+        assert_eq!(image.content_hash(), Some("cd"));
+        image.forget_data();
+        assert_eq!(image.content_hash(), None);
+    }
 
     #[test]
     fn states_follow_the_diagram() {

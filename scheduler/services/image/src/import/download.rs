@@ -101,6 +101,7 @@ async fn share(svc: &Image, job: &Job, from: Record, described: Described) -> Re
         (image.size, image.virtual_size) = (from.size, from.virtual_size);
         (image.checksum, image.os_hash_algo, image.os_hash_value) =
             (from.checksum.clone(), from.os_hash_algo.clone(), from.os_hash_value.clone());
+        image.read_hash.clone_from(&from.read_hash);
         let properties = described.properties.iter();
         image.properties.extend(properties.map(|(name, value)| (name.clone(), Some(value.clone()))));
     })

@@ -169,7 +169,7 @@ async fn keep(svc: &Image, job: &Job, record: &Record, made: &Work) -> Result<()
     let digest = receive::digest(&made.path, signed.as_ref().map(|s| s.hash)).await.map_err(Fault::internal)?;
     data::ops::check_room(svc, &job.image_id, digest.size).await?;
     let hash = digest.sha512.clone();
-    if record.has_data() && record.os_hash_value.as_deref() != Some(hash.as_str()) {
+    if record.has_data() && record.content_hash() != Some(hash.as_str()) {
         return Err(Fault::conflict("The image has other data by now."));
     }
     let judged = data::ops::judge(svc, &record, digest, signed.as_ref())?;

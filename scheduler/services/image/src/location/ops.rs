@@ -48,64 +48,62 @@ async fn free(svc: &Image, image: &str, store: &ImageStore, key: &str) -> Result
     Ok(())
 }
 
-/// Reads an object once: what a location is taken for is what was read.
-async fn digest(svc: &Image, store: &ImageStore, key: &str, signed: Option<HashMethod>) -> Result<Digest, Fault> {
+/// Reads an object once: what a location is taken for is what was read. Gives the hash that was `asked` for as well.
+async fn digest(
+    svc: &Image,
+    store: &ImageStore,
+    key: &str,
+    signed: Option<HashMethod>,
+    asked: Option<HashMethod>,
+) -> Result<(Digest, Option<String>), Fault> {
     let gone = |error: std::io::Error| Fault::bad_request(format!("Invalid location: {error}"));
     let size = store.driver.size(key).await.map_err(gone)?;
     if size > svc.config.size_max {
         return Err(Fault::too_large(format!("The location holds {size} bytes; {} are allowed.", svc.config.size_max)));
     }
     let mut stream = store.driver.read(key, 0, size).await.map_err(gone)?;
-    let mut hasher = Hasher::new(signed);
+    let (mut hasher, mut also) = (Hasher::new(signed), asked.map(HashMethod::start));
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(gone)?;
         // Hashing 256 KiB takes a millisecond: not worth a thread of its own, but other work goes first.
         hasher.update(&chunk);
+        if let Some(also) = &mut also {
+            also.update(&chunk);
+        }
         tokio::task::yield_now().await;
     }
     let digest = hasher.finish();
     if digest.size != size {
         return Err(Fault::bad_request(format!("Invalid location: {size} bytes announced, {} came", digest.size)));
     }
-    Ok(digest)
+    Ok((digest, also.map(|also| hex::encode(also.finish()))))
 }
 
-fn compare(what: &str, wanted: Option<&String>, found: &str) -> Result<(), Fault> {
-    match wanted {
-        Some(wanted) if wanted != found => {
-            Err(Fault::conflict(format!("{what} is {found}, where {wanted} was expected")))
-        }
-        _ => Ok(()),
-    }
-}
-
-fn check(expected: &Expected, digest: &Digest) -> Result<(), Fault> {
-    compare("checksum", expected.checksum.as_ref(), &digest.md5)?;
-    compare("os_hash_value", expected.os_hash_value.as_ref(), &digest.sha512)
-}
-
-/// A location that was read and found to hold what it should.
+/// A location that was read.
 #[derive(Debug, Clone)]
-pub struct Verified {
+pub struct Found {
     pub location: Location,
     pub digest: Digest,
+    /// The hash that was asked for, in hex.
+    pub asked: Option<String>,
 }
 
-/// Reads the object of a URL, for an image that may know already what it is to hold.
-pub async fn verify(
+/// Reads the object of a URL, for an image that may have bytes already: then they must be the same.
+pub async fn find(
     svc: &Image,
     image: &Record,
     url: &str,
     metadata: Map<String, serde_json::Value>,
-    expected: &Expected,
-) -> Result<Verified, Fault> {
+    asked: Option<HashMethod>,
+) -> Result<Found, Fault> {
     let (store, key) = resolve(svc, url)?;
     free(svc, &image.id, &store, &key).await?;
     let signed = signature::required(svc.config.certificates.as_deref(), image)?;
-    let digest = digest(svc, &store, &key, signed.map(|signed| signed.hash)).await?;
-    check(expected, &digest)?;
-    compare("os_hash_value", image.os_hash_value.as_ref(), &digest.sha512)?;
-    Ok(Verified { location: Location { metadata, ..Location::of(&store, &key) }, digest })
+    let (digest, asked) = digest(svc, &store, &key, signed.map(|signed| signed.hash), asked).await?;
+    if image.content_hash().is_some_and(|hash| hash != digest.sha512) {
+        return Err(Fault::conflict("The location holds other bytes than the image."));
+    }
+    Ok(Found { location: Location { metadata, ..Location::of(&store, &key) }, digest, asked })
 }
 
 /// Starts to give a queued image the bytes of a URL; a task tells how it goes.
@@ -114,7 +112,7 @@ pub async fn start(
     ctx: &Ctx,
     image: &Record,
     url: &str,
-    expected: Expected,
+    expected: Option<Expected>,
     request: serde_json::Value,
 ) -> Result<(), Fault> {
     if image.status != Status::Queued {
@@ -146,13 +144,13 @@ pub async fn start(
     let task_id = task::ops::add(&svc.store, task).await?.record.id;
     let (svc, image, url) = (svc.clone(), image.clone(), url.to_owned());
     tokio::spawn(async move {
-        let outcome = import(&svc, &image, &task_id, &url, &expected).await;
+        let outcome = import(&svc, &image, &task_id, &url, expected.as_ref()).await;
         let (status, message) = match &outcome {
             Ok(()) => (Progress::Success, String::new()),
             Err(fault) => (Progress::Failure, fault.message.clone()),
         };
         if outcome.is_err() {
-            data::ops::give_up(&svc, &image.id).await;
+            give_up(&svc, &image.id, &url).await;
         }
         if let Err(fault) = task::ops::advance(&svc.store, &task_id, status, &message, None).await {
             tracing::error!(task = task_id, %fault, "cannot say how a location was added");
@@ -161,16 +159,44 @@ pub async fn start(
     Ok(())
 }
 
-async fn import(svc: &Image, image: &Record, task: &str, url: &str, expected: &Expected) -> Result<(), Fault> {
+async fn import(svc: &Image, image: &Record, task: &str, url: &str, expected: Option<&Expected>) -> Result<(), Fault> {
     task::ops::advance(&svc.store, task, Progress::Processing, "", None).await?;
-    let found = verify(svc, image, url, Map::new(), expected).await?;
+    let found = find(svc, image, url, Map::new(), expected.map(|e| e.method)).await?;
+    if let (Some(expected), Some(asked)) = (expected, &found.asked)
+        && expected.value != *asked
+    {
+        return Err(Fault::conflict(format!("os_hash_value is {asked}, where {} was expected", expected.value)));
+    }
     let signed = signature::required(svc.config.certificates.as_deref(), image)?;
+    let (location, content) = (found.location, found.digest.sha512.clone());
     let fill = data::ops::judge(svc, image, found.digest, signed.as_ref())?;
-    let location = found.location;
+    let expected = expected.filter(|e| e.method != HashMethod::Sha512).cloned();
     image::ops::step(&svc.store, &image.id, Event::Complete, move |image| {
         image.locations = vec![location.clone()];
         fill(image);
+        // The image shows the hash that was asked for, and keeps in mind the one that hosts check.
+        if let Some(expected) = &expected {
+            (image.os_hash_algo, image.os_hash_value) =
+                (Some(expected.algorithm.clone()), Some(expected.value.clone()));
+            image.read_hash = Some(content.clone());
+        }
     })
     .await
     .map(drop)
+}
+
+/// The image is queued again. A location that cannot be removed stays named, as clients know it from Glance; the next
+/// bytes that the image gets take its place.
+async fn give_up(svc: &Image, id: &str, url: &str) {
+    let stays = resolve(svc, url).ok().filter(|(store, _)| store.read_only);
+    let kept: Vec<Location> = stays.iter().map(|(store, key)| Location::of(store, key)).collect();
+    let outcome = image::ops::step(&svc.store, id, Event::Fail, move |image| {
+        image.forget_data();
+        image.locations.clone_from(&kept);
+    });
+    if let Err(fault) = outcome.await
+        && !matches!(fault.code(), 404 | 409)
+    {
+        tracing::error!(image = id, %fault, "cannot queue the image again");
+    }
 }

@@ -1,6 +1,9 @@
 //! Changes of `locations` in a JSON patch: `add /locations/N` or `/locations/-`, `replace /locations`,
 //! `remove /locations/N`. URLs are read before; what is applied here is pure.
-use super::{ops, view};
+use super::{
+    ops,
+    view::{self, Said},
+};
 use crate::{
     Image,
     data::{self, receive::Digest},
@@ -72,16 +75,21 @@ async fn read(svc: &Image, image: &Record, change: &Change) -> Result<Prepared, 
         return Err(Fault::too_large(format!("An image has at most {LOCATIONS_MAX} locations.")));
     }
     let mut found: Vec<(Location, Option<Digest>)> = Vec::new();
+    let mut told = Said::default();
     for value in &named {
-        let (url, metadata, expected) = view::named(value)?;
+        let (url, metadata, said) = view::named(value)?;
+        told = agree(image, told, said)?;
         let at = |l: &&Location| svc.stores.find(&l.store).is_some_and(|s| s.driver.url(&l.key) == url);
         let one = match image.locations.iter().find(at) {
             // It stays, and what it holds is known.
             Some(location) if change.op == Op::Replace => (Location { metadata, ..location.clone() }, None),
             Some(_) => return Err(Fault::bad_request("The image has this location already.")),
+            None if change.op == Op::Replace && image.status == Status::Active => {
+                return Err(Fault::bad_request("Locations are replaced by the same URLs: add and remove others."));
+            }
             None => {
-                let verified = ops::verify(svc, image, url, metadata, &expected).await?;
-                (verified.location, Some(verified.digest))
+                let found = ops::find(svc, image, url, metadata, None).await?;
+                (found.location, Some(found.digest))
             }
         };
         if found.iter().any(|(l, _)| l.store == one.0.store && l.key == one.0.key) {
@@ -89,12 +97,47 @@ async fn read(svc: &Image, image: &Record, change: &Change) -> Result<Prepared, 
         }
         found.push(one);
     }
-    let fill = if image.status == Status::Queued { judged(svc, image, &found)? } else { None };
+    if change.op == Op::Replace && image.status == Status::Active && found.len() < image.locations.len() {
+        return Err(Fault::bad_request("Locations are replaced by the same URLs: remove one by its place."));
+    }
+    let fill = if image.status == Status::Queued { judged(svc, image, &found, told)? } else { None };
     Ok(Prepared { op: change.op, at: change.at.clone(), found: found.into_iter().map(|(l, _)| l).collect(), fill })
 }
 
-/// What a queued image is to say of the bytes that all its first locations hold.
-fn judged(svc: &Image, image: &Record, found: &[(Location, Option<Digest>)]) -> Result<Option<Fill>, Fault> {
+/// What is said of one more location, after what was said of others: never something else than what the image shows.
+fn agree(image: &Record, told: Said, said: Said) -> Result<Said, Fault> {
+    let first = image.status == Status::Queued;
+    let one = |name: &str, shown: &Option<String>, told: Option<String>, said: Option<String>| match said {
+        None => Ok(told),
+        Some(said) => {
+            let known = if first { &told } else { shown };
+            let free = first && known.is_none();
+            if free || known.as_ref() == Some(&said) {
+                Ok(Some(said))
+            } else {
+                Err(Fault::conflict(format!("The {name} that is given is not that of the image.")))
+            }
+        }
+    };
+    let out = Said {
+        checksum: one("checksum", &image.checksum, told.checksum, said.checksum)?,
+        os_hash_algo: one("os_hash_algo", &image.os_hash_algo, told.os_hash_algo, said.os_hash_algo)?,
+        os_hash_value: one("os_hash_value", &image.os_hash_value, told.os_hash_value, said.os_hash_value)?,
+    };
+    if first {
+        out.check()?;
+    }
+    Ok(out)
+}
+
+/// What a queued image is to say of the bytes that all its first locations hold: `told`, and nothing where nothing was.
+/// That is how clients know patches of locations; what the bytes are is kept beside it.
+fn judged(
+    svc: &Image,
+    image: &Record,
+    found: &[(Location, Option<Digest>)],
+    told: Said,
+) -> Result<Option<Fill>, Fault> {
     let digests: Vec<&Digest> = found.iter().filter_map(|(_, digest)| digest.as_ref()).collect();
     let Some(first) = digests.first() else { return Ok(None) };
     if digests.iter().any(|digest| digest.sha512 != first.sha512) {
@@ -104,7 +147,15 @@ fn judged(svc: &Image, image: &Record, found: &[(Location, Option<Digest>)]) -> 
         return Err(Fault::bad_request("Properties disk_format, container_format must be set prior to saving data."));
     }
     let signed = signature::required(svc.config.certificates.as_deref(), image)?;
-    Ok(Some(Arc::new(data::ops::judge(svc, image, (*first).clone(), signed.as_ref())?)))
+    let fill = data::ops::judge(svc, image, (*first).clone(), signed.as_ref())?;
+    let content = first.sha512.clone();
+    Ok(Some(Arc::new(move |image: &mut Record| {
+        fill(image);
+        image.checksum.clone_from(&told.checksum);
+        image.os_hash_value.clone_from(&told.os_hash_value);
+        image.os_hash_algo = told.os_hash_value.as_ref().map(|_| "sha512".to_owned());
+        image.read_hash = Some(content.clone());
+    })))
 }
 
 /// Where in a list of `length` a change is.
@@ -127,6 +178,10 @@ pub fn apply(image: &mut Record, change: &Prepared) -> Result<(), Fault> {
             "It's not allowed to change locations if image status is {}.",
             image.status.as_str()
         )));
+    }
+    if first {
+        // What a failed import left named.
+        image.locations.clear();
     }
     match change.op {
         Op::Replace => image.locations.clone_from(&change.found),

@@ -53,6 +53,27 @@ impl HashMethod {
         }
     }
 
+    /// By the names that `os_hash_algo` has.
+    pub fn of_algorithm(name: &str) -> Option<Self> {
+        match name {
+            "sha224" => Some(HashMethod::Sha224),
+            "sha256" => Some(HashMethod::Sha256),
+            "sha384" => Some(HashMethod::Sha384),
+            "sha512" => Some(HashMethod::Sha512),
+            _ => None,
+        }
+    }
+
+    /// Bytes of a hash.
+    pub fn length(self) -> usize {
+        match self {
+            HashMethod::Sha224 => 28,
+            HashMethod::Sha256 => 32,
+            HashMethod::Sha384 => 48,
+            HashMethod::Sha512 => 64,
+        }
+    }
+
     pub fn start(self) -> Prehash {
         match self {
             HashMethod::Sha224 => Prehash::Sha224(Sha224::new()),

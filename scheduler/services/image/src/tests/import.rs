@@ -15,14 +15,14 @@ use std::{
 };
 
 /// A server of one file that breaks every connection after some bytes.
-struct Web {
-    port: u16,
+pub(super) struct Web {
+    pub(super) port: u16,
     asked: Arc<AtomicUsize>,
 }
 
 impl Web {
     /// `ranges`: may clients ask for a part?
-    async fn of(file: Vec<u8>, cut: usize, ranges: bool) -> Self {
+    pub(super) async fn of(file: Vec<u8>, cut: usize, ranges: bool) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let (file, asked) = (Arc::new(file), Arc::new(AtomicUsize::new(0)));
@@ -56,12 +56,12 @@ impl Web {
         Web { port, asked }
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://127.0.0.1:{}/image", self.port)
     }
 }
 
-fn open_to(config: &mut Config, port: u16) {
+pub(super) fn open_to(config: &mut Config, port: u16) {
     config.import.web.ports = Listed::allow([port]);
     config.import.web.networks = vec!["127.0.0.0/8".parse().unwrap()];
 }

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-fn file(directory: &Path, weight: i64) -> StoreConfig {
+pub(super) fn file(directory: &Path, weight: i64) -> StoreConfig {
     let kind = Kind::File { directory: directory.to_owned() };
     StoreConfig { description: Some("a directory".into()), weight, read_only: false, kind }
 }
