@@ -100,6 +100,34 @@ pub fn coverage() -> Vec<navigator::Coverage> {
     ]
 }
 
+fn images(state: &State, config: &Config) -> pilvi_image::Config {
+    pilvi_image::Config {
+        region: config.region.clone(),
+        stores: config.image.stores.clone(),
+        default_store: config.image.default_store.clone(),
+        show_locations: config.image.show_locations,
+        show_direct_url: config.image.show_direct_url,
+        cache_size_max: config.image.cache_mib << 20,
+        metadef_catalogue: config.image.metadata_catalogue,
+        match_format: config.image.require_image_format_match,
+        gpt_nonfatal: config.image.gpt_safety_checks_nonfatal.clone(),
+        vmdk_types: config.image.vmdk_allowed_types.clone(),
+        certificates: config.image.certificates.clone(),
+        import: config.image.import.clone(),
+        ..pilvi_image::Config::new(config.images(state))
+    }
+}
+
+fn search_limits(config: &Config) -> pilvi_placement::Limits {
+    let candidates = &config.placement;
+    pilvi_placement::Limits {
+        ways_max: candidates.max_candidates,
+        breadth: if candidates.breadth_first { Breadth::First } else { Breadth::Last },
+        randomize: candidates.randomize_candidates,
+        ..pilvi_placement::Limits::default()
+    }
+}
+
 impl Scheduler {
     /// Puts everything together and makes the first administrator at the first start.
     pub async fn start(state: &State, config: &Config) -> Result<Self> {
@@ -113,22 +141,7 @@ impl Scheduler {
         let silence = Duration::from_secs(config.host_silence_s);
         let fleet = Fleet::new(store.clone(), authority(state)?, pilvi_fleet::Config { silence });
         let identity = open_identity(state, config, &store).await?;
-        let images = pilvi_image::Config {
-            region: config.region.clone(),
-            stores: config.image.stores.clone(),
-            default_store: config.image.default_store.clone(),
-            show_locations: config.image.show_locations,
-            show_direct_url: config.image.show_direct_url,
-            cache_size_max: config.image.cache_mib << 20,
-            metadef_catalogue: config.image.metadata_catalogue,
-            match_format: config.image.require_image_format_match,
-            gpt_nonfatal: config.image.gpt_safety_checks_nonfatal.clone(),
-            vmdk_types: config.image.vmdk_allowed_types.clone(),
-            certificates: config.image.certificates.clone(),
-            import: config.image.import.clone(),
-            ..pilvi_image::Config::new(config.images(state))
-        };
-        let image = Image::new(store.clone(), images).context("the image store")?;
+        let image = Image::new(store.clone(), images(state, config)).context("the image store")?;
         image.set_cloud(Arc::new(ImageCloud::new(identity.clone(), &config.region)));
         if let Some(vault) = &vault {
             vault.push().await?;
@@ -139,14 +152,7 @@ impl Scheduler {
             turn.give_back().await?;
         }
         fleet.set_member(member.clone());
-        let candidates = &config.placement;
-        let limits = pilvi_placement::Limits {
-            ways_max: candidates.max_candidates,
-            breadth: if candidates.breadth_first { Breadth::First } else { Breadth::Last },
-            randomize: candidates.randomize_candidates,
-            ..pilvi_placement::Limits::default()
-        };
-        let placement = Placement::with(store.clone(), limits);
+        let placement = Placement::with(store.clone(), search_limits(config));
         let network = Network::new(store.clone());
         let sizes = &config.compute;
         let settings = pilvi_compute::Config {
