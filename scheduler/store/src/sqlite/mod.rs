@@ -17,7 +17,7 @@ use crate::{
     session::{Engine, Session},
     stats::Counters,
 };
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 use std::{
     future::Future,
     os::unix::fs::OpenOptionsExt,
@@ -25,7 +25,7 @@ use std::{
     pin::pin,
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Statements kept prepared per connection.
@@ -52,7 +52,7 @@ pub(crate) fn open_writer(path: Option<&Path>) -> Result<Connection, Error> {
     conn.busy_timeout(BUSY)?;
     conn.set_prepared_statement_cache_capacity(STATEMENTS);
     if path.is_some() {
-        let mode: String = conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
+        let mode = write_ahead(&conn)?;
         if mode != "wal" {
             return Err(Error::schema(format!("the file system of the store refuses WAL (journal mode {mode})")));
         }
@@ -62,6 +62,20 @@ pub(crate) fn open_writer(path: Option<&Path>) -> Result<Connection, Error> {
          PRAGMA cache_size = -8192; PRAGMA trusted_schema = OFF; PRAGMA temp_store = MEMORY;",
     )?;
     Ok(conn)
+}
+
+/// Of several that change the mode of a new file at once, all but one are told that it is locked, whatever their time-out:
+/// they ask again.
+fn write_ahead(conn: &Connection) -> Result<String, Error> {
+    let started = Instant::now();
+    loop {
+        match conn.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)) {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && started.elapsed() < BUSY => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            mode => return Ok(mode?),
+        }
+    }
 }
 
 pub(crate) fn open_reader(path: &Path) -> Result<Connection, Error> {
@@ -101,7 +115,12 @@ pub(crate) fn prepare(
         session.script("BEGIN IMMEDIATE").await?;
         schema::migrate(&mut session, kinds, now_us).await?;
         let (head, _) = crate::feed::bounds(&mut session).await?;
-        session.script("COMMIT; PRAGMA optimize = 0x10002").await?;
+        session.script("COMMIT").await?;
+        // Statistics for the planner: another process that writes just now is no reason not to start.
+        if let Err(error) = session.script("PRAGMA optimize = 0x10002").await {
+            tracing::debug!(%error, "the store's statistics are as they were");
+            session.failed = None;
+        }
         Ok::<_, Error>(head)
     });
     let head = migrated??;
