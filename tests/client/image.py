@@ -232,6 +232,4 @@ def definitions(admin):
 
 
 steps = [images, lists, members, imports, web_download, stores, stores_one_by_one, cache, namespaces, definitions]
-LATER = {
-    cache: "the cache keeps images of remote stores, and this tour has directories alone",
-}
+LATER = {}

@@ -70,6 +70,11 @@ pub enum Error {
 }
 
 impl Error {
+    /// Why a thread's work came to no end: it panicked, or the program ends and the work never began.
+    pub(crate) fn of_task(error: tokio::task::JoinError) -> Self {
+        if error.is_panic() { Error::Panicked { reason: error.to_string() } } else { Error::Closed }
+    }
+
     pub(crate) fn engine(error: impl std::fmt::Display) -> Self {
         Error::Engine { reason: error.to_string() }
     }

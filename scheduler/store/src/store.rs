@@ -92,7 +92,7 @@ impl Store {
             watched.send_replace(head);
             sqlite::spawn(conn, shared, counted, watched)
         });
-        let writer = opened.await.map_err(|error| Error::Panicked { reason: error.to_string() })??;
+        let writer = opened.await.map_err(Error::of_task)??;
         let readers = path.clone().map(|path| Readers::new(path, counters.clone()));
         let backend = Backend::Sqlite { writer, readers, path };
         Ok(Store {

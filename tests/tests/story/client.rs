@@ -20,7 +20,7 @@ fn tour(story: &str, store: Option<String>) {
         format!("[image.stores.{name}]\ntype = \"file\"\ndirectory = \"{}\"\n", folder.display())
     });
     site.configure(&format!(
-        "{store}cheap_passwords = true\n[image]\ndefault_store = \"first\"\n{WEB}{}",
+        "{store}cheap_passwords = true\n[image]\ndefault_store = \"first\"\ncache_mib = 16\n{WEB}{}",
         images.concat()
     ))
     .unwrap();

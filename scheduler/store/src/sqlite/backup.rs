@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// Copies the store at `from` to `to`, which must not exist. Writers go on meanwhile.
 pub(crate) async fn backup(from: PathBuf, to: PathBuf) -> Result<(), Error> {
     let task = tokio::task::spawn_blocking(move || vacuum_into(&open_writer(Some(&from))?, &to));
-    task.await.map_err(|error| Error::Panicked { reason: error.to_string() })?
+    task.await.map_err(Error::of_task)?
 }
 
 /// The copy is on the disk when this returns.

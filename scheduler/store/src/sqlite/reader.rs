@@ -56,6 +56,6 @@ impl Readers {
             drop(permit);
             result?
         });
-        task.await.map_err(|error| Error::Panicked { reason: error.to_string() })?
+        task.await.map_err(Error::of_task)?
     }
 }
