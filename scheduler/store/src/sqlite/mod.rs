@@ -66,6 +66,7 @@ pub(crate) fn open_writer(path: Option<&Path>) -> Result<Connection, Error> {
 
 /// Of several that change the mode of a new file at once, all but one are told that it is locked, whatever their time-out:
 /// they ask again.
+#[expect(clippy::disallowed_methods, reason = "files are opened on a thread that may wait")]
 fn write_ahead(conn: &Connection) -> Result<String, Error> {
     let started = Instant::now();
     loop {
