@@ -297,7 +297,16 @@ pub(crate) async fn room(svc: &Image, image: &Record) -> Result<u64, Fault> {
 
 /// The image is queued again.
 pub(crate) async fn give_up(svc: &Image, id: &str) {
-    match image::ops::step(&svc.store, id, Event::Fail, Record::forget_data).await {
+    give_up_naming(svc, id, Vec::new()).await;
+}
+
+/// [`give_up`], with these locations named all the same.
+pub(crate) async fn give_up_naming(svc: &Image, id: &str, named: Vec<Location>) {
+    let forget = move |image: &mut Record| {
+        image.forget_data();
+        image.locations.clone_from(&named);
+    };
+    match image::ops::step(&svc.store, id, Event::Fail, forget).await {
         Err(fault) if !matches!(fault.code(), 404 | 409) => {
             tracing::error!(image = id, %fault, "cannot queue the image again")
         }

@@ -190,13 +190,5 @@ async fn import(svc: &Image, image: &Record, task: &str, url: &str, expected: Op
 async fn give_up(svc: &Image, id: &str, url: &str) {
     let stays = resolve(svc, url).ok().filter(|(store, _)| store.read_only);
     let kept: Vec<Location> = stays.iter().map(|(store, key)| Location::of(store, key)).collect();
-    let outcome = image::ops::step(&svc.store, id, Event::Fail, move |image| {
-        image.forget_data();
-        image.locations.clone_from(&kept);
-    });
-    if let Err(fault) = outcome.await
-        && !matches!(fault.code(), 404 | 409)
-    {
-        tracing::error!(image = id, %fault, "cannot queue the image again");
-    }
+    data::ops::give_up_naming(svc, id, kept).await;
 }

@@ -53,15 +53,9 @@ impl HashMethod {
         }
     }
 
-    /// By the names that `os_hash_algo` has.
+    /// By the names that `os_hash_algo` has: `sha256` is `SHA-256` there.
     pub fn of_algorithm(name: &str) -> Option<Self> {
-        match name {
-            "sha224" => Some(HashMethod::Sha224),
-            "sha256" => Some(HashMethod::Sha256),
-            "sha384" => Some(HashMethod::Sha384),
-            "sha512" => Some(HashMethod::Sha512),
-            _ => None,
-        }
+        Self::parse(&format!("SHA-{}", name.strip_prefix("sha")?))
     }
 
     /// Bytes of a hash.

@@ -67,10 +67,6 @@ impl Api for AddressGroup {
         Ok(store.list::<Self>(query).await?)
     }
 
-    async fn raws(_store: &Store, items: Vec<Stored<Self>>) -> Result<Vec<Raw>, Fault> {
-        items.iter().map(list::raw).collect()
-    }
-
     async fn create_in(tx: &mut Tx, _ctx: &Ctx, attrs: &Raw) -> Result<Stored<Self>, Fault> {
         ops::create_in(tx, attrs).await
     }

@@ -4,7 +4,7 @@ use crate::{
     Network,
     attribute::{Absent, Resource, Verb, once, open},
     check,
-    list::{self, Raw},
+    list::Raw,
     network::ops as networks,
     tables::find,
     verbs::{self, Api},
@@ -56,10 +56,6 @@ impl Api for AddressScope {
     async fn candidates(store: &Store, ctx: &Ctx, _query: &Query) -> Result<Vec<Stored<Self>>, Fault> {
         let query = if networks::sees_all(ctx) { find::all() } else { find::open_to(ctx.project_id()) };
         Ok(store.list::<Self>(query).await?)
-    }
-
-    async fn raws(_store: &Store, items: Vec<Stored<Self>>) -> Result<Vec<Raw>, Fault> {
-        items.iter().map(list::raw).collect()
     }
 
     async fn create_in(tx: &mut Tx, _ctx: &Ctx, attrs: &Raw) -> Result<Stored<Self>, Fault> {

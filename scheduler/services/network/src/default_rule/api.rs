@@ -7,7 +7,7 @@ use crate::{
     Network,
     attribute::{Absent, Resource, Verb, once},
     check::{self, Checked},
-    list::{self, Raw},
+    list::Raw,
     security_group::rule,
     verbs::{self, Api},
 };
@@ -67,10 +67,6 @@ impl Api for DefaultRule {
     async fn candidates(store: &Store, _ctx: &Ctx, _query: &Query) -> Result<Vec<Stored<Self>>, Fault> {
         ops::ensure(store).await?;
         Ok(store.list::<Self>(Find::all()).await?)
-    }
-
-    async fn raws(_store: &Store, items: Vec<Stored<Self>>) -> Result<Vec<Raw>, Fault> {
-        items.iter().map(list::raw).collect()
     }
 
     async fn create_in(tx: &mut Tx, _ctx: &Ctx, attrs: &Raw) -> Result<Stored<Self>, Fault> {

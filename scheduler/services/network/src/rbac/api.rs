@@ -8,7 +8,7 @@ use crate::{
     attribute::{Resource, Verb, once, open},
     check::{self, Checked},
     fault,
-    list::{self, Raw},
+    list::Raw,
     network::ops as networks,
     tables::find,
     verbs::{self, Api},
@@ -81,10 +81,6 @@ impl Api for RbacPolicy {
         }
         let query = if networks::sees_all(ctx) { Find::all() } else { find::of_project(ctx.project_id()) };
         Ok(store.list::<Self>(query).await?)
-    }
-
-    async fn raws(_store: &Store, items: Vec<Stored<Self>>) -> Result<Vec<Raw>, Fault> {
-        items.iter().map(list::raw).collect()
     }
 
     /// Opening something to everyone has a rule of its own, which looks at the new target.

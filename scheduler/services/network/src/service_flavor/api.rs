@@ -4,7 +4,7 @@ use crate::{
     Network,
     attribute::{Absent, Resource, Verb, once, open},
     check,
-    list::{self, Raw},
+    list::Raw,
     verbs::{self, Api},
 };
 use pilvi_kit::{Call, Ctx, Fault, Reply, Response, Route, Schema, call::Query};
@@ -64,10 +64,6 @@ impl Api for Flavor {
 
     async fn candidates(store: &Store, _ctx: &Ctx, _query: &Query) -> Result<Vec<Stored<Self>>, Fault> {
         Ok(store.list::<Self>(Find::all()).await?)
-    }
-
-    async fn raws(_store: &Store, items: Vec<Stored<Self>>) -> Result<Vec<Raw>, Fault> {
-        items.iter().map(list::raw).collect()
     }
 
     async fn create_in(tx: &mut Tx, _ctx: &Ctx, attrs: &Raw) -> Result<Stored<Self>, Fault> {
