@@ -11,6 +11,7 @@ mod leases;
 mod listing;
 mod opening;
 mod records;
+mod slow;
 mod text;
 mod transactions;
 mod wire;
@@ -69,6 +70,7 @@ engines![
     leases::holdings_are_listed_by_prefix,
     fresh::what_others_committed_is_told_before_the_next_answer,
     fresh::a_listener_that_fails_is_told_again,
+    slow::slow_statements_are_told_without_values,
     opening::a_file_serves_one_scheduler,
     text::any_text_survives,
     text::nul_is_refused_in_columns_only,

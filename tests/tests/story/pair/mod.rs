@@ -11,8 +11,8 @@
 //!   two directories.
 //!
 //! Any other judge may be run in the same way: `PILVI_PAIR_COMMAND` is a shell's command that finds address, authority and
-//! password of the cloud in `PILVI_PAIR_URL`, `PILVI_PAIR_CA` and `OS_PASSWORD` (`--ignored a_command`). `PILVI_PAIR_SECOND` is
-//! the address of one of the two alone; the file `PILVI_PAIR_SETTINGS` is put to the settings of both.
+//! password of the cloud in `PILVI_PAIR_URL`, `PILVI_PAIR_CA` and `OS_PASSWORD` (`--ignored a_command`). `PILVI_PAIR_FIRST` and
+//! `PILVI_PAIR_SECOND` are the addresses of one of the two alone; the file `PILVI_PAIR_SETTINGS` is put to the settings of both.
 //!
 //! `PILVI_STORY_KILLS` sets how often (default 20), `PILVI_STORY_SEED` repeats the order.
 mod ledger;
@@ -317,6 +317,7 @@ fn a_command_runs_while_either_is_killed() {
     let mut child = std::process::Command::new("/bin/sh")
         .args(["-c", &command])
         .env("PILVI_PAIR_URL", format!("https://127.0.0.1:{}", pair.balancer.port))
+        .env("PILVI_PAIR_FIRST", format!("https://127.0.0.1:{}", pair.sites[0].port))
         .env("PILVI_PAIR_SECOND", format!("https://127.0.0.1:{}", pair.sites[1].port))
         .env("PILVI_PAIR_CA", pair.ca())
         .env("OS_PASSWORD", fs::read_to_string(pair.sites[0].state.join("admin-password")).unwrap().trim())

@@ -32,7 +32,13 @@ pub fn resolve(svc: &Image, url: &str) -> Result<(Arc<ImageStore>, String), Faul
     svc.stores
         .all()
         .find_map(|store| Some((store.clone(), store.driver.key_of(url)?)))
-        .ok_or_else(|| Fault::bad_request("Invalid location: the URL is in no store that locations may name."))
+        .ok_or_else(|| {
+            Fault::bad_request(if svc.stores.all().any(|store| store.driver.is_meant(url)) {
+                "Invalid location: the URI does not pass filtering."
+            } else {
+                "Invalid location: the URL is in no store that locations may name."
+            })
+        })
 }
 
 /// An object of a store that removes what it is told to belongs to one image alone.

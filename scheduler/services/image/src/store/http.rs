@@ -73,6 +73,9 @@ impl Driver for HttpDriver {
     fn url(&self, key: &str) -> String {
         key.to_owned()
     }
+    fn is_meant(&self, url: &str) -> bool {
+        url.starts_with("http://") || url.starts_with("https://")
+    }
     fn key_of(&self, url: &str) -> Option<String> {
         self.fetcher.check(url).is_ok().then(|| url.to_owned())
     }

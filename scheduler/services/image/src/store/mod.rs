@@ -70,6 +70,10 @@ pub trait Driver: std::fmt::Debug + Send + Sync {
     }
     /// Bytes of an object.
     async fn size(&self, key: &str) -> io::Result<u64>;
+    /// Is a URL of this kind this store's, if the operator lets it pass?
+    fn is_meant(&self, _url: &str) -> bool {
+        false
+    }
     /// What the store calls the object of a URL, where users may name objects.
     fn key_of(&self, _url: &str) -> Option<String> {
         None

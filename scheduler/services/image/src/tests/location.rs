@@ -69,6 +69,24 @@ async fn a_patch_says_what_an_image_shows_and_what_was_read_is_kept_beside_it() 
 }
 
 #[tokio::test]
+async fn a_url_of_no_store_is_told_from_one_that_the_operator_does_not_let_pass() {
+    let (b, _web, _home) = bench().await;
+    let add = async |url: &str| {
+        let path = format!("/v2/images/{}/locations", b.raw().await);
+        let answer = b.call(&b.alice, "POST", &path, Some(json!({"url": url}))).await;
+        (answer.status, answer.body.to_string())
+    };
+    for url in ["http://127.0.0.1:1/x", "https://127.0.0.1:1/x"] {
+        let (status, said) = add(url).await;
+        assert!(status == 400 && said.contains("does not pass filtering"), "{url}: {status} {said}");
+    }
+    for url in ["ftp://127.0.0.1/x", "rbd://pool/x", "x"] {
+        let (status, said) = add(url).await;
+        assert!(status == 400 && said.contains("in no store"), "{url}: {status} {said}");
+    }
+}
+
+#[tokio::test]
 async fn a_location_is_read_and_must_hold_what_was_said() {
     let (b, web, _home) = bench().await;
     let give = async |id: &str, hashes: Value| {
