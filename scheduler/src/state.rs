@@ -38,6 +38,9 @@ impl State {
     pub fn identity(&self) -> PathBuf {
         self.at("identity")
     }
+    pub fn image_cache(&self) -> PathBuf {
+        self.at("image-cache")
+    }
     pub fn images(&self) -> PathBuf {
         self.at("images")
     }

@@ -107,6 +107,7 @@ fn images(state: &State, config: &Config) -> pilvi_image::Config {
         default_store: config.image.default_store.clone(),
         show_locations: config.image.show_locations,
         show_direct_url: config.image.show_direct_url,
+        cache_directory: state.image_cache(),
         cache_size_max: config.image.cache_mib << 20,
         metadef_catalogue: config.image.metadata_catalogue,
         match_format: config.image.require_image_format_match,

@@ -14,6 +14,8 @@ pub struct Config {
     pub show_locations: bool,
     /// Images show the URL that their data is read from.
     pub show_direct_url: bool,
+    /// Where the cache is: on this machine, even if `directory` is shared with other schedulers.
+    pub cache_directory: PathBuf,
     /// Bytes of remote images that are kept on this machine; 0: none.
     pub cache_size_max: u64,
     /// The usual metadata definitions are put into the store at the first start.
@@ -45,8 +47,10 @@ const GIB: u64 = 1 << 30;
 impl Config {
     /// The defaults, with images' bytes in `directory`.
     pub fn new(directory: impl Into<PathBuf>) -> Self {
+        let directory = directory.into();
         Config {
-            directory: directory.into(),
+            cache_directory: directory.join("cache"),
+            directory,
             stores: BTreeMap::new(),
             default_store: None,
             show_locations: false,

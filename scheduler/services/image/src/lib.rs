@@ -84,7 +84,7 @@ impl Image {
         let uploads = Arc::new(tokio::sync::Semaphore::new(config.uploads_max));
         let cache = match config.cache_size_max {
             0 => None,
-            max => Some(Arc::new(cache::disk::Disk::open(&config.directory.join("cache"), max)?)),
+            max => Some(Arc::new(cache::disk::Disk::open(&config.cache_directory, max)?)),
         };
         let cache_wake = tokio::sync::Notify::new();
         let cloud = OnceLock::new();
