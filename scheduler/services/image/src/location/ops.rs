@@ -29,16 +29,13 @@ pub fn resolve(svc: &Image, url: &str) -> Result<(Arc<ImageStore>, String), Faul
     if url.len() > URL_MAX {
         return Err(Fault::bad_request(format!("A location's URL has at most {URL_MAX} characters.")));
     }
-    svc.stores
-        .all()
-        .find_map(|store| Some((store.clone(), store.driver.key_of(url)?)))
-        .ok_or_else(|| {
-            Fault::bad_request(if svc.stores.all().any(|store| store.driver.is_meant(url)) {
-                "Invalid location: the URI does not pass filtering."
-            } else {
-                "Invalid location: the URL is in no store that locations may name."
-            })
+    svc.stores.all().find_map(|store| Some((store.clone(), store.driver.key_of(url)?))).ok_or_else(|| {
+        Fault::bad_request(if svc.stores.all().any(|store| store.driver.is_meant(url)) {
+            "Invalid location: the URI does not pass filtering."
+        } else {
+            "Invalid location: the URL is in no store that locations may name."
         })
+    })
 }
 
 /// An object of a store that removes what it is told to belongs to one image alone.
