@@ -9,7 +9,11 @@
 //! The clock is the database's (PostgreSQL) or this machine's (SQLite, where all share it). Safety does not
 //! rest on clocks: whoever acts under a lease checks its epoch in the same transaction, by [`Tx::fence`] or by
 //! doing its work [`under`] it.
-use crate::{Error, Tx, Value, session::Session};
+use crate::{
+    Error, Tx, Value,
+    session::Session,
+    work::{Transaction, assert_transaction},
+};
 use std::{future::Future, sync::Arc, time::Duration};
 
 /// A lease that is held.
@@ -51,8 +55,25 @@ pub async fn under<T>(guard: Guard, work: impl Future<Output = T>) -> T {
 }
 
 /// The leases that the running task works under.
-pub(crate) fn guards() -> Arc<[Guard]> {
+fn guards() -> Arc<[Guard]> {
     GUARDS.try_with(Clone::clone).unwrap_or_else(|_| Arc::from([]))
+}
+
+/// A transaction that begins with a check of them.
+pub(crate) fn guarded(work: Transaction) -> Transaction {
+    let guards = guards();
+    if guards.is_empty() {
+        return work;
+    }
+    Arc::new(assert_transaction(move |tx| {
+        let (work, guards) = (work.clone(), guards.clone());
+        Box::pin(async move {
+            for guard in guards.iter() {
+                tx.fence(&guard.lease, guard.epoch).await?;
+            }
+            work(tx).await
+        })
+    }))
 }
 
 const CLOCK: &str = "SELECT CAST(EXTRACT(EPOCH FROM CURRENT_TIMESTAMP) * 1000000 AS BIGINT)";

@@ -60,6 +60,7 @@ mod store;
 pub mod testing;
 mod tx;
 mod value;
+mod work;
 
 pub use error::Error;
 pub use feed::{Change, Op};

@@ -7,6 +7,7 @@ use crate::{
     stats::{Counters, add},
     value::Row,
 };
+use futures::future::BoxFuture;
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -47,32 +48,38 @@ impl Session {
         matches!(self.engine, Engine::Sqlite(_))
     }
 
-    pub async fn query(&mut self, sql: &str, params: &[Value]) -> Result<Vec<Row>, Error> {
-        let started = Instant::now();
-        let result = match &mut self.engine {
-            Engine::Sqlite(conn) => sqlite_query(conn, sql, params),
-            Engine::Postgres(client) => client.query(sql, params).await,
-        };
-        self.note(sql, started, result, |rows| rows.len() as u64)
+    pub fn query<'a>(&'a mut self, sql: &'a str, params: &'a [Value]) -> BoxFuture<'a, Result<Vec<Row>, Error>> {
+        Box::pin(async move {
+            let started = Instant::now();
+            let result = match &mut self.engine {
+                Engine::Sqlite(conn) => sqlite_query(conn, sql, params),
+                Engine::Postgres(client) => client.query(sql, params).await,
+            };
+            self.note(sql, started, result, |rows| rows.len() as u64)
+        })
     }
 
-    pub async fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64, Error> {
-        let started = Instant::now();
-        let result = match &mut self.engine {
-            Engine::Sqlite(conn) => sqlite_execute(conn, sql, params),
-            Engine::Postgres(client) => client.execute(sql, params).await,
-        };
-        self.note(sql, started, result, |rows| *rows)
+    pub fn execute<'a>(&'a mut self, sql: &'a str, params: &'a [Value]) -> BoxFuture<'a, Result<u64, Error>> {
+        Box::pin(async move {
+            let started = Instant::now();
+            let result = match &mut self.engine {
+                Engine::Sqlite(conn) => sqlite_execute(conn, sql, params),
+                Engine::Postgres(client) => client.execute(sql, params).await,
+            };
+            self.note(sql, started, result, |rows| *rows)
+        })
     }
 
     /// Several statements without parameters, not prepared.
-    pub async fn script(&mut self, sql: &str) -> Result<(), Error> {
-        let started = Instant::now();
-        let result = match &mut self.engine {
-            Engine::Sqlite(conn) => conn.execute_batch(sql).map_err(Error::from),
-            Engine::Postgres(client) => client.script(sql).await,
-        };
-        self.note(sql, started, result, |()| 0)
+    pub fn script<'a>(&'a mut self, sql: &'a str) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let started = Instant::now();
+            let result = match &mut self.engine {
+                Engine::Sqlite(conn) => conn.execute_batch(sql).map_err(Error::from),
+                Engine::Postgres(client) => client.script(sql).await,
+            };
+            self.note(sql, started, result, |()| 0)
+        })
     }
 
     /// Counts and logs a slow statement, and remembers the first failure. `rows`: read or changed.

@@ -8,8 +8,9 @@ use crate::{
     postgres::Postgres,
     read,
     session::Session,
-    sqlite::{self, Command, Readers, WriteJob, Writer},
+    sqlite::{self, Command, Job, Readers, Work, Writer},
     stats::{Counters, add},
+    work::{self, Reading, Transaction},
 };
 use futures::future::BoxFuture;
 use parking_lot::RwLock;
@@ -129,35 +130,31 @@ impl Store {
         F: for<'a> FnOnce(&'a mut Session) -> BoxFuture<'a, Result<T, Error>> + Send + 'static,
         T: Send + 'static,
     {
-        outside_a_transaction()?;
-        add(&self.inner.counters.reads, 1);
-        match &self.inner.backend {
-            Backend::Sqlite { readers: Some(readers), .. } => readers.run(f).await,
-            Backend::Sqlite { writer, .. } => {
-                let mut once = Some(f);
-                let run = assert_job(move |tx| match once.take() {
-                    Some(f) => f(&mut tx.session),
-                    None => Box::pin(async { Err(Error::Closed) }),
-                });
-                self.queue(writer, false, run).await
-            }
-            Backend::Postgres(postgres) => postgres.read(f).await,
-        }
+        let (work, slot) = work::reading(f);
+        slot.take(self.run_reading(work, false).await)
     }
 
-    async fn queue<T, E, F>(&self, writer: &Writer, is_write: bool, f: F) -> Result<T, E>
-    where
-        F: for<'a> FnMut(&'a mut Tx) -> BoxFuture<'a, Result<T, E>> + Send + 'static,
-        T: Send + 'static,
-        E: From<Error> + Send + 'static,
-    {
-        let (answer, answered) = oneshot::channel();
-        let job = Command::Run(Box::new(WriteJob { f, is_write, result: None, answer }));
+    /// `snapshot`: all statements see the same state.
+    fn run_reading(&self, work: Reading, snapshot: bool) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            outside_a_transaction()?;
+            add(&self.inner.counters.reads, 1);
+            match &self.inner.backend {
+                Backend::Sqlite { readers: Some(readers), .. } => readers.run(work).await,
+                Backend::Sqlite { writer, .. } => self.queue(writer, Work::Read(Some(work))).await,
+                Backend::Postgres(postgres) if snapshot => postgres.snapshot(work).await,
+                Backend::Postgres(postgres) => postgres.read(work).await,
+            }
+        })
+    }
+
+    async fn queue(&self, writer: &Writer, work: Work) -> Result<(), Error> {
+        let (job, answered) = Job::new(work);
         let depth = &self.inner.counters.queue_depth;
         let place = writer.reserve().await.map_err(|_| Error::Closed)?;
         depth.fetch_add(1, Ordering::Relaxed);
-        place.send(job);
-        answered.await.unwrap_or_else(|_| Err(Error::Closed.into()))
+        place.send(Command::Run(job));
+        answered.await.unwrap_or(Err(Error::Closed))
     }
 
     pub async fn get<R: Record>(&self, id: &str) -> Result<Option<Stored<R>>, Error> {
@@ -206,34 +203,19 @@ impl Store {
         T: Send + 'static,
         E: From<Error> + Send + 'static,
     {
-        outside_a_transaction()?;
-        let guards = lease::guards();
-        if guards.is_empty() {
-            return self.commit(f).await;
-        }
-        let f = Arc::new(f);
-        let guarded = assert_write(move |tx| {
-            let (f, guards) = (f.clone(), guards.clone());
-            Box::pin(async move {
-                for guard in guards.iter() {
-                    tx.fence(&guard.lease, guard.epoch).await?;
-                }
-                f(tx).await
-            })
-        });
-        self.commit(guarded).await
+        let (work, slot) = work::transaction(f);
+        slot.take(self.run_transaction(work).await)
     }
 
-    async fn commit<T, E, F>(&self, f: F) -> Result<T, E>
-    where
-        F: for<'a> Fn(&'a mut Tx) -> BoxFuture<'a, Result<T, E>> + Send + Sync + 'static,
-        T: Send + 'static,
-        E: From<Error> + Send + 'static,
-    {
-        match &self.inner.backend {
-            Backend::Sqlite { writer, .. } => self.queue(writer, true, f).await,
-            Backend::Postgres(postgres) => postgres.write(&f).await,
-        }
+    fn run_transaction(&self, work: Transaction) -> BoxFuture<'_, Result<(), Error>> {
+        Box::pin(async move {
+            outside_a_transaction()?;
+            let work = lease::guarded(work);
+            match &self.inner.backend {
+                Backend::Sqlite { writer, .. } => self.queue(writer, Work::Write(work)).await,
+                Backend::Postgres(postgres) => postgres.write(&work).await,
+            }
+        })
     }
 
     /// Changes after number `after`, oldest first; `FeedTruncated` when some of them are no longer kept.
@@ -246,18 +228,9 @@ impl Store {
     /// has everything that was committed before the call, by any process.
     pub async fn follow<R: Record>(&self, after: Option<i64>) -> Result<Followed<R>, Error> {
         let kind = self.inner.kinds.of::<R>()?;
-        match &self.inner.backend {
-            Backend::Postgres(postgres) => {
-                outside_a_transaction()?;
-                add(&self.inner.counters.reads, 1);
-                postgres
-                    .snapshot(move |session| Box::pin(async move { follow::follow(session, &kind, after).await }))
-                    .await
-            }
-            Backend::Sqlite { .. } => {
-                self.read(move |session| Box::pin(async move { follow::follow(session, &kind, after).await })).await
-            }
-        }
+        let (work, slot) =
+            work::reading(move |session| Box::pin(async move { follow::follow(session, &kind, after).await }));
+        slot.take(self.run_reading(work, true).await)
     }
 
     /// Number of the newest change.
@@ -319,7 +292,8 @@ impl Store {
         }
         let ask = |question: crate::fresh::Question| -> BoxFuture<'_, _> {
             add(&self.inner.counters.catch_ups, 1);
-            Box::pin(postgres.read(move |session| Box::pin(question.ask(session))))
+            let (work, slot) = work::reading(move |session| Box::pin(question.ask(session)));
+            Box::pin(async move { slot.take(postgres.read(work).await) })
         };
         self.inner.fresh.catch_up(ask).await
     }
@@ -426,20 +400,4 @@ impl Store {
 /// A closure that waits for another call of its store would wait for itself.
 fn outside_a_transaction() -> Result<(), Error> {
     if IN_TRANSACTION.try_with(|()| ()).is_ok() { Err(Error::ForeignAwait) } else { Ok(()) }
-}
-
-/// Tells the compiler that the closure takes a `Tx` of any lifetime.
-fn assert_job<T, E, F>(f: F) -> F
-where
-    F: for<'a> FnMut(&'a mut Tx) -> BoxFuture<'a, Result<T, E>> + Send + 'static,
-{
-    f
-}
-
-/// The same for a closure that may run several times.
-fn assert_write<T, E, F>(f: F) -> F
-where
-    F: for<'a> Fn(&'a mut Tx) -> BoxFuture<'a, Result<T, E>> + Send + Sync + 'static,
-{
-    f
 }

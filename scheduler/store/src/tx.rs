@@ -4,11 +4,11 @@
 use crate::{
     Claim, Error, Group, Op, Query, Record, Stored, Value,
     feed::Pending,
-    kind::{self, Derived, Kinds},
+    kind::{self, Derived, Kind, Kinds},
     read,
     session::Session,
-    value::Row,
 };
+use futures::future::BoxFuture;
 use std::{collections::BTreeSet, sync::Arc};
 
 /// A running transaction; sees its own writes.
@@ -67,77 +67,110 @@ impl Tx {
     pub async fn insert<R: Record>(&mut self, record: &R) -> Result<Stored<R>, Error> {
         let kind = self.kinds.of::<R>()?;
         let derived = kind::derive(record)?;
-        let id = record.id();
-        let taken = self.take_claims(R::KIND, id, &derived.claims).await?;
-        let mut params = vec![id.into(), Value::Int(self.now_us), R::VERSION.into()];
-        let labels = derived.labels.clone();
-        push_row(&mut params, derived);
-        if self.session.execute(&kind.insert, &params).await? == 0 {
-            self.drop_claims(&taken).await?;
-            return Err(Error::Exists { kind: R::KIND, id: id.to_owned() });
-        }
-        self.add_labels(R::KIND, id, labels.iter()).await?;
-        self.note(R::KIND, id, 1, Op::Insert);
+        self.insert_row(&kind, record.id(), derived).await?;
         Ok(Stored { record: record.clone(), rev: 1, created_us: self.now_us, updated_us: self.now_us })
+    }
+
+    fn insert_row<'a>(&'a mut self, kind: &'a Kind, id: &'a str, derived: Derived) -> BoxFuture<'a, Result<(), Error>> {
+        Box::pin(async move {
+            let name = kind.spec.name;
+            let taken = self.take_claims(name, id, &derived.claims).await?;
+            let mut params = vec![id.into(), Value::Int(self.now_us), kind.spec.version.into()];
+            let labels = derived.labels.clone();
+            push_row(&mut params, derived);
+            if self.session.execute(&kind.insert, &params).await? == 0 {
+                self.drop_claims(&taken).await?;
+                return Err(Error::Exists { kind: name, id: id.to_owned() });
+            }
+            self.add_labels(name, id, labels.iter()).await?;
+            self.note(name, id, 1, Op::Insert);
+            Ok(())
+        })
     }
 
     /// Replaces a record that is still as it was read; else `Conflict`. Columns and claims are derived anew.
     pub async fn update<R: Record>(&mut self, stored: &Stored<R>) -> Result<Stored<R>, Error> {
         let kind = self.kinds.of::<R>()?;
         let derived = kind::derive(&stored.record)?;
-        let id = stored.record.id();
-        let held = self.claims_of(R::KIND, id).await?;
-        let added = derived.claims.difference(&held).cloned().collect();
-        let removed: Vec<Claim> = held.difference(&derived.claims).cloned().collect();
-        let taken = self.take_claims(R::KIND, id, &added).await?;
-        let updated_us = self.now_us.max(stored.created_us);
-        let mut params = vec![Value::Int(updated_us), R::VERSION.into()];
-        let labels = derived.labels.clone();
-        push_row(&mut params, derived);
-        params.extend([id.into(), Value::Int(stored.rev), Value::Int(stored.created_us)]);
-        if self.session.execute(&kind.update, &params).await? == 0 {
-            self.drop_claims(&taken).await?;
-            return Err(Error::Conflict { kind: R::KIND, id: id.to_owned() });
-        }
-        self.drop_claims(&removed).await?;
-        if R::LABELLED {
-            self.change_labels(R::KIND, id, &labels).await?;
-        }
-        let rev = stored.rev + 1;
-        self.note(R::KIND, id, rev, Op::Update);
-        Ok(Stored { record: stored.record.clone(), rev, created_us: stored.created_us, updated_us })
+        let (rev, created_us) = (stored.rev, stored.created_us);
+        let updated_us = self.update_row(&kind, stored.record.id(), rev, created_us, derived).await?;
+        Ok(Stored { record: stored.record.clone(), rev: rev + 1, created_us, updated_us })
+    }
+
+    /// `rev`, `created_us`: as they were read. Gives the time of the change.
+    fn update_row<'a>(
+        &'a mut self,
+        kind: &'a Kind,
+        id: &'a str,
+        rev: i64,
+        created_us: i64,
+        derived: Derived,
+    ) -> BoxFuture<'a, Result<i64, Error>> {
+        Box::pin(async move {
+            let name = kind.spec.name;
+            let held = self.claims_of(name, id).await?;
+            let added = derived.claims.difference(&held).cloned().collect();
+            let removed: Vec<Claim> = held.difference(&derived.claims).cloned().collect();
+            let taken = self.take_claims(name, id, &added).await?;
+            let updated_us = self.now_us.max(created_us);
+            let mut params = vec![Value::Int(updated_us), kind.spec.version.into()];
+            let labels = derived.labels.clone();
+            push_row(&mut params, derived);
+            params.extend([id.into(), Value::Int(rev), Value::Int(created_us)]);
+            if self.session.execute(&kind.update, &params).await? == 0 {
+                self.drop_claims(&taken).await?;
+                return Err(Error::Conflict { kind: name, id: id.to_owned() });
+            }
+            self.drop_claims(&removed).await?;
+            if kind.spec.labelled {
+                self.change_labels(name, id, &labels).await?;
+            }
+            self.note(name, id, rev + 1, Op::Update);
+            Ok(updated_us)
+        })
     }
 
     /// Removes a record and its claims; false when there is none.
     pub async fn delete<R: Record>(&mut self, id: &str) -> Result<bool, Error> {
-        if id.contains('\0') {
-            return Ok(false);
-        }
         let kind = self.kinds.of::<R>()?;
-        let rows = self.session.query(&kind.delete, &[id.into()]).await?;
-        self.deleted::<R>(id, rows).await
+        self.delete_row(&kind, id, None).await
     }
 
     /// Removes a record that is still as it was read; else `Conflict`.
     pub async fn delete_rev<R: Record>(&mut self, stored: &Stored<R>) -> Result<(), Error> {
         let kind = self.kinds.of::<R>()?;
         let id = stored.record.id();
-        let rows = self.session.query(&kind.delete_rev, &[id.into(), Value::Int(stored.rev)]).await?;
-        if self.deleted::<R>(id, rows).await? {
+        if self.delete_row(&kind, id, Some(stored.rev)).await? {
             return Ok(());
         }
         Err(Error::Conflict { kind: R::KIND, id: id.to_owned() })
     }
 
-    async fn deleted<R: Record>(&mut self, id: &str, rows: Vec<Row>) -> Result<bool, Error> {
-        let Some(row) = rows.first() else { return Ok(false) };
-        let params = [R::KIND.into(), id.into()];
-        self.session.execute("DELETE FROM store_claim WHERE kind = $1 AND id = $2", &params).await?;
-        if R::LABELLED {
-            self.session.execute("DELETE FROM store_label WHERE kind = $1 AND id = $2", &params).await?;
-        }
-        self.note(R::KIND, id, row.int(0), Op::Delete);
-        Ok(true)
+    /// `rev`: only as it was read.
+    fn delete_row<'a>(
+        &'a mut self,
+        kind: &'a Kind,
+        id: &'a str,
+        rev: Option<i64>,
+    ) -> BoxFuture<'a, Result<bool, Error>> {
+        Box::pin(async move {
+            if id.contains('\0') {
+                return Ok(false);
+            }
+            let rows = match rev {
+                None => self.session.query(&kind.delete, &[id.into()]).await?,
+                Some(rev) => self.session.query(&kind.delete_rev, &[id.into(), Value::Int(rev)]).await?,
+            };
+            let Some(row) = rows.first() else { return Ok(false) };
+            let name = kind.spec.name;
+            let params = [name.into(), id.into()];
+            self.session.execute("DELETE FROM store_claim WHERE kind = $1 AND id = $2", &params).await?;
+            if kind.spec.labelled {
+                self.session.execute("DELETE FROM store_label WHERE kind = $1 AND id = $2", &params).await?;
+            }
+            self.note(name, id, row.int(0), Op::Delete);
+            Ok(true)
+        })
     }
 
     fn note(&mut self, kind: &'static str, id: &str, rev: i64, op: Op) {

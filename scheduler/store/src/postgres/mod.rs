@@ -23,9 +23,10 @@ use crate::{
     sqlite::{now_us, panic_text},
     stats::{Counters, add},
     store::IN_TRANSACTION,
+    work::{Outcome, Reading, Transaction},
 };
 use client::Pool;
-use futures::{FutureExt, future::BoxFuture};
+use futures::FutureExt;
 use rand::Rng;
 use std::{
     panic::AssertUnwindSafe,
@@ -132,21 +133,15 @@ impl Postgres {
         last.map_or(now, |last| now.max(last + 1))
     }
 
-    pub async fn read<T, F>(&self, f: F) -> Result<T, Error>
-    where
-        F: for<'a> FnOnce(&'a mut Session) -> BoxFuture<'a, Result<T, Error>> + Send + 'static,
-    {
+    pub async fn read(&self, work: Reading) -> Result<(), Error> {
         let mut session = self.session().await?;
-        let result = f(&mut session).await;
+        let outcome = work(&mut session).await;
         self.put(session);
-        result
+        outcome.map(drop)
     }
 
-    /// Like `read`, but all statements of `f` see the same state.
-    pub async fn snapshot<T, F>(&self, f: F) -> Result<T, Error>
-    where
-        F: for<'a> FnOnce(&'a mut Session) -> BoxFuture<'a, Result<T, Error>> + Send + 'static,
-    {
+    /// Like `read`, but all statements of `work` see the same state.
+    pub async fn snapshot(&self, work: Reading) -> Result<(), Error> {
         let mut session = self.session().await?;
         if let Err(error) = session.script("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await {
             if !is_broken(&session) {
@@ -156,29 +151,25 @@ impl Postgres {
             session = self.session().await?;
             session.script("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
         }
-        let result = f(&mut session).await;
+        let outcome = work(&mut session).await;
         // After an error the connection is dropped with its transaction.
-        if result.is_ok() {
+        if outcome == Ok(true) {
             session.script("COMMIT").await?;
             self.put(session);
         }
-        result
+        outcome.map(drop)
     }
 
-    pub async fn write<T, E, F>(&self, f: &F) -> Result<T, E>
-    where
-        F: for<'a> Fn(&'a mut Tx) -> BoxFuture<'a, Result<T, E>> + Send + Sync,
-        T: Send,
-        E: From<Error> + Send,
-    {
+    pub async fn write(&self, work: &Transaction) -> Result<(), Error> {
         for attempt in 1..=ATTEMPTS {
             let turn = if attempt > 1 { Some(self.again.lock().await) } else { None };
-            let outcome = self.attempt(f).await;
+            let outcome = self.attempt(work).await;
             drop(turn);
             match outcome {
-                Attempt::Done(result) => {
-                    add(if result.is_ok() { &self.counters.writes } else { &self.counters.failed_writes }, 1);
-                    return result;
+                Attempt::Done(outcome) => {
+                    let kept = outcome == Ok(true);
+                    add(if kept { &self.counters.writes } else { &self.counters.failed_writes }, 1);
+                    return outcome.map(drop);
                 }
                 Attempt::Again => {
                     add(&self.counters.retries, 1);
@@ -187,50 +178,42 @@ impl Postgres {
             }
         }
         add(&self.counters.failed_writes, 1);
-        Err(Error::Contention { attempts: ATTEMPTS }.into())
+        Err(Error::Contention { attempts: ATTEMPTS })
     }
 
     /// Whenever this returns early, or is dropped, the connection is dropped with its transaction.
-    async fn attempt<T, E, F>(&self, f: &F) -> Attempt<T, E>
-    where
-        F: for<'a> Fn(&'a mut Tx) -> BoxFuture<'a, Result<T, E>> + Send + Sync,
-        T: Send,
-        E: From<Error> + Send,
-    {
+    async fn attempt(&self, work: &Transaction) -> Attempt {
         let mut session = match self.session().await {
             Ok(session) => session,
-            Err(error) => return Attempt::Done(Err(error.into())),
+            Err(error) => return Attempt::Done(Err(error)),
         };
         if let Err(error) = session.script("BEGIN ISOLATION LEVEL SERIALIZABLE").await {
             // Nothing has happened yet: a connection that broke while it was idle is replaced.
             if is_broken(&session) {
                 return Attempt::Again;
             }
-            return Attempt::Done(Err(error.into()));
+            return Attempt::Done(Err(error));
         }
         let mut tx = Tx::new(session, self.kinds.clone());
         tx.now_us = self.now_us();
-        let result = AssertUnwindSafe(IN_TRANSACTION.scope((), f(&mut tx))).catch_unwind().await;
+        let ran = AssertUnwindSafe(IN_TRANSACTION.scope((), work(&mut tx))).catch_unwind().await;
         let Tx { mut session, changes, now_us, .. } = tx;
-        let result = match (result, session.failed.take()) {
+        let outcome = match (ran, session.failed.take()) {
             (_, Some(Error::Serialization)) => {
                 self.roll_back(session).await;
                 return Attempt::Again;
             }
-            (Err(panic), _) => Err(Error::Panicked { reason: panic_text(&*panic) }.into()),
-            (Ok(Ok(_)), Some(error)) => Err(error.into()),
-            (Ok(result), _) => result,
+            (Err(panic), _) => Err(Error::Panicked { reason: panic_text(&*panic) }),
+            (Ok(Ok(true)), Some(error)) => Err(error),
+            (Ok(outcome), _) => outcome,
         };
-        match result {
-            Err(error) => {
-                self.roll_back(session).await;
-                Attempt::Done(Err(error))
-            }
-            Ok(value) => match self.commit(session, now_us, &changes).await {
-                Ok(()) => Attempt::Done(Ok(value)),
-                Err(Error::Serialization) => Attempt::Again,
-                Err(error) => Attempt::Done(Err(error.into())),
-            },
+        if outcome != Ok(true) {
+            self.roll_back(session).await;
+            return Attempt::Done(outcome);
+        }
+        match self.commit(session, now_us, &changes).await {
+            Err(Error::Serialization) => Attempt::Again,
+            committed => Attempt::Done(committed.map(|()| true)),
         }
     }
 
@@ -266,8 +249,8 @@ fn is_broken(session: &Session) -> bool {
     matches!(&session.engine, Engine::Postgres(client) if client.is_closed())
 }
 
-enum Attempt<T, E> {
-    Done(Result<T, E>),
+enum Attempt {
+    Done(Outcome),
     Again,
 }
 

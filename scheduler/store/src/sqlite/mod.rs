@@ -8,7 +8,7 @@ mod writer;
 
 pub(crate) use backup::{backup, vacuum_into};
 pub(crate) use reader::Readers;
-pub(crate) use writer::{Command, WriteJob, Writer, now_us, panic_text, spawn};
+pub(crate) use writer::{Command, Job, Work, Writer, now_us, panic_text, spawn};
 
 use crate::{
     Error,

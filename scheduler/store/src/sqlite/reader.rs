@@ -4,8 +4,8 @@ use crate::{
     Error,
     session::{Engine, Session},
     stats::Counters,
+    work::Reading,
 };
-use futures::future::BoxFuture;
 use parking_lot::Mutex;
 use rusqlite::Connection;
 use std::{path::PathBuf, sync::Arc};
@@ -25,12 +25,8 @@ impl Readers {
         Readers { path, idle: Arc::default(), permits: Arc::new(Semaphore::new(most)), counters }
     }
 
-    /// Runs `f` on one snapshot of the database.
-    pub async fn run<T, F>(&self, f: F) -> Result<T, Error>
-    where
-        F: for<'a> FnOnce(&'a mut Session) -> BoxFuture<'a, Result<T, Error>> + Send + 'static,
-        T: Send + 'static,
-    {
+    /// Runs `work` on one snapshot of the database.
+    pub async fn run(&self, work: Reading) -> Result<(), Error> {
         // Off the runtime we are inside a write transaction's closure, whose thread must not wait.
         let runtime = Handle::try_current().map_err(|_| Error::ForeignAwait)?;
         let permit = self.permits.clone().acquire_owned().await.map_err(|_| Error::Closed)?;
@@ -44,7 +40,7 @@ impl Readers {
             let mut session = Session::new(Engine::Sqlite(conn), counters);
             let result = at_once(async {
                 session.execute("BEGIN", &[]).await?;
-                let result = f(&mut session).await;
+                let result = work(&mut session).await;
                 session.execute("COMMIT", &[]).await?;
                 result
             });
@@ -54,7 +50,7 @@ impl Readers {
                 idle.lock().push(conn);
             }
             drop(permit);
-            result?
+            result?.map(drop)
         });
         task.await.map_err(Error::of_task)?
     }

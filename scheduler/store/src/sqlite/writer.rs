@@ -16,8 +16,8 @@ use crate::{
     session::{Engine, Session},
     stats::{Counters, add},
     store::IN_TRANSACTION,
+    work::{Outcome, Reading, Transaction},
 };
-use futures::future::BoxFuture;
 use rusqlite::Connection;
 use std::{
     any::Any,
@@ -45,59 +45,62 @@ pub(crate) fn panic_text(panic: &(dyn Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
 }
 
-/// A transaction without its type.
-pub(crate) trait Job: Send {
+/// What a job does.
+pub(crate) enum Work {
+    Write(Transaction),
     /// Reads of a store in memory come here too.
-    fn is_write(&self) -> bool;
-    /// True when what it did shall be kept.
-    fn run(&mut self, tx: &mut Tx) -> bool;
-    /// Its result becomes `error`, unless it failed already.
-    fn fail(&mut self, error: Error);
-    fn answer(self: Box<Self>);
+    Read(Option<Reading>),
 }
 
-pub(crate) struct WriteJob<T, E, F> {
-    pub f: F,
-    pub is_write: bool,
-    pub result: Option<Result<T, E>>,
-    pub answer: oneshot::Sender<Result<T, E>>,
+/// A piece of work with somebody who waits for it.
+pub(crate) struct Job {
+    work: Work,
+    /// `None`: it has not run.
+    outcome: Option<Outcome>,
+    answer: oneshot::Sender<Result<(), Error>>,
 }
 
-impl<T, E, F> Job for WriteJob<T, E, F>
-where
-    F: for<'a> FnMut(&'a mut Tx) -> BoxFuture<'a, Result<T, E>> + Send,
-    T: Send,
-    E: From<Error> + Send,
-{
-    fn is_write(&self) -> bool {
-        self.is_write
+impl Job {
+    pub fn new(work: Work) -> (Self, oneshot::Receiver<Result<(), Error>>) {
+        let (answer, answered) = oneshot::channel();
+        (Job { work, outcome: None, answer }, answered)
     }
+
+    fn is_write(&self) -> bool {
+        matches!(self.work, Work::Write(_))
+    }
+
+    /// True when what it did shall be kept.
     fn run(&mut self, tx: &mut Tx) -> bool {
-        let f = &mut self.f;
-        let result = match catch_unwind(AssertUnwindSafe(|| at_once(IN_TRANSACTION.scope((), f(tx))))) {
-            Ok(Ok(result)) => result,
-            Ok(Err(error)) => Err(error.into()),
-            Err(panic) => Err(Error::Panicked { reason: panic_text(&*panic) }.into()),
-        };
-        let kept = result.is_ok();
-        self.result = Some(result);
+        let work = &mut self.work;
+        let ran = catch_unwind(AssertUnwindSafe(|| {
+            let future = match work {
+                Work::Write(work) => work(tx),
+                Work::Read(work) => work.take().ok_or(Error::Closed)?(&mut tx.session),
+            };
+            at_once(IN_TRANSACTION.scope((), future))?
+        }));
+        let outcome = ran.unwrap_or_else(|panic| Err(Error::Panicked { reason: panic_text(&*panic) }));
+        let kept = outcome == Ok(true);
+        self.outcome = Some(outcome);
         kept
     }
+
+    /// Its result becomes `error`, unless it failed already.
     fn fail(&mut self, error: Error) {
-        if !matches!(self.result, Some(Err(_))) {
-            self.result = Some(Err(error.into()));
+        if matches!(self.outcome, None | Some(Ok(true))) {
+            self.outcome = Some(Err(error));
         }
     }
-    fn answer(self: Box<Self>) {
-        if let Some(result) = self.result {
-            // The caller may have gone; the transaction stands all the same.
-            let _ = self.answer.send(result);
-        }
+
+    fn answer(self) {
+        // The caller may have gone; the transaction stands all the same.
+        let _ = self.answer.send(self.outcome.unwrap_or(Err(Error::Closed)).map(drop));
     }
 }
 
 pub(crate) enum Command {
-    Run(Box<dyn Job>),
+    Run(Job),
     /// A copy of a store in memory.
     Copy(PathBuf, oneshot::Sender<Result<(), Error>>),
     Close(oneshot::Sender<()>),
@@ -172,7 +175,7 @@ impl Thread {
     }
 
     /// Runs jobs until the batch is full or the queue empty; hands back what is not a job.
-    fn batch(&mut self, first: Box<dyn Job>, queue: &mut mpsc::Receiver<Command>) -> Option<Command> {
+    fn batch(&mut self, first: Job, queue: &mut mpsc::Receiver<Command>) -> Option<Command> {
         let started = Instant::now();
         let begun = self.begin();
         let mut jobs = Vec::new();
@@ -183,7 +186,7 @@ impl Thread {
         let mut seq = before;
         while let Some(mut job) = next.take() {
             match &outcome {
-                Ok(()) => match self.one(&mut *job, seq) {
+                Ok(()) => match self.one(&mut job, seq) {
                     Ok(now) => seq = now,
                     Err(error) => outcome = Err(error),
                 },
@@ -216,7 +219,7 @@ impl Thread {
         self.execute("COMMIT")
     }
 
-    fn finish(&mut self, mut jobs: Vec<Box<dyn Job>>, outcome: Result<(), Error>, seq: i64) {
+    fn finish(&mut self, mut jobs: Vec<Job>, outcome: Result<(), Error>, seq: i64) {
         self.counters.queue_depth.fetch_sub(jobs.len() as u64, Ordering::Relaxed);
         match outcome {
             Ok(()) => {
@@ -240,7 +243,7 @@ impl Thread {
     }
 
     /// One job in its savepoint: the feed's new head, or why the whole batch is lost.
-    fn one(&mut self, job: &mut dyn Job, seq: i64) -> Result<i64, Error> {
+    fn one(&mut self, job: &mut Job, seq: i64) -> Result<i64, Error> {
         self.execute("SAVEPOINT job")?;
         self.last_us = now_us().max(self.last_us + 1);
         self.tx.now_us = self.last_us;

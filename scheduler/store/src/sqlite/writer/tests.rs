@@ -1,6 +1,7 @@
 //! What a batch does when something in it, or the COMMIT itself, fails.
 use super::*;
-use crate::{KindSpec, Record};
+use crate::{KindSpec, Record, work::Slot};
+use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Serialize, Deserialize)]
@@ -15,7 +16,7 @@ impl Record for Blob {
     }
 }
 
-type Answer = oneshot::Receiver<Result<(), Error>>;
+type Answer = (oneshot::Receiver<Result<(), Error>>, Slot<(), Error>);
 
 /// A writer over a store in memory on which `script` was run, and jobs of one batch.
 struct Bench {
@@ -40,13 +41,13 @@ impl Bench {
     }
     fn job<F>(&mut self, f: F)
     where
-        F: for<'a> FnMut(&'a mut Tx) -> BoxFuture<'a, Result<(), Error>> + Send + 'static,
+        F: for<'a> Fn(&'a mut Tx) -> BoxFuture<'a, Result<(), Error>> + Send + Sync + 'static,
     {
-        let (answer, answered) = oneshot::channel();
-        let job = Box::new(WriteJob { f, is_write: true, result: None, answer });
+        let (work, slot) = crate::work::transaction(f);
+        let (job, answered) = Job::new(Work::Write(work));
         assert!(self.queue.0.try_send(Command::Run(job)).is_ok());
         self.thread.counters.queue_depth.fetch_add(1, Ordering::Relaxed);
-        self.answers.push(answered);
+        self.answers.push((answered, slot));
     }
     fn insert(&mut self, id: &'static str, bytes: usize) {
         self.job(move |tx| {
@@ -58,7 +59,7 @@ impl Bench {
         while let Ok(Command::Run(job)) = self.queue.1.try_recv() {
             assert!(self.thread.batch(job, &mut self.queue.1).is_none());
         }
-        self.answers.drain(..).map(|mut a| a.try_recv().unwrap()).collect()
+        self.answers.drain(..).map(|(mut answered, slot)| slot.take(answered.try_recv().unwrap())).collect()
     }
     fn ids(&mut self) -> Vec<String> {
         let rows = at_once(self.thread.tx.session.query("SELECT id FROM blob ORDER BY id", &[])).unwrap().unwrap();
