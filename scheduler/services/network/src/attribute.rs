@@ -121,6 +121,8 @@ pub struct Resource {
     pub attrs: &'static [Attr],
     /// Standard attributes that this resource lacks.
     pub lacks: &'static [&'static str],
+    /// What it lives below, as its rules are named (`get_floatingip_port_forwarding`); "" for most.
+    pub below: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +145,10 @@ impl Resource {
     /// Do projects own it, or is it the cloud's?
     pub fn is_owned(&self) -> bool {
         self.attr("project_id").is_some()
+    }
+    /// The name of its rules after the verb.
+    pub fn rule(&self) -> String {
+        if self.below.is_empty() { self.name.to_owned() } else { format!("{}_{}", self.below, self.name) }
     }
     pub fn not_found(&self, id: &str) -> Fault {
         fault::missing(self.missing, self.label, id)
@@ -318,6 +324,7 @@ mod tests {
             shown("status"),
         ],
         lacks: &["tags"],
+        below: "",
     };
 
     fn message(member: Value, verb: Verb) -> String {

@@ -7,6 +7,7 @@ use pilvi_kit::RuleDefault;
 
 const ADMIN: &str = "rule:admin_only";
 const MEMBER: &str = "rule:admin_only or (role:member and project_id:%(project_id)s)";
+const MANAGER: &str = "rule:admin_only or (role:manager and project_id:%(project_id)s)";
 const READER: &str = "rule:admin_only or (role:reader and project_id:%(project_id)s)";
 const SERVICE: &str = "rule:admin_only or role:service";
 const OPEN_READER: &str =
@@ -135,6 +136,10 @@ const BASE: &[RuleDefault] = &[
     rule("get_floatingip", READER),
     rule("update_floatingip", MEMBER),
     rule("delete_floatingip", MEMBER),
+    rule("create_floatingip_port_forwarding", MEMBER),
+    rule("get_floatingip_port_forwarding", READER),
+    rule("update_floatingip_port_forwarding", MEMBER),
+    rule("delete_floatingip_port_forwarding", MEMBER),
     rule("create_security_group", MEMBER),
     rule("get_security_group", SHARED_READER),
     rule("update_security_group", MEMBER),
@@ -180,6 +185,12 @@ const BASE: &[RuleDefault] = &[
     rule("create_network_segment_range", ADMIN),
     rule("update_network_segment_range", ADMIN),
     rule("delete_network_segment_range", ADMIN),
+    rule("create_metering_label", MANAGER),
+    rule("get_metering_label", READER),
+    rule("delete_metering_label", MANAGER),
+    rule("create_metering_label_rule", MANAGER),
+    rule("get_metering_label_rule", READER),
+    rule("delete_metering_label_rule", MANAGER),
     rule("get_flavor", "rule:admin_only or role:reader"),
     rule("create_flavor", ADMIN),
     rule("update_flavor", ADMIN),

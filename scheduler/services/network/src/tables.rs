@@ -13,8 +13,10 @@ use crate::{
     default_rule::model::DefaultRule,
     floating_ip::model::FloatingIp,
     hosting::model::Hosting,
+    metering::model::{MeterReading, MeteringLabel, MeteringRule},
     network::model::VirtualNetwork,
     port::model::Port,
+    port_forwarding::model::PortForwarding,
     rbac::model::{RbacPolicy, label},
     router::model::Router,
     security_group::model::{SecurityGroup, SecurityGroupRule},
@@ -46,6 +48,10 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<ServiceProfile>(),
         KindSpec::of::<Hosting>(),
         KindSpec::of::<SegmentRange>(),
+        KindSpec::of::<PortForwarding>(),
+        KindSpec::of::<MeteringLabel>(),
+        KindSpec::of::<MeteringRule>(),
+        KindSpec::of::<MeterReading>(),
         KindSpec::of::<AgentNote>(),
         KindSpec::of::<Once>(),
     ]
@@ -62,6 +68,9 @@ pub const KINDS: &[&str] = &[
     SecurityGroupRule::KIND,
     AddressGroup::KIND,
     Hosting::KIND,
+    PortForwarding::KIND,
+    MeteringLabel::KIND,
+    MeteringRule::KIND,
 ];
 
 /// What to look for: every query of this service by the columns it uses.
@@ -170,6 +179,28 @@ pub mod find {
     }
     pub fn with_remote_group(id: &str) -> Query {
         Query::all().eq("remote_group_id", id)
+    }
+    /// Port forwardings of a floating IP.
+    pub fn of_floating(id: &str) -> Query {
+        of_floatings([id])
+    }
+    pub fn of_floatings<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+        Query::all().one_of("floatingip_id", ids)
+    }
+    /// Port forwardings that lead to a port.
+    pub fn to_port(id: &str) -> Query {
+        Query::all().eq("internal_port_id", id)
+    }
+    /// What several routers translate.
+    pub fn of_routers<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+        Query::all().one_of("router_id", ids)
+    }
+    /// Rules and readings of a metering label.
+    pub fn of_label(id: &str) -> Query {
+        of_labels([id])
+    }
+    pub fn of_labels<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+        Query::all().one_of("metering_label_id", ids)
     }
     pub fn named(project: &str, name: &str) -> Query {
         of_project(project).name(name)
@@ -502,6 +533,59 @@ impl Record for SegmentRange {
     }
     fn name(&self) -> Option<&str> {
         Some(&self.name)
+    }
+}
+
+impl Record for PortForwarding {
+    const KIND: &'static str = "port_forwarding";
+    const COLUMNS: &'static [Column] =
+        &[Column::text("floatingip_id"), Column::text("internal_port_id"), Column::text("router_id")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn columns(&self) -> Vec<Value> {
+        [&self.floatingip_id, &self.internal_port_id, &self.router_id].map(|v| v.clone().into()).to_vec()
+    }
+}
+
+impl Record for MeteringLabel {
+    const KIND: &'static str = "metering_label";
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+}
+
+impl Record for MeteringRule {
+    const KIND: &'static str = "metering_label_rule";
+    const COLUMNS: &'static [Column] = &[Column::text("metering_label_id")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![self.metering_label_id.clone().into()]
+    }
+}
+
+impl Record for MeterReading {
+    const KIND: &'static str = "metering_reading";
+    const COLUMNS: &'static [Column] = &[Column::text("metering_label_id")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![self.metering_label_id.clone().into()]
     }
 }
 

@@ -7,6 +7,7 @@ use crate::{
     list::{self, Raw},
     network::ops as networks,
     port::model::Port,
+    port_forwarding::{api as forwardings, model::PortForwarding},
     tables::find,
     verbs::{self, Api},
 };
@@ -32,8 +33,10 @@ pub static FLOATING_IP: Resource = Resource {
         shown("router_id"),
         shown("status"),
         shown("port_details"),
+        shown("port_forwardings"),
     ],
     lacks: &["name"],
+    below: "",
 };
 
 static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| FLOATING_IP.schema(Verb::Create)));
@@ -77,7 +80,20 @@ impl Api for FloatingIp {
                 ports.insert(port.record.id.clone(), port.record);
             }
         }
-        items.iter().map(|item| raw(item, item.port_id.as_ref().and_then(|p| ports.get(p)))).collect()
+        let mut forwarded: HashMap<String, Vec<Value>> = HashMap::new();
+        let routed: Vec<&str> =
+            items.iter().filter(|f| f.port_id.is_none() && f.router_id.is_some()).map(|f| f.id.as_str()).collect();
+        for chunk in routed.chunks(500) {
+            for one in store.list::<PortForwarding>(find::of_floatings(chunk.iter().copied())).await? {
+                forwarded.entry(one.floatingip_id.clone()).or_default().push(forwardings::brief(&one));
+            }
+        }
+        let shown = |item: &Stored<FloatingIp>| {
+            let mut raw = raw(item, item.port_id.as_ref().and_then(|p| ports.get(p)))?;
+            raw.insert("port_forwardings".into(), json!(forwarded.get(&item.id).map_or(&[][..], Vec::as_slice)));
+            Ok(raw)
+        };
+        items.iter().map(shown).collect()
     }
 
     async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Self>, Fault> {

@@ -40,6 +40,7 @@ pub static NETWORK: Resource = Resource {
         shown("l2_adjacency"),
     ],
     lacks: &[],
+    below: "",
 };
 
 static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| NETWORK.schema(Verb::Create)));

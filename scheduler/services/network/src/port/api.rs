@@ -50,6 +50,7 @@ pub static PORT: Resource = Resource {
         shown("resource_request"),
     ],
     lacks: &[],
+    below: "",
 };
 
 static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| PORT.schema(Verb::Create)));

@@ -11,7 +11,7 @@ use crate::{
     floating_ip::{self, model::FloatingIp},
     list::Raw,
     network::{model::VirtualNetwork, ops::sees_all},
-    quota,
+    port_forwarding, quota,
     router::model::Router,
     security_group,
     tables::find,
@@ -236,6 +236,7 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<Port>, changes: &Raw) -> R
     if let Some(wishes) = wishes {
         refuse_losing_floating(tx, &before, &wishes).await?;
         after.fixed_ips = allocation::reallocate_in(tx, after.clone().holder(), &before.fixed_ips, &wishes).await?;
+        port_forwarding::ops::forget_in(tx, &before.id, &after.fixed_ips).await?;
     }
     if after.host_id != before.host_id && !after.device_owner.starts_with("network:") {
         after.status = Status::Down;
