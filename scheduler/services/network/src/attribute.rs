@@ -22,6 +22,7 @@ pub enum Absent {
     Unset,
     Null,
     Bool(bool),
+    Zero,
     Text(&'static str),
     EmptyList,
     EmptyObject,
@@ -258,6 +259,7 @@ fn same_as_default(attr: &Attr, sent: &Value) -> bool {
     match attr.absent {
         Absent::Null => sent.is_null(),
         Absent::Bool(b) => (attr.check)(sent) == Ok(json!(b)),
+        Absent::Zero => (attr.check)(sent) == Ok(json!(0)),
         Absent::Text(t) => sent.as_str() == Some(t),
         Absent::EmptyList => sent.as_array().is_some_and(Vec::is_empty),
         Absent::EmptyObject => sent.as_object().is_some_and(Map::is_empty),
@@ -276,6 +278,7 @@ fn fill(out: &mut Map<String, Value>, attr: &Attr) -> Result<(), Fault> {
         Absent::Unset => return Ok(()),
         Absent::Null => Value::Null,
         Absent::Bool(b) => json!(b),
+        Absent::Zero => json!(0),
         Absent::Text(t) => json!(t),
         Absent::EmptyList => json!([]),
         Absent::EmptyObject => json!({}),

@@ -8,7 +8,7 @@
 
 /// Routes with the schemas that follow from the resource's table.
 macro_rules! crud {
-    ($record:ty, $resource:path, $path:expr, $name:literal, $what:literal, fixed) => {{
+    ($record:ty, $resource:path, $path:expr, $name:expr, $what:literal, fixed) => {{
         static CREATE: std::sync::LazyLock<pilvi_kit::Schema> =
             std::sync::LazyLock::new(|| pilvi_kit::Schema::new(|| $resource.schema($crate::attribute::Verb::Create)));
         vec![
@@ -27,7 +27,7 @@ macro_rules! crud {
                 .summary(concat!("Deletes one of the ", $what)),
         ]
     }};
-    ($record:ty, $resource:path, $path:expr, $name:literal, $what:literal, open) => {{
+    ($record:ty, $resource:path, $path:expr, $name:expr, $what:literal, open) => {{
         static UPDATE: std::sync::LazyLock<pilvi_kit::Schema> =
             std::sync::LazyLock::new(|| pilvi_kit::Schema::new(|| $resource.schema($crate::attribute::Verb::Update)));
         let mut routes = $crate::crud::crud!($record, $resource, $path, $name, $what, fixed);

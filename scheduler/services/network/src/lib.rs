@@ -29,6 +29,7 @@ pub mod network;
 pub mod policy;
 pub mod port;
 pub mod port_forwarding;
+pub mod qos;
 pub mod quota;
 pub mod rbac;
 pub mod router;
@@ -83,7 +84,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 18] = [
+pub const RESOURCES: [&Resource; 22] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -102,6 +103,10 @@ pub const RESOURCES: [&Resource; 18] = [
     &metering::label::METERING_LABEL,
     &metering::rule::METERING_RULE,
     &port_forwarding::api::PORT_FORWARDING,
+    &qos::policy::QOS_POLICY,
+    &qos::rule::BANDWIDTH,
+    &qos::rule::PACKET_RATE,
+    &qos::rule::DSCP,
 ];
 
 pub fn service() -> Service<Network> {
@@ -123,6 +128,9 @@ pub fn service() -> Service<Network> {
         metering::label::routes(),
         metering::rule::routes(),
         port_forwarding::api::routes(),
+        qos::policy::routes(),
+        qos::rule::routes(),
+        qos::rule_type::routes(),
         subnet_pool::blocks::routes(),
         floating_ip::pool::routes(),
         quota::routes(),

@@ -11,6 +11,7 @@ use crate::{
     fault,
     list::{self, Permits, Raw},
     rbac::model::as_seen_by,
+    tables::find,
 };
 use pilvi_kit::{Call, Ctx, Fault, Reply, Response, call::Query};
 use pilvi_store::{Record, Store, Stored, Tx};
@@ -28,7 +29,8 @@ pub trait Api: Record {
         query: &Query,
     ) -> impl Future<Output = Result<Vec<Stored<Self>>, Fault>> + Send;
 
-    /// For what lives below another's path: the name of the path's parameter, and the member that holds the parent's id.
+    /// For what lives below another's path: the name of the path's parameter, and the member (and column) that holds the
+    /// parent's id.
     const PARENT: Option<(&'static str, &'static str)> = None;
 
     /// The owner of the parent, or the parent's 404 for whoever may not know of it.
@@ -66,11 +68,11 @@ pub async fn list<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
     let parent = parent_of::<R>(&svc.store, &call).await;
     asked(&call);
     let parent = parent?;
-    let items = R::candidates(&svc.store, &call.ctx, &call.query).await?;
-    let mut raws = raws_for::<R>(&svc.store, &call.ctx, items).await?;
-    if let Some(parent) = parent {
-        raws.retain(|raw| parent.has(raw));
-    }
+    let items = match parent {
+        Some(parent) => svc.store.list::<R>(find::below(parent.member, &parent.id)).await?,
+        None => R::candidates(&svc.store, &call.ctx, &call.query).await?,
+    };
+    let raws = raws_for::<R>(&svc.store, &call.ctx, items).await?;
     list::list(&call, R::RESOURCE, raws)
 }
 
@@ -90,6 +92,10 @@ impl Parent {
 async fn parent_of<R: Api>(store: &Store, call: &Call) -> Result<Option<Parent>, Fault> {
     let Some((param, member)) = R::PARENT else { return Ok(None) };
     let id = call.param(param).to_owned();
+    // Some routes lead to it by its own id alone.
+    if id.is_empty() {
+        return Ok(None);
+    }
     let owner = R::parent(store, &call.ctx, &id).await?;
     Ok(Some(Parent { member, id, owner }))
 }

@@ -55,6 +55,20 @@ const FACTS: Facts = Facts {
             "/v2.0/floatingips/{floatingip_id}/port_forwardings",
             r#"{"port_forwarding": {"internal_port_id": "<inside_port_id>", "protocol": "udp", "external_port": 9, "internal_port": 9}}"#,
         ),
+        ("POST", "/v2.0/qos/policies", r#"{"policy": {"project_id": "p-own"}}"#),
+        (
+            "POST",
+            "/v2.0/qos/policies/{policy_id}/bandwidth_limit_rules",
+            r#"{"bandwidth_limit_rule": {"max_kbps": 1, "direction": "ingress"}}"#,
+        ),
+        (
+            "POST",
+            "/v2.0/qos/policies/{policy_id}/packet_rate_limit_rules",
+            r#"{"packet_rate_limit_rule": {"max_kpps": 1, "direction": "ingress"}}"#,
+        ),
+        ("POST", "/v2.0/qos/policies/{policy_id}/dscp_marking_rules", r#"{"dscp_marking_rule": {"dscp_mark": 8}}"#),
+        ("PUT", "/v2.0/qos/alias_bandwidth_limit_rules/{id}", r#"{"alias_bandwidth_limit_rule": {"max_kbps": 2}}"#),
+        ("PUT", "/v2.0/qos/alias_dscp_marking_rules/{id}", r#"{"alias_dscp_marking_rule": {"dscp_mark": 8}}"#),
         ("POST", "/v2.0/metering/metering-labels", r#"{"metering_label": {"project_id": "p-own"}}"#),
         (
             "POST",
@@ -83,7 +97,8 @@ const FACTS: Facts = Facts {
 };
 
 /// Collections whose members have tags.
-const TAGGED: [&str; 7] = ["networks", "subnets", "subnetpools", "ports", "routers", "floatingips", "security-groups"];
+const TAGGED: [&str; 8] =
+    ["networks", "subnets", "subnetpools", "ports", "routers", "floatingips", "security-groups", "qos/policies"];
 
 async fn create(app: &App, who: &Caller, collection: &str, kind: &str, members: Value) -> String {
     let path = format!("/v2.0/{collection}");
@@ -139,6 +154,15 @@ pub async fn world() -> World {
     let members = json!({"internal_port_id": inside_port, "protocol": "tcp", "external_port": 22, "internal_port": 22});
     let below = format!("floatingips/{forwarder}/port_forwardings");
     let forwarding = create(&app, &owner, &below, "port_forwarding", members).await;
+    let policy_of = json!({"project_id": "p-own"});
+    let quality = create(&app, &root(), "qos/policies", "policy", policy_of).await;
+    let below = |kind: &str| format!("qos/policies/{quality}/{kind}s");
+    let limits = json!({"max_kbps": 1});
+    let bandwidth = create(&app, &root(), &below("bandwidth_limit_rule"), "bandwidth_limit_rule", limits).await;
+    let limits = json!({"max_kpps": 1});
+    let packets = create(&app, &root(), &below("packet_rate_limit_rule"), "packet_rate_limit_rule", limits).await;
+    let mark = json!({"dscp_mark": 10});
+    let mark = create(&app, &root(), &below("dscp_marking_rule"), "dscp_marking_rule", mark).await;
     let label = json!({"project_id": "p-own"});
     let label = create(&app, &root(), "metering/metering-labels", "metering_label", label).await;
     let counts = json!({"metering_label_id": label, "direction": "ingress", "remote_ip_prefix": "10.1.0.0/24"});
@@ -164,18 +188,26 @@ pub async fn world() -> World {
         ("flavors", &flavor),
         ("service_profiles", &profile),
         ("floatingips/{floatingip_id}/port_forwardings", &forwarding),
+        ("qos/policies", &quality),
+        ("qos/policies/{policy_id}/bandwidth_limit_rules", &bandwidth),
+        ("qos/policies/{policy_id}/packet_rate_limit_rules", &packets),
+        ("qos/policies/{policy_id}/dscp_marking_rules", &mark),
+        ("qos/alias_bandwidth_limit_rules", &bandwidth),
+        ("qos/alias_dscp_marking_rules", &mark),
         ("metering/metering-labels", &label),
         ("metering/metering-label-rules", &counts),
         ("agents", &agent),
     ] {
         let tags = format!("/v2.0/{collection}/{id}/tags/a-tag");
         if TAGGED.contains(&collection) {
-            make(&app, &owner, "PUT", &tags, Value::Null, &[]).await;
+            make(&app, &root(), "PUT", &tags, Value::Null, &[]).await;
         }
         params.insert(format!("/v2.0/{collection}/{{id}}"), id.clone());
     }
     params.extend(map([("{tag}", "a-tag"), ("{project_id}", "p-own"), ("{router_id}", &router)]));
     params.insert("{floatingip_id}".to_owned(), forwarder);
+    params.insert("{policy_id}".to_owned(), quality.clone());
+    params.insert("{rule_type}".to_owned(), "bandwidth_limit".to_owned());
     params.extend(map([("{network_id}", net.as_str()), ("{profile_id}", &profile)]));
     let fill = map([
         ("project_id", "p-own"),

@@ -14,7 +14,7 @@ use crate::{
         ops::{self as ports, NewPort, on_subnet},
     },
     port_forwarding::ops as forwardings,
-    quota,
+    qos, quota,
     router::model::Router,
     subnet::model::Subnet,
     tables::find,
@@ -39,6 +39,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Flo
             format!("Bad floatingip request: Network {network_id} is not a valid external network."),
         ));
     }
+    qos::ops::bind_sent_in(tx, ctx, None, attrs).await?;
     let id = pilvi_kit::id::new();
     let port = outside_port_in(tx, ctx, attrs, &id, &network_id).await?;
     let mut floating = FloatingIp {
@@ -54,6 +55,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Flo
         router_id: None,
         dns_name: text(attrs, "dns_name").unwrap_or_default(),
         dns_domain: text(attrs, "dns_domain").unwrap_or_default(),
+        qos_policy_id: text(attrs, "qos_policy_id"),
         tags: serde_json::from_value(attrs.get("tags").cloned().unwrap_or_default()).unwrap_or_default(),
     };
     match text(attrs, "port_id") {
@@ -99,6 +101,7 @@ async fn outside_port_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw, id: &str, network_
 }
 
 pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<FloatingIp>, changes: &Raw) -> Result<(), Fault> {
+    qos::ops::bind_sent_in(tx, ctx, found.qos_policy_id.as_deref(), changes).await?;
     let mut plain = changes.clone();
     let port = plain.remove("port_id");
     let fixed = plain.remove("fixed_ip_address").and_then(|f| f.as_str().map(str::to_owned));

@@ -1,5 +1,5 @@
 //! From gathered records to the agent's message. Pure.
-use super::{HostInfo, reach::Reach};
+use super::{HostInfo, quality, reach::Reach};
 use crate::{
     hosting::model::{answers_dhcp, holder},
     metering::model::MeteringLabel,
@@ -29,7 +29,7 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
         routers: reach.routers.values().filter(|r| r.admin_state_up).map(|r| router(reach, r, host, hosts)).collect(),
         floating: reach.floating.values().filter_map(floating).collect(),
         forwards: reach.forwardings.values().filter_map(|f| forward(reach, f)).collect(),
-        qualities: Vec::new(),
+        qualities: quality::compose(reach),
         labels: reach.labels.values().map(|l| label(reach, l)).collect(),
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     network::model::VirtualNetwork,
     port::model::{Port, ROUTER_GATEWAY, ROUTER_INTERFACE},
     port_forwarding::model::PortForwarding,
+    qos::model::{Bandwidth, Dscp, PacketRate, QosRule},
     router::model::Router,
     security_group::model::{SecurityGroup, SecurityGroupRule},
     subnet::model::Subnet,
@@ -44,6 +45,10 @@ pub struct Reach {
     /// Of these routers, with the floating IPs that they belong to.
     pub forwardings: BTreeMap<String, PortForwarding>,
     pub forwarders: BTreeMap<String, FloatingIp>,
+    /// Rules of the policies that hold for these ports, addresses and ways out.
+    pub bandwidths: BTreeMap<String, QosRule<Bandwidth>>,
+    pub packet_rates: BTreeMap<String, QosRule<PacketRate>>,
+    pub marks: BTreeMap<String, QosRule<Dscp>>,
     /// Labels that may count for these routers, and their rules.
     pub labels: BTreeMap<String, MeteringLabel>,
     pub meter_rules: BTreeMap<String, MeteringRule>,
@@ -165,7 +170,22 @@ impl Reach {
         self.forwardings = fetch(store, &routers, |ids| find::of_routers(ids)).await?;
         let floating: BTreeSet<String> = self.forwardings.values().map(|f| f.floatingip_id.clone()).collect();
         self.forwarders = fetch(store, &floating, by_id).await?;
+        self.complete_quality(store).await?;
         self.complete_metering(store).await
+    }
+
+    /// Rules of every policy that anything here names.
+    async fn complete_quality(&mut self, store: &Store) -> Result<(), Fault> {
+        let ports = self.local.values().map(|p| &p.qos_policy_id);
+        let networks = self.networks.values().map(|n| &n.qos_policy_id);
+        let floating = self.floating.values().chain(self.forwarders.values()).map(|f| &f.qos_policy_id);
+        let gateways = self.routers.values().filter_map(|r| r.external_gateway_info.as_ref()).map(|g| &g.qos_policy_id);
+        let policies: BTreeSet<String> =
+            ports.chain(networks).chain(floating).chain(gateways).flatten().cloned().collect();
+        self.bandwidths = fetch(store, &policies, |ids| find::of_policies(ids)).await?;
+        self.packet_rates = fetch(store, &policies, |ids| find::of_policies(ids)).await?;
+        self.marks = fetch(store, &policies, |ids| find::of_policies(ids)).await?;
+        Ok(())
     }
 
     /// Labels of the routers' projects, and those that count for all.

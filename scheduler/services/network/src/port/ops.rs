@@ -53,6 +53,7 @@ pub struct NewPort {
     pub profile: Value,
     /// `None`: yes.
     pub propagate_uplink_status: Option<bool>,
+    pub qos_policy_id: Option<String>,
     pub tags: Vec<String>,
 }
 
@@ -113,6 +114,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Store
         vnic_type: new.vnic_type.unwrap_or_else(|| "normal".to_owned()),
         profile: if new.profile.is_object() { new.profile } else { json!({}) },
         propagate_uplink_status: new.propagate_uplink_status.unwrap_or(true),
+        qos_policy_id: new.qos_policy_id,
         tags: new.tags,
     };
     port.allowed_address_pairs = pairs(&new.allowed_address_pairs, &port.mac_address);

@@ -7,6 +7,7 @@ mod hosting;
 mod metering;
 mod network;
 mod outside;
+mod qos;
 mod rbac;
 mod security_group;
 mod templates;
