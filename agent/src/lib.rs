@@ -95,6 +95,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let keep = Duration::from_secs(config.image_keep_s);
     tokio::select! {
         () = context.plane.run(&context.board) => {}
+        () = context.plane.meter(&context.board) => {}
         () = session::run(host.clone(), link, me, config) => {}
         () = serve_metadata(host.clone()) => {}
         () = keep_house(host.clone(), keep) => {}

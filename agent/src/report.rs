@@ -2,7 +2,7 @@
 //!
 //! Tasks write whenever something changes; the session reads the whole board at its own pace. A
 //! hundred changes between two looks are one message.
-use pilvi_agent_api::v1::{Observed, ObservedInstance, ObservedPort};
+use pilvi_agent_api::v1::{Observed, ObservedInstance, ObservedMeter, ObservedPort};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -20,6 +20,7 @@ struct State {
     instances: BTreeMap<String, ObservedInstance>,
     ports: Vec<ObservedPort>,
     network_error: String,
+    meters: Vec<ObservedMeter>,
 }
 
 impl Default for Board {
@@ -78,6 +79,11 @@ impl Board {
         });
     }
 
+    /// What the labels have counted.
+    pub fn set_meters(&self, meters: Vec<ObservedMeter>) {
+        self.change(|state| std::mem::replace(&mut state.meters, meters.clone()) != meters);
+    }
+
     /// Everything.
     #[must_use]
     pub fn snapshot(&self) -> Observed {
@@ -87,6 +93,7 @@ impl Board {
             instances: state.instances.values().cloned().collect(),
             ports: state.ports.clone(),
             network_error: state.network_error.clone(),
+            meters: state.meters.clone(),
         }
     }
 

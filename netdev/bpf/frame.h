@@ -50,6 +50,7 @@ enum reason {
 	DROP_STACK, /* the host's own stack has nothing to say here */
 	DROP_RESERVED,
 	DROP_TOO_BIG,
+	DROP_RATE,
 };
 
 struct packet {

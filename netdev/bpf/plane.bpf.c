@@ -14,6 +14,9 @@
 #include "frame.h"
 #include "filter.h"
 #include "nat.h"
+#include "forward.h"
+#include "meter.h"
+#include "quality.h"
 
 #define DHCP_INTERVAL (SEC_NS / 5) /* five a second on the long run, */
 #define DHCP_BURST (4 * SEC_NS)    /* twenty at once */
@@ -52,7 +55,7 @@ static __always_inline int send_gateway(struct __sk_buff *skb, const struct pack
 					__u32 vni, __u32 via)
 {
 	struct fixed_key key = {.router = router, .ip = p->saddr};
-	__u32 *floating, next = r->via ? r->via : p->daddr;
+	__u32 *floating, saddr, next = r->via ? r->via : p->daddr;
 	int no;
 
 	if (via == VIA_EDGE)
@@ -66,14 +69,23 @@ static __always_inline int send_gateway(struct __sk_buff *skb, const struct pack
 	}
 	if (forward_once(skb, p))
 		return drop(skb, DROP_MALFORMED);
-	if (floating)
+	meter_packet(skb, p, router, METER_OUT);
+	if (floating) {
 		no = translate(skb, p, *floating, 1);
-	else if (r->gw)
-		no = hide(skb, p, router, r->gw);
-	else
-		no = 0; /* the provider routes the inside's addresses to the gateway */
+	} else {
+		no = forward_out(skb, p, router);
+		if (no == 1) /* without a gateway address, the provider routes the inside's addresses to it */
+			no = r->gw ? hide(skb, p, router, r->gw) : 0;
+		else if (no)
+			no = DROP_NAT + 1;
+	}
 	if (no)
 		return drop(skb, no - 1);
+	/* Limits of an address hold for everybody behind it. */
+	if (bpf_skb_load_bytes(skb, ETH_LEN + 12, &saddr, 4))
+		return drop(skb, DROP_MALFORMED);
+	if (police(skb, LIMIT_ADDRESS, saddr, FROM_GUEST))
+		return drop(skb, DROP_RATE);
 	return send_edge(skb, p->daddr, next);
 }
 
@@ -141,6 +153,8 @@ __attribute__((noinline)) int route_packet(struct __sk_buff *skb, const struct p
 		return drop(skb, DROP_NO_HOST);
 	if (forward_once(skb, p) || set_macs(skb, h->mac, r->mac))
 		return drop(skb, DROP_MALFORMED);
+	if (via == VIA_EDGE)
+		meter_packet(skb, p, router, METER_IN);
 	if (h->kind == HOP_REMOTE)
 		return send_tunnel(skb, r->vni, h->where);
 	return bpf_redirect(h->where, 0);
@@ -267,6 +281,8 @@ static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *po
 	no = parse(skb, &p, ifindex_of(skb));
 	if (no)
 		return drop(skb, no - 1);
+	if (port->flags & PORT_MARKED && set_tos(skb, port->tos))
+		return drop(skb, DROP_MALFORMED);
 	if (p.protocol == UDP && p.sport == bpf_htons(68) && p.dport == bpf_htons(67) && !p.later) {
 		if (secured && !same_mac(eth->src, port->mac))
 			return drop(skb, DROP_SPOOFED_MAC);
@@ -307,6 +323,8 @@ int from_guest(struct __sk_buff *skb)
 		return drop(skb, DROP_FAMILY);
 	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
 		return drop(skb, DROP_MALFORMED);
+	if (port->flags & PORT_LIMITED_OUT && police(skb, LIMIT_PORT, ifindex, FROM_GUEST))
+		return drop(skb, DROP_RATE);
 	if (eth.src[0] & 1)
 		return drop(skb, DROP_SPOOFED_MAC);
 	if (eth.protocol == bpf_htons(ETH_ARP))
@@ -318,6 +336,14 @@ int from_guest(struct __sk_buff *skb)
 	if (eth.dst[0] & 1)
 		return drop(skb, DROP_MULTICAST);
 	return switch_frame(skb, port, &eth, 0);
+}
+
+/* What the groups refuse costs the guest nothing of its limit. */
+static __always_inline int deliver(struct __sk_buff *skb, const struct port *port)
+{
+	if (port->flags & PORT_LIMITED_IN && police(skb, LIMIT_PORT, ifindex_of(skb), TO_GUEST))
+		return drop(skb, DROP_RATE);
+	return TC_ACT_OK;
 }
 
 SEC("classifier")
@@ -337,16 +363,16 @@ int to_guest(struct __sk_buff *skb)
 		return TC_ACT_OK;
 	}
 	if (!(port->flags & PORT_SECURED))
-		return TC_ACT_OK;
+		return deliver(skb, port);
 	if (skb->protocol == bpf_htons(ETH_ARP))
-		return port->flags & PORT_EXTERNAL ? TC_ACT_OK : drop(skb, DROP_STACK);
+		return port->flags & PORT_EXTERNAL ? deliver(skb, port) : drop(skb, DROP_STACK);
 	if (skb->protocol != bpf_htons(ETH_IP))
 		return drop(skb, DROP_FAMILY);
 	/* The sign bit keeps the two directions of a port's fragments apart. */
 	no = parse(skb, &p, ifindex | 0x80000000u);
 	if (!no)
 		no = admit(skb, &p, port->policy, TO_GUEST);
-	return no ? drop(skb, no - 1) : TC_ACT_OK;
+	return no ? drop(skb, no - 1) : deliver(skb, port);
 }
 
 SEC("classifier")
@@ -468,6 +494,8 @@ static __always_inline int edge_ip(struct __sk_buff *skb, const struct settings 
 	e = bpf_map_lookup_elem(&externals, &p.daddr);
 	if (e && from_inside(e->router, p.saddr))
 		return drop(skb, DROP_SPOOFED_IP);
+	if (e && police(skb, LIMIT_ADDRESS, p.daddr, TO_GUEST))
+		return drop(skb, DROP_RATE);
 	if (e && e->kind == EXT_FLOATING) {
 		no = translate(skb, &p, e->fixed, 0);
 		if (no)
@@ -477,7 +505,7 @@ static __always_inline int edge_ip(struct __sk_buff *skb, const struct settings 
 	}
 	if (e) {
 		router = e->router;
-		no = reveal(skb, &p, &router);
+		no = e->kind == EXT_FORWARD ? forward_in(skb, &p, router) : reveal(skb, &p, &router);
 		if (!no)
 			return route_packet(skb, &p, router, 0, VIA_EDGE);
 		if (no == 1 && p.protocol == ICMP && p.type == 8 && !answer_echo(skb, &p)) {

@@ -18,14 +18,17 @@
 #define PORT_METADATA 4u  /* may ask 169.254.169.254 */
 #define PORT_DHCP 8u      /* the agent answers its DHCP */
 #define PORT_EXTERNAL 16u /* its network is the edge link's, not the overlay */
+#define PORT_LIMITED_IN 32u  /* towards the guest, by `limits` */
+#define PORT_LIMITED_OUT 64u /* from the guest */
+#define PORT_MARKED 128u     /* what the guest sends gets `tos` */
 
 struct port {
 	__u32 vni;
 	__u32 flags;
 	__u32 ip; /* first fixed address: the metadata service answers to it */
 	__u8 mac[6];
-	__u16 pad;
-	__u32 pad2;
+	__u16 tos; /* the upper six bits of the header's byte */
+	__u32 pad;
 	__u64 policy; /* names the chunks of rules of this set of groups */
 };
 
@@ -92,6 +95,7 @@ struct route {
 /* ---- addresses that this host answers for on the edge link */
 #define EXT_FLOATING 1u
 #define EXT_GATEWAY 2u
+#define EXT_FORWARD 3u /* some of its ports lead inside */
 struct ext {
 	__u32 kind;
 	__u32 fixed;
@@ -213,6 +217,73 @@ struct tan {
 	__u16 pad;
 };
 
+/* ---- ports of an external address that lead inside, by the longest prefix of the port's bits */
+struct forward_key {
+	__u32 prefixlen; /* 48 + prefix length */
+	__u32 ip;
+	__u8 protocol;
+	__u8 pad;
+	__u16 port; /* network order: the prefix begins at the highest bit */
+};
+struct forward {
+	__u32 fixed;
+	__u16 first;  /* host order: the first external port of the range */
+	__u16 inside; /* host order: the port that it leads to */
+	__u32 to_one; /* all ports of the range lead to `inside` */
+};
+
+/* ---- what passes a router's way out, by label */
+#define METER_RULES 16
+#define METER_CHUNKS 32
+#define METER_EXCLUDED 1u
+#define METER_IN 0u  /* from outside */
+#define METER_OUT 1u
+struct meter_key {
+	__u64 router;
+	__u32 direction;
+	__u32 index;
+};
+/* Addresses as the inside knows them; all rules of a label stand together, those that exclude first. */
+struct meter_rule {
+	__u64 label;
+	__u32 source;
+	__u32 source_mask;
+	__u32 destination;
+	__u32 destination_mask;
+	__u32 flags;
+	__u32 pad;
+};
+struct meter_chunk {
+	__u32 used;
+	__u32 more;
+	struct meter_rule rule[METER_RULES];
+};
+/* Written by the programs; the agent makes and removes the entry. */
+struct meter {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* ---- how much may pass */
+#define LIMIT_PORT 1u    /* id = interface index */
+#define LIMIT_ADDRESS 2u /* id = external address */
+struct limit_key {
+	__u32 kind;
+	__u32 id;
+	__u32 direction; /* TO_GUEST or FROM_GUEST */
+};
+struct limit {
+	__u64 byte_cost;  /* ns for 2^20 bytes, 0: no limit */
+	__u64 byte_burst; /* ns that may be owed */
+	__u64 packet_cost;
+	__u64 packet_burst;
+};
+/* Written by the programs; the agent makes and removes the entry. */
+struct bucket {
+	__u64 bytes_until; /* ns: up to when what has passed is paid for */
+	__u64 packets_until;
+};
+
 struct drop_key {
 	__u32 ifindex;
 	__u32 reason;
@@ -257,12 +328,18 @@ TABLE(fixed, HASH, struct fixed_key, __u32, 65536, BPF_F_NO_PREALLOC);
 TABLE(chunks, HASH, struct chunk_key, struct chunk, 65536, BPF_F_NO_PREALLOC);
 TABLE(members, HASH, struct member_key, __u32, 1048576, BPF_F_NO_PREALLOC);
 TABLE(vteps, HASH, __u32, __u32, 65536, BPF_F_NO_PREALLOC);
+TABLE(meter_rules, HASH, struct meter_key, struct meter_chunk, 4096, BPF_F_NO_PREALLOC);
+TABLE(meters, HASH, __u64, struct meter, 16384, BPF_F_NO_PREALLOC);
 TABLE(settings, ARRAY, __u32, struct settings, 1, 0);
 TABLE(sweeps, ARRAY, __u32, __u64, 1, 0);
 TABLE(flows, LRU_HASH, struct flow_key, struct flow, 131072, 0);
 TABLE(fragments, LRU_HASH, struct fragment_key, struct fragment, 8192, 0);
 TABLE(nats, LRU_HASH, struct nat_key, struct nat, 65536, 0);
 TABLE(tans, LRU_HASH, struct tan_key, struct tan, 65536, 0);
+TABLE(forwards, LPM_TRIE, struct forward_key, struct forward, 65536, BPF_F_NO_PREALLOC);
+TABLE(forwarded, LRU_HASH, struct nat_key, struct nat, 65536, 0);
+TABLE(limits, HASH, struct limit_key, struct limit, 65536, BPF_F_NO_PREALLOC);
+TABLE(buckets, HASH, struct limit_key, struct bucket, 65536, BPF_F_NO_PREALLOC);
 TABLE(drops, LRU_PERCPU_HASH, struct drop_key, __u64, 16384, 0);
 
 #endif

@@ -48,6 +48,7 @@
 //!   host; other hosts do not hear of it. A hardware address that two ports share stays with the first.
 //! - A router's route through another router's leg on a shared network (`no-host`).
 //! - One external layer-2 network for each host.
+//! - Limits drop what is too much and queue nothing; nothing reserves bandwidth.
 //! - TCP sequence numbers are not checked; a packet in the middle of an unknown connection is judged as a new one.
 //! - Source NAT translates TCP, UDP, ICMP echo and the ICMP errors about them, nothing else (`nat`).
 #![allow(unsafe_code)]
@@ -59,8 +60,10 @@ mod dhcp;
 mod edge;
 mod error;
 mod filter;
+mod forward;
 mod loader;
 mod metadata;
+mod meter;
 mod namespace;
 mod nat;
 mod netlink;
@@ -71,6 +74,7 @@ mod picture;
 mod plan;
 mod plane;
 mod port;
+mod quality;
 mod router;
 mod standing;
 mod stats;
@@ -85,5 +89,5 @@ pub use error::Error;
 pub use metadata::{METADATA_ADDRESS, MetadataListener};
 pub use namespace::{connect_in, listen as listen_in_ns};
 pub use plane::{DataPlane, clear};
-pub use stats::{PortStats, REASONS, Stats};
+pub use stats::{Metered, PortStats, REASONS, Stats};
 pub use switch::SERVICE_MAC;

@@ -4,6 +4,8 @@
 //!   port      ports live sources      switch   addresses stations
 //!   overlay   vteps                   router   routes
 //!   filter    chunks members          nat      externals fixed
+//!   forward   forwards                meter    meters meter_rules
+//!   quality   limits buckets
 //! ```
 //! Pure: the same input and the same devices give the same rows. What cannot be expressed becomes a
 //! [`Problem`] and the rest goes on; a port with a problem is closed rather than open.
@@ -67,6 +69,9 @@ pub fn draw(
     crate::switch::draw(&mut picture);
     crate::router::draw(&mut picture);
     crate::nat::draw(&mut picture);
+    crate::forward::draw(&mut picture);
+    crate::meter::draw(&mut picture);
+    crate::quality::draw(&mut picture);
     let mut settings = *settings;
     settings.epoch = 0;
     settings.ask = picture.tables.get(&Table::Externals).and_then(|t| t.iter().next()).and_then(|(key, value)| {

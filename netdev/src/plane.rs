@@ -11,15 +11,17 @@ use crate::edge;
 use crate::error::{Error, Result, Step};
 use crate::loader;
 use crate::metadata::{METADATA_ADDRESS, MetadataListener, PortNames};
+use crate::meter::label_name;
 use crate::namespace;
 use crate::node::Node;
 use crate::packet::{Bindings, DhcpService};
-use crate::stats::{Counters, PortStats, Stats};
+use crate::stats::{Counters, Metered, PortStats, Stats};
 use crate::wanted::Wanted;
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use parking_lot::Mutex;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
@@ -45,6 +47,8 @@ pub struct DataPlane {
     counters: Arc<Counters>,
     links: Mutex<crate::netlink::Netlink>,
     names: PortNames,
+    /// Labels that the last pass wanted, with their names in the tables.
+    labels: Mutex<BTreeMap<String, u64>>,
     metadata: TcpListener,
     _lock: Flock<File>,
 }
@@ -95,6 +99,7 @@ impl DataPlane {
             counters,
             links: Mutex::new(parts.links),
             names,
+            labels: Mutex::default(),
             metadata,
             _lock: lock,
         })
@@ -125,6 +130,7 @@ impl DataPlane {
     /// The pass did not happen at all. What went wrong within it is in [`Applied`].
     pub async fn apply(&self, wanted: &Wanted) -> Result<Applied> {
         let wanted = wanted.clone();
+        *self.labels.lock() = wanted.labels.iter().map(|l| (l.id.clone(), label_name(&l.id))).collect();
         self.job(move |node| node.apply(wanted)).await
     }
 
@@ -191,6 +197,15 @@ impl DataPlane {
             }
         }
         Ok(stats)
+    }
+
+    /// What each wanted label has counted on this host. A label that goes away and comes back starts at nothing.
+    ///
+    /// # Errors
+    /// The tables cannot be read.
+    pub fn meters(&self) -> Result<BTreeMap<String, Metered>> {
+        let labels = self.labels.lock().clone();
+        self.counters.meters(&labels)
     }
 
     /// Ends this packet path and removes everything that its prefix owns.

@@ -1,6 +1,7 @@
 //! Ports: what stands behind each device, and which addresses it may use as its own.
 use crate::filter::policy_name;
 use crate::picture::Picture;
+use crate::quality;
 use crate::table::{Bytes, Table, put};
 use crate::wanted::{Fixed, Mac, Port};
 use ipnet::{IpNet, Ipv4Net};
@@ -12,6 +13,9 @@ const SECURED: u32 = 2;
 const METADATA: u32 = 4;
 const DHCP: u32 = 8;
 const EXTERNAL: u32 = 16;
+const LIMITED_IN: u32 = 32;
+const LIMITED_OUT: u32 = 64;
+const MARKED: u32 = 128;
 
 /// Hardware addresses that one prefix may be used with.
 const SOURCE_MACS: usize = 4;
@@ -39,6 +43,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
             continue;
         }
         let dhcp = network.subnets.iter().any(|s| s.dhcp && port.fixed.iter().any(|f| f.subnet == s.id));
+        let quality = quality::of_port(&wanted.qualities, &port.id);
         let mut flags = 0;
         for (on, bit) in [
             (port.up && !picture.closed.contains(port.id.as_str()), UP),
@@ -46,13 +51,16 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
             (port.metadata, METADATA),
             (dhcp, DHCP),
             (network.external, EXTERNAL),
+            (quality.limited_in, LIMITED_IN),
+            (quality.limited_out, LIMITED_OUT),
+            (quality.tos.is_some(), MARKED),
         ] {
             flags |= if on { bit } else { 0 };
         }
         let first = addresses(&port.fixed).next().unwrap_or(Ipv4Addr::UNSPECIFIED);
         let key = Bytes::new().u32(ifindex);
-        let value =
-            Bytes::new().u32(network.vni).u32(flags).ip(first).mac(port.mac.0).u32(0).u64(policy_name(&port.groups));
+        let value = Bytes::new().u32(network.vni).u32(flags).ip(first).raw(&port.mac.0);
+        let value = value.u16(quality.tos.unwrap_or(0)).u32(0).u64(policy_name(&port.groups));
         put(&mut picture.tables, Table::Ports, key.clone(), value);
         put(&mut picture.tables, Table::Live, key, Bytes::new().u64(0).u64(0));
         draw_sources(picture, port, ifindex);

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// Names of `enum reason` in `bpf/frame.h`, same order.
-pub const REASONS: [&str; 27] = [
+pub const REASONS: [&str; 28] = [
     "malformed",
     "no-port",
     "port-down",
@@ -35,6 +35,7 @@ pub const REASONS: [&str; 27] = [
     "stack",
     "reserved",
     "too-big",
+    "rate",
 ];
 
 const SECOND: u64 = 1_000_000_000;
@@ -64,6 +65,13 @@ pub struct PortStats {
     pub sent: (u64, u64),
 }
 
+/// What a label has counted since it was made.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Metered {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
 /// Tables that the programs write.
 pub(crate) struct Counters {
     drops: Map,
@@ -72,6 +80,8 @@ pub(crate) struct Counters {
     sweeps: Map,
     nats: Map,
     tans: Map,
+    forwarded: Map,
+    meters: Map,
 }
 
 fn u32_at(bytes: &[u8], at: usize) -> u32 {
@@ -114,6 +124,8 @@ impl Counters {
             sweeps: open_side_table(bpffs, "sweeps", 4, 8, false)?,
             nats: open_side_table(bpffs, "nats", 24, 16, false)?,
             tans: open_side_table(bpffs, "tans", 16, 24, false)?,
+            forwarded: open_side_table(bpffs, "forwarded", 24, 16, false)?,
+            meters: open_side_table(bpffs, "meters", 8, 16, false)?,
         })
     }
 
@@ -142,6 +154,17 @@ impl Counters {
         Ok(stats)
     }
 
+    /// What the labels of these names have counted.
+    pub fn meters(&self, labels: &BTreeMap<String, u64>) -> Result<BTreeMap<String, Metered>> {
+        let mut out = BTreeMap::new();
+        for (id, name) in labels {
+            if let Some(value) = self.meters.get(&name.to_ne_bytes()).step("read meters")? {
+                out.insert(id.clone(), Metered { packets: u64_at(&value, 0), bytes: u64_at(&value, 8) });
+            }
+        }
+        Ok(out)
+    }
+
     /// Ends what has been idle for its lifetime, and tells the programs how many flows each port has left.
     pub fn sweep(&self) -> Result<()> {
         let now = now();
@@ -156,7 +179,7 @@ impl Counters {
                 *count.entry(u32_at(&key, 0)).or_default() += 1;
             }
         }
-        for (map, protocol_at) in [(&self.nats, 20), (&self.tans, 12)] {
+        for (map, protocol_at) in [(&self.nats, 20), (&self.tans, 12), (&self.forwarded, 20)] {
             for key in map.keys(LIMIT).step("list translations")? {
                 let Some(entry) = map.get(&key).step("read translations")? else { continue };
                 // Both halves are refreshed together, so both go together.

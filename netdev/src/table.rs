@@ -14,28 +14,38 @@ pub enum Table {
     Chunks,
     Sources,
     Live,
+    Limits,
+    Buckets,
     Ports,
     Addresses,
     Stations,
     Externals,
     Fixed,
+    Forwards,
     Routes,
+    Meters,
+    MeterRules,
     Settings,
 }
 
 impl Table {
-    pub const ALL: [Table; 12] = [
+    pub const ALL: [Table; 17] = [
         Table::Vteps,
         Table::Members,
         Table::Chunks,
         Table::Sources,
         Table::Live,
+        Table::Limits,
+        Table::Buckets,
         Table::Ports,
         Table::Addresses,
         Table::Stations,
         Table::Externals,
         Table::Fixed,
+        Table::Forwards,
         Table::Routes,
+        Table::Meters,
+        Table::MeterRules,
         Table::Settings,
     ];
 
@@ -48,12 +58,17 @@ impl Table {
             Table::Chunks => "chunks",
             Table::Sources => "sources",
             Table::Live => "live",
+            Table::Limits => "limits",
+            Table::Buckets => "buckets",
             Table::Ports => "ports",
             Table::Addresses => "addresses",
             Table::Stations => "stations",
             Table::Externals => "externals",
             Table::Fixed => "fixed",
+            Table::Forwards => "forwards",
             Table::Routes => "routes",
+            Table::Meters => "meters",
+            Table::MeterRules => "meter_rules",
             Table::Settings => "settings",
         }
     }
@@ -67,12 +82,17 @@ impl Table {
             Table::Chunks => (16, 8 + 24 * CHUNK_RULES),
             Table::Sources => (12, 24),
             Table::Live => (4, 16),
+            Table::Limits => (12, 32),
+            Table::Buckets => (12, 16),
             Table::Ports => (4, 32),
             Table::Addresses => (8, 24),
             Table::Stations => (12, 24),
             Table::Externals => (4, 24),
             Table::Fixed => (16, 4),
+            Table::Forwards => (12, 12),
             Table::Routes => (16, 28),
+            Table::Meters => (8, 16),
+            Table::MeterRules => (16, 8 + 32 * METER_RULES),
             Table::Settings => (4, 64),
         }
     }
@@ -80,12 +100,14 @@ impl Table {
     /// The programs write this table's values: only whether a row is there is ours.
     #[must_use]
     pub fn presence_only(self) -> bool {
-        self == Table::Live
+        matches!(self, Table::Live | Table::Buckets | Table::Meters)
     }
 }
 
 pub const CHUNK_RULES: usize = 32;
 pub const CHUNKS: usize = 64;
+pub const METER_RULES: usize = 16;
+pub const METER_CHUNKS: usize = 32;
 
 /// The contents of all tables, wanted or found.
 pub type Tables = BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>;

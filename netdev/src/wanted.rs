@@ -22,6 +22,9 @@ pub struct Wanted {
     pub groups: Vec<Group>,
     pub routers: Vec<Router>,
     pub floating: Vec<Floating>,
+    pub forwards: Vec<Forward>,
+    pub qualities: Vec<Quality>,
+    pub labels: Vec<Label>,
 }
 
 /// One layer-2 segment.
@@ -191,4 +194,75 @@ pub struct Floating {
     pub port: String,
     pub fixed: Ipv4Addr,
     pub router: String,
+}
+
+/// Ports of an external address that lead to a guest's, on the host that holds the router's gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Forward {
+    pub id: String,
+    /// External; it leads nowhere else.
+    pub address: Ipv4Addr,
+    /// Answers ARP for `address` on the external network.
+    pub mac: Mac,
+    pub router: String,
+    /// 6 or 17.
+    pub protocol: u8,
+    /// External ports, both ends included.
+    pub ports: (u16, u16),
+    pub fixed: Ipv4Addr,
+    /// The fixed port that the first external one leads to; the others follow, unless `to_one`.
+    pub inside: u16,
+    /// All external ports lead to `inside`.
+    pub to_one: bool,
+}
+
+/// How much may pass, and how it is marked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quality {
+    pub of: Limited,
+    /// From the guest.
+    pub egress: Rate,
+    /// Towards the guest.
+    pub ingress: Rate,
+    /// Differentiated services code point of what a port sends.
+    pub dscp: Option<u8>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Limited {
+    /// A port on this host.
+    Port(String),
+    /// An external address: a floating one, or a router's.
+    Address(Ipv4Addr),
+}
+
+/// 0 is no limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// 1000 bits a second.
+    pub kbps: u64,
+    /// 1000 bits at once.
+    pub burst_kbit: u64,
+    /// Packets a second, and at once.
+    pub packets: u64,
+    pub burst_packets: u64,
+}
+
+/// Counts what some routers carry to and from the outside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Label {
+    pub id: String,
+    pub routers: Vec<String>,
+    pub rules: Vec<MeterRule>,
+}
+
+/// What a label counts, or leaves out. Addresses are those of the inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MeterRule {
+    /// Ingress: from outside.
+    pub direction: Direction,
+    pub excluded: bool,
+    /// `None` is any.
+    pub source: Option<IpNet>,
+    pub destination: Option<IpNet>,
 }

@@ -4,31 +4,7 @@ mod cloud;
 use cloud::*;
 use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
-use std::net::Ipv4Addr;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
-fn router(id: &str, legs: Vec<Interface>, gateway: Option<Gateway>) -> Router {
-    Router { id: id.into(), interfaces: legs, gateway, routes: vec![] }
-}
-
-fn floating(last: u8, port: &str, fixed: &str, router: &str) -> Floating {
-    Floating {
-        id: format!("fip-{last}"),
-        address: Ipv4Addr::new(203, 0, 113, last),
-        mac: Mac([0xfa, 0x16, 0x3e, 3, 0, last]),
-        port: port.into(),
-        fixed: fixed.parse().unwrap(),
-        router: router.into(),
-    }
-}
-
-async fn guest(cloud: &mut Cloud, plane: &DataPlane, id: &str, address: &str) -> Guest {
-    let guest = cloud.guest(id);
-    plane.open_veth(id, &guest.ns, "eth0").await.unwrap();
-    let via = format!("{}.1", address.rsplit_once('.').unwrap().0);
-    guest.address(&format!("{address}/24"), Some(&via));
-    guest
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_router_joins_subnets_and_answers_for_itself() {

@@ -4,8 +4,8 @@
 //! left out and logged. Leaving a rule out only ever closes, since nothing is allowed by default.
 use pilvi_agent_api::v1;
 use pilvi_netdev::wanted::{
-    AddressPair, Direction, Family, Fixed, Floating, Gateway, Group, Interface, Mac, Network, Peer, Port, Ports,
-    Remote, Route, Router, Rule, Subnet, Wanted,
+    AddressPair, Direction, Family, Fixed, Floating, Forward, Gateway, Group, Interface, Label, Limited, Mac,
+    MeterRule, Network, Peer, Port, Ports, Quality, Rate, Remote, Route, Router, Rule, Subnet, Wanted,
 };
 use std::fmt::Display;
 use std::str::FromStr;
@@ -30,6 +30,14 @@ pub fn wanted(from: &v1::HostNetwork) -> (Wanted, Vec<(String, String)>) {
         groups: from.groups.iter().map(group).collect(),
         routers: each("router", &from.routers, |r| &r.id, router),
         floating: each("floating", &from.floating, |f| &f.id, floating),
+        forwards: each("forwarding", &from.forwards, |f| &f.id, forward),
+        qualities: each(
+            "quality",
+            &from.qualities,
+            |q| if q.port_id.is_empty() { &q.address } else { &q.port_id },
+            quality,
+        ),
+        labels: each("label", &from.labels, |l| &l.id, label),
     };
     (wanted, refused)
 }
@@ -225,6 +233,53 @@ fn floating(from: &v1::Floating) -> Result<Floating, String> {
         fixed: parse("fixed address", &from.fixed_address)?,
         router: from.router_id.clone(),
     })
+}
+
+fn forward(from: &v1::Forward) -> Result<Forward, String> {
+    let ports: (u16, u16) = (small("port", from.external_first)?, small("port", from.external_last)?);
+    let inside: u16 = small("port", from.internal_first)?;
+    let more = ports.1.checked_sub(ports.0).ok_or_else(|| format!("ports {} to {}", ports.0, ports.1))?;
+    if !from.to_one && inside.checked_add(more).is_none() {
+        return Err(format!("{more} ports after {inside}"));
+    }
+    Ok(Forward {
+        id: from.id.clone(),
+        address: parse("address", &from.address)?,
+        mac: mac(&from.mac)?,
+        router: from.router_id.clone(),
+        protocol: small("protocol", from.protocol)?,
+        ports,
+        fixed: parse("fixed address", &from.fixed_address)?,
+        inside,
+        to_one: from.to_one,
+    })
+}
+
+fn quality(from: &v1::Quality) -> Result<Quality, String> {
+    let of = match (from.port_id.as_str(), from.address.as_str()) {
+        ("", address) => Limited::Address(parse("address", address)?),
+        (port, "") => Limited::Port(port.to_owned()),
+        _ => return Err("a port or an address, not both".into()),
+    };
+    let limit = |r: &Option<v1::Rate>| r.as_ref().map_or_else(Rate::default, rate);
+    let dscp = from.dscp.map(|d| small("DSCP", d)).transpose()?;
+    Ok(Quality { of, egress: limit(&from.egress), ingress: limit(&from.ingress), dscp })
+}
+
+fn rate(from: &v1::Rate) -> Rate {
+    Rate { kbps: from.kbps, burst_kbit: from.burst_kbit, packets: from.packets, burst_packets: from.burst_packets }
+}
+
+fn label(from: &v1::MeterLabel) -> Result<Label, String> {
+    let rules = from.rules.iter().map(|rule| {
+        Ok(MeterRule {
+            direction: if rule.ingress { Direction::Ingress } else { Direction::Egress },
+            excluded: rule.excluded,
+            source: maybe("source", &rule.source)?,
+            destination: maybe("destination", &rule.destination)?,
+        })
+    });
+    Ok(Label { id: from.id.clone(), routers: from.routers.clone(), rules: rules.collect::<Result<_, String>>()? })
 }
 
 #[cfg(test)]

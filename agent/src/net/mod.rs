@@ -10,7 +10,7 @@ pub mod convert;
 pub mod real;
 
 use async_trait::async_trait;
-use pilvi_agent_api::v1::{HostNetwork, ObservedPort};
+use pilvi_agent_api::v1::{HostNetwork, ObservedMeter, ObservedPort};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +37,11 @@ pub trait Network: Send + Sync {
 
     /// Descriptors of a wired port's tap, one for each queue.
     async fn open_taps(&self, port: &str) -> Result<Vec<OwnedFd>, String>;
+
+    /// What the labels of the last set have counted.
+    async fn meters(&self) -> Result<Vec<ObservedMeter>, String> {
+        Ok(Vec::new())
+    }
 
     /// The next connection to 169.254.169.254 and the port that it came from. Never returns on a
     /// network that has no such thing.
@@ -68,6 +73,9 @@ impl Network for NoNetwork {
 const WIRE_LIMIT: Duration = Duration::from_secs(30);
 /// How long after a failure the same set is tried again.
 const AGAIN: Duration = Duration::from_secs(5);
+
+/// How often counters are read.
+const METER_EVERY: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default, Clone)]
 struct Applied {
@@ -151,6 +159,19 @@ impl Plane {
             None => Ok(()),
             Some((port, why)) if why.is_empty() => Err(format!("port {port} is not wired in time")),
             Some((port, why)) => Err(format!("port {port} is not wired: {why}")),
+        }
+    }
+
+    /// Reads the counters now and then. Never returns.
+    pub async fn meter(&self, board: &Board) {
+        let mut again = tokio::time::interval(METER_EVERY);
+        again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            again.tick().await;
+            match self.network.meters().await {
+                Ok(meters) => board.set_meters(meters),
+                Err(error) => tracing::warn!(error, "counters not read"),
+            }
         }
     }
 

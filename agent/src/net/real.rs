@@ -2,7 +2,7 @@
 use super::{Network, PortState, convert};
 use crate::config::{Config, External};
 use async_trait::async_trait;
-use pilvi_agent_api::v1::HostNetwork;
+use pilvi_agent_api::v1::{HostNetwork, ObservedMeter};
 use pilvi_netdev::{self as netdev, DataPlane, MetadataListener};
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
@@ -87,6 +87,12 @@ impl Network for RealNetwork {
 
     async fn open_taps(&self, port: &str) -> Result<Vec<OwnedFd>, String> {
         self.plane.open_tap(port).await.map_err(|e| format!("port {port}: {e}"))
+    }
+
+    async fn meters(&self) -> Result<Vec<ObservedMeter>, String> {
+        let meter =
+            |(label_id, m): (String, netdev::Metered)| ObservedMeter { label_id, packets: m.packets, bytes: m.bytes };
+        Ok(self.plane.meters().map_err(|e| e.to_string())?.into_iter().map(meter).collect())
     }
 
     async fn accept_metadata(&self) -> Result<(TcpStream, String), String> {

@@ -341,3 +341,28 @@ pub async fn apply(plane: &DataPlane, wanted: &Wanted) {
     let applied = plane.apply(wanted).await.unwrap();
     assert!(applied.errors.is_empty() && applied.ports.iter().all(|p| p.wired), "{applied:?}");
 }
+
+pub fn router(id: &str, legs: Vec<Interface>, gateway: Option<Gateway>) -> Router {
+    Router { id: id.into(), interfaces: legs, gateway, routes: vec![] }
+}
+
+/// 203.0.113.<last> for `fixed` of a port.
+pub fn floating(last: u8, port: &str, fixed: &str, router: &str) -> Floating {
+    Floating {
+        id: format!("fip-{last}"),
+        address: Ipv4Addr::new(203, 0, 113, last),
+        mac: Mac([0xfa, 0x16, 0x3e, 3, 0, last]),
+        port: port.into(),
+        fixed: fixed.parse().unwrap(),
+        router: router.into(),
+    }
+}
+
+/// A guest on the port `id` with a default route to `.1` of its network.
+pub async fn guest(cloud: &mut Cloud, plane: &DataPlane, id: &str, address: &str) -> Guest {
+    let guest = cloud.guest(id);
+    plane.open_veth(id, &guest.ns, "eth0").await.unwrap();
+    let via = format!("{}.1", address.rsplit_once('.').unwrap().0);
+    guest.address(&format!("{address}/24"), Some(&via));
+    guest
+}

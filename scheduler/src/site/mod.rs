@@ -166,7 +166,8 @@ impl Scheduler {
         let compute =
             Compute::new(store.clone(), fleet.clone(), network.clone(), image.clone(), placement.clone(), settings);
         compute.driver().set_job(member.job("compute.server"));
-        let network_part = Arc::new(NetworkPart::new(network.clone(), fleet.clone()));
+        let front = front(config)?;
+        let network_part = Arc::new(NetworkPart::new(network.clone(), fleet.clone(), front.outlet.clone()));
         network_part.refresh().await.context("the hosts")?;
         store.listen(network_part.clone());
         fleet.add_part(network_part);
@@ -185,7 +186,7 @@ impl Scheduler {
         ];
         let tls = fleet.authority().server_config(&config.certificate_names())?;
         let grpc = fleet.routes().into_axum_router();
-        let site = Arc::new(Site::new(services, Some(grpc), front(config)?, config.plain_http));
+        let site = Arc::new(Site::new(services, Some(grpc), front, config.plain_http));
         Ok(Scheduler { fleet, site, tls, store, compute, identity, image, member, vault, _sole: sole })
     }
 

@@ -5,7 +5,7 @@ use pilvi_compute::Compute;
 use pilvi_fleet::{Affected, Fleet, HostPart, ImageSink, ImageSource, Node, Part, Upload};
 use pilvi_identity::Identity;
 use pilvi_image::Image;
-use pilvi_kit::{Fault, call::BodyStream};
+use pilvi_kit::{Fault, call::BodyStream, notify::Outlet};
 use pilvi_network::{Network, host::HostInfo};
 use pilvi_reconcile::{Failure, Heir};
 use pilvi_store::{Change, Listen, Record, Stored, Told};
@@ -15,11 +15,13 @@ use std::{collections::BTreeMap, sync::Arc};
 pub struct NetworkPart {
     network: Arc<Network>,
     fleet: Arc<Fleet>,
+    /// Where samples of counters go.
+    outlet: Outlet,
 }
 
 impl NetworkPart {
-    pub fn new(network: Arc<Network>, fleet: Arc<Fleet>) -> Self {
-        NetworkPart { network, fleet }
+    pub fn new(network: Arc<Network>, fleet: Arc<Fleet>, outlet: Outlet) -> Self {
+        NetworkPart { network, fleet, outlet }
     }
 
     async fn hosts(&self) -> Result<Vec<HostInfo>, Fault> {
@@ -81,7 +83,11 @@ impl HostPart for NetworkPart {
     }
 
     async fn observed(&self, host: &str, observed: &v1::Observed) -> Result<(), Fault> {
-        self.network.observe(host, &observed.ports).await
+        self.network.observe(host, &observed.ports).await?;
+        for sample in self.network.metered(host, &observed.meters).await? {
+            self.outlet.emit("network", "l3.meter", sample.payload());
+        }
+        Ok(())
     }
 
     async fn host_changed(&self, _node: &Stored<Node>) -> Result<(), Fault> {

@@ -22,6 +22,7 @@ pub enum Absent {
     Unset,
     Null,
     Bool(bool),
+    Zero,
     Text(&'static str),
     EmptyList,
     EmptyObject,
@@ -121,6 +122,8 @@ pub struct Resource {
     pub attrs: &'static [Attr],
     /// Standard attributes that this resource lacks.
     pub lacks: &'static [&'static str],
+    /// What it lives below, as its rules are named (`get_floatingip_port_forwarding`); "" for most.
+    pub below: &'static str,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +146,10 @@ impl Resource {
     /// Do projects own it, or is it the cloud's?
     pub fn is_owned(&self) -> bool {
         self.attr("project_id").is_some()
+    }
+    /// The name of its rules after the verb.
+    pub fn rule(&self) -> String {
+        if self.below.is_empty() { self.name.to_owned() } else { format!("{}_{}", self.below, self.name) }
     }
     pub fn not_found(&self, id: &str) -> Fault {
         fault::missing(self.missing, self.label, id)
@@ -252,6 +259,7 @@ fn same_as_default(attr: &Attr, sent: &Value) -> bool {
     match attr.absent {
         Absent::Null => sent.is_null(),
         Absent::Bool(b) => (attr.check)(sent) == Ok(json!(b)),
+        Absent::Zero => (attr.check)(sent) == Ok(json!(0)),
         Absent::Text(t) => sent.as_str() == Some(t),
         Absent::EmptyList => sent.as_array().is_some_and(Vec::is_empty),
         Absent::EmptyObject => sent.as_object().is_some_and(Map::is_empty),
@@ -270,6 +278,7 @@ fn fill(out: &mut Map<String, Value>, attr: &Attr) -> Result<(), Fault> {
         Absent::Unset => return Ok(()),
         Absent::Null => Value::Null,
         Absent::Bool(b) => json!(b),
+        Absent::Zero => json!(0),
         Absent::Text(t) => json!(t),
         Absent::EmptyList => json!([]),
         Absent::EmptyObject => json!({}),
@@ -318,6 +327,7 @@ mod tests {
             shown("status"),
         ],
         lacks: &["tags"],
+        below: "",
     };
 
     fn message(member: Value, verb: Verb) -> String {

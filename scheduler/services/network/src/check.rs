@@ -425,8 +425,8 @@ pub fn gateway_info(value: &Value) -> Checked {
     if let Some(fixed) = map.get("external_fixed_ips").filter(|f| !f.is_null()) {
         out.insert("external_fixed_ips".into(), fixed_ips(fixed)?);
     }
-    if map.get("qos_policy_id").is_some_and(|q| !q.is_null()) {
-        return Err("this cloud has no QoS policies".to_owned());
+    if let Some(policy) = map.get("qos_policy_id") {
+        out.insert("qos_policy_id".into(), uuid_or_null(policy)?);
     }
     Ok(Value::Object(out))
 }

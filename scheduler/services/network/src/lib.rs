@@ -15,6 +15,7 @@ pub mod address_scope;
 pub mod agent;
 pub mod attribute;
 pub mod check;
+mod crud;
 pub mod default_rule;
 pub mod discovery;
 pub mod fault;
@@ -23,9 +24,12 @@ pub mod host;
 pub mod hosting;
 pub mod ip_availability;
 pub mod list;
+pub mod metering;
 pub mod network;
 pub mod policy;
 pub mod port;
+pub mod port_forwarding;
+pub mod qos;
 pub mod quota;
 pub mod rbac;
 pub mod router;
@@ -80,7 +84,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 15] = [
+pub const RESOURCES: [&Resource; 22] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -96,6 +100,13 @@ pub const RESOURCES: [&Resource; 15] = [
     &service_flavor::api::FLAVOR,
     &service_flavor::profile::SERVICE_PROFILE,
     &segment_range::api::SEGMENT_RANGE,
+    &metering::label::METERING_LABEL,
+    &metering::rule::METERING_RULE,
+    &port_forwarding::api::PORT_FORWARDING,
+    &qos::policy::QOS_POLICY,
+    &qos::rule::BANDWIDTH,
+    &qos::rule::PACKET_RATE,
+    &qos::rule::DSCP,
 ];
 
 pub fn service() -> Service<Network> {
@@ -114,6 +125,12 @@ pub fn service() -> Service<Network> {
         service_flavor::api::routes(),
         service_flavor::profile::routes(),
         segment_range::api::routes(),
+        metering::label::routes(),
+        metering::rule::routes(),
+        port_forwarding::api::routes(),
+        qos::policy::routes(),
+        qos::rule::routes(),
+        qos::rule_type::routes(),
         subnet_pool::blocks::routes(),
         floating_ip::pool::routes(),
         quota::routes(),

@@ -56,7 +56,7 @@ impl<'c> Permits<'c> {
     }
 
     pub fn sees(&mut self, res: &Resource, raw: &Raw) -> bool {
-        self.may(&format!("get_{}", res.name), raw)
+        self.may(&format!("get_{}", res.rule()), raw)
     }
 
     /// The members that this caller may see, in the order of the table.

@@ -6,6 +6,7 @@
 //! | port | its MAC within its network |
 //! | address lease | the address within its subnet (its id says the same, so it can be looked up) |
 //! | security group | being its project's default group |
+//! | QoS policy | being its project's default |
 //! | RBAC policy | its target for one action on one thing |
 use crate::{
     address_group::model::AddressGroup,
@@ -13,8 +14,11 @@ use crate::{
     default_rule::model::DefaultRule,
     floating_ip::model::FloatingIp,
     hosting::model::Hosting,
+    metering::model::{MeterReading, MeteringLabel, MeteringRule},
     network::model::VirtualNetwork,
     port::model::Port,
+    port_forwarding::model::PortForwarding,
+    qos::model::{Bandwidth, Dscp, Kind, PacketRate, QosPolicy, QosRule},
     rbac::model::{RbacPolicy, label},
     router::model::Router,
     security_group::model::{SecurityGroup, SecurityGroupRule},
@@ -46,6 +50,14 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<ServiceProfile>(),
         KindSpec::of::<Hosting>(),
         KindSpec::of::<SegmentRange>(),
+        KindSpec::of::<PortForwarding>(),
+        KindSpec::of::<QosPolicy>(),
+        KindSpec::of::<QosRule<Bandwidth>>(),
+        KindSpec::of::<QosRule<PacketRate>>(),
+        KindSpec::of::<QosRule<Dscp>>(),
+        KindSpec::of::<MeteringLabel>(),
+        KindSpec::of::<MeteringRule>(),
+        KindSpec::of::<MeterReading>(),
         KindSpec::of::<AgentNote>(),
         KindSpec::of::<Once>(),
     ]
@@ -62,6 +74,12 @@ pub const KINDS: &[&str] = &[
     SecurityGroupRule::KIND,
     AddressGroup::KIND,
     Hosting::KIND,
+    PortForwarding::KIND,
+    QosRule::<Bandwidth>::KIND,
+    QosRule::<PacketRate>::KIND,
+    QosRule::<Dscp>::KIND,
+    MeteringLabel::KIND,
+    MeteringRule::KIND,
 ];
 
 /// What to look for: every query of this service by the columns it uses.
@@ -171,6 +189,40 @@ pub mod find {
     pub fn with_remote_group(id: &str) -> Query {
         Query::all().eq("remote_group_id", id)
     }
+    /// What lives below another's path.
+    pub fn below(member: &str, id: &str) -> Query {
+        Query::all().eq(member, id)
+    }
+    /// Rules of some QoS policies.
+    pub fn of_policies<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+        Query::all().one_of("policy_id", ids)
+    }
+    /// What has a QoS policy.
+    pub fn with_policy(id: &str) -> Query {
+        Query::all().eq("qos_policy_id", id)
+    }
+    /// Port forwardings of a floating IP.
+    pub fn of_floating(id: &str) -> Query {
+        of_floatings([id])
+    }
+    pub fn of_floatings<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+        Query::all().one_of("floatingip_id", ids)
+    }
+    /// Port forwardings that lead to a port.
+    pub fn to_port(id: &str) -> Query {
+        Query::all().eq("internal_port_id", id)
+    }
+    /// What several routers translate.
+    pub fn of_routers<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+        Query::all().one_of("router_id", ids)
+    }
+    /// Rules and readings of a metering label.
+    pub fn of_label(id: &str) -> Query {
+        of_labels([id])
+    }
+    pub fn of_labels<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+        Query::all().one_of("metering_label_id", ids)
+    }
     pub fn named(project: &str, name: &str) -> Query {
         of_project(project).name(name)
     }
@@ -215,8 +267,13 @@ impl Record for AddressLease {
 
 impl Record for VirtualNetwork {
     const KIND: &'static str = "network";
-    const COLUMNS: &'static [Column] =
-        &[Column::int("open"), Column::int("external"), Column::int("vni"), Column::text("physical_network")];
+    const COLUMNS: &'static [Column] = &[
+        Column::int("open"),
+        Column::int("external"),
+        Column::int("vni"),
+        Column::text("physical_network"),
+        Column::text("qos_policy_id"),
+    ];
     fn id(&self) -> &str {
         &self.id
     }
@@ -227,7 +284,14 @@ impl Record for VirtualNetwork {
         Some(&self.name)
     }
     fn columns(&self) -> Vec<Value> {
-        vec![self.is_open().into(), self.external.into(), self.vni.into(), self.physical_network.clone().into()]
+        let policy = self.qos_policy_id.clone().unwrap_or_default();
+        vec![
+            self.is_open().into(),
+            self.external.into(),
+            self.vni.into(),
+            self.physical_network.clone().into(),
+            policy.into(),
+        ]
     }
     const LABELLED: bool = true;
     fn labels(&self) -> Vec<String> {
@@ -288,6 +352,7 @@ impl Record for Port {
         Column::text("device_owner"),
         Column::text("host_id"),
         Column::text("mac_address"),
+        Column::text("qos_policy_id"),
     ];
     fn id(&self) -> &str {
         &self.id
@@ -299,7 +364,8 @@ impl Record for Port {
         Some(&self.name)
     }
     fn columns(&self) -> Vec<Value> {
-        [&self.network_id, &self.device_id, &self.device_owner, &self.host_id, &self.mac_address]
+        let policy = self.qos_policy_id.clone().unwrap_or_default();
+        [&self.network_id, &self.device_id, &self.device_owner, &self.host_id, &self.mac_address, &policy]
             .map(|v| v.clone().into())
             .to_vec()
     }
@@ -310,7 +376,8 @@ impl Record for Port {
 
 impl Record for Router {
     const KIND: &'static str = "router";
-    const COLUMNS: &'static [Column] = &[Column::text("external_network_id"), Column::text("flavor_id")];
+    const COLUMNS: &'static [Column] =
+        &[Column::text("external_network_id"), Column::text("flavor_id"), Column::text("qos_policy_id")];
     fn id(&self) -> &str {
         &self.id
     }
@@ -322,14 +389,19 @@ impl Record for Router {
     }
     fn columns(&self) -> Vec<Value> {
         let outside = self.external_gateway_info.as_ref().map(|g| g.network_id.clone()).unwrap_or_default();
-        vec![outside.into(), self.flavor_id.clone().unwrap_or_default().into()]
+        let policy = self.external_gateway_info.as_ref().and_then(|g| g.qos_policy_id.clone()).unwrap_or_default();
+        vec![outside.into(), self.flavor_id.clone().unwrap_or_default().into(), policy.into()]
     }
 }
 
 impl Record for FloatingIp {
     const KIND: &'static str = "floating_ip";
-    const COLUMNS: &'static [Column] =
-        &[Column::text("port_id"), Column::text("router_id"), Column::text("floating_network_id")];
+    const COLUMNS: &'static [Column] = &[
+        Column::text("port_id"),
+        Column::text("router_id"),
+        Column::text("floating_network_id"),
+        Column::text("qos_policy_id"),
+    ];
     fn id(&self) -> &str {
         &self.id
     }
@@ -341,6 +413,7 @@ impl Record for FloatingIp {
             self.port_id.clone().unwrap_or_default().into(),
             self.router_id.clone().unwrap_or_default().into(),
             self.floating_network_id.clone().into(),
+            self.qos_policy_id.clone().unwrap_or_default().into(),
         ]
     }
     fn claims(&self) -> Vec<Claim> {
@@ -502,6 +575,100 @@ impl Record for SegmentRange {
     }
     fn name(&self) -> Option<&str> {
         Some(&self.name)
+    }
+}
+
+impl Record for QosPolicy {
+    const KIND: &'static str = "qos_policy";
+    const COLUMNS: &'static [Column] = &[Column::int("open")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![self.shared.into()]
+    }
+    const LABELLED: bool = true;
+    fn labels(&self) -> Vec<String> {
+        self.shared_with.iter().map(|p| label(p)).collect()
+    }
+    fn claims(&self) -> Vec<Claim> {
+        if !self.is_default {
+            return Vec::new();
+        }
+        vec![Claim { scope: "qos_policy:default".into(), value: self.project_id.clone() }]
+    }
+}
+
+impl<K: Kind> Record for QosRule<K> {
+    const KIND: &'static str = K::RECORD;
+    const COLUMNS: &'static [Column] = &[Column::text("policy_id")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![self.policy_id.clone().into()]
+    }
+}
+
+impl Record for PortForwarding {
+    const KIND: &'static str = "port_forwarding";
+    const COLUMNS: &'static [Column] =
+        &[Column::text("floatingip_id"), Column::text("internal_port_id"), Column::text("router_id")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn columns(&self) -> Vec<Value> {
+        [&self.floatingip_id, &self.internal_port_id, &self.router_id].map(|v| v.clone().into()).to_vec()
+    }
+}
+
+impl Record for MeteringLabel {
+    const KIND: &'static str = "metering_label";
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+}
+
+impl Record for MeteringRule {
+    const KIND: &'static str = "metering_label_rule";
+    const COLUMNS: &'static [Column] = &[Column::text("metering_label_id")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![self.metering_label_id.clone().into()]
+    }
+}
+
+impl Record for MeterReading {
+    const KIND: &'static str = "metering_reading";
+    const COLUMNS: &'static [Column] = &[Column::text("metering_label_id")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![self.metering_label_id.clone().into()]
     }
 }
 

@@ -5,6 +5,7 @@ use crate::{
     floating_ip::model::FloatingIp,
     network::model::VirtualNetwork,
     port::model::Port,
+    qos::model::QosPolicy,
     router::model::Router,
     security_group::model::SecurityGroup,
     subnet::model::Subnet,
@@ -55,6 +56,7 @@ pub fn routes() -> Vec<Route<Network>> {
         on!(Router, "routers", "routers"),
         on!(FloatingIp, "floatingips", "floatingips"),
         on!(SecurityGroup, "security-groups", "security_groups"),
+        on!(QosPolicy, "qos/policies", "policies"),
     ];
     all.into_iter().flatten().map(|r| r.summary("Tags of a resource")).collect()
 }
@@ -70,12 +72,26 @@ macro_rules! rules_of {
 
 /// Whoever may see a resource may read its tags, whoever may change it may change them.
 pub fn rules() -> Vec<RuleDefault> {
-    let names = rules_of!("networks", "subnets", "subnetpools", "ports", "routers", "floatingips", "security_groups");
+    let names = rules_of!(
+        "networks",
+        "subnets",
+        "subnetpools",
+        "ports",
+        "routers",
+        "floatingips",
+        "security_groups",
+        "policies"
+    );
     let read = "rule:admin_only or (role:reader and project_id:%(project_id)s) or rule:shared or rule:external";
     let write = "rule:admin_only or (role:member and project_id:%(project_id)s)";
+    let manage = "rule:admin_only or (role:manager and project_id:%(project_id)s)";
     names
         .iter()
-        .map(|(name, reads)| RuleDefault::new(name, if *reads { read } else { write }, &["project"], ""))
+        .map(|(name, reads)| {
+            // What only managers make, only they mark.
+            let write = if name.ends_with("_policies_tags") { manage } else { write };
+            RuleDefault::new(name, if *reads { read } else { write }, &["project"], "")
+        })
         .collect()
 }
 

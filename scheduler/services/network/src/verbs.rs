@@ -11,6 +11,7 @@ use crate::{
     fault,
     list::{self, Permits, Raw},
     rbac::model::as_seen_by,
+    tables::find,
 };
 use pilvi_kit::{Call, Ctx, Fault, Reply, Response, call::Query};
 use pilvi_store::{Record, Store, Stored, Tx};
@@ -27,6 +28,15 @@ pub trait Api: Record {
         ctx: &Ctx,
         query: &Query,
     ) -> impl Future<Output = Result<Vec<Stored<Self>>, Fault>> + Send;
+
+    /// For what lives below another's path: the name of the path's parameter, and the member (and column) that holds the
+    /// parent's id.
+    const PARENT: Option<(&'static str, &'static str)> = None;
+
+    /// The owner of the parent, or the parent's 404 for whoever may not know of it.
+    fn parent(_store: &Store, _ctx: &Ctx, _id: &str) -> impl Future<Output = Result<String, Fault>> + Send {
+        std::future::ready(Ok(String::new()))
+    }
 
     /// Records with what their views and rules need from other records, in a fixed number of queries; nothing of others
     /// unless a kind says so.
@@ -55,13 +65,51 @@ pub trait Api: Record {
 }
 
 pub async fn list<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
-    let items = R::candidates(&svc.store, &call.ctx, &call.query).await?;
+    let parent = parent_of::<R>(&svc.store, &call).await;
+    asked(&call);
+    let parent = parent?;
+    let items = match parent {
+        Some(parent) => svc.store.list::<R>(find::below(parent.member, &parent.id)).await?,
+        None => R::candidates(&svc.store, &call.ctx, &call.query).await?,
+    };
     let raws = raws_for::<R>(&svc.store, &call.ctx, items).await?;
     list::list(&call, R::RESOURCE, raws)
 }
 
+/// What the path says of the parent.
+struct Parent {
+    member: &'static str,
+    id: String,
+    owner: String,
+}
+
+impl Parent {
+    fn has(&self, raw: &Raw) -> bool {
+        raw.get(self.member).and_then(Value::as_str) == Some(&self.id)
+    }
+}
+
+async fn parent_of<R: Api>(store: &Store, call: &Call) -> Result<Option<Parent>, Fault> {
+    let Some((param, member)) = R::PARENT else { return Ok(None) };
+    let id = call.param(param).to_owned();
+    // Some routes lead to it by its own id alone.
+    if id.is_empty() {
+        return Ok(None);
+    }
+    let owner = R::parent(store, &call.ctx, &id).await?;
+    Ok(Some(Parent { member, id, owner }))
+}
+
+/// The record that the path names, below the parent that the path names.
+async fn named<R: Api>(store: &Store, call: &Call) -> Result<Raw, Fault> {
+    let id = call.param("id");
+    let parent = parent_of::<R>(store, call).await?;
+    let raw = raw_of::<R>(store, &call.ctx, id).await?;
+    if parent.is_some_and(|p| !p.has(&raw)) { Err(R::RESOURCE.not_found(id)) } else { Ok(raw) }
+}
+
 pub async fn show<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
-    let raw = raw_of::<R>(&svc.store, &call.ctx, call.param("id")).await;
+    let raw = named::<R>(&svc.store, &call).await;
     asked(&call);
     list::show(&call, R::RESOURCE, &raw?)
 }
@@ -105,8 +153,15 @@ pub async fn create<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
     let res = R::RESOURCE;
     let (members, bulk) = res.members(&call.body)?;
     let mut wanted = Vec::new();
+    let parent = parent_of::<R>(&svc.store, &call).await;
+    asked(&call);
+    let parent = parent?;
     for member in &members {
-        let attrs = res.parse(member, Verb::Create, call.ctx.project_id())?;
+        let mut attrs = res.parse(member, Verb::Create, call.ctx.project_id())?;
+        if let Some(parent) = &parent {
+            attrs.insert(parent.member.to_owned(), json!(parent.id));
+            attrs.insert("project_id".to_owned(), json!(parent.owner));
+        }
         // Whether the caller may act for that project is asked before anything is looked up.
         if attrs.get("project_id").and_then(Value::as_str) == Some("") && !call.caller().is_system() {
             return Err(Fault::bad_request("Running without keystone AuthN requires that project_id is specified"));
@@ -161,7 +216,7 @@ pub async fn update<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
         .ok_or_else(|| Fault::bad_request(format!("Unable to find '{}' in request body", res.name)))?;
     // What cannot be meant is said before anything is looked up: it tells nothing.
     let changes = res.parse(member, Verb::Update, "");
-    let raw = raw_of::<R>(&svc.store, &call.ctx, &id).await;
+    let raw = named::<R>(&svc.store, &call).await;
     asked(&call);
     let changes = changes?;
     let raw = raw?;
@@ -187,7 +242,7 @@ pub async fn update<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
 pub async fn delete<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
     let res = R::RESOURCE;
     let id = call.param("id").to_owned();
-    let raw = raw_of::<R>(&svc.store, &call.ctx, &id).await;
+    let raw = named::<R>(&svc.store, &call).await;
     asked(&call);
     gate(&call, res, &raw?)?;
     let revision = if_match(&call)?;

@@ -50,6 +50,31 @@ const FACTS: Facts = Facts {
             "/v2.0/network_segment_ranges",
             r#"{"network_segment_range": {"project_id": "p-own", "network_type": "vxlan", "minimum": 7, "maximum": 8}}"#,
         ),
+        (
+            "POST",
+            "/v2.0/floatingips/{floatingip_id}/port_forwardings",
+            r#"{"port_forwarding": {"internal_port_id": "<inside_port_id>", "protocol": "udp", "external_port": 9, "internal_port": 9}}"#,
+        ),
+        ("POST", "/v2.0/qos/policies", r#"{"policy": {"project_id": "p-own"}}"#),
+        (
+            "POST",
+            "/v2.0/qos/policies/{policy_id}/bandwidth_limit_rules",
+            r#"{"bandwidth_limit_rule": {"max_kbps": 1, "direction": "ingress"}}"#,
+        ),
+        (
+            "POST",
+            "/v2.0/qos/policies/{policy_id}/packet_rate_limit_rules",
+            r#"{"packet_rate_limit_rule": {"max_kpps": 1, "direction": "ingress"}}"#,
+        ),
+        ("POST", "/v2.0/qos/policies/{policy_id}/dscp_marking_rules", r#"{"dscp_marking_rule": {"dscp_mark": 8}}"#),
+        ("PUT", "/v2.0/qos/alias_bandwidth_limit_rules/{id}", r#"{"alias_bandwidth_limit_rule": {"max_kbps": 2}}"#),
+        ("PUT", "/v2.0/qos/alias_dscp_marking_rules/{id}", r#"{"alias_dscp_marking_rule": {"dscp_mark": 8}}"#),
+        ("POST", "/v2.0/metering/metering-labels", r#"{"metering_label": {"project_id": "p-own"}}"#),
+        (
+            "POST",
+            "/v2.0/metering/metering-label-rules",
+            r#"{"metering_label_rule": {"project_id": "p-own", "metering_label_id": "<metering_label_id>", "direction": "egress", "remote_ip_prefix": "10.1.0.0/24"}}"#,
+        ),
         ("POST", "/v2.0/flavors", r#"{"flavor": {"name": "x", "service_type": "L3_ROUTER_NAT"}}"#),
         ("POST", "/v2.0/service_profiles", r#"{"service_profile": {"metainfo": "{}"}}"#),
         ("POST", "/v2.0/flavors/{id}/service_profiles", r#"{"service_profile": {"id": "<profile_id>"}}"#),
@@ -72,7 +97,8 @@ const FACTS: Facts = Facts {
 };
 
 /// Collections whose members have tags.
-const TAGGED: [&str; 7] = ["networks", "subnets", "subnetpools", "ports", "routers", "floatingips", "security-groups"];
+const TAGGED: [&str; 8] =
+    ["networks", "subnets", "subnetpools", "ports", "routers", "floatingips", "security-groups", "qos/policies"];
 
 async fn create(app: &App, who: &Caller, collection: &str, kind: &str, members: Value) -> String {
     let path = format!("/v2.0/{collection}");
@@ -115,6 +141,32 @@ pub async fn world() -> World {
     let flavor = json!({"name": "f", "service_type": "L3_ROUTER_NAT"});
     let flavor = create(&app, &root(), "flavors", "flavor", flavor).await;
     let profile = create(&app, &root(), "service_profiles", "service_profile", json!({"metainfo": "{}"})).await;
+    // A way in: a floating IP that forwards a port to a guest behind a router of its own.
+    let inside = create(&app, &owner, "networks", "network", json!({"name": "inside"})).await;
+    let members = json!({"network_id": inside, "ip_version": 4, "cidr": "10.4.0.0/24"});
+    let inside_subnet = create(&app, &owner, "subnets", "subnet", members).await;
+    let inside_port = create(&app, &owner, "ports", "port", json!({"network_id": inside})).await;
+    let gateway = json!({"external_gateway_info": {"network_id": external}});
+    let way = create(&app, &owner, "routers", "router", gateway).await;
+    let join = format!("/v2.0/routers/{way}/add_router_interface");
+    make(&app, &owner, "PUT", &join, json!({"subnet_id": inside_subnet}), &[]).await;
+    let forwarder = create(&app, &owner, "floatingips", "floatingip", json!({"floating_network_id": external})).await;
+    let members = json!({"internal_port_id": inside_port, "protocol": "tcp", "external_port": 22, "internal_port": 22});
+    let below = format!("floatingips/{forwarder}/port_forwardings");
+    let forwarding = create(&app, &owner, &below, "port_forwarding", members).await;
+    let policy_of = json!({"project_id": "p-own"});
+    let quality = create(&app, &root(), "qos/policies", "policy", policy_of).await;
+    let below = |kind: &str| format!("qos/policies/{quality}/{kind}s");
+    let limits = json!({"max_kbps": 1});
+    let bandwidth = create(&app, &root(), &below("bandwidth_limit_rule"), "bandwidth_limit_rule", limits).await;
+    let limits = json!({"max_kpps": 1});
+    let packets = create(&app, &root(), &below("packet_rate_limit_rule"), "packet_rate_limit_rule", limits).await;
+    let mark = json!({"dscp_mark": 10});
+    let mark = create(&app, &root(), &below("dscp_marking_rule"), "dscp_marking_rule", mark).await;
+    let label = json!({"project_id": "p-own"});
+    let label = create(&app, &root(), "metering/metering-labels", "metering_label", label).await;
+    let counts = json!({"metering_label_id": label, "direction": "ingress", "remote_ip_prefix": "10.1.0.0/24"});
+    let counts = create(&app, &root(), "metering/metering-label-rules", "metering_label_rule", counts).await;
     let agents = app.call("GET", "/v2.0/agents", Some(&root()), None).await.body;
     let agent = text(&agents["agents"][0]["id"]);
     let mut params = HashMap::new();
@@ -135,15 +187,27 @@ pub async fn world() -> World {
         ("network_segment_ranges", &range),
         ("flavors", &flavor),
         ("service_profiles", &profile),
+        ("floatingips/{floatingip_id}/port_forwardings", &forwarding),
+        ("qos/policies", &quality),
+        ("qos/policies/{policy_id}/bandwidth_limit_rules", &bandwidth),
+        ("qos/policies/{policy_id}/packet_rate_limit_rules", &packets),
+        ("qos/policies/{policy_id}/dscp_marking_rules", &mark),
+        ("qos/alias_bandwidth_limit_rules", &bandwidth),
+        ("qos/alias_dscp_marking_rules", &mark),
+        ("metering/metering-labels", &label),
+        ("metering/metering-label-rules", &counts),
         ("agents", &agent),
     ] {
         let tags = format!("/v2.0/{collection}/{id}/tags/a-tag");
         if TAGGED.contains(&collection) {
-            make(&app, &owner, "PUT", &tags, Value::Null, &[]).await;
+            make(&app, &root(), "PUT", &tags, Value::Null, &[]).await;
         }
         params.insert(format!("/v2.0/{collection}/{{id}}"), id.clone());
     }
     params.extend(map([("{tag}", "a-tag"), ("{project_id}", "p-own"), ("{router_id}", &router)]));
+    params.insert("{floatingip_id}".to_owned(), forwarder);
+    params.insert("{policy_id}".to_owned(), quality.clone());
+    params.insert("{rule_type}".to_owned(), "bandwidth_limit".to_owned());
     params.extend(map([("{network_id}", net.as_str()), ("{profile_id}", &profile)]));
     let fill = map([
         ("project_id", "p-own"),
@@ -153,6 +217,8 @@ pub async fn world() -> World {
         ("security_group_id", &group),
         ("router_id", &router),
         ("profile_id", &profile),
+        ("metering_label_id", &label),
+        ("inside_port_id", &inside_port),
     ]);
     World { app, store, names, params, fill, facts: FACTS, judged_by_original: false, _dir: None }
 }

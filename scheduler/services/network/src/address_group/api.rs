@@ -21,6 +21,7 @@ pub static ADDRESS_GROUP: Resource = Resource {
     label: "Address group",
     attrs: &[once("addresses", check::blocks).absent(Absent::EmptyList), shown("shared")],
     lacks: &["tags"],
+    below: "",
 };
 
 static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| ADDRESS_GROUP.schema(Verb::Create)));

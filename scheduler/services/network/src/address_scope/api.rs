@@ -23,6 +23,7 @@ pub static ADDRESS_SCOPE: Resource = Resource {
         open("shared", check::boolean).absent(Absent::Bool(false)).ruled(),
     ],
     lacks: &["description", "tags", "created_at", "updated_at", "revision_number"],
+    below: "",
 };
 
 static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| ADDRESS_SCOPE.schema(Verb::Create)));

@@ -35,6 +35,7 @@ pub static DEFAULT_RULE: Resource = Resource {
         once("description", check::text_or_null::<255>).absent(Absent::Text("")),
     ],
     lacks: &["name", "tags", "project_id", "tenant_id", "created_at", "updated_at", "revision_number"],
+    below: "",
 };
 
 fn group_or_parent(value: &Value) -> Checked {

@@ -7,6 +7,8 @@ use crate::{
     list::{self, Raw},
     network::ops as networks,
     port::model::Port,
+    port_forwarding::{api as forwardings, model::PortForwarding},
+    subnet::api::by_id,
     tables::find,
     verbs::{self, Api},
 };
@@ -28,12 +30,15 @@ pub static FLOATING_IP: Resource = Resource {
         open("fixed_ip_address", check::ip_or_null).absent(Absent::Null),
         once("dns_name", check::dns_name).absent(Absent::Text("")),
         once("dns_domain", check::dns_name).absent(Absent::Text("")),
-        open("qos_policy_id", check::nothing),
+        open("qos_policy_id", check::uuid_or_null).absent(Absent::Null),
+        shown("qos_network_policy_id"),
         shown("router_id"),
         shown("status"),
         shown("port_details"),
+        shown("port_forwardings"),
     ],
     lacks: &["name"],
+    below: "",
 };
 
 static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| FLOATING_IP.schema(Verb::Create)));
@@ -77,7 +82,23 @@ impl Api for FloatingIp {
                 ports.insert(port.record.id.clone(), port.record);
             }
         }
-        items.iter().map(|item| raw(item, item.port_id.as_ref().and_then(|p| ports.get(p)))).collect()
+        let mut forwarded: HashMap<String, Vec<Value>> = HashMap::new();
+        let routed: Vec<&str> =
+            items.iter().filter(|f| f.port_id.is_none() && f.router_id.is_some()).map(|f| f.id.as_str()).collect();
+        for chunk in routed.chunks(500) {
+            for one in store.list::<PortForwarding>(find::of_floatings(chunk.iter().copied())).await? {
+                forwarded.entry(one.floatingip_id.clone()).or_default().push(forwardings::brief(&one));
+            }
+        }
+        let networks = by_id(store, items.iter().map(|f| f.floating_network_id.as_str()).collect()).await?;
+        let shown = |item: &Stored<FloatingIp>| {
+            let mut raw = raw(item, item.port_id.as_ref().and_then(|p| ports.get(p)))?;
+            let network = networks.get(&item.floating_network_id);
+            raw.insert("qos_network_policy_id".into(), json!(network.and_then(|n| n.qos_policy_id.as_ref())));
+            raw.insert("port_forwardings".into(), json!(forwarded.get(&item.id).map_or(&[][..], Vec::as_slice)));
+            Ok(raw)
+        };
+        items.iter().map(shown).collect()
     }
 
     async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Self>, Fault> {
@@ -96,7 +117,6 @@ impl Api for FloatingIp {
 fn raw(item: &Stored<FloatingIp>, port: Option<&Port>) -> Result<Raw, Fault> {
     let mut raw = list::raw(item)?;
     raw.insert("status".into(), json!(item.status()));
-    raw.insert("qos_policy_id".into(), Value::Null);
     let details = port.map(|p| {
         json!({"name": p.name, "network_id": p.network_id, "mac_address": p.mac_address, "admin_state_up": p.admin_state_up,
             "status": p.status, "device_id": p.device_id, "device_owner": p.device_owner})

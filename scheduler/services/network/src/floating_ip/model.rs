@@ -22,6 +22,8 @@ pub struct FloatingIp {
     pub dns_name: String,
     pub dns_domain: String,
     #[serde(default)]
+    pub qos_policy_id: Option<String>,
+    #[serde(default)]
     pub tags: Vec<String>,
 }
 

@@ -13,7 +13,8 @@ use crate::{
         model::{FLOATING, FixedIp, Port, ROUTER_INTERFACE},
         ops::{self as ports, NewPort, on_subnet},
     },
-    quota,
+    port_forwarding::ops as forwardings,
+    qos, quota,
     router::model::Router,
     subnet::model::Subnet,
     tables::find,
@@ -38,6 +39,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Flo
             format!("Bad floatingip request: Network {network_id} is not a valid external network."),
         ));
     }
+    qos::ops::bind_sent_in(tx, ctx, None, attrs).await?;
     let id = pilvi_kit::id::new();
     let port = outside_port_in(tx, ctx, attrs, &id, &network_id).await?;
     let mut floating = FloatingIp {
@@ -53,6 +55,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Flo
         router_id: None,
         dns_name: text(attrs, "dns_name").unwrap_or_default(),
         dns_domain: text(attrs, "dns_domain").unwrap_or_default(),
+        qos_policy_id: text(attrs, "qos_policy_id"),
         tags: serde_json::from_value(attrs.get("tags").cloned().unwrap_or_default()).unwrap_or_default(),
     };
     match text(attrs, "port_id") {
@@ -98,11 +101,15 @@ async fn outside_port_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw, id: &str, network_
 }
 
 pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<FloatingIp>, changes: &Raw) -> Result<(), Fault> {
+    qos::ops::bind_sent_in(tx, ctx, found.qos_policy_id.as_deref(), changes).await?;
     let mut plain = changes.clone();
     let port = plain.remove("port_id");
     let fixed = plain.remove("fixed_ip_address").and_then(|f| f.as_str().map(str::to_owned));
     let mut after: FloatingIp = overlay(&found.record, &plain)?;
+    let forwards = forwardings::forwards_in(tx, &found.id).await?;
     match port {
+        Some(Value::String(_)) if forwards => return Err(forwardings::in_use(&found.id)),
+        _ if forwards => {}
         Some(Value::String(port)) => associate_in(tx, ctx, &mut after, &port, fixed.as_deref()).await?,
         Some(_) => disassociate(&mut after),
         // Nothing at all means: let go.
@@ -145,6 +152,7 @@ pub async fn associate_in(
             ),
         ));
     }
+    forwardings::refuse_target_in(tx, port_id).await?;
     let inside = choose_fixed(&port, fixed)?;
     for other in tx.list::<FloatingIp>(find::of_ports([port_id])).await? {
         if other.id != floating.id && other.fixed_ip_address.as_deref() == Some(inside.ip_address.as_str()) {
@@ -186,7 +194,7 @@ fn choose_fixed(port: &Port, wanted: Option<&str>) -> Result<FixedIp, Fault> {
 }
 
 /// A router with a leg in the fixed address's subnet and its gateway on the external network.
-async fn router_between_in(tx: &mut Tx, port: &Port, inside: &FixedIp, external: &str) -> Result<String, Fault> {
+pub async fn router_between_in(tx: &mut Tx, port: &Port, inside: &FixedIp, external: &str) -> Result<String, Fault> {
     let on_net = tx.list::<Port>(find::owned_on(&port.network_id, ROUTER_INTERFACE)).await?;
     for leg in on_net.iter().filter(|p| p.fixed_ips.iter().any(|f| f.subnet_id == inside.subnet_id)) {
         if let Some(router) = tx.get::<Router>(&leg.device_id).await?
@@ -208,11 +216,14 @@ pub async fn forget_port_in(tx: &mut Tx, _ctx: &Ctx, port_id: &str) -> Result<()
         disassociate(&mut floating.record);
         tx.update(&floating).await?;
     }
-    Ok(())
+    forwardings::forget_in(tx, port_id, &[]).await
 }
 
 /// Deletes the floating IP and gives its address back.
 pub async fn remove_in(tx: &mut Tx, _ctx: &Ctx, floating: &FloatingIp) -> Result<(), Fault> {
+    if forwardings::forwards_in(tx, &floating.id).await? {
+        return Err(forwardings::in_use(&floating.id));
+    }
     tx.delete::<FloatingIp>(&floating.id).await?;
     if let Some(port) = tx.get::<Port>(&floating.floating_port_id).await? {
         ports::remove_in(tx, &port).await?;

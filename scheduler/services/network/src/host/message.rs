@@ -1,9 +1,11 @@
 //! From gathered records to the agent's message. Pure.
-use super::{HostInfo, reach::Reach};
+use super::{HostInfo, quality, reach::Reach};
 use crate::{
     hosting::model::{answers_dhcp, holder},
+    metering::model::MeteringLabel,
     network::model::VirtualNetwork,
     port::model::{DhcpOption, Port, ROUTER_GATEWAY, ROUTER_INTERFACE},
+    port_forwarding::model::PortForwarding,
     router::model::Router,
     security_group::model::{Direction, SecurityGroupRule, is_icmp},
     subnet::model::Subnet,
@@ -26,6 +28,9 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
         groups: reach.groups.values().map(|g| group(reach, &g.id, g.stateful)).collect(),
         routers: reach.routers.values().filter(|r| r.admin_state_up).map(|r| router(reach, r, host, hosts)).collect(),
         floating: reach.floating.values().filter_map(floating).collect(),
+        forwards: reach.forwardings.values().filter_map(|f| forward(reach, f)).collect(),
+        qualities: quality::compose(reach),
+        labels: reach.labels.values().map(|l| label(reach, l)).collect(),
     }
 }
 
@@ -240,6 +245,41 @@ fn floating(floating: &crate::floating_ip::model::FloatingIp) -> Option<v1::Floa
         fixed_address: floating.fixed_ip_address.clone()?,
         router_id: floating.router_id.clone()?,
     })
+}
+
+fn forward(reach: &Reach, forwarding: &PortForwarding) -> Option<v1::Forward> {
+    let floating = reach.forwarders.get(&forwarding.floatingip_id)?;
+    Some(v1::Forward {
+        id: forwarding.id.clone(),
+        address: floating.floating_ip_address.clone(),
+        mac: floating.mac.clone(),
+        router_id: forwarding.router_id.clone(),
+        protocol: if forwarding.protocol == "udp" { 17 } else { 6 },
+        external_first: u32::from(forwarding.external.first),
+        external_last: u32::from(forwarding.external.last),
+        fixed_address: forwarding.internal_ip_address.clone(),
+        internal_first: u32::from(forwarding.internal.first),
+        to_one: forwarding.external.single().is_none() && forwarding.internal.single().is_some(),
+    })
+}
+
+/// A label counts for the routers of its project, or for all.
+fn label(reach: &Reach, label: &MeteringLabel) -> v1::MeterLabel {
+    let counts = |r: &&Router| r.admin_state_up && (label.shared || r.project_id == label.project_id);
+    let rules = reach.meter_rules.values().filter(|r| r.metering_label_id == label.id).map(|rule| {
+        let (source, destination) = rule.ends();
+        v1::MeterRule {
+            ingress: rule.direction == Direction::Ingress,
+            excluded: rule.excluded,
+            source: source.unwrap_or_default().to_owned(),
+            destination: destination.unwrap_or_default().to_owned(),
+        }
+    });
+    v1::MeterLabel {
+        id: label.id.clone(),
+        routers: reach.routers.values().filter(counts).map(|r| r.id.clone()).collect(),
+        rules: rules.collect(),
+    }
 }
 
 #[cfg(test)]

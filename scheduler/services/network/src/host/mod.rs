@@ -10,6 +10,7 @@
 mod message;
 mod metadata;
 mod observe;
+mod quality;
 mod reach;
 
 pub use metadata::network_data;

@@ -7,8 +7,11 @@ use crate::{
         self,
         model::{Hosting, holder},
     },
+    metering::model::{MeteringLabel, MeteringRule},
     network::model::VirtualNetwork,
     port::model::{Port, ROUTER_GATEWAY, ROUTER_INTERFACE},
+    port_forwarding::model::PortForwarding,
+    qos::model::{Bandwidth, Dscp, PacketRate, QosRule},
     router::model::Router,
     security_group::model::{SecurityGroup, SecurityGroupRule},
     subnet::model::Subnet,
@@ -39,6 +42,16 @@ pub struct Reach {
     /// Those that the rules name.
     pub address_groups: BTreeMap<String, AddressGroup>,
     pub floating: BTreeMap<String, FloatingIp>,
+    /// Of these routers, with the floating IPs that they belong to.
+    pub forwardings: BTreeMap<String, PortForwarding>,
+    pub forwarders: BTreeMap<String, FloatingIp>,
+    /// Rules of the policies that hold for these ports, addresses and ways out.
+    pub bandwidths: BTreeMap<String, QosRule<Bandwidth>>,
+    pub packet_rates: BTreeMap<String, QosRule<PacketRate>>,
+    pub marks: BTreeMap<String, QosRule<Dscp>>,
+    /// Labels that may count for these routers, and their rules.
+    pub labels: BTreeMap<String, MeteringLabel>,
+    pub meter_rules: BTreeMap<String, MeteringRule>,
     /// What operators wish of hosts.
     pub wishes: Vec<Hosting>,
 }
@@ -153,6 +166,40 @@ impl Reach {
         self.address_groups = fetch(store, &named, by_id).await?;
         let local: BTreeSet<String> = self.local.keys().cloned().collect();
         self.floating = fetch(store, &local, |ids| find::of_ports(ids)).await?;
+        let routers: BTreeSet<String> = self.routers.keys().cloned().collect();
+        self.forwardings = fetch(store, &routers, |ids| find::of_routers(ids)).await?;
+        let floating: BTreeSet<String> = self.forwardings.values().map(|f| f.floatingip_id.clone()).collect();
+        self.forwarders = fetch(store, &floating, by_id).await?;
+        self.complete_quality(store).await?;
+        self.complete_metering(store).await
+    }
+
+    /// Rules of every policy that anything here names.
+    async fn complete_quality(&mut self, store: &Store) -> Result<(), Fault> {
+        let ports = self.local.values().map(|p| &p.qos_policy_id);
+        let networks = self.networks.values().map(|n| &n.qos_policy_id);
+        let floating = self.floating.values().chain(self.forwarders.values()).map(|f| &f.qos_policy_id);
+        let gateways = self.routers.values().filter_map(|r| r.external_gateway_info.as_ref()).map(|g| &g.qos_policy_id);
+        let policies: BTreeSet<String> =
+            ports.chain(networks).chain(floating).chain(gateways).flatten().cloned().collect();
+        self.bandwidths = fetch(store, &policies, |ids| find::of_policies(ids)).await?;
+        self.packet_rates = fetch(store, &policies, |ids| find::of_policies(ids)).await?;
+        self.marks = fetch(store, &policies, |ids| find::of_policies(ids)).await?;
+        Ok(())
+    }
+
+    /// Labels of the routers' projects, and those that count for all.
+    async fn complete_metering(&mut self, store: &Store) -> Result<(), Fault> {
+        if self.routers.values().all(|r| r.external_gateway_info.is_none()) {
+            return Ok(());
+        }
+        for label in store.list::<MeteringLabel>(find::all()).await? {
+            if label.shared || self.routers.values().any(|r| r.project_id == label.project_id) {
+                self.labels.insert(label.record.id.clone(), label.record);
+            }
+        }
+        let ids: BTreeSet<String> = self.labels.keys().cloned().collect();
+        self.meter_rules = fetch(store, &ids, |ids| find::of_labels(ids)).await?;
         Ok(())
     }
 }

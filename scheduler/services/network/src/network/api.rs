@@ -11,7 +11,7 @@ use crate::{
 };
 use pilvi_kit::{Ctx, Fault, Route, Schema, call::Query};
 use pilvi_store::{Query as Find, Store, Stored, Tx};
-use serde_json::{Value, json};
+use serde_json::json;
 use std::{collections::HashMap, sync::LazyLock};
 
 pub static NETWORK: Resource = Resource {
@@ -31,7 +31,7 @@ pub static NETWORK: Resource = Resource {
         once("provider:network_type", check::text::<32>).ruled().restricted(),
         once("provider:physical_network", check::text::<64>).ruled().restricted(),
         once("provider:segmentation_id", check::int_or_null::<1, 16_777_215>).ruled().restricted(),
-        open("qos_policy_id", check::nothing),
+        open("qos_policy_id", check::uuid_or_null),
         shown("status"),
         shown("subnets"),
         shown("availability_zones"),
@@ -40,6 +40,7 @@ pub static NETWORK: Resource = Resource {
         shown("l2_adjacency"),
     ],
     lacks: &[],
+    below: "",
 };
 
 static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| NETWORK.schema(Verb::Create)));
@@ -97,8 +98,8 @@ impl Api for VirtualNetwork {
         ops::create_in(tx, ctx, attrs).await
     }
 
-    async fn update_in(tx: &mut Tx, _ctx: &Ctx, found: Stored<Self>, changes: &Raw) -> Result<(), Fault> {
-        ops::update_in(tx, found, changes).await
+    async fn update_in(tx: &mut Tx, ctx: &Ctx, found: Stored<Self>, changes: &Raw) -> Result<(), Fault> {
+        ops::update_in(tx, ctx, found, changes).await
     }
 
     async fn delete_in(tx: &mut Tx, ctx: &Ctx, found: Stored<Self>) -> Result<(), Fault> {
@@ -121,7 +122,6 @@ fn raw(
     }
     raw.insert("status".into(), json!("ACTIVE"));
     raw.insert("availability_zones".into(), json!(["nova"]));
-    raw.insert("qos_policy_id".into(), Value::Null);
     raw.insert("l2_adjacency".into(), json!(true));
     Ok(raw)
 }

@@ -44,6 +44,8 @@ pub struct VirtualNetwork {
     pub vni: u32,
     pub availability_zone_hints: Vec<String>,
     #[serde(default)]
+    pub qos_policy_id: Option<String>,
+    #[serde(default)]
     pub tags: Vec<String>,
 }
 

@@ -7,7 +7,7 @@ use crate::{
     hosting,
     list::Raw,
     port::model::{FLOATING, Port},
-    quota,
+    qos, quota,
     rbac::{
         self,
         model::{Action, covers},
@@ -65,7 +65,7 @@ pub async fn choose_for_server(store: &Store, ctx: &Ctx) -> Result<Vec<String>, 
 }
 
 /// Makes a network. `attrs` is what [`crate::attribute::Resource::parse`] gave.
-pub async fn create_in(tx: &mut Tx, _ctx: &Ctx, attrs: &Raw) -> Result<Stored<VirtualNetwork>, Fault> {
+pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<VirtualNetwork>, Fault> {
     let text = |name: &str| attrs.get(name).and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned);
     let project = text("project_id").unwrap_or_default();
     quota::check_in::<VirtualNetwork>(tx, &project, "network").await?;
@@ -88,7 +88,11 @@ pub async fn create_in(tx: &mut Tx, _ctx: &Ctx, attrs: &Raw) -> Result<Stored<Vi
         attrs.get("mtu").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(top);
     check_mtu(mtu, top)?;
     let mut document = attrs.clone();
-    document.remove("qos_policy_id");
+    qos::ops::bind_sent_in(tx, ctx, None, attrs).await?;
+    if text("qos_policy_id").is_none() {
+        let policy = qos::ops::default_in(tx, &project).await?;
+        document.insert("qos_policy_id".into(), Value::from(policy));
+    }
     for (name, value) in [
         ("id", Value::from(pilvi_kit::id::new())),
         ("mtu", mtu.into()),
@@ -153,11 +157,10 @@ async fn free_vni(tx: &mut Tx, project: &str, wanted: Option<u32>) -> Result<u32
     }
 }
 
-pub async fn update_in(tx: &mut Tx, mut found: Stored<VirtualNetwork>, changes: &Raw) -> Result<(), Fault> {
-    let mut changes = changes.clone();
-    changes.remove("qos_policy_id");
+pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<VirtualNetwork>, changes: &Raw) -> Result<(), Fault> {
     let before = found.record.clone();
-    let mut after: VirtualNetwork = overlay(&before, &changes)?;
+    qos::ops::bind_sent_in(tx, ctx, before.qos_policy_id.as_deref(), changes).await?;
+    let mut after: VirtualNetwork = overlay(&before, changes)?;
     let top = if before.network_type == FLAT { FLAT_MTU } else { OVERLAY_MTU };
     if after.mtu == 0 {
         after.mtu = top;

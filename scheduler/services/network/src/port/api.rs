@@ -9,6 +9,7 @@ use crate::{
     check, fault,
     list::{self, Raw},
     network::{model::VirtualNetwork, ops as networks},
+    qos,
     subnet::api::{by_id, parent, target_on_network},
     tables::find,
     verbs::{self, Api},
@@ -40,7 +41,7 @@ pub static PORT: Resource = Resource {
         open("binding:vnic_type", check::vnic_type).absent(Absent::Text("normal")).ruled(),
         open("propagate_uplink_status", check::boolean).absent(Absent::Bool(true)),
         open("trusted", check::boolean_or_null).absent(Absent::Null).ruled().restricted(),
-        open("qos_policy_id", check::nothing),
+        open("qos_policy_id", check::uuid_or_null).absent(Absent::Null),
         shown("binding:vif_type").restricted(),
         shown("binding:vif_details").restricted(),
         shown("dns_assignment"),
@@ -50,6 +51,7 @@ pub static PORT: Resource = Resource {
         shown("resource_request"),
     ],
     lacks: &[],
+    below: "",
 };
 
 static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| PORT.schema(Verb::Create)));
@@ -136,11 +138,13 @@ impl Api for Port {
             attrs.remove("binding:host_id");
         }
         ops::fold_trust(&mut attrs, &json!({}));
+        qos::ops::bind_sent_in(tx, ctx, None, &attrs).await?;
         let new: NewPort = serde_json::from_value(Value::Object(attrs)).map_err(Fault::internal)?;
         ops::create_in(tx, ctx, new).await
     }
 
-    async fn update_in(tx: &mut Tx, _ctx: &Ctx, found: Stored<Self>, changes: &Raw) -> Result<(), Fault> {
+    async fn update_in(tx: &mut Tx, ctx: &Ctx, found: Stored<Self>, changes: &Raw) -> Result<(), Fault> {
+        qos::ops::bind_sent_in(tx, ctx, found.qos_policy_id.as_deref(), changes).await?;
         ops::update_in(tx, found, changes).await.map(|_| ())
     }
 
@@ -177,9 +181,8 @@ fn raw(item: &Stored<Port>, network: Option<&VirtualNetwork>) -> Result<Raw, Fau
         })
         .collect();
     raw.insert("dns_assignment".into(), json!(assigned));
-    for none in ["qos_policy_id", "qos_network_policy_id", "resource_request"] {
-        raw.insert(none.into(), Value::Null);
-    }
+    raw.insert("qos_network_policy_id".into(), json!(network.and_then(|n| n.qos_policy_id.as_ref())));
+    raw.insert("resource_request".into(), Value::Null);
     parent(&mut raw, network);
     Ok(raw)
 }

@@ -69,6 +69,8 @@ pub struct Port {
     #[serde(default = "yes")]
     pub propagate_uplink_status: bool,
     #[serde(default)]
+    pub qos_policy_id: Option<String>,
+    #[serde(default)]
     pub tags: Vec<String>,
 }
 

@@ -11,7 +11,7 @@ use crate::{
     floating_ip::{self, model::FloatingIp},
     list::Raw,
     network::{model::VirtualNetwork, ops::sees_all},
-    quota,
+    port_forwarding, quota,
     router::model::Router,
     security_group,
     tables::find,
@@ -53,6 +53,7 @@ pub struct NewPort {
     pub profile: Value,
     /// `None`: yes.
     pub propagate_uplink_status: Option<bool>,
+    pub qos_policy_id: Option<String>,
     pub tags: Vec<String>,
 }
 
@@ -113,6 +114,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Store
         vnic_type: new.vnic_type.unwrap_or_else(|| "normal".to_owned()),
         profile: if new.profile.is_object() { new.profile } else { json!({}) },
         propagate_uplink_status: new.propagate_uplink_status.unwrap_or(true),
+        qos_policy_id: new.qos_policy_id,
         tags: new.tags,
     };
     port.allowed_address_pairs = pairs(&new.allowed_address_pairs, &port.mac_address);
@@ -236,6 +238,7 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<Port>, changes: &Raw) -> R
     if let Some(wishes) = wishes {
         refuse_losing_floating(tx, &before, &wishes).await?;
         after.fixed_ips = allocation::reallocate_in(tx, after.clone().holder(), &before.fixed_ips, &wishes).await?;
+        port_forwarding::ops::forget_in(tx, &before.id, &after.fixed_ips).await?;
     }
     if after.host_id != before.host_id && !after.device_owner.starts_with("network:") {
         after.status = Status::Down;

@@ -30,6 +30,7 @@ pub static RBAC_POLICY: Resource = Resource {
         once("action", check_action).required(),
     ],
     lacks: &["name", "description", "tags", "created_at", "updated_at", "revision_number"],
+    below: "",
 };
 
 fn check_type(value: &Value) -> Checked {

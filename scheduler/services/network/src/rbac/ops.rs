@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     address_group::model::AddressGroup, address_scope::model::AddressScope, fault, list::Raw,
-    network::model::VirtualNetwork, network::ops::sees_all, quota, security_group::model::SecurityGroup,
-    subnet_pool::model::SubnetPool, tables::find,
+    network::model::VirtualNetwork, network::ops::sees_all, qos::model::QosPolicy, quota,
+    security_group::model::SecurityGroup, subnet_pool::model::SubnetPool, tables::find,
 };
 use pilvi_kit::{Ctx, Fault};
 use pilvi_store::{Stored, Tx};
@@ -21,7 +21,8 @@ use serde_json::{Value, json};
 const TARGETS_MAX: usize = 500;
 
 /// Types of things that can be opened.
-pub const TYPES: [&str; 5] = ["address_group", "address_scope", "network", "security_group", "subnetpool"];
+pub const TYPES: [&str; 6] =
+    ["address_group", "address_scope", "network", "qos_policy", "security_group", "subnetpool"];
 
 /// Does `$body` with `$T` bound to the type that `$name` names.
 macro_rules! of_type {
@@ -37,6 +38,10 @@ macro_rules! of_type {
             }
             "address_scope" => {
                 type $T = AddressScope;
+                $body
+            }
+            "qos_policy" => {
+                type $T = QosPolicy;
                 $body
             }
             "address_group" => {

@@ -7,6 +7,7 @@ use crate::{
     floating_ip::model::FloatingIp,
     network::model::VirtualNetwork,
     port::model::{FLOATING, Port, ROUTER_GATEWAY},
+    qos::{self, model::QosPolicy},
     rbac::model::EVERYONE,
     router::model::Router,
     security_group::model::{SecurityGroup, SecurityGroupRule},
@@ -121,6 +122,20 @@ impl Shareable for AddressScope {
     async fn users_in(&self, tx: &mut Tx, _action: Action) -> Result<Vec<String>, Fault> {
         let pools = tx.list::<SubnetPool>(find::in_scope(&self.id)).await?;
         Ok(pools.into_iter().map(|p| p.record.project_id).collect())
+    }
+}
+
+impl Shareable for QosPolicy {
+    const TYPE: &'static str = "qos_policy";
+
+    fn owner(&self) -> &str {
+        &self.project_id
+    }
+    fn set(&mut self, _action: Action, targets: &[String]) {
+        (self.shared, self.shared_with) = split(targets);
+    }
+    async fn users_in(&self, tx: &mut Tx, _action: Action) -> Result<Vec<String>, Fault> {
+        qos::ops::users_in(tx, &self.id).await
     }
 }
 

@@ -31,6 +31,7 @@ pub static ROUTER: Resource = Resource {
         shown("availability_zones"),
     ],
     lacks: &[],
+    below: "",
 };
 
 static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| ROUTER.schema(Verb::Create)));

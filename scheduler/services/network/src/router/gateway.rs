@@ -12,6 +12,7 @@ use crate::{
         model::{FixedIp, Port, ROUTER_GATEWAY},
         ops::{self as ports, NewPort},
     },
+    qos,
     subnet::model::Subnet,
     tables::find,
 };
@@ -37,6 +38,7 @@ pub async fn set_in(tx: &mut Tx, ctx: &Ctx, router: &mut Router, wish: &Value) -
             format!("Bad router request: Network {network_id} is not an external network."),
         ));
     }
+    let policy = policy_in(tx, ctx, router, network_id, wish).await?;
     let fixed_ips = match (&router.external_gateway_info, &router.gw_port_id) {
         (Some(have), Some(port)) if have.network_id == network_id => {
             let port = port.clone();
@@ -50,9 +52,29 @@ pub async fn set_in(tx: &mut Tx, ctx: &Ctx, router: &mut Router, wish: &Value) -
             port.fixed_ips
         }
     };
-    router.external_gateway_info =
-        Some(Gateway { network_id: network_id.to_owned(), enable_snat: snat, external_fixed_ips: fixed_ips });
+    router.external_gateway_info = Some(Gateway {
+        network_id: network_id.to_owned(),
+        enable_snat: snat,
+        external_fixed_ips: fixed_ips,
+        qos_policy_id: policy,
+    });
     Ok(())
+}
+
+/// The policy that was sent; a gateway that stays on its network keeps its own.
+async fn policy_in(
+    tx: &mut Tx,
+    ctx: &Ctx,
+    router: &Router,
+    network_id: &str,
+    wish: &Value,
+) -> Result<Option<String>, Fault> {
+    let before = router.external_gateway_info.as_ref().filter(|g| g.network_id == network_id);
+    let before = before.and_then(|g| g.qos_policy_id.clone());
+    let Some(sent) = wish.get("qos_policy_id") else { return Ok(before) };
+    let after = sent.as_str().map(str::to_owned);
+    qos::ops::bind_in(tx, ctx, before.as_deref(), after.as_deref()).await?;
+    Ok(after)
 }
 
 async fn port_in(

@@ -9,6 +9,7 @@ use crate::{
         model::{Port, ROUTER_INTERFACE},
         ops::{self as ports, NewPort, on_subnet},
     },
+    port_forwarding::model::PortForwarding,
     subnet::model::Subnet,
     tables::find,
 };
@@ -233,6 +234,16 @@ fn find_port(router_id: &str, ports: &[Stored<Port>], wish: &Wish) -> Result<Por
     }
 }
 
+fn needed_by_floating(router: &Router, fixed: &crate::port::model::FixedIp) -> Fault {
+    fault::conflict(
+        "RouterInterfaceInUseByFloatingIP",
+        format!(
+            "Router interface for subnet {} on router {} cannot be deleted, as it is required by one or more floating IPs.",
+            fixed.subnet_id, router.id
+        ),
+    )
+}
+
 /// Floating IPs and static routes may depend on the leg.
 async fn refuse_in_use(tx: &mut Tx, router: &Router, port: &Port, subnet_ids: &[String]) -> Result<(), Fault> {
     for floating in tx.list::<FloatingIp>(find::of_router(&router.id)).await? {
@@ -242,13 +253,16 @@ async fn refuse_in_use(tx: &mut Tx, router: &Router, port: &Port, subnet_ids: &[
             Some(&f.ip_address) == floating.fixed_ip_address.as_ref() && subnet_ids.contains(&f.subnet_id)
         };
         if let Some(fixed) = inside.fixed_ips.iter().find(|f| uses(f)) {
-            return Err(fault::conflict(
-                "RouterInterfaceInUseByFloatingIP",
-                format!(
-                    "Router interface for subnet {} on router {} cannot be deleted, as it is required by one or more floating IPs.",
-                    fixed.subnet_id, router.id
-                ),
-            ));
+            return Err(needed_by_floating(router, fixed));
+        }
+    }
+    for forwarding in tx.list::<PortForwarding>(find::of_router(&router.id)).await? {
+        let inside = tx.get::<Port>(&forwarding.internal_port_id).await?;
+        let uses = |f: &crate::port::model::FixedIp| {
+            f.ip_address == forwarding.internal_ip_address && subnet_ids.contains(&f.subnet_id)
+        };
+        if let Some(fixed) = inside.as_ref().and_then(|p| p.fixed_ips.iter().find(|f| uses(f))) {
+            return Err(needed_by_floating(router, fixed));
         }
     }
     let legs = legs_in(tx, router).await?;

@@ -7,6 +7,8 @@ pub struct Gateway {
     pub network_id: String,
     pub enable_snat: bool,
     pub external_fixed_ips: Vec<FixedIp>,
+    #[serde(default)]
+    pub qos_policy_id: Option<String>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]

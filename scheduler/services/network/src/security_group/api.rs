@@ -31,6 +31,7 @@ pub static GROUP: Resource = Resource {
         shown("shared"),
     ],
     lacks: &[],
+    below: "",
 };
 
 pub static RULE: Resource = Resource {
@@ -53,6 +54,7 @@ pub static RULE: Resource = Resource {
         shown("belongs_to_default_sg"),
     ],
     lacks: &["name", "tags"],
+    below: "",
 };
 
 static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| GROUP.schema(Verb::Create)));

@@ -27,6 +27,7 @@ pub static SEGMENT_RANGE: Resource = Resource {
         shown("available"),
     ],
     lacks: &["tags"],
+    below: "",
 };
 
 static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| SEGMENT_RANGE.schema(Verb::Create)));

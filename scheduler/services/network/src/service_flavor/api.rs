@@ -23,6 +23,7 @@ pub static FLAVOR: Resource = Resource {
         open("service_profiles", check::uuids).absent(Absent::EmptyList),
     ],
     lacks: super::profile::LACKS,
+    below: "",
 };
 
 static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| FLAVOR.schema(Verb::Create)));

@@ -26,6 +26,7 @@ pub static SERVICE_PROFILE: Resource = Resource {
         open("metainfo", check::text::<4096>).absent(Absent::Text("")),
     ],
     lacks: &["name", "project_id", "tenant_id", "tags", "created_at", "updated_at", "revision_number"],
+    below: "",
 };
 
 static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| SERVICE_PROFILE.schema(Verb::Create)));

@@ -44,6 +44,7 @@ pub static SUBNET: Resource = Resource {
         shown("shared").hidden(),
     ],
     lacks: &[],
+    below: "",
 };
 
 static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| SUBNET.schema(Verb::Create)));

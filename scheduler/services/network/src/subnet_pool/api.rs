@@ -31,6 +31,7 @@ pub static SUBNET_POOL: Resource = Resource {
         shown("ip_version"),
     ],
     lacks: &[],
+    below: "",
 };
 
 static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| SUBNET_POOL.schema(Verb::Create)));

@@ -1,10 +1,13 @@
 //! Calls through the whole kit on a store in memory: one file per subject.
 mod address;
 mod extras;
+mod forwarding;
 mod host;
 mod hosting;
+mod metering;
 mod network;
 mod outside;
+mod qos;
 mod rbac;
 mod security_group;
 mod templates;
@@ -27,6 +30,7 @@ pub struct Rig {
     pub alice: Caller,
     pub bob: Caller,
     pub reader: Caller,
+    pub manager: Caller,
 }
 
 impl Rig {
@@ -46,6 +50,7 @@ impl Rig {
             alice: caller("alice", &["member", "reader"]),
             bob: caller("bob", &["member", "reader"]),
             reader: caller("alice", &["reader"]),
+            manager: caller("alice", &["manager", "member", "reader"]),
         }
     }
 

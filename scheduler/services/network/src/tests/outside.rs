@@ -3,7 +3,7 @@ use super::{Rig, id};
 use serde_json::{Value, json};
 
 /// A router of alice's between 10.0.0.0/24 and the outside: (router, network, subnet, external).
-async fn topology(rig: &Rig) -> (String, String, String, String) {
+pub async fn topology(rig: &Rig) -> (String, String, String, String) {
     let external = rig.external().await;
     let network = rig.network(&rig.alice, "n").await;
     let subnet = rig.subnet(&rig.alice, &network, "10.0.0.0/24").await;
