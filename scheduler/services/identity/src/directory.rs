@@ -3,6 +3,7 @@
 //! Cache keys hold a generation. A write bumps it after the commit, so what was read before can never be
 //! found again, however the reads and the write interleave: a reader that started under the old generation
 //! fills an entry nobody asks for any more. Other schedulers' writes bump through the change feed.
+use crate::catalog;
 use crate::ldap::Remotes;
 use crate::tables::{
     Actor, Assignment, Endpoint, EndpointGroup, EndpointLink, ExpiringMembership, IdentityProvider, Inference,
@@ -34,6 +35,8 @@ pub(crate) enum Area {
 
 type Generations<T> = Cache<(u64, String), Arc<T>>;
 
+/// Catalogues kept as text, a few KiB each: one for all, unless addresses name projects or users.
+const SHOWN_CATALOGS: u64 = 1000;
 /// Longest chain of projects that is followed.
 const DEPTH_MAX: usize = 64;
 
@@ -102,7 +105,7 @@ impl RoleGraph {
 }
 
 /// Everything the catalogue is made of.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct CatalogRecords {
     pub services: Vec<Service>,
     pub endpoints: Vec<Endpoint>,
@@ -110,6 +113,8 @@ pub(crate) struct CatalogRecords {
     pub links: Vec<EndpointLink>,
     /// Enabled ones.
     pub service_providers: Vec<ServiceProvider>,
+    /// What was made of it, by what differs between its readers.
+    pub shown: Cache<catalog::Reader, Arc<str>>,
 }
 
 fn cache<T: Send + Sync + 'static>(entries: u64) -> Generations<T> {
@@ -300,6 +305,7 @@ impl Directory {
             groups: self.all().await?,
             links: self.all().await?,
             service_providers: self.all::<ServiceProvider>().await?.into_iter().filter(|p| p.enabled).collect(),
+            shown: Cache::new(SHOWN_CATALOGS),
         });
         self.catalogs.insert(key, records.clone());
         Ok(records)

@@ -53,7 +53,7 @@ pub(crate) fn routes() -> Vec<Route<Identity>> {
 async fn create(svc: Arc<Identity>, call: Call) -> Reply {
     let (text, resolved) = svc.log_in(call.member("auth")?, &call).await?;
     let document = svc.token_document(&resolved, !call.query.has("nocatalog")).await?;
-    Ok(Response::created(document).header("x-subject-token", text))
+    Ok(document.status(201).header("x-subject-token", text))
 }
 
 /// The token in `X-Subject-Token`, after `rule` was asked about whose it is.
@@ -91,7 +91,7 @@ async fn show(svc: Arc<Identity>, call: Call) -> Reply {
     let rule = if call.method.as_str() == "HEAD" { "identity:check_token" } else { "identity:validate_token" };
     let (text, resolved) = subject(&svc, &call, rule).await?;
     let document = svc.token_document(&resolved, !call.query.has("nocatalog")).await?;
-    Ok(Response::ok(document).header("x-subject-token", text))
+    Ok(document.header("x-subject-token", text))
 }
 
 async fn revoke(svc: Arc<Identity>, call: Call) -> Reply {

@@ -11,7 +11,7 @@ use crate::{
         view,
     },
 };
-use pilvi_kit::{Call, Fault, clock};
+use pilvi_kit::{Call, Fault, Response, clock};
 use serde_json::Value;
 use std::sync::Arc;
 
@@ -111,13 +111,14 @@ impl Identity {
     }
 
     /// The document of a token, with its catalogue where it has a scope and the client wants one.
-    pub(crate) async fn token_document(&self, resolved: &Resolved, catalog: bool) -> Result<Value, Fault> {
+    pub(crate) async fn token_document(&self, resolved: &Resolved, catalog: bool) -> Result<Response, Fault> {
         let catalog = match resolved.place {
             ResolvedPlace::Unscoped => None,
             _ if !catalog => None,
             _ => Some(self.catalog_for(resolved.project_id(), &resolved.acting().0.id).await?),
         };
         let clouds = self.directory.catalog_records().await?;
-        Ok(view::document(resolved, catalog, &clouds.service_providers))
+        let text = view::document(resolved, catalog.as_deref(), &clouds.service_providers);
+        Ok(Response::text(200, "application/json", text))
     }
 }

@@ -55,7 +55,8 @@ async fn catalog(svc: Arc<Identity>, call: Call) -> Reply {
         return Err(Fault::forbidden("A project-scoped token is required to produce a service catalog."));
     };
     let catalog = svc.catalog_for(Some(project), &call.caller().user_id).await?;
-    Ok(Response::ok(json!({"catalog": catalog, "links": {"self": call.url(&call.path)}})))
+    let links = json!({"self": call.url(&call.path)});
+    Ok(Response::text(200, "application/json", format!("{{\"catalog\":{catalog},\"links\":{links}}}")))
 }
 
 async fn projects(svc: Arc<Identity>, call: Call) -> Reply {

@@ -6,7 +6,7 @@ use crate::{
 };
 use pilvi_kit::Fault;
 use serde_json::{Value, json};
-use std::collections::HashSet;
+use std::{collections::HashSet, sync::Arc};
 
 /// What may stand in an address as `$(name)s` or `%(name)s`.
 const PROJECT: [&str; 2] = ["project_id", "tenant_id"];
@@ -78,25 +78,48 @@ pub(super) fn given(records: &CatalogRecords, project: &str) -> Option<HashSet<S
     Some(out)
 }
 
-impl Identity {
-    /// The catalogue as a user with a token for `project` (or for a domain or the system) reads it.
-    pub(crate) async fn catalog_for(&self, project: Option<&str>, user: &str) -> Result<Value, Fault> {
-        let records = self.directory.catalog_records().await?;
-        let given = project.and_then(|p| given(&records, p));
-        let mut services = Vec::with_capacity(records.services.len());
-        for service in records.services.iter().filter(|s| s.enabled) {
-            let mut endpoints = Vec::new();
-            for e in records.endpoints.iter().filter(|e| e.enabled && e.service_id == service.id) {
-                if given.as_ref().is_some_and(|g| !g.contains(&e.id)) {
-                    continue;
-                }
-                if let Some(url) = fill(&e.url, project, user) {
-                    endpoints.push(json!({"id": e.id, "interface": e.interface, "region_id": e.region_id, "region": e.region_id, "url": url}));
-                }
-            }
-            services.push(json!({"endpoints": endpoints, "id": service.id, "type": service.kind, "name": service.name.clone().unwrap_or_default()}));
+/// What the catalogue of one token may differ in from that of another.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Reader {
+    project: Option<String>,
+    user: Option<String>,
+}
+
+impl Reader {
+    fn of(records: &CatalogRecords, project: Option<&str>, user: &str) -> Self {
+        let named = |names: &[&str]| records.endpoints.iter().any(|e| names.iter().any(|name| e.url.contains(name)));
+        let linked = |project: &str| records.links.iter().any(|link| link.project_id == project);
+        Reader {
+            project: project.filter(|p| linked(p) || named(&PROJECT)).map(str::to_owned),
+            user: named(&[USER]).then(|| user.to_owned()),
         }
-        Ok(services.into())
+    }
+}
+
+fn render(records: &CatalogRecords, project: Option<&str>, user: &str) -> Value {
+    let given = project.and_then(|p| given(records, p));
+    let mut services = Vec::with_capacity(records.services.len());
+    for service in records.services.iter().filter(|s| s.enabled) {
+        let mut endpoints = Vec::new();
+        for e in records.endpoints.iter().filter(|e| e.enabled && e.service_id == service.id) {
+            if given.as_ref().is_some_and(|g| !g.contains(&e.id)) {
+                continue;
+            }
+            if let Some(url) = fill(&e.url, project, user) {
+                endpoints.push(json!({"id": e.id, "interface": e.interface, "region_id": e.region_id, "region": e.region_id, "url": url}));
+            }
+        }
+        services.push(json!({"endpoints": endpoints, "id": service.id, "type": service.kind, "name": service.name.clone().unwrap_or_default()}));
+    }
+    services.into()
+}
+
+impl Identity {
+    /// The catalogue as a user with a token for `project` (or for a domain or the system) reads it: a JSON array.
+    pub(crate) async fn catalog_for(&self, project: Option<&str>, user: &str) -> Result<Arc<str>, Fault> {
+        let records = self.directory.catalog_records().await?;
+        let reader = Reader::of(&records, project, user);
+        Ok(records.shown.get_with(reader, || render(&records, project, user).to_string().into()))
     }
 }
 

@@ -14,7 +14,7 @@ use base64::{
     alphabet::STANDARD,
     engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig},
 };
-use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema, clock};
+use pilvi_kit::{Call, Fault, Reply, Route, Schema, clock};
 use serde_json::{Map, Value, json};
 use std::sync::{Arc, LazyLock};
 use subtle::ConstantTimeEq;
@@ -166,7 +166,7 @@ async fn ec2(svc: Arc<Identity>, call: Call) -> Reply {
     }
     check_time(request.time(), svc.config.signed_request_seconds)?;
     let (text, resolved) = svc.token_of(key).await?;
-    Ok(Response::ok(svc.token_document(&resolved, true).await?).header("x-subject-token", text))
+    Ok(svc.token_document(&resolved, true).await?.header("x-subject-token", text))
 }
 
 async fn s3(svc: Arc<Identity>, call: Call) -> Reply {
@@ -178,7 +178,7 @@ async fn s3(svc: Arc<Identity>, call: Call) -> Reply {
         return Err(Fault::new(401, "Credential signature mismatch"));
     }
     let (_, resolved) = svc.token_of(key).await?;
-    Ok(Response::ok(svc.token_document(&resolved, true).await?))
+    svc.token_document(&resolved, true).await
 }
 
 #[cfg(test)]

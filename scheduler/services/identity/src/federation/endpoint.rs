@@ -1,6 +1,6 @@
 //! Where somebody from outside gets his unscoped token: `.../identity_providers/{idp}/protocols/{protocol}/auth`.
 use crate::{Identity, auth::Proof, token::Method};
-use pilvi_kit::{Call, Reply, Response, Route};
+use pilvi_kit::{Call, Reply, Route};
 use serde_json::json;
 use std::sync::Arc;
 
@@ -33,5 +33,5 @@ async fn auth(svc: Arc<Identity>, call: Call) -> Reply {
     proof.methods = vec![method(protocol_id)];
     let (text, resolved) = svc.log_in_proven(proof, None).await?;
     let document = svc.token_document(&resolved, true).await?;
-    Ok(Response::created(document).header("x-subject-token", text))
+    Ok(document.status(201).header("x-subject-token", text))
 }

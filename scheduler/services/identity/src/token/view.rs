@@ -17,8 +17,8 @@ fn roles(roles: &[(String, String)]) -> Value {
     roles.iter().map(|(id, name)| json!({"id": id, "name": name})).collect()
 }
 
-/// `{"token": {...}}`; without a catalogue when `catalog` is `None`.
-pub(crate) fn document(resolved: &Resolved, catalog: Option<Value>, clouds: &[ServiceProvider]) -> Value {
+/// `{"token": {...}}`; without a catalogue when `catalog` (a JSON array) is `None`.
+pub(crate) fn document(resolved: &Resolved, catalog: Option<&str>, clouds: &[ServiceProvider]) -> String {
     let token = &resolved.token;
     let (acting, acting_domain) = resolved.acting();
     let mut out = Map::new();
@@ -57,9 +57,6 @@ pub(crate) fn document(resolved: &Resolved, catalog: Option<Value>, clouds: &[Se
                 "trustee_user": {"id": trust.trust.trustee_user_id}, "impersonation": trust.trust.impersonation}),
         );
     }
-    if let Some(catalog) = catalog {
-        out.insert("catalog".into(), catalog);
-    }
     if !clouds.is_empty() {
         let cloud = |c: &ServiceProvider| json!({"auth_url": c.auth_url, "id": c.id, "sp_url": c.sp_url});
         out.insert("service_providers".into(), clouds.iter().map(cloud).collect());
@@ -78,5 +75,13 @@ pub(crate) fn document(resolved: &Resolved, catalog: Option<Value>, clouds: &[Se
         }
         out.insert("application_credential".into(), shown);
     }
-    json!({ "token": out })
+    let mut text = json!({ "token": out }).to_string();
+    if let Some(catalog) = catalog {
+        // The catalogue is most of the document, and the same in many: it is put in as it was written once.
+        text.truncate(text.len() - "}}".len());
+        text.push_str(",\"catalog\":");
+        text.push_str(catalog);
+        text.push_str("}}");
+    }
+    text
 }

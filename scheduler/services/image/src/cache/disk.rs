@@ -10,10 +10,9 @@
 //! served from it, whatever was missed. Only complete files have no ending, and they got their name after
 //! they were durable: a crash at any moment leaves nothing to mistrust.
 use crate::{
-    data::files::{CHUNK, Writing, blocking},
+    data::files::{Writing, blocking, chunks},
     store::Bytestream,
 };
-use futures::StreamExt;
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -23,8 +22,6 @@ use std::{
     sync::Mutex,
     time::SystemTime,
 };
-use tokio::io::{AsyncReadExt, AsyncSeekExt};
-use tokio_util::io::ReaderStream;
 
 /// Characters of the hash in a name.
 const HASH_CHARS: usize = 40;
@@ -76,14 +73,12 @@ impl Disk {
     /// Bytes of a cached image; `None` when it is not cached.
     pub async fn read(&self, image: &str, hash: &str, offset: u64, length: u64) -> Option<Bytestream> {
         let path = self.directory.join(Self::name(image, hash));
-        let mut file = tokio::fs::File::open(&path).await.ok()?;
-        if offset > 0 {
-            file.seek(io::SeekFrom::Start(offset)).await.ok()?;
-        }
+        let opened = path.clone();
+        let file = blocking(move || File::open(opened)).await.ok()?;
         *self.hits().entry(image.to_owned()).or_default() += 1;
         // The time of the last read decides what goes first; a failure costs that, no more.
         let _ = blocking(move || File::options().append(true).open(path)?.set_modified(SystemTime::now())).await;
-        Some(ReaderStream::with_capacity(file.take(length), CHUNK).boxed())
+        Some(chunks(file, offset, length))
     }
 
     pub async fn has(&self, image: &str, hash: &str) -> bool {

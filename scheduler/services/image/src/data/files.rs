@@ -7,22 +7,18 @@
 use crate::store::{Bytestream, Incoming};
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::StreamExt;
+use futures::{StreamExt, stream};
 use std::{
     fs::{self, File},
     io::{self, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
+    sync::Arc,
 };
-use tokio::{
-    io::{AsyncReadExt, AsyncSeekExt},
-    sync::mpsc,
-    task::JoinHandle,
-};
-use tokio_util::io::ReaderStream;
+use tokio::{sync::mpsc, task::JoinHandle};
 
-/// Bytes read from a file at once.
-pub const CHUNK: usize = 256 * 1024;
+/// Bytes read from a file at once: what still lies in a core's own cache when the network takes it.
+pub const CHUNK: usize = 128 * 1024;
 /// Chunks that wait for the disk.
 const QUEUE: usize = 4;
 
@@ -118,11 +114,8 @@ impl Files {
 
     /// `length` bytes of a complete file from `offset` on.
     pub async fn read(&self, id: &str, offset: u64, length: u64) -> io::Result<Bytestream> {
-        let mut file = tokio::fs::File::open(self.path(id)).await?;
-        if offset > 0 {
-            file.seek(io::SeekFrom::Start(offset)).await?;
-        }
-        Ok(ReaderStream::with_capacity(file.take(length), CHUNK).boxed())
+        let path = self.path(id);
+        Ok(chunks(blocking(move || File::open(path)).await?, offset, length))
     }
 
     pub async fn discard(&self, id: &str, place: Place) -> io::Result<()> {
@@ -148,6 +141,28 @@ impl Files {
         let path = self.directory.join(name);
         blocking(move || remove(&path)).await
     }
+}
+
+/// `length` bytes of a file, or what there is, from `offset` on: read straight into what is sent, a chunk at a time and
+/// never ahead of a slow receiver.
+pub fn chunks(file: File, offset: u64, length: u64) -> Bytestream {
+    let file = Arc::new(file);
+    let next = move |(at, left): (u64, u64)| {
+        let file = file.clone();
+        async move {
+            let want = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+            let read = move || {
+                let mut chunk = vec![0; want];
+                let got = file.read_at(&mut chunk, at)?;
+                chunk.truncate(got);
+                Ok(Bytes::from(chunk))
+            };
+            let chunk = if want == 0 { Bytes::new() } else { blocking(read).await? };
+            let got = chunk.len() as u64;
+            Ok((got > 0).then_some((chunk, (at + got, left - got))))
+        }
+    };
+    stream::try_unfold((offset, length), next).boxed()
 }
 
 /// A file that is being written, by a thread that may wait for the disk.
