@@ -174,6 +174,19 @@ pub enum OnReset {
     Exit,
 }
 
+/// A snapshot to go on from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restore {
+    /// The state file.
+    pub state: Source,
+    /// The memory image. Pages are read from it as the guest needs them, so it must stay as it is.
+    pub memory: Source,
+    /// Read and check all of the image first. Without, only its size and its last page are looked at.
+    #[serde(default = "yes")]
+    pub verify: bool,
+}
+
 /// Processor features that a machine can be told not to have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -229,6 +242,9 @@ pub struct Config {
     /// Ask for transparent huge pages.
     #[serde(default = "yes")]
     pub huge_pages: bool,
+    /// Go on from a snapshot of a machine with this very configuration instead of starting the kernel.
+    #[serde(default)]
+    pub restore: Option<Restore>,
     /// Where to write a `state::Report` when the process ends.
     #[serde(default)]
     pub report: Option<Source>,
@@ -323,7 +339,15 @@ impl Config {
     /// No descriptor may be owned twice.
     fn validate_descriptors(&self) -> Result<(), ConfigError> {
         let mut numbers = Vec::new();
-        let sources = [Some(&self.kernel), self.initramfs.as_ref(), Some(&self.control_socket), self.report.as_ref()];
+        let restore = self.restore.as_ref();
+        let sources = [
+            Some(&self.kernel),
+            self.initramfs.as_ref(),
+            Some(&self.control_socket),
+            self.report.as_ref(),
+            restore.map(|r| &r.state),
+            restore.map(|r| &r.memory),
+        ];
         let files =
             sources.into_iter().flatten().chain([&self.console.log]).chain(self.disks.iter().map(|d| &d.source));
         numbers.extend(files.filter_map(|s| if let Source::Fd(fd) = s { Some(*fd) } else { None }));

@@ -23,6 +23,7 @@ pub mod control;
 pub mod cpu;
 pub mod device;
 pub mod gate;
+pub mod job;
 pub mod journal;
 pub mod machine;
 pub mod memory;
@@ -30,6 +31,7 @@ pub mod monitor;
 pub mod probe;
 pub mod run;
 pub mod sandbox;
+pub mod snapshot;
 pub mod state;
 pub mod virtio;
 

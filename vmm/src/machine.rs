@@ -3,18 +3,22 @@
 //! ```text
 //!   VM ─► interrupt chips ─► memory ─► devices ─► kernel ─► processors ─► workers ─► (gate opens) running
 //! ```
-//! A machine is built whole for every start, a reset included: nothing of the guest before can be left over. What stays
+//! A restored machine takes the same way, only that its memory, devices and processors come from a snapshot and no kernel
+//! is loaded. A machine is built whole for every start, a reset included: nothing of the guest before can be left over. What stays
 //! across a reset are the descriptors in `Parts`, because the jail lets nothing be opened later.
 
 use crate::boot::{self, BootError};
-use crate::config::{Config, Disk, Source};
+use crate::config::{Config, Disk, Restore, Source};
 use crate::cpu::run_loop::{self, Processor, Seen};
+use crate::cpu::state::ProcessorState;
 use crate::cpu::{cpuid, registers};
 use crate::device::console::Console;
 use crate::device::{Bus, clock, keyboard, power, serial};
 use crate::gate::{Gate, lock};
 use crate::memory::{self, Memory, MemoryError};
 use crate::sandbox::Threads;
+use crate::snapshot::chips::Chips;
+use crate::snapshot::{self, MachineState, SnapshotError};
 use crate::state::StopReason;
 use crate::virtio::block::{Block, file};
 use crate::virtio::counters::Counters;
@@ -65,6 +69,9 @@ pub enum MachineError {
     /// Registers.
     #[error(transparent)]
     Setup(#[from] registers::SetupError),
+    /// A snapshot that cannot be gone on from.
+    #[error("cannot restore: {0}")]
+    Restore(#[from] SnapshotError),
     /// Threads and events.
     #[error("cannot make a thread or an event: {0}")]
     System(#[from] io::Error),
@@ -106,6 +113,13 @@ pub struct OpenDisk {
     bytes: u64,
 }
 
+/// Files of a snapshot to go on from.
+struct OpenSnapshot {
+    state: File,
+    image: File,
+    whole: bool,
+}
+
 /// Everything that is opened once, before the jail closes.
 pub struct Parts {
     /// `/dev/kvm`.
@@ -114,6 +128,8 @@ pub struct Parts {
     initramfs: Option<File>,
     disks: Vec<OpenDisk>,
     taps: Vec<OwnedFd>,
+    /// Where the first start goes on from; a reset begins at the kernel.
+    restore: Option<OpenSnapshot>,
     /// Log and watchers.
     pub console: Arc<Console>,
 }
@@ -130,9 +146,10 @@ impl Parts {
         for (n, nic) in config.nics.iter().enumerate() {
             taps.push(open(format!("the tap of nic {n}"), Tap::open(&nic.tap))?.into_fd());
         }
+        let restore = config.restore.as_ref().map(OpenSnapshot::of).transpose()?;
         let log = open("the console log", config.console.log.open_log())?;
         let console = Arc::new(open("the console log", Console::new(log, config.console.max_bytes))?);
-        Ok(Parts { kvm, kernel, initramfs, disks, taps, console })
+        Ok(Parts { kvm, kernel, initramfs, disks, taps, restore, console })
     }
 }
 
@@ -169,9 +186,12 @@ pub struct Machine {
     processors: Vec<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
     wakes: Vec<EventFd>,
+    vcpus: Vec<Arc<Mutex<VcpuFd>>>,
     // Kept until the threads have ended: they use both.
-    _vm: VmFd,
-    _memory: Memory,
+    /// The KVM side.
+    pub vm: Arc<VmFd>,
+    /// Guest memory.
+    pub memory: Memory,
 }
 
 fn event() -> io::Result<EventFd> {
@@ -188,32 +208,19 @@ impl Machine {
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         vm.create_pit2(pit).map_err(kvm_step("make the timer"))?;
 
-        let memory = memory::map(u64::from(config.memory_mib) << 20, config.huge_pages)?;
+        let bytes = u64::from(config.memory_mib) << 20;
+        let (memory, restored) = match parts.restore.take() {
+            Some(from) => from.open(bytes).map(|(memory, state)| (memory, Some(state)))?,
+            None => (memory::map(bytes, config.huge_pages)?, None),
+        };
         memory::attach(&vm, &memory)?;
 
         let slots = build_slots(config, parts, &vm, &memory)?;
         let bus = Arc::new(build_bus(slots, &vm, parts)?);
-
-        let cmdline = command_line(config, bus.slots.len());
-        let entry = {
-            let (kernel, initramfs) = (&mut parts.kernel, parts.initramfs.as_mut());
-            boot::load(&memory, kernel, initramfs, &cmdline, config.vcpus, bus.slots.len())?
+        let vcpus = match restored {
+            Some(state) => restore(config, &vm, &bus, &state)?,
+            None => prepare(config, parts, &vm, &memory, bus.slots.len())?,
         };
-        registers::write_tables(&memory, entry)?;
-
-        let mut vcpus = Vec::new();
-        for number in 0..config.vcpus {
-            let vcpu = vm.create_vcpu(u64::from(number)).map_err(kvm_step("make a processor"))?;
-            let table = cpuid::table(&parts.kvm, number as u8, config.vcpus, &config.cpu_mask);
-            let table = table.map_err(kvm_step("say what processors it supports"))?;
-            vcpu.set_cpuid2(&table).map_err(kvm_step("set the processor's features"))?;
-            registers::prepare(&vcpu)?;
-            if number == 0 {
-                report_cpuid(config, &vcpu, &table);
-                registers::start(&vcpu, entry)?;
-            }
-            vcpus.push(vcpu);
-        }
         Machine::spawn(config, vm, memory, bus, vcpus, threads)
     }
 
@@ -235,8 +242,9 @@ impl Machine {
             processors: Vec::new(),
             workers: Vec::new(),
             wakes: Vec::new(),
-            _memory: memory,
-            _vm: vm,
+            vcpus: vcpus.into_iter().map(|vcpu| Arc::new(Mutex::new(vcpu))).collect(),
+            memory,
+            vm: Arc::new(vm),
         };
         for slot in &bus.slots {
             let wake = event()?;
@@ -244,7 +252,7 @@ impl Machine {
             let worker = Worker::new(slot.clone(), gate.clone(), wake)?;
             machine.workers.push(threads.spawn(&slot.name, Threads::WORKER, stop.clone(), move || worker.run())?);
         }
-        for (number, fd) in (0..config.vcpus).zip(vcpus) {
+        for (number, fd) in (0..config.vcpus).zip(machine.vcpus.clone()) {
             let seen = Arc::new(Seen::default());
             machine.seen.push(seen.clone());
             let (bus, gate) = (bus.clone(), gate.clone());
@@ -289,6 +297,27 @@ impl Machine {
         got.then(|| time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
     }
 
+    /// Writes down everything but guest memory. Every thread stands at the gate.
+    pub fn capture(&self, kvm: &Kvm, config: &Config) -> Result<MachineState, SnapshotError> {
+        let vcpus = self.vcpus.iter().map(|vcpu| ProcessorState::save(kvm, &lock(vcpu)));
+        let processors = vcpus.collect::<Result<_, _>>()?;
+        Ok(MachineState {
+            vcpus: config.vcpus,
+            memory_mib: config.memory_mib,
+            chips: Chips::save(&self.vm)?,
+            processors,
+            ports: self.bus.save_ports(),
+            slots: self.bus.slots.iter().map(|slot| slot.save()).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Tells guests that look after their watchdogs that they stood still. Those without a KVM clock cannot be told.
+    pub fn tell_of_pause(&self) {
+        for vcpu in &self.vcpus {
+            let _ = lock(vcpu).kvmclock_ctrl();
+        }
+    }
+
     /// Ends all threads. Guest memory and the VM go after them.
     pub fn end(mut self) {
         self.gate.quit();
@@ -298,6 +327,71 @@ impl Machine {
             let _ = thread.join();
         }
     }
+}
+
+impl OpenSnapshot {
+    fn of(from: &Restore) -> Result<OpenSnapshot, MachineError> {
+        let state = open("the state file", from.state.open(false))?;
+        let image = open("the memory image", from.memory.open(false))?;
+        Ok(OpenSnapshot { state, image, whole: from.verify })
+    }
+
+    /// Checks both files and maps the image.
+    fn open(mut self, bytes: u64) -> Result<(Memory, MachineState), MachineError> {
+        let snapshot = snapshot::file::read(&mut self.state)?;
+        if u64::from(snapshot.machine.memory_mib) << 20 != bytes {
+            let text = format!("it had {} MiB of memory, this has {}", snapshot.machine.memory_mib, bytes >> 20);
+            return Err(SnapshotError::Mismatch(text).into());
+        }
+        snapshot::memory::check(&self.image, &snapshot.memory, bytes, self.whole)?;
+        Ok((memory::map_image(bytes, self.image)?, snapshot.machine))
+    }
+}
+
+/// Kernel in memory, boot processor at its entry.
+fn prepare(
+    config: &Config,
+    parts: &mut Parts,
+    vm: &VmFd,
+    memory: &Memory,
+    slots: usize,
+) -> Result<Vec<VcpuFd>, MachineError> {
+    let cmdline = command_line(config, slots);
+    let (kernel, initramfs) = (&mut parts.kernel, parts.initramfs.as_mut());
+    let entry = boot::load(memory, kernel, initramfs, &cmdline, config.vcpus, slots)?;
+    registers::write_tables(memory, entry)?;
+    let mut vcpus = Vec::new();
+    for number in 0..config.vcpus {
+        let vcpu = vm.create_vcpu(u64::from(number)).map_err(kvm_step("make a processor"))?;
+        let table = cpuid::table(&parts.kvm, number as u8, config.vcpus, &config.cpu_mask);
+        let table = table.map_err(kvm_step("say what processors it supports"))?;
+        vcpu.set_cpuid2(&table).map_err(kvm_step("set the processor's features"))?;
+        registers::prepare(&vcpu)?;
+        if number == 0 {
+            report_cpuid(config, &vcpu, &table);
+            registers::start(&vcpu, entry)?;
+        }
+        vcpus.push(vcpu);
+    }
+    Ok(vcpus)
+}
+
+/// Devices and processors as they were.
+fn restore(config: &Config, vm: &VmFd, bus: &Bus, state: &MachineState) -> Result<Vec<VcpuFd>, MachineError> {
+    state.fits(config.vcpus, config.memory_mib, bus.slots.len())?;
+    bus.restore_ports(&state.ports)?;
+    for (slot, saved) in bus.slots.iter().zip(&state.slots) {
+        slot.restore(saved)?;
+    }
+    let mut vcpus = Vec::new();
+    for number in 0..config.vcpus {
+        vcpus.push(vm.create_vcpu(u64::from(number)).map_err(kvm_step("make a processor"))?);
+    }
+    for (vcpu, saved) in vcpus.iter().zip(&state.processors) {
+        saved.restore(vcpu)?;
+    }
+    state.chips.restore(vm)?;
+    Ok(vcpus)
 }
 
 /// Says once a process what KVM made of the mask: guests can cause restarts, and must not fill the journal by them.
@@ -331,7 +425,7 @@ fn build_bus(slots: Vec<Arc<Slot>>, vm: &VmFd, parts: &Parts) -> Result<Bus, Mac
         Ok(event)
     };
     Ok(Bus {
-        serial: Mutex::new(serial::SerialPort::new(line(serial::LINE)?, parts.console.clone())),
+        serial: Mutex::new(serial::SerialPort::new(line(serial::LINE)?, parts.console.clone())?),
         keyboard: Mutex::new(keyboard::Keyboard::new(line(1)?)),
         power: Mutex::new(power::Power::new(line(power::LINE)?)),
         clock: Mutex::new(clock::Clock::default()),

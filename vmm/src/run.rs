@@ -1,7 +1,8 @@
 //! The command line of the program: arguments in, exit code out.
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Restore, Source};
 use crate::control::server::Server;
+use crate::control::{ClientError, command};
 use crate::cpu::run_loop;
 use crate::machine::{MachineError, Parts};
 use crate::monitor::{Monitor, Signals};
@@ -16,11 +17,15 @@ use std::process::ExitCode;
 const HELP: &str = "\
 Runs one guest on KVM, in the foreground, until it ends.
 
-Usage: pilvi-vmm --config FILE [--no-sandbox]
+Usage: pilvi-vmm --config FILE [--restore STATE MEMORY] [--no-sandbox]
+       pilvi-vmm ctl SOCKET VERB [ARGUMENT...]
        pilvi-vmm probe
 
   --config FILE   JSON configuration of the machine (/dev/fd/N works)
+  --restore STATE MEMORY
+                  goes on from this snapshot of a machine with the same configuration
   --no-sandbox    no namespaces, user change or system call filters: for debugging only
+  ctl             asks a running machine; `ctl --help` lists the verbs
   probe           prints as JSON whether /dev/kvm can really run guests here
   --help, --version
 
@@ -43,12 +48,15 @@ enum Failure {
     Socket(io::Error),
     #[error("cannot open the report file: {0}")]
     Report(io::Error),
+    #[error(transparent)]
+    Asked(#[from] ClientError),
     #[error("{0}")]
     System(#[from] io::Error),
 }
 
 enum Command {
-    Run { config: PathBuf, sandbox: bool },
+    Run { config: PathBuf, restore: Option<Restore>, sandbox: bool },
+    Ask(Vec<OsString>),
     Probe,
     Help,
     Version,
@@ -60,7 +68,12 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Help => say(HELP),
         Command::Version => say(concat!("pilvi-vmm ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Probe => say(&format!("{}\n", serde_json::json!(probe::probe()))),
-        Command::Run { config, sandbox } => run(Config::load(&config)?, sandbox),
+        Command::Ask(words) => ask(&words),
+        Command::Run { config, restore, sandbox } => {
+            let mut config = Config::load(&config)?;
+            config.restore = restore.or(config.restore);
+            run(config, sandbox)
+        }
     });
     match outcome {
         Ok(code) => ExitCode::from(code),
@@ -78,23 +91,40 @@ fn say(text: &str) -> Result<u8, Failure> {
 }
 
 fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, Failure> {
-    let (mut config, mut sandbox) = (None, true);
+    let (mut config, mut restore, mut sandbox) = (None, None, true);
     let mut args = args;
+    let missing = |what: &str| Failure::Arguments(format!("{what}; see --help"));
     while let Some(arg) = args.next() {
         match arg.to_str() {
+            Some("ctl") => return Ok(Command::Ask(args.collect())),
             Some("--help" | "-h") => return Ok(Command::Help),
             Some("--version") => return Ok(Command::Version),
             Some("probe") => return Ok(Command::Probe),
             Some("--no-sandbox") => sandbox = false,
             Some("--config") => {
-                let path = args.next().ok_or_else(|| Failure::Arguments("--config needs a file".into()))?;
+                let path = args.next().ok_or_else(|| missing("--config needs a file"))?;
                 config = Some(PathBuf::from(path));
+            }
+            Some("--restore") => {
+                let mut file = || args.next().map(|path| Source::Path(path.into()));
+                let (Some(state), Some(memory)) = (file(), file()) else {
+                    return Err(missing("--restore needs a state file and a memory image"));
+                };
+                restore = Some(Restore { state, memory, verify: true });
             }
             _ => return Err(Failure::Arguments(format!("unknown argument {}; see --help", arg.display()))),
         }
     }
-    let config = config.ok_or_else(|| Failure::Arguments("no --config FILE given; see --help".into()))?;
-    Ok(Command::Run { config, sandbox })
+    let config = config.ok_or_else(|| missing("no --config FILE given"))?;
+    Ok(Command::Run { config, restore, sandbox })
+}
+
+/// The verbs of the control socket by hand.
+fn ask(words: &[OsString]) -> Result<u8, Failure> {
+    match words {
+        [socket, verb, rest @ ..] if socket.to_str() != Some("--help") => say(&command::run(socket, verb, rest)?),
+        _ => say(command::HELP),
+    }
 }
 
 /// Opens everything, closes the jail, builds the machine, runs it.

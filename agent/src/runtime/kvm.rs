@@ -126,6 +126,7 @@ impl Kvm {
             on_reset: vmm::OnReset::Restart,
             cpu_mask: self.cpu_mask.clone(),
             huge_pages: true,
+            restore: None,
             report: Some(Source::Path(REPORT.into())),
         })
     }

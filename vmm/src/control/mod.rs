@@ -3,8 +3,11 @@
 //! `{"op":"status"}` → `{"reply":"status", ...}`. Console bytes travel as text of the characters U+0000 to U+00FF, one
 //! per byte. After `console_attach` was answered with `done`, the client sends one empty line, and from then on the
 //! connection is the raw console, both ways, until one side closes it.
+//!
+//! A request that needs files gets them open, as SCM_RIGHTS with its line: this process can open nothing.
 
 pub mod client;
+pub mod command;
 pub mod server;
 
 pub use client::{Client, ClientError};
@@ -38,6 +41,9 @@ pub enum Request {
     Reset {},
     /// End at once.
     Kill {},
+    /// Write a snapshot of a paused machine into two files that come with this line (SCM_RIGHTS): state, then memory.
+    /// Answered when both are durable; the machine stays paused. Refused when it is not paused.
+    Snapshot {},
     /// Type on the console.
     ConsoleWrite {
         /// One character per byte.

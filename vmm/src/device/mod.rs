@@ -17,9 +17,11 @@ pub mod power;
 pub mod serial;
 
 use crate::gate::lock;
+use crate::snapshot::SnapshotError;
 use crate::state::StopReason;
 use crate::virtio::mmio::Slot;
 use crate::virtio::{SLOT_BYTES, SLOTS_START};
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -48,7 +50,35 @@ pub struct Bus {
     pub unclaimed: AtomicU64,
 }
 
+/// Everything on ports, in a snapshot.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PortsState {
+    serial: serial::SerialState,
+    keyboard: keyboard::KeyboardState,
+    power: power::PowerState,
+    clock: clock::Clock,
+}
+
 impl Bus {
+    /// Writes down what sits on ports. All processors stand still.
+    pub fn save_ports(&self) -> PortsState {
+        PortsState {
+            serial: lock(&self.serial).save(),
+            keyboard: lock(&self.keyboard).save(),
+            power: lock(&self.power).save(),
+            clock: lock(&self.clock).clone(),
+        }
+    }
+
+    /// Takes it up again, before a processor runs.
+    pub fn restore_ports(&self, state: &PortsState) -> Result<(), SnapshotError> {
+        lock(&self.serial).restore(&state.serial)?;
+        lock(&self.keyboard).restore(&state.keyboard);
+        lock(&self.power).restore(&state.power);
+        lock(&self.clock).clone_from(&state.clock);
+        Ok(())
+    }
+
     fn slot(&self, address: u64) -> Option<(&Slot, u64)> {
         let offset = address.checked_sub(SLOTS_START)?;
         let slot = self.slots.get(usize::try_from(offset / SLOT_BYTES).ok()?)?;

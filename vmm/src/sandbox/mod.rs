@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   open everything ─► jail.rs: own namespaces, empty root, no capabilities, other user ─► threads, each with its
-//!   seccomp.rs filter (vCPU, device worker, monitor) ─► gate opens, first guest instruction
+//!   seccomp.rs filter (vCPU, device worker, job, monitor) ─► gate opens, first guest instruction
 //! ```
 //! A process id namespace is not among it: it would need a fork between agent and guest, and no filter lets a thread
 //! signal or trace another process anyway.
@@ -41,6 +41,7 @@ pub struct Threads {
 struct Filters {
     processor: BpfProgram,
     worker: BpfProgram,
+    job: BpfProgram,
     monitor: BpfProgram,
 }
 
@@ -51,6 +52,8 @@ pub enum Kind {
     Processor,
     /// Serves a device.
     Worker,
+    /// Writes a snapshot or sends a migration.
+    Job,
 }
 
 impl Threads {
@@ -58,6 +61,8 @@ impl Threads {
     pub const PROCESSOR: Kind = Kind::Processor;
     /// A device worker.
     pub const WORKER: Kind = Kind::Worker;
+    /// Long work beside the machine.
+    pub const JOB: Kind = Kind::Job;
 
     /// Threads without filters.
     pub fn free() -> Threads {
@@ -71,6 +76,7 @@ impl Threads {
             filters: Some(Filters {
                 processor: compile(seccomp::processor())?,
                 worker: compile(seccomp::worker())?,
+                job: compile(seccomp::job())?,
                 monitor: compile(seccomp::monitor())?,
             }),
         })
@@ -87,6 +93,7 @@ impl Threads {
         let filter = self.filters.as_ref().map(|f| match kind {
             Kind::Processor => f.processor.clone(),
             Kind::Worker => f.worker.clone(),
+            Kind::Job => f.job.clone(),
         });
         let guard = Guard { stop, name: name.to_owned() };
         std::thread::Builder::new().name(name.to_owned()).stack_size(512 * 1024).spawn(move || {

@@ -1,7 +1,7 @@
 //! System call filters, one per kind of thread. What is not listed ends the process with a line that names the call.
 //!
 //! No list has open, connect, execve, kill, ptrace or mount; nothing can map memory executable. The monitor's list
-//! contains the other two, because threads that it starts after a reset inherit its filter under their own.
+//! contains the others, because threads that it starts after a reset inherit its filter under their own.
 
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -69,9 +69,14 @@ const DEVICES: [i64; 9] = [
     libc::SYS_pwrite64,
 ];
 
+/// Files of a snapshot.
+const JOB: [i64; 5] =
+    [libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_fsync, libc::SYS_fdatasync];
+
 /// Control socket, and building a machine anew.
-const MONITOR: [i64; 22] = [
+const MONITOR: [i64; 23] = [
     libc::SYS_accept4,
+    libc::SYS_recvmsg,
     libc::SYS_recvfrom,
     libc::SYS_sendto,
     libc::SYS_shutdown,
@@ -140,10 +145,17 @@ pub fn worker() -> Result<Rules, BackendError> {
     Ok(rules)
 }
 
+/// Long work beside the machine.
+pub fn job() -> Result<Rules, BackendError> {
+    let mut rules = base()?;
+    rules.extend(JOB.iter().map(|call| (*call, Vec::new())));
+    Ok(rules)
+}
+
 /// The main thread.
 pub fn monitor() -> Result<Rules, BackendError> {
     let mut rules = base()?;
-    rules.extend(CONSOLE.iter().chain(&DEVICES).chain(&MONITOR).map(|call| (*call, Vec::new())));
+    rules.extend(CONSOLE.iter().chain(&DEVICES).chain(&JOB).chain(&MONITOR).map(|call| (*call, Vec::new())));
     let ioctls =
         [masked(1, KVM_IO_MASK, KVM_IO)?, equal(1, crate::virtio::net::tap::TUNSETOFFLOAD)?, equal(1, FIONBIO)?];
     rules.insert(libc::SYS_ioctl, ioctls.into());
@@ -189,13 +201,13 @@ mod tests {
     #[test]
     fn filters_compile_and_the_monitor_allows_what_its_children_need() {
         let monitor = monitor().unwrap();
-        for rules in [processor().unwrap(), worker().unwrap()] {
+        for rules in [processor().unwrap(), worker().unwrap(), job().unwrap()] {
             assert!(rules.keys().all(|call| monitor.contains_key(call)));
             for forbidden in [libc::SYS_openat, libc::SYS_execve, libc::SYS_socket, libc::SYS_kill, libc::SYS_clone3] {
                 assert!(!rules.contains_key(&forbidden));
             }
         }
-        for rules in [super::processor(), super::worker(), super::monitor()] {
+        for rules in [super::processor(), super::worker(), super::job(), super::monitor()] {
             assert!(!compile(rules).unwrap().is_empty());
         }
     }

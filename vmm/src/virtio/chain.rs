@@ -6,6 +6,7 @@
 
 use super::Broken;
 use crate::memory::Memory;
+use serde::{Deserialize, Serialize};
 use virtio_queue::{Error as QueueError, Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
@@ -16,6 +17,35 @@ pub struct Piece {
     pub address: GuestAddress,
     /// Bytes.
     pub length: u32,
+}
+
+/// A chain that was taken off a queue and not yet given back, as a snapshot keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedChain {
+    head: u16,
+    readable: Vec<(u64, u32)>,
+    writable: Vec<(u64, u32)>,
+}
+
+impl SavedChain {
+    /// Writes a chain down.
+    pub fn of(chain: &Chain) -> SavedChain {
+        let plain = |pieces: &[Piece]| pieces.iter().map(|p| (p.address.0, p.length)).collect();
+        SavedChain { head: chain.head, readable: plain(&chain.readable), writable: plain(&chain.writable) }
+    }
+
+    /// The chain again; None where it names memory that does not exist. A snapshot is no more to be trusted than a ring.
+    pub fn chain(&self, memory: &Memory) -> Option<Chain> {
+        let pieces = |plain: &[(u64, u32)]| -> Option<Vec<Piece>> {
+            let exists = |(address, length): &(u64, u32)| {
+                let address = GuestAddress(*address);
+                let inside = GuestMemoryBackend::check_range(memory, address, *length as usize);
+                (inside && *length > 0).then_some(Piece { address, length: *length })
+            };
+            plain.iter().map(exists).collect()
+        };
+        Some(Chain { head: self.head, readable: pieces(&self.readable)?, writable: pieces(&self.writable)? })
+    }
 }
 
 /// A whole chain.

@@ -12,9 +12,11 @@ use super::counters::{Counters, count};
 use super::{Broken, Device, F_EVENT_IDX, F_INDIRECT_DESC, F_VERSION_1, Served};
 use crate::gate::lock;
 use crate::memory::Memory;
+use crate::snapshot::SnapshotError;
+use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
-use virtio_queue::{Queue, QueueT};
+use virtio_queue::{Queue, QueueState, QueueT};
 use vmm_sys_util::eventfd::EventFd;
 
 const MAGIC: u32 = 0x7472_6976;
@@ -65,6 +67,63 @@ pub struct Transport {
     queue_select: u32,
     addresses: Vec<[u32; 6]>,
     live: bool,
+}
+
+/// A slot in a snapshot. The fields are those of `Transport`.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SlotState {
+    name: String,
+    number: u32,
+    features: u64,
+    queues: Vec<QueueFields>,
+    status: u32,
+    device_features_select: u32,
+    driver_features_select: u32,
+    driver_features: u64,
+    queue_select: u32,
+    addresses: Vec<[u32; 6]>,
+    live: bool,
+    interrupt: u32,
+    device: Vec<u8>,
+}
+
+/// `QueueState` of the queue crate in a form that can be written.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+struct QueueFields {
+    size: u16,
+    next_avail: u16,
+    next_used: u16,
+    event_idx: bool,
+    ready: bool,
+    rings: [u64; 3],
+}
+
+impl QueueFields {
+    fn of(queue: &Queue) -> QueueFields {
+        let state = queue.state();
+        QueueFields {
+            size: state.size,
+            next_avail: state.next_avail,
+            next_used: state.next_used,
+            event_idx: state.event_idx_enabled,
+            ready: state.ready,
+            rings: [state.desc_table, state.avail_ring, state.used_ring],
+        }
+    }
+
+    fn queue(&self, max_size: u16) -> Result<Queue, virtio_queue::Error> {
+        Queue::try_from(QueueState {
+            max_size,
+            next_avail: self.next_avail,
+            next_used: self.next_used,
+            event_idx_enabled: self.event_idx,
+            size: self.size,
+            ready: self.ready,
+            desc_table: self.rings[0],
+            avail_ring: self.rings[1],
+            used_ring: self.rings[2],
+        })
+    }
 }
 
 /// A slot with its device, shared by the processors and the device's worker.
@@ -206,6 +265,39 @@ impl Slot {
         }
     }
 
+    /// Writes the slot down. The worker stands still.
+    pub fn save(&self) -> Result<SlotState, SnapshotError> {
+        let transport = lock(&self.transport);
+        Ok(SlotState {
+            name: self.name.clone(),
+            number: transport.device.number(),
+            features: transport.offered(),
+            queues: transport.queues.iter().map(QueueFields::of).collect(),
+            status: transport.status,
+            device_features_select: transport.device_features_select,
+            driver_features_select: transport.driver_features_select,
+            driver_features: transport.driver_features,
+            queue_select: transport.queue_select,
+            addresses: transport.addresses.clone(),
+            live: transport.live,
+            interrupt: self.interrupt.status.load(Ordering::SeqCst),
+            device: transport.device.save()?,
+        })
+    }
+
+    /// Takes up a saved state, before the worker has begun. A notification or an interrupt may have been on its way when
+    /// the state was saved, so all of them are given once more: drivers and devices take one too many for none.
+    pub fn restore(&self, state: &SlotState) -> Result<(), SnapshotError> {
+        let mut transport = lock(&self.transport);
+        transport.restore(&self.name, state)?;
+        self.interrupt.status.store(state.interrupt, Ordering::SeqCst);
+        if state.interrupt != 0 {
+            self.interrupt.raise(0);
+        }
+        self.notify.iter().for_each(|event| drop(event.write(1)));
+        Ok(())
+    }
+
     /// The host's end and whether to watch it now.
     pub fn host_end(&self) -> Option<(std::os::fd::RawFd, bool)> {
         let transport = lock(&self.transport);
@@ -308,6 +400,37 @@ impl Transport {
         };
         addresses[field] = value;
         true
+    }
+
+    fn restore(&mut self, name: &str, state: &SlotState) -> Result<(), SnapshotError> {
+        let mismatch =
+            |what: &str| Err(SnapshotError::Mismatch(format!("{} was, {name} is: other {what}", state.name)));
+        if state.number != self.device.number() {
+            return mismatch("kinds of device");
+        }
+        if state.features != self.offered() || state.driver_features & !state.features != 0 {
+            return mismatch("features");
+        }
+        if state.queues.len() != self.queues.len() || state.addresses.len() != self.queues.len() {
+            return mismatch("queues");
+        }
+        for (queue, saved) in self.queues.iter_mut().zip(&state.queues) {
+            *queue = saved.queue(queue.max_size()).map_err(|e| SnapshotError::Malformed(e.to_string()))?;
+            if state.live && queue.ready() && !queue.is_valid(&self.memory) {
+                return Err(SnapshotError::Malformed(format!("{name} has a ring outside guest memory")));
+            }
+        }
+        self.status = state.status;
+        self.device_features_select = state.device_features_select;
+        self.driver_features_select = state.driver_features_select;
+        self.driver_features = state.driver_features;
+        self.queue_select = state.queue_select;
+        self.addresses.clone_from(&state.addresses);
+        self.live = state.live && state.status & DRIVER_OK != 0;
+        if self.live {
+            self.device.activate(self.driver_features);
+        }
+        self.device.restore(&state.device, &self.memory)
     }
 
     /// True when the device became live.

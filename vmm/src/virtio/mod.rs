@@ -24,6 +24,7 @@ pub mod rng;
 pub mod worker;
 
 use crate::memory::Memory;
+use crate::snapshot::SnapshotError;
 use std::os::fd::RawFd;
 use virtio_queue::Queue;
 
@@ -89,6 +90,17 @@ pub trait Device: Send {
     /// The host's end has something.
     fn host_ready(&mut self, _queues: &mut [Queue], _memory: &Memory) -> Result<Served, Broken> {
         Ok(Served::default())
+    }
+    /// What the device holds beyond its configuration, written down. Called while its worker stands still.
+    fn save(&self) -> Result<Vec<u8>, SnapshotError> {
+        Ok(Vec::new())
+    }
+    /// Takes up what `save` wrote, after `activate` where the device was live. The bytes are not to be trusted.
+    fn restore(&mut self, saved: &[u8], _memory: &Memory) -> Result<(), SnapshotError> {
+        match saved {
+            [] => Ok(()),
+            _ => Err(SnapshotError::Malformed("a device without state has some".into())),
+        }
     }
     /// Whether `host_ready` could do anything now. False stops watching the host's end until the next `serve`.
     fn wants_host(&self) -> bool {

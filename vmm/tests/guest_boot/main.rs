@@ -14,3 +14,4 @@ mod linux;
 mod network;
 mod peer;
 mod rig;
+mod snapshot;

@@ -1,12 +1,13 @@
 //! The bytes of a disk: positioned vector reads and writes between a file and guest memory, without a copy between.
 
 use super::super::chain::Piece;
-use crate::memory::Memory;
+use crate::memory::{Memory, Slice};
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
-use vm_memory::{GuestMemoryBackend, VolatileSlice};
+use vm_memory::GuestMemoryBackend;
+use vm_memory::bitmap::Bitmap;
 
 /// Vectors in one call; more pieces take more calls.
 const VECTORS_MAX: usize = 256;
@@ -57,6 +58,10 @@ impl RawFile {
         let mut first = 0;
         while first < slices.len() {
             let moved = call(&self.file, offset, &slices[first..], way)?;
+            if matches!(way, Way::Read) {
+                // The kernel writes past the bitmap. Marked afterwards: a page that is sent before is sent again.
+                slices[first..].iter().take(VECTORS_MAX).for_each(|slice| slice.bitmap().mark_dirty(0, slice.len()));
+            }
             if moved == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -74,8 +79,8 @@ enum Way {
 }
 
 /// One preadv or pwritev, repeated when a signal came.
-fn call(file: &File, offset: u64, slices: &[VolatileSlice<'_>], way: Way) -> io::Result<usize> {
-    let guards: Vec<_> = slices.iter().take(VECTORS_MAX).map(VolatileSlice::ptr_guard_mut).collect();
+fn call(file: &File, offset: u64, slices: &[Slice<'_>], way: Way) -> io::Result<usize> {
+    let guards: Vec<_> = slices.iter().take(VECTORS_MAX).map(Slice::ptr_guard_mut).collect();
     let vectors: Vec<libc::iovec> =
         guards.iter().map(|g| libc::iovec { iov_base: g.as_ptr().cast(), iov_len: g.len() }).collect();
     let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
@@ -102,7 +107,7 @@ fn call(file: &File, offset: u64, slices: &[VolatileSlice<'_>], way: Way) -> io:
 }
 
 /// Drops what was moved from the front of the slices; returns the first that is left.
-fn advance(slices: &mut [VolatileSlice<'_>], mut first: usize, mut moved: usize) -> io::Result<usize> {
+fn advance(slices: &mut [Slice<'_>], mut first: usize, mut moved: usize) -> io::Result<usize> {
     while let Some(slice) = slices.get_mut(first) {
         if moved < slice.len() {
             *slice = slice.offset(moved).map_err(io::Error::other)?;

@@ -9,6 +9,7 @@ use super::chain::{self, Chain, Piece};
 use super::counters::{Counters, add, count};
 use super::{Broken, Device, Served, copy_config};
 use crate::memory::Memory;
+use crate::snapshot::{self, SnapshotError};
 use file::Backing;
 use std::sync::Arc;
 use virtio_bindings::virtio_blk as abi;
@@ -207,6 +208,22 @@ impl Device for Block {
     fn activate(&mut self, _features: u64) {}
 
     fn reset(&mut self) {}
+
+    fn save(&self) -> Result<Vec<u8>, SnapshotError> {
+        snapshot::encode(&(self.sectors, self.read_only))
+    }
+
+    /// Nothing is in flight while the worker stands at the gate; the disk itself must be the same.
+    fn restore(&mut self, saved: &[u8], _memory: &Memory) -> Result<(), SnapshotError> {
+        let (sectors, read_only): (u64, bool) = snapshot::decode(saved)?;
+        if (sectors, read_only) == (self.sectors, self.read_only) {
+            return Ok(());
+        }
+        let (here, ways) =
+            (self.sectors, [read_only, self.read_only].map(|r| if r { "read-only" } else { "writable" }));
+        let text = format!("a disk had {sectors} sectors, {}; this has {here}, {}", ways[0], ways[1]);
+        Err(SnapshotError::Mismatch(text))
+    }
 
     fn serve(&mut self, queue: usize, queues: &mut [Queue], memory: &Memory) -> Result<Served, Broken> {
         self.drain(&mut queues[queue], memory)

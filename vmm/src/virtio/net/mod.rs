@@ -10,10 +10,12 @@
 
 pub mod tap;
 
-use super::chain::{self, Chain};
+use super::chain::{self, Chain, SavedChain};
 use super::counters::{Counters, add, count};
 use super::{Broken, Device, Served, copy_config};
 use crate::memory::Memory;
+use crate::snapshot::{self, SnapshotError};
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -195,6 +197,14 @@ impl Net {
     }
 }
 
+/// A frame that was taken from the wire is lost nowhere else than on a wire.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    frame: Vec<u8>,
+    held: Vec<SavedChain>,
+    starved: bool,
+}
+
 enum Delivered {
     Yes,
     Dropped,
@@ -247,6 +257,27 @@ impl Device for Net {
         self.held.clear();
         self.mergeable = false;
         self.wire.set_offloads(0);
+    }
+
+    fn save(&self) -> Result<Vec<u8>, SnapshotError> {
+        snapshot::encode(&Saved {
+            frame: self.buffer[..self.pending].to_vec(),
+            held: self.held.iter().map(SavedChain::of).collect(),
+            starved: self.starved,
+        })
+    }
+
+    fn restore(&mut self, saved: &[u8], memory: &Memory) -> Result<(), SnapshotError> {
+        let saved: Saved = snapshot::decode(saved)?;
+        let held: Option<Vec<Chain>> = saved.held.iter().map(|chain| chain.chain(memory)).collect();
+        let fits = saved.frame.is_empty() || (FRAME_BYTES_MIN..=FRAME_BYTES_MAX).contains(&saved.frame.len());
+        let (Some(held), true) = (held, fits && saved.held.len() <= usize::from(QUEUE_SIZE)) else {
+            return Err(SnapshotError::Malformed("a card holds what it cannot".into()));
+        };
+        self.pending = saved.frame.len();
+        self.buffer[..self.pending].copy_from_slice(&saved.frame);
+        (self.held, self.starved) = (held, saved.starved);
+        Ok(())
     }
 
     fn queue_stopped(&mut self, queue: usize) {

@@ -3,11 +3,16 @@
 //! Once a second it also looks whether a guest has halted for good: a processor that used no time at all since the last
 //! look is kicked out and asked whether an interrupt could ever wake it. An idle guest that takes timer interrupts is
 //! left alone.
+//!
+//! `answer` says what each request does, `keep` what takes longer than an answer may.
+
+mod answer;
+mod keep;
 
 use crate::config::{Config, OnReset};
 use crate::control::server::{Input, Server};
-use crate::control::{ConsoleStatus, DeviceStatus, Reply, Request, Status, TAIL_BYTES_MAX, to_bytes, to_text};
-use crate::gate::lock;
+use crate::control::{Reply, Request};
+use crate::job::Job;
 use crate::journal;
 use crate::machine::{Machine, MachineError, Parts};
 use crate::sandbox::Threads;
@@ -21,6 +26,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 const LISTENER: u64 = u64::MAX;
 const SIGNAL: u64 = u64::MAX - 1;
 const STOP: u64 = u64::MAX - 2;
+const JOB: u64 = u64::MAX - 3;
 /// Between two looks for a guest that has halted for good.
 const LOOK: Duration = Duration::from_secs(1);
 /// Longest wait for processors and workers to come to the gate.
@@ -72,6 +78,8 @@ pub struct Monitor {
     closing: bool,
     /// Processor time at the last look, by processor.
     looked: Vec<u64>,
+    /// What is done beside the machine; it bars resuming and another of its kind.
+    job: Option<Job>,
 }
 
 fn watch(epoll: &Epoll, fd: RawFd, key: u64) -> io::Result<()> {
@@ -106,6 +114,7 @@ impl Monitor {
             stop_reason: None,
             closing: false,
             looked: Vec::new(),
+            job: None,
         })
     }
 
@@ -137,6 +146,7 @@ impl Monitor {
                     LISTENER => self.accept(),
                     SIGNAL => self.stop(StopReason::Killed),
                     STOP => {}
+                    JOB => self.job_done(),
                     key => self.serve(key),
                 }
             }
@@ -180,6 +190,7 @@ impl Monitor {
 
     fn end_machine(&mut self) {
         let Some(machine) = self.machine.take() else { return };
+        self.drop_job();
         self.state = RunState::Stopped;
         let _ = self.epoll.ctl(ControlOperation::Delete, machine.stop.event.as_raw_fd(), EpollEvent::default());
         if let Some(StopReason::Crashed { detail }) = machine.stop.reason() {
@@ -211,8 +222,10 @@ impl Monitor {
                     self.server.expect_attach(key);
                 }
                 Input::Request(request) => {
-                    let reply = self.answer(request);
-                    self.server.reply(key, &reply);
+                    // None: the answer comes when the work is done.
+                    if let Some(reply) = self.answer(key, request) {
+                        self.server.reply(key, &reply);
+                    }
                 }
                 Input::Attach => {
                     let watched = self.server.stream(key).map(|stream| self.parts.console.watch(key, stream));
@@ -224,87 +237,6 @@ impl Monitor {
                 Input::Gone => self.parts.console.unwatch(key),
                 Input::Nonsense => {}
             }
-        }
-    }
-
-    fn answer(&mut self, request: Request) -> Reply {
-        let refused = |reason: &str| Reply::Refused { reason: reason.to_owned() };
-        match request {
-            Request::Status {} => Reply::Status(Box::new(self.status())),
-            Request::Pause {} => self.pause(),
-            Request::Resume {} => self.resume(),
-            Request::PowerButton {} => match &self.machine {
-                Some(machine) if lock(&machine.bus.power).press() => Reply::Done,
-                _ => self.ctrl_alt_del(true),
-            },
-            Request::SoftReset {} => self.ctrl_alt_del(false),
-            Request::Reset {} => {
-                self.closing = false;
-                self.stop(StopReason::Reset);
-                Reply::Done
-            }
-            Request::Kill {} => {
-                self.stop(StopReason::Killed);
-                Reply::Done
-            }
-            Request::ConsoleWrite { data } => match to_bytes(&data) {
-                Some(bytes) => Reply::Taken { bytes: self.type_in(&bytes) },
-                None => refused("console data has characters above U+00FF"),
-            },
-            Request::ConsoleTail { bytes } => match self.parts.console.tail(bytes.min(TAIL_BYTES_MAX) as usize) {
-                Ok(bytes) => Reply::Console { data: to_text(&bytes) },
-                Err(e) => refused(&format!("the console log cannot be read: {e}")),
-            },
-            Request::ConsoleAttach {} => Reply::Done,
-        }
-    }
-
-    fn ctrl_alt_del(&mut self, closing: bool) -> Reply {
-        match &self.machine {
-            Some(machine) if lock(&machine.bus.keyboard).press_ctrl_alt_del() => {
-                self.closing = closing;
-                Reply::Done
-            }
-            Some(_) => {
-                let reason =
-                    "the guest has neither a power button nor a keyboard driver that could hear; use kill or reset";
-                Reply::Refused { reason: reason.into() }
-            }
-            None => Reply::Refused { reason: "the machine is restarting".into() },
-        }
-    }
-
-    fn type_in(&self, bytes: &[u8]) -> usize {
-        self.machine.as_ref().map_or(0, |machine| lock(&machine.bus.serial).type_in(bytes))
-    }
-
-    fn pause(&mut self) -> Reply {
-        let refused = |reason: &str| Reply::Refused { reason: reason.to_owned() };
-        let Some(machine) = &self.machine else { return refused("the machine is restarting") };
-        machine.gate.shut();
-        let end = Instant::now() + GATE_WAIT;
-        while Instant::now() < end {
-            machine.kick_all();
-            if machine.gate.wait_for(machine.threads(), Duration::from_millis(100)) {
-                self.state = RunState::Paused;
-                return Reply::Done;
-            }
-            if machine.stop.reason().is_some() {
-                return refused("the machine has just ended");
-            }
-        }
-        machine.gate.open();
-        refused("a processor or device did not come to rest in time")
-    }
-
-    fn resume(&mut self) -> Reply {
-        match &self.machine {
-            Some(machine) => {
-                machine.gate.open();
-                self.state = RunState::Running;
-                Reply::Done
-            }
-            None => Reply::Refused { reason: "the machine is restarting".into() },
         }
     }
 
@@ -328,34 +260,6 @@ impl Monitor {
                 seen.inspect.store(true, Ordering::Release);
                 machine.kick(n);
             }
-        }
-    }
-
-    fn status(&self) -> Status {
-        let machine = self.machine.as_ref();
-        let devices = machine.into_iter().flat_map(|m| &m.bus.slots).map(|slot| {
-            let (driver_ok, needs_reset) = slot.driver_state();
-            DeviceStatus { name: slot.name.clone(), driver_ok, needs_reset, counters: slot.counters.snapshot() }
-        });
-        let console = self.parts.console.counters();
-        Status {
-            id: self.config.id.clone(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            pid: std::process::id(),
-            state: self.state,
-            stop_reason: machine.and_then(|m| m.stop.reason()),
-            vcpus: self.config.vcpus,
-            memory_mib: self.config.memory_mib,
-            uptime_ms: self.began.elapsed().as_millis() as u64,
-            resets: self.resets,
-            exits: machine.map_or(Vec::new(), |m| m.seen.iter().map(|s| s.exits.load(Ordering::Relaxed)).collect()),
-            unclaimed_accesses: machine.map_or(0, |m| m.bus.unclaimed.load(Ordering::Relaxed)),
-            devices: devices.collect(),
-            console: ConsoleStatus {
-                bytes: console.bytes,
-                lost: console.lost,
-                watchers_dropped: console.watchers_dropped,
-            },
         }
     }
 }

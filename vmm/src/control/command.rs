@@ -1,0 +1,73 @@
+//! The control socket's verbs for a person by hand: words in, text out.
+
+use super::{Client, ClientError, to_text};
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// What `ctl` can do.
+pub const HELP: &str = "\
+Usage: pilvi-vmm ctl SOCKET VERB [ARGUMENT...]
+
+  status                  state and counters, as JSON
+  pause, resume           stops between two instructions; goes on
+  snapshot STATE MEMORY   writes the machine into two new files and lets it go on as it was before
+  power-button, soft-reset, reset, kill
+  tail [BYTES]            the newest console output
+  type TEXT               types on the console
+";
+
+fn words(text: impl Into<String>) -> ClientError {
+    ClientError::Words(text.into())
+}
+
+/// A file that was not there before: a snapshot never overwrites another.
+fn create(path: &OsStr) -> Result<File, ClientError> {
+    let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+    opened.map_err(|source| ClientError::File { path: path.display().to_string(), source })
+}
+
+/// Asks the machine behind `socket`; what to print.
+pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, ClientError> {
+    let mut client = Client::connect(Path::new(socket))?;
+    let verb = verb.to_str().unwrap_or_default();
+    match (verb, rest) {
+        ("status", []) => Ok(serde_json::to_string_pretty(&client.status()?)? + "\n"),
+        ("tail", []) => Ok(to_text(&client.console_tail(super::TAIL_BYTES_MAX)?)),
+        ("tail", [bytes]) => {
+            let bytes = bytes.to_str().and_then(|b| b.parse().ok()).ok_or_else(|| words("tail takes a number"))?;
+            Ok(to_text(&client.console_tail(bytes)?))
+        }
+        ("type", [text]) => client.console_write(text.as_encoded_bytes()).map(|taken| format!("{taken} bytes taken\n")),
+        ("snapshot", [state, memory]) => snapshot(&mut client, state, memory),
+        (_, []) => {
+            match verb {
+                "pause" => client.pause(),
+                "resume" => client.resume(),
+                "power-button" => client.power_button(),
+                "soft-reset" => client.soft_reset(),
+                "reset" => client.reset(),
+                "kill" => client.kill(),
+                _ => Err(words(format!("no verb {verb}; see ctl --help"))),
+            }?;
+            Ok(String::new())
+        }
+        _ => Err(words(format!("{verb} does not take these arguments; see ctl --help"))),
+    }
+}
+
+fn snapshot(client: &mut Client, state: &OsStr, memory: &OsStr) -> Result<String, ClientError> {
+    let files = (create(state)?, create(memory)?);
+    let was_running = client.status()?.state == crate::state::RunState::Running;
+    client.pause()?;
+    let written = client.snapshot(&files.0, &files.1);
+    if was_running {
+        client.resume()?;
+    }
+    if written.is_err() {
+        // Half a snapshot is none.
+        let _ = (std::fs::remove_file(state), std::fs::remove_file(memory));
+    }
+    written.map(|()| String::new())
+}
