@@ -10,7 +10,7 @@ use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
 use std::fs::File;
 use std::io;
-use vm_memory::bitmap::{AtomicBitmap, NewBitmap, RefSlice};
+use vm_memory::bitmap::{AtomicBitmap, Bitmap, NewBitmap, RefSlice};
 use vm_memory::mmap::MmapRegionBuilder;
 use vm_memory::{
     Address, FileOffset, GuestAddress, GuestMemoryBackend, GuestMemoryMmap, GuestMemoryRegion, GuestRegionMmap,
@@ -120,6 +120,31 @@ fn set_slots(vm: &VmFd, memory: &Memory, flags: u32) -> Result<(), MemoryError> 
         unsafe { vm.set_user_memory_region(region)? };
     }
     Ok(())
+}
+
+/// Gives whole pages back to the host; they read as zeroes afterwards. False: not all of them are guest memory.
+pub fn give_back(memory: &Memory, start: u64, bytes: u64) -> bool {
+    let Some(region) = memory.find_region(GuestAddress(start)) else { return false };
+    let offset = start - region.start_addr().raw_value();
+    if offset.checked_add(bytes).is_none_or(|end| end > region.len()) || bytes == 0 {
+        return false;
+    }
+    let (offset, length) = (offset as usize, bytes as usize);
+    // SAFETY: the range lies inside the region's mapping, which stays as it is but for its contents. Guests race with
+    // this as with any write to their memory. Over a file the range becomes anonymous memory instead: dropping its pages
+    // would bring the file's back.
+    let code = unsafe {
+        let at = region.as_ptr().add(offset).cast::<libc::c_void>();
+        if region.file_offset().is_none() {
+            libc::madvise(at, length, libc::MADV_DONTNEED)
+        } else {
+            let (rights, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            let flags = flags | libc::MAP_FIXED | libc::MAP_NORESERVE;
+            if libc::mmap(at, length, rights, flags, -1, 0) == libc::MAP_FAILED { -1 } else { 0 }
+        }
+    };
+    region.bitmap().mark_dirty(offset, length);
+    code == 0
 }
 
 #[cfg(test)]

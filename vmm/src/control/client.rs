@@ -91,7 +91,8 @@ impl Client {
         reply
     }
 
-    fn done(&mut self, request: &Request) -> Result<(), ClientError> {
+    /// Asks for something that is done or refused.
+    pub fn done(&mut self, request: &Request) -> Result<(), ClientError> {
         match self.ask(request)? {
             Reply::Done => Ok(()),
             _ => Err(ClientError::Unexpected),

@@ -1,6 +1,7 @@
 //! The control socket's verbs for a person by hand: words in, text out.
 
-use super::{Client, ClientError, to_text};
+use super::{Client, ClientError, Direction, Request, to_text};
+use crate::virtio::limit::Rate;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,12 +15,20 @@ Usage: pilvi-vmm ctl SOCKET VERB [ARGUMENT...]
   pause, resume           stops between two instructions; goes on
   snapshot STATE MEMORY   writes the machine into two new files and lets it go on as it was before
   power-button, soft-reset, reset, kill
+  rate DEVICE BYTES OPERATIONS [both|transmit|receive]
+                          another limit a second for a disk or a card; 0 is none
+  balloon MIB             asks the guest to give up that much memory
   tail [BYTES]            the newest console output
   type TEXT               types on the console
 ";
 
 fn words(text: impl Into<String>) -> ClientError {
     ClientError::Words(text.into())
+}
+
+fn number<T: std::str::FromStr>(text: &OsStr) -> Result<T, ClientError> {
+    let number = text.to_str().and_then(|text| text.parse().ok());
+    number.ok_or_else(|| words(format!("{} is no number", text.display())))
 }
 
 /// A file that was not there before: a snapshot never overwrites another.
@@ -35,12 +44,21 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
     match (verb, rest) {
         ("status", []) => Ok(serde_json::to_string_pretty(&client.status()?)? + "\n"),
         ("tail", []) => Ok(to_text(&client.console_tail(super::TAIL_BYTES_MAX)?)),
-        ("tail", [bytes]) => {
-            let bytes = bytes.to_str().and_then(|b| b.parse().ok()).ok_or_else(|| words("tail takes a number"))?;
-            Ok(to_text(&client.console_tail(bytes)?))
-        }
+        ("tail", [bytes]) => Ok(to_text(&client.console_tail(number(bytes)?)?)),
         ("type", [text]) => client.console_write(text.as_encoded_bytes()).map(|taken| format!("{taken} bytes taken\n")),
         ("snapshot", [state, memory]) => snapshot(&mut client, state, memory),
+        ("balloon", [mib]) => client.done(&Request::SetBalloon { mib: number(mib)? }).map(|()| String::new()),
+        ("rate", [device, bytes, operations, direction @ ..]) if direction.len() < 2 => {
+            let rate = Rate { bytes_per_s: number(bytes)?, operations_per_s: number(operations)?, ..Rate::default() };
+            let direction = match direction.first().map(|way| way.to_str()) {
+                None | Some(Some("both")) => Direction::Both,
+                Some(Some("transmit")) => Direction::Transmit,
+                Some(Some("receive")) => Direction::Receive,
+                _ => return Err(words("a direction is both, transmit or receive")),
+            };
+            let device = device.to_string_lossy().into_owned();
+            client.done(&Request::SetRate { device, direction, rate }).map(|()| String::new())
+        }
         (_, []) => {
             match verb {
                 "pause" => client.pause(),

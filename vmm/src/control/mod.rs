@@ -14,6 +14,7 @@ pub use client::{Client, ClientError};
 
 use crate::state::{RunState, StopReason};
 use crate::virtio::counters::Snapshot;
+use crate::virtio::limit::Rate;
 use serde::{Deserialize, Serialize};
 
 /// Longest request line in bytes.
@@ -44,6 +45,21 @@ pub enum Request {
     /// Write a snapshot of a paused machine into two files that come with this line (SCM_RIGHTS): state, then memory.
     /// Answered when both are durable; the machine stays paused. Refused when it is not paused.
     Snapshot {},
+    /// Another limit for a disk or a card, from its next request on.
+    SetRate {
+        /// Its name in the status.
+        device: String,
+        /// A disk has one limit for both.
+        #[serde(default)]
+        direction: Direction,
+        /// The limit.
+        rate: Rate,
+    },
+    /// Ask the guest to give up this much memory in all. It does so as it can; the status shows how far it is.
+    SetBalloon {
+        /// MiB.
+        mib: u32,
+    },
     /// Type on the console.
     ConsoleWrite {
         /// One character per byte.
@@ -56,6 +72,19 @@ pub enum Request {
     },
     /// Turn this connection into the console.
     ConsoleAttach {},
+}
+
+/// What a limit is on, seen from the guest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// Each, or a disk's reads and writes together.
+    #[default]
+    Both,
+    /// What a card sends.
+    Transmit,
+    /// What a card receives.
+    Receive,
 }
 
 /// What is answered.
@@ -110,6 +139,8 @@ pub struct Status {
     pub unclaimed_accesses: u64,
     /// virtio devices in slot order.
     pub devices: Vec<DeviceStatus>,
+    /// Memory that the guest has given up, where it can.
+    pub balloon_mib: Option<u32>,
     /// The console.
     pub console: ConsoleStatus,
 }

@@ -78,14 +78,20 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     })
 }
 
+/// Listens on a path or an inherited socket.
+pub fn listen(source: &Source) -> io::Result<UnixListener> {
+    let listener = match source {
+        Source::Path(path) => bind(path)?,
+        Source::Fd(fd) => UnixListener::from(inherit(*fd)?),
+    };
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 impl Server {
     /// Listens.
     pub fn open(source: &Source) -> io::Result<Server> {
-        let listener = match source {
-            Source::Path(path) => bind(path)?,
-            Source::Fd(fd) => UnixListener::from(inherit(*fd)?),
-        };
-        listener.set_nonblocking(true)?;
+        let listener = listen(source)?;
         Ok(Server { listener, connections: BTreeMap::new(), next: 0 })
     }
 

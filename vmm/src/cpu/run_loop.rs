@@ -191,7 +191,7 @@ fn internal_error(number: u16, fd: &mut VcpuFd) -> String {
     for value in &error.data[..count] {
         let _ = write!(text, " {value:#x}");
     }
-    let _ = write!(text, "; {}", dump(&fd));
+    let _ = write!(text, "; {}", dump(fd));
     text
 }
 

@@ -1,9 +1,15 @@
 //! What each request does, in one match.
 
 use super::{GATE_WAIT, Monitor};
-use crate::control::{ConsoleStatus, DeviceStatus, Reply, Request, Status, TAIL_BYTES_MAX, to_bytes, to_text};
+use crate::control::{
+    ConsoleStatus, DeviceStatus, Direction, Reply, Request, Status, TAIL_BYTES_MAX, to_bytes, to_text,
+};
 use crate::gate::lock;
 use crate::state::{RunState, StopReason};
+use crate::virtio::handle::Handle;
+use crate::virtio::limit::Rate;
+use crate::virtio::transport::Slot;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
@@ -34,6 +40,8 @@ impl Monitor {
                 self.stop(StopReason::Killed);
                 Reply::Done
             }
+            Request::SetRate { device, direction, rate } => self.set_rate(&device, direction, rate),
+            Request::SetBalloon { mib } => self.set_balloon(mib),
             Request::ConsoleWrite { data } => match to_bytes(&data) {
                 Some(bytes) => Reply::Taken { bytes: self.type_in(&bytes) },
                 None => refused("console data has characters above U+00FF"),
@@ -61,8 +69,46 @@ impl Monitor {
         }
     }
 
+    /// To the virtio terminal where a driver listens to one, else to the serial line.
     pub(super) fn type_in(&self, bytes: &[u8]) -> usize {
-        self.machine.as_ref().map_or(0, |machine| lock(&machine.bus.serial).type_in(bytes))
+        let Some(machine) = &self.machine else { return 0 };
+        let terminal = machine.slots().find_map(|slot| match &slot.handle {
+            Handle::Console(input) => input.type_in(bytes),
+            _ => None,
+        });
+        terminal.unwrap_or_else(|| lock(&machine.bus.serial).type_in(bytes))
+    }
+
+    /// Another limit for a disk or a card.
+    fn set_rate(&self, device: &str, direction: Direction, rate: Rate) -> Reply {
+        let slot = self.machine.as_ref().and_then(|machine| machine.slots().find(|slot| slot.name == device));
+        let settings = match slot.map(|slot| &slot.handle) {
+            Some(Handle::Disk(setting)) if direction == Direction::Both => vec![setting],
+            Some(Handle::Card { transmit, receive }) => match direction {
+                Direction::Both => vec![transmit, receive],
+                Direction::Transmit => vec![transmit],
+                Direction::Receive => vec![receive],
+            },
+            Some(_) => return refused("this device has no such limit"),
+            None => return refused("there is no such device"),
+        };
+        settings.into_iter().for_each(|setting| setting.set(rate));
+        Reply::Done
+    }
+
+    /// Asks the guest for memory, or offers some back.
+    fn set_balloon(&self, mib: u32) -> Reply {
+        let handle = |slot: &&Arc<Slot>| matches!(slot.handle, Handle::Balloon(_));
+        let slot = self.machine.as_ref().and_then(|machine| machine.slots().find(handle));
+        let Some((slot, Handle::Balloon(target))) = slot.map(|slot| (slot, &slot.handle)) else {
+            return refused("this machine has no balloon");
+        };
+        if mib >= self.config.memory_mib {
+            return refused("the balloon would take all of the guest's memory");
+        }
+        target.wanted_pages.store(mib << 8, Ordering::Relaxed);
+        slot.config_changed();
+        Reply::Done
     }
 
     pub(super) fn pause(&mut self) -> Reply {
@@ -102,7 +148,7 @@ impl Monitor {
 
     pub(super) fn status(&self) -> Status {
         let machine = self.machine.as_ref();
-        let devices = machine.into_iter().flat_map(|m| &m.bus.slots).map(|slot| {
+        let devices = machine.into_iter().flat_map(|m| m.slots()).map(|slot| {
             let (driver_ok, needs_reset) = slot.driver_state();
             DeviceStatus { name: slot.name.clone(), driver_ok, needs_reset, counters: slot.counters.snapshot() }
         });
@@ -120,6 +166,10 @@ impl Monitor {
             exits: machine.map_or(Vec::new(), |m| m.seen.iter().map(|s| s.exits.load(Ordering::Relaxed)).collect()),
             unclaimed_accesses: machine.map_or(0, |m| m.bus.unclaimed.load(Ordering::Relaxed)),
             devices: devices.collect(),
+            balloon_mib: machine.into_iter().flat_map(|m| m.slots()).find_map(|slot| match &slot.handle {
+                Handle::Balloon(target) => Some(target.actual_pages.load(Ordering::Relaxed) >> 8),
+                _ => None,
+            }),
             console: ConsoleStatus {
                 bytes: console.bytes,
                 lost: console.lost,

@@ -12,6 +12,7 @@ mod keep;
 use crate::config::{Config, OnReset};
 use crate::control::server::{Input, Server};
 use crate::control::{Reply, Request};
+use crate::gate::lock;
 use crate::job::Job;
 use crate::journal;
 use crate::machine::{Machine, MachineError, Parts};
@@ -78,6 +79,8 @@ pub struct Monitor {
     closing: bool,
     /// Processor time at the last look, by processor.
     looked: Vec<u64>,
+    /// When the watchdog was last looked at.
+    watched: Option<Instant>,
     /// What is done beside the machine; it bars resuming and another of its kind.
     job: Option<Job>,
 }
@@ -114,6 +117,7 @@ impl Monitor {
             stop_reason: None,
             closing: false,
             looked: Vec::new(),
+            watched: None,
             job: None,
         })
     }
@@ -163,6 +167,7 @@ impl Monitor {
                 self.start();
             }
             self.look_for_halt();
+            self.look_at_watchdog();
         }
     }
 
@@ -237,6 +242,16 @@ impl Monitor {
                 Input::Gone => self.parts.console.unwatch(key),
                 Input::Nonsense => {}
             }
+        }
+    }
+
+    /// Time passes for the guest's watchdog while the guest runs.
+    fn look_at_watchdog(&mut self) {
+        let passed = self.watched.replace(Instant::now()).map(|then| then.elapsed()).unwrap_or_default();
+        let Some(machine) = self.machine.as_ref().filter(|_| self.state == RunState::Running) else { return };
+        if machine.bus.watchdog.as_ref().is_some_and(|watchdog| lock(watchdog).pass(passed)) {
+            journal::line(&self.config.id, format_args!("the watchdog resets a guest that shows no life"));
+            machine.stop.set(StopReason::Reset);
         }
     }
 

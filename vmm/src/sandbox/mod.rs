@@ -41,6 +41,7 @@ pub struct Threads {
 struct Filters {
     processor: BpfProgram,
     worker: BpfProgram,
+    socket_worker: BpfProgram,
     job: BpfProgram,
     monitor: BpfProgram,
 }
@@ -52,6 +53,8 @@ pub enum Kind {
     Processor,
     /// Serves a device.
     Worker,
+    /// Serves a device that has connections.
+    SocketWorker,
     /// Writes a snapshot or sends a migration.
     Job,
 }
@@ -61,6 +64,8 @@ impl Threads {
     pub const PROCESSOR: Kind = Kind::Processor;
     /// A device worker.
     pub const WORKER: Kind = Kind::Worker;
+    /// A device worker with connections.
+    pub const SOCKET_WORKER: Kind = Kind::SocketWorker;
     /// Long work beside the machine.
     pub const JOB: Kind = Kind::Job;
 
@@ -76,6 +81,7 @@ impl Threads {
             filters: Some(Filters {
                 processor: compile(seccomp::processor())?,
                 worker: compile(seccomp::worker())?,
+                socket_worker: compile(seccomp::socket_worker())?,
                 job: compile(seccomp::job())?,
                 monitor: compile(seccomp::monitor())?,
             }),
@@ -93,6 +99,7 @@ impl Threads {
         let filter = self.filters.as_ref().map(|f| match kind {
             Kind::Processor => f.processor.clone(),
             Kind::Worker => f.worker.clone(),
+            Kind::SocketWorker => f.socket_worker.clone(),
             Kind::Job => f.job.clone(),
         });
         let guard = Guard { stop, name: name.to_owned() };

@@ -56,8 +56,9 @@ const EVERYWHERE: [i64; 23] = [
 /// The console log and its watchers.
 const CONSOLE: [i64; 4] = [libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_sendto];
 
-/// Waiting and disk work.
-const DEVICES: [i64; 9] = [
+/// Waiting and disk work. The rings are restricted to reading and writing their disk (`virtio::block::ring`).
+const DEVICES: [i64; 10] = [
+    libc::SYS_io_uring_enter,
     libc::SYS_epoll_wait,
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_ctl,
@@ -69,12 +70,17 @@ const DEVICES: [i64; 9] = [
     libc::SYS_pwrite64,
 ];
 
+/// The worker of a vsock device: host programs come in through its listener.
+const SOCKETS: [i64; 4] = [libc::SYS_accept4, libc::SYS_sendto, libc::SYS_recvfrom, libc::SYS_shutdown];
+
 /// Files of a snapshot.
 const JOB: [i64; 5] =
     [libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_fsync, libc::SYS_fdatasync];
 
 /// Control socket, and building a machine anew.
-const MONITOR: [i64; 23] = [
+const MONITOR: [i64; 25] = [
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_register,
     libc::SYS_accept4,
     libc::SYS_recvmsg,
     libc::SYS_recvfrom,
@@ -145,6 +151,14 @@ pub fn worker() -> Result<Rules, BackendError> {
     Ok(rules)
 }
 
+/// A device worker that has connections of its own.
+pub fn socket_worker() -> Result<Rules, BackendError> {
+    let mut rules = worker()?;
+    rules.extend(SOCKETS.iter().map(|call| (*call, Vec::new())));
+    rules.insert(libc::SYS_ioctl, vec![equal(1, FIONBIO)?]);
+    Ok(rules)
+}
+
 /// Long work beside the machine.
 pub fn job() -> Result<Rules, BackendError> {
     let mut rules = base()?;
@@ -155,7 +169,9 @@ pub fn job() -> Result<Rules, BackendError> {
 /// The main thread.
 pub fn monitor() -> Result<Rules, BackendError> {
     let mut rules = base()?;
-    rules.extend(CONSOLE.iter().chain(&DEVICES).chain(&JOB).chain(&MONITOR).map(|call| (*call, Vec::new())));
+    rules.extend(
+        CONSOLE.iter().chain(&DEVICES).chain(&SOCKETS).chain(&JOB).chain(&MONITOR).map(|call| (*call, Vec::new())),
+    );
     let ioctls =
         [masked(1, KVM_IO_MASK, KVM_IO)?, equal(1, crate::virtio::net::tap::TUNSETOFFLOAD)?, equal(1, FIONBIO)?];
     rules.insert(libc::SYS_ioctl, ioctls.into());
@@ -201,13 +217,13 @@ mod tests {
     #[test]
     fn filters_compile_and_the_monitor_allows_what_its_children_need() {
         let monitor = monitor().unwrap();
-        for rules in [processor().unwrap(), worker().unwrap(), job().unwrap()] {
+        for rules in [processor().unwrap(), worker().unwrap(), socket_worker().unwrap(), job().unwrap()] {
             assert!(rules.keys().all(|call| monitor.contains_key(call)));
             for forbidden in [libc::SYS_openat, libc::SYS_execve, libc::SYS_socket, libc::SYS_kill, libc::SYS_clone3] {
                 assert!(!rules.contains_key(&forbidden));
             }
         }
-        for rules in [super::processor(), super::worker(), super::job(), super::monitor()] {
+        for rules in [super::processor(), super::worker(), super::socket_worker(), super::job(), super::monitor()] {
             assert!(!compile(rules).unwrap().is_empty());
         }
     }

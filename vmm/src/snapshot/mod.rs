@@ -20,7 +20,7 @@ pub mod memory;
 
 use crate::cpu::state::ProcessorState;
 use crate::device::PortsState;
-use crate::virtio::mmio::SlotState;
+use crate::virtio::mmio::MmioState;
 use chips::Chips;
 use memory::Digest;
 use serde::de::DeserializeOwned;
@@ -104,7 +104,7 @@ pub struct MachineState {
     /// What sits on ports.
     pub ports: PortsState,
     /// virtio devices in slot order.
-    pub slots: Vec<SlotState>,
+    pub slots: Vec<MmioState>,
 }
 
 /// What a state file holds.

@@ -4,7 +4,8 @@
 //! nested or oddly sized indirect tables, more descriptors than the queue has entries, readable after writable, pieces
 //! outside guest memory, more than 4 GiB.
 
-use super::Broken;
+use super::counters::{Counters, count};
+use super::{Broken, Served};
 use crate::memory::Memory;
 use serde::{Deserialize, Serialize};
 use virtio_queue::{Error as QueueError, Queue, QueueOwnedT, QueueT};
@@ -112,6 +113,11 @@ pub fn pop(queue: &mut Queue, memory: &Memory) -> Result<Option<Result<Chain, Ba
     Ok(Some(Ok(chain)))
 }
 
+/// Puts the chain that was taken last back to where it was: nothing came of it.
+pub fn put_back(queue: &mut Queue) {
+    queue.set_next_avail(queue.next_avail().wrapping_sub(1));
+}
+
 /// Gives a chain back. A head that the queue does not have is ignored: the driver made it up.
 pub fn give_back(queue: &mut Queue, memory: &Memory, head: u16, written: u32) -> Result<(), Broken> {
     if head >= queue.size() {
@@ -138,6 +144,36 @@ pub fn ask_notification(queue: &mut Queue, memory: &Memory) -> Result<bool, Brok
         return Ok(false);
     }
     queue.enable_notification(memory).map_err(|_| Broken("the used ring is not writable"))
+}
+
+/// Serves up to a budget of chains, each by `serve`, which returns how much it wrote to guest memory.
+pub fn drain(
+    queue: &mut Queue,
+    memory: &Memory,
+    counters: &Counters,
+    budget: usize,
+    mut serve: impl FnMut(&Chain) -> Result<u32, Broken>,
+) -> Result<Served, Broken> {
+    let mut given_back = false;
+    for _ in 0..budget {
+        let Some(next) = pop(queue, memory)? else {
+            let interrupt = given_back && wants_interrupt(queue, memory)?;
+            return Ok(Served { interrupt, more: ask_notification(queue, memory)?, ..Served::default() });
+        };
+        given_back = true;
+        let (head, written) = match next {
+            Ok(chain) => {
+                count(&counters.requests);
+                (chain.head, serve(&chain)?)
+            }
+            Err(bad) => {
+                count(&counters.bad_chains);
+                (bad.head, 0)
+            }
+        };
+        give_back(queue, memory, head, written)?;
+    }
+    Ok(Served { interrupt: wants_interrupt(queue, memory)?, more: true, ..Served::default() })
 }
 
 /// Copies the pieces into `out`, up to its length. Returns how much was copied.

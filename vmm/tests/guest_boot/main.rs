@@ -7,6 +7,7 @@
 
 mod control;
 mod cpio;
+mod devices;
 mod entry;
 mod hostile;
 mod life;

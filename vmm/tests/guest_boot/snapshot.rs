@@ -40,7 +40,7 @@ pub fn restored(guest: &Running, state: &Path, memory: &Path, verify: bool) -> S
 
 /// Duplicates of inherited descriptors have other numbers.
 fn renumber(setup: &mut Setup) {
-    let nics = setup.config["nics"].as_array_mut();
+    let nics = setup.config.get_mut("nics").and_then(|nics| nics.as_array_mut());
     for (nic, fd) in nics.into_iter().flatten().zip(&setup.inherited) {
         nic["tap"] = json!({"fd": fd.as_raw_fd()});
     }
@@ -200,6 +200,8 @@ fn by_hand() {
     // It was running and runs on; a second snapshot does not overwrite the first.
     assert!(String::from_utf8_lossy(&ctl(&["status"]).stdout).contains("\"state\": \"running\""));
     assert_eq!(ctl(&["snapshot", files[0], files[1]]).status.code(), Some(1));
+    assert_eq!(ctl(&["balloon", "4"]).status.code(), Some(1));
+    assert_eq!(ctl(&["rate", "disk0", "x", "0"]).status.code(), Some(1));
     assert_eq!(ctl(&["explode"]).status.code(), Some(1));
     assert!(ctl(&["kill"]).status.success());
     let mut again = Setup::new("spin");

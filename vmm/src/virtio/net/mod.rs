@@ -12,6 +12,7 @@ pub mod tap;
 
 use super::chain::{self, Chain, SavedChain};
 use super::counters::{Counters, add, count};
+use super::limit::{Limiter, Setting};
 use super::{Broken, Device, Served, copy_config};
 use crate::memory::Memory;
 use crate::snapshot::{self, SnapshotError};
@@ -63,11 +64,21 @@ pub struct Net {
     held: Vec<Chain>,
     mergeable: bool,
     starved: bool,
+    /// What is sent, and what is received, a second.
+    limits: (Limiter, Limiter),
+    /// The wire waits for the receiving limit.
+    throttled: bool,
 }
 
 impl Net {
-    /// A card with this address.
-    pub fn new(wire: Box<dyn Wire>, mac: [u8; 6], mtu: u16, counters: Arc<Counters>) -> Net {
+    /// A card with this address; `limits` are for sent and for received frames.
+    pub fn new(
+        wire: Box<dyn Wire>,
+        mac: [u8; 6],
+        mtu: u16,
+        limits: (Arc<Setting>, Arc<Setting>),
+        counters: Arc<Counters>,
+    ) -> Net {
         let buffer = vec![0; FRAME_BYTES_MAX];
         let outgoing = buffer.clone();
         Net {
@@ -81,6 +92,8 @@ impl Net {
             held: Vec::new(),
             mergeable: false,
             starved: false,
+            limits: (Limiter::new(limits.0), Limiter::new(limits.1)),
+            throttled: false,
         }
     }
 
@@ -88,9 +101,13 @@ impl Net {
     pub fn drain_transmit(&mut self, queue: &mut Queue, memory: &Memory) -> Result<Served, Broken> {
         let mut given_back = false;
         for _ in 0..BUDGET {
+            if let Some(wait) = self.limits.0.wait() {
+                let interrupt = given_back && chain::wants_interrupt(queue, memory)?;
+                return Ok(Served { interrupt, later: Some(wait), ..Served::default() });
+            }
             let Some(next) = chain::pop(queue, memory)? else {
                 let interrupt = given_back && chain::wants_interrupt(queue, memory)?;
-                return Ok(Served { interrupt, more: chain::ask_notification(queue, memory)? });
+                return Ok(Served { interrupt, more: chain::ask_notification(queue, memory)?, ..Served::default() });
             };
             given_back = true;
             let head = match next {
@@ -105,7 +122,7 @@ impl Net {
             };
             chain::give_back(queue, memory, head, 0)?;
         }
-        Ok(Served { interrupt: chain::wants_interrupt(queue, memory)?, more: true })
+        Ok(Served { interrupt: chain::wants_interrupt(queue, memory)?, more: true, ..Served::default() })
     }
 
     fn transmit(&mut self, chain: &Chain, memory: &Memory) -> Result<(), Broken> {
@@ -115,6 +132,7 @@ impl Net {
             return Ok(());
         }
         count(&self.counters.requests);
+        self.limits.0.pay(length - HEADER as u64);
         let frame = &mut self.outgoing[..length as usize];
         chain::gather(memory, &chain.readable, frame)?;
         // num_buffers means nothing in this direction, and taps want it zero.
@@ -129,8 +147,14 @@ impl Net {
 
     /// Receives up to a budget of frames, as long as the guest has buffers.
     pub fn drain_receive(&mut self, queue: &mut Queue, memory: &Memory) -> Result<Served, Broken> {
-        let (mut given_back, mut more) = (false, true);
+        let (mut given_back, mut more, mut later) = (false, true, None);
+        self.throttled = false;
         for _ in 0..BUDGET {
+            later = self.limits.1.wait();
+            if later.is_some() {
+                (self.throttled, more) = (true, false);
+                break;
+            }
             if self.pending == 0 {
                 match self.wire.receive(&mut self.buffer) {
                     Ok(length) if length >= FRAME_BYTES_MIN => self.pending = length,
@@ -157,7 +181,8 @@ impl Net {
                 }
             }
         }
-        Ok(Served { interrupt: given_back && chain::wants_interrupt(queue, memory)?, more })
+        let interrupt = given_back && chain::wants_interrupt(queue, memory)?;
+        Ok(Served { interrupt, more, later, ..Served::default() })
     }
 
     /// Puts the waiting frame into buffers of the guest.
@@ -192,6 +217,7 @@ impl Net {
             chain::give_back(queue, memory, chain.head, part as u32)?;
         }
         count(&self.counters.requests);
+        self.limits.1.pay((length - HEADER) as u64);
         add(&self.counters.bytes_in, (length - HEADER) as u64);
         Ok(Delivered::Yes)
     }
@@ -233,8 +259,8 @@ impl Device for Net {
         GUEST_OFFLOADS.iter().chain(&OTHERS).fold(0, |bits, bit| bits | 1 << bit)
     }
 
-    fn queue_sizes(&self) -> &'static [u16] {
-        &[QUEUE_SIZE, QUEUE_SIZE]
+    fn queue_sizes(&self) -> Vec<u16> {
+        vec![QUEUE_SIZE; 2]
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
@@ -303,7 +329,7 @@ impl Device for Net {
     }
 
     fn wants_host(&self) -> bool {
-        !self.starved
+        !self.starved && !self.throttled
     }
 }
 

@@ -7,31 +7,31 @@
 //! is loaded. A machine is built whole for every start, a reset included: nothing of the guest before can be left over. What stays
 //! across a reset are the descriptors in `Parts`, because the jail lets nothing be opened later.
 
+mod devices;
+mod parts;
+
+pub use parts::Parts;
+
 use crate::boot::{self, BootError};
-use crate::config::{Config, Disk, Restore, Source};
+use crate::config::Config;
 use crate::cpu::run_loop::{self, Processor, Seen};
 use crate::cpu::state::ProcessorState;
 use crate::cpu::{cpuid, registers};
-use crate::device::console::Console;
-use crate::device::{Bus, clock, keyboard, power, serial};
+use crate::device::Bus;
 use crate::gate::{Gate, lock};
 use crate::memory::{self, Memory, MemoryError};
 use crate::sandbox::Threads;
 use crate::snapshot::chips::Chips;
-use crate::snapshot::{self, MachineState, SnapshotError};
+use crate::snapshot::{MachineState, SnapshotError};
 use crate::state::StopReason;
-use crate::virtio::block::{Block, file};
-use crate::virtio::counters::Counters;
-use crate::virtio::mmio::{QUEUE_NOTIFY, Slot};
-use crate::virtio::net::{Net, tap::Tap};
+use crate::virtio::transport::Slot;
 use crate::virtio::worker::Worker;
-use crate::virtio::{Device, SLOT_BYTES, SLOT_LINES, SLOTS_START, rng::Rng};
+use crate::virtio::{SLOT_BYTES, SLOT_LINES, SLOTS_START};
+use devices::Builder;
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
-use kvm_ioctls::{IoEventAddress, Kvm, VcpuFd, VmFd};
-use std::fs::File;
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use vmm_sys_util::eventfd::EventFd;
@@ -81,10 +81,6 @@ fn kvm_step(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> MachineErro
     move |source| MachineError::Kvm { what, source }
 }
 
-fn open<T>(what: impl Into<String>, result: io::Result<T>) -> Result<T, MachineError> {
-    result.map_err(|source| MachineError::Open { what: what.into(), source })
-}
-
 /// How a machine ends: the first reason wins, everybody is sent home, the monitor hears of it.
 pub struct Stop {
     reason: Mutex<Option<StopReason>>,
@@ -94,6 +90,15 @@ pub struct Stop {
 }
 
 impl Stop {
+    fn new(gate: Arc<Gate>) -> io::Result<Arc<Stop>> {
+        Ok(Arc::new(Stop { reason: Mutex::new(None), gate, event: event()? }))
+    }
+
+    /// Of no machine: for tests of what needs one.
+    pub fn alone() -> io::Result<Arc<Stop>> {
+        Stop::new(Arc::new(Gate::new_shut()))
+    }
+
     /// Ends the machine.
     pub fn set(&self, reason: StopReason) {
         lock(&self.reason).get_or_insert(reason);
@@ -105,72 +110,6 @@ impl Stop {
     pub fn reason(&self) -> Option<StopReason> {
         lock(&self.reason).clone()
     }
-}
-
-/// A disk's file with its size.
-pub struct OpenDisk {
-    file: File,
-    bytes: u64,
-}
-
-/// Files of a snapshot to go on from.
-struct OpenSnapshot {
-    state: File,
-    image: File,
-    whole: bool,
-}
-
-/// Everything that is opened once, before the jail closes.
-pub struct Parts {
-    /// `/dev/kvm`.
-    pub kvm: Kvm,
-    kernel: File,
-    initramfs: Option<File>,
-    disks: Vec<OpenDisk>,
-    taps: Vec<OwnedFd>,
-    /// Where the first start goes on from; a reset begins at the kernel.
-    restore: Option<OpenSnapshot>,
-    /// Log and watchers.
-    pub console: Arc<Console>,
-}
-
-impl Parts {
-    /// Opens what the configuration names.
-    pub fn open(config: &Config) -> Result<Parts, MachineError> {
-        let kvm = Kvm::new().map_err(kvm_step("be opened"))?;
-        let kernel = open("the kernel", config.kernel.open(false))?;
-        let initramfs = config.initramfs.as_ref().map(|s| open("the initramfs", s.open(false))).transpose()?;
-        let disks = config.disks.iter().enumerate().map(|(n, disk)| open(format!("disk {n}"), open_disk(disk)));
-        let disks = disks.collect::<Result<Vec<_>, _>>()?;
-        let mut taps = Vec::new();
-        for (n, nic) in config.nics.iter().enumerate() {
-            taps.push(open(format!("the tap of nic {n}"), Tap::open(&nic.tap))?.into_fd());
-        }
-        let restore = config.restore.as_ref().map(OpenSnapshot::of).transpose()?;
-        let log = open("the console log", config.console.log.open_log())?;
-        let console = Arc::new(open("the console log", Console::new(log, config.console.max_bytes))?);
-        Ok(Parts { kvm, kernel, initramfs, disks, taps, restore, console })
-    }
-}
-
-fn open_disk(disk: &Disk) -> io::Result<OpenDisk> {
-    let mut file = disk.source.open(!disk.read_only)?;
-    let kind = file.metadata()?.file_type();
-    if !(kind.is_file() || std::os::unix::fs::FileTypeExt::is_block_device(&kind)) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a regular file nor a block device"));
-    }
-    if let Source::Fd(fd) = disk.source
-        && !disk.read_only
-    {
-        // SAFETY: fcntl without a pointer on a descriptor that `file` keeps open.
-        let mode = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) } & libc::O_ACCMODE;
-        if mode != libc::O_RDWR {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("descriptor {fd} is not writable")));
-        }
-    }
-    file::claim(&file, disk.read_only)?;
-    let bytes = file::size(&mut file)?;
-    Ok(OpenDisk { file, bytes })
 }
 
 /// A machine that has been built, its threads at the shut gate.
@@ -215,25 +154,26 @@ impl Machine {
         };
         memory::attach(&vm, &memory)?;
 
-        let slots = build_slots(config, parts, &vm, &memory)?;
-        let bus = Arc::new(build_bus(slots, &vm, parts)?);
+        let stop = Stop::new(Arc::new(Gate::new_shut()))?;
+        let devices = Builder { threads, stop: &stop }.parts(config, parts)?;
+        let slots = devices::connect_mmio(&vm, &memory, devices)?;
+        let bus = Arc::new(devices::bus(config, slots, &vm, parts)?);
         let vcpus = match restored {
             Some(state) => restore(config, &vm, &bus, &state)?,
             None => prepare(config, parts, &vm, &memory, bus.slots.len())?,
         };
-        Machine::spawn(config, vm, memory, bus, vcpus, threads)
+        Machine::spawn(config, (vm, memory), bus, vcpus, threads, stop)
     }
 
     fn spawn(
         config: &Config,
-        vm: VmFd,
-        memory: Memory,
+        (vm, memory): (VmFd, Memory),
         bus: Arc<Bus>,
         vcpus: Vec<VcpuFd>,
         threads: &Threads,
+        stop: Arc<Stop>,
     ) -> Result<Machine, MachineError> {
-        let gate = Arc::new(Gate::new_shut());
-        let stop = Arc::new(Stop { reason: Mutex::new(None), gate: gate.clone(), event: event()? });
+        let gate = stop.gate.clone();
         let mut machine = Machine {
             bus: bus.clone(),
             gate: gate.clone(),
@@ -246,11 +186,12 @@ impl Machine {
             memory,
             vm: Arc::new(vm),
         };
-        for slot in &bus.slots {
+        for slot in bus.slots.iter().map(|mmio| &mmio.slot) {
             let wake = event()?;
             machine.wakes.push(wake.try_clone()?);
+            let kind = if slot.has_connections() { Threads::SOCKET_WORKER } else { Threads::WORKER };
             let worker = Worker::new(slot.clone(), gate.clone(), wake)?;
-            machine.workers.push(threads.spawn(&slot.name, Threads::WORKER, stop.clone(), move || worker.run())?);
+            machine.workers.push(threads.spawn(&slot.name, kind, stop.clone(), move || worker.run())?);
         }
         for (number, fd) in (0..config.vcpus).zip(machine.vcpus.clone()) {
             let seen = Arc::new(Seen::default());
@@ -262,6 +203,11 @@ impl Machine {
             machine.processors.push(threads.spawn(&name, Threads::PROCESSOR, stop.clone(), run)?);
         }
         Ok(machine)
+    }
+
+    /// The virtio devices, in slot order.
+    pub fn slots(&self) -> impl Iterator<Item = &Arc<Slot>> {
+        self.bus.slots.iter().map(|mmio| &mmio.slot)
     }
 
     /// Threads that pass the gate.
@@ -326,25 +272,6 @@ impl Machine {
             // A thread that panicked has already given its reason.
             let _ = thread.join();
         }
-    }
-}
-
-impl OpenSnapshot {
-    fn of(from: &Restore) -> Result<OpenSnapshot, MachineError> {
-        let state = open("the state file", from.state.open(false))?;
-        let image = open("the memory image", from.memory.open(false))?;
-        Ok(OpenSnapshot { state, image, whole: from.verify })
-    }
-
-    /// Checks both files and maps the image.
-    fn open(mut self, bytes: u64) -> Result<(Memory, MachineState), MachineError> {
-        let snapshot = snapshot::file::read(&mut self.state)?;
-        if u64::from(snapshot.machine.memory_mib) << 20 != bytes {
-            let text = format!("it had {} MiB of memory, this has {}", snapshot.machine.memory_mib, bytes >> 20);
-            return Err(SnapshotError::Mismatch(text).into());
-        }
-        snapshot::memory::check(&self.image, &snapshot.memory, bytes, self.whole)?;
-        Ok((memory::map_image(bytes, self.image)?, snapshot.machine))
     }
 }
 
@@ -416,53 +343,4 @@ fn command_line(config: &Config, slots: usize) -> String {
         line.push_str(&format!("{space}virtio_mmio.device=4K@{address:#x}:{irq}"));
     }
     line
-}
-
-fn build_bus(slots: Vec<Arc<Slot>>, vm: &VmFd, parts: &Parts) -> Result<Bus, MachineError> {
-    let line = |number| -> Result<EventFd, MachineError> {
-        let event = event()?;
-        vm.register_irqfd(&event, number).map_err(kvm_step("connect an interrupt line"))?;
-        Ok(event)
-    };
-    Ok(Bus {
-        serial: Mutex::new(serial::SerialPort::new(line(serial::LINE)?, parts.console.clone())?),
-        keyboard: Mutex::new(keyboard::Keyboard::new(line(1)?)),
-        power: Mutex::new(power::Power::new(line(power::LINE)?)),
-        clock: Mutex::new(clock::Clock::default()),
-        slots,
-        unclaimed: AtomicU64::new(0),
-    })
-}
-
-fn build_slots(config: &Config, parts: &Parts, vm: &VmFd, memory: &Memory) -> Result<Vec<Arc<Slot>>, MachineError> {
-    let mut devices: Vec<(String, Box<dyn Device>, Arc<Counters>)> = Vec::new();
-    for (n, (disk, open)) in config.disks.iter().zip(&parts.disks).enumerate() {
-        let counters = Arc::new(Counters::default());
-        let serial = disk.serial.clone().unwrap_or_else(|| format!("disk{n}"));
-        let backing = Box::new(file::RawFile::new(open.file.try_clone()?));
-        let block = Block::new(backing, open.bytes, disk.read_only, &serial, counters.clone());
-        devices.push((format!("disk{n}"), Box::new(block), counters));
-    }
-    for (n, (nic, tap)) in config.nics.iter().zip(&parts.taps).enumerate() {
-        let counters = Arc::new(Counters::default());
-        let wire = Box::new(Tap::from_fd(tap.try_clone()?));
-        let mac = nic.mac_bytes().unwrap_or([2, 0, 0, 0, 0, n as u8]);
-        devices.push((format!("nic{n}"), Box::new(Net::new(wire, mac, nic.mtu, counters.clone())), counters));
-    }
-    if config.rng {
-        let counters = Arc::new(Counters::default());
-        devices.push(("rng".into(), Box::new(Rng::new(counters.clone())), counters));
-    }
-    let mut slots = Vec::new();
-    for (n, (name, device, counters)) in devices.into_iter().enumerate() {
-        let line = event()?;
-        vm.register_irqfd(&line, SLOT_LINES[n]).map_err(kvm_step("connect an interrupt line"))?;
-        let slot = Slot::new(name, device, counters, memory.clone(), line)?;
-        let address = IoEventAddress::Mmio(SLOTS_START + n as u64 * SLOT_BYTES + QUEUE_NOTIFY);
-        for (queue, notify) in (0u32..).zip(&slot.notify) {
-            vm.register_ioevent(notify, &address, queue).map_err(kvm_step("connect a notification"))?;
-        }
-        slots.push(Arc::new(slot));
-    }
-    Ok(slots)
 }
