@@ -307,6 +307,10 @@ pub struct Config {
     /// Go on from a snapshot of a machine with this very configuration instead of starting the kernel.
     #[serde(default)]
     pub restore: Option<Restore>,
+    /// Wait at this listening socket (a path to bind, or inherited) for a machine with this very configuration to move
+    /// in, instead of starting the kernel. Disks are taken over when the source lets go of them.
+    #[serde(default)]
+    pub incoming: Option<Source>,
     /// Where to write a `state::Report` when the process ends.
     #[serde(default)]
     pub report: Option<Source>,
@@ -377,6 +381,9 @@ impl Config {
         if self.user.is_some_and(|u| u.uid == 0 || u.gid == 0) {
             return Err(refuse("user", "must not be root"));
         }
+        if self.incoming.is_some() && self.restore.is_some() {
+            return Err(refuse("incoming", "and `restore` exclude each other"));
+        }
         self.validate_devices()?;
         self.validate_descriptors()
     }
@@ -419,6 +426,7 @@ impl Config {
             Some(&self.control_socket),
             self.report.as_ref(),
             self.vsock.as_ref().map(|vsock| &vsock.socket),
+            self.incoming.as_ref(),
             restore.map(|r| &r.state),
             restore.map(|r| &r.memory),
         ];

@@ -2,16 +2,26 @@
 
 use crate::gate::lock;
 use crate::machine::Stop;
+use crate::migrate::send::{Handover, Sending};
 use crate::sandbox::Threads;
-use crate::snapshot::SnapshotError;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use vmm_sys_util::eventfd::EventFd;
 
+/// What is there when it has gone well.
+pub enum Outcome {
+    /// A whole snapshot.
+    Written,
+    /// A target that has most of the memory.
+    PreCopied(Box<Sending>),
+    /// A target that was told to run the machine.
+    HandedOver(Handover),
+}
+
 /// How it ended; None while it has not.
-type Outcome = Arc<Mutex<Option<Result<(), String>>>>;
+type Ending = Arc<Mutex<Option<Result<Outcome, String>>>>;
 
 /// The work.
 pub struct Job {
@@ -19,22 +29,22 @@ pub struct Job {
     pub requester: u64,
     /// Becomes readable at its end.
     pub done: EventFd,
-    outcome: Outcome,
+    outcome: Ending,
     cancelled: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
 impl Job {
     /// Starts it. `body` looks at the flag that it is given, and stops early when that is set.
-    pub fn start(
+    pub fn start<E: std::fmt::Display>(
         threads: &Threads,
         name: &str,
         requester: u64,
         stop: Arc<Stop>,
-        body: impl FnOnce(&AtomicBool) -> Result<(), SnapshotError> + Send + 'static,
+        body: impl FnOnce(&AtomicBool) -> Result<Outcome, E> + Send + 'static,
     ) -> io::Result<Job> {
         let done = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
-        let (outcome, cancelled) = (Outcome::default(), Arc::new(AtomicBool::new(false)));
+        let (outcome, cancelled) = (Ending::default(), Arc::new(AtomicBool::new(false)));
         let (tell, told, flag) = (done.try_clone()?, outcome.clone(), cancelled.clone());
         let thread = threads.spawn(name, Threads::JOB, stop, move || {
             let result = body(&flag).map_err(|e| e.to_string());
@@ -50,7 +60,7 @@ impl Job {
     }
 
     /// Waits for the end.
-    pub fn end(self) -> Result<(), String> {
+    pub fn end(self) -> Result<Outcome, String> {
         let ended = self.thread.join();
         let outcome = lock(&self.outcome).take();
         outcome.unwrap_or_else(|| Err(if ended.is_err() { "it panicked" } else { "it was not started" }.into()))

@@ -27,6 +27,7 @@ pub mod job;
 pub mod journal;
 pub mod machine;
 pub mod memory;
+pub mod migrate;
 pub mod monitor;
 pub mod probe;
 pub mod run;

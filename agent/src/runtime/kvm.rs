@@ -136,6 +136,7 @@ impl Kvm {
             cpu_mask: self.cpu_mask.clone(),
             huge_pages: true,
             restore: None,
+            incoming: None,
             report: Some(Source::Path(REPORT.into())),
         })
     }

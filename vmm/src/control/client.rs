@@ -1,6 +1,7 @@
 //! The other end of the control socket, for the agent and for tests. Blocking: call it from a blocking thread.
 
 use super::{Reply, Request, Status, to_bytes, to_text};
+use crate::migrate::Terms;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -120,6 +121,14 @@ impl Client {
     /// Writes a paused machine into two files. Both must be open for writing.
     pub fn snapshot(&mut self, state: &File, memory: &File) -> Result<(), ClientError> {
         match self.ask_with(&Request::Snapshot {}, &[state.as_raw_fd(), memory.as_raw_fd()])? {
+            Reply::Done => Ok(()),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Moves the machine over this stream to a process that waits for it. When this returns, that one runs it.
+    pub fn migrate(&mut self, stream: RawFd, terms: Terms) -> Result<(), ClientError> {
+        match self.ask_with(&Request::Migrate { terms }, &[stream])? {
             Reply::Done => Ok(()),
             _ => Err(ClientError::Unexpected),
         }

@@ -1,10 +1,13 @@
 //! The control socket's verbs for a person by hand: words in, text out.
 
 use super::{Client, ClientError, Direction, Request, to_text};
+use crate::migrate::Terms;
 use crate::virtio::limit::Rate;
 use std::ffi::{OsStr, OsString};
 use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 /// What `ctl` can do.
@@ -15,6 +18,9 @@ Usage: pilvi-vmm ctl SOCKET VERB [ARGUMENT...]
   pause, resume           stops between two instructions; goes on
   snapshot STATE MEMORY   writes the machine into two new files and lets it go on as it was before
   power-button, soft-reset, reset, kill
+  migrate SOCKET [PAUSE_MS [force]]
+                          moves the machine to the process that waits at SOCKET (its configuration's `incoming`)
+  cancel                  stops a migration
   rate DEVICE BYTES OPERATIONS [both|transmit|receive]
                           another limit a second for a disk or a card; 0 is none
   balloon MIB             asks the guest to give up that much memory
@@ -47,6 +53,16 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
         ("tail", [bytes]) => Ok(to_text(&client.console_tail(number(bytes)?)?)),
         ("type", [text]) => client.console_write(text.as_encoded_bytes()).map(|taken| format!("{taken} bytes taken\n")),
         ("snapshot", [state, memory]) => snapshot(&mut client, state, memory),
+        ("migrate", [target, rest @ ..]) if rest.len() < 3 => {
+            let mut terms = Terms::default();
+            if let Some(pause) = rest.first() {
+                terms.pause_ms = number(pause)?;
+            }
+            terms.force = rest.get(1).is_some_and(|word| word == "force");
+            let stream = UnixStream::connect(Path::new(target))?;
+            client.migrate(stream.as_raw_fd(), terms).map(|()| String::new())
+        }
+        ("cancel", []) => client.done(&Request::CancelMigration {}).map(|()| String::new()),
         ("balloon", [mib]) => client.done(&Request::SetBalloon { mib: number(mib)? }).map(|()| String::new()),
         ("rate", [device, bytes, operations, direction @ ..]) if direction.len() < 2 => {
             let rate = Rate { bytes_per_s: number(bytes)?, operations_per_s: number(operations)?, ..Rate::default() };

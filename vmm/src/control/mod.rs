@@ -12,6 +12,7 @@ pub mod server;
 
 pub use client::{Client, ClientError};
 
+use crate::migrate::{ProgressStatus, Terms};
 use crate::state::{RunState, StopReason};
 use crate::virtio::counters::Snapshot;
 use crate::virtio::limit::Rate;
@@ -45,6 +46,15 @@ pub enum Request {
     /// Write a snapshot of a paused machine into two files that come with this line (SCM_RIGHTS): state, then memory.
     /// Answered when both are durable; the machine stays paused. Refused when it is not paused.
     Snapshot {},
+    /// Move the running machine over a stream that comes with this line (SCM_RIGHTS) to a process that waits for it
+    /// (`incoming`). Answered when the target runs it, and then this process ends; or when it did not move.
+    Migrate {
+        /// How much the guest may be disturbed.
+        #[serde(default)]
+        terms: Terms,
+    },
+    /// Do not move the machine after all. Refused when the target has been told to run it.
+    CancelMigration {},
     /// Another limit for a disk or a card, from its next request on.
     SetRate {
         /// Its name in the status.
@@ -139,6 +149,8 @@ pub struct Status {
     pub unclaimed_accesses: u64,
     /// virtio devices in slot order.
     pub devices: Vec<DeviceStatus>,
+    /// Of a migration under way.
+    pub migration: Option<ProgressStatus>,
     /// Memory that the guest has given up, where it can.
     pub balloon_mib: Option<u32>,
     /// The console.

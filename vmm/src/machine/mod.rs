@@ -20,6 +20,8 @@ use crate::cpu::{cpuid, registers};
 use crate::device::Bus;
 use crate::gate::{Gate, lock};
 use crate::memory::{self, Memory, MemoryError};
+use crate::migrate::MigrateError;
+use crate::migrate::receive::Arrival;
 use crate::sandbox::Threads;
 use crate::snapshot::chips::Chips;
 use crate::snapshot::{MachineState, SnapshotError};
@@ -72,6 +74,9 @@ pub enum MachineError {
     /// A snapshot that cannot be gone on from.
     #[error("cannot restore: {0}")]
     Restore(#[from] SnapshotError),
+    /// A machine that did not arrive.
+    #[error("cannot take the machine over: {0}")]
+    Arrive(#[from] MigrateError),
     /// Threads and events.
     #[error("cannot make a thread or an event: {0}")]
     System(#[from] io::Error),
@@ -120,6 +125,8 @@ pub struct Machine {
     pub gate: Arc<Gate>,
     /// How it ends.
     pub stop: Arc<Stop>,
+    /// It has moved in and waits for its source's word.
+    pub arrival: Option<Arrival>,
     /// What can be seen of the processors, by number.
     pub seen: Vec<Arc<Seen>>,
     processors: Vec<JoinHandle<()>>,
@@ -148,9 +155,14 @@ impl Machine {
         vm.create_pit2(pit).map_err(kvm_step("make the timer"))?;
 
         let bytes = u64::from(config.memory_mib) << 20;
-        let (memory, restored) = match parts.restore.take() {
-            Some(from) => from.open(bytes).map(|(memory, state)| (memory, Some(state)))?,
-            None => (memory::map(bytes, config.huge_pages)?, None),
+        let (memory, restored, arrival) = match (parts.restore.take(), parts.incoming.take()) {
+            (Some(from), _) => from.open(bytes).map(|(memory, state)| (memory, Some(state), None))?,
+            (None, Some(from)) => {
+                let memory = memory::map(bytes, config.huge_pages)?;
+                let (arrival, state) = from.receive(&memory)?;
+                (memory, Some(state), Some(arrival))
+            }
+            (None, None) => (memory::map(bytes, config.huge_pages)?, None, None),
         };
         memory::attach(&vm, &memory)?;
 
@@ -162,7 +174,8 @@ impl Machine {
             Some(state) => restore(config, &vm, &bus, &state)?,
             None => prepare(config, parts, &vm, &memory, bus.slots.len())?,
         };
-        Machine::spawn(config, (vm, memory), bus, vcpus, threads, stop)
+        let machine = Machine::spawn(config, (vm, memory), bus, vcpus, threads, stop)?;
+        Ok(Machine { arrival, ..machine })
     }
 
     fn spawn(
@@ -178,6 +191,7 @@ impl Machine {
             bus: bus.clone(),
             gate: gate.clone(),
             stop: stop.clone(),
+            arrival: None,
             seen: Vec::new(),
             processors: Vec::new(),
             workers: Vec::new(),

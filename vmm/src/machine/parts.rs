@@ -5,6 +5,8 @@ use crate::config::{Config, Disk, Restore, Source};
 use crate::control::server::listen;
 use crate::device::console::Console;
 use crate::memory::{self, Memory};
+use crate::migrate::receive::Incoming;
+use crate::monitor::Signals;
 use crate::snapshot::{self, MachineState, SnapshotError};
 use crate::virtio::block::file;
 use crate::virtio::net::tap::Tap;
@@ -43,32 +45,58 @@ pub struct Parts {
     pub(super) vsock: Option<UnixListener>,
     /// Where the first start goes on from; a reset begins at the kernel.
     pub(super) restore: Option<OpenSnapshot>,
+    /// Where the first start's machine comes from, when it moves in.
+    pub(super) incoming: Option<Incoming>,
     /// Log and watchers.
     pub console: Arc<Console>,
 }
 
 impl Parts {
     /// Opens what the configuration names.
-    pub fn open(config: &Config) -> Result<Parts, MachineError> {
+    pub fn open(config: &Config, signals: &Signals) -> Result<Parts, MachineError> {
         let kvm = Kvm::new().map_err(kvm_step("be opened"))?;
         let kernel = open("the kernel", config.kernel.open(false))?;
         let initramfs = config.initramfs.as_ref().map(|s| open("the initramfs", s.open(false))).transpose()?;
-        let disks = config.disks.iter().enumerate().map(|(n, disk)| open(format!("disk {n}"), open_disk(disk)));
+        let disks = config
+            .disks
+            .iter()
+            .enumerate()
+            .map(|(n, disk)| open(format!("disk {n}"), open_disk(disk, config.incoming.is_none())));
         let disks = disks.collect::<Result<Vec<_>, _>>()?;
         let mut taps = Vec::new();
         for (n, nic) in config.nics.iter().enumerate() {
             taps.push(open(format!("the tap of nic {n}"), Tap::open(&nic.tap))?.into_fd());
         }
         let restore = config.restore.as_ref().map(OpenSnapshot::of).transpose()?;
+        let incoming = config.incoming.as_ref().map(|source| -> io::Result<Incoming> {
+            Ok(Incoming { listener: listen(source)?, interrupt: signals.try_clone()? })
+        });
+        let incoming = open("the socket for a machine to move in", incoming.transpose())?;
         let vsock = config.vsock.as_ref().map(|vsock| listen(&vsock.socket)).transpose();
         let vsock = open("the vsock socket", vsock)?;
         let log = open("the console log", config.console.log.open_log())?;
         let console = Arc::new(open("the console log", Console::new(log, config.console.max_bytes))?);
-        Ok(Parts { kvm, kernel, initramfs, disks, taps, vsock, restore, console })
+        Ok(Parts { kvm, kernel, initramfs, disks, taps, vsock, restore, incoming, console })
     }
 }
 
-fn open_disk(disk: &Disk) -> io::Result<OpenDisk> {
+impl Parts {
+    /// Lets go of the disks, everything written being durable: the machine moves.
+    pub fn release_disks(&self) -> io::Result<()> {
+        self.disks.iter().try_for_each(|disk| {
+            disk.file.sync_data()?;
+            file::release(&disk.file)
+        })
+    }
+
+    /// Takes the disks. Fails while another process has one.
+    pub fn claim_disks(&self, config: &Config) -> io::Result<()> {
+        let mut disks = self.disks.iter().zip(&config.disks);
+        disks.try_for_each(|(open, disk)| file::claim(&open.file, disk.read_only))
+    }
+}
+
+fn open_disk(disk: &Disk, claim: bool) -> io::Result<OpenDisk> {
     let mut file = disk.source.open(!disk.read_only)?;
     let kind = file.metadata()?.file_type();
     if !(kind.is_file() || std::os::unix::fs::FileTypeExt::is_block_device(&kind)) {
@@ -83,7 +111,9 @@ fn open_disk(disk: &Disk) -> io::Result<OpenDisk> {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("descriptor {fd} is not writable")));
         }
     }
-    file::claim(&file, disk.read_only)?;
+    if claim {
+        file::claim(&file, disk.read_only)?;
+    }
     let bytes = file::size(&mut file)?;
     Ok(OpenDisk { file, bytes })
 }

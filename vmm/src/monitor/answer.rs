@@ -23,6 +23,8 @@ impl Monitor {
     pub(super) fn answer(&mut self, key: u64, request: Request) -> Option<Reply> {
         Some(match request {
             Request::Snapshot {} => return self.snapshot(key),
+            Request::Migrate { terms } => return self.migrate(key, terms),
+            Request::CancelMigration {} => self.cancel_migration(),
             Request::Status {} => Reply::Status(Box::new(self.status())),
             Request::Pause {} => self.pause(),
             Request::Resume {} => self.resume(),
@@ -131,11 +133,15 @@ impl Monitor {
 
     pub(super) fn resume(&mut self) -> Reply {
         if self.job.is_some() {
-            return refused("a snapshot is being written");
+            return refused("a snapshot or a migration is under way");
         }
         match &self.machine {
             Some(machine) => {
                 if self.state == RunState::Paused {
+                    // A migration may have let go of them; another process that has them runs this guest.
+                    if let Err(e) = self.parts.claim_disks(&self.config) {
+                        return refused(&e.to_string());
+                    }
                     machine.tell_of_pause();
                 }
                 machine.gate.open();
@@ -166,6 +172,7 @@ impl Monitor {
             exits: machine.map_or(Vec::new(), |m| m.seen.iter().map(|s| s.exits.load(Ordering::Relaxed)).collect()),
             unclaimed_accesses: machine.map_or(0, |m| m.bus.unclaimed.load(Ordering::Relaxed)),
             devices: devices.collect(),
+            migration: self.progress.as_ref().map(|progress| progress.status()),
             balloon_mib: machine.into_iter().flat_map(|m| m.slots()).find_map(|slot| match &slot.handle {
                 Handle::Balloon(target) => Some(target.actual_pages.load(Ordering::Relaxed) >> 8),
                 _ => None,

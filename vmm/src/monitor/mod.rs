@@ -16,10 +16,12 @@ use crate::gate::lock;
 use crate::job::Job;
 use crate::journal;
 use crate::machine::{Machine, MachineError, Parts};
+use crate::migrate::Progress;
 use crate::sandbox::Threads;
 use crate::state::{RunState, StopReason};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
@@ -61,6 +63,13 @@ impl Signals {
     }
 }
 
+impl Signals {
+    /// For whoever waits for something else as well.
+    pub fn try_clone(&self) -> io::Result<OwnedFd> {
+        self.0.try_clone()
+    }
+}
+
 /// One guest from start to end.
 pub struct Monitor {
     config: Config,
@@ -83,6 +92,8 @@ pub struct Monitor {
     watched: Option<Instant>,
     /// What is done beside the machine; it bars resuming and another of its kind.
     job: Option<Job>,
+    /// Of a migration.
+    progress: Option<Arc<Progress>>,
 }
 
 fn watch(epoll: &Epoll, fd: RawFd, key: u64) -> io::Result<()> {
@@ -119,6 +130,7 @@ impl Monitor {
             looked: Vec::new(),
             watched: None,
             job: None,
+            progress: None,
         })
     }
 
@@ -137,7 +149,7 @@ impl Monitor {
 
     /// Opens the gate and serves until the end. Returns why, and how many resets there were.
     pub fn run(mut self) -> Result<(StopReason, u64), MachineError> {
-        self.start();
+        self.start()?;
         let mut events = [EpollEvent::default(); 16];
         loop {
             let count = match self.epoll.wait(self.timeout_ms(), &mut events) {
@@ -164,21 +176,31 @@ impl Monitor {
             }
             if self.machine.is_none() && self.started.elapsed() >= RESTART_DELAY {
                 self.build()?;
-                self.start();
+                self.start()?;
             }
             self.look_for_halt();
             self.look_at_watchdog();
         }
     }
 
-    fn start(&mut self) {
+    fn start(&mut self) -> Result<(), MachineError> {
         self.started = Instant::now();
         self.looked.clear();
-        self.state = RunState::Running;
-        if let Some(machine) = &self.machine {
-            machine.gate.wait_for(machine.threads(), GATE_WAIT);
-            machine.gate.open();
+        let Some(machine) = &mut self.machine else { return Ok(()) };
+        machine.gate.wait_for(machine.threads(), GATE_WAIT);
+        let mut arrival = machine.arrival.take();
+        if let Some(arrival) = &mut arrival {
+            // The source has let go of the disks; it takes them back when this fails.
+            self.parts.claim_disks(&self.config)?;
+            arrival.ready()?;
         }
+        machine.gate.open();
+        self.state = RunState::Running;
+        if let Some(arrival) = arrival {
+            arrival.running();
+            journal::line(&self.config.id, format_args!("moved in"));
+        }
+        Ok(())
     }
 
     fn timeout_ms(&self) -> i32 {

@@ -23,6 +23,7 @@ const PROCESSOR_IOCTLS: [u64; 5] = [
     0x8004_ae98, // KVM_GET_MP_STATE
     0xaead,      // KVM_KVMCLOCK_CTRL
 ];
+const KVM_GET_DIRTY_LOG: u64 = 0x4010_ae42;
 const FIONBIO: u64 = 0x5421;
 const PR_SET_VMA: u64 = 0x5356_4d41;
 
@@ -73,7 +74,7 @@ const DEVICES: [i64; 10] = [
 /// The worker of a vsock device: host programs come in through its listener.
 const SOCKETS: [i64; 4] = [libc::SYS_accept4, libc::SYS_sendto, libc::SYS_recvfrom, libc::SYS_shutdown];
 
-/// Files of a snapshot.
+/// Files of a snapshot; a migration's stream is read and written like any file.
 const JOB: [i64; 5] =
     [libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_fsync, libc::SYS_fdatasync];
 
@@ -163,6 +164,7 @@ pub fn socket_worker() -> Result<Rules, BackendError> {
 pub fn job() -> Result<Rules, BackendError> {
     let mut rules = base()?;
     rules.extend(JOB.iter().map(|call| (*call, Vec::new())));
+    rules.insert(libc::SYS_ioctl, vec![equal(1, KVM_GET_DIRTY_LOG)?]);
     Ok(rules)
 }
 

@@ -4,8 +4,10 @@
 use crate::cpio::{CHARACTER_DEVICE, Cpio, SYMLINK};
 use crate::peer::{GUEST, HOST, in_own_network, ping};
 use crate::rig::{Setup, kvm_is_here};
-use crate::snapshot;
+use crate::{migrate, snapshot};
+use pilvi_vmm::migrate::Terms;
 use serde_json::json;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -113,6 +115,15 @@ fn linux_boots_to_a_shell_with_disk_and_network() {
         eprintln!("exec to the restored shell's answer: {:.1} ms", begin.elapsed().as_secs_f64() * 1e3);
         eprintln!("ping after the restore: {:?}", ping(GUEST, 56, BOOT));
         assert!(!guest.console().contains("Linux version"), "{}", guest.console());
+        // And moves, running, into a third one.
+        let mut third = migrate::target(&guest);
+        let begin = Instant::now();
+        client.migrate(migrate::stream(&third).as_raw_fd(), Terms::default()).unwrap();
+        eprintln!("Linux moved in {:.1} ms", begin.elapsed().as_secs_f64() * 1e3);
+        guest.ends_with(7);
+        std::mem::swap(&mut guest, &mut third);
+        let mut client = guest.client();
+        eprintln!("ping after the move: {:?}", ping(GUEST, 56, BOOT));
         client
             .console_write(
                 b"/bin/busybox mount -t ext4 /dev/vda /mnt && read line < /mnt/answer && echo \"it $line\"\n",

@@ -12,6 +12,7 @@ mod entry;
 mod hostile;
 mod life;
 mod linux;
+mod migrate;
 mod network;
 mod peer;
 mod rig;

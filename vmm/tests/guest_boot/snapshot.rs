@@ -32,14 +32,14 @@ pub fn restored(guest: &Running, state: &Path, memory: &Path, verify: bool) -> S
     for field in ["control_socket", "console", "report"] {
         next.config[field] = own[field].clone();
     }
-    next.inherited = guest.setup.inherited.iter().map(|fd| fd.try_clone().unwrap()).collect();
-    renumber(&mut next);
+    inherit_from(&mut next, guest);
     next.config["restore"] = json!({"state": {"path": state}, "memory": {"path": memory}, "verify": verify});
     next
 }
 
-/// Duplicates of inherited descriptors have other numbers.
-fn renumber(setup: &mut Setup) {
+/// The same descriptors for another process: duplicates have other numbers.
+pub fn inherit_from(setup: &mut Setup, guest: &Running) {
+    setup.inherited = guest.setup.inherited.iter().map(|fd| fd.try_clone().unwrap()).collect();
     let nics = setup.config.get_mut("nics").and_then(|nics| nics.as_array_mut());
     for (nic, fd) in nics.into_iter().flatten().zip(&setup.inherited) {
         nic["tap"] = json!({"fd": fd.as_raw_fd()});

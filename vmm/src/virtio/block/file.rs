@@ -185,19 +185,29 @@ pub fn size(file: &mut File) -> io::Result<u64> {
 
 /// Takes the disk for this process: for itself alone when it writes. Refuses when another machine has it.
 pub fn claim(file: &File, read_only: bool) -> io::Result<()> {
-    // SAFETY: an all-zero flock is a valid value (whole file from the start); the fields that matter are set.
-    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = if read_only { libc::F_RDLCK as i16 } else { libc::F_WRLCK as i16 };
-    lock.l_whence = libc::SEEK_SET as i16;
-    // SAFETY: the descriptor is open and the pointer is to a live flock; open file description locks go with the file.
-    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } == 0 {
-        return Ok(());
-    }
-    let error = io::Error::last_os_error();
+    let error = match set_lock(file, if read_only { libc::F_RDLCK } else { libc::F_WRLCK }) {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
     match error.raw_os_error() {
         Some(libc::EAGAIN | libc::EACCES) => Err(io::Error::new(error.kind(), "another process uses this disk")),
         _ => Err(error),
     }
+}
+
+/// Lets another process take the disk.
+pub fn release(file: &File) -> io::Result<()> {
+    set_lock(file, libc::F_UNLCK)
+}
+
+fn set_lock(file: &File, kind: libc::c_int) -> io::Result<()> {
+    // SAFETY: an all-zero flock is a valid value (whole file from the start); the fields that matter are set.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as i16;
+    lock.l_whence = libc::SEEK_SET as i16;
+    // SAFETY: the descriptor is open and the pointer is to a live flock; open file description locks go with the file.
+    let code = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]
