@@ -3,6 +3,7 @@
 //! Files, sockets and taps may be named or handed over as inherited descriptor numbers; the second form lets the
 //! process start in a jail that cannot open anything.
 
+use crate::virtio::limit::Rate;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -16,6 +17,8 @@ pub const VCPUS_MAX: u16 = 128;
 pub const MEMORY_MIB_MIN: u32 = 16;
 /// Most memory of one machine.
 pub const MEMORY_MIB_MAX: u32 = 4 * 1024 * 1024;
+/// Most queues of a disk.
+pub const DISK_QUEUES_MAX: u16 = 16;
 /// Longest command line that Linux on x86 takes.
 pub const CMDLINE_BYTES_MAX: usize = 2047;
 /// Largest configuration file that is read.
@@ -104,6 +107,28 @@ pub struct Disk {
     /// What the guest reads as the disk's serial number, at most 20 bytes; default `diskN`.
     #[serde(default)]
     pub serial: Option<String>,
+    /// Queues, 1 to 16: as many processors can have one of their own.
+    #[serde(default = "one")]
+    pub queues: u16,
+    /// Limit on reads and writes together.
+    #[serde(default)]
+    pub rate: Rate,
+    /// How several requests are served at once.
+    #[serde(default)]
+    pub engine: Engine,
+}
+
+/// How a disk's requests reach its file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Engine {
+    /// io_uring, or threads where that cannot be had.
+    #[default]
+    Auto,
+    /// Threads.
+    Threads,
+    /// One after the other.
+    Plain,
 }
 
 /// The host's end of a network card.
@@ -127,6 +152,12 @@ pub struct Nic {
     /// Largest frame payload in bytes that the guest is told.
     #[serde(default = "default_mtu")]
     pub mtu: u16,
+    /// Limit on what the guest sends.
+    #[serde(default)]
+    pub transmit: Rate,
+    /// Limit on what it receives.
+    #[serde(default)]
+    pub receive: Rate,
 }
 
 impl Nic {
@@ -140,6 +171,25 @@ impl Nic {
         }
         (parts.next().is_none() && bytes[0] & 1 == 0 && bytes != [0; 6]).then_some(bytes)
     }
+}
+
+/// Memory that the guest can give back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Balloon {
+    /// The guest gives memory back by itself when it is free.
+    #[serde(default = "yes")]
+    pub reporting: bool,
+}
+
+/// Connections between host programs and the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Vsock {
+    /// The guest's address, from 3 on.
+    pub cid: u32,
+    /// Path to bind (mode 0600), or an inherited listening socket: where host programs come in.
+    pub socket: Source,
 }
 
 /// The serial console.
@@ -172,6 +222,19 @@ pub enum OnReset {
     Restart,
     /// End with exit code 3.
     Exit,
+}
+
+/// A snapshot to go on from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Restore {
+    /// The state file.
+    pub state: Source,
+    /// The memory image. Pages are read from it as the guest needs them, so it must stay as it is.
+    pub memory: Source,
+    /// Read and check all of the image first. Without, only its size and its last page are looked at.
+    #[serde(default = "yes")]
+    pub verify: bool,
 }
 
 /// Processor features that a machine can be told not to have.
@@ -213,6 +276,18 @@ pub struct Config {
     /// A random number source in the slot after the cards.
     #[serde(default = "yes")]
     pub rng: bool,
+    /// Memory that the guest can give back.
+    #[serde(default)]
+    pub balloon: Option<Balloon>,
+    /// A terminal beside the serial line (`hvc0`).
+    #[serde(default)]
+    pub virtio_console: bool,
+    /// Connections between host programs and the guest.
+    #[serde(default)]
+    pub vsock: Option<Vsock>,
+    /// A watchdog that resets a guest which armed it and then shows no life.
+    #[serde(default)]
+    pub watchdog: bool,
     /// Path to bind (mode 0600), or an inherited listening socket.
     pub control_socket: Source,
     /// The serial console.
@@ -229,9 +304,20 @@ pub struct Config {
     /// Ask for transparent huge pages.
     #[serde(default = "yes")]
     pub huge_pages: bool,
+    /// Go on from a snapshot of a machine with this very configuration instead of starting the kernel.
+    #[serde(default)]
+    pub restore: Option<Restore>,
+    /// Wait at this listening socket (a path to bind, or inherited) for a machine with this very configuration to move
+    /// in, instead of starting the kernel. Disks are taken over when the source lets go of them.
+    #[serde(default)]
+    pub incoming: Option<Source>,
     /// Where to write a `state::Report` when the process ends.
     #[serde(default)]
     pub report: Option<Source>,
+}
+
+fn one() -> u16 {
+    1
 }
 
 fn yes() -> bool {
@@ -284,7 +370,8 @@ impl Config {
         if self.cmdline.bytes().any(|b| !(0x20..0x7f).contains(&b)) {
             return Err(refuse("cmdline", "must be printable ASCII"));
         }
-        let slots = self.disks.len() + self.nics.len() + usize::from(self.rng);
+        let singles = [self.rng, self.balloon.is_some(), self.virtio_console, self.vsock.is_some()];
+        let slots = self.disks.len() + self.nics.len() + singles.into_iter().filter(|there| *there).count();
         if slots > crate::virtio::SLOTS {
             return Err(refuse("disks", format!("and nics need {slots} slots, there are {}", crate::virtio::SLOTS)));
         }
@@ -293,6 +380,9 @@ impl Config {
         }
         if self.user.is_some_and(|u| u.uid == 0 || u.gid == 0) {
             return Err(refuse("user", "must not be root"));
+        }
+        if self.incoming.is_some() && self.restore.is_some() {
+            return Err(refuse("incoming", "and `restore` exclude each other"));
         }
         self.validate_devices()?;
         self.validate_descriptors()
@@ -316,6 +406,12 @@ impl Config {
             if disk.serial.as_ref().is_some_and(|s| s.len() > 20 || !s.is_ascii()) {
                 return Err(refuse("disks", "has a serial of more than 20 ASCII characters"));
             }
+            if !(1..=DISK_QUEUES_MAX).contains(&disk.queues) {
+                return Err(refuse("disks", format!("must have 1 to {DISK_QUEUES_MAX} queues")));
+            }
+        }
+        if self.vsock.as_ref().is_some_and(|vsock| vsock.cid < 3 || vsock.cid == u32::MAX) {
+            return Err(refuse("vsock", "has a cid that is reserved: guests have 3 and above"));
         }
         Ok(())
     }
@@ -323,7 +419,17 @@ impl Config {
     /// No descriptor may be owned twice.
     fn validate_descriptors(&self) -> Result<(), ConfigError> {
         let mut numbers = Vec::new();
-        let sources = [Some(&self.kernel), self.initramfs.as_ref(), Some(&self.control_socket), self.report.as_ref()];
+        let restore = self.restore.as_ref();
+        let sources = [
+            Some(&self.kernel),
+            self.initramfs.as_ref(),
+            Some(&self.control_socket),
+            self.report.as_ref(),
+            self.vsock.as_ref().map(|vsock| &vsock.socket),
+            self.incoming.as_ref(),
+            restore.map(|r| &r.state),
+            restore.map(|r| &r.memory),
+        ];
         let files =
             sources.into_iter().flatten().chain([&self.console.log]).chain(self.disks.iter().map(|d| &d.source));
         numbers.extend(files.filter_map(|s| if let Source::Fd(fd) = s { Some(*fd) } else { None }));

@@ -23,13 +23,16 @@ pub mod control;
 pub mod cpu;
 pub mod device;
 pub mod gate;
+pub mod job;
 pub mod journal;
 pub mod machine;
 pub mod memory;
+pub mod migrate;
 pub mod monitor;
 pub mod probe;
 pub mod run;
 pub mod sandbox;
+pub mod snapshot;
 pub mod state;
 pub mod virtio;
 

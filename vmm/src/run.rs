@@ -1,7 +1,8 @@
 //! The command line of the program: arguments in, exit code out.
 
-use crate::config::{Config, ConfigError};
+use crate::config::{Config, ConfigError, Restore, Source};
 use crate::control::server::Server;
+use crate::control::{ClientError, command};
 use crate::cpu::run_loop;
 use crate::machine::{MachineError, Parts};
 use crate::monitor::{Monitor, Signals};
@@ -16,16 +17,23 @@ use std::process::ExitCode;
 const HELP: &str = "\
 Runs one guest on KVM, in the foreground, until it ends.
 
-Usage: pilvi-vmm --config FILE [--no-sandbox]
+Usage: pilvi-vmm --config FILE [--restore STATE MEMORY | --incoming SOCKET] [--no-sandbox]
+       pilvi-vmm ctl SOCKET VERB [ARGUMENT...]
        pilvi-vmm probe
 
   --config FILE   JSON configuration of the machine (/dev/fd/N works)
+  --restore STATE MEMORY
+                  goes on from this snapshot of a machine with the same configuration
+  --incoming SOCKET
+                  waits there for a running machine with the same configuration to move in
   --no-sandbox    no namespaces, user change or system call filters: for debugging only
+  ctl             asks a running machine; `ctl --help` lists the verbs
   probe           prints as JSON whether /dev/kvm can really run guests here
   --help, --version
 
 Exit codes: 0 the guest powered off, 1 the monitor failed, 2 bad arguments or configuration, 3 the guest reset (with
-on_reset = exit), 4 the guest crashed, 5 killed through the control socket or by SIGTERM, 6 a forbidden system call.
+on_reset = exit), 4 the guest crashed, 5 killed through the control socket or by SIGTERM, 6 a forbidden system call,
+7 the guest has moved to another process.
 ";
 
 /// Why the program ends without a guest having ended.
@@ -43,12 +51,15 @@ enum Failure {
     Socket(io::Error),
     #[error("cannot open the report file: {0}")]
     Report(io::Error),
+    #[error(transparent)]
+    Asked(#[from] ClientError),
     #[error("{0}")]
     System(#[from] io::Error),
 }
 
 enum Command {
-    Run { config: PathBuf, sandbox: bool },
+    Run { config: PathBuf, restore: Option<Restore>, incoming: Option<Source>, sandbox: bool },
+    Ask(Vec<OsString>),
     Probe,
     Help,
     Version,
@@ -60,7 +71,14 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Help => say(HELP),
         Command::Version => say(concat!("pilvi-vmm ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Probe => say(&format!("{}\n", serde_json::json!(probe::probe()))),
-        Command::Run { config, sandbox } => run(Config::load(&config)?, sandbox),
+        Command::Ask(words) => ask(&words),
+        Command::Run { config, restore, incoming, sandbox } => {
+            let mut config = Config::load(&config)?;
+            config.restore = restore.or(config.restore);
+            config.incoming = incoming.or(config.incoming);
+            config.validate()?;
+            run(config, sandbox)
+        }
     });
     match outcome {
         Ok(code) => ExitCode::from(code),
@@ -78,30 +96,51 @@ fn say(text: &str) -> Result<u8, Failure> {
 }
 
 fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, Failure> {
-    let (mut config, mut sandbox) = (None, true);
+    let (mut config, mut restore, mut incoming, mut sandbox) = (None, None, None, true);
     let mut args = args;
+    let missing = |what: &str| Failure::Arguments(format!("{what}; see --help"));
     while let Some(arg) = args.next() {
         match arg.to_str() {
+            Some("ctl") => return Ok(Command::Ask(args.collect())),
             Some("--help" | "-h") => return Ok(Command::Help),
             Some("--version") => return Ok(Command::Version),
             Some("probe") => return Ok(Command::Probe),
             Some("--no-sandbox") => sandbox = false,
             Some("--config") => {
-                let path = args.next().ok_or_else(|| Failure::Arguments("--config needs a file".into()))?;
+                let path = args.next().ok_or_else(|| missing("--config needs a file"))?;
                 config = Some(PathBuf::from(path));
+            }
+            Some("--incoming") => {
+                let path = args.next().ok_or_else(|| missing("--incoming needs a path"))?;
+                incoming = Some(Source::Path(path.into()));
+            }
+            Some("--restore") => {
+                let mut file = || args.next().map(|path| Source::Path(path.into()));
+                let (Some(state), Some(memory)) = (file(), file()) else {
+                    return Err(missing("--restore needs a state file and a memory image"));
+                };
+                restore = Some(Restore { state, memory, verify: true });
             }
             _ => return Err(Failure::Arguments(format!("unknown argument {}; see --help", arg.display()))),
         }
     }
-    let config = config.ok_or_else(|| Failure::Arguments("no --config FILE given; see --help".into()))?;
-    Ok(Command::Run { config, sandbox })
+    let config = config.ok_or_else(|| missing("no --config FILE given"))?;
+    Ok(Command::Run { config, restore, incoming, sandbox })
+}
+
+/// The verbs of the control socket by hand.
+fn ask(words: &[OsString]) -> Result<u8, Failure> {
+    match words {
+        [socket, verb, rest @ ..] if socket.to_str() != Some("--help") => say(&command::run(socket, verb, rest)?),
+        _ => say(command::HELP),
+    }
 }
 
 /// Opens everything, closes the jail, builds the machine, runs it.
 fn run(config: Config, sandbox: bool) -> Result<u8, Failure> {
     let signals = Signals::block()?;
     run_loop::install_kick()?;
-    let parts = Parts::open(&config)?;
+    let parts = Parts::open(&config, &signals)?;
     // Emptied now, so that nobody takes the report of an earlier run for one of this.
     let report = config.report.as_ref().map(|source| source.open_log().and_then(|file| file.set_len(0).map(|()| file)));
     let report = report.transpose().map_err(Failure::Report)?;

@@ -38,6 +38,8 @@ pub enum StopReason {
     Reset,
     /// Somebody asked through the control socket or by SIGTERM.
     Killed,
+    /// It runs in another process now.
+    Moved,
     /// The guest cannot go on: KVM refused to run it. The journal has the registers.
     Crashed {
         /// What KVM said.
@@ -54,6 +56,7 @@ impl StopReason {
             StopReason::Reset => 3,
             StopReason::Crashed { .. } => 4,
             StopReason::Killed => 5,
+            StopReason::Moved => 7,
         }
     }
 }
@@ -84,7 +87,8 @@ mod tests {
     #[test]
     fn exit_codes_are_distinct_where_the_agent_must_act_differently() {
         let crashed = StopReason::Crashed { detail: "x".into() };
-        let codes = [StopReason::PoweredOff, StopReason::Reset, StopReason::Killed, crashed].map(|r| r.exit_code());
+        let codes = [StopReason::PoweredOff, StopReason::Reset, StopReason::Killed, StopReason::Moved, crashed]
+            .map(|r| r.exit_code());
         for (i, a) in codes.iter().enumerate() {
             assert!(codes.iter().skip(i + 1).all(|b| a != b));
             assert!(![EXIT_FAILURE, EXIT_CONFIG, EXIT_SECCOMP].contains(a));

@@ -100,6 +100,9 @@ impl Kvm {
                 source: Source::Path(disk.path.clone()),
                 read_only: disk.read_only,
                 serial: Some(disk.serial.chars().take(20).collect()),
+                queues: 1,
+                rate: Default::default(),
+                engine: vmm::Engine::Auto,
             }),
             super::DiskFormat::Overlay(_) => Err(RuntimeError::Unsupported(Kind::Kvm, "use overlays")),
         });
@@ -109,6 +112,8 @@ impl Kvm {
             tap: vmm::Tap::Fd(fd),
             mac: nic.mac.clone(),
             mtu: if nic.mtu == 0 { 1500 } else { nic.mtu },
+            transmit: Default::default(),
+            receive: Default::default(),
         });
         Ok(vmm::Config {
             id: guest.id.clone(),
@@ -120,12 +125,18 @@ impl Kvm {
             disks: disks.collect::<Result<_, _>>()?,
             nics: nics.collect(),
             rng: true,
+            balloon: None,
+            virtio_console: false,
+            vsock: None,
+            watchdog: false,
             control_socket: Source::Path(SOCKET.into()),
             console: vmm::Console { log: Source::Path(guest.dir.join("console.log")), max_bytes: self.console_bytes },
             user: self.user,
             on_reset: vmm::OnReset::Restart,
             cpu_mask: self.cpu_mask.clone(),
             huge_pages: true,
+            restore: None,
+            incoming: None,
             report: Some(Source::Path(REPORT.into())),
         })
     }

@@ -72,7 +72,7 @@ fn turn(device: Found, random: &mut Random) -> bool {
     register(0x24, 0);
     register(0x20, if random.below(2) == 0 { 0 } else { 1 << 28 | 1 << 29 });
     register(0x70, 11);
-    for queue in 0..2 {
+    for queue in 0..4 {
         register(0x30, queue);
         if read32(device.address + 0x34) == 0 {
             continue;

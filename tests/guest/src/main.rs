@@ -12,6 +12,10 @@
 //! | `reset` | counts starts in sector 2 of the disk; resets the machine at the first one |
 //! | `triple` | the same, by a triple fault |
 //! | `halt`, `fail` | halts for good; reports failure 33 at the exit port |
+//! | `panic` | says at the panic device that its kernel has crashed |
+//! | `watchdog` | arms the watchdog at the first start of the disk's life and shows no life |
+//! | `terminal` | says a line on the virtio terminal and echoes there until `q` |
+//! | `vsock` | calls port 1024 of the host, echoes on port 52 until somebody says `bye` |
 //! | `spin` | prints `tick N` for ever, without pausing the processor |
 //! | `net` | gets an address by DHCP (or takes `ip=A.B.C.D/N`), answers ping, and echoes UDP port 7 |
 //! | `acpi` | finds power button and power off in the ACPI tables, and uses them from then on |
@@ -37,6 +41,8 @@ mod port;
 mod serial;
 mod smp;
 mod start;
+mod terminal;
+mod vsock;
 
 use alloc::vec::Vec;
 
@@ -78,6 +84,21 @@ pub fn main(entry: &str, command_line: u64) -> ! {
     }
     if wants("fail") {
         port::exit(33);
+    }
+    if wants("panic") {
+        port::write8(0x505, port::read8(0x505) & 1);
+        start::halt_for_good();
+    }
+    if wants("watchdog") && disk::first_start() {
+        say!("watchdog armed");
+        port::write8(0x443, 14);
+        loop {}
+    }
+    if wants("terminal") {
+        terminal::serve();
+    }
+    if wants("vsock") {
+        vsock::serve();
     }
     if wants("spin") {
         let mut count = 0u64;

@@ -149,6 +149,10 @@ fn dsdt(slots: usize) -> Vec<u8> {
         let terms = [aml::name(b"_HID", &aml::eisa_id(id)), aml::name(b"_CRS", &aml::buffer(resources))];
         devices.push(aml::device(name, &terms));
     }
+    // The name by which kernels know the panic device.
+    let crash = [0x47, 1, 5, 5, 5, 5, 1, 1, 0x79, 0];
+    let terms = [aml::name(b"_HID", &aml::string("QEMU0001")), aml::name(b"_CRS", &aml::buffer(&crash))];
+    devices.push(aml::device(b"PEVT", &terms));
     let off = [aml::byte(power::SLEEP_OFF), aml::byte(0), aml::byte(0), aml::byte(0)];
     let mut body = aml::name(b"_S5_", &aml::package(&off));
     body.extend(aml::system_bus(&devices));

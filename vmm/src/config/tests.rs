@@ -58,7 +58,7 @@ proptest! {
 
     #[test]
     fn macs_parse_only_in_one_form(text in "[0-9a-f:]{0,18}") {
-        let nic = Nic { tap: Tap::Fd(3), mac: text.clone(), mtu: 1500 };
+        let nic = Nic { tap: Tap::Fd(3), mac: text.clone(), mtu: 1500, transmit: Rate::default(), receive: Rate::default() };
         if let Some(b) = nic.mac_bytes() {
             prop_assert_eq!(text, b.map(|x| format!("{x:02x}")).join(":"));
         }

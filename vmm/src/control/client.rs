@@ -1,13 +1,20 @@
 //! The other end of the control socket, for the agent and for tests. Blocking: call it from a blocking thread.
 
 use super::{Reply, Request, Status, to_bytes, to_text};
+use crate::migrate::Terms;
+use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::Duration;
+use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 /// Most bytes of an answer that are read.
 const REPLY_BYTES_MAX: u64 = 4 << 20;
+
+/// For answers that take no work.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Why a request has no answer.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +25,17 @@ pub enum ClientError {
     /// It answered in another language.
     #[error("the machine's answer is malformed: {0}")]
     Malformed(#[from] serde_json::Error),
+    /// A file that a request needs.
+    #[error("{path}: {source}")]
+    File {
+        /// As given.
+        path: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not a verb, or not its arguments.
+    #[error("{0}")]
+    Words(String),
     /// It said no.
     #[error("refused: {0}")]
     Refused(String),
@@ -36,8 +54,8 @@ impl Client {
     /// Connects. Answers may take up to ten seconds.
     pub fn connect(path: &Path) -> Result<Client, ClientError> {
         let stream = UnixStream::connect(path)?;
-        stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-        stream.set_write_timeout(Some(Duration::from_secs(10)))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Client { stream: BufReader::new(stream) })
     }
 
@@ -46,6 +64,10 @@ impl Client {
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');
         self.stream.get_mut().write_all(&line)?;
+        self.answer()
+    }
+
+    fn answer(&mut self) -> Result<Reply, ClientError> {
         let mut answer = Vec::new();
         (&mut self.stream).take(REPLY_BYTES_MAX).read_until(b'\n', &mut answer)?;
         if answer.last() != Some(&b'\n') {
@@ -57,7 +79,21 @@ impl Client {
         }
     }
 
-    fn done(&mut self, request: &Request) -> Result<(), ClientError> {
+    /// As `ask`, with open files, and with all the time that it takes.
+    pub fn ask_with(&mut self, request: &Request, files: &[RawFd]) -> Result<Reply, ClientError> {
+        let mut line = serde_json::to_vec(request)?;
+        line.push(b'\n');
+        let stream = self.stream.get_mut();
+        let sent = stream.send_with_fds(&[&line[..]], files).map_err(|e| io::Error::from_raw_os_error(e.errno()))?;
+        stream.write_all(&line[sent..])?;
+        stream.set_read_timeout(None)?;
+        let reply = self.answer();
+        self.stream.get_mut().set_read_timeout(Some(PATIENCE))?;
+        reply
+    }
+
+    /// Asks for something that is done or refused.
+    pub fn done(&mut self, request: &Request) -> Result<(), ClientError> {
         match self.ask(request)? {
             Reply::Done => Ok(()),
             _ => Err(ClientError::Unexpected),
@@ -80,6 +116,22 @@ impl Client {
     /// Goes on.
     pub fn resume(&mut self) -> Result<(), ClientError> {
         self.done(&Request::Resume {})
+    }
+
+    /// Writes a paused machine into two files. Both must be open for writing.
+    pub fn snapshot(&mut self, state: &File, memory: &File) -> Result<(), ClientError> {
+        match self.ask_with(&Request::Snapshot {}, &[state.as_raw_fd(), memory.as_raw_fd()])? {
+            Reply::Done => Ok(()),
+            _ => Err(ClientError::Unexpected),
+        }
+    }
+
+    /// Moves the machine over this stream to a process that waits for it. When this returns, that one runs it.
+    pub fn migrate(&mut self, stream: RawFd, terms: Terms) -> Result<(), ClientError> {
+        match self.ask_with(&Request::Migrate { terms }, &[stream])? {
+            Reply::Done => Ok(()),
+            _ => Err(ClientError::Unexpected),
+        }
     }
 
     /// Soft shutdown; an error when the guest cannot hear it.

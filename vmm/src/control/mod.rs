@@ -3,14 +3,19 @@
 //! `{"op":"status"}` → `{"reply":"status", ...}`. Console bytes travel as text of the characters U+0000 to U+00FF, one
 //! per byte. After `console_attach` was answered with `done`, the client sends one empty line, and from then on the
 //! connection is the raw console, both ways, until one side closes it.
+//!
+//! A request that needs files gets them open, as SCM_RIGHTS with its line: this process can open nothing.
 
 pub mod client;
+pub mod command;
 pub mod server;
 
 pub use client::{Client, ClientError};
 
+use crate::migrate::{ProgressStatus, Terms};
 use crate::state::{RunState, StopReason};
 use crate::virtio::counters::Snapshot;
+use crate::virtio::limit::Rate;
 use serde::{Deserialize, Serialize};
 
 /// Longest request line in bytes.
@@ -38,6 +43,33 @@ pub enum Request {
     Reset {},
     /// End at once.
     Kill {},
+    /// Write a snapshot of a paused machine into two files that come with this line (SCM_RIGHTS): state, then memory.
+    /// Answered when both are durable; the machine stays paused. Refused when it is not paused.
+    Snapshot {},
+    /// Move the running machine over a stream that comes with this line (SCM_RIGHTS) to a process that waits for it
+    /// (`incoming`). Answered when the target runs it, and then this process ends; or when it did not move.
+    Migrate {
+        /// How much the guest may be disturbed.
+        #[serde(default)]
+        terms: Terms,
+    },
+    /// Do not move the machine after all. Refused when the target has been told to run it.
+    CancelMigration {},
+    /// Another limit for a disk or a card, from its next request on.
+    SetRate {
+        /// Its name in the status.
+        device: String,
+        /// A disk has one limit for both.
+        #[serde(default)]
+        direction: Direction,
+        /// The limit.
+        rate: Rate,
+    },
+    /// Ask the guest to give up this much memory in all. It does so as it can; the status shows how far it is.
+    SetBalloon {
+        /// MiB.
+        mib: u32,
+    },
     /// Type on the console.
     ConsoleWrite {
         /// One character per byte.
@@ -50,6 +82,19 @@ pub enum Request {
     },
     /// Turn this connection into the console.
     ConsoleAttach {},
+}
+
+/// What a limit is on, seen from the guest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Direction {
+    /// Each, or a disk's reads and writes together.
+    #[default]
+    Both,
+    /// What a card sends.
+    Transmit,
+    /// What a card receives.
+    Receive,
 }
 
 /// What is answered.
@@ -104,6 +149,10 @@ pub struct Status {
     pub unclaimed_accesses: u64,
     /// virtio devices in slot order.
     pub devices: Vec<DeviceStatus>,
+    /// Of a migration under way.
+    pub migration: Option<ProgressStatus>,
+    /// Memory that the guest has given up, where it can.
+    pub balloon_mib: Option<u32>,
     /// The console.
     pub console: ConsoleStatus,
 }

@@ -9,14 +9,19 @@
 use super::{LINE_BYTES_MAX, Reply, Request};
 use crate::config::{Source, inherit};
 use std::collections::BTreeMap;
-use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, RawFd};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 /// Most connections at once.
 pub const CLIENTS_MAX: usize = 16;
+
+/// Most open files that a request may bring.
+const FILES_MAX: usize = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -29,6 +34,8 @@ struct Connection {
     stream: UnixStream,
     mode: Mode,
     buffer: Vec<u8>,
+    /// Came with the lines; the next request that wants some takes all.
+    files: Vec<File>,
 }
 
 /// What came from a client.
@@ -71,14 +78,20 @@ fn bind(path: &Path) -> io::Result<UnixListener> {
     })
 }
 
+/// Listens on a path or an inherited socket.
+pub fn listen(source: &Source) -> io::Result<UnixListener> {
+    let listener = match source {
+        Source::Path(path) => bind(path)?,
+        Source::Fd(fd) => UnixListener::from(inherit(*fd)?),
+    };
+    listener.set_nonblocking(true)?;
+    Ok(listener)
+}
+
 impl Server {
     /// Listens.
     pub fn open(source: &Source) -> io::Result<Server> {
-        let listener = match source {
-            Source::Path(path) => bind(path)?,
-            Source::Fd(fd) => UnixListener::from(inherit(*fd)?),
-        };
-        listener.set_nonblocking(true)?;
+        let listener = listen(source)?;
         Ok(Server { listener, connections: BTreeMap::new(), next: 0 })
     }
 
@@ -95,7 +108,7 @@ impl Server {
         }
         let (key, fd) = (self.next, stream.as_raw_fd());
         self.next += 1;
-        self.connections.insert(key, Connection { stream, mode: Mode::Lines, buffer: Vec::new() });
+        self.connections.insert(key, Connection { stream, mode: Mode::Lines, buffer: Vec::new(), files: Vec::new() });
         Some((key, fd))
     }
 
@@ -103,7 +116,7 @@ impl Server {
     pub fn read(&mut self, key: u64) -> Vec<Input> {
         let Some(connection) = self.connections.get_mut(&key) else { return Vec::new() };
         let mut part = [0u8; 4096];
-        let gone = match connection.stream.read(&mut part) {
+        let gone = match connection.receive(&mut part) {
             Ok(0) => true,
             Ok(count) => {
                 connection.buffer.extend_from_slice(&part[..count]);
@@ -130,6 +143,11 @@ impl Server {
         }
     }
 
+    /// The files that came from a client with its request.
+    pub fn take_files(&mut self, key: u64) -> Vec<File> {
+        self.connections.get_mut(&key).map(|c| std::mem::take(&mut c.files)).unwrap_or_default()
+    }
+
     /// The answer to `console_attach` was `done`: the next line starts the console.
     pub fn expect_attach(&mut self, key: u64) {
         if let Some(connection) = self.connections.get_mut(&key) {
@@ -149,6 +167,23 @@ impl Server {
 }
 
 impl Connection {
+    /// Reads bytes, and files that came with them. Files beyond the bound are closed.
+    fn receive(&mut self, part: &mut [u8]) -> io::Result<usize> {
+        let mut vectors = [libc::iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() }];
+        let mut numbers = [-1; FILES_MAX];
+        // SAFETY: the one vector is the buffer that is borrowed here, and it outlives the call.
+        let received = unsafe { self.stream.recv_with_fds(&mut vectors, &mut numbers) };
+        let (count, files) = received.map_err(|e| io::Error::from_raw_os_error(e.errno()))?;
+        for number in &numbers[..files] {
+            // SAFETY: the kernel has just made these descriptors for us; nobody else owns them.
+            let file = unsafe { File::from_raw_fd(*number) };
+            if self.files.len() < FILES_MAX {
+                self.files.push(file);
+            }
+        }
+        Ok(count)
+    }
+
     fn send(&mut self, reply: &Reply) -> bool {
         let Ok(mut line) = serde_json::to_vec(reply) else { return false };
         line.push(b'\n');

@@ -1,5 +1,7 @@
-//! Virtual processors: what they are (cpuid), how they start (registers), how they run (run_loop).
+//! Virtual processors: what they are (cpuid), how they start (registers), how they run (run_loop),
+//! and what they are at rest (state).
 
 pub mod cpuid;
 pub mod registers;
 pub mod run_loop;
+pub mod state;

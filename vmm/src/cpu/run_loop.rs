@@ -3,21 +3,24 @@
 //! ```text
 //!   gate ──► KVM_RUN ──► exit ──► bus ──┐
 //!    ▲          │ EINTR (kicked)        │
-//!    └──────────┴───────────────────────┘      shutdown, reset, internal error ──► stop
+//!    └─ settle ◄┴───────────────────────┘      shutdown, reset, internal error ──► stop
 //! ```
+//! KVM finishes the instruction behind an exit only when it is entered again. So a processor that is called to the gate
+//! first enters once more without running guest code (`settle`): only then are its registers whole.
+//!
 //! Kicking is a signal whose handler sets `immediate_exit` of this thread's `kvm_run`: a signal that comes just before
 //! KVM_RUN is therefore not lost.
 
 use crate::device::{Bus, Flow};
-use crate::gate::{Gate, Pass};
+use crate::gate::{Gate, Pass, lock};
 use crate::machine::Stop;
 use crate::state::StopReason;
 use kvm_bindings::{KVM_MP_STATE_HALTED, KVM_MP_STATE_UNINITIALIZED, KVM_SYSTEM_EVENT_RESET, kvm_run};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use std::cell::Cell;
 use std::fmt::Write as _;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// The interrupt flag in RFLAGS.
 const RFLAGS_IF: u64 = 1 << 9;
@@ -42,8 +45,8 @@ pub struct Seen {
 pub struct Processor {
     /// Number, from 0.
     pub number: u16,
-    /// The KVM side.
-    pub fd: VcpuFd,
+    /// The KVM side. Held while the guest runs; whoever wants it waits until the processor stands at the gate.
+    pub fd: Arc<Mutex<VcpuFd>>,
     /// Ports and MMIO.
     pub bus: Arc<Bus>,
     /// Pause and quit.
@@ -84,15 +87,20 @@ impl Drop for Registered {
 }
 
 /// Runs until the gate says quit or the machine stops.
-pub fn run(mut processor: Processor) {
-    RUN.set(&raw mut *processor.fd.get_kvm_run());
+pub fn run(processor: Processor) {
+    RUN.set(&raw mut *lock(&processor.fd).get_kvm_run());
     let _registered = Registered;
     loop {
-        if processor.gate.pass() == Pass::Quit {
-            return;
+        if processor.gate.is_calling() {
+            if let Some(reason) = settle(&processor) {
+                processor.stop.set(reason);
+            }
+            if processor.gate.pass() == Pass::Quit {
+                return;
+            }
         }
-        match step(&mut processor) {
-            Next::Again => {}
+        match step(&processor) {
+            Next::Again | Next::Interrupted => {}
             Next::Inspect => inspect(&processor),
             Next::Park(reason) => {
                 // This sends all home through the gate: no guest instruction runs on this processor after it.
@@ -103,8 +111,21 @@ pub fn run(mut processor: Processor) {
     }
 }
 
+/// Completes the last exit and stops before the next guest instruction. A reason: the machine ends instead.
+fn settle(processor: &Processor) -> Option<StopReason> {
+    loop {
+        lock(&processor.fd).set_kvm_immediate_exit(1);
+        match step(processor) {
+            Next::Again => {}
+            Next::Interrupted | Next::Inspect => return None,
+            Next::Park(reason) => return Some(reason),
+        }
+    }
+}
+
 enum Next {
     Again,
+    Interrupted,
     Inspect,
     Park(StopReason),
 }
@@ -113,17 +134,18 @@ fn crashed(detail: impl Into<String>) -> Next {
     Next::Park(StopReason::Crashed { detail: detail.into() })
 }
 
-fn step(processor: &mut Processor) -> Next {
+fn step(processor: &Processor) -> Next {
     let bus = &processor.bus;
-    let exit = match processor.fd.run() {
+    let mut fd = lock(&processor.fd);
+    let exit = match fd.run() {
         Ok(exit) => exit,
         Err(e) if e.errno() == libc::EINTR => {
-            processor.fd.set_kvm_immediate_exit(0);
-            return if processor.seen.inspect.load(Ordering::Acquire) { Next::Inspect } else { Next::Again };
+            fd.set_kvm_immediate_exit(0);
+            return if processor.seen.inspect.load(Ordering::Acquire) { Next::Inspect } else { Next::Interrupted };
         }
         Err(e) if e.errno() == libc::EAGAIN => return Next::Again,
         Err(e) => {
-            let text = format!("KVM_RUN of processor {} failed: {e}; {}", processor.number, dump(&processor.fd));
+            let text = format!("KVM_RUN of processor {} failed: {e}; {}", processor.number, dump(&fd));
             return crashed(text);
         }
     };
@@ -136,10 +158,10 @@ fn step(processor: &mut Processor) -> Next {
         VcpuExit::Hlt | VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::IoapicEoi(_) => Flow::Go,
         VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _) | VcpuExit::Shutdown => Flow::Stop(StopReason::Reset),
         VcpuExit::SystemEvent(_, _) => Flow::Stop(StopReason::PoweredOff),
-        VcpuExit::InternalError => return crashed(internal_error(processor)),
+        VcpuExit::InternalError => return crashed(internal_error(processor.number, &mut fd)),
         other => {
             let what = format!("{other:?}");
-            return crashed(format!("processor {}: {what}; {}", processor.number, dump(&processor.fd)));
+            return crashed(format!("processor {}: {what}; {}", processor.number, dump(&fd)));
         }
     };
     match flow {
@@ -150,26 +172,26 @@ fn step(processor: &mut Processor) -> Next {
 
 /// Can anything wake this processor? No NMI source exists here, so halted with interrupts off is final.
 fn inspect(processor: &Processor) {
-    let state = processor.fd.get_mp_state().map(|s| s.mp_state);
+    let fd = lock(&processor.fd);
+    let state = fd.get_mp_state().map(|s| s.mp_state);
     let dead = match state {
         Ok(KVM_MP_STATE_UNINITIALIZED) => processor.number != 0,
-        Ok(KVM_MP_STATE_HALTED) => processor.fd.get_regs().is_ok_and(|r| r.rflags & RFLAGS_IF == 0),
+        Ok(KVM_MP_STATE_HALTED) => fd.get_regs().is_ok_and(|r| r.rflags & RFLAGS_IF == 0),
         _ => false,
     };
     processor.seen.dead.store(dead, Ordering::Release);
     processor.seen.inspect.store(false, Ordering::Release);
 }
 
-fn internal_error(processor: &mut Processor) -> String {
-    let number = processor.number;
+fn internal_error(number: u16, fd: &mut VcpuFd) -> String {
     // SAFETY: the exit reason says that KVM filled this member of the union, all of it plain integers.
-    let error = unsafe { processor.fd.get_kvm_run().__bindgen_anon_1.internal };
+    let error = unsafe { fd.get_kvm_run().__bindgen_anon_1.internal };
     let count = (error.ndata as usize).min(error.data.len());
     let mut text = format!("KVM internal error on processor {number}, suberror {}", error.suberror);
     for value in &error.data[..count] {
         let _ = write!(text, " {value:#x}");
     }
-    let _ = write!(text, "; {}", dump(&processor.fd));
+    let _ = write!(text, "; {}", dump(fd));
     text
 }
 

@@ -2,6 +2,7 @@
 //!
 //! BCD (Linux looks at no flag that says otherwise), 24 hours, never in update. Alarms and writes do not exist.
 
+use serde::{Deserialize, Serialize};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// Port that selects a register.
@@ -10,7 +11,7 @@ pub const INDEX: u16 = 0x70;
 pub const DATA: u16 = 0x71;
 
 /// The selected register.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Clock {
     index: u8,
 }

@@ -3,6 +3,7 @@
 //! A guest whose driver never turned the keyboard interrupt on cannot see keys; pressing is then refused, so that
 //! whoever asked for a soft shutdown hears that this guest has no ear for it.
 
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -27,6 +28,14 @@ const OUTPUT_MAX: usize = 16;
 /// Left Control, left Alt, keypad-less Delete: pressed, then released (scan code set 1, as translated by the chip).
 const CTRL_ALT_DEL: [u8; 8] = [0x1d, 0x38, 0xe0, 0x53, 0xe0, 0xd3, 0xb8, 0x9d];
 
+/// The controller in a snapshot.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct KeyboardState {
+    config: u8,
+    awaiting: Option<u8>,
+    output: Vec<u8>,
+}
+
 /// The controller.
 #[derive(Debug)]
 pub struct Keyboard {
@@ -41,6 +50,19 @@ impl Keyboard {
     /// A controller after power-on. `interrupt` raises line 1.
     pub fn new(interrupt: EventFd) -> Keyboard {
         Keyboard { interrupt, config: CONFIG_SYSTEM | CONFIG_AUX_OFF, awaiting: None, output: VecDeque::new() }
+    }
+
+    /// Writes the controller down.
+    pub fn save(&self) -> KeyboardState {
+        let output = self.output.iter().copied().collect();
+        KeyboardState { config: self.config, awaiting: self.awaiting, output }
+    }
+
+    /// Takes it up.
+    pub fn restore(&mut self, state: &KeyboardState) {
+        (self.config, self.awaiting) = (state.config, state.awaiting);
+        self.output = state.output.iter().copied().take(OUTPUT_MAX).collect();
+        self.raise();
     }
 
     fn answer(&mut self, byte: u8) {

@@ -4,6 +4,7 @@
 //!   port 0x60,0x64  keyboard controller (reset, Ctrl-Alt-Del)    0x70,0x71  clock
 //!   port 0x600..     power button, power off (ACPI)
 //!   port 0xf4       exit port (see exit_port)                    0x3f8..    serial console
+//!   port 0x505      panic device                                 0x441,0x443 watchdog
 //!   0xd0000000 + n * 0x1000   virtio slot n
 //! ```
 //! Timer, PIC, IOAPIC and LAPIC are in the kernel. Everything else reads as all ones and swallows writes, as an empty
@@ -13,15 +14,19 @@ pub mod clock;
 pub mod console;
 pub mod exit_port;
 pub mod keyboard;
+pub mod panic;
 pub mod power;
 pub mod serial;
+pub mod watchdog;
 
 use crate::gate::lock;
+use crate::snapshot::SnapshotError;
 use crate::state::StopReason;
-use crate::virtio::mmio::Slot;
+use crate::virtio::mmio::Mmio;
 use crate::virtio::{SLOT_BYTES, SLOTS_START};
+use serde::{Deserialize, Serialize};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
 
 /// Whether the processor goes on after an access.
 #[derive(Debug, PartialEq, Eq)]
@@ -42,14 +47,53 @@ pub struct Bus {
     pub power: Mutex<power::Power>,
     /// CMOS clock.
     pub clock: Mutex<clock::Clock>,
-    /// virtio devices by slot.
-    pub slots: Vec<Arc<Slot>>,
+    /// How a kernel says that it crashed.
+    pub panic: panic::Panic,
+    /// Only where the configuration has one.
+    pub watchdog: Option<Mutex<watchdog::Watchdog>>,
+    /// virtio devices by MMIO slot.
+    pub slots: Vec<Mmio>,
     /// Accesses that no device answers.
     pub unclaimed: AtomicU64,
 }
 
+/// Everything on ports, in a snapshot.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PortsState {
+    serial: serial::SerialState,
+    keyboard: keyboard::KeyboardState,
+    power: power::PowerState,
+    clock: clock::Clock,
+    watchdog: Option<watchdog::Watchdog>,
+}
+
 impl Bus {
-    fn slot(&self, address: u64) -> Option<(&Slot, u64)> {
+    /// Writes down what sits on ports. All processors stand still.
+    pub fn save_ports(&self) -> PortsState {
+        PortsState {
+            serial: lock(&self.serial).save(),
+            keyboard: lock(&self.keyboard).save(),
+            power: lock(&self.power).save(),
+            clock: lock(&self.clock).clone(),
+            watchdog: self.watchdog.as_ref().map(|watchdog| lock(watchdog).clone()),
+        }
+    }
+
+    /// Takes it up again, before a processor runs.
+    pub fn restore_ports(&self, state: &PortsState) -> Result<(), SnapshotError> {
+        lock(&self.serial).restore(&state.serial)?;
+        lock(&self.keyboard).restore(&state.keyboard);
+        lock(&self.power).restore(&state.power);
+        lock(&self.clock).clone_from(&state.clock);
+        match (&self.watchdog, &state.watchdog) {
+            (Some(watchdog), Some(state)) => lock(watchdog).clone_from(state),
+            (None, None) => {}
+            _ => return Err(SnapshotError::Mismatch("one has a watchdog, the other has none".into())),
+        }
+        Ok(())
+    }
+
+    fn slot(&self, address: u64) -> Option<(&Mmio, u64)> {
         let offset = address.checked_sub(SLOTS_START)?;
         let slot = self.slots.get(usize::try_from(offset / SLOT_BYTES).ok()?)?;
         Some((slot, offset % SLOT_BYTES))
@@ -100,6 +144,18 @@ impl Bus {
                     return Flow::Stop(StopReason::PoweredOff);
                 }
             }
+            panic::PORT => {
+                if self.panic.write(data.first().copied().unwrap_or(0)) {
+                    return Flow::Stop(StopReason::Crashed { detail: "the guest's kernel panicked".into() });
+                }
+            }
+            watchdog::START | watchdog::STOP => {
+                let Some(watchdog) = &self.watchdog else { return self.miss() };
+                match data {
+                    [value, ..] if port == watchdog::START => lock(watchdog).start(*value),
+                    _ => lock(watchdog).stop(),
+                }
+            }
             exit_port::PORT => return Flow::Stop(exit_port::reason(data)),
             _ => return self.miss(),
         }
@@ -119,6 +175,7 @@ impl Bus {
                 data.iter_mut().for_each(|byte| *byte = keyboard.read(port));
             }
             power::EVENT..=power::LAST => lock(&self.power).read(port, data),
+            panic::PORT => data.fill(self.panic.read()),
             clock::DATA => {
                 let clock = lock(&self.clock);
                 data.iter_mut().for_each(|byte| *byte = clock.read());

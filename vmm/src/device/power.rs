@@ -2,6 +2,7 @@
 //!
 //! A guest whose kernel never enabled the button cannot hear it; pressing is then refused.
 
+use serde::{Deserialize, Serialize};
 use vmm_sys_util::eventfd::EventFd;
 
 /// Status and enable registers, two bytes each.
@@ -19,6 +20,14 @@ const BUTTON: u16 = 1 << 8;
 const SCI_ENABLED: u16 = 1;
 const SLEEP_ENABLE: u16 = 1 << 13;
 const SLEEP_TYPE_SHIFT: u16 = 10;
+
+/// The registers in a snapshot.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PowerState {
+    status: u16,
+    enable: u16,
+    control: u16,
+}
 
 /// The registers.
 #[derive(Debug)]
@@ -43,6 +52,17 @@ impl Power {
             self.raise();
         }
         listening
+    }
+
+    /// Writes the registers down.
+    pub fn save(&self) -> PowerState {
+        PowerState { status: self.status, enable: self.enable, control: self.control }
+    }
+
+    /// Takes them up.
+    pub fn restore(&mut self, state: &PowerState) {
+        (self.status, self.enable) = (state.status, state.enable);
+        self.control = (state.control | SCI_ENABLED) & !SLEEP_ENABLE;
     }
 
     fn raise(&self) {

@@ -4,6 +4,8 @@
 //! reads it.
 
 use crate::device::console::Console;
+use crate::snapshot::SnapshotError;
+use serde::{Deserialize, Serialize};
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
@@ -46,16 +48,76 @@ impl io::Write for Out {
     }
 }
 
+/// The port in a snapshot. The registers are named as the chip's manual does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct SerialState {
+    divisor_low: u8,
+    divisor_high: u8,
+    interrupt_enable: u8,
+    interrupt_identification: u8,
+    line_control: u8,
+    line_status: u8,
+    modem_control: u8,
+    modem_status: u8,
+    scratch: u8,
+    fifo: Vec<u8>,
+    input: Vec<u8>,
+}
+
 /// The chip and the input that waits for it.
 pub struct SerialPort {
     chip: Serial<Line, NoEvents, Out>,
     input: VecDeque<u8>,
+    /// To build the chip anew around a saved state.
+    line: EventFd,
+    console: Arc<Console>,
 }
 
 impl SerialPort {
     /// A port after power-on.
-    pub fn new(interrupt: EventFd, console: Arc<Console>) -> SerialPort {
-        SerialPort { chip: Serial::new(Line(interrupt), Out(console)), input: VecDeque::new() }
+    pub fn new(line: EventFd, console: Arc<Console>) -> io::Result<SerialPort> {
+        let chip = Serial::new(Line(line.try_clone()?), Out(console.clone()));
+        Ok(SerialPort { chip, input: VecDeque::new(), line, console })
+    }
+
+    /// Writes the port down.
+    pub fn save(&self) -> SerialState {
+        let chip = self.chip.state();
+        SerialState {
+            divisor_low: chip.baud_divisor_low,
+            divisor_high: chip.baud_divisor_high,
+            interrupt_enable: chip.interrupt_enable,
+            interrupt_identification: chip.interrupt_identification,
+            line_control: chip.line_control,
+            line_status: chip.line_status,
+            modem_control: chip.modem_control,
+            modem_status: chip.modem_status,
+            scratch: chip.scratch,
+            fifo: chip.in_buffer,
+            input: self.input.iter().copied().collect(),
+        }
+    }
+
+    /// Takes it up.
+    pub fn restore(&mut self, state: &SerialState) -> Result<(), SnapshotError> {
+        let chip = vm_superio::serial::SerialState {
+            baud_divisor_low: state.divisor_low,
+            baud_divisor_high: state.divisor_high,
+            interrupt_enable: state.interrupt_enable,
+            interrupt_identification: state.interrupt_identification,
+            line_control: state.line_control,
+            line_status: state.line_status,
+            modem_control: state.modem_control,
+            modem_status: state.modem_status,
+            scratch: state.scratch,
+            in_buffer: state.fifo.clone(),
+        };
+        let line = Line(self.line.try_clone().map_err(SnapshotError::file("make the serial line"))?);
+        let chip = Serial::from_state(&chip, line, NoEvents, Out(self.console.clone()));
+        self.chip = chip.map_err(|e| SnapshotError::Malformed(format!("serial port: {e}")))?;
+        self.input = state.input.iter().copied().take(INPUT_BYTES_MAX).collect();
+        self.feed();
+        Ok(())
     }
 
     /// Guest writes a register.
@@ -99,7 +161,7 @@ mod tests {
 
     fn port() -> (SerialPort, Arc<Console>) {
         let console = Arc::new(Console::new(tempfile::tempfile().unwrap(), 4096).unwrap());
-        (SerialPort::new(EventFd::new(libc::EFD_NONBLOCK).unwrap(), console.clone()), console)
+        (SerialPort::new(EventFd::new(libc::EFD_NONBLOCK).unwrap(), console.clone()).unwrap(), console)
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   open everything ─► jail.rs: own namespaces, empty root, no capabilities, other user ─► threads, each with its
-//!   seccomp.rs filter (vCPU, device worker, monitor) ─► gate opens, first guest instruction
+//!   seccomp.rs filter (vCPU, device worker, job, monitor) ─► gate opens, first guest instruction
 //! ```
 //! A process id namespace is not among it: it would need a fork between agent and guest, and no filter lets a thread
 //! signal or trace another process anyway.
@@ -41,6 +41,8 @@ pub struct Threads {
 struct Filters {
     processor: BpfProgram,
     worker: BpfProgram,
+    socket_worker: BpfProgram,
+    job: BpfProgram,
     monitor: BpfProgram,
 }
 
@@ -51,6 +53,10 @@ pub enum Kind {
     Processor,
     /// Serves a device.
     Worker,
+    /// Serves a device that has connections.
+    SocketWorker,
+    /// Writes a snapshot or sends a migration.
+    Job,
 }
 
 impl Threads {
@@ -58,6 +64,10 @@ impl Threads {
     pub const PROCESSOR: Kind = Kind::Processor;
     /// A device worker.
     pub const WORKER: Kind = Kind::Worker;
+    /// A device worker with connections.
+    pub const SOCKET_WORKER: Kind = Kind::SocketWorker;
+    /// Long work beside the machine.
+    pub const JOB: Kind = Kind::Job;
 
     /// Threads without filters.
     pub fn free() -> Threads {
@@ -71,6 +81,8 @@ impl Threads {
             filters: Some(Filters {
                 processor: compile(seccomp::processor())?,
                 worker: compile(seccomp::worker())?,
+                socket_worker: compile(seccomp::socket_worker())?,
+                job: compile(seccomp::job())?,
                 monitor: compile(seccomp::monitor())?,
             }),
         })
@@ -87,6 +99,8 @@ impl Threads {
         let filter = self.filters.as_ref().map(|f| match kind {
             Kind::Processor => f.processor.clone(),
             Kind::Worker => f.worker.clone(),
+            Kind::SocketWorker => f.socket_worker.clone(),
+            Kind::Job => f.job.clone(),
         });
         let guard = Guard { stop, name: name.to_owned() };
         std::thread::Builder::new().name(name.to_owned()).stack_size(512 * 1024).spawn(move || {

@@ -1,7 +1,7 @@
 //! System call filters, one per kind of thread. What is not listed ends the process with a line that names the call.
 //!
 //! No list has open, connect, execve, kill, ptrace or mount; nothing can map memory executable. The monitor's list
-//! contains the other two, because threads that it starts after a reset inherit its filter under their own.
+//! contains the others, because threads that it starts after a reset inherit its filter under their own.
 
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -23,6 +23,7 @@ const PROCESSOR_IOCTLS: [u64; 5] = [
     0x8004_ae98, // KVM_GET_MP_STATE
     0xaead,      // KVM_KVMCLOCK_CTRL
 ];
+const KVM_GET_DIRTY_LOG: u64 = 0x4010_ae42;
 const FIONBIO: u64 = 0x5421;
 const PR_SET_VMA: u64 = 0x5356_4d41;
 
@@ -56,8 +57,9 @@ const EVERYWHERE: [i64; 23] = [
 /// The console log and its watchers.
 const CONSOLE: [i64; 4] = [libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_sendto];
 
-/// Waiting and disk work.
-const DEVICES: [i64; 9] = [
+/// Waiting and disk work. The rings are restricted to reading and writing their disk (`virtio::block::ring`).
+const DEVICES: [i64; 10] = [
+    libc::SYS_io_uring_enter,
     libc::SYS_epoll_wait,
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_ctl,
@@ -69,9 +71,19 @@ const DEVICES: [i64; 9] = [
     libc::SYS_pwrite64,
 ];
 
+/// The worker of a vsock device: host programs come in through its listener.
+const SOCKETS: [i64; 4] = [libc::SYS_accept4, libc::SYS_sendto, libc::SYS_recvfrom, libc::SYS_shutdown];
+
+/// Files of a snapshot; a migration's stream is read and written like any file.
+const JOB: [i64; 5] =
+    [libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_fsync, libc::SYS_fdatasync];
+
 /// Control socket, and building a machine anew.
-const MONITOR: [i64; 22] = [
+const MONITOR: [i64; 25] = [
+    libc::SYS_io_uring_setup,
+    libc::SYS_io_uring_register,
     libc::SYS_accept4,
+    libc::SYS_recvmsg,
     libc::SYS_recvfrom,
     libc::SYS_sendto,
     libc::SYS_shutdown,
@@ -140,10 +152,28 @@ pub fn worker() -> Result<Rules, BackendError> {
     Ok(rules)
 }
 
+/// A device worker that has connections of its own.
+pub fn socket_worker() -> Result<Rules, BackendError> {
+    let mut rules = worker()?;
+    rules.extend(SOCKETS.iter().map(|call| (*call, Vec::new())));
+    rules.insert(libc::SYS_ioctl, vec![equal(1, FIONBIO)?]);
+    Ok(rules)
+}
+
+/// Long work beside the machine.
+pub fn job() -> Result<Rules, BackendError> {
+    let mut rules = base()?;
+    rules.extend(JOB.iter().map(|call| (*call, Vec::new())));
+    rules.insert(libc::SYS_ioctl, vec![equal(1, KVM_GET_DIRTY_LOG)?]);
+    Ok(rules)
+}
+
 /// The main thread.
 pub fn monitor() -> Result<Rules, BackendError> {
     let mut rules = base()?;
-    rules.extend(CONSOLE.iter().chain(&DEVICES).chain(&MONITOR).map(|call| (*call, Vec::new())));
+    rules.extend(
+        CONSOLE.iter().chain(&DEVICES).chain(&SOCKETS).chain(&JOB).chain(&MONITOR).map(|call| (*call, Vec::new())),
+    );
     let ioctls =
         [masked(1, KVM_IO_MASK, KVM_IO)?, equal(1, crate::virtio::net::tap::TUNSETOFFLOAD)?, equal(1, FIONBIO)?];
     rules.insert(libc::SYS_ioctl, ioctls.into());
@@ -189,13 +219,13 @@ mod tests {
     #[test]
     fn filters_compile_and_the_monitor_allows_what_its_children_need() {
         let monitor = monitor().unwrap();
-        for rules in [processor().unwrap(), worker().unwrap()] {
+        for rules in [processor().unwrap(), worker().unwrap(), socket_worker().unwrap(), job().unwrap()] {
             assert!(rules.keys().all(|call| monitor.contains_key(call)));
             for forbidden in [libc::SYS_openat, libc::SYS_execve, libc::SYS_socket, libc::SYS_kill, libc::SYS_clone3] {
                 assert!(!rules.contains_key(&forbidden));
             }
         }
-        for rules in [super::processor(), super::worker(), super::monitor()] {
+        for rules in [super::processor(), super::worker(), super::socket_worker(), super::job(), super::monitor()] {
             assert!(!compile(rules).unwrap().is_empty());
         }
     }

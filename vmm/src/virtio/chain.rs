@@ -4,8 +4,10 @@
 //! nested or oddly sized indirect tables, more descriptors than the queue has entries, readable after writable, pieces
 //! outside guest memory, more than 4 GiB.
 
-use super::Broken;
+use super::counters::{Counters, count};
+use super::{Broken, Served};
 use crate::memory::Memory;
+use serde::{Deserialize, Serialize};
 use virtio_queue::{Error as QueueError, Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
@@ -16,6 +18,35 @@ pub struct Piece {
     pub address: GuestAddress,
     /// Bytes.
     pub length: u32,
+}
+
+/// A chain that was taken off a queue and not yet given back, as a snapshot keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SavedChain {
+    head: u16,
+    readable: Vec<(u64, u32)>,
+    writable: Vec<(u64, u32)>,
+}
+
+impl SavedChain {
+    /// Writes a chain down.
+    pub fn of(chain: &Chain) -> SavedChain {
+        let plain = |pieces: &[Piece]| pieces.iter().map(|p| (p.address.0, p.length)).collect();
+        SavedChain { head: chain.head, readable: plain(&chain.readable), writable: plain(&chain.writable) }
+    }
+
+    /// The chain again; None where it names memory that does not exist. A snapshot is no more to be trusted than a ring.
+    pub fn chain(&self, memory: &Memory) -> Option<Chain> {
+        let pieces = |plain: &[(u64, u32)]| -> Option<Vec<Piece>> {
+            let exists = |(address, length): &(u64, u32)| {
+                let address = GuestAddress(*address);
+                let inside = GuestMemoryBackend::check_range(memory, address, *length as usize);
+                (inside && *length > 0).then_some(Piece { address, length: *length })
+            };
+            plain.iter().map(exists).collect()
+        };
+        Some(Chain { head: self.head, readable: pieces(&self.readable)?, writable: pieces(&self.writable)? })
+    }
 }
 
 /// A whole chain.
@@ -82,6 +113,11 @@ pub fn pop(queue: &mut Queue, memory: &Memory) -> Result<Option<Result<Chain, Ba
     Ok(Some(Ok(chain)))
 }
 
+/// Puts the chain that was taken last back to where it was: nothing came of it.
+pub fn put_back(queue: &mut Queue) {
+    queue.set_next_avail(queue.next_avail().wrapping_sub(1));
+}
+
 /// Gives a chain back. A head that the queue does not have is ignored: the driver made it up.
 pub fn give_back(queue: &mut Queue, memory: &Memory, head: u16, written: u32) -> Result<(), Broken> {
     if head >= queue.size() {
@@ -108,6 +144,36 @@ pub fn ask_notification(queue: &mut Queue, memory: &Memory) -> Result<bool, Brok
         return Ok(false);
     }
     queue.enable_notification(memory).map_err(|_| Broken("the used ring is not writable"))
+}
+
+/// Serves up to a budget of chains, each by `serve`, which returns how much it wrote to guest memory.
+pub fn drain(
+    queue: &mut Queue,
+    memory: &Memory,
+    counters: &Counters,
+    budget: usize,
+    mut serve: impl FnMut(&Chain) -> Result<u32, Broken>,
+) -> Result<Served, Broken> {
+    let mut given_back = false;
+    for _ in 0..budget {
+        let Some(next) = pop(queue, memory)? else {
+            let interrupt = given_back && wants_interrupt(queue, memory)?;
+            return Ok(Served { interrupt, more: ask_notification(queue, memory)?, ..Served::default() });
+        };
+        given_back = true;
+        let (head, written) = match next {
+            Ok(chain) => {
+                count(&counters.requests);
+                (chain.head, serve(&chain)?)
+            }
+            Err(bad) => {
+                count(&counters.bad_chains);
+                (bad.head, 0)
+            }
+        };
+        give_back(queue, memory, head, written)?;
+    }
+    Ok(Served { interrupt: wants_interrupt(queue, memory)?, more: true, ..Served::default() })
 }
 
 /// Copies the pieces into `out`, up to its length. Returns how much was copied.

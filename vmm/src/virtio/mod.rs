@@ -1,10 +1,10 @@
-//! virtio 1.2 devices on MMIO slots.
+//! virtio 1.2 devices.
 //!
 //! ```text
 //!   vCPU thread                          worker thread of the device
-//!   mmio.rs  registers ──┐            ┌── worker.rs  waits for queue events and the host's end
+//!   mmio.rs  registers ──┐            ┌── worker.rs  waits for queue events, the host's end, and time
 //!                        ▼            ▼
-//!                    Slot (mutex): transport state + Box<dyn Device>
+//!        transport.rs: Slot (mutex): transport state + Box<dyn Device>
 //!                                     │
 //!                     chain.rs: descriptor chain ─► checked pieces of guest memory
 //! ```
@@ -15,16 +15,24 @@
 //!
 //! Each device folder has the same shape: `mod.rs` the device, and beside it what reaches the host (`file`, `tap`).
 
+pub mod balloon;
 pub mod block;
 pub mod chain;
+pub mod console;
 pub mod counters;
+pub mod handle;
+pub mod limit;
 pub mod mmio;
 pub mod net;
 pub mod rng;
+pub mod transport;
+pub mod vsock;
 pub mod worker;
 
 use crate::memory::Memory;
+use crate::snapshot::SnapshotError;
 use std::os::fd::RawFd;
+use std::time::Duration;
 use virtio_queue::Queue;
 
 /// Slots of a machine.
@@ -35,6 +43,9 @@ pub const SLOTS_START: u64 = 0xd000_0000;
 pub const SLOT_BYTES: u64 = 0x1000;
 /// Interrupt line of each slot; lines of the timer, keyboard, COM1, clock, ACPI and FPU are left out.
 pub const SLOT_LINES: [u32; SLOTS] = [5, 6, 7, 10, 11, 12, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23];
+
+/// Number of the vsock device, the one whose worker accepts connections.
+pub const VSOCK: u32 = 19;
 
 /// Feature bit: a device of virtio 1.0 or later.
 pub const F_VERSION_1: u64 = 1 << 32;
@@ -55,25 +66,24 @@ pub struct Served {
     pub interrupt: bool,
     /// The budget of a turn ended before the work did: come again.
     pub more: bool,
+    /// The host's end has work now, though its descriptor does not say so.
+    pub host: bool,
+    /// A limit holds the rest back: come again after this time.
+    pub later: Option<Duration>,
 }
 
-impl Served {
-    /// Both turns together.
-    pub fn and(self, other: Served) -> Served {
-        Served { interrupt: self.interrupt || other.interrupt, more: self.more || other.more }
-    }
-}
-
-/// A device behind the MMIO transport. All calls come under the slot's lock.
+/// A device behind a transport. All calls come under the slot's lock.
 pub trait Device: Send {
     /// virtio device number.
     fn number(&self) -> u32;
     /// Feature bits offered, without the transport's own.
     fn features(&self) -> u64;
     /// Largest size of each queue.
-    fn queue_sizes(&self) -> &'static [u16];
+    fn queue_sizes(&self) -> Vec<u16>;
     /// Reads configuration space; what lies outside stays as it is.
     fn read_config(&self, offset: u64, data: &mut [u8]);
+    /// The driver writes configuration space. Most devices have nothing there that it may.
+    fn write_config(&mut self, _offset: u64, _data: &[u8]) {}
     /// The driver is ready, with these features.
     fn activate(&mut self, features: u64);
     /// The driver has gone; forget what belonged to it.
@@ -89,6 +99,21 @@ pub trait Device: Send {
     /// The host's end has something.
     fn host_ready(&mut self, _queues: &mut [Queue], _memory: &Memory) -> Result<Served, Broken> {
         Ok(Served::default())
+    }
+    /// The queue that `host_ready` fills.
+    fn host_queue(&self) -> usize {
+        0
+    }
+    /// What the device holds beyond its configuration, written down. Called while its worker stands still.
+    fn save(&self) -> Result<Vec<u8>, SnapshotError> {
+        Ok(Vec::new())
+    }
+    /// Takes up what `save` wrote, after `activate` where the device was live. The bytes are not to be trusted.
+    fn restore(&mut self, saved: &[u8], _memory: &Memory) -> Result<(), SnapshotError> {
+        match saved {
+            [] => Ok(()),
+            _ => Err(SnapshotError::Malformed("a device without state has some".into())),
+        }
     }
     /// Whether `host_ready` could do anything now. False stops watching the host's end until the next `serve`.
     fn wants_host(&self) -> bool {

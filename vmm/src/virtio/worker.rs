@@ -1,10 +1,12 @@
-//! The thread of a device: waits for notifications and for the host's end, and does the work in bounded turns.
+//! The thread of a device: waits for notifications, for the host's end and for limits, and does the work in bounded turns.
 
-use super::mmio::Slot;
+use super::Served;
+use super::transport::Slot;
 use crate::gate::{Gate, Pass};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::Instant;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
@@ -19,6 +21,8 @@ pub struct Worker {
     wake: EventFd,
     watching_host: bool,
     host_gone: bool,
+    /// When a limit lets the queue of that number go on; the last is the host's end.
+    held_until: Vec<Option<Instant>>,
 }
 
 impl Worker {
@@ -33,46 +37,91 @@ impl Worker {
         if let Some((fd, _)) = slot.host_end() {
             epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::empty(), HOST))?;
         }
-        Ok(Worker { slot, gate, epoll, wake, watching_host: false, host_gone: false })
+        let held_until = vec![None; slot.notify.len() + 1];
+        Ok(Worker { slot, gate, epoll, wake, watching_host: false, host_gone: false, held_until })
     }
 
     /// Works until the gate says quit.
     pub fn run(mut self) {
         let mut events = [EpollEvent::default(); 8];
+        let host_bit = 1u64 << self.slot.notify.len();
         let mut again = 0u64;
         loop {
             if self.gate.pass() == Pass::Quit {
                 return;
             }
             self.watch_host();
-            let timeout = if again == 0 { -1 } else { 0 };
-            let count = self.epoll.wait(timeout, &mut events).unwrap_or(0);
-            // Woken in order to pause: what is pending stays pending until the gate opens.
-            let (mut queues, mut host) = (std::mem::take(&mut again), false);
+            let count = self.epoll.wait(self.timeout_ms(again), &mut events).unwrap_or(0);
+            let mut work = std::mem::take(&mut again) | self.released();
             for event in &events[..count] {
                 match event.data() {
                     WAKE => drop(self.wake.read()),
                     HOST if event.event_set().intersects(EventSet::ERROR | EventSet::HANG_UP) => self.lose_host(),
-                    HOST => host = true,
+                    HOST => work |= host_bit,
                     number => {
                         let _ = self.slot.notify.get(number as usize).map(EventFd::read);
-                        queues |= 1 << (number & 31);
+                        work |= 1 << (number & 31);
                     }
                 }
             }
+            // Woken in order to pause: what is pending stays pending until the gate opens.
             if self.gate.is_calling() {
-                again = queues;
+                again = work;
                 continue;
             }
-            if host {
-                self.slot.turn(None);
+            again |= self.turns(work);
+        }
+    }
+
+    /// A turn for each queue of the mask and for the host's end; the mask of what has more to do.
+    fn turns(&mut self, mut work: u64) -> u64 {
+        let queues = self.slot.notify.len();
+        let mut again = 0;
+        for number in 0..=queues {
+            let bit = 1 << number;
+            if work & bit == 0 || self.held_until[number].is_some() {
+                continue;
             }
-            for number in (0..self.slot.notify.len()).filter(|n| queues & (1 << n) != 0) {
-                if self.slot.turn(Some(number)).more {
-                    again |= 1 << number;
+            let served = self.slot.turn((number < queues).then_some(number));
+            if served.more && number < queues {
+                again |= bit;
+            }
+            if served.host {
+                // The host's end comes last in this round; when it asks for itself, in the next.
+                *(if number < queues { &mut work } else { &mut again }) |= 1 << queues;
+            }
+            self.hold(number, served);
+        }
+        again
+    }
+
+    fn hold(&mut self, number: usize, served: Served) {
+        self.held_until[number] = served.later.map(|time| Instant::now() + time);
+    }
+
+    /// The mask of what a limit held back until now.
+    fn released(&mut self) -> u64 {
+        let mut mask = 0;
+        if self.held_until.iter().any(Option::is_some) {
+            let now = Instant::now();
+            for (number, until) in self.held_until.iter_mut().enumerate() {
+                if until.is_some_and(|until| until <= now) {
+                    *until = None;
+                    mask |= 1 << number;
                 }
             }
         }
+        mask
+    }
+
+    fn timeout_ms(&self, again: u64) -> i32 {
+        if again != 0 {
+            return 0;
+        }
+        let Some(next) = self.held_until.iter().flatten().min() else { return -1 };
+        let left = next.saturating_duration_since(Instant::now());
+        // Rounded up, or the last fraction of a millisecond would spin.
+        left.as_millis().min(1000) as i32 + i32::from(!left.is_zero())
     }
 
     /// The tap was deleted under us. Its errors cannot be masked, so it leaves the set; the guest sees a dead link.

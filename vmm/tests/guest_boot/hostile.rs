@@ -14,6 +14,9 @@ fn garbage_in_every_virtqueue_is_counted_and_the_devices_work_afterwards() {
     }
     let mut setup = Setup::new("garbage idle");
     let disk = setup.with_disk(false);
+    setup.config["disks"][0]["queues"] = json!(3);
+    setup.config["virtio_console"] = json!(true);
+    setup.config["vsock"] = json!({"cid": 3, "socket": {"path": setup.path("vsock")}});
     let mut guest = setup.start();
     guest.expect("idle");
     let console = guest.console();
@@ -22,9 +25,30 @@ fn garbage_in_every_virtqueue_is_counted_and_the_devices_work_afterwards() {
     let (block, rng) = (&status.devices[0].counters, &status.devices[1].counters);
     assert!(block.bad_chains > 10 && block.needs_reset > 0 && block.bad_accesses > 10, "{block:?}");
     assert!(rng.bad_chains + rng.needs_reset > 0, "{rng:?}");
+    for device in &status.devices[2..] {
+        let counters = &device.counters;
+        assert!(counters.bad_chains + counters.needs_reset + counters.errors > 0, "{device:?}");
+    }
+    assert_eq!(status.devices.len(), 4);
     assert_eq!(std::fs::metadata(&disk).unwrap().len(), 1 << 20);
     guest.client().console_write(b"q").unwrap();
     guest.ends_with(0);
+    assert!(!guest.stderr().contains("panicked"), "{}", guest.stderr());
+}
+
+#[test]
+fn a_guest_that_gives_its_own_memory_away_hurts_only_itself() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut setup = Setup::new("garbage");
+    setup.with_disk(false);
+    setup.config["balloon"] = json!({});
+    setup.config["on_reset"] = json!("exit");
+    let mut guest = setup.start();
+    let code = guest.wait().code();
+    // It lost its own code, or its tables, or nothing that it needed.
+    assert!(matches!(code, Some(0 | 3 | 4)), "{code:?} {}", guest.stderr());
     assert!(!guest.stderr().contains("panicked"), "{}", guest.stderr());
 }
 

@@ -4,7 +4,10 @@
 use crate::cpio::{CHARACTER_DEVICE, Cpio, SYMLINK};
 use crate::peer::{GUEST, HOST, in_own_network, ping};
 use crate::rig::{Setup, kvm_is_here};
+use crate::{migrate, snapshot};
+use pilvi_vmm::migrate::Terms;
 use serde_json::json;
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -81,7 +84,7 @@ fn linux_boots_to_a_shell_with_disk_and_network() {
         setup.config["initramfs"] = json!({"path": setup.path("initramfs")});
         setup.config["cmdline"] = json!(format!("{COMMAND_LINE} ip={GUEST}::{HOST}:255.255.255.0::eth0:off"));
         setup.config["cpu_mask"] = json!(pilvi_vmm::probe::probe().cpu_mask());
-        setup.config["disks"] = json!([{"source": {"path": image}}]);
+        setup.config["disks"] = json!([{"source": {"path": &image}}]);
         setup.config["nics"] = json!([{"tap": {"fd": fd}, "mac": "02:00:00:00:77:09"}]);
         setup.config["user"] = json!({"uid": 65534, "gid": 65534});
         let begin = Instant::now();
@@ -99,15 +102,42 @@ fn linux_boots_to_a_shell_with_disk_and_network() {
         let mut client = guest.client();
         client.console_write(b"echo sum $((6 * 7))\n").unwrap();
         guest.expect_within("sum 42", BOOT);
-        client.pause().unwrap();
-        client.resume().unwrap();
+        // The booted system goes on in another process: shell, disk and card as they were.
+        let (state, memory) = snapshot::save(&mut guest);
+        client.kill().unwrap();
+        guest.ends_with(5);
+        let setup = snapshot::restored(&guest, &state, &memory, false);
+        let begin = Instant::now();
+        let mut guest = setup.start();
+        let mut client = guest.client();
+        client.console_write(b"echo product $((6 * 9))\n").unwrap();
+        guest.expect_within("product 54", BOOT);
+        eprintln!("exec to the restored shell's answer: {:.1} ms", begin.elapsed().as_secs_f64() * 1e3);
+        eprintln!("ping after the restore: {:?}", ping(GUEST, 56, BOOT));
+        assert!(!guest.console().contains("Linux version"), "{}", guest.console());
+        // And moves, running, into a third one.
+        let mut third = migrate::target(&guest);
+        let begin = Instant::now();
+        client.migrate(migrate::stream(&third).as_raw_fd(), Terms::default()).unwrap();
+        eprintln!("Linux moved in {:.1} ms", begin.elapsed().as_secs_f64() * 1e3);
+        guest.ends_with(7);
+        std::mem::swap(&mut guest, &mut third);
+        let mut client = guest.client();
+        eprintln!("ping after the move: {:?}", ping(GUEST, 56, BOOT));
+        client
+            .console_write(
+                b"/bin/busybox mount -t ext4 /dev/vda /mnt && read line < /mnt/answer && echo \"it $line\"\n",
+            )
+            .unwrap();
+        guest.expect_within("it written by the guest", BOOT);
+        client.console_write(b"/bin/busybox umount /mnt\n").unwrap();
         client.console_write(b"/bin/busybox poweroff -f\n").unwrap();
         let end = Instant::now() + BOOT;
         while guest.child.try_wait().unwrap().is_none() && Instant::now() < end {
             crate::rig::rest(Duration::from_millis(50));
         }
         guest.ends_with(0);
-        let answer = Command::new("debugfs").args(["-R", "cat answer"]).arg(guest.setup.path("ext4.raw")).output();
+        let answer = Command::new("debugfs").args(["-R", "cat answer"]).arg(&image).output();
         assert_eq!(answer.unwrap().stdout, b"written by the guest\n");
     });
 }

@@ -7,10 +7,13 @@
 
 mod control;
 mod cpio;
+mod devices;
 mod entry;
 mod hostile;
 mod life;
 mod linux;
+mod migrate;
 mod network;
 mod peer;
 mod rig;
+mod snapshot;

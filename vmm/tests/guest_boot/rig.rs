@@ -63,7 +63,9 @@ pub struct Setup {
     pub dir: tempfile::TempDir,
     pub config: Value,
     pub sandbox: bool,
-    inherited: Vec<OwnedFd>,
+    /// More words for the command line.
+    pub arguments: Vec<std::ffi::OsString>,
+    pub inherited: Vec<OwnedFd>,
 }
 
 impl Setup {
@@ -75,7 +77,7 @@ impl Setup {
             "id": "test", "vcpus": 1, "memory_mib": 32, "kernel": {"path": guest()}, "cmdline": cmdline,
             "control_socket": path("control"), "console": {"log": path("console.log")}, "report": path("report"),
         });
-        Setup { dir, config, sandbox: true, inherited: Vec::new() }
+        Setup { dir, config, sandbox: true, arguments: Vec::new(), inherited: Vec::new() }
     }
 
     pub fn path(&self, name: &str) -> PathBuf {
@@ -105,7 +107,13 @@ impl Setup {
         std::fs::write(&config, self.config.to_string()).unwrap();
         let log = File::create(self.path("stderr")).unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_pilvi-vmm"));
-        command.arg("--config").arg(config).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+        command
+            .arg("--config")
+            .arg(config)
+            .args(&self.arguments)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log);
         if !self.sandbox {
             command.arg("--no-sandbox");
         }

@@ -1,22 +1,41 @@
 //! The bytes of a disk: positioned vector reads and writes between a file and guest memory, without a copy between.
 
 use super::super::chain::Piece;
-use crate::memory::Memory;
+use crate::memory::{Memory, Slice};
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
-use vm_memory::{GuestMemoryBackend, VolatileSlice};
+use vm_memory::GuestMemoryBackend;
+use vm_memory::bitmap::Bitmap;
 
 /// Vectors in one call; more pieces take more calls.
 const VECTORS_MAX: usize = 256;
 
+/// Which way bytes go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// From the disk into guest memory.
+    Read,
+    /// From guest memory to the disk.
+    Write,
+}
+
+/// One read or write.
+#[derive(Debug, Clone)]
+pub struct Transfer {
+    /// Which way.
+    pub way: Way,
+    /// Where on the disk.
+    pub offset: u64,
+    /// Where in guest memory.
+    pub pieces: Vec<Piece>,
+}
+
 /// Where a disk's bytes are. Offsets and lengths were checked against the disk's size.
 pub trait Backing: Send {
-    /// Fills the pieces from `offset` on.
-    fn read(&mut self, offset: u64, pieces: &[Piece], memory: &Memory) -> io::Result<()>;
-    /// Stores the pieces from `offset` on.
-    fn write(&mut self, offset: u64, pieces: &[Piece], memory: &Memory) -> io::Result<()>;
+    /// Does all transfers, in any order; on return none is under way any more. One result each.
+    fn run(&mut self, transfers: &[Transfer], memory: &Memory) -> Vec<io::Result<()>>;
     /// Returns when everything written is durable.
     fn flush(&mut self) -> io::Result<()>;
     /// Gives the space of a range back (`discard`; fails where that cannot be done), or makes it read as zeroes.
@@ -46,17 +65,27 @@ impl RawFile {
         Ok(())
     }
 
-    fn transfer(&mut self, offset: u64, pieces: &[Piece], memory: &Memory, way: Way) -> io::Result<()> {
-        let mut offset = offset;
-        let mut slices = Vec::with_capacity(pieces.len());
-        for piece in pieces {
-            for slice in GuestMemoryBackend::get_slices(memory, piece.address, piece.length as usize) {
-                slices.push(slice.map_err(io::Error::other)?);
-            }
-        }
+    /// Another descriptor of the same file.
+    pub fn try_clone(&self) -> io::Result<RawFile> {
+        self.file.try_clone().map(RawFile::new)
+    }
+
+    /// The descriptor.
+    pub fn descriptor(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+
+    /// Does one transfer to its end.
+    pub fn transfer(&self, transfer: &Transfer, memory: &Memory) -> io::Result<()> {
+        let (way, mut offset) = (transfer.way, transfer.offset);
+        let mut slices = slices(&transfer.pieces, memory)?;
         let mut first = 0;
         while first < slices.len() {
             let moved = call(&self.file, offset, &slices[first..], way)?;
+            if matches!(way, Way::Read) {
+                // The kernel writes past the bitmap. Marked afterwards: a page that is sent before is sent again.
+                mark_written(&slices[first..slices.len().min(first + VECTORS_MAX)]);
+            }
             if moved == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
@@ -67,15 +96,25 @@ impl RawFile {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Way {
-    Read,
-    Write,
+/// The host's addresses of pieces of guest memory.
+pub fn slices<'a>(pieces: &[Piece], memory: &'a Memory) -> io::Result<Vec<Slice<'a>>> {
+    let mut slices = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        for slice in GuestMemoryBackend::get_slices(memory, piece.address, piece.length as usize) {
+            slices.push(slice.map_err(io::Error::other)?);
+        }
+    }
+    Ok(slices)
+}
+
+/// Tells the bitmap what the kernel has written.
+pub fn mark_written(slices: &[Slice<'_>]) {
+    slices.iter().for_each(|slice| slice.bitmap().mark_dirty(0, slice.len()));
 }
 
 /// One preadv or pwritev, repeated when a signal came.
-fn call(file: &File, offset: u64, slices: &[VolatileSlice<'_>], way: Way) -> io::Result<usize> {
-    let guards: Vec<_> = slices.iter().take(VECTORS_MAX).map(VolatileSlice::ptr_guard_mut).collect();
+fn call(file: &File, offset: u64, slices: &[Slice<'_>], way: Way) -> io::Result<usize> {
+    let guards: Vec<_> = slices.iter().take(VECTORS_MAX).map(Slice::ptr_guard_mut).collect();
     let vectors: Vec<libc::iovec> =
         guards.iter().map(|g| libc::iovec { iov_base: g.as_ptr().cast(), iov_len: g.len() }).collect();
     let offset = libc::off_t::try_from(offset).map_err(io::Error::other)?;
@@ -102,7 +141,7 @@ fn call(file: &File, offset: u64, slices: &[VolatileSlice<'_>], way: Way) -> io:
 }
 
 /// Drops what was moved from the front of the slices; returns the first that is left.
-fn advance(slices: &mut [VolatileSlice<'_>], mut first: usize, mut moved: usize) -> io::Result<usize> {
+fn advance(slices: &mut [Slice<'_>], mut first: usize, mut moved: usize) -> io::Result<usize> {
     while let Some(slice) = slices.get_mut(first) {
         if moved < slice.len() {
             *slice = slice.offset(moved).map_err(io::Error::other)?;
@@ -115,12 +154,8 @@ fn advance(slices: &mut [VolatileSlice<'_>], mut first: usize, mut moved: usize)
 }
 
 impl Backing for RawFile {
-    fn read(&mut self, offset: u64, pieces: &[Piece], memory: &Memory) -> io::Result<()> {
-        self.transfer(offset, pieces, memory, Way::Read)
-    }
-
-    fn write(&mut self, offset: u64, pieces: &[Piece], memory: &Memory) -> io::Result<()> {
-        self.transfer(offset, pieces, memory, Way::Write)
+    fn run(&mut self, transfers: &[Transfer], memory: &Memory) -> Vec<io::Result<()>> {
+        transfers.iter().map(|transfer| self.transfer(transfer, memory)).collect()
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -150,19 +185,29 @@ pub fn size(file: &mut File) -> io::Result<u64> {
 
 /// Takes the disk for this process: for itself alone when it writes. Refuses when another machine has it.
 pub fn claim(file: &File, read_only: bool) -> io::Result<()> {
-    // SAFETY: an all-zero flock is a valid value (whole file from the start); the fields that matter are set.
-    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
-    lock.l_type = if read_only { libc::F_RDLCK as i16 } else { libc::F_WRLCK as i16 };
-    lock.l_whence = libc::SEEK_SET as i16;
-    // SAFETY: the descriptor is open and the pointer is to a live flock; open file description locks go with the file.
-    if unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } == 0 {
-        return Ok(());
-    }
-    let error = io::Error::last_os_error();
+    let error = match set_lock(file, if read_only { libc::F_RDLCK } else { libc::F_WRLCK }) {
+        Ok(()) => return Ok(()),
+        Err(error) => error,
+    };
     match error.raw_os_error() {
         Some(libc::EAGAIN | libc::EACCES) => Err(io::Error::new(error.kind(), "another process uses this disk")),
         _ => Err(error),
     }
+}
+
+/// Lets another process take the disk.
+pub fn release(file: &File) -> io::Result<()> {
+    set_lock(file, libc::F_UNLCK)
+}
+
+fn set_lock(file: &File, kind: libc::c_int) -> io::Result<()> {
+    // SAFETY: an all-zero flock is a valid value (whole file from the start); the fields that matter are set.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = kind as i16;
+    lock.l_whence = libc::SEEK_SET as i16;
+    // SAFETY: the descriptor is open and the pointer is to a live flock; open file description locks go with the file.
+    let code = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]
@@ -175,17 +220,20 @@ mod tests {
         let memory = crate::memory::map(1 << 20, false).unwrap();
         let file = tempfile::tempfile().unwrap();
         let mut raw = RawFile::new(file.try_clone().unwrap());
+        let go = |raw: &RawFile, way, offset, pieces: &[Piece]| {
+            raw.transfer(&Transfer { way, offset, pieces: pieces.to_vec() }, &memory)
+        };
         let pieces: Vec<Piece> = (0..600).map(|n| Piece { address: GuestAddress(n * 32), length: 16 }).collect();
         for n in 0..600u64 {
             memory.write_slice(&[n as u8; 16], GuestAddress(n * 32)).unwrap();
         }
-        raw.write(64, &pieces, &memory).unwrap();
+        go(&raw, Way::Write, 64, &pieces).unwrap();
         raw.flush().unwrap();
         assert_eq!(file.metadata().unwrap().len(), 64 + 9600);
         let there = [Piece { address: GuestAddress(0x8_0000), length: 9600 }];
-        raw.read(64, &there, &memory).unwrap();
+        go(&raw, Way::Read, 64, &there).unwrap();
         assert_eq!(memory.read_obj::<u8>(GuestAddress(0x8_0000 + 9599)).unwrap(), 599u64 as u8);
-        assert_eq!(raw.read(65, &there, &memory).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(go(&raw, Way::Read, 65, &there).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 
     #[test]

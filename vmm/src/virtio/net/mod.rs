@@ -10,10 +10,13 @@
 
 pub mod tap;
 
-use super::chain::{self, Chain};
+use super::chain::{self, Chain, SavedChain};
 use super::counters::{Counters, add, count};
+use super::limit::{Limiter, Setting};
 use super::{Broken, Device, Served, copy_config};
 use crate::memory::Memory;
+use crate::snapshot::{self, SnapshotError};
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -61,11 +64,21 @@ pub struct Net {
     held: Vec<Chain>,
     mergeable: bool,
     starved: bool,
+    /// What is sent, and what is received, a second.
+    limits: (Limiter, Limiter),
+    /// The wire waits for the receiving limit.
+    throttled: bool,
 }
 
 impl Net {
-    /// A card with this address.
-    pub fn new(wire: Box<dyn Wire>, mac: [u8; 6], mtu: u16, counters: Arc<Counters>) -> Net {
+    /// A card with this address; `limits` are for sent and for received frames.
+    pub fn new(
+        wire: Box<dyn Wire>,
+        mac: [u8; 6],
+        mtu: u16,
+        limits: (Arc<Setting>, Arc<Setting>),
+        counters: Arc<Counters>,
+    ) -> Net {
         let buffer = vec![0; FRAME_BYTES_MAX];
         let outgoing = buffer.clone();
         Net {
@@ -79,6 +92,8 @@ impl Net {
             held: Vec::new(),
             mergeable: false,
             starved: false,
+            limits: (Limiter::new(limits.0), Limiter::new(limits.1)),
+            throttled: false,
         }
     }
 
@@ -86,9 +101,13 @@ impl Net {
     pub fn drain_transmit(&mut self, queue: &mut Queue, memory: &Memory) -> Result<Served, Broken> {
         let mut given_back = false;
         for _ in 0..BUDGET {
+            if let Some(wait) = self.limits.0.wait() {
+                let interrupt = given_back && chain::wants_interrupt(queue, memory)?;
+                return Ok(Served { interrupt, later: Some(wait), ..Served::default() });
+            }
             let Some(next) = chain::pop(queue, memory)? else {
                 let interrupt = given_back && chain::wants_interrupt(queue, memory)?;
-                return Ok(Served { interrupt, more: chain::ask_notification(queue, memory)? });
+                return Ok(Served { interrupt, more: chain::ask_notification(queue, memory)?, ..Served::default() });
             };
             given_back = true;
             let head = match next {
@@ -103,7 +122,7 @@ impl Net {
             };
             chain::give_back(queue, memory, head, 0)?;
         }
-        Ok(Served { interrupt: chain::wants_interrupt(queue, memory)?, more: true })
+        Ok(Served { interrupt: chain::wants_interrupt(queue, memory)?, more: true, ..Served::default() })
     }
 
     fn transmit(&mut self, chain: &Chain, memory: &Memory) -> Result<(), Broken> {
@@ -113,6 +132,7 @@ impl Net {
             return Ok(());
         }
         count(&self.counters.requests);
+        self.limits.0.pay(length - HEADER as u64);
         let frame = &mut self.outgoing[..length as usize];
         chain::gather(memory, &chain.readable, frame)?;
         // num_buffers means nothing in this direction, and taps want it zero.
@@ -127,8 +147,14 @@ impl Net {
 
     /// Receives up to a budget of frames, as long as the guest has buffers.
     pub fn drain_receive(&mut self, queue: &mut Queue, memory: &Memory) -> Result<Served, Broken> {
-        let (mut given_back, mut more) = (false, true);
+        let (mut given_back, mut more, mut later) = (false, true, None);
+        self.throttled = false;
         for _ in 0..BUDGET {
+            later = self.limits.1.wait();
+            if later.is_some() {
+                (self.throttled, more) = (true, false);
+                break;
+            }
             if self.pending == 0 {
                 match self.wire.receive(&mut self.buffer) {
                     Ok(length) if length >= FRAME_BYTES_MIN => self.pending = length,
@@ -155,7 +181,8 @@ impl Net {
                 }
             }
         }
-        Ok(Served { interrupt: given_back && chain::wants_interrupt(queue, memory)?, more })
+        let interrupt = given_back && chain::wants_interrupt(queue, memory)?;
+        Ok(Served { interrupt, more, later, ..Served::default() })
     }
 
     /// Puts the waiting frame into buffers of the guest.
@@ -190,9 +217,18 @@ impl Net {
             chain::give_back(queue, memory, chain.head, part as u32)?;
         }
         count(&self.counters.requests);
+        self.limits.1.pay((length - HEADER) as u64);
         add(&self.counters.bytes_in, (length - HEADER) as u64);
         Ok(Delivered::Yes)
     }
+}
+
+/// A frame that was taken from the wire is lost nowhere else than on a wire.
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    frame: Vec<u8>,
+    held: Vec<SavedChain>,
+    starved: bool,
 }
 
 enum Delivered {
@@ -223,8 +259,8 @@ impl Device for Net {
         GUEST_OFFLOADS.iter().chain(&OTHERS).fold(0, |bits, bit| bits | 1 << bit)
     }
 
-    fn queue_sizes(&self) -> &'static [u16] {
-        &[QUEUE_SIZE, QUEUE_SIZE]
+    fn queue_sizes(&self) -> Vec<u16> {
+        vec![QUEUE_SIZE; 2]
     }
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
@@ -247,6 +283,27 @@ impl Device for Net {
         self.held.clear();
         self.mergeable = false;
         self.wire.set_offloads(0);
+    }
+
+    fn save(&self) -> Result<Vec<u8>, SnapshotError> {
+        snapshot::encode(&Saved {
+            frame: self.buffer[..self.pending].to_vec(),
+            held: self.held.iter().map(SavedChain::of).collect(),
+            starved: self.starved,
+        })
+    }
+
+    fn restore(&mut self, saved: &[u8], memory: &Memory) -> Result<(), SnapshotError> {
+        let saved: Saved = snapshot::decode(saved)?;
+        let held: Option<Vec<Chain>> = saved.held.iter().map(|chain| chain.chain(memory)).collect();
+        let fits = saved.frame.is_empty() || (FRAME_BYTES_MIN..=FRAME_BYTES_MAX).contains(&saved.frame.len());
+        let (Some(held), true) = (held, fits && saved.held.len() <= usize::from(QUEUE_SIZE)) else {
+            return Err(SnapshotError::Malformed("a card holds what it cannot".into()));
+        };
+        self.pending = saved.frame.len();
+        self.buffer[..self.pending].copy_from_slice(&saved.frame);
+        (self.held, self.starved) = (held, saved.starved);
+        Ok(())
     }
 
     fn queue_stopped(&mut self, queue: usize) {
@@ -272,7 +329,7 @@ impl Device for Net {
     }
 
     fn wants_host(&self) -> bool {
-        !self.starved
+        !self.starved && !self.throttled
     }
 }
 

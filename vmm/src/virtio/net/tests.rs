@@ -40,7 +40,7 @@ impl Wire for Pipe {
 
 fn card() -> (Net, Pipe, Arc<Counters>) {
     let (pipe, counters) = (Pipe::default(), Arc::new(Counters::default()));
-    (Net::new(Box::new(pipe.clone()), [2, 0, 0, 0, 0, 1], 1500, counters.clone()), pipe, counters)
+    (Net::new(Box::new(pipe.clone()), [2, 0, 0, 0, 0, 1], 1500, Default::default(), counters.clone()), pipe, counters)
 }
 
 fn frame(bytes: usize) -> Vec<u8> {
@@ -103,6 +103,27 @@ fn a_large_frame_spans_buffers_only_when_they_may_be_merged() {
     assert_eq!(used(&memory, 8).len(), 6);
     assert!(net.wants_host());
     assert_eq!(counters.snapshot().bytes_in, 5000);
+}
+
+#[test]
+fn limits_hold_frames_back_each_way() {
+    let (memory, mut queue, (mut net, pipe, counters)) = (memory(), queue(8), card());
+    let slow = || Arc::new(Setting::new(super::super::limit::Rate { operations_per_s: 1, ..Default::default() }));
+    net.limits = (Limiter::new(slow()), Limiter::new(slow()));
+    memory.write_slice(&frame(100), GuestAddress(0x8000)).unwrap();
+    descriptor(&memory, DESCRIPTORS, 0, 0x8000, 112, 0, 0);
+    offer(&memory, 8, &[0, 0, 0]);
+    let served = net.drain_transmit(&mut queue, &memory).unwrap();
+    assert!(served.interrupt && served.later.unwrap() > std::time::Duration::from_millis(500));
+    assert_eq!(pipe.0.lock().unwrap().sent.len(), 1);
+    let mut queue = super::super::chain::tests::queue(8);
+    descriptor(&memory, DESCRIPTORS, 0, 0x9000, 2000, WRITE, 0);
+    memory.write_slice(&[0; 0x2000], GuestAddress(AVAILABLE)).unwrap();
+    offer(&memory, 8, &[0, 0]);
+    (0..2).for_each(|_| pipe.0.lock().unwrap().incoming.push_back(frame(60)));
+    let served = net.drain_receive(&mut queue, &memory).unwrap();
+    assert!(served.later.is_some() && !net.wants_host());
+    assert_eq!((used(&memory, 8).len(), counters.snapshot().dropped), (1, 0));
 }
 
 proptest! {

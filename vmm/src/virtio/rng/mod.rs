@@ -25,32 +25,15 @@ impl Rng {
 
     /// Serves up to a budget of chains.
     pub fn drain(&mut self, queue: &mut Queue, memory: &Memory) -> Result<Served, Broken> {
-        let mut given_back = false;
-        for _ in 0..BUDGET {
-            let Some(next) = chain::pop(queue, memory)? else {
-                let interrupt = given_back && chain::wants_interrupt(queue, memory)?;
-                return Ok(Served { interrupt, more: chain::ask_notification(queue, memory)? });
-            };
-            given_back = true;
-            let (head, written) = match next {
-                Ok(chain) if !chain.writable.is_empty() => {
-                    count(&self.counters.requests);
-                    let bytes = random(chain::length(&chain.writable).min(CHAIN_BYTES_MAX as u64) as usize);
-                    add(&self.counters.bytes_in, bytes.len() as u64);
-                    (chain.head, chain::scatter(memory, &chain.writable, &bytes)? as u32)
-                }
-                Ok(chain) => {
-                    count(&self.counters.bad_chains);
-                    (chain.head, 0)
-                }
-                Err(bad) => {
-                    count(&self.counters.bad_chains);
-                    (bad.head, 0)
-                }
-            };
-            chain::give_back(queue, memory, head, written)?;
-        }
-        Ok(Served { interrupt: chain::wants_interrupt(queue, memory)?, more: true })
+        chain::drain(queue, memory, &self.counters, BUDGET, |chain| {
+            if chain.writable.is_empty() {
+                count(&self.counters.bad_chains);
+                return Ok(0);
+            }
+            let bytes = random(chain::length(&chain.writable).min(CHAIN_BYTES_MAX as u64) as usize);
+            add(&self.counters.bytes_in, bytes.len() as u64);
+            Ok(chain::scatter(memory, &chain.writable, &bytes)? as u32)
+        })
     }
 }
 
@@ -72,8 +55,8 @@ impl Device for Rng {
         0
     }
 
-    fn queue_sizes(&self) -> &'static [u16] {
-        &[64]
+    fn queue_sizes(&self) -> Vec<u16> {
+        vec![64]
     }
 
     fn read_config(&self, _offset: u64, _data: &mut [u8]) {}

@@ -3,17 +3,25 @@
 //! Once a second it also looks whether a guest has halted for good: a processor that used no time at all since the last
 //! look is kicked out and asked whether an interrupt could ever wake it. An idle guest that takes timer interrupts is
 //! left alone.
+//!
+//! `answer` says what each request does, `keep` what takes longer than an answer may.
+
+mod answer;
+mod keep;
 
 use crate::config::{Config, OnReset};
 use crate::control::server::{Input, Server};
-use crate::control::{ConsoleStatus, DeviceStatus, Reply, Request, Status, TAIL_BYTES_MAX, to_bytes, to_text};
+use crate::control::{Reply, Request};
 use crate::gate::lock;
+use crate::job::Job;
 use crate::journal;
 use crate::machine::{Machine, MachineError, Parts};
+use crate::migrate::Progress;
 use crate::sandbox::Threads;
 use crate::state::{RunState, StopReason};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
@@ -21,6 +29,7 @@ use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 const LISTENER: u64 = u64::MAX;
 const SIGNAL: u64 = u64::MAX - 1;
 const STOP: u64 = u64::MAX - 2;
+const JOB: u64 = u64::MAX - 3;
 /// Between two looks for a guest that has halted for good.
 const LOOK: Duration = Duration::from_secs(1);
 /// Longest wait for processors and workers to come to the gate.
@@ -54,6 +63,13 @@ impl Signals {
     }
 }
 
+impl Signals {
+    /// For whoever waits for something else as well.
+    pub fn try_clone(&self) -> io::Result<OwnedFd> {
+        self.0.try_clone()
+    }
+}
+
 /// One guest from start to end.
 pub struct Monitor {
     config: Config,
@@ -72,6 +88,12 @@ pub struct Monitor {
     closing: bool,
     /// Processor time at the last look, by processor.
     looked: Vec<u64>,
+    /// When the watchdog was last looked at.
+    watched: Option<Instant>,
+    /// What is done beside the machine; it bars resuming and another of its kind.
+    job: Option<Job>,
+    /// Of a migration.
+    progress: Option<Arc<Progress>>,
 }
 
 fn watch(epoll: &Epoll, fd: RawFd, key: u64) -> io::Result<()> {
@@ -106,6 +128,9 @@ impl Monitor {
             stop_reason: None,
             closing: false,
             looked: Vec::new(),
+            watched: None,
+            job: None,
+            progress: None,
         })
     }
 
@@ -124,7 +149,7 @@ impl Monitor {
 
     /// Opens the gate and serves until the end. Returns why, and how many resets there were.
     pub fn run(mut self) -> Result<(StopReason, u64), MachineError> {
-        self.start();
+        self.start()?;
         let mut events = [EpollEvent::default(); 16];
         loop {
             let count = match self.epoll.wait(self.timeout_ms(), &mut events) {
@@ -137,6 +162,7 @@ impl Monitor {
                     LISTENER => self.accept(),
                     SIGNAL => self.stop(StopReason::Killed),
                     STOP => {}
+                    JOB => self.job_done(),
                     key => self.serve(key),
                 }
             }
@@ -150,20 +176,31 @@ impl Monitor {
             }
             if self.machine.is_none() && self.started.elapsed() >= RESTART_DELAY {
                 self.build()?;
-                self.start();
+                self.start()?;
             }
             self.look_for_halt();
+            self.look_at_watchdog();
         }
     }
 
-    fn start(&mut self) {
+    fn start(&mut self) -> Result<(), MachineError> {
         self.started = Instant::now();
         self.looked.clear();
-        self.state = RunState::Running;
-        if let Some(machine) = &self.machine {
-            machine.gate.wait_for(machine.threads(), GATE_WAIT);
-            machine.gate.open();
+        let Some(machine) = &mut self.machine else { return Ok(()) };
+        machine.gate.wait_for(machine.threads(), GATE_WAIT);
+        let mut arrival = machine.arrival.take();
+        if let Some(arrival) = &mut arrival {
+            // The source has let go of the disks; it takes them back when this fails.
+            self.parts.claim_disks(&self.config)?;
+            arrival.ready()?;
         }
+        machine.gate.open();
+        self.state = RunState::Running;
+        if let Some(arrival) = arrival {
+            arrival.running();
+            journal::line(&self.config.id, format_args!("moved in"));
+        }
+        Ok(())
     }
 
     fn timeout_ms(&self) -> i32 {
@@ -180,6 +217,7 @@ impl Monitor {
 
     fn end_machine(&mut self) {
         let Some(machine) = self.machine.take() else { return };
+        self.drop_job();
         self.state = RunState::Stopped;
         let _ = self.epoll.ctl(ControlOperation::Delete, machine.stop.event.as_raw_fd(), EpollEvent::default());
         if let Some(StopReason::Crashed { detail }) = machine.stop.reason() {
@@ -211,8 +249,10 @@ impl Monitor {
                     self.server.expect_attach(key);
                 }
                 Input::Request(request) => {
-                    let reply = self.answer(request);
-                    self.server.reply(key, &reply);
+                    // None: the answer comes when the work is done.
+                    if let Some(reply) = self.answer(key, request) {
+                        self.server.reply(key, &reply);
+                    }
                 }
                 Input::Attach => {
                     let watched = self.server.stream(key).map(|stream| self.parts.console.watch(key, stream));
@@ -227,84 +267,13 @@ impl Monitor {
         }
     }
 
-    fn answer(&mut self, request: Request) -> Reply {
-        let refused = |reason: &str| Reply::Refused { reason: reason.to_owned() };
-        match request {
-            Request::Status {} => Reply::Status(Box::new(self.status())),
-            Request::Pause {} => self.pause(),
-            Request::Resume {} => self.resume(),
-            Request::PowerButton {} => match &self.machine {
-                Some(machine) if lock(&machine.bus.power).press() => Reply::Done,
-                _ => self.ctrl_alt_del(true),
-            },
-            Request::SoftReset {} => self.ctrl_alt_del(false),
-            Request::Reset {} => {
-                self.closing = false;
-                self.stop(StopReason::Reset);
-                Reply::Done
-            }
-            Request::Kill {} => {
-                self.stop(StopReason::Killed);
-                Reply::Done
-            }
-            Request::ConsoleWrite { data } => match to_bytes(&data) {
-                Some(bytes) => Reply::Taken { bytes: self.type_in(&bytes) },
-                None => refused("console data has characters above U+00FF"),
-            },
-            Request::ConsoleTail { bytes } => match self.parts.console.tail(bytes.min(TAIL_BYTES_MAX) as usize) {
-                Ok(bytes) => Reply::Console { data: to_text(&bytes) },
-                Err(e) => refused(&format!("the console log cannot be read: {e}")),
-            },
-            Request::ConsoleAttach {} => Reply::Done,
-        }
-    }
-
-    fn ctrl_alt_del(&mut self, closing: bool) -> Reply {
-        match &self.machine {
-            Some(machine) if lock(&machine.bus.keyboard).press_ctrl_alt_del() => {
-                self.closing = closing;
-                Reply::Done
-            }
-            Some(_) => {
-                let reason =
-                    "the guest has neither a power button nor a keyboard driver that could hear; use kill or reset";
-                Reply::Refused { reason: reason.into() }
-            }
-            None => Reply::Refused { reason: "the machine is restarting".into() },
-        }
-    }
-
-    fn type_in(&self, bytes: &[u8]) -> usize {
-        self.machine.as_ref().map_or(0, |machine| lock(&machine.bus.serial).type_in(bytes))
-    }
-
-    fn pause(&mut self) -> Reply {
-        let refused = |reason: &str| Reply::Refused { reason: reason.to_owned() };
-        let Some(machine) = &self.machine else { return refused("the machine is restarting") };
-        machine.gate.shut();
-        let end = Instant::now() + GATE_WAIT;
-        while Instant::now() < end {
-            machine.kick_all();
-            if machine.gate.wait_for(machine.threads(), Duration::from_millis(100)) {
-                self.state = RunState::Paused;
-                return Reply::Done;
-            }
-            if machine.stop.reason().is_some() {
-                return refused("the machine has just ended");
-            }
-        }
-        machine.gate.open();
-        refused("a processor or device did not come to rest in time")
-    }
-
-    fn resume(&mut self) -> Reply {
-        match &self.machine {
-            Some(machine) => {
-                machine.gate.open();
-                self.state = RunState::Running;
-                Reply::Done
-            }
-            None => Reply::Refused { reason: "the machine is restarting".into() },
+    /// Time passes for the guest's watchdog while the guest runs.
+    fn look_at_watchdog(&mut self) {
+        let passed = self.watched.replace(Instant::now()).map(|then| then.elapsed()).unwrap_or_default();
+        let Some(machine) = self.machine.as_ref().filter(|_| self.state == RunState::Running) else { return };
+        if machine.bus.watchdog.as_ref().is_some_and(|watchdog| lock(watchdog).pass(passed)) {
+            journal::line(&self.config.id, format_args!("the watchdog resets a guest that shows no life"));
+            machine.stop.set(StopReason::Reset);
         }
     }
 
@@ -328,34 +297,6 @@ impl Monitor {
                 seen.inspect.store(true, Ordering::Release);
                 machine.kick(n);
             }
-        }
-    }
-
-    fn status(&self) -> Status {
-        let machine = self.machine.as_ref();
-        let devices = machine.into_iter().flat_map(|m| &m.bus.slots).map(|slot| {
-            let (driver_ok, needs_reset) = slot.driver_state();
-            DeviceStatus { name: slot.name.clone(), driver_ok, needs_reset, counters: slot.counters.snapshot() }
-        });
-        let console = self.parts.console.counters();
-        Status {
-            id: self.config.id.clone(),
-            version: env!("CARGO_PKG_VERSION").into(),
-            pid: std::process::id(),
-            state: self.state,
-            stop_reason: machine.and_then(|m| m.stop.reason()),
-            vcpus: self.config.vcpus,
-            memory_mib: self.config.memory_mib,
-            uptime_ms: self.began.elapsed().as_millis() as u64,
-            resets: self.resets,
-            exits: machine.map_or(Vec::new(), |m| m.seen.iter().map(|s| s.exits.load(Ordering::Relaxed)).collect()),
-            unclaimed_accesses: machine.map_or(0, |m| m.bus.unclaimed.load(Ordering::Relaxed)),
-            devices: devices.collect(),
-            console: ConsoleStatus {
-                bytes: console.bytes,
-                lost: console.lost,
-                watchers_dropped: console.watchers_dropped,
-            },
         }
     }
 }

@@ -3,31 +3,37 @@
 //! ```text
 //!   VM ─► interrupt chips ─► memory ─► devices ─► kernel ─► processors ─► workers ─► (gate opens) running
 //! ```
-//! A machine is built whole for every start, a reset included: nothing of the guest before can be left over. What stays
+//! A restored machine takes the same way, only that its memory, devices and processors come from a snapshot and no kernel
+//! is loaded. A machine is built whole for every start, a reset included: nothing of the guest before can be left over. What stays
 //! across a reset are the descriptors in `Parts`, because the jail lets nothing be opened later.
 
+mod devices;
+mod parts;
+
+pub use parts::Parts;
+
 use crate::boot::{self, BootError};
-use crate::config::{Config, Disk, Source};
+use crate::config::Config;
 use crate::cpu::run_loop::{self, Processor, Seen};
+use crate::cpu::state::ProcessorState;
 use crate::cpu::{cpuid, registers};
-use crate::device::console::Console;
-use crate::device::{Bus, clock, keyboard, power, serial};
+use crate::device::Bus;
 use crate::gate::{Gate, lock};
 use crate::memory::{self, Memory, MemoryError};
+use crate::migrate::MigrateError;
+use crate::migrate::receive::Arrival;
 use crate::sandbox::Threads;
+use crate::snapshot::chips::Chips;
+use crate::snapshot::{MachineState, SnapshotError};
 use crate::state::StopReason;
-use crate::virtio::block::{Block, file};
-use crate::virtio::counters::Counters;
-use crate::virtio::mmio::{QUEUE_NOTIFY, Slot};
-use crate::virtio::net::{Net, tap::Tap};
+use crate::virtio::transport::Slot;
 use crate::virtio::worker::Worker;
-use crate::virtio::{Device, SLOT_BYTES, SLOT_LINES, SLOTS_START, rng::Rng};
+use crate::virtio::{SLOT_BYTES, SLOT_LINES, SLOTS_START};
+use devices::Builder;
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
-use kvm_ioctls::{IoEventAddress, Kvm, VcpuFd, VmFd};
-use std::fs::File;
+use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use vmm_sys_util::eventfd::EventFd;
@@ -65,6 +71,12 @@ pub enum MachineError {
     /// Registers.
     #[error(transparent)]
     Setup(#[from] registers::SetupError),
+    /// A snapshot that cannot be gone on from.
+    #[error("cannot restore: {0}")]
+    Restore(#[from] SnapshotError),
+    /// A machine that did not arrive.
+    #[error("cannot take the machine over: {0}")]
+    Arrive(#[from] MigrateError),
     /// Threads and events.
     #[error("cannot make a thread or an event: {0}")]
     System(#[from] io::Error),
@@ -72,10 +84,6 @@ pub enum MachineError {
 
 fn kvm_step(what: &'static str) -> impl FnOnce(kvm_ioctls::Error) -> MachineError {
     move |source| MachineError::Kvm { what, source }
-}
-
-fn open<T>(what: impl Into<String>, result: io::Result<T>) -> Result<T, MachineError> {
-    result.map_err(|source| MachineError::Open { what: what.into(), source })
 }
 
 /// How a machine ends: the first reason wins, everybody is sent home, the monitor hears of it.
@@ -87,6 +95,15 @@ pub struct Stop {
 }
 
 impl Stop {
+    fn new(gate: Arc<Gate>) -> io::Result<Arc<Stop>> {
+        Ok(Arc::new(Stop { reason: Mutex::new(None), gate, event: event()? }))
+    }
+
+    /// Of no machine: for tests of what needs one.
+    pub fn alone() -> io::Result<Arc<Stop>> {
+        Stop::new(Arc::new(Gate::new_shut()))
+    }
+
     /// Ends the machine.
     pub fn set(&self, reason: StopReason) {
         lock(&self.reason).get_or_insert(reason);
@@ -100,62 +117,6 @@ impl Stop {
     }
 }
 
-/// A disk's file with its size.
-pub struct OpenDisk {
-    file: File,
-    bytes: u64,
-}
-
-/// Everything that is opened once, before the jail closes.
-pub struct Parts {
-    /// `/dev/kvm`.
-    pub kvm: Kvm,
-    kernel: File,
-    initramfs: Option<File>,
-    disks: Vec<OpenDisk>,
-    taps: Vec<OwnedFd>,
-    /// Log and watchers.
-    pub console: Arc<Console>,
-}
-
-impl Parts {
-    /// Opens what the configuration names.
-    pub fn open(config: &Config) -> Result<Parts, MachineError> {
-        let kvm = Kvm::new().map_err(kvm_step("be opened"))?;
-        let kernel = open("the kernel", config.kernel.open(false))?;
-        let initramfs = config.initramfs.as_ref().map(|s| open("the initramfs", s.open(false))).transpose()?;
-        let disks = config.disks.iter().enumerate().map(|(n, disk)| open(format!("disk {n}"), open_disk(disk)));
-        let disks = disks.collect::<Result<Vec<_>, _>>()?;
-        let mut taps = Vec::new();
-        for (n, nic) in config.nics.iter().enumerate() {
-            taps.push(open(format!("the tap of nic {n}"), Tap::open(&nic.tap))?.into_fd());
-        }
-        let log = open("the console log", config.console.log.open_log())?;
-        let console = Arc::new(open("the console log", Console::new(log, config.console.max_bytes))?);
-        Ok(Parts { kvm, kernel, initramfs, disks, taps, console })
-    }
-}
-
-fn open_disk(disk: &Disk) -> io::Result<OpenDisk> {
-    let mut file = disk.source.open(!disk.read_only)?;
-    let kind = file.metadata()?.file_type();
-    if !(kind.is_file() || std::os::unix::fs::FileTypeExt::is_block_device(&kind)) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a regular file nor a block device"));
-    }
-    if let Source::Fd(fd) = disk.source
-        && !disk.read_only
-    {
-        // SAFETY: fcntl without a pointer on a descriptor that `file` keeps open.
-        let mode = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) } & libc::O_ACCMODE;
-        if mode != libc::O_RDWR {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("descriptor {fd} is not writable")));
-        }
-    }
-    file::claim(&file, disk.read_only)?;
-    let bytes = file::size(&mut file)?;
-    Ok(OpenDisk { file, bytes })
-}
-
 /// A machine that has been built, its threads at the shut gate.
 pub struct Machine {
     /// The ports and slots.
@@ -164,14 +125,19 @@ pub struct Machine {
     pub gate: Arc<Gate>,
     /// How it ends.
     pub stop: Arc<Stop>,
+    /// It has moved in and waits for its source's word.
+    pub arrival: Option<Arrival>,
     /// What can be seen of the processors, by number.
     pub seen: Vec<Arc<Seen>>,
     processors: Vec<JoinHandle<()>>,
     workers: Vec<JoinHandle<()>>,
     wakes: Vec<EventFd>,
+    vcpus: Vec<Arc<Mutex<VcpuFd>>>,
     // Kept until the threads have ended: they use both.
-    _vm: VmFd,
-    _memory: Memory,
+    /// The KVM side.
+    pub vm: Arc<VmFd>,
+    /// Guest memory.
+    pub memory: Memory,
 }
 
 fn event() -> io::Result<EventFd> {
@@ -188,63 +154,60 @@ impl Machine {
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         vm.create_pit2(pit).map_err(kvm_step("make the timer"))?;
 
-        let memory = memory::map(u64::from(config.memory_mib) << 20, config.huge_pages)?;
+        let bytes = u64::from(config.memory_mib) << 20;
+        let (memory, restored, arrival) = match (parts.restore.take(), parts.incoming.take()) {
+            (Some(from), _) => from.open(bytes).map(|(memory, state)| (memory, Some(state), None))?,
+            (None, Some(from)) => {
+                let memory = memory::map(bytes, config.huge_pages)?;
+                let (arrival, state) = from.receive(&memory)?;
+                (memory, Some(state), Some(arrival))
+            }
+            (None, None) => (memory::map(bytes, config.huge_pages)?, None, None),
+        };
         memory::attach(&vm, &memory)?;
 
-        let slots = build_slots(config, parts, &vm, &memory)?;
-        let bus = Arc::new(build_bus(slots, &vm, parts)?);
-
-        let cmdline = command_line(config, bus.slots.len());
-        let entry = {
-            let (kernel, initramfs) = (&mut parts.kernel, parts.initramfs.as_mut());
-            boot::load(&memory, kernel, initramfs, &cmdline, config.vcpus, bus.slots.len())?
+        let stop = Stop::new(Arc::new(Gate::new_shut()))?;
+        let devices = Builder { threads, stop: &stop }.parts(config, parts)?;
+        let slots = devices::connect_mmio(&vm, &memory, devices)?;
+        let bus = Arc::new(devices::bus(config, slots, &vm, parts)?);
+        let vcpus = match restored {
+            Some(state) => restore(config, &vm, &bus, &state)?,
+            None => prepare(config, parts, &vm, &memory, bus.slots.len())?,
         };
-        registers::write_tables(&memory, entry)?;
-
-        let mut vcpus = Vec::new();
-        for number in 0..config.vcpus {
-            let vcpu = vm.create_vcpu(u64::from(number)).map_err(kvm_step("make a processor"))?;
-            let table = cpuid::table(&parts.kvm, number as u8, config.vcpus, &config.cpu_mask);
-            let table = table.map_err(kvm_step("say what processors it supports"))?;
-            vcpu.set_cpuid2(&table).map_err(kvm_step("set the processor's features"))?;
-            registers::prepare(&vcpu)?;
-            if number == 0 {
-                report_cpuid(config, &vcpu, &table);
-                registers::start(&vcpu, entry)?;
-            }
-            vcpus.push(vcpu);
-        }
-        Machine::spawn(config, vm, memory, bus, vcpus, threads)
+        let machine = Machine::spawn(config, (vm, memory), bus, vcpus, threads, stop)?;
+        Ok(Machine { arrival, ..machine })
     }
 
     fn spawn(
         config: &Config,
-        vm: VmFd,
-        memory: Memory,
+        (vm, memory): (VmFd, Memory),
         bus: Arc<Bus>,
         vcpus: Vec<VcpuFd>,
         threads: &Threads,
+        stop: Arc<Stop>,
     ) -> Result<Machine, MachineError> {
-        let gate = Arc::new(Gate::new_shut());
-        let stop = Arc::new(Stop { reason: Mutex::new(None), gate: gate.clone(), event: event()? });
+        let gate = stop.gate.clone();
         let mut machine = Machine {
             bus: bus.clone(),
             gate: gate.clone(),
             stop: stop.clone(),
+            arrival: None,
             seen: Vec::new(),
             processors: Vec::new(),
             workers: Vec::new(),
             wakes: Vec::new(),
-            _memory: memory,
-            _vm: vm,
+            vcpus: vcpus.into_iter().map(|vcpu| Arc::new(Mutex::new(vcpu))).collect(),
+            memory,
+            vm: Arc::new(vm),
         };
-        for slot in &bus.slots {
+        for slot in bus.slots.iter().map(|mmio| &mmio.slot) {
             let wake = event()?;
             machine.wakes.push(wake.try_clone()?);
+            let kind = if slot.has_connections() { Threads::SOCKET_WORKER } else { Threads::WORKER };
             let worker = Worker::new(slot.clone(), gate.clone(), wake)?;
-            machine.workers.push(threads.spawn(&slot.name, Threads::WORKER, stop.clone(), move || worker.run())?);
+            machine.workers.push(threads.spawn(&slot.name, kind, stop.clone(), move || worker.run())?);
         }
-        for (number, fd) in (0..config.vcpus).zip(vcpus) {
+        for (number, fd) in (0..config.vcpus).zip(machine.vcpus.clone()) {
             let seen = Arc::new(Seen::default());
             machine.seen.push(seen.clone());
             let (bus, gate) = (bus.clone(), gate.clone());
@@ -254,6 +217,11 @@ impl Machine {
             machine.processors.push(threads.spawn(&name, Threads::PROCESSOR, stop.clone(), run)?);
         }
         Ok(machine)
+    }
+
+    /// The virtio devices, in slot order.
+    pub fn slots(&self) -> impl Iterator<Item = &Arc<Slot>> {
+        self.bus.slots.iter().map(|mmio| &mmio.slot)
     }
 
     /// Threads that pass the gate.
@@ -289,6 +257,27 @@ impl Machine {
         got.then(|| time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
     }
 
+    /// Writes down everything but guest memory. Every thread stands at the gate.
+    pub fn capture(&self, kvm: &Kvm, config: &Config) -> Result<MachineState, SnapshotError> {
+        let vcpus = self.vcpus.iter().map(|vcpu| ProcessorState::save(kvm, &lock(vcpu)));
+        let processors = vcpus.collect::<Result<_, _>>()?;
+        Ok(MachineState {
+            vcpus: config.vcpus,
+            memory_mib: config.memory_mib,
+            chips: Chips::save(&self.vm)?,
+            processors,
+            ports: self.bus.save_ports(),
+            slots: self.bus.slots.iter().map(|slot| slot.save()).collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// Tells guests that look after their watchdogs that they stood still. Those without a KVM clock cannot be told.
+    pub fn tell_of_pause(&self) {
+        for vcpu in &self.vcpus {
+            let _ = lock(vcpu).kvmclock_ctrl();
+        }
+    }
+
     /// Ends all threads. Guest memory and the VM go after them.
     pub fn end(mut self) {
         self.gate.quit();
@@ -298,6 +287,52 @@ impl Machine {
             let _ = thread.join();
         }
     }
+}
+
+/// Kernel in memory, boot processor at its entry.
+fn prepare(
+    config: &Config,
+    parts: &mut Parts,
+    vm: &VmFd,
+    memory: &Memory,
+    slots: usize,
+) -> Result<Vec<VcpuFd>, MachineError> {
+    let cmdline = command_line(config, slots);
+    let (kernel, initramfs) = (&mut parts.kernel, parts.initramfs.as_mut());
+    let entry = boot::load(memory, kernel, initramfs, &cmdline, config.vcpus, slots)?;
+    registers::write_tables(memory, entry)?;
+    let mut vcpus = Vec::new();
+    for number in 0..config.vcpus {
+        let vcpu = vm.create_vcpu(u64::from(number)).map_err(kvm_step("make a processor"))?;
+        let table = cpuid::table(&parts.kvm, number as u8, config.vcpus, &config.cpu_mask);
+        let table = table.map_err(kvm_step("say what processors it supports"))?;
+        vcpu.set_cpuid2(&table).map_err(kvm_step("set the processor's features"))?;
+        registers::prepare(&vcpu)?;
+        if number == 0 {
+            report_cpuid(config, &vcpu, &table);
+            registers::start(&vcpu, entry)?;
+        }
+        vcpus.push(vcpu);
+    }
+    Ok(vcpus)
+}
+
+/// Devices and processors as they were.
+fn restore(config: &Config, vm: &VmFd, bus: &Bus, state: &MachineState) -> Result<Vec<VcpuFd>, MachineError> {
+    state.fits(config.vcpus, config.memory_mib, bus.slots.len())?;
+    bus.restore_ports(&state.ports)?;
+    for (slot, saved) in bus.slots.iter().zip(&state.slots) {
+        slot.restore(saved)?;
+    }
+    let mut vcpus = Vec::new();
+    for number in 0..config.vcpus {
+        vcpus.push(vm.create_vcpu(u64::from(number)).map_err(kvm_step("make a processor"))?);
+    }
+    for (vcpu, saved) in vcpus.iter().zip(&state.processors) {
+        saved.restore(vcpu)?;
+    }
+    state.chips.restore(vm)?;
+    Ok(vcpus)
 }
 
 /// Says once a process what KVM made of the mask: guests can cause restarts, and must not fill the journal by them.
@@ -322,53 +357,4 @@ fn command_line(config: &Config, slots: usize) -> String {
         line.push_str(&format!("{space}virtio_mmio.device=4K@{address:#x}:{irq}"));
     }
     line
-}
-
-fn build_bus(slots: Vec<Arc<Slot>>, vm: &VmFd, parts: &Parts) -> Result<Bus, MachineError> {
-    let line = |number| -> Result<EventFd, MachineError> {
-        let event = event()?;
-        vm.register_irqfd(&event, number).map_err(kvm_step("connect an interrupt line"))?;
-        Ok(event)
-    };
-    Ok(Bus {
-        serial: Mutex::new(serial::SerialPort::new(line(serial::LINE)?, parts.console.clone())),
-        keyboard: Mutex::new(keyboard::Keyboard::new(line(1)?)),
-        power: Mutex::new(power::Power::new(line(power::LINE)?)),
-        clock: Mutex::new(clock::Clock::default()),
-        slots,
-        unclaimed: AtomicU64::new(0),
-    })
-}
-
-fn build_slots(config: &Config, parts: &Parts, vm: &VmFd, memory: &Memory) -> Result<Vec<Arc<Slot>>, MachineError> {
-    let mut devices: Vec<(String, Box<dyn Device>, Arc<Counters>)> = Vec::new();
-    for (n, (disk, open)) in config.disks.iter().zip(&parts.disks).enumerate() {
-        let counters = Arc::new(Counters::default());
-        let serial = disk.serial.clone().unwrap_or_else(|| format!("disk{n}"));
-        let backing = Box::new(file::RawFile::new(open.file.try_clone()?));
-        let block = Block::new(backing, open.bytes, disk.read_only, &serial, counters.clone());
-        devices.push((format!("disk{n}"), Box::new(block), counters));
-    }
-    for (n, (nic, tap)) in config.nics.iter().zip(&parts.taps).enumerate() {
-        let counters = Arc::new(Counters::default());
-        let wire = Box::new(Tap::from_fd(tap.try_clone()?));
-        let mac = nic.mac_bytes().unwrap_or([2, 0, 0, 0, 0, n as u8]);
-        devices.push((format!("nic{n}"), Box::new(Net::new(wire, mac, nic.mtu, counters.clone())), counters));
-    }
-    if config.rng {
-        let counters = Arc::new(Counters::default());
-        devices.push(("rng".into(), Box::new(Rng::new(counters.clone())), counters));
-    }
-    let mut slots = Vec::new();
-    for (n, (name, device, counters)) in devices.into_iter().enumerate() {
-        let line = event()?;
-        vm.register_irqfd(&line, SLOT_LINES[n]).map_err(kvm_step("connect an interrupt line"))?;
-        let slot = Slot::new(name, device, counters, memory.clone(), line)?;
-        let address = IoEventAddress::Mmio(SLOTS_START + n as u64 * SLOT_BYTES + QUEUE_NOTIFY);
-        for (queue, notify) in (0u32..).zip(&slot.notify) {
-            vm.register_ioevent(notify, &address, queue).map_err(kvm_step("connect a notification"))?;
-        }
-        slots.push(Arc::new(slot));
-    }
-    Ok(slots)
 }

@@ -1,7 +1,8 @@
-//! The transport against a device that does nothing, by good drivers and by bad ones.
+//! The transport, through its MMIO registers, against a device that does nothing, by good drivers and by bad ones.
 
 use super::super::chain::tests as ring;
 use super::*;
+use crate::virtio::mmio::{Mmio, QUEUE_NOTIFY};
 use proptest::prelude::*;
 
 struct Echo;
@@ -12,8 +13,8 @@ impl Device for Echo {
     fn features(&self) -> u64 {
         2
     }
-    fn queue_sizes(&self) -> &'static [u16] {
-        &[8]
+    fn queue_sizes(&self) -> Vec<u16> {
+        vec![8]
     }
     fn read_config(&self, offset: u64, data: &mut [u8]) {
         super::super::copy_config(&[1, 2, 3, 4], offset, data);
@@ -26,26 +27,28 @@ impl Device for Echo {
             let head = chain.map_or_else(|bad| bad.head, |chain| chain.head);
             super::super::chain::give_back(queue, memory, head, 0)?;
         }
-        Ok(Served { interrupt: true, more: false })
+        Ok(Served { interrupt: true, ..Served::default() })
     }
 }
 
-fn slot() -> Slot {
+fn slot() -> Mmio {
     let line = EventFd::new(libc::EFD_NONBLOCK).unwrap();
-    Slot::new("echo".into(), Box::new(Echo), Arc::default(), ring::memory(), line).unwrap()
+    let part =
+        Part { name: "echo".into(), device: Box::new(Echo), counters: Arc::default(), handle: Handle::default() };
+    Mmio::new(part, ring::memory(), line).unwrap()
 }
 
-fn read(slot: &Slot, offset: u64) -> u32 {
+fn read(slot: &Mmio, offset: u64) -> u32 {
     let mut data = [0; 4];
     slot.read(offset, &mut data);
     u32::from_le_bytes(data)
 }
 
-fn write(slot: &Slot, offset: u64, value: u32) {
+fn write(slot: &Mmio, offset: u64, value: u32) {
     slot.write(offset, &value.to_le_bytes());
 }
 
-fn bring_up(slot: &Slot, used: u32) {
+fn bring_up(slot: &Mmio, used: u32) {
     write(slot, 0x70, 0);
     write(slot, 0x70, ACKNOWLEDGE);
     write(slot, 0x70, ACKNOWLEDGE | DRIVER);
@@ -65,11 +68,11 @@ fn bring_up(slot: &Slot, used: u32) {
 #[test]
 fn the_life_of_a_device() {
     let slot = slot();
-    assert_eq!([read(&slot, 0), read(&slot, 4), read(&slot, 8)], [MAGIC, 2, 4]);
-    assert_eq!(slot.turn(Some(0)), Served::default());
+    assert_eq!([read(&slot, 0), read(&slot, 4), read(&slot, 8)], [0x7472_6976, 2, 4]);
+    assert_eq!(slot.slot.turn(Some(0)), Served::default());
     bring_up(&slot, ring::USED as u32);
     assert_eq!(read(&slot, 0x70), 15);
-    assert!(slot.turn(Some(0)).interrupt);
+    assert!(slot.slot.turn(Some(0)).interrupt);
     assert_eq!(read(&slot, 0x60), 1);
     write(&slot, 0x64, 1);
     assert_eq!(read(&slot, 0x60), 0);
@@ -82,17 +85,17 @@ fn rings_outside_memory_and_jumping_indexes_ask_for_a_reset() {
     let slot = slot();
     bring_up(&slot, 0x7fff_0000);
     assert_eq!(read(&slot, 0x70) & NEEDS_RESET, NEEDS_RESET);
-    assert_eq!(read(&slot, 0x60), INTERRUPT_CONFIG);
-    assert_eq!(slot.turn(Some(0)), Served::default());
+    assert_eq!(read(&slot, 0x60), 2);
+    assert_eq!(slot.slot.turn(Some(0)), Served::default());
     bring_up(&slot, ring::USED as u32);
     {
         use vm_memory::Bytes;
-        let transport = lock(&slot.transport);
+        let transport = slot.slot.transport();
         transport.memory.write_obj(500u16, vm_memory::GuestAddress(ring::AVAILABLE + 2)).unwrap();
     }
-    slot.turn(Some(0));
+    slot.slot.turn(Some(0));
     assert_eq!(read(&slot, 0x70) & NEEDS_RESET, NEEDS_RESET);
-    assert_eq!(slot.counters.snapshot().needs_reset, 2);
+    assert_eq!(slot.slot.counters.snapshot().needs_reset, 2);
 }
 
 #[test]
@@ -117,12 +120,34 @@ fn odd_accesses_are_counted() {
     slot.read(0x70, &mut [0; 2]);
     write(&slot, 0x38, 8);
     write(&slot, QUEUE_NOTIFY, 9);
-    assert_eq!(slot.counters.snapshot().bad_accesses, 4);
+    assert_eq!(slot.slot.counters.snapshot().bad_accesses, 4);
     let mut byte = [9];
-    slot.read(CONFIG + 2, &mut byte);
+    slot.read(0x100 + 2, &mut byte);
     assert_eq!(byte, [3]);
-    slot.read(CONFIG + 4000, &mut byte);
+    slot.read(0x100 + 4000, &mut byte);
     assert_eq!(byte, [0]);
+}
+
+#[test]
+fn a_saved_device_goes_on_in_another_and_nonsense_is_refused() {
+    let (first, second) = (slot(), slot());
+    bring_up(&first, ring::USED as u32);
+    first.slot.turn(Some(0));
+    let state = first.save().unwrap();
+    second.restore(&state).unwrap();
+    assert_eq!((read(&second, 0x70), read(&second, 0x60), read(&second, 0x44)), (15, 1, 1));
+    assert!(second.slot.turn(Some(0)).interrupt);
+    let text = serde_json::to_value(&state).unwrap();
+    for (field, value) in [("number", 9u64), ("features", 1), ("driver_features", 1u64 << 40)] {
+        let mut other = text.clone();
+        other["transport"][field] = value.into();
+        assert!(slot().restore(&serde_json::from_value(other).unwrap()).is_err(), "{field}");
+    }
+    for (field, value) in [("rings", serde_json::json!([1, 2, 3])), ("size", 3.into()), ("size", 64.into())] {
+        let mut other = text.clone();
+        other["transport"]["queues"][0][field] = value;
+        assert!(slot().restore(&serde_json::from_value(other).unwrap()).is_err(), "{field}");
+    }
 }
 
 proptest! {
@@ -133,7 +158,7 @@ proptest! {
         let slot = slot();
         for (offset, value, is_write) in accesses {
             if is_write { write(&slot, offset, value) } else { read(&slot, offset); }
-            slot.turn(Some(0));
+            slot.slot.turn(Some(0));
         }
     }
 }

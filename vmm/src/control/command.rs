@@ -1,0 +1,107 @@
+//! The control socket's verbs for a person by hand: words in, text out.
+
+use super::{Client, ClientError, Direction, Request, to_text};
+use crate::migrate::Terms;
+use crate::virtio::limit::Rate;
+use std::ffi::{OsStr, OsString};
+use std::fs::{File, OpenOptions};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+
+/// What `ctl` can do.
+pub const HELP: &str = "\
+Usage: pilvi-vmm ctl SOCKET VERB [ARGUMENT...]
+
+  status                  state and counters, as JSON
+  pause, resume           stops between two instructions; goes on
+  snapshot STATE MEMORY   writes the machine into two new files and lets it go on as it was before
+  power-button, soft-reset, reset, kill
+  migrate SOCKET [PAUSE_MS [force]]
+                          moves the machine to the process that waits at SOCKET (its configuration's `incoming`)
+  cancel                  stops a migration
+  rate DEVICE BYTES OPERATIONS [both|transmit|receive]
+                          another limit a second for a disk or a card; 0 is none
+  balloon MIB             asks the guest to give up that much memory
+  tail [BYTES]            the newest console output
+  type TEXT               types on the console
+";
+
+fn words(text: impl Into<String>) -> ClientError {
+    ClientError::Words(text.into())
+}
+
+fn number<T: std::str::FromStr>(text: &OsStr) -> Result<T, ClientError> {
+    let number = text.to_str().and_then(|text| text.parse().ok());
+    number.ok_or_else(|| words(format!("{} is no number", text.display())))
+}
+
+/// A file that was not there before: a snapshot never overwrites another.
+fn create(path: &OsStr) -> Result<File, ClientError> {
+    let opened = OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path);
+    opened.map_err(|source| ClientError::File { path: path.display().to_string(), source })
+}
+
+/// Asks the machine behind `socket`; what to print.
+pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, ClientError> {
+    let mut client = Client::connect(Path::new(socket))?;
+    let verb = verb.to_str().unwrap_or_default();
+    match (verb, rest) {
+        ("status", []) => Ok(serde_json::to_string_pretty(&client.status()?)? + "\n"),
+        ("tail", []) => Ok(to_text(&client.console_tail(super::TAIL_BYTES_MAX)?)),
+        ("tail", [bytes]) => Ok(to_text(&client.console_tail(number(bytes)?)?)),
+        ("type", [text]) => client.console_write(text.as_encoded_bytes()).map(|taken| format!("{taken} bytes taken\n")),
+        ("snapshot", [state, memory]) => snapshot(&mut client, state, memory),
+        ("migrate", [target, rest @ ..]) if rest.len() < 3 => {
+            let mut terms = Terms::default();
+            if let Some(pause) = rest.first() {
+                terms.pause_ms = number(pause)?;
+            }
+            terms.force = rest.get(1).is_some_and(|word| word == "force");
+            let stream = UnixStream::connect(Path::new(target))?;
+            client.migrate(stream.as_raw_fd(), terms).map(|()| String::new())
+        }
+        ("cancel", []) => client.done(&Request::CancelMigration {}).map(|()| String::new()),
+        ("balloon", [mib]) => client.done(&Request::SetBalloon { mib: number(mib)? }).map(|()| String::new()),
+        ("rate", [device, bytes, operations, direction @ ..]) if direction.len() < 2 => {
+            let rate = Rate { bytes_per_s: number(bytes)?, operations_per_s: number(operations)?, ..Rate::default() };
+            let direction = match direction.first().map(|way| way.to_str()) {
+                None | Some(Some("both")) => Direction::Both,
+                Some(Some("transmit")) => Direction::Transmit,
+                Some(Some("receive")) => Direction::Receive,
+                _ => return Err(words("a direction is both, transmit or receive")),
+            };
+            let device = device.to_string_lossy().into_owned();
+            client.done(&Request::SetRate { device, direction, rate }).map(|()| String::new())
+        }
+        (_, []) => {
+            match verb {
+                "pause" => client.pause(),
+                "resume" => client.resume(),
+                "power-button" => client.power_button(),
+                "soft-reset" => client.soft_reset(),
+                "reset" => client.reset(),
+                "kill" => client.kill(),
+                _ => Err(words(format!("no verb {verb}; see ctl --help"))),
+            }?;
+            Ok(String::new())
+        }
+        _ => Err(words(format!("{verb} does not take these arguments; see ctl --help"))),
+    }
+}
+
+fn snapshot(client: &mut Client, state: &OsStr, memory: &OsStr) -> Result<String, ClientError> {
+    let files = (create(state)?, create(memory)?);
+    let was_running = client.status()?.state == crate::state::RunState::Running;
+    client.pause()?;
+    let written = client.snapshot(&files.0, &files.1);
+    if was_running {
+        client.resume()?;
+    }
+    if written.is_err() {
+        // Half a snapshot is none.
+        let _ = (std::fs::remove_file(state), std::fs::remove_file(memory));
+    }
+    written.map(|()| String::new())
+}

@@ -1,0 +1,140 @@
+//! From the configuration to devices, and from devices to slots that KVM knows.
+
+use super::parts::{OpenDisk, Parts};
+use super::{MachineError, Stop, event, kvm_step};
+use crate::config::{Config, Disk, Engine};
+use crate::device::{Bus, clock, keyboard, panic, power, serial, watchdog};
+use crate::memory::Memory;
+use crate::sandbox::Threads;
+use crate::virtio::balloon::{Balloon, Target};
+use crate::virtio::block::file::{Backing, RawFile};
+use crate::virtio::block::pool::Pool;
+use crate::virtio::block::ring::Ring;
+use crate::virtio::block::{Block, Geometry};
+use crate::virtio::console::{Input, Terminal};
+use crate::virtio::counters::Counters;
+use crate::virtio::handle::Handle;
+use crate::virtio::limit::Setting;
+use crate::virtio::mmio::{Mmio, QUEUE_NOTIFY};
+use crate::virtio::net::{Net, tap::Tap};
+use crate::virtio::rng::Rng;
+use crate::virtio::transport::Part;
+use crate::virtio::vsock::Vsock;
+use crate::virtio::{SLOT_BYTES, SLOT_LINES, SLOTS_START};
+use kvm_ioctls::{IoEventAddress, VmFd};
+use std::os::fd::OwnedFd;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
+use vmm_sys_util::eventfd::EventFd;
+
+/// What devices are built with.
+pub struct Builder<'a> {
+    /// For those that need threads of their own.
+    pub threads: &'a Threads,
+    /// How these end the machine.
+    pub stop: &'a Arc<Stop>,
+}
+
+impl Builder<'_> {
+    /// All devices of a configuration, in slot order.
+    pub fn parts(&self, config: &Config, parts: &Parts) -> Result<Vec<Part>, MachineError> {
+        let mut out = Vec::new();
+        for (n, (disk, open)) in config.disks.iter().zip(&parts.disks).enumerate() {
+            out.push(self.disk(n, disk, open)?);
+        }
+        for (n, (nic, tap)) in config.nics.iter().zip(&parts.taps).enumerate() {
+            out.push(card(n, nic, tap)?);
+        }
+        let mut add = |name: &str, handle: Handle, device: Box<dyn crate::virtio::Device>, counters: Arc<Counters>| {
+            out.push(Part { name: name.into(), device, counters, handle });
+        };
+        if config.rng {
+            let counters = Arc::new(Counters::default());
+            add("rng", Handle::Fixed, Box::new(Rng::new(counters.clone())), counters);
+        }
+        if let Some(balloon) = &config.balloon {
+            let (counters, target) = (Arc::new(Counters::default()), Arc::new(Target::default()));
+            let device = Balloon::new(target.clone(), balloon.reporting, counters.clone());
+            add("balloon", Handle::Balloon(target), Box::new(device), counters);
+        }
+        if config.virtio_console {
+            let (counters, input) = (Arc::new(Counters::default()), Arc::new(Input::new()?));
+            let device = Terminal::new(input.clone(), parts.console.clone(), counters.clone());
+            add("console", Handle::Console(input), Box::new(device), counters);
+        }
+        if let (Some(vsock), Some(listener)) = (&config.vsock, &parts.vsock) {
+            let counters = Arc::new(Counters::default());
+            let device = Vsock::new(vsock.cid, listener.try_clone()?, counters.clone())?;
+            add("vsock", Handle::Fixed, Box::new(device), counters);
+        }
+        Ok(out)
+    }
+
+    /// A disk.
+    pub fn disk(&self, number: usize, disk: &Disk, open: &OpenDisk) -> Result<Part, MachineError> {
+        let (name, counters) = (format!("disk{number}"), Arc::new(Counters::default()));
+        let rate = Arc::new(Setting::new(disk.rate));
+        let geometry = Geometry {
+            bytes: open.bytes,
+            read_only: disk.read_only,
+            serial: disk.serial.clone().unwrap_or_else(|| name.clone()),
+            queues: disk.queues,
+        };
+        let file = || open.file.try_clone().map(RawFile::new);
+        let backing: Box<dyn Backing> = match disk.engine {
+            Engine::Plain => Box::new(file()?),
+            Engine::Threads => Box::new(Pool::new(file()?, &name, self.threads, self.stop)?),
+            Engine::Auto => match Ring::new(file()?) {
+                Ok(ring) => Box::new(ring),
+                Err(_) => Box::new(Pool::new(file()?, &name, self.threads, self.stop)?),
+            },
+        };
+        let device = Box::new(Block::new(backing, &geometry, rate.clone(), counters.clone()));
+        Ok(Part { name, device, counters, handle: Handle::Disk(rate) })
+    }
+}
+
+/// A network card.
+pub fn card(number: usize, nic: &crate::config::Nic, tap: &OwnedFd) -> Result<Part, MachineError> {
+    let counters = Arc::new(Counters::default());
+    let wire = Box::new(Tap::from_fd(tap.try_clone()?));
+    let mac = nic.mac_bytes().unwrap_or([2, 0, 0, 0, 0, number as u8]);
+    let (transmit, receive) = (Arc::new(Setting::new(nic.transmit)), Arc::new(Setting::new(nic.receive)));
+    let device = Box::new(Net::new(wire, mac, nic.mtu, (transmit.clone(), receive.clone()), counters.clone()));
+    Ok(Part { name: format!("nic{number}"), device, counters, handle: Handle::Card { transmit, receive } })
+}
+
+/// Puts devices into MMIO slots: an interrupt line each, a notification for each queue.
+pub fn connect_mmio(vm: &VmFd, memory: &Memory, parts: Vec<Part>) -> Result<Vec<Mmio>, MachineError> {
+    let mut slots = Vec::new();
+    for (n, part) in parts.into_iter().enumerate() {
+        let line = event()?;
+        vm.register_irqfd(&line, SLOT_LINES[n]).map_err(kvm_step("connect an interrupt line"))?;
+        let slot = Mmio::new(part, memory.clone(), line)?;
+        let address = IoEventAddress::Mmio(SLOTS_START + n as u64 * SLOT_BYTES + QUEUE_NOTIFY);
+        for (queue, notify) in (0u32..).zip(&slot.slot.notify) {
+            vm.register_ioevent(notify, &address, queue).map_err(kvm_step("connect a notification"))?;
+        }
+        slots.push(slot);
+    }
+    Ok(slots)
+}
+
+/// Everything that the guest reaches through ports and addresses.
+pub fn bus(config: &Config, slots: Vec<Mmio>, vm: &VmFd, parts: &Parts) -> Result<Bus, MachineError> {
+    let line = |number| -> Result<EventFd, MachineError> {
+        let event = event()?;
+        vm.register_irqfd(&event, number).map_err(kvm_step("connect an interrupt line"))?;
+        Ok(event)
+    };
+    Ok(Bus {
+        serial: Mutex::new(serial::SerialPort::new(line(serial::LINE)?, parts.console.clone())?),
+        keyboard: Mutex::new(keyboard::Keyboard::new(line(1)?)),
+        power: Mutex::new(power::Power::new(line(power::LINE)?)),
+        clock: Mutex::new(clock::Clock::default()),
+        panic: panic::Panic::default(),
+        watchdog: config.watchdog.then(|| Mutex::new(watchdog::Watchdog::default())),
+        slots,
+        unclaimed: AtomicU64::new(0),
+    })
+}

@@ -1,0 +1,138 @@
+//! What is opened once, before the jail closes, and handed to every machine that this process builds.
+
+use super::{MachineError, kvm_step};
+use crate::config::{Config, Disk, Restore, Source};
+use crate::control::server::listen;
+use crate::device::console::Console;
+use crate::memory::{self, Memory};
+use crate::migrate::receive::Incoming;
+use crate::monitor::Signals;
+use crate::snapshot::{self, MachineState, SnapshotError};
+use crate::virtio::block::file;
+use crate::virtio::net::tap::Tap;
+use kvm_ioctls::Kvm;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixListener;
+use std::sync::Arc;
+
+fn open<T>(what: impl Into<String>, result: io::Result<T>) -> Result<T, MachineError> {
+    result.map_err(|source| MachineError::Open { what: what.into(), source })
+}
+
+/// A disk's file with its size.
+pub struct OpenDisk {
+    pub(super) file: File,
+    pub(super) bytes: u64,
+}
+
+/// Files of a snapshot to go on from.
+pub struct OpenSnapshot {
+    state: File,
+    image: File,
+    whole: bool,
+}
+
+/// Everything that is opened once, before the jail closes.
+pub struct Parts {
+    /// `/dev/kvm`.
+    pub kvm: Kvm,
+    pub(super) kernel: File,
+    pub(super) initramfs: Option<File>,
+    pub(super) disks: Vec<OpenDisk>,
+    pub(super) taps: Vec<OwnedFd>,
+    pub(super) vsock: Option<UnixListener>,
+    /// Where the first start goes on from; a reset begins at the kernel.
+    pub(super) restore: Option<OpenSnapshot>,
+    /// Where the first start's machine comes from, when it moves in.
+    pub(super) incoming: Option<Incoming>,
+    /// Log and watchers.
+    pub console: Arc<Console>,
+}
+
+impl Parts {
+    /// Opens what the configuration names.
+    pub fn open(config: &Config, signals: &Signals) -> Result<Parts, MachineError> {
+        let kvm = Kvm::new().map_err(kvm_step("be opened"))?;
+        let kernel = open("the kernel", config.kernel.open(false))?;
+        let initramfs = config.initramfs.as_ref().map(|s| open("the initramfs", s.open(false))).transpose()?;
+        let disks = config
+            .disks
+            .iter()
+            .enumerate()
+            .map(|(n, disk)| open(format!("disk {n}"), open_disk(disk, config.incoming.is_none())));
+        let disks = disks.collect::<Result<Vec<_>, _>>()?;
+        let mut taps = Vec::new();
+        for (n, nic) in config.nics.iter().enumerate() {
+            taps.push(open(format!("the tap of nic {n}"), Tap::open(&nic.tap))?.into_fd());
+        }
+        let restore = config.restore.as_ref().map(OpenSnapshot::of).transpose()?;
+        let incoming = config.incoming.as_ref().map(|source| -> io::Result<Incoming> {
+            Ok(Incoming { listener: listen(source)?, interrupt: signals.try_clone()? })
+        });
+        let incoming = open("the socket for a machine to move in", incoming.transpose())?;
+        let vsock = config.vsock.as_ref().map(|vsock| listen(&vsock.socket)).transpose();
+        let vsock = open("the vsock socket", vsock)?;
+        let log = open("the console log", config.console.log.open_log())?;
+        let console = Arc::new(open("the console log", Console::new(log, config.console.max_bytes))?);
+        Ok(Parts { kvm, kernel, initramfs, disks, taps, vsock, restore, incoming, console })
+    }
+}
+
+impl Parts {
+    /// Lets go of the disks, everything written being durable: the machine moves.
+    pub fn release_disks(&self) -> io::Result<()> {
+        self.disks.iter().try_for_each(|disk| {
+            disk.file.sync_data()?;
+            file::release(&disk.file)
+        })
+    }
+
+    /// Takes the disks. Fails while another process has one.
+    pub fn claim_disks(&self, config: &Config) -> io::Result<()> {
+        let mut disks = self.disks.iter().zip(&config.disks);
+        disks.try_for_each(|(open, disk)| file::claim(&open.file, disk.read_only))
+    }
+}
+
+fn open_disk(disk: &Disk, claim: bool) -> io::Result<OpenDisk> {
+    let mut file = disk.source.open(!disk.read_only)?;
+    let kind = file.metadata()?.file_type();
+    if !(kind.is_file() || std::os::unix::fs::FileTypeExt::is_block_device(&kind)) {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a regular file nor a block device"));
+    }
+    if let Source::Fd(fd) = disk.source
+        && !disk.read_only
+    {
+        // SAFETY: fcntl without a pointer on a descriptor that `file` keeps open.
+        let mode = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) } & libc::O_ACCMODE;
+        if mode != libc::O_RDWR {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("descriptor {fd} is not writable")));
+        }
+    }
+    if claim {
+        file::claim(&file, disk.read_only)?;
+    }
+    let bytes = file::size(&mut file)?;
+    Ok(OpenDisk { file, bytes })
+}
+
+impl OpenSnapshot {
+    fn of(from: &Restore) -> Result<OpenSnapshot, MachineError> {
+        let state = open("the state file", from.state.open(false))?;
+        let image = open("the memory image", from.memory.open(false))?;
+        Ok(OpenSnapshot { state, image, whole: from.verify })
+    }
+
+    /// Checks both files and maps the image.
+    pub(super) fn open(mut self, bytes: u64) -> Result<(Memory, MachineState), MachineError> {
+        let snapshot = snapshot::file::read(&mut self.state)?;
+        if u64::from(snapshot.machine.memory_mib) << 20 != bytes {
+            let text = format!("it had {} MiB of memory, this has {}", snapshot.machine.memory_mib, bytes >> 20);
+            return Err(SnapshotError::Mismatch(text).into());
+        }
+        snapshot::memory::check(&self.image, &snapshot.memory, bytes, self.whole)?;
+        Ok((memory::map_image(bytes, self.image)?, snapshot.machine))
+    }
+}

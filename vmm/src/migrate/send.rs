@@ -1,0 +1,159 @@
+//! The source's side, on a thread of its own: passes while the guest runs, then the last one while it stands still.
+
+use super::wire::{self, PAGE, RUN_MAX};
+use super::{MigrateError, Progress, Terms};
+use crate::memory::Memory;
+use crate::snapshot::MachineState;
+use kvm_ioctls::VmFd;
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
+
+const BUFFER: usize = 256 * 1024;
+
+/// Where it goes, and what is known of it.
+pub struct Sending {
+    stream: BufWriter<File>,
+    memory: Memory,
+    vm: Arc<VmFd>,
+    terms: Terms,
+    progress: Arc<Progress>,
+}
+
+/// What became of the last step.
+pub enum Handover {
+    /// The target runs the machine.
+    Moved,
+    /// The target was told to run it and said nothing more.
+    Unknown(MigrateError),
+}
+
+impl Sending {
+    /// Over this stream. KVM's log has been turned on.
+    pub fn new(stream: File, memory: Memory, vm: Arc<VmFd>, terms: Terms, progress: Arc<Progress>) -> Sending {
+        Sending { stream: BufWriter::with_capacity(BUFFER, stream), memory, vm, terms, progress }
+    }
+
+    /// Passes until the rest is small enough to send while the guest stands still.
+    pub fn pre_copy(&mut self, cancelled: &AtomicBool) -> Result<(), MigrateError> {
+        wire::greet(&mut self.stream, &self.memory)?;
+        // Nothing before this moment counts: all pages go over now.
+        drop(self.changed()?);
+        let all: Vec<Vec<u64>> =
+            self.memory.iter().map(|region| vec![u64::MAX; (region.len() / PAGE).div_ceil(64) as usize]).collect();
+        let mut wanted = all;
+        loop {
+            let pass = self.progress.passes.fetch_add(1, Ordering::Relaxed) + 1;
+            let (begin, before) = (Instant::now(), self.progress.pages.load(Ordering::Relaxed));
+            self.send(&wanted, cancelled)?;
+            let sent = self.progress.pages.load(Ordering::Relaxed) - before;
+            let per_ms = sent as f64 / (begin.elapsed().as_secs_f64() * 1e3).max(0.001);
+            wanted = self.changed()?;
+            let left = count(&wanted);
+            if left as f64 <= (per_ms * f64::from(self.terms.pause_ms)).max(64.0) {
+                break;
+            }
+            if pass >= u64::from(self.terms.passes.max(1)) {
+                if self.terms.force {
+                    break;
+                }
+                return Err(MigrateError::Busy { left, passes: pass });
+            }
+        }
+        // What `changed` has just taken away from the logs must not be forgotten.
+        self.send(&wanted, cancelled)
+    }
+
+    /// The rest and the state, while the guest stands still. An error: the target has not been told to run it.
+    pub fn hand_over(&mut self, state: &MachineState, cancelled: &AtomicBool) -> Result<Handover, MigrateError> {
+        let wanted = self.changed()?;
+        self.send(&wanted, cancelled)?;
+        wire::send_state(&mut self.stream, state)?;
+        self.stream.flush()?;
+        wire::expect(self.stream.get_mut(), wire::READY)?;
+        if cancelled.load(Ordering::Acquire) {
+            return Err(MigrateError::Cancelled);
+        }
+        let told = self.stream.write_all(&[wire::GO]).and_then(|()| self.stream.flush());
+        // From here on a failure says nothing about the other side.
+        let answer = told.map_err(MigrateError::from).and_then(|()| wire::expect(self.stream.get_mut(), wire::RUNNING));
+        Ok(match answer {
+            Ok(()) => Handover::Moved,
+            Err(e) => Handover::Unknown(e),
+        })
+    }
+
+    /// Pages that changed since the last question, a bit each, by region.
+    fn changed(&self) -> Result<Vec<Vec<u64>>, MigrateError> {
+        let mut out = Vec::new();
+        for (slot, region) in (0u32..).zip(self.memory.iter()) {
+            let guest = self.vm.get_dirty_log(slot, region.len() as usize).map_err(MigrateError::Log)?;
+            let mut bits = vm_memory::MmapRegion::bitmap(region).get_and_reset();
+            bits.resize(guest.len().max(bits.len()), 0);
+            bits.iter_mut().zip(&guest).for_each(|(ours, theirs)| *ours |= theirs);
+            out.push(bits);
+        }
+        Ok(out)
+    }
+
+    fn send(&mut self, wanted: &[Vec<u64>], cancelled: &AtomicBool) -> Result<(), MigrateError> {
+        self.progress.left.store(count(wanted), Ordering::Relaxed);
+        let memory = self.memory.clone();
+        let mut buffer = vec![0; (u64::from(RUN_MAX) * PAGE) as usize];
+        for (region, bits) in memory.iter().zip(wanted) {
+            let pages = region.len() / PAGE;
+            let is_wanted = |page: u64| bits.get((page / 64) as usize).is_some_and(|word| word >> (page % 64) & 1 != 0);
+            let mut page = 0;
+            while page < pages {
+                if bits.get((page / 64) as usize) == Some(&0) {
+                    page = (page / 64 + 1) * 64;
+                    continue;
+                }
+                if !is_wanted(page) {
+                    page += 1;
+                    continue;
+                }
+                if cancelled.load(Ordering::Acquire) {
+                    return Err(MigrateError::Cancelled);
+                }
+                let end = pages.min(page + u64::from(RUN_MAX));
+                let run = (page..end).take_while(|page| is_wanted(*page)).count() as u64;
+                let part = &mut buffer[..(run * PAGE) as usize];
+                let address = wire::page_address(region, page);
+                memory.read_slice(part, GuestAddress(address))?;
+                self.send_run(address, part)?;
+                self.progress.left.fetch_sub(run.min(self.progress.left.load(Ordering::Relaxed)), Ordering::Relaxed);
+                page += run;
+            }
+        }
+        self.stream.flush()?;
+        Ok(())
+    }
+
+    /// Neighbouring pages, those of zeroes without their contents.
+    fn send_run(&mut self, address: u64, contents: &[u8]) -> Result<(), MigrateError> {
+        const ZEROES: [u8; PAGE as usize] = [0; PAGE as usize];
+        let kinds: Vec<bool> = contents.chunks(PAGE as usize).map(|page| page == ZEROES).collect();
+        let mut first = 0;
+        while first < kinds.len() {
+            let count = kinds[first..].iter().take_while(|zero| **zero == kinds[first]).count();
+            let at = address + first as u64 * PAGE;
+            if kinds[first] {
+                wire::send_zeroes(&mut self.stream, at, count as u32)?;
+            } else {
+                let bytes = PAGE as usize;
+                wire::send_pages(&mut self.stream, at, &contents[first * bytes..(first + count) * bytes])?;
+                self.progress.pages.fetch_add(count as u64, Ordering::Relaxed);
+            }
+            first += count;
+        }
+        Ok(())
+    }
+}
+
+fn count(bits: &[Vec<u64>]) -> u64 {
+    bits.iter().flatten().map(|word| u64::from(word.count_ones())).sum()
+}

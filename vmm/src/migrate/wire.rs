@@ -1,0 +1,187 @@
+//! The stream: a greeting, records from the source, three one-byte answers.
+//!
+//! | record | bytes |
+//! | --- | --- |
+//! | greeting | `PILVIMIG`, version (4), bytes of guest memory (8) |
+//! | pages | 1, first address (8), count (4), CRC-32 of the contents (4), contents |
+//! | zeroes | 2, first address (8), count (4) |
+//! | state | 3, the state as in a state file |
+//! | go | 4 |
+//!
+//! Numbers are little endian. The target answers `ready` (5) and `running` (6).
+
+use super::MigrateError;
+use crate::memory::Memory;
+use crate::snapshot::{MachineState, file};
+use std::io::{Read, Write};
+use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
+
+/// Of this stream.
+const VERSION: u32 = 1;
+const MAGIC: &[u8; 8] = b"PILVIMIG";
+/// Bytes of a page.
+pub const PAGE: u64 = 4096;
+/// Most pages of one record.
+pub const RUN_MAX: u32 = 256;
+
+const PAGES: u8 = 1;
+const ZEROES: u8 = 2;
+const STATE: u8 = 3;
+/// The target runs the machine from here on.
+pub const GO: u8 = 4;
+/// The target could run it.
+pub const READY: u8 = 5;
+/// It does.
+pub const RUNNING: u8 = 6;
+
+/// Guest memory in bytes.
+pub fn size(memory: &Memory) -> u64 {
+    memory.iter().map(GuestMemoryRegion::len).sum()
+}
+
+/// The first words.
+pub fn greet(out: &mut impl Write, memory: &Memory) -> Result<(), MigrateError> {
+    out.write_all(&[&MAGIC[..], &VERSION.to_le_bytes(), &size(memory).to_le_bytes()].concat())?;
+    Ok(())
+}
+
+/// Pages with contents. `contents` are whole pages, at most `RUN_MAX`.
+pub fn send_pages(out: &mut impl Write, address: u64, contents: &[u8]) -> Result<(), MigrateError> {
+    let mut head = vec![PAGES];
+    head.extend(address.to_le_bytes());
+    head.extend(((contents.len() as u64 / PAGE) as u32).to_le_bytes());
+    head.extend(crc32fast::hash(contents).to_le_bytes());
+    out.write_all(&head)?;
+    out.write_all(contents)?;
+    Ok(())
+}
+
+/// Pages of zeroes.
+pub fn send_zeroes(out: &mut impl Write, address: u64, count: u32) -> Result<(), MigrateError> {
+    let mut head = vec![ZEROES];
+    head.extend(address.to_le_bytes());
+    head.extend(count.to_le_bytes());
+    out.write_all(&head)?;
+    Ok(())
+}
+
+/// The state.
+pub fn send_state(out: &mut impl Write, state: &MachineState) -> Result<(), MigrateError> {
+    out.write_all(&[STATE])?;
+    out.write_all(&file::seal(state)?)?;
+    Ok(())
+}
+
+fn number<const N: usize>(input: &mut impl Read) -> Result<[u8; N], MigrateError> {
+    let mut bytes = [0; N];
+    input.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+/// Waits for this answer.
+pub fn expect(input: &mut impl Read, wanted: u8) -> Result<(), MigrateError> {
+    if number::<1>(input)? == [wanted] { Ok(()) } else { Err(MigrateError::Nonsense("an answer out of turn")) }
+}
+
+/// Takes everything up to the state. What comes is not to be trusted: nothing outside `memory` is written, nothing is
+/// reserved that was not announced within bounds.
+pub fn receive(input: &mut impl Read, memory: &Memory) -> Result<MachineState, MigrateError> {
+    if number::<8>(input)? != *MAGIC || u32::from_le_bytes(number(input)?) != VERSION {
+        return Err(MigrateError::Nonsense("it is no migration of this version"));
+    }
+    if u64::from_le_bytes(number(input)?) != size(memory) {
+        return Err(MigrateError::Nonsense("the machine has memory of another size"));
+    }
+    let mut buffer = vec![0; (RUN_MAX as u64 * PAGE) as usize];
+    let zeroes = vec![0; buffer.len()];
+    loop {
+        match number::<1>(input)? {
+            [PAGES] => {
+                let (address, bytes) = run(input, memory)?;
+                let sum = u32::from_le_bytes(number(input)?);
+                let part = &mut buffer[..bytes];
+                input.read_exact(part)?;
+                if crc32fast::hash(part) != sum {
+                    return Err(MigrateError::Nonsense("pages were altered on their way"));
+                }
+                memory.write_slice(part, address)?;
+            }
+            [ZEROES] => {
+                let (address, bytes) = run(input, memory)?;
+                memory.write_slice(&zeroes[..bytes], address)?;
+            }
+            [STATE] => {
+                let mut header = number::<{ file::HEADER }>(input)?.to_vec();
+                let length = file::length(&header)?;
+                input.take(length).read_to_end(&mut header)?;
+                return Ok(file::open(&header)?);
+            }
+            _ => return Err(MigrateError::Nonsense("an unknown record")),
+        }
+    }
+}
+
+/// Address and bytes of a run of pages inside guest memory.
+fn run(input: &mut impl Read, memory: &Memory) -> Result<(GuestAddress, usize), MigrateError> {
+    let address = u64::from_le_bytes(number(input)?);
+    let count = u32::from_le_bytes(number(input)?);
+    let bytes = u64::from(count) * PAGE;
+    let inside = GuestMemoryBackend::check_range(memory, GuestAddress(address), bytes as usize);
+    if count == 0 || count > RUN_MAX || !address.is_multiple_of(PAGE) || !inside {
+        return Err(MigrateError::Nonsense("pages outside guest memory"));
+    }
+    Ok((GuestAddress(address), bytes as usize))
+}
+
+/// Address of a page of a region.
+pub fn page_address(region: &vm_memory::GuestRegionMmap<vm_memory::bitmap::AtomicBitmap>, page: u64) -> u64 {
+    region.start_addr().raw_value() + page * PAGE
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn memory() -> Memory {
+        crate::memory::map(1 << 20, false).unwrap()
+    }
+
+    #[test]
+    fn pages_arrive_and_lies_are_refused() {
+        let (from, to) = (memory(), memory());
+        to.write_slice(&[9; 4096], GuestAddress(0x5000)).unwrap();
+        let mut stream = Vec::new();
+        greet(&mut stream, &from).unwrap();
+        send_pages(&mut stream, 0x3000, &[7; 8192]).unwrap();
+        send_zeroes(&mut stream, 0x5000, 1).unwrap();
+        let whole = stream.clone();
+        // No state follows: the end of the stream is the end of the machine there.
+        assert!(matches!(receive(&mut &whole[..], &to), Err(MigrateError::Stream(_))));
+        let at = |address| to.read_obj::<u8>(GuestAddress(address)).unwrap();
+        assert_eq!([0x2fff, 0x3000, 0x4fff, 0x5000].map(at), [0, 7, 7, 0]);
+        let mut altered = whole.clone();
+        altered[100] ^= 1;
+        assert!(matches!(receive(&mut &altered[..], &to), Err(MigrateError::Nonsense(_))));
+        for (address, count) in
+            [(0x10_0000, 1), (0xf_f000, 2), (1, 1), (0, 0), (0, RUN_MAX + 1), (u64::MAX & !0xfff, 1)]
+        {
+            let mut stream = Vec::new();
+            greet(&mut stream, &from).unwrap();
+            send_zeroes(&mut stream, address, count).unwrap();
+            assert!(matches!(receive(&mut &stream[..], &to), Err(MigrateError::Nonsense(_))), "{address:#x}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_stream_is_survived(records in proptest::collection::vec(any::<u8>(), 0..3000), cut in 0usize..40) {
+            let memory = memory();
+            let mut stream = Vec::new();
+            greet(&mut stream, &memory).unwrap();
+            stream.truncate(cut.max(20));
+            stream.extend(records);
+            prop_assert!(receive(&mut &stream[..], &memory).is_err());
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! What each request does, in one match.
+
+use super::{GATE_WAIT, Monitor};
+use crate::control::{
+    ConsoleStatus, DeviceStatus, Direction, Reply, Request, Status, TAIL_BYTES_MAX, to_bytes, to_text,
+};
+use crate::gate::lock;
+use crate::state::{RunState, StopReason};
+use crate::virtio::handle::Handle;
+use crate::virtio::limit::Rate;
+use crate::virtio::transport::Slot;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+/// It was not done, and why.
+pub(super) fn refused(reason: &str) -> Reply {
+    Reply::Refused { reason: reason.to_owned() }
+}
+
+impl Monitor {
+    /// Does what was asked. None: the answer comes later.
+    pub(super) fn answer(&mut self, key: u64, request: Request) -> Option<Reply> {
+        Some(match request {
+            Request::Snapshot {} => return self.snapshot(key),
+            Request::Migrate { terms } => return self.migrate(key, terms),
+            Request::CancelMigration {} => self.cancel_migration(),
+            Request::Status {} => Reply::Status(Box::new(self.status())),
+            Request::Pause {} => self.pause(),
+            Request::Resume {} => self.resume(),
+            Request::PowerButton {} => match &self.machine {
+                Some(machine) if lock(&machine.bus.power).press() => Reply::Done,
+                _ => self.ctrl_alt_del(true),
+            },
+            Request::SoftReset {} => self.ctrl_alt_del(false),
+            Request::Reset {} => {
+                self.closing = false;
+                self.stop(StopReason::Reset);
+                Reply::Done
+            }
+            Request::Kill {} => {
+                self.stop(StopReason::Killed);
+                Reply::Done
+            }
+            Request::SetRate { device, direction, rate } => self.set_rate(&device, direction, rate),
+            Request::SetBalloon { mib } => self.set_balloon(mib),
+            Request::ConsoleWrite { data } => match to_bytes(&data) {
+                Some(bytes) => Reply::Taken { bytes: self.type_in(&bytes) },
+                None => refused("console data has characters above U+00FF"),
+            },
+            Request::ConsoleTail { bytes } => match self.parts.console.tail(bytes.min(TAIL_BYTES_MAX) as usize) {
+                Ok(bytes) => Reply::Console { data: to_text(&bytes) },
+                Err(e) => refused(&format!("the console log cannot be read: {e}")),
+            },
+            Request::ConsoleAttach {} => Reply::Done,
+        })
+    }
+
+    fn ctrl_alt_del(&mut self, closing: bool) -> Reply {
+        match &self.machine {
+            Some(machine) if lock(&machine.bus.keyboard).press_ctrl_alt_del() => {
+                self.closing = closing;
+                Reply::Done
+            }
+            Some(_) => {
+                let reason =
+                    "the guest has neither a power button nor a keyboard driver that could hear; use kill or reset";
+                Reply::Refused { reason: reason.into() }
+            }
+            None => Reply::Refused { reason: "the machine is restarting".into() },
+        }
+    }
+
+    /// To the virtio terminal where a driver listens to one, else to the serial line.
+    pub(super) fn type_in(&self, bytes: &[u8]) -> usize {
+        let Some(machine) = &self.machine else { return 0 };
+        let terminal = machine.slots().find_map(|slot| match &slot.handle {
+            Handle::Console(input) => input.type_in(bytes),
+            _ => None,
+        });
+        terminal.unwrap_or_else(|| lock(&machine.bus.serial).type_in(bytes))
+    }
+
+    /// Another limit for a disk or a card.
+    fn set_rate(&self, device: &str, direction: Direction, rate: Rate) -> Reply {
+        let slot = self.machine.as_ref().and_then(|machine| machine.slots().find(|slot| slot.name == device));
+        let settings = match slot.map(|slot| &slot.handle) {
+            Some(Handle::Disk(setting)) if direction == Direction::Both => vec![setting],
+            Some(Handle::Card { transmit, receive }) => match direction {
+                Direction::Both => vec![transmit, receive],
+                Direction::Transmit => vec![transmit],
+                Direction::Receive => vec![receive],
+            },
+            Some(_) => return refused("this device has no such limit"),
+            None => return refused("there is no such device"),
+        };
+        settings.into_iter().for_each(|setting| setting.set(rate));
+        Reply::Done
+    }
+
+    /// Asks the guest for memory, or offers some back.
+    fn set_balloon(&self, mib: u32) -> Reply {
+        let handle = |slot: &&Arc<Slot>| matches!(slot.handle, Handle::Balloon(_));
+        let slot = self.machine.as_ref().and_then(|machine| machine.slots().find(handle));
+        let Some((slot, Handle::Balloon(target))) = slot.map(|slot| (slot, &slot.handle)) else {
+            return refused("this machine has no balloon");
+        };
+        if mib >= self.config.memory_mib {
+            return refused("the balloon would take all of the guest's memory");
+        }
+        target.wanted_pages.store(mib << 8, Ordering::Relaxed);
+        slot.config_changed();
+        Reply::Done
+    }
+
+    pub(super) fn pause(&mut self) -> Reply {
+        let Some(machine) = &self.machine else { return refused("the machine is restarting") };
+        machine.gate.shut();
+        let end = Instant::now() + GATE_WAIT;
+        while Instant::now() < end {
+            machine.kick_all();
+            if machine.gate.wait_for(machine.threads(), Duration::from_millis(100)) {
+                self.state = RunState::Paused;
+                return Reply::Done;
+            }
+            if machine.stop.reason().is_some() {
+                return refused("the machine has just ended");
+            }
+        }
+        machine.gate.open();
+        refused("a processor or device did not come to rest in time")
+    }
+
+    pub(super) fn resume(&mut self) -> Reply {
+        if self.job.is_some() {
+            return refused("a snapshot or a migration is under way");
+        }
+        match &self.machine {
+            Some(machine) => {
+                if self.state == RunState::Paused {
+                    // A migration may have let go of them; another process that has them runs this guest.
+                    if let Err(e) = self.parts.claim_disks(&self.config) {
+                        return refused(&e.to_string());
+                    }
+                    machine.tell_of_pause();
+                }
+                machine.gate.open();
+                self.state = RunState::Running;
+                Reply::Done
+            }
+            None => Reply::Refused { reason: "the machine is restarting".into() },
+        }
+    }
+
+    pub(super) fn status(&self) -> Status {
+        let machine = self.machine.as_ref();
+        let devices = machine.into_iter().flat_map(|m| m.slots()).map(|slot| {
+            let (driver_ok, needs_reset) = slot.driver_state();
+            DeviceStatus { name: slot.name.clone(), driver_ok, needs_reset, counters: slot.counters.snapshot() }
+        });
+        let console = self.parts.console.counters();
+        Status {
+            id: self.config.id.clone(),
+            version: env!("CARGO_PKG_VERSION").into(),
+            pid: std::process::id(),
+            state: self.state,
+            stop_reason: machine.and_then(|m| m.stop.reason()),
+            vcpus: self.config.vcpus,
+            memory_mib: self.config.memory_mib,
+            uptime_ms: self.began.elapsed().as_millis() as u64,
+            resets: self.resets,
+            exits: machine.map_or(Vec::new(), |m| m.seen.iter().map(|s| s.exits.load(Ordering::Relaxed)).collect()),
+            unclaimed_accesses: machine.map_or(0, |m| m.bus.unclaimed.load(Ordering::Relaxed)),
+            devices: devices.collect(),
+            migration: self.progress.as_ref().map(|progress| progress.status()),
+            balloon_mib: machine.into_iter().flat_map(|m| m.slots()).find_map(|slot| match &slot.handle {
+                Handle::Balloon(target) => Some(target.actual_pages.load(Ordering::Relaxed) >> 8),
+                _ => None,
+            }),
+            console: ConsoleStatus {
+                bytes: console.bytes,
+                lost: console.lost,
+                watchers_dropped: console.watchers_dropped,
+            },
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Snapshots and migrations: what takes longer than an answer may is done by a job, and the client hears when it is done.
+//!
+//! ```text
+//!   snapshot   paused ── state taken here ─► job writes memory and state ─► answer
+//!   migrate    running ─► job: passes ─► pause, state taken here ─► job: hands over ─┬─► moved: this process ends
+//!                                                                                   ├─► failed: goes on
+//!                                                                                   └─► unknown: stays paused
+//! ```
+
+use super::answer::refused;
+use super::{JOB, Monitor, watch};
+use crate::control::Reply;
+use crate::job::{Job, Outcome};
+use crate::migrate::send::{Handover, Sending};
+use crate::migrate::{Progress, Terms};
+use crate::snapshot::{self, Snapshot, SnapshotError};
+use crate::state::{RunState, StopReason};
+use crate::{journal, memory};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use vmm_sys_util::epoll::{ControlOperation, EpollEvent};
+
+impl Monitor {
+    pub(super) fn snapshot(&mut self, key: u64) -> Option<Reply> {
+        let files = <[std::fs::File; 2]>::try_from(self.server.take_files(key));
+        let Ok([state_file, memory_file]) = files else {
+            return Some(refused("a snapshot needs two open files with the request: state, memory"));
+        };
+        let machine = match &self.machine {
+            Some(machine) if self.state == RunState::Paused => machine,
+            _ => return Some(refused("only a paused machine can be written down: pause it first")),
+        };
+        if self.job.is_some() {
+            return Some(refused("a snapshot or a migration is under way"));
+        }
+        let state = match machine.capture(&self.parts.kvm, &self.config) {
+            Ok(state) => state,
+            Err(e) => return Some(refused(&e.to_string())),
+        };
+        let memory = machine.memory.clone();
+        let job = Job::start(&self.threads, "snapshot", key, machine.stop.clone(), move |cancelled| {
+            let digest = snapshot::memory::write(&memory, &memory_file, cancelled)?;
+            snapshot::file::write(&state_file, &Snapshot { machine: state, memory: digest })?;
+            Ok::<_, SnapshotError>(Outcome::Written)
+        });
+        self.keep_job(job)
+    }
+
+    pub(super) fn migrate(&mut self, key: u64, terms: Terms) -> Option<Reply> {
+        let Ok([stream]) = <[std::fs::File; 1]>::try_from(self.server.take_files(key)) else {
+            return Some(refused("a migration needs one connected stream with the request"));
+        };
+        let machine = match &self.machine {
+            Some(machine) if self.state == RunState::Running => machine,
+            _ => return Some(refused("only a running machine can move: resume it first")),
+        };
+        if self.job.is_some() {
+            return Some(refused("a snapshot or a migration is under way"));
+        }
+        if let Err(e) = memory::log_writes(&machine.vm, &machine.memory, true) {
+            return Some(refused(&e.to_string()));
+        }
+        let progress = Arc::new(Progress::default());
+        self.progress = Some(progress.clone());
+        let mut sending = Sending::new(stream, machine.memory.clone(), machine.vm.clone(), terms, progress);
+        let job = Job::start(&self.threads, "migrate", key, machine.stop.clone(), move |cancelled| {
+            sending.pre_copy(cancelled).map(|()| Outcome::PreCopied(Box::new(sending)))
+        });
+        self.keep_job(job)
+    }
+
+    pub(super) fn cancel_migration(&mut self) -> Reply {
+        match &self.job {
+            Some(job) if self.progress.is_some() => {
+                job.cancel();
+                Reply::Done
+            }
+            _ => refused("no migration is under way"),
+        }
+    }
+
+    /// The target has nearly everything: the guest stands still from here on.
+    fn hand_over(&mut self, key: u64, mut sending: Box<Sending>) -> Result<(), String> {
+        if let Reply::Refused { reason } = self.pause() {
+            return Err(reason);
+        }
+        let machine = self.machine.as_ref().ok_or("the machine has ended")?;
+        let state = machine.capture(&self.parts.kvm, &self.config).map_err(|e| e.to_string())?;
+        self.parts.release_disks().map_err(|e| format!("the disks cannot be let go of: {e}"))?;
+        let job = Job::start(&self.threads, "migrate", key, machine.stop.clone(), move |cancelled| {
+            sending.hand_over(&state, cancelled).map(Outcome::HandedOver)
+        });
+        match self.keep_job(job) {
+            Some(Reply::Refused { reason }) => Err(reason),
+            _ => Ok(()),
+        }
+    }
+
+    /// The machine did not move: it goes on here.
+    fn stay(&mut self) {
+        self.progress = None;
+        if let Some(machine) = &self.machine {
+            let _ = memory::log_writes(&machine.vm, &machine.memory, false);
+            if self.state == RunState::Paused
+                && let Reply::Refused { reason } = self.resume()
+            {
+                journal::line(&self.config.id, format_args!("stays paused after a migration that failed: {reason}"));
+            }
+        }
+    }
+
+    fn keep_job(&mut self, job: std::io::Result<Job>) -> Option<Reply> {
+        let watched = job.and_then(|job| watch(&self.epoll, job.done.as_raw_fd(), JOB).map(|()| job));
+        match watched {
+            Ok(job) => self.job = Some(job),
+            Err(e) => return Some(refused(&format!("no thread for it: {e}"))),
+        }
+        None
+    }
+
+    /// The job has ended: whoever asked for it hears how.
+    pub(super) fn job_done(&mut self) {
+        let Some(job) = self.job.take() else { return };
+        let _ = self.epoll.ctl(ControlOperation::Delete, job.done.as_raw_fd(), EpollEvent::default());
+        let key = job.requester;
+        let result = match job.end() {
+            Ok(Outcome::PreCopied(sending)) => match self.hand_over(key, sending) {
+                Ok(()) => return,
+                Err(reason) => Err(reason),
+            },
+            Ok(Outcome::HandedOver(Handover::Unknown(e))) => {
+                self.progress = None;
+                let text = "the target was told to run the machine and did not answer; it stays paused here: resume it \
+                            only when it does not run there";
+                journal::line(&self.config.id, format_args!("{text} ({e})"));
+                return self.server.reply(key, &refused(&format!("{text} ({e})")));
+            }
+            Ok(Outcome::HandedOver(Handover::Moved)) => {
+                self.stop(StopReason::Moved);
+                Ok(())
+            }
+            Ok(Outcome::Written) => Ok(()),
+            Err(reason) => Err(reason),
+        };
+        if result.is_err() && self.progress.is_some() {
+            self.stay();
+        }
+        let reply = result.map_or_else(|reason| refused(&reason), |()| Reply::Done);
+        self.server.reply(key, &reply);
+    }
+
+    /// The machine ends under the job.
+    pub(super) fn drop_job(&mut self) {
+        if let Some(job) = &self.job {
+            job.cancel();
+            self.job_done();
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! What the monitor can change on a device while it runs, without knowing the device: shared values that the device
+//! reads when it works.
+
+use super::balloon::Target;
+use super::console::Input;
+use super::limit::Setting;
+use std::sync::Arc;
+
+/// By kind of device.
+#[derive(Clone, Default)]
+pub enum Handle {
+    /// Nothing.
+    #[default]
+    Fixed,
+    /// A disk's limit on reads and writes together.
+    Disk(Arc<Setting>),
+    /// A card's limits.
+    Card {
+        /// From the guest.
+        transmit: Arc<Setting>,
+        /// To the guest.
+        receive: Arc<Setting>,
+    },
+    /// How much memory the guest is asked to give back.
+    Balloon(Arc<Target>),
+    /// What is typed.
+    Console(Arc<Input>),
+}

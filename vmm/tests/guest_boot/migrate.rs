@@ -1,0 +1,175 @@
+//! Live migration between two local processes.
+
+use crate::rig::{PATIENCE, Running, Setup, kvm_is_here, until};
+use pilvi_vmm::control::{Client, ClientError, Request};
+use pilvi_vmm::migrate::Terms;
+use pilvi_vmm::state::{RunState, StopReason};
+use serde_json::json;
+use std::io::{Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// A process that waits for `guest` to move in.
+pub fn target(guest: &Running) -> Running {
+    let mut next = Setup::new("");
+    let own = next.config.clone();
+    next.config = guest.setup.config.clone();
+    for field in ["control_socket", "console", "report"] {
+        next.config[field] = own[field].clone();
+    }
+    crate::snapshot::inherit_from(&mut next, guest);
+    next.config["incoming"] = json!({"path": next.path("incoming")});
+    let path = next.path("incoming");
+    let next = next.start();
+    until("the target to listen", PATIENCE, || path.exists());
+    next
+}
+
+pub fn stream(target: &Running) -> UnixStream {
+    UnixStream::connect(target.setup.path("incoming")).unwrap()
+}
+
+fn ticks(console: &str) -> Vec<u64> {
+    console.lines().filter_map(|line| line.strip_prefix("tick ")).filter_map(|n| n.parse().ok()).collect()
+}
+
+#[test]
+fn a_running_machine_moves_and_goes_on_where_it_was() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut setup = Setup::new("disk spin");
+    setup.with_disk(false);
+    setup.config["vcpus"] = json!(2);
+    let mut guest = setup.start();
+    guest.expect("tick 20");
+    let mut target = target(&guest);
+    let begin = Instant::now();
+    guest.client().migrate(stream(&target).as_raw_fd(), Terms::default()).unwrap();
+    eprintln!("moved in {:.1} ms", begin.elapsed().as_secs_f64() * 1e3);
+    guest.ends_with(7);
+    assert_eq!(guest.report().reason, StopReason::Moved);
+    until("ticks there", PATIENCE, || ticks(&target.console()).len() > 20);
+    assert!(target.stderr().contains("moved in"));
+    // Not one line is missing, and none came twice: the last here may be cut where the first there goes on.
+    let (here, there) = (guest.console(), target.console());
+    let joined = ticks(&format!("{here}{there}"));
+    assert!(joined.windows(2).all(|pair| pair[1] == pair[0] + 1), "{joined:?}");
+    // It can move on, by hand.
+    let third = self::target(&target);
+    let moved = std::process::Command::new(env!("CARGO_BIN_EXE_pilvi-vmm"))
+        .arg("ctl")
+        .args([target.setup.path("control"), "migrate".into(), third.setup.path("incoming")])
+        .output()
+        .unwrap();
+    assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
+    target.ends_with(7);
+    until("ticks there", PATIENCE, || ticks(&third.console()).len() > 3);
+}
+
+#[test]
+fn a_migration_that_fails_leaves_the_guest_running() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut setup = Setup::new("disk spin");
+    setup.with_disk(false);
+    let mut guest = setup.start();
+    guest.expect("tick 5");
+    let goes_on = |guest: &mut Running| {
+        let seen = ticks(&guest.console()).len();
+        until("more ticks", PATIENCE, || ticks(&guest.console()).len() > seen + 3);
+        let status = guest.client().status().unwrap();
+        assert_eq!((status.state, status.migration), (RunState::Running, None));
+    };
+    // A target that hangs up at once, and one that takes everything and says nothing until it hangs up.
+    let (ours, theirs) = UnixStream::pair().unwrap();
+    drop(theirs);
+    assert!(matches!(guest.client().migrate(ours.as_raw_fd(), Terms::default()), Err(ClientError::Refused(_))));
+    goes_on(&mut guest);
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let reader = std::thread::spawn(move || {
+        theirs.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
+        let (mut part, mut total) = (vec![0; 1 << 20], 0);
+        while let Ok(count @ 1..) = theirs.read(&mut part) {
+            total += count;
+        }
+        total
+    });
+    let Err(ClientError::Refused(reason)) = guest.client().migrate(ours.as_raw_fd(), Terms::default()) else {
+        panic!()
+    };
+    drop(ours);
+    assert!(reader.join().unwrap() > 64 * 1024, "{reason}");
+    goes_on(&mut guest);
+    // Another machine.
+    let mut other = Setup::new("");
+    other.config["memory_mib"] = json!(64);
+    other.config["incoming"] = json!({"path": other.path("incoming")});
+    let path = other.path("incoming");
+    let mut other = other.start();
+    until("the target to listen", PATIENCE, || path.exists());
+    assert!(matches!(
+        guest.client().migrate(stream(&other).as_raw_fd(), Terms::default()),
+        Err(ClientError::Refused(_))
+    ));
+    other.ends_with(1);
+    assert!(other.stderr().contains("another size"), "{}", other.stderr());
+    goes_on(&mut guest);
+    // A target that is killed while memory goes over.
+    let mut killed = target(&guest);
+    let socket = stream(&killed);
+    killed.child.kill().unwrap();
+    assert!(guest.client().migrate(socket.as_raw_fd(), Terms::default()).is_err());
+    goes_on(&mut guest);
+}
+
+#[test]
+fn it_can_be_cancelled_and_a_lie_after_the_handover_keeps_the_guest_paused() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut setup = Setup::new("disk spin");
+    setup.with_disk(false);
+    let mut guest = setup.start();
+    guest.expect("tick 5");
+    let control = guest.setup.path("control");
+    // Nobody reads: the stream is full, and the migration waits.
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let asked = {
+        let control = control.clone();
+        let ours = ours.try_clone().unwrap();
+        std::thread::spawn(move || Client::connect(&control).unwrap().migrate(ours.as_raw_fd(), Terms::default()))
+    };
+    let mut client = guest.client();
+    until("the migration to begin", PATIENCE, || client.status().unwrap().migration.is_some());
+    assert!(client.pause().is_ok() && client.resume().is_err());
+    client.done(&Request::CancelMigration {}).unwrap();
+    // It sees that when the next bytes go over.
+    theirs.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut part = vec![0; 1 << 20];
+    while !asked.is_finished() && theirs.read(&mut part).is_ok_and(|count| count > 0) {}
+    let Err(ClientError::Refused(reason)) = asked.join().unwrap() else { panic!() };
+    assert_eq!(reason, "cancelled");
+    until("it to run", PATIENCE, || client.status().unwrap().state == RunState::Running);
+    assert!(client.done(&Request::CancelMigration {}).is_err());
+
+    // A target that says ready, is told to go, and vanishes.
+    let (ours, mut theirs) = UnixStream::pair().unwrap();
+    let liar = std::thread::spawn(move || {
+        theirs.set_read_timeout(Some(Duration::from_millis(1500))).unwrap();
+        while theirs.read(&mut part).is_ok_and(|count| count > 0) {}
+        theirs.write_all(&[5]).unwrap();
+        theirs.read_exact(&mut part[..1]).unwrap();
+        part[0]
+    });
+    let Err(ClientError::Refused(reason)) = client.migrate(ours.as_raw_fd(), Terms::default()) else { panic!() };
+    assert_eq!(liar.join().unwrap(), 4);
+    assert!(reason.contains("stays paused"), "{reason}");
+    let status = client.status().unwrap();
+    assert_eq!((status.state, status.migration), (RunState::Paused, None));
+    client.resume().unwrap();
+    let seen = ticks(&guest.console()).len();
+    until("more ticks", PATIENCE, || ticks(&guest.console()).len() > seen + 3);
+}

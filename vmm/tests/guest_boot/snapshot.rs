@@ -1,0 +1,213 @@
+//! Snapshots: a machine goes on in another process as if nothing had happened, and what is no whole snapshot is refused.
+
+use crate::rig::{PATIENCE, Running, Setup, kvm_is_here, until};
+use pilvi_vmm::control::ClientError;
+use pilvi_vmm::state::RunState;
+use serde_json::json;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+fn new_file(path: &Path) -> File {
+    File::options().read(true).write(true).create(true).truncate(true).open(path).unwrap()
+}
+
+/// Pauses the machine and writes it down; the paths.
+pub fn save(guest: &mut Running) -> (PathBuf, PathBuf) {
+    let (state, memory) = (guest.setup.path("state"), guest.setup.path("memory"));
+    let mut client = guest.client();
+    client.pause().unwrap();
+    let begin = Instant::now();
+    client.snapshot(&new_file(&state), &new_file(&memory)).unwrap();
+    eprintln!("snapshot written in {:.1} ms", begin.elapsed().as_secs_f64() * 1e3);
+    (state, memory)
+}
+
+/// The same machine in another process, going on from these files.
+pub fn restored(guest: &Running, state: &Path, memory: &Path, verify: bool) -> Setup {
+    let mut next = Setup::new("");
+    let own = next.config.clone();
+    next.config = guest.setup.config.clone();
+    for field in ["control_socket", "console", "report"] {
+        next.config[field] = own[field].clone();
+    }
+    inherit_from(&mut next, guest);
+    next.config["restore"] = json!({"state": {"path": state}, "memory": {"path": memory}, "verify": verify});
+    next
+}
+
+/// The same descriptors for another process: duplicates have other numbers.
+pub fn inherit_from(setup: &mut Setup, guest: &Running) {
+    setup.inherited = guest.setup.inherited.iter().map(|fd| fd.try_clone().unwrap()).collect();
+    let nics = setup.config.get_mut("nics").and_then(|nics| nics.as_array_mut());
+    for (nic, fd) in nics.into_iter().flatten().zip(&setup.inherited) {
+        nic["tap"] = json!({"fd": fd.as_raw_fd()});
+    }
+}
+
+fn last_tick(console: &str) -> u64 {
+    // The last line may be half written.
+    let whole = &console[..console.rfind('\n').unwrap_or(0)];
+    whole.rsplit("tick ").next().unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn a_machine_goes_on_where_it_was_and_the_first_one_too() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut setup = Setup::new("spin");
+    setup.config["vcpus"] = json!(2);
+    let mut guest = setup.start();
+    guest.expect("tick 5");
+    let (state, memory) = save(&mut guest);
+    let at = last_tick(&guest.console());
+    for verify in [true, false] {
+        let begin = Instant::now();
+        let mut copy = restored(&guest, &state, &memory, verify).start();
+        copy.expect("tick ");
+        eprintln!(
+            "exec to the restored guest's output (verify {verify}): {:.1} ms",
+            begin.elapsed().as_secs_f64() * 1e3
+        );
+        until("more ticks", PATIENCE, || copy.console().matches("tick").count() > 5);
+        let console = copy.console();
+        let next = console.lines().find_map(|line| line.strip_prefix("tick ")).unwrap();
+        let next: u64 = next.parse().unwrap();
+        assert!((at + 1..at + 3).contains(&next), "{at} {next}");
+        assert!(!console.contains("PILVI-GUEST up"), "{console}");
+        let status = copy.client().status().unwrap();
+        assert_eq!((status.state, status.vcpus), (RunState::Running, 2));
+        copy.client().kill().unwrap();
+        copy.ends_with(5);
+    }
+    assert_eq!(last_tick(&guest.console()), at);
+    guest.client().resume().unwrap();
+    until("the first machine to go on", PATIENCE, || last_tick(&guest.console()) > at + 3);
+}
+
+#[test]
+fn devices_work_in_the_restored_machine_and_a_reset_starts_the_kernel() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut setup = Setup::new("acpi disk rng idle");
+    let disk = setup.with_disk(false);
+    let mut guest = setup.start();
+    guest.expect("idle");
+    let (state, memory) = save(&mut guest);
+    guest.client().kill().unwrap();
+    guest.ends_with(5);
+    let mut copy = restored(&guest, &state, &memory, true).start();
+    until("its status", PATIENCE, || copy.client().status().is_ok_and(|s| s.state == RunState::Running));
+    // The serial line's interrupt, the timer behind `idle`, and typed input.
+    copy.client().console_write(b"x").unwrap();
+    copy.expect("typed 'x'");
+    copy.client().reset().unwrap();
+    copy.expect("PILVI-GUEST up");
+    copy.expect("disk verified");
+    until("idle again", PATIENCE, || copy.console().contains("idle"));
+    copy.client().power_button().unwrap();
+    copy.ends_with(0);
+    assert!(std::fs::metadata(disk).unwrap().len() == 1 << 20);
+}
+
+#[test]
+fn running_machines_and_missing_files_are_refused() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut guest = Setup::new("spin").start();
+    guest.expect("tick 1");
+    let (state, memory) = (new_file(&guest.setup.path("s")), new_file(&guest.setup.path("m")));
+    let mut client = guest.client();
+    let Err(ClientError::Refused(reason)) = client.snapshot(&state, &memory) else { panic!() };
+    assert!(reason.contains("pause"), "{reason}");
+    client.pause().unwrap();
+    let Err(ClientError::Refused(reason)) = client.ask(&pilvi_vmm::control::Request::Snapshot {}) else { panic!() };
+    assert!(reason.contains("two open files"), "{reason}");
+    // A full disk: the machine is as before.
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let Err(ClientError::Refused(reason)) = client.snapshot(&state, &full) else { panic!() };
+    assert!(reason.contains("memory image"), "{reason}");
+    client.snapshot(&state, &memory).unwrap();
+    let ticks = guest.console().matches("tick").count();
+    client.resume().unwrap();
+    until("more ticks", PATIENCE, || guest.console().matches("tick").count() > ticks + 2);
+}
+
+#[test]
+fn what_is_no_whole_snapshot_of_this_machine_is_refused() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut setup = Setup::new("spin");
+    setup.config["memory_mib"] = json!(16);
+    setup.with_disk(false);
+    let mut guest = setup.start();
+    guest.expect("tick 1");
+    let (state, memory) = save(&mut guest);
+    guest.client().kill().unwrap();
+    guest.ends_with(5);
+    let refused = |word: &str, change: &dyn Fn(&mut Setup)| {
+        let mut next = restored(&guest, &state, &memory, true);
+        change(&mut next);
+        let mut next = next.start();
+        next.ends_with(1);
+        assert!(next.stderr().contains(word), "{word:?} is not in {}", next.stderr());
+        assert!(!next.stderr().contains("panicked"));
+    };
+    let whole = std::fs::read(&state).unwrap();
+    let mut cuts: Vec<usize> = (0..whole.len()).step_by(4096).collect();
+    cuts.push(whole.len() - 1);
+    for end in cuts {
+        std::fs::write(&state, &whole[..end]).unwrap();
+        refused(if end < 24 { "no state file" } else { "cut off" }, &|_| {});
+    }
+    let mut altered = whole.clone();
+    altered[5000] ^= 1;
+    std::fs::write(&state, &altered).unwrap();
+    refused("altered", &|_| {});
+    std::fs::write(&state, &whole).unwrap();
+    refused("16 MiB of memory", &|s| s.config["memory_mib"] = json!(32));
+    refused("1 processors", &|s| s.config["vcpus"] = json!(2));
+    refused("devices", &|s| s.config["rng"] = json!(false));
+    refused("disk0 is: other features", &|s| s.config["disks"][0]["read_only"] = json!(true));
+    let image = File::options().write(true).read(true).open(&memory).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&image, b"altered", 0x10_0000).unwrap();
+    refused("memory image (MiB 1) was altered", &|_| {});
+    image.set_len(15 << 20).unwrap();
+    refused("cut off", &|s| s.config["restore"]["verify"] = json!(false));
+}
+
+#[test]
+fn by_hand() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut guest = Setup::new("spin").start();
+    guest.expect("tick 1");
+    let ctl = |words: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pilvi-vmm"));
+        command.arg("ctl").arg(guest.setup.path("control")).args(words);
+        command.output().unwrap()
+    };
+    let (state, memory) = (guest.setup.path("s"), guest.setup.path("m"));
+    let files = [state.to_str().unwrap(), memory.to_str().unwrap()];
+    let saved = ctl(&["snapshot", files[0], files[1]]);
+    assert!(saved.status.success(), "{}", String::from_utf8_lossy(&saved.stderr));
+    // It was running and runs on; a second snapshot does not overwrite the first.
+    assert!(String::from_utf8_lossy(&ctl(&["status"]).stdout).contains("\"state\": \"running\""));
+    assert_eq!(ctl(&["snapshot", files[0], files[1]]).status.code(), Some(1));
+    assert_eq!(ctl(&["balloon", "4"]).status.code(), Some(1));
+    assert_eq!(ctl(&["rate", "disk0", "x", "0"]).status.code(), Some(1));
+    assert_eq!(ctl(&["explode"]).status.code(), Some(1));
+    assert!(ctl(&["kill"]).status.success());
+    let mut again = Setup::new("spin");
+    again.arguments.extend(["--restore".into(), state.into(), memory.into()]);
+    let mut again = again.start();
+    again.expect("tick ");
+    assert!(!again.console().contains("PILVI-GUEST up"));
+    drop(guest);
+}
