@@ -1,12 +1,13 @@
 //! Images on this host: fetched once, verified, shared, forgotten after a while.
 //!
 //! ```text
-//! <key>.part --resume, hash--> verified --raw, aki, ari--> <key>.img
+//! <key>.part --resume, hash--> verified --raw, aki, ari--> <key>.img      (what only says that it is raw is refused)
 //!                                 |                            ^
 //!                                 +--qcow2--> converted to raw-+
 //! ```
 //! `<key>` names the image and what it must hash to. Whoever asks while a fetch is under way waits
 //! for that one. What does not hash to what the scheduler said is thrown away, never used.
+mod disguise;
 pub mod qcow2;
 
 use crate::durable;
@@ -224,6 +225,12 @@ fn open_part(part: &Path) -> io::Result<(File, Sha512, u64)> {
 
 /// Turns verified bytes into the file that guests share.
 fn settle(part: &Path, path: &Path, format: &str, limit: u64) -> Result<(), String> {
+    if format == "raw"
+        && let Some(found) = disguise::found(part).map_err(|e| e.to_string())?
+    {
+        durable::remove(part).map_err(|e| e.to_string())?;
+        return Err(format!("it is called raw, and its content is {found}"));
+    }
     let done = if format == "qcow2" {
         let fresh = path.with_extension("img.part");
         qcow2::to_raw(part, &fresh, limit)

@@ -128,6 +128,27 @@ fn qemu_img(dir: &Path, arguments: &[&str]) -> Option<()> {
 }
 
 #[tokio::test]
+async fn what_only_says_that_it_is_raw_is_refused() {
+    let work = tempfile::tempdir().unwrap();
+    let file = work.path().join("disk");
+    for format in ["qcow2", "qed", "vmdk", "vhdx", "vpc", "vdi"] {
+        let made = Command::new("qemu-img").args(["create", "-q", "-f", format]).arg(&file).arg("1M").status();
+        let Ok(made) = made else {
+            println!("skipped: qemu-img is not installed");
+            return;
+        };
+        assert!(made.success(), "{format}");
+        let (dir, _shelf, cache, image) = set_up(&std::fs::read(&file).unwrap());
+        let said = cache.get(&image, 0).await.unwrap_err().text;
+        let name = if format == "vpc" { "vhd" } else { format };
+        assert!(said.ends_with(&format!("its content is {name}")), "{said}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing of it is kept");
+    }
+    let (_dir, _shelf, cache, image) = set_up(b"QFI");
+    cache.get(&image, 0).await.unwrap();
+}
+
+#[tokio::test]
 async fn qcow2_becomes_raw() {
     let work = tempfile::tempdir().unwrap();
     let mut disk = vec![0; 3 << 20];
