@@ -91,20 +91,20 @@ static __always_inline int judged(struct judge *j)
 	return 0;
 }
 
-static __always_inline __u64 lifetime(const struct flow_key *k, const struct flow *f)
+static __always_inline __u64 lifetime(__u8 protocol, const struct flow *f)
 {
 	if (f->state & FLOW_CUT)
-		return k->protocol == TCP ? 300 * SEC_NS : 30 * SEC_NS;
-	if (k->protocol == TCP) {
+		return protocol == TCP ? 300 * SEC_NS : 30 * SEC_NS;
+	if (protocol == TCP) {
 		if (f->state & FLOW_RESET)
 			return 10 * SEC_NS;
 		if (f->state & (FLOW_FIN_FIRST | FLOW_FIN_REPLY))
 			return 120 * SEC_NS;
 		return f->state & FLOW_REPLIED ? 432000 * SEC_NS : 60 * SEC_NS;
 	}
-	if (k->protocol == UDP)
+	if (protocol == UDP)
 		return f->state & FLOW_REPLIED ? 180 * SEC_NS : 30 * SEC_NS;
-	return k->protocol == ICMP ? 30 * SEC_NS : 600 * SEC_NS;
+	return protocol == ICMP || protocol == ICMP6 ? 30 * SEC_NS : 600 * SEC_NS;
 }
 
 static __always_inline void judge_of(struct judge *j, __u64 policy, const struct flow_key *k, __u32 direction, __u8 type,
@@ -159,19 +159,64 @@ static __always_inline int related(struct __sk_buff *skb, const struct packet *p
 	else
 		k->remote_port = direction == TO_GUEST ? inner.dport : inner.sport;
 	f = bpf_map_lookup_elem(&flows, k);
-	return f && f->epoch == epoch && !(f->state & FLOW_CUT) && now - f->seen < lifetime(k, f);
+	return f && f->epoch == epoch && !(f->state & FLOW_CUT) && now - f->seen < lifetime(k->protocol, f);
+}
+
+/* Whether a tracked flow still counts: not idle too long, and not one that has ended and begins anew. */
+static __always_inline int lives(const struct flow *f, const struct packet *p, __u8 protocol, __u64 now)
+{
+	if (now > f->seen && now - f->seen >= lifetime(protocol, f))
+		return 0;
+	return !(p->protocol == TCP && (p->tcp & (TCP_SYN | TCP_ACK)) == TCP_SYN &&
+		 f->state & (FLOW_RESET | FLOW_FIN_FIRST | FLOW_FIN_REPLY | FLOW_CUT));
+}
+
+/* What the rules say now of a flow that was judged under older ones. */
+static __always_inline void rejudge(struct flow *f, int allowed, __u32 epoch)
+{
+	if (allowed)
+		f->state &= ~FLOW_CUT;
+	else
+		f->state |= FLOW_CUT;
+	f->epoch = epoch;
+}
+
+/* Room for one more flow of a port: 0, or the reason to drop. The count is only worth something while the agent
+ * recounts it.
+ */
+static __always_inline int room(__u32 ifindex, const struct settings *set, __u64 now)
+{
+	__u32 zero = 0;
+	struct live *l = bpf_map_lookup_elem(&live, &ifindex);
+	__u64 *swept = bpf_map_lookup_elem(&sweeps, &zero);
+
+	if (!l)
+		return 0;
+	if (l->flows >= set->flow_cap && swept && now - *swept < 60 * SEC_NS)
+		return DROP_FLOW_CAP + 1;
+	__sync_fetch_and_add(&l->flows, 1);
+	return 0;
+}
+
+static __always_inline void begin(struct flow *f, const struct packet *p, __u32 direction, __u32 epoch, __u64 now)
+{
+	f->seen = now;
+	f->epoch = epoch;
+	f->direction = direction;
+	f->type = p->type;
+	f->code = p->code;
 }
 
 /* Whether the groups of port `ifindex` let this packet pass. 0, or the reason to drop it. */
 __attribute__((noinline)) int admit(struct __sk_buff *skb, const struct packet *p, __u64 policy, __u32 direction)
 {
-	__u32 no = (direction == FROM_GUEST ? DROP_GROUP_OUT : DROP_GROUP_IN) + 1, zero = 0, ifindex = ifindex_of(skb);
-	__u64 now = bpf_ktime_get_coarse_ns(), *swept;
+	__u32 no = (direction == FROM_GUEST ? DROP_GROUP_OUT : DROP_GROUP_IN) + 1, ifindex = ifindex_of(skb);
+	__u64 now = bpf_ktime_get_coarse_ns();
 	struct settings *set = get_settings();
 	struct flow_key k = {};
 	struct flow *f, fresh = {};
 	struct judge j = {};
-	struct live *l;
+	int full;
 
 	if (!p || !set)
 		return no;
@@ -190,19 +235,10 @@ __attribute__((noinline)) int admit(struct __sk_buff *skb, const struct packet *
 		k.remote_port = direction == FROM_GUEST ? p->dport : p->sport;
 	}
 	f = bpf_map_lookup_elem(&flows, &k);
-	if (f && now > f->seen && now - f->seen >= lifetime(&k, f))
-		f = 0;
-	/* A new connection on the ports of one that has ended. */
-	if (f && p->protocol == TCP && (p->tcp & (TCP_SYN | TCP_ACK)) == TCP_SYN && f->state & (FLOW_RESET | FLOW_FIN_FIRST | FLOW_FIN_REPLY | FLOW_CUT))
-		f = 0;
-	if (f) {
+	if (f && lives(f, p, k.protocol, now)) {
 		if (f->epoch != set->epoch) {
 			judge_of(&j, policy, &k, f->direction, f->type, f->code);
-			if (judged(&j))
-				f->state &= ~FLOW_CUT;
-			else
-				f->state |= FLOW_CUT;
-			f->epoch = set->epoch;
+			rejudge(f, judged(&j), set->epoch);
 		}
 		if (f->state & FLOW_CUT) {
 			if (p->protocol == TCP)
@@ -220,19 +256,10 @@ __attribute__((noinline)) int admit(struct __sk_buff *skb, const struct packet *
 		return 0;
 	if (p->protocol == TCP && p->tcp & TCP_RST)
 		return 0;
-	l = bpf_map_lookup_elem(&live, &ifindex);
-	swept = bpf_map_lookup_elem(&sweeps, &zero);
-	if (l) {
-		/* The count is only worth something while the agent recounts it. */
-		if (l->flows >= set->flow_cap && swept && now - *swept < 60 * SEC_NS)
-			return DROP_FLOW_CAP + 1;
-		__sync_fetch_and_add(&l->flows, 1);
-	}
-	fresh.seen = now;
-	fresh.epoch = set->epoch;
-	fresh.direction = direction;
-	fresh.type = p->type;
-	fresh.code = p->code;
+	full = room(ifindex, set, now);
+	if (full)
+		return full;
+	begin(&fresh, p, direction, set->epoch, now);
 	bpf_map_update_elem(&flows, &k, &fresh, BPF_ANY);
 	return 0;
 }

@@ -8,11 +8,14 @@
 
 #define ETH_IP 0x0800
 #define ETH_ARP 0x0806
+#define ETH_IP6 0x86dd
 #define TCP 6
 #define UDP 17
 #define ICMP 1
+#define ICMP6 58
 #define ETH_LEN 14
 #define IP_LEN 20
+#define IP6_LEN 40
 #define MARK_AGENT 0x70696c76u /* sent by the agent itself: no more questions */
 
 #define METADATA_IP bpf_htonl(0xa9fea9feu)

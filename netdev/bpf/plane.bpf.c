@@ -212,8 +212,8 @@ static __always_inline int guest_arp(struct __sk_buff *skb, const struct port *p
 	return drop(skb, DROP_ARP_UNKNOWN);
 }
 
-/* A DHCP request goes to the agent's packet socket; the destination address tells it from which port. */
-static __always_inline int guest_dhcp(struct __sk_buff *skb, const struct port *port)
+/* To the agent's packet socket; the destination address tells it from which port. */
+static __always_inline int punt(struct __sk_buff *skb)
 {
 	__u32 ifindex = ifindex_of(skb);
 	__u64 now = bpf_ktime_get_coarse_ns(), tat;
@@ -222,7 +222,7 @@ static __always_inline int guest_dhcp(struct __sk_buff *skb, const struct port *
 	__u8 dst[6] = {0x02, 0x70};
 	__u32 name = bpf_htonl(ifindex);
 
-	if (!set || !l || !(port->flags & PORT_DHCP))
+	if (!set || !l)
 		return drop(skb, DROP_DHCP);
 	tat = l->dhcp_tat > now ? l->dhcp_tat : now;
 	if (tat - now > DHCP_BURST)
@@ -273,6 +273,8 @@ static __always_inline int switch_frame(struct __sk_buff *skb, const struct port
 	return drop(skb, DROP_UNKNOWN_STATION);
 }
 
+#include "plane6.h"
+
 static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
 {
 	struct packet p = {};
@@ -286,7 +288,7 @@ static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *po
 	if (p.protocol == UDP && p.sport == bpf_htons(68) && p.dport == bpf_htons(67) && !p.later) {
 		if (secured && !same_mac(eth->src, port->mac))
 			return drop(skb, DROP_SPOOFED_MAC);
-		return guest_dhcp(skb, port);
+		return port->flags & PORT_DHCP ? punt(skb) : drop(skb, DROP_DHCP);
 	}
 	if (secured) {
 		if (!owns(port, ifindex_of(skb), p.saddr, eth->src))
@@ -331,6 +333,8 @@ int from_guest(struct __sk_buff *skb)
 		return guest_arp(skb, port, &eth);
 	if (eth.protocol == bpf_htons(ETH_IP))
 		return guest_ip(skb, port, &eth);
+	if (eth.protocol == bpf_htons(ETH_IP6))
+		return guest_ip6(skb, port, &eth);
 	if (port->flags & PORT_SECURED)
 		return drop(skb, DROP_FAMILY);
 	if (eth.dst[0] & 1)
@@ -366,6 +370,10 @@ int to_guest(struct __sk_buff *skb)
 		return deliver(skb, port);
 	if (skb->protocol == bpf_htons(ETH_ARP))
 		return port->flags & PORT_EXTERNAL ? deliver(skb, port) : drop(skb, DROP_STACK);
+	if (skb->protocol == bpf_htons(ETH_IP6)) {
+		no = welcome6(skb, port->policy);
+		return no ? drop(skb, no - 1) : deliver(skb, port);
+	}
 	if (skb->protocol != bpf_htons(ETH_IP))
 		return drop(skb, DROP_FAMILY);
 	/* The sign bit keeps the two directions of a port's fragments apart. */

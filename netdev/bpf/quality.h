@@ -69,4 +69,16 @@ static __always_inline int set_tos(struct __sk_buff *skb, __u16 tos)
 	return bpf_skb_store_bytes(skb, ETH_LEN, new, 2, 0);
 }
 
+/* The same bits of an IPv6 header, where no checksum is over them. */
+static __always_inline int set_class(struct __sk_buff *skb, __u16 tos)
+{
+	__u8 head[2];
+
+	if (bpf_skb_load_bytes(skb, ETH_LEN, head, 2))
+		return -1;
+	head[0] = (head[0] & 0xf0) | (tos & 0xff) >> 4;
+	head[1] = (head[1] & 0x3f) | (tos & 0x0c) << 4;
+	return bpf_skb_store_bytes(skb, ETH_LEN, head, 2, 0);
+}
+
 #endif

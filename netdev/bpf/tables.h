@@ -21,6 +21,7 @@
 #define PORT_LIMITED_IN 32u  /* towards the guest, by `limits` */
 #define PORT_LIMITED_OUT 64u /* from the guest */
 #define PORT_MARKED 128u     /* what the guest sends gets `tos` */
+#define PORT_ASKS6 256u      /* the agent answers its router solicitations and DHCPv6 */
 
 struct port {
 	__u32 vni;
@@ -264,6 +265,70 @@ struct meter {
 	__u64 bytes;
 };
 
+/* ---- IPv6: the same tables with longer keys, so that IPv4 pays nothing for them */
+struct ip6 {
+	__u32 word[4]; /* network order */
+};
+struct source6_key {
+	__u32 prefixlen; /* 32 + prefix length */
+	__u32 ifindex;
+	struct ip6 ip;
+};
+struct ip6_key {
+	__u32 vni;
+	struct ip6 ip;
+};
+struct route6_key {
+	__u32 prefixlen; /* 64 + prefix length */
+	__u32 router_lo;
+	__u32 router_hi;
+	struct ip6 ip;
+};
+/* Out of the leg in `vni`; `via` or, if that is nothing, the address itself is the next hop. */
+struct route6 {
+	__u32 vni;
+	struct ip6 via;
+	struct ip6 own; /* the leg's */
+	__u8 mac[6];
+	__u16 mtu;
+};
+#define CHUNK6_RULES 16
+struct rule6 {
+	__u64 group;
+	struct ip6 net;
+	struct ip6 mask;
+	__u16 low;
+	__u16 high;
+	__u8 flags;
+	__u8 protocol;
+	__u8 type;
+	__u8 code;
+};
+struct chunk6 {
+	__u32 used;
+	__u32 more;
+	struct rule6 rule[CHUNK6_RULES];
+};
+struct member6_key {
+	__u64 group;
+	struct ip6 ip;
+};
+struct flow6_key {
+	__u32 ifindex;
+	struct ip6 local_ip;
+	struct ip6 remote_ip;
+	__u16 local_port;
+	__u16 remote_port;
+	__u8 protocol;
+	__u8 pad[3];
+};
+struct fragment6_key {
+	__u32 scope;
+	struct ip6 saddr;
+	struct ip6 daddr;
+	__u32 id;
+};
+
 /* ---- how much may pass */
 #define LIMIT_PORT 1u    /* id = interface index */
 #define LIMIT_ADDRESS 2u /* id = external address */
@@ -340,6 +405,13 @@ TABLE(forwards, LPM_TRIE, struct forward_key, struct forward, 65536, BPF_F_NO_PR
 TABLE(forwarded, LRU_HASH, struct nat_key, struct nat, 65536, 0);
 TABLE(limits, HASH, struct limit_key, struct limit, 65536, BPF_F_NO_PREALLOC);
 TABLE(buckets, HASH, struct limit_key, struct bucket, 65536, BPF_F_NO_PREALLOC);
+TABLE(sources6, LPM_TRIE, struct source6_key, struct source, 262144, BPF_F_NO_PREALLOC);
+TABLE(addresses6, HASH, struct ip6_key, struct hop, 1048576, BPF_F_NO_PREALLOC);
+TABLE(routes6, LPM_TRIE, struct route6_key, struct route6, 262144, BPF_F_NO_PREALLOC);
+TABLE(chunks6, HASH, struct chunk_key, struct chunk6, 65536, BPF_F_NO_PREALLOC);
+TABLE(members6, HASH, struct member6_key, __u32, 1048576, BPF_F_NO_PREALLOC);
+TABLE(flows6, LRU_HASH, struct flow6_key, struct flow, 131072, 0);
+TABLE(fragments6, LRU_HASH, struct fragment6_key, struct fragment, 8192, 0);
 TABLE(drops, LRU_PERCPU_HASH, struct drop_key, __u64, 16384, 0);
 
 #endif

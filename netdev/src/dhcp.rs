@@ -268,7 +268,7 @@ fn frame(from: Ipv4Addr, to: Ipv4Addr, mac: [u8; 6], message: &[u8]) -> Vec<u8> 
 }
 
 /// The Internet checksum over parts, of which all but the last have even length.
-fn checksum(parts: &[&[u8]]) -> u16 {
+pub(crate) fn checksum(parts: &[&[u8]]) -> u16 {
     let mut sum = 0u32;
     for pair in parts.iter().flat_map(|p| p.chunks(2)) {
         let low = pair.get(1).copied().unwrap_or(0);

@@ -33,6 +33,7 @@ fn sample() -> Binding {
         dns: vec!["8.8.8.8".parse().unwrap(), "fd00::1".parse().unwrap()],
         routes: vec![],
         lease_seconds: 600,
+        ra: None,
     };
     let network = Network { id: "n".into(), vni: 1, mtu: 1450, external: false, subnets: vec![subnet] };
     binding(&port, &network).unwrap()

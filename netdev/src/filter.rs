@@ -10,7 +10,7 @@
 use crate::picture::Picture;
 use crate::port;
 use crate::table::{Bytes, CHUNK_RULES, CHUNKS, Table, name64, put};
-use crate::wanted::{Direction, Family, Group, Peer, Ports, Rule};
+use crate::wanted::{Direction, Family, Group, Peer, Port, Ports, Rule, Wanted};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -21,6 +21,8 @@ const TYPE: u8 = 4;
 const CODE: u8 = 8;
 const GROUP: u8 = 16;
 const STATELESS: u8 = 32;
+const ICMP: u8 = 1;
+const ICMP6: u8 = 58;
 
 /// The 64-bit name of a set of groups.
 pub(crate) fn policy_name(groups: &[String]) -> u64 {
@@ -33,18 +35,25 @@ fn rule_bytes(rule: &Rule, stateful: bool) -> Option<Vec<u8>> {
     if rule.family != Family::V4 {
         return None;
     }
-    let mut flags = if stateful { 0 } else { STATELESS };
     let (mut group, mut net, mut mask) = (0, Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED);
     match &rule.peer {
         Peer::Any => {}
         Peer::Cidr(IpNet::V4(cidr)) => (net, mask) = (cidr.network(), cidr.netmask()),
         Peer::Cidr(IpNet::V6(_)) => return None,
-        Peer::Group(id) => {
-            flags |= GROUP;
-            group = name64(id);
-        }
+        Peer::Group(id) => group = name64(id),
+    }
+    Some(rule_tail(Bytes::new().u64(group).ip(net).ip(mask), rule, stateful).0)
+}
+
+/// What follows the peer in a rule's row, whatever the family.
+pub(crate) fn rule_tail(row: Bytes, rule: &Rule, stateful: bool) -> Bytes {
+    let mut flags = if stateful { 0 } else { STATELESS };
+    if matches!(rule.peer, Peer::Group(_)) {
+        flags |= GROUP;
     }
     let protocol = rule.protocol.inspect(|_| flags |= PROTOCOL).unwrap_or(0);
+    // The older name of the protocol means the one of the rule's family.
+    let protocol = if rule.family == Family::V6 && protocol == ICMP { ICMP6 } else { protocol };
     let (mut low, mut high, mut kind, mut code) = (0, 0, 0, 0);
     match rule.ports {
         Ports::Any => {}
@@ -58,69 +67,101 @@ fn rule_bytes(rule: &Rule, stateful: bool) -> Option<Vec<u8>> {
             code = c.inspect(|_| flags |= CODE).unwrap_or(0);
         }
     }
-    let row = Bytes::new().u64(group).ip(net).ip(mask).u16(low).u16(high);
-    Some(row.u8(flags).u8(protocol).u8(kind).u8(code).0)
+    row.u16(low).u16(high).u8(flags).u8(protocol).u8(kind).u8(code)
+}
+
+/// The sets of groups that secured ports have, by name, with those that are known.
+pub(crate) fn policies(wanted: &Wanted) -> BTreeMap<u64, Vec<&Group>> {
+    let groups: HashMap<&str, &Group> = wanted.groups.iter().map(|g| (g.id.as_str(), g)).collect();
+    let set = |p: &Port| {
+        let ids: BTreeSet<&str> = p.groups.iter().map(String::as_str).collect();
+        (policy_name(&p.groups), ids.iter().filter_map(|g| groups.get(g).copied()).collect())
+    };
+    let mut out = BTreeMap::new();
+    for (name, groups) in wanted.ports.iter().filter(|p| p.secured).map(set) {
+        out.entry(name).or_insert(groups);
+    }
+    out
+}
+
+/// Groups that rules name as peers.
+pub(crate) fn peers(wanted: &Wanted) -> BTreeSet<&str> {
+    let rules = policies(wanted).into_values().flatten().flat_map(|g| &g.rules);
+    rules.filter_map(|r| if let Peer::Group(id) = &r.peer { Some(id.as_str()) } else { None }).collect()
 }
 
 pub(crate) fn draw(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
-    let groups: HashMap<&str, &Group> = wanted.groups.iter().map(|g| (g.id.as_str(), g)).collect();
-    let mut policies: BTreeMap<u64, BTreeSet<&str>> = BTreeMap::new();
+    let known: BTreeSet<&str> = wanted.groups.iter().map(|g| g.id.as_str()).collect();
+    let mut names: BTreeMap<u64, BTreeSet<&str>> = BTreeMap::new();
     for p in wanted.ports.iter().filter(|p| p.secured) {
         let set: BTreeSet<&str> = p.groups.iter().map(String::as_str).collect();
-        for missing in set.iter().filter(|g| !groups.contains_key(*g)) {
+        for missing in set.difference(&known) {
             picture.problem(Some(&p.id), format!("group {missing} is unknown: it allows nothing"));
         }
-        let other = policies.entry(policy_name(&p.groups)).or_insert_with(|| set.clone());
+        let other = names.entry(policy_name(&p.groups)).or_insert_with(|| set.clone());
         if *other != set {
             picture.close(&p.id, "its set of groups shares its name with another");
         }
     }
-    let mut peers = BTreeSet::new();
-    for (name, set) in &policies {
-        let members: Vec<&Group> = set.iter().filter_map(|g| groups.get(g).copied()).collect();
-        for rule in members.iter().flat_map(|g| &g.rules) {
-            if let Peer::Group(id) = &rule.peer {
-                peers.insert(id.as_str());
-            }
-        }
+    for (name, groups) in policies(wanted) {
         for direction in [Direction::Ingress, Direction::Egress] {
-            draw_policy(picture, *name, &members, direction);
+            draw_policy(picture, name, &groups, direction);
         }
     }
-    draw_members(picture, &peers);
+    draw_members(picture, &peers(wanted));
 }
 
 fn draw_policy(picture: &mut Picture<'_>, policy: u64, groups: &[&Group], direction: Direction) {
+    let (chunks, problem) = policy_chunks(groups, direction, CHUNK_RULES, rule_bytes);
+    if let Some(problem) = problem {
+        picture.problem(None, problem);
+    }
+    for (index, mut value) in chunks {
+        value.0.resize(Table::Chunks.sizes().1, 0);
+        put(&mut picture.tables, Table::Chunks, chunk_key(policy, direction, index), value);
+    }
+}
+
+pub(crate) fn chunk_key(policy: u64, direction: Direction, index: u32) -> Bytes {
+    let direction = match direction {
+        Direction::Ingress => 0,
+        Direction::Egress => 1,
+    };
+    Bytes::new().u64(policy).u32(direction).u32(index)
+}
+
+/// The rules of some groups in chunks of `size`, none twice; and what did not fit.
+pub(crate) fn policy_chunks(
+    groups: &[&Group],
+    direction: Direction,
+    size: usize,
+    row: fn(&Rule, bool) -> Option<Vec<u8>>,
+) -> (Vec<(u32, Bytes)>, Option<String>) {
     let mut rows: Vec<Vec<u8>> = Vec::new();
     let mut seen = BTreeSet::new();
     for group in groups {
         for rule in group.rules.iter().filter(|r| r.direction == direction) {
-            if let Some(row) = rule_bytes(rule, group.stateful)
+            if let Some(row) = row(rule, group.stateful)
                 && seen.insert(row.clone())
             {
                 rows.push(row);
             }
         }
     }
-    if rows.len() > CHUNKS * CHUNK_RULES {
+    let most = CHUNKS * size;
+    let problem = (rows.len() > most).then(|| {
         let ids: Vec<&str> = groups.iter().map(|g| g.id.as_str()).collect();
-        picture.problem(None, format!("groups {} have more than {} rules", ids.join(","), CHUNKS * CHUNK_RULES));
-        rows.truncate(CHUNKS * CHUNK_RULES);
-    }
-    let last = rows.len().div_ceil(CHUNK_RULES).saturating_sub(1);
-    for (i, chunk) in rows.chunks(CHUNK_RULES).enumerate() {
-        let index = u32::try_from(i).unwrap_or(u32::MAX);
+        format!("groups {} have more than {most} rules", ids.join(","))
+    });
+    rows.truncate(most);
+    let last = rows.len().div_ceil(size).saturating_sub(1);
+    let chunk = |(i, chunk): (usize, &[Vec<u8>])| {
         let used = u32::try_from(chunk.len()).unwrap_or(0);
-        let direction = match direction {
-            Direction::Ingress => 0,
-            Direction::Egress => 1,
-        };
-        let key = Bytes::new().u64(policy).u32(direction).u32(index);
-        let mut value = Bytes::new().u32(used).u32(u32::from(i < last)).raw(&chunk.concat());
-        value.0.resize(Table::Chunks.sizes().1, 0);
-        put(&mut picture.tables, Table::Chunks, key, value);
-    }
+        let value = Bytes::new().u32(used).u32(u32::from(i < last)).raw(&chunk.concat());
+        (u32::try_from(i).unwrap_or(u32::MAX), value)
+    };
+    (rows.chunks(size).enumerate().map(chunk).collect(), problem)
 }
 
 fn draw_members(picture: &mut Picture<'_>, peers: &BTreeSet<&str>) {

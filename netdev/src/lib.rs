@@ -41,7 +41,9 @@
 //! namespace).
 //!
 //! # What it does not do yet
-//! - IPv6: a secured port's IPv6 is dropped and counted (`family`); unsecured ports switch it by MAC.
+//! - IPv6 between guests, on one network and through routers, but not by a router's gateway: no route leads outside.
+//!   Guests speak by their fixed addresses and by the link-local one that follows from their hardware address; there is
+//!   no metadata service by IPv6, and packets with a routing header are dropped.
 //! - Broadcast and multicast other than ARP and DHCP are dropped and counted (`multicast`), also for unsecured
 //!   ports; frames to unknown stations as well (`unknown-station`).
 //! - A single address of `allowed_pairs` (VRRP) follows the port that announced it last among the ports of this
@@ -53,10 +55,12 @@
 //! - Source NAT translates TCP, UDP, ICMP echo and the ICMP errors about them, nothing else (`nat`).
 #![allow(unsafe_code)]
 
+mod ask6;
 mod bpf;
 mod config;
 mod device;
 mod dhcp;
+mod dhcp6;
 mod edge;
 mod error;
 mod filter;
@@ -75,12 +79,14 @@ mod plan;
 mod plane;
 mod port;
 mod quality;
+mod ra;
 mod router;
 mod standing;
 mod stats;
 mod switch;
 mod table;
 mod tap;
+mod v6;
 pub mod wanted;
 
 pub use config::{Config, External, NETNS_DIR, Ns, Underlay, edge_name, node_name, ns_path};

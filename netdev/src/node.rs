@@ -1,5 +1,6 @@
 //! The node as its worker thread sees it: the thread lives inside the node namespace, owns the netlink socket
 //! and the tables, and does one job at a time, so that passes never overlap.
+use crate::ask6::{self, Binding6};
 use crate::config::{AGENT_LINK, Config, External, OVERLAY_LINK, PUNT_LINK, ns_path};
 use crate::device::{Applied, alias_of, devices, report, tap_name};
 use crate::dhcp;
@@ -13,6 +14,7 @@ use crate::netlink::{Change, Link, Netlink};
 use crate::packet::{self, Bindings};
 use crate::picture::{self, Problem};
 use crate::plan::{self, FoundLinks, LinkStep, PORT_ALIAS, WantedLink};
+use crate::ra;
 use crate::standing;
 use crate::switch::SERVICE_MAC;
 use crate::table::{Settings, Table, Tables};
@@ -23,6 +25,7 @@ use std::fs::File;
 use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Flows that one port may hold.
@@ -254,14 +257,33 @@ impl Node {
     fn redraw(&mut self, wanted: &Wanted, devices: BTreeMap<String, u32>) -> Result<Drawn> {
         let vtep = self.config.underlay.as_ref().map(|u| u.address);
         let (tables, mut problems) = picture::draw(wanted, &devices, vtep, &self.settings);
-        *self.bindings.write() = dhcp::bindings(wanted, &devices);
+        *self.bindings.v4.write() = dhcp::bindings(wanted, &devices);
+        let news = ask6::bindings(wanted, &devices);
+        let old = std::mem::replace(&mut *self.bindings.v6.write(), news.clone());
         *self.names.write() = devices.iter().map(|(id, index)| (*index, id.clone())).collect();
         let errors = self.write_tables(&tables)?;
+        self.advertise(&old, &news);
         problems.extend(errors.into_iter().map(|message| Problem { port: None, message, closes: false }));
         if let Err(e) = self.edge_addresses(wanted) {
             problems.push(Problem { port: None, message: e.to_string(), closes: false });
         }
         Ok(Drawn { devices, settings: self.settings, problems, since: Instant::now() })
+    }
+
+    /// Guests hear at once of routers that come, change or go.
+    fn advertise(&self, old: &HashMap<u32, Arc<Binding6>>, news: &HashMap<u32, Arc<Binding6>>) {
+        for (ifindex, binding) in news {
+            let before = old.get(ifindex);
+            if before.is_none_or(|b| b.ra != binding.ra) {
+                packet::advertise(&self.sender, *ifindex, binding, ra::LIFETIME);
+            }
+        }
+        for (ifindex, binding) in old {
+            let router = |b: &Binding6| b.ra.as_ref().map(|ra| ra.mac);
+            if news.get(ifindex).and_then(|b| router(b)) != router(binding) {
+                packet::advertise(&self.sender, *ifindex, binding, 0);
+            }
+        }
     }
 
     fn write_tables(&mut self, wanted: &Tables) -> Result<Vec<String>> {

@@ -1,7 +1,9 @@
 //! Packet sockets of the node namespace: one that takes the DHCP requests which the programs hand over, and
 //! what the agent itself sends, marked so that the programs let it pass.
+use crate::ask6::{self, Binding6};
 use crate::dhcp::{self, Binding};
 use crate::error::{Result, Step};
+use crate::ra;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -12,14 +14,28 @@ use std::net::Ipv4Addr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 /// `MARK_AGENT` of `bpf/frame.h`.
 const MARK: u32 = 0x7069_6c76;
+const ETH_P_ALL: u16 = 0x0003;
 const ETH_P_IP: u16 = 0x0800;
+const ETH_P_IPV6: [u8; 2] = [0x86, 0xdd];
+/// How often routers say that they are there.
+const SAY_EVERY: Duration = Duration::from_secs(300);
+/// Milliseconds between looks at the time.
+const TICK: u16 = 10_000;
 /// Bytes of a frame that are read; a DHCP request is far shorter.
 const FRAME_MAX: usize = 2048;
 
-pub(crate) type Bindings = Arc<RwLock<HashMap<u32, Arc<Binding>>>>;
+/// What ports are told, by interface index.
+#[derive(Default)]
+pub(crate) struct Told {
+    pub v4: RwLock<HashMap<u32, Arc<Binding>>>,
+    pub v6: RwLock<HashMap<u32, Arc<Binding6>>>,
+}
+
+pub(crate) type Bindings = Arc<Told>;
 
 /// A socket in the calling thread's namespace that only sends, on any device.
 pub(crate) fn sender() -> Result<OwnedFd> {
@@ -39,7 +55,8 @@ fn link_address(ifindex: u32, protocol: u16) -> libc::sockaddr_ll {
 
 /// Sends a frame out of a device, as the agent.
 pub(crate) fn send(fd: &impl AsFd, ifindex: u32, frame: &[u8]) -> std::io::Result<()> {
-    let address = link_address(ifindex, ETH_P_IP);
+    let kind = frame.get(12..).and_then(|f| f.first_chunk()).map_or(ETH_P_IP, |k| u16::from_be_bytes(*k));
+    let address = link_address(ifindex, kind);
     // SAFETY: the buffer and the address live across the call and are passed with their own sizes.
     let sent = unsafe {
         libc::sendto(
@@ -72,11 +89,11 @@ pub(crate) struct DhcpService {
 impl DhcpService {
     /// Listens on `punt` of the calling thread's namespace.
     pub fn start(punt: u32, bindings: Bindings) -> Result<Self> {
-        let protocol = SockProtocol::EthIp;
+        let protocol = SockProtocol::EthAll;
         let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)
             .step("open the DHCP socket")?;
         setsockopt(&fd, sockopt::Mark, &MARK).step("mark the DHCP socket")?;
-        let address = link_address(punt, ETH_P_IP);
+        let address = link_address(punt, ETH_P_ALL);
         // SAFETY: the address lives across the call and is passed with its own size.
         let bound = unsafe {
             libc::bind(
@@ -108,9 +125,15 @@ impl Drop for DhcpService {
 
 fn serve(fd: &OwnedFd, stop: &EventFd, bindings: &Bindings) {
     let mut buffer = vec![0u8; FRAME_MAX];
+    let mut said = Instant::now();
     loop {
+        if said.elapsed() > SAY_EVERY {
+            said = Instant::now();
+            let all: Vec<_> = bindings.v6.read().iter().map(|(i, b)| (*i, b.clone())).collect();
+            all.iter().for_each(|(ifindex, binding)| advertise(fd, *ifindex, binding, ra::LIFETIME));
+        }
         let mut wait = [PollFd::new(fd.as_fd(), PollFlags::POLLIN), PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut wait, PollTimeout::NONE) {
+        match poll(&mut wait, PollTimeout::from(TICK)) {
             Err(Errno::EINTR) => continue,
             Err(e) => return tracing::error!(error = %e, "DHCP service ends"),
             Ok(_) => {}
@@ -121,10 +144,24 @@ fn serve(fd: &OwnedFd, stop: &EventFd, bindings: &Bindings) {
         let Ok(length) = recv(fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) else { continue };
         let frame = &buffer[..length.min(FRAME_MAX)];
         let Some(ifindex) = dhcp::source_of(frame) else { continue };
-        let Some(binding) = bindings.read().get(&ifindex).cloned() else { continue };
-        let Some(reply) = dhcp::payload(frame).and_then(|p| dhcp::answer(&binding, p)) else { continue };
+        let reply = if frame.get(12..14) == Some(&ETH_P_IPV6) {
+            let binding = bindings.v6.read().get(&ifindex).cloned();
+            binding.and_then(|b| ask6::answer(&b, frame))
+        } else {
+            let binding = bindings.v4.read().get(&ifindex).cloned();
+            binding.and_then(|b| dhcp::answer(&b, dhcp::payload(frame)?))
+        };
+        let Some(reply) = reply else { continue };
         if let Err(e) = send(fd, ifindex, &reply) {
-            tracing::debug!(port = %binding.port, error = %e, "DHCP answer not sent");
+            tracing::debug!(ifindex, error = %e, "answer not sent");
         }
+    }
+}
+
+/// Says behind one port which router is there, for so many seconds.
+pub(crate) fn advertise(fd: &impl AsFd, ifindex: u32, binding: &Binding6, lifetime: u16) {
+    let Some(ra) = &binding.ra else { return };
+    if let Err(e) = send(fd, ifindex, &ra.frame(lifetime)) {
+        tracing::debug!(port = %binding.port, error = %e, "router not advertised");
     }
 }

@@ -13,6 +13,7 @@ fn base() -> (Wanted, BTreeMap<String, u32>) {
         dns: vec![],
         routes: vec![],
         lease_seconds: 60,
+        ra: None,
     };
     let port = Port {
         id: "p".into(),

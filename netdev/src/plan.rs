@@ -123,7 +123,7 @@ pub fn tables(wanted: &Tables, found: &Tables) -> Vec<RowStep> {
     let mut judge_again = false;
     for table in Table::ALL.into_iter().filter(|t| *t != Table::Settings) {
         let (want, have) = (wanted.get(&table).unwrap_or(&empty), found.get(&table).unwrap_or(&empty));
-        let judged = matches!(table, Table::Chunks | Table::Members | Table::Ports);
+        let judged = matches!(table, Table::Chunks | Table::Members | Table::Chunks6 | Table::Members6 | Table::Ports);
         for (key, value) in want {
             let old = have.get(key);
             if old.is_some_and(|old| settled(wanted, table, value, old)) {

@@ -1,9 +1,10 @@
 //! Ports: what stands behind each device, and which addresses it may use as its own.
+use crate::ask6::answers6;
 use crate::filter::policy_name;
 use crate::picture::Picture;
 use crate::quality;
 use crate::table::{Bytes, Table, put};
-use crate::wanted::{Fixed, Mac, Port};
+use crate::wanted::{Fixed, Mac, Port, Subnet};
 use ipnet::{IpNet, Ipv4Net};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,11 +17,12 @@ const EXTERNAL: u32 = 16;
 const LIMITED_IN: u32 = 32;
 const LIMITED_OUT: u32 = 64;
 const MARKED: u32 = 128;
+const ASKS6: u32 = 256;
 
 /// Hardware addresses that one prefix may be used with.
 const SOURCE_MACS: usize = 4;
 /// Allowed pairs of one port: more is a mistake, and each costs a row.
-const PAIRS_MAX: usize = 1024;
+pub(crate) const PAIRS_MAX: usize = 1024;
 
 /// IPv4 addresses of a port, in order.
 pub(crate) fn addresses(fixed: &[Fixed]) -> impl Iterator<Item = Ipv4Addr> {
@@ -42,7 +44,8 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
             picture.close(&port.id, format!("network identifier {} is out of range", network.vni));
             continue;
         }
-        let dhcp = network.subnets.iter().any(|s| s.dhcp && port.fixed.iter().any(|f| f.subnet == s.id));
+        let v4 = |s: &Subnet| matches!(s.cidr, IpNet::V4(_));
+        let dhcp = network.subnets.iter().any(|s| s.dhcp && v4(s) && port.fixed.iter().any(|f| f.subnet == s.id));
         let quality = quality::of_port(&wanted.qualities, &port.id);
         let mut flags = 0;
         for (on, bit) in [
@@ -54,6 +57,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
             (quality.limited_in, LIMITED_IN),
             (quality.limited_out, LIMITED_OUT),
             (quality.tos.is_some(), MARKED),
+            (answers6(wanted, port, network), ASKS6),
         ] {
             flags |= if on { bit } else { 0 };
         }
@@ -84,17 +88,25 @@ fn draw_sources(picture: &mut Picture<'_>, port: &Port, ifindex: u32) {
     for net in owned.keys() {
         // The longest prefix alone is found, so it repeats what wider ones allow.
         let covering = owned.iter().filter(|(wide, _)| wide.contains(net));
-        let mut macs: Vec<Mac> = covering.flat_map(|(_, m)| m.iter().copied()).collect();
-        macs.sort_unstable();
-        macs.dedup();
-        if macs.len() > SOURCE_MACS {
-            picture
-                .problem(Some(&port.id), format!("{net} is allowed with more than {SOURCE_MACS} hardware addresses"));
-        }
-        // Free places repeat the first: zeroes would be an address too.
-        let value = (0..SOURCE_MACS)
-            .fold(Bytes::new(), |b, i| b.raw(&macs.get(i).or(macs.first()).copied().unwrap_or(port.mac).0));
+        let macs = covering.flat_map(|(_, m)| m.iter().copied()).collect();
+        let value = source_row(picture, port, net, macs);
         let key = Bytes::new().u32(32 + u32::from(net.prefix_len())).u32(ifindex).ip(net.addr());
         put(&mut picture.tables, Table::Sources, key, value);
     }
+}
+
+/// The hardware addresses that a prefix may be used with.
+pub(crate) fn source_row(
+    picture: &mut Picture<'_>,
+    port: &Port,
+    net: &impl std::fmt::Display,
+    mut macs: Vec<Mac>,
+) -> Bytes {
+    macs.sort_unstable();
+    macs.dedup();
+    if macs.len() > SOURCE_MACS {
+        picture.problem(Some(&port.id), format!("{net} is allowed with more than {SOURCE_MACS} hardware addresses"));
+    }
+    // Free places repeat the first: zeroes would be an address too.
+    (0..SOURCE_MACS).fold(Bytes::new(), |b, i| b.raw(&macs.get(i).or(macs.first()).copied().unwrap_or(port.mac).0))
 }

@@ -42,6 +42,7 @@ const SECOND: u64 = 1_000_000_000;
 const TCP: u8 = 6;
 const UDP: u8 = 17;
 const ICMP: u8 = 1;
+const ICMP6: u8 = 58;
 const LIMIT: usize = 1 << 18;
 
 /// What the packet path did since it was made.
@@ -77,6 +78,7 @@ pub(crate) struct Counters {
     drops: Map,
     live: Map,
     flows: Map,
+    flows6: Map,
     sweeps: Map,
     nats: Map,
     tans: Map,
@@ -110,7 +112,7 @@ fn lifetime(protocol: u8, state: u8) -> u64 {
             TCP if replied => 432_000,
             TCP => 60,
             UDP if replied => 180,
-            UDP | ICMP => 30,
+            UDP | ICMP | ICMP6 => 30,
             _ => 600,
         }
 }
@@ -121,6 +123,7 @@ impl Counters {
             drops: open_side_table(bpffs, "drops", 8, 8, true)?,
             live: open_side_table(bpffs, "live", 4, 16, false)?,
             flows: open_side_table(bpffs, "flows", 20, 16, false)?,
+            flows6: open_side_table(bpffs, "flows6", 44, 16, false)?,
             sweeps: open_side_table(bpffs, "sweeps", 4, 8, false)?,
             nats: open_side_table(bpffs, "nats", 24, 16, false)?,
             tans: open_side_table(bpffs, "tans", 16, 24, false)?,
@@ -170,13 +173,15 @@ impl Counters {
         let now = now();
         let old = |seen: u64, limit: u64| now.saturating_sub(seen) > limit;
         let mut count: HashMap<u32, u64> = HashMap::new();
-        for key in self.flows.keys(LIMIT).step("list flows")? {
-            let Some(flow) = self.flows.get(&key).step("read flows")? else { continue };
-            let protocol = key.get(16).copied().unwrap_or(0);
-            if old(u64_at(&flow, 0), lifetime(protocol, flow.get(13).copied().unwrap_or(0))) {
-                self.flows.delete(&key).step("end a flow")?;
-            } else {
-                *count.entry(u32_at(&key, 0)).or_default() += 1;
+        for (map, protocol_at) in [(&self.flows, 16), (&self.flows6, 40)] {
+            for key in map.keys(LIMIT).step("list flows")? {
+                let Some(flow) = map.get(&key).step("read flows")? else { continue };
+                let protocol = key.get(protocol_at).copied().unwrap_or(0);
+                if old(u64_at(&flow, 0), lifetime(protocol, flow.get(13).copied().unwrap_or(0))) {
+                    map.delete(&key).step("end a flow")?;
+                } else {
+                    *count.entry(u32_at(&key, 0)).or_default() += 1;
+                }
             }
         }
         for (map, protocol_at) in [(&self.nats, 20), (&self.tans, 12), (&self.forwarded, 20)] {

@@ -10,6 +10,9 @@ use std::net::Ipv4Addr;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Table {
     Vteps,
+    Members6,
+    Chunks6,
+    Sources6,
     Members,
     Chunks,
     Sources,
@@ -18,7 +21,9 @@ pub enum Table {
     Buckets,
     Ports,
     Addresses,
+    Addresses6,
     Stations,
+    Routes6,
     Externals,
     Fixed,
     Forwards,
@@ -29,8 +34,11 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Table; 17] = [
+    pub const ALL: [Table; 22] = [
         Table::Vteps,
+        Table::Members6,
+        Table::Chunks6,
+        Table::Sources6,
         Table::Members,
         Table::Chunks,
         Table::Sources,
@@ -39,7 +47,9 @@ impl Table {
         Table::Buckets,
         Table::Ports,
         Table::Addresses,
+        Table::Addresses6,
         Table::Stations,
+        Table::Routes6,
         Table::Externals,
         Table::Fixed,
         Table::Forwards,
@@ -65,6 +75,11 @@ impl Table {
             Table::Stations => "stations",
             Table::Externals => "externals",
             Table::Fixed => "fixed",
+            Table::Sources6 => "sources6",
+            Table::Members6 => "members6",
+            Table::Chunks6 => "chunks6",
+            Table::Addresses6 => "addresses6",
+            Table::Routes6 => "routes6",
             Table::Forwards => "forwards",
             Table::Routes => "routes",
             Table::Meters => "meters",
@@ -89,6 +104,11 @@ impl Table {
             Table::Stations => (12, 24),
             Table::Externals => (4, 24),
             Table::Fixed => (16, 4),
+            Table::Sources6 => (24, 24),
+            Table::Members6 => (24, 4),
+            Table::Chunks6 => (16, 8 + 48 * CHUNK6_RULES),
+            Table::Addresses6 => (20, 24),
+            Table::Routes6 => (28, 44),
             Table::Forwards => (12, 12),
             Table::Routes => (16, 28),
             Table::Meters => (8, 16),
@@ -106,6 +126,7 @@ impl Table {
 
 pub const CHUNK_RULES: usize = 32;
 pub const CHUNKS: usize = 64;
+pub const CHUNK6_RULES: usize = 16;
 pub const METER_RULES: usize = 16;
 pub const METER_CHUNKS: usize = 32;
 

@@ -45,12 +45,25 @@ pub struct Subnet {
     pub id: String,
     pub cidr: IpNet,
     pub gateway: Option<IpAddr>,
+    /// Answered: addresses by DHCPv4, addresses or all else by DHCPv6.
     pub dhcp: bool,
     /// Source address of DHCP answers (server identifier).
     pub dhcp_server: Option<Ipv4Addr>,
     pub dns: Vec<IpAddr>,
     pub routes: Vec<Route>,
     pub lease_seconds: u32,
+    /// Of IPv6: how routers tell guests to get their addresses; `None`: routers say nothing of the subnet.
+    pub ra: Option<Ra>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Ra {
+    /// They make them from their hardware address.
+    Slaac,
+    /// The same, and ask DHCPv6 for all else.
+    Stateless,
+    /// They ask DHCPv6 for them.
+    Stateful,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

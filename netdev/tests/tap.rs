@@ -154,6 +154,36 @@ async fn frames_pass_between_descriptors() {
     assert!(b.receive(|f| f.ends_with(b"hello")).is_some());
 }
 
+/// IPv6 that no guest has a right to send, each with the reason that it is dropped for.
+fn hostile6() -> Vec<(Vec<u8>, &'static str)> {
+    let own = "fe80::f816:3eff:fe00:1";
+    let frame = |from: &str, to: &str, next: u8, body: &[u8]| {
+        let address = |a: &str| a.parse::<std::net::Ipv6Addr>().unwrap().octets();
+        let length = u16::try_from(body.len()).unwrap().to_be_bytes();
+        let head = [&[0x60, 0, 0, 0][..], &length, &[next, 255], &address(from), &address(to)].concat();
+        [&mac(2).0[..], &mac(1).0, &[0x86, 0xdd], &head, body].concat()
+    };
+    let neighbour = |kind: u8| [&[kind, 0, 0, 0, 0, 0, 0, 0][..], &[0; 16]].concat();
+    let endless = [[60u8, 0, 1, 4, 0, 0, 0, 0].repeat(8), vec![0; 8]].concat();
+    vec![
+        (frame(own, "fe80::2", 17, &[0, 1, 0, 2, 0, 8, 0, 0]), "group-out"),
+        (frame("fe80::9", "fe80::2", 17, &[0, 1, 0, 2, 0, 8, 0, 0]), "spoofed-ip"),
+        (frame("::", "fe80::2", 17, &[0, 1, 0, 2, 0, 8, 0, 0]), "spoofed-ip"),
+        (frame("ff02::1", "fe80::2", 17, &[0, 1, 0, 2, 0, 8, 0, 0]), "malformed"),
+        (frame(own, "fe80::2", 17, &[0, 1]), "malformed"),
+        (frame(own, "fe80::2", 43, &[17, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 2, 0, 8, 0, 0]), "malformed"),
+        (frame(own, "fe80::2", 60, &endless), "malformed"),
+        (frame(own, "fe80::2", 44, &[17, 0, 0, 8, 0, 0, 0, 1, 0, 0, 0, 0]), "fragment"),
+        (frame(own, "ff02::1", 58, &neighbour(136)), "arp-unknown"), // has an address, he says
+        (frame(own, "ff02::1", 58, &neighbour(134)), "spoofed-arp"), // a router, he says
+        (frame(own, "ff02::1", 58, &neighbour(137)), "spoofed-arp"), // a better way, he says
+        (frame(own, "fe80::2", 58, &[135, 0, 0, 0]), "malformed"),
+        (frame(own, "fe80::2", 17, &[2, 35, 2, 34, 0, 8, 0, 0]), "dhcp"), // plays DHCPv6 server
+        (frame(own, "ff02::1:2", 17, &[2, 34, 2, 35, 0, 8, 0, 0]), "dhcp"), // nobody answers it here
+        (frame(own, "ff02::fb", 17, &[20, 233, 20, 233, 0, 8, 0, 0]), "multicast"),
+    ]
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn hostile_frames_are_dropped() {
     if !root() {
@@ -161,7 +191,15 @@ async fn hostile_frames_are_dropped() {
     }
     let mut cloud = Cloud::new("hostile");
     let plane = DataPlane::open(cloud.config()).await.unwrap();
-    apply(&plane, &two()).await;
+    let mut wanted = two();
+    let six = Subnet {
+        id: "six".into(),
+        cidr: "fd00::/64".parse().unwrap(),
+        dhcp: false,
+        ..wanted.networks[0].subnets[0].clone()
+    };
+    wanted.networks[0].subnets.push(six);
+    apply(&plane, &wanted).await;
     let mut a = Nic::open(&plane, "a", mac(1)).await;
     let mut b = Nic::open(&plane, "b", mac(2)).await;
     let good = a.udp(mac(2).0, A, B, (1, 2), b"good");
@@ -185,7 +223,7 @@ async fn hostile_frames_are_dropped() {
         (edit(26, &[0, 0, 0, 0]), "spoofed-ip"),
         (edit(0, &[0xff; 6]), "multicast"),
         (edit(0, &mac(1).0), "unknown-station"), // to itself
-        (edit(12, &[0x86, 0xdd]), "family"),
+        (edit(12, &[0x86, 0xdd]), "malformed"),  // version 4 in an IPv6 frame
         (edit(12, &[0x88, 0xcc]), "family"),
         ([&good[..12], &[0x81, 0, 0, 5], &good[12..]].concat(), "family"), // VLAN tag around a good packet
         (edit(34, &[0, 67, 0, 68]), "dhcp"),                               // a guest that plays DHCP server
@@ -197,6 +235,14 @@ async fn hostile_frames_are_dropped() {
     }
     for cut in 0..good.len() {
         a.send(&good[..cut]);
+    }
+    for (frame, reason) in hostile6() {
+        let before = drops(reason);
+        a.send(&frame);
+        assert!(soon(|| drops(reason) == before + 1), "{reason}: {frame:02x?}: {:?}", plane.stats());
+        for cut in 0..frame.len() {
+            a.send(&frame[..cut]);
+        }
     }
     assert!(b.receive(|_| true).is_none(), "nothing of that arrived");
     a.send(&good);

@@ -5,7 +5,7 @@
 use pilvi_agent_api::v1;
 use pilvi_netdev::wanted::{
     AddressPair, Direction, Family, Fixed, Floating, Forward, Gateway, Group, Interface, Label, Limited, Mac,
-    MeterRule, Network, Peer, Port, Ports, Quality, Rate, Remote, Route, Router, Rule, Subnet, Wanted,
+    MeterRule, Network, Peer, Port, Ports, Quality, Ra, Rate, Remote, Route, Router, Rule, Subnet, Wanted,
 };
 use std::fmt::Display;
 use std::str::FromStr;
@@ -110,6 +110,12 @@ fn subnet(from: &v1::Subnet) -> Result<Subnet, String> {
         dns: from.dns.iter().map(|a| parse("name server", a)).collect::<Result<_, _>>()?,
         routes: from.routes.iter().map(route).collect::<Result<_, _>>()?,
         lease_seconds: from.lease_seconds,
+        ra: match from.ra() {
+            v1::Ra::Unspecified => None,
+            v1::Ra::Slaac => Some(Ra::Slaac),
+            v1::Ra::Stateless => Some(Ra::Stateless),
+            v1::Ra::Stateful => Some(Ra::Stateful),
+        },
     })
 }
 

@@ -213,6 +213,32 @@ impl Guest {
     }
 }
 
+impl Guest {
+    /// Runs dhclient for IPv6 once; what the server said, as the client's script sees it.
+    pub fn dhcp6(&self) -> Option<String> {
+        let base = self.dir.join(format!("dh6-{}", self.name));
+        let (script, said) = (base.with_extension("sh"), base.with_extension("env"));
+        let body = format!("#!/bin/sh\n[ -n \"$new_ip6_address\" ] || exit 0\nenv | grep ^new_ > {}\n", said.display());
+        std::fs::write(&script, body).unwrap();
+        run(Command::new("chmod").arg("+x").arg(&script));
+        let (leases, pid) = (base.with_extension("leases"), base.with_extension("pid"));
+        let flags = format!(
+            "-6 -1 -v -cf /dev/null -sf {} -lf {} -pf {} eth0",
+            script.display(),
+            leases.display(),
+            pid.display()
+        );
+        let output = self.try_sh(&format!("timeout 12 dhclient {flags}"));
+        if let Ok(pid) = std::fs::read_to_string(pid) {
+            let _ = Command::new("kill").arg(pid.trim()).output();
+        }
+        if !output.status.success() {
+            eprintln!("dhclient: {}", text(&output.stderr));
+        }
+        std::fs::read_to_string(said).ok()
+    }
+}
+
 pub trait Said {
     fn stdout_text(&self) -> String;
 }
@@ -255,6 +281,7 @@ pub fn network(id: &str, vni: u32, third: u8) -> Network {
             dns: vec!["192.0.2.53".parse().unwrap()],
             routes: vec![],
             lease_seconds: 3600,
+            ra: None,
         }],
     }
 }
@@ -275,6 +302,7 @@ pub fn external() -> Network {
             dns: vec![],
             routes: vec![],
             lease_seconds: 3600,
+            ra: None,
         }],
     }
 }

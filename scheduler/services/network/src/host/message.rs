@@ -52,16 +52,26 @@ fn route(route: &crate::subnet::model::Route) -> v1::Route {
 /// `answers`: does this host answer DHCP on the network?
 fn subnet(subnet: &Subnet, answers: bool) -> v1::Subnet {
     let v4 = subnet.ip_version == 4;
-    let dhcp = subnet.enable_dhcp && v4 && answers;
+    let dhcp = subnet.enable_dhcp && answers && (v4 || subnet.asks_dhcp());
     v1::Subnet {
         id: subnet.id.clone(),
         cidr: subnet.cidr.clone(),
         gateway: subnet.gateway_ip.clone().unwrap_or_default(),
         dhcp,
-        dhcp_server: if dhcp { subnet.dhcp_server() } else { String::new() },
+        dhcp_server: if dhcp && v4 { subnet.dhcp_server() } else { String::new() },
         dns: subnet.dns_nameservers.clone(),
         routes: subnet.host_routes.iter().map(route).collect(),
         lease_seconds: LEASE_SECONDS,
+        ra: said_by_routers(subnet).into(),
+    }
+}
+
+fn said_by_routers(subnet: &Subnet) -> v1::Ra {
+    match subnet.ipv6_ra_mode.as_deref().filter(|_| subnet.enable_dhcp) {
+        Some("slaac") => v1::Ra::Slaac,
+        Some("dhcpv6-stateless") => v1::Ra::Stateless,
+        Some("dhcpv6-stateful") => v1::Ra::Stateful,
+        _ => v1::Ra::Unspecified,
     }
 }
 

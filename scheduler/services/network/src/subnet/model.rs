@@ -41,6 +41,10 @@ impl Subnet {
     pub fn is_auto_address(&self) -> bool {
         matches!(self.ipv6_address_mode.as_deref(), Some("slaac" | "dhcpv6-stateless"))
     }
+    /// Do hosts here ask DHCPv6 for anything?
+    pub fn asks_dhcp(&self) -> bool {
+        matches!(self.ipv6_address_mode.as_deref(), Some("dhcpv6-stateful" | "dhcpv6-stateless"))
+    }
     /// The address that answers DHCP: the gateway's, or the first of the block where there is none.
     ///
     /// There is no DHCP port: every host answers its own guests, so the server's address never has to

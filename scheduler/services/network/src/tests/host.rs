@@ -212,3 +212,27 @@ async fn servers_read_their_addresses_and_network_data() {
     assert_eq!(data["links"][0]["mtu"], 1450);
     assert_ne!(data["links"][0]["ethernet_mac_address"], Value::Null);
 }
+
+#[tokio::test]
+async fn hosts_learn_how_ipv6_addresses_are_had() {
+    let rig = Rig::new().await;
+    let network = rig.network(&rig.alice, "six").await;
+    let modes = ["slaac", "dhcpv6-stateless", "dhcpv6-stateful"];
+    for (n, mode) in modes.iter().enumerate() {
+        let attrs = json!({"network_id": network, "ip_version": 6, "cidr": format!("fd00:{n}::/64"),
+            "ipv6_ra_mode": mode, "ipv6_address_mode": mode, "name": mode});
+        rig.make(&rig.alice, "/v2.0/subnets", "subnet", attrs).await;
+    }
+    rig.subnet(&rig.alice, &network, "fd00:7::/64").await;
+    server(&rig, &network, "vm", "h1").await;
+    let told = view(&rig, "h1", &hosts(1)).await;
+    let of = |n: &str| {
+        let subnet = told.networks[0].subnets.iter().find(|s| s.cidr == format!("fd00:{n}::/64"));
+        subnet.map(|s| (s.ra().as_str_name(), s.dhcp, s.dhcp_server.as_str())).unwrap()
+    };
+    assert_eq!(of("1"), ("RA_STATELESS", true, ""));
+    assert_eq!(of("2"), ("RA_STATEFUL", true, ""));
+    assert_eq!(of("7"), ("RA_UNSPECIFIED", false, ""), "no mode: nobody says anything");
+    let first = told.networks[0].subnets.iter().find(|s| s.cidr == "fd00::/64").unwrap();
+    assert_eq!((first.ra().as_str_name(), first.dhcp), ("RA_SLAAC", false));
+}

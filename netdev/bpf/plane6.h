@@ -1,0 +1,189 @@
+/* A guest's IPv6: neighbours are answered here, routers and DHCPv6 by the agent, the rest is judged, switched and routed.
+ *
+ *   NS -> `addresses6` -> NA from here        RS, DHCPv6 -> rate limit -> packet socket -> agent
+ *   NA, RA, redirects, MLD of guests: dropped, nobody learns anything from them
+ */
+#ifndef PILVI_PLANE6_H
+#define PILVI_PLANE6_H
+
+#include "filter6.h"
+
+/* Sends an ICMPv6 error from the leg that the packet came in by. */
+__attribute__((noinline)) int send_error6(struct __sk_buff *skb, const struct packet6 *q, __u64 router, __u32 type, __u32 mtu)
+{
+	struct route6_key key = {.prefixlen = 192, .router_lo = router, .router_hi = router >> 32};
+	struct ip6 from;
+	struct route6 *r;
+
+	if (!q)
+		return drop(skb, DROP_MALFORMED);
+	key.ip = q->saddr;
+	r = bpf_map_lookup_elem(&routes6, &key);
+	if (!r)
+		return drop(skb, type == 3 ? DROP_TTL : DROP_TOO_BIG);
+	from = r->own;
+	drop(skb, type == 3 ? DROP_TTL : DROP_TOO_BIG); /* counts */
+	if (refuse6(skb, q, &from, type, mtu))
+		return TC_ACT_SHOT;
+	skb->mark = MARK_AGENT;
+	return bpf_redirect(ifindex_of(skb), 0);
+}
+
+/* Not a verdict: an error is due to whoever sent it. The caller sends it: the stack is short. */
+#define REFUSED_TTL (1 << 16)
+#define REFUSED_SIZE (2 << 16) /* the lower half: what would fit */
+
+/* Forwards what a guest of this host sent to router `router`, in the network `vni`. A verdict, or REFUSED_*. */
+__attribute__((noinline)) int route_packet6(struct __sk_buff *skb, const struct packet6 *q, __u64 router, __u32 vni)
+{
+	struct route6_key key = {.prefixlen = 192, .router_lo = router, .router_hi = router >> 32};
+	struct ip6_key target = {};
+	struct route6 *r;
+	struct hop *h;
+	__u32 length;
+	__u8 hops;
+
+	if (!q)
+		return drop(skb, DROP_MALFORMED);
+	/* Its own addresses answer ping. */
+	target.vni = vni;
+	target.ip = q->daddr;
+	h = bpf_map_lookup_elem(&addresses6, &target);
+	key.ip = q->daddr;
+	r = bpf_map_lookup_elem(&routes6, &key);
+	if (!(h && h->kind == HOP_ROUTER)) {
+		if (!r)
+			return drop(skb, DROP_NO_ROUTE);
+		target.vni = r->vni;
+		if (!none6(&r->via))
+			target.ip = r->via;
+		h = bpf_map_lookup_elem(&addresses6, &target);
+	}
+	if (!h)
+		return drop(skb, DROP_NO_HOST);
+	if (h->kind == HOP_ROUTER) {
+		if (h->router != router || !same6(&target.ip, &q->daddr) || q->p.protocol != ICMP6 || q->p.type != ECHO6 ||
+		    answer_echo6(skb, q))
+			return drop(skb, DROP_NO_HOST);
+		skb->mark = MARK_AGENT;
+		return bpf_redirect(ifindex_of(skb), 0);
+	}
+	if (!r || (h->kind != HOP_LOCAL && h->kind != HOP_REMOTE))
+		return drop(skb, DROP_NO_HOST);
+	if (q->p.ttl <= 1)
+		return REFUSED_TTL;
+	length = skb->gso_size ? skb->gso_size + IP6_LEN + 20 : q->p.length;
+	if (r->mtu && length > r->mtu)
+		return REFUSED_SIZE | r->mtu;
+	hops = q->p.ttl - 1;
+	if (bpf_skb_store_bytes(skb, ETH_LEN + 7, &hops, 1, 0) || set_macs(skb, h->mac, r->mac))
+		return drop(skb, DROP_MALFORMED);
+	if (h->kind == HOP_REMOTE)
+		return send_tunnel(skb, r->vni, h->where);
+	return bpf_redirect(h->where, 0);
+}
+
+/* What the agent answers: the destination address tells it from which port. */
+static __always_inline int ask_agent6(struct __sk_buff *skb, const struct port *port)
+{
+	return port->flags & PORT_ASKS6 ? punt(skb) : drop(skb, DROP_DHCP);
+}
+
+__attribute__((noinline)) int guest_neighbour(struct __sk_buff *skb, const struct port *port, const struct eth *eth,
+					      const struct packet6 *q)
+{
+	struct ip6_key key = {};
+	struct neighbour ask = {};
+	__u32 length;
+	struct hop *h;
+
+	if (!port || !eth || !q)
+		return drop(skb, DROP_MALFORMED);
+	key.vni = port->vni;
+	length = q->p.length;
+	if (q->p.ttl != 255 || q->p.code || q->p.l4 != ETH_LEN + IP6_LEN)
+		return drop(skb, DROP_MALFORMED);
+	if (q->p.type == ROUTER_ASK)
+		return ask_agent6(skb, port);
+	if (q->p.type != NEIGHBOUR_ASK)
+		return drop(skb, q->p.type == NEIGHBOUR_SAY ? DROP_ARP_UNKNOWN : DROP_SPOOFED_ARP);
+	if (length < IP6_LEN + 24 || bpf_skb_load_bytes(skb, q->p.l4, &ask, 24))
+		return drop(skb, DROP_MALFORMED);
+	/* The option names the asker's hardware address: his own. */
+	if (length >= IP6_LEN + 32 && bpf_skb_load_bytes(skb, q->p.l4 + 24, &ask.option, 8))
+		return drop(skb, DROP_MALFORMED);
+	if (port->flags & PORT_SECURED && ask.option == 1 && !same_mac(ask.mac, eth->src))
+		return drop(skb, DROP_SPOOFED_ARP);
+	key.ip = ask.target;
+	h = bpf_map_lookup_elem(&addresses6, &key);
+	/* Nobody hears of his own address: he has it. */
+	if (!h || (h->kind == HOP_LOCAL && h->where == ifindex_of(skb)))
+		return drop(skb, DROP_ARP_UNKNOWN);
+	if (answer_neighbour(skb, &ask, h))
+		return drop(skb, DROP_MALFORMED);
+	skb->mark = MARK_AGENT;
+	return bpf_redirect(ifindex_of(skb), 0);
+}
+
+__attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
+{
+	struct packet6 q = {};
+	struct mac_key key = {};
+	__u32 ifindex = ifindex_of(skb);
+	struct hop *h;
+	__u64 router;
+	int no;
+
+	if (!port || !eth)
+		return drop(skb, DROP_MALFORMED);
+	no = parse6(skb, &q, ifindex);
+	if (no)
+		return drop(skb, no - 1);
+	if (port->flags & PORT_SECURED) {
+		/* From no address only questions about addresses come (RFC 4862), and who listens to what. */
+		if (none6(&q.saddr) ? q.p.protocol != ICMP6 || !same_mac(eth->src, port->mac) : !owns6(ifindex, &q.saddr, eth))
+			return drop(skb, same_mac(eth->src, port->mac) ? DROP_SPOOFED_IP : DROP_SPOOFED_MAC);
+		if (q.p.protocol == UDP && q.p.sport == bpf_htons(547) && q.p.dport == bpf_htons(546))
+			return drop(skb, DROP_DHCP);
+	}
+	if (port->flags & PORT_MARKED && set_class(skb, port->tos))
+		return drop(skb, DROP_MALFORMED);
+	if (neighbourly(&q.p))
+		return guest_neighbour(skb, port, eth, &q);
+	if (q.p.protocol == UDP && q.p.sport == bpf_htons(546) && q.p.dport == bpf_htons(547) && !q.p.later)
+		return ask_agent6(skb, port);
+	if (eth->dst[0] & 1 || multicast6(&q.daddr) || none6(&q.saddr))
+		return drop(skb, DROP_MULTICAST);
+	if (port->flags & PORT_SECURED) {
+		no = related6(skb, &q, FROM_GUEST) ? 0 : admit6(skb, &q, port->policy, FROM_GUEST);
+		if (no)
+			return drop(skb, no - 1);
+	}
+	key.vni = port->vni;
+	__builtin_memcpy(key.mac, eth->dst, 6);
+	h = bpf_map_lookup_elem(&stations, &key);
+	if (h && h->kind == HOP_ROUTER) {
+		router = h->router;
+		no = route_packet6(skb, &q, router, port->vni);
+		if (no == REFUSED_TTL)
+			return send_error6(skb, &q, router, 3, 0);
+		return no & REFUSED_SIZE ? send_error6(skb, &q, router, 2, no & 0xffff) : no;
+	}
+	return switch_frame(skb, port, eth, 0);
+}
+
+/* Whether the port's groups let it in: 0, or the reason to drop. */
+__attribute__((noinline)) int welcome6(struct __sk_buff *skb, __u64 policy)
+{
+	struct packet6 q = {};
+	int no = parse6(skb, &q, ifindex_of(skb) | 0x80000000u);
+
+	if (no)
+		return no;
+	/* Who has which address is said by us alone. */
+	if (neighbourly(&q.p))
+		return DROP_SPOOFED_ARP + 1;
+	return related6(skb, &q, TO_GUEST) ? 0 : admit6(skb, &q, policy, TO_GUEST);
+}
+
+#endif
