@@ -213,6 +213,17 @@ pub struct User {
     pub gid: u32,
 }
 
+/// How virtio devices are reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Transport {
+    /// A page of registers and an interrupt line each: lean, fixed, at most 16.
+    #[default]
+    Mmio,
+    /// PCI functions with MSI-X: at most 31, and they can come and go while the machine runs.
+    Pci,
+}
+
 /// Answer to a guest's reset.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -267,6 +278,9 @@ pub struct Config {
     /// Kernel command line; the virtio-mmio devices are appended.
     #[serde(default)]
     pub cmdline: String,
+    /// How virtio devices are reached.
+    #[serde(default)]
+    pub transport: Transport,
     /// In slot order.
     #[serde(default)]
     pub disks: Vec<Disk>,
@@ -372,8 +386,12 @@ impl Config {
         }
         let singles = [self.rng, self.balloon.is_some(), self.virtio_console, self.vsock.is_some()];
         let slots = self.disks.len() + self.nics.len() + singles.into_iter().filter(|there| *there).count();
-        if slots > crate::virtio::SLOTS {
-            return Err(refuse("disks", format!("and nics need {slots} slots, there are {}", crate::virtio::SLOTS)));
+        let most = match self.transport {
+            Transport::Mmio => crate::virtio::SLOTS,
+            Transport::Pci => usize::from(crate::pci::DEVICES) - 1,
+        };
+        if slots > most {
+            return Err(refuse("disks", format!("and nics need {slots} slots, there are {most}")));
         }
         if !(4096..=1 << 30).contains(&self.console.max_bytes) {
             return Err(refuse("console", "max_bytes must be 4096 to 1 GiB"));

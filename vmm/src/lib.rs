@@ -29,6 +29,7 @@ pub mod machine;
 pub mod memory;
 pub mod migrate;
 pub mod monitor;
+pub mod pci;
 pub mod probe;
 pub mod run;
 pub mod sandbox;

@@ -122,6 +122,7 @@ impl Kvm {
             kernel: Source::Path(boot.kernel.clone()),
             initramfs: boot.ramdisk.clone().map(Source::Path),
             cmdline: boot.cmdline.clone(),
+            transport: vmm::Transport::Mmio,
             disks: disks.collect::<Result<_, _>>()?,
             nics: nics.collect(),
             rng: true,

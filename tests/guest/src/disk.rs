@@ -4,10 +4,9 @@ use crate::hal::{Direct, transport};
 use crate::say;
 use virtio_drivers::device::blk::VirtIOBlk;
 use virtio_drivers::device::rng::VirtIORng;
-use virtio_drivers::transport::DeviceType;
-use virtio_drivers::transport::mmio::MmioTransport;
+use virtio_drivers::transport::{DeviceType, SomeTransport};
 
-type Disk = VirtIOBlk<Direct, MmioTransport<'static>>;
+type Disk = VirtIOBlk<Direct, SomeTransport<'static>>;
 
 fn open() -> Option<Disk> {
     let Some(transport) = transport(DeviceType::Block) else {
@@ -21,6 +20,11 @@ fn open() -> Option<Disk> {
             None
         }
     }
+}
+
+/// Whether there is a disk at all; it is left reset.
+pub fn is_there() -> bool {
+    transport(DeviceType::Block).is_some()
 }
 
 /// Reads sector 0, writes sector 1 and reads it back.

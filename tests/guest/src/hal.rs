@@ -5,7 +5,7 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 use linked_list_allocator::LockedHeap;
 use virtio_drivers::transport::mmio::{MmioTransport, VirtIOHeader};
-use virtio_drivers::transport::{DeviceType, Transport};
+use virtio_drivers::transport::{DeviceType, SomeTransport, Transport};
 use virtio_drivers::{BufferDirection, Hal, PAGE_SIZE, PhysAddr};
 
 const HEAP_BYTES: usize = 6 << 20;
@@ -95,15 +95,15 @@ pub fn devices() -> Vec<Found> {
     found
 }
 
-/// The transport of the first device of a kind.
-pub fn transport(kind: DeviceType) -> Option<MmioTransport<'static>> {
+/// The transport of the first device of a kind, in a slot or on the PCI bus.
+pub fn transport(kind: DeviceType) -> Option<SomeTransport<'static>> {
     for device in devices() {
         let header = NonNull::new(device.address as *mut VirtIOHeader)?;
         // SAFETY: a slot that answers with the magic number is a page of device registers for ever.
         match unsafe { MmioTransport::new(header, SLOT_BYTES) } {
-            Ok(transport) if transport.device_type() == kind => return Some(transport),
+            Ok(transport) if transport.device_type() == kind => return Some(transport.into()),
             _ => {}
         }
     }
-    None
+    crate::pci::transport(kind).map(SomeTransport::from)
 }

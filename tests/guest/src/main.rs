@@ -6,6 +6,8 @@
 //! | word | doing |
 //! | --- | --- |
 //! | `disk` | reads sector 0 and prints its first bytes, writes a pattern to sector 1 and reads it back, flushes |
+//! | `pci` | lists the PCI bus |
+//! | `hotplug` | waits until a disk is there, uses it, waits until it is gone |
 //! | `rng` | prints 16 random bytes |
 //! | `smp` | wakes the processors that the MP table names, and counts those that come |
 //! | `garbage` | writes nonsense into the virtqueues of every device, over and over, then goes on |
@@ -37,6 +39,7 @@ mod hal;
 mod idle;
 mod libc;
 mod net;
+mod pci;
 mod port;
 mod serial;
 mod smp;
@@ -55,6 +58,17 @@ pub fn main(entry: &str, command_line: u64) -> ! {
     let wants = |word: &str| words.contains(&word);
     for device in hal::devices() {
         say!("device {} at {:#x}", device.kind, device.address);
+    }
+    if wants("pci") {
+        pci::list();
+    }
+    if wants("hotplug") {
+        say!("waiting for a disk");
+        while !disk::is_there() {}
+        disk::exercise();
+        say!("let go of it");
+        while disk::is_there() {}
+        say!("it is gone");
     }
     if wants("disk") {
         disk::exercise();

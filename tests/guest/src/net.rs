@@ -13,14 +13,14 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr};
 use virtio_drivers::device::net::{RxBuffer, VirtIONet};
 use virtio_drivers::transport::DeviceType;
-use virtio_drivers::transport::mmio::MmioTransport;
+use virtio_drivers::transport::SomeTransport;
 
 const QUEUE: usize = 16;
 const BUFFER_BYTES: usize = 2048;
 const ECHO_PORT: u16 = 7;
 const CONTROL_PORT: u16 = 4242;
 
-type Card = VirtIONet<Direct, MmioTransport<'static>, QUEUE>;
+type Card = VirtIONet<Direct, SomeTransport<'static>, QUEUE>;
 
 struct Nic(Rc<RefCell<Card>>);
 

@@ -16,6 +16,20 @@ pub fn read8(port: u16) -> u8 {
     value
 }
 
+/// Writes a word.
+pub fn write32(port: u16, value: u32) {
+    // SAFETY: as above.
+    unsafe { asm!("out dx, eax", in("dx") port, in("eax") value, options(nomem, nostack, preserves_flags)) };
+}
+
+/// Reads a word.
+pub fn read32(port: u16) -> u32 {
+    let value: u32;
+    // SAFETY: as above.
+    unsafe { asm!("in eax, dx", in("dx") port, out("eax") value, options(nomem, nostack, preserves_flags)) };
+    value
+}
+
 /// Ends the machine: 0 power off, 1 reset, else a failure.
 pub fn exit(code: u8) -> ! {
     write8(0xf4, code);

@@ -7,7 +7,7 @@
 //! Fixed hardware (`device::power`), no GPE blocks, no PM timer, no SMM. The few AML terms that are needed are encoded
 //! here. Kernels without ACPI use the MP table instead.
 
-use super::BootError;
+use super::{BootError, Hardware};
 use crate::device::power;
 use crate::memory::Memory;
 use crate::virtio::{SLOT_BYTES, SLOT_LINES, SLOTS_START};
@@ -128,7 +128,20 @@ fn slot_resources(slot: usize) -> Vec<u8> {
     out
 }
 
-fn dsdt(slots: usize) -> Vec<u8> {
+/// What the PCI host bridge takes and passes on: bus 0, the ports of mechanism 1, the memory window.
+fn pci_resources() -> Vec<u8> {
+    let mut out = vec![0x88, 13, 0, 2, 0x0c, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0];
+    out.extend([0x47, 1, 0xf8, 0x0c, 0xf8, 0x0c, 1, 8]);
+    out.extend([0x87, 23, 0, 0, 0x0c, 1, 0, 0, 0, 0]);
+    let (start, end) = (crate::pci::WINDOW as u32, crate::pci::WINDOW_END as u32);
+    for word in [start, end - 1, 0, end - start] {
+        out.extend(word.to_le_bytes());
+    }
+    out.extend([0x79, 0]);
+    out
+}
+
+fn dsdt(slots: usize, pci: bool) -> Vec<u8> {
     let mut devices = Vec::new();
     for slot in 0..slots {
         let name = [b'V', b'0', b'0' + (slot / 10) as u8, b'0' + (slot % 10) as u8];
@@ -148,6 +161,15 @@ fn dsdt(slots: usize) -> Vec<u8> {
     {
         let terms = [aml::name(b"_HID", &aml::eisa_id(id)), aml::name(b"_CRS", &aml::buffer(resources))];
         devices.push(aml::device(name, &terms));
+    }
+    if pci {
+        let terms = [
+            aml::name(b"_HID", &aml::eisa_id(b"PNP0A03")),
+            aml::name(b"_UID", &aml::byte(0)),
+            aml::name(b"_BBN", &aml::byte(0)),
+            aml::name(b"_CRS", &aml::buffer(&pci_resources())),
+        ];
+        devices.push(aml::device(b"PCI0", &terms));
     }
     // The name by which kernels know the panic device.
     let crash = [0x47, 1, 5, 5, 5, 5, 1, 1, 0x79, 0];
@@ -201,7 +223,7 @@ fn fadt(dsdt: u64) -> Vec<u8> {
 }
 
 /// Writes all tables for a machine of this size.
-pub fn write(memory: &Memory, vcpus: u16, slots: usize) -> Result<(), BootError> {
+pub fn write(memory: &Memory, hardware: &Hardware) -> Result<(), BootError> {
     let mut at = TABLES;
     let mut place = |bytes: Vec<u8>| -> Result<u64, BootError> {
         let here = at;
@@ -209,9 +231,9 @@ pub fn write(memory: &Memory, vcpus: u16, slots: usize) -> Result<(), BootError>
         at = (here + bytes.len() as u64).next_multiple_of(16);
         Ok(here)
     };
-    let dsdt = place(dsdt(slots))?;
+    let dsdt = place(dsdt(hardware.slots, hardware.pci))?;
     let fadt = place(fadt(dsdt))?;
-    let madt = place(madt(vcpus))?;
+    let madt = place(madt(hardware.vcpus))?;
     let xsdt = place(table(b"XSDT", 1, &[fadt.to_le_bytes(), madt.to_le_bytes()].concat()))?;
     let mut root = b"RSD PTR \0PILVI \x02\0\0\0\0".to_vec();
     root.extend(36u32.to_le_bytes());
@@ -231,7 +253,7 @@ mod tests {
     fn every_table_of_every_size_sums_to_zero_and_fits() {
         let memory = crate::memory::map(16 << 20, false).unwrap();
         for (vcpus, slots) in [(1, 0), (2, 1), (128, 16)] {
-            write(&memory, vcpus, slots).unwrap();
+            write(&memory, &Hardware { vcpus, slots, pci: slots == 0 }).unwrap();
             let mut area = vec![0u8; 0x1_0000];
             memory.read_slice(&mut area, GuestAddress(RSDP)).unwrap();
             assert_eq!(area[..36].iter().fold(0u8, |s, b| s.wrapping_add(*b)), 0);

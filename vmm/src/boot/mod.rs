@@ -84,6 +84,17 @@ pub enum Entry {
     },
 }
 
+/// What the tables for the kernel tell of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Hardware {
+    /// Processors.
+    pub vcpus: u16,
+    /// virtio devices in MMIO slots.
+    pub slots: usize,
+    /// There is a PCI bus.
+    pub pci: bool,
+}
+
 /// An initramfs in guest memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Initramfs {
@@ -99,8 +110,7 @@ pub fn load(
     kernel: &mut File,
     initramfs: Option<&mut File>,
     cmdline: &str,
-    vcpus: u16,
-    slots: usize,
+    hardware: &Hardware,
 ) -> Result<Entry, BootError> {
     if cmdline.len() > crate::config::CMDLINE_BYTES_MAX {
         return Err(BootError::CommandLine(cmdline.len()));
@@ -110,8 +120,8 @@ pub fn load(
     let initramfs = initramfs.map(|file| load_initramfs(memory, file, image.end, end_max)).transpose()?;
     memory.write_slice(cmdline.as_bytes(), GuestAddress(CMDLINE))?;
     memory.write_slice(&[0], GuestAddress(CMDLINE + cmdline.len() as u64))?;
-    mptable::write(memory, vcpus)?;
-    acpi::write(memory, vcpus, slots)?;
+    mptable::write(memory, hardware.vcpus)?;
+    acpi::write(memory, hardware)?;
     match image.entry {
         Entry::Pvh { .. } => pvh::write_start_info(memory, initramfs)?,
         Entry::Linux64 { .. } => {
@@ -191,6 +201,8 @@ mod tests {
     use proptest::prelude::*;
     use std::io::Write;
 
+    const HARDWARE: Hardware = Hardware { vcpus: 1, slots: 2, pci: true };
+
     pub(super) fn memory(mib: u64) -> Memory {
         crate::memory::map(mib << 20, false).unwrap()
     }
@@ -238,9 +250,9 @@ mod tests {
     #[test]
     fn a_pvh_note_wins_over_the_64_bit_entry() {
         let memory = memory(16);
-        let entry = load(&memory, &mut file(&elf(0x20_0000, Some(0x20_0000))), None, "a=b", 1, 2).unwrap();
+        let entry = load(&memory, &mut file(&elf(0x20_0000, Some(0x20_0000))), None, "a=b", &HARDWARE).unwrap();
         assert_eq!(entry, Entry::Pvh { rip: 0x20_0000 });
-        let entry = load(&memory, &mut file(&elf(0x20_0000, None)), None, "a=b", 1, 2).unwrap();
+        let entry = load(&memory, &mut file(&elf(0x20_0000, None)), None, "a=b", &HARDWARE).unwrap();
         assert_eq!(entry, Entry::Linux64 { rip: 0x20_0000 });
         let mut text = [0u8; 4];
         memory.read_slice(&mut text, GuestAddress(CMDLINE)).unwrap();
@@ -262,12 +274,12 @@ mod tests {
     fn nonsense_is_refused() {
         let memory = memory(16);
         for bytes in [&b""[..], b"\x7fELF", b"MZ and more than four bytes"] {
-            assert!(load(&memory, &mut file(bytes), None, "", 1, 2).is_err());
+            assert!(load(&memory, &mut file(bytes), None, "", &HARDWARE).is_err());
         }
         let far = elf(1 << 40, None);
-        assert!(load(&memory, &mut file(&far), None, "", 1, 2).is_err());
+        assert!(load(&memory, &mut file(&far), None, "", &HARDWARE).is_err());
         let long = "x".repeat(3000);
-        assert!(matches!(load(&memory, &mut file(&far), None, &long, 1, 2), Err(BootError::CommandLine(3000))));
+        assert!(matches!(load(&memory, &mut file(&far), None, &long, &HARDWARE), Err(BootError::CommandLine(3000))));
     }
 
     proptest! {
@@ -279,7 +291,7 @@ mod tests {
             let end = (at + 8).min(bytes.len());
             let part = &value.to_le_bytes()[..end - at];
             bytes[at..end].copy_from_slice(part);
-            let _ = load(&memory, &mut file(&bytes), None, "", 1, 2);
+            let _ = load(&memory, &mut file(&bytes), None, "", &HARDWARE);
         }
 
         #[test]
@@ -288,7 +300,7 @@ mod tests {
             let mut bytes = vec![0u8; size];
             bytes[0x1f1..0x1f1 + 0x80].copy_from_slice(&header);
             bytes[0x202..0x206].copy_from_slice(b"HdrS");
-            let _ = load(&memory, &mut file(&bytes), None, "", 1, 2);
+            let _ = load(&memory, &mut file(&bytes), None, "", &HARDWARE);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The control socket's verbs for a person by hand: words in, text out.
 
-use super::{Client, ClientError, Direction, Request, to_text};
+use super::{Client, ClientError, Direction, Reply, Request, to_text};
 use crate::migrate::Terms;
 use crate::virtio::limit::Rate;
 use std::ffi::{OsStr, OsString};
@@ -21,6 +21,8 @@ Usage: pilvi-vmm ctl SOCKET VERB [ARGUMENT...]
   migrate SOCKET [PAUSE_MS [force]]
                           moves the machine to the process that waits at SOCKET (its configuration's `incoming`)
   cancel                  stops a migration
+  add-disk FILE SERIAL [ro]
+  remove DEVICE           a disk comes to or goes from the PCI bus
   rate DEVICE BYTES OPERATIONS [both|transmit|receive]
                           another limit a second for a disk or a card; 0 is none
   balloon MIB             asks the guest to give up that much memory
@@ -61,6 +63,20 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
             terms.force = rest.get(1).is_some_and(|word| word == "force");
             let stream = UnixStream::connect(Path::new(target))?;
             client.migrate(stream.as_raw_fd(), terms).map(|()| String::new())
+        }
+        ("add-disk", [file, serial, rest @ ..]) if rest.is_empty() || rest == ["ro"] => {
+            let read_only = !rest.is_empty();
+            let opened = OpenOptions::new().read(true).write(!read_only).open(file);
+            let opened = opened.map_err(|source| ClientError::File { path: file.display().to_string(), source })?;
+            let request = Request::AddDisk { read_only, serial: serial.to_string_lossy().into_owned() };
+            match client.ask_with(&request, &[opened.as_raw_fd()])? {
+                Reply::Added { device } => Ok(device + "\n"),
+                _ => Err(ClientError::Unexpected),
+            }
+        }
+        ("remove", [device]) => {
+            let device = device.to_string_lossy().into_owned();
+            client.done(&Request::Remove { device }).map(|()| String::new())
         }
         ("cancel", []) => client.done(&Request::CancelMigration {}).map(|()| String::new()),
         ("balloon", [mib]) => client.done(&Request::SetBalloon { mib: number(mib)? }).map(|()| String::new()),

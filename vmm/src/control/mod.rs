@@ -55,6 +55,26 @@ pub enum Request {
     },
     /// Do not move the machine after all. Refused when the target has been told to run it.
     CancelMigration {},
+    /// Put a disk on the PCI bus. Its open file comes with this line.
+    AddDisk {
+        /// Refuse writes.
+        #[serde(default)]
+        read_only: bool,
+        /// What the guest reads as its serial number, at most 20 ASCII characters.
+        serial: String,
+    },
+    /// Put a card on the PCI bus. Its tap comes with this line.
+    AddNic {
+        /// Address that the guest is told.
+        mac: String,
+        /// Largest frame payload.
+        mtu: u16,
+    },
+    /// Take a disk or a card off the PCI bus. Refused while the guest uses it.
+    Remove {
+        /// Its name in the status.
+        device: String,
+    },
     /// Another limit for a disk or a card, from its next request on.
     SetRate {
         /// Its name in the status.
@@ -109,6 +129,11 @@ pub enum Reply {
     Taken {
         /// Bytes.
         bytes: usize,
+    },
+    /// To `add_disk` and `add_nic`: the device's name.
+    Added {
+        /// As in the status.
+        device: String,
     },
     /// To `console_tail`.
     Console {

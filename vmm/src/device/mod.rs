@@ -5,7 +5,7 @@
 //!   port 0x600..     power button, power off (ACPI)
 //!   port 0xf4       exit port (see exit_port)                    0x3f8..    serial console
 //!   port 0x505      panic device                                 0x441,0x443 watchdog
-//!   0xd0000000 + n * 0x1000   virtio slot n
+//!   0xd0000000 + n * 0x1000   virtio slot n                      0xcf8..    PCI, where the machine has it
 //! ```
 //! Timer, PIC, IOAPIC and LAPIC are in the kernel. Everything else reads as all ones and swallows writes, as an empty
 //! bus does; such accesses are counted.
@@ -20,6 +20,7 @@ pub mod serial;
 pub mod watchdog;
 
 use crate::gate::lock;
+use crate::pci;
 use crate::snapshot::SnapshotError;
 use crate::state::StopReason;
 use crate::virtio::mmio::Mmio;
@@ -51,6 +52,8 @@ pub struct Bus {
     pub panic: panic::Panic,
     /// Only where the configuration has one.
     pub watchdog: Option<Mutex<watchdog::Watchdog>>,
+    /// Where virtio devices are on PCI.
+    pub pci: Option<pci::Root>,
     /// virtio devices by MMIO slot.
     pub slots: Vec<Mmio>,
     /// Accesses that no device answers.
@@ -65,6 +68,7 @@ pub struct PortsState {
     power: power::PowerState,
     clock: clock::Clock,
     watchdog: Option<watchdog::Watchdog>,
+    pci_register: Option<u32>,
 }
 
 impl Bus {
@@ -76,6 +80,7 @@ impl Bus {
             power: lock(&self.power).save(),
             clock: lock(&self.clock).clone(),
             watchdog: self.watchdog.as_ref().map(|watchdog| lock(watchdog).clone()),
+            pci_register: self.pci.as_ref().map(pci::Root::selected),
         }
     }
 
@@ -85,6 +90,11 @@ impl Bus {
         lock(&self.keyboard).restore(&state.keyboard);
         lock(&self.power).restore(&state.power);
         lock(&self.clock).clone_from(&state.clock);
+        match (&self.pci, state.pci_register) {
+            (Some(pci), Some(register)) => pci.select(register),
+            (None, None) => {}
+            _ => return Err(SnapshotError::Mismatch("one has a PCI bus, the other has none".into())),
+        }
         match (&self.watchdog, &state.watchdog) {
             (Some(watchdog), Some(state)) => lock(watchdog).clone_from(state),
             (None, None) => {}
@@ -106,9 +116,10 @@ impl Bus {
 
     /// A write to memory that is no RAM.
     pub fn mmio_write(&self, address: u64, data: &[u8]) -> Flow {
-        match self.slot(address) {
-            Some((slot, offset)) => slot.write(offset, data),
-            None => return self.miss(),
+        match (self.slot(address), &self.pci) {
+            (Some((slot, offset)), _) => slot.write(offset, data),
+            (None, Some(pci)) if pci.memory(|function| function.memory_write(address, data)) => {}
+            _ => return self.miss(),
         }
         Flow::Go
     }
@@ -116,9 +127,10 @@ impl Bus {
     /// A read from memory that is no RAM.
     pub fn mmio_read(&self, address: u64, data: &mut [u8]) -> Flow {
         data.fill(0xff);
-        match self.slot(address) {
-            Some((slot, offset)) => slot.read(offset, data),
-            None => return self.miss(),
+        match (self.slot(address), &self.pci) {
+            (Some((slot, offset)), _) => slot.read(offset, data),
+            (None, Some(pci)) if pci.memory(|function| function.memory_read(address, data)) => {}
+            _ => return self.miss(),
         }
         Flow::Go
     }
@@ -144,6 +156,10 @@ impl Bus {
                     return Flow::Stop(StopReason::PoweredOff);
                 }
             }
+            pci::ADDRESS..=pci::DATA_LAST => match &self.pci {
+                Some(pci) => pci.write(port, data),
+                None => return self.miss(),
+            },
             panic::PORT => {
                 if self.panic.write(data.first().copied().unwrap_or(0)) {
                     return Flow::Stop(StopReason::Crashed { detail: "the guest's kernel panicked".into() });
@@ -175,6 +191,10 @@ impl Bus {
                 data.iter_mut().for_each(|byte| *byte = keyboard.read(port));
             }
             power::EVENT..=power::LAST => lock(&self.power).read(port, data),
+            pci::ADDRESS..=pci::DATA_LAST => match &self.pci {
+                Some(pci) => pci.read(port, data),
+                None => return self.miss(),
+            },
             panic::PORT => data.fill(self.panic.read()),
             clock::DATA => {
                 let clock = lock(&self.clock);

@@ -1,11 +1,13 @@
 //! From the configuration to devices, and from devices to slots that KVM knows.
 
-use super::parts::{OpenDisk, Parts};
+use super::parts::{OpenDisk, OpenTap, Parts};
 use super::{MachineError, Stop, event, kvm_step};
-use crate::config::{Config, Disk, Engine};
+use crate::config::{Config, Disk, Engine, Nic, Transport};
 use crate::device::{Bus, clock, keyboard, panic, power, serial, watchdog};
 use crate::memory::Memory;
+use crate::pci::Root;
 use crate::sandbox::Threads;
+use crate::snapshot::SnapshotError;
 use crate::virtio::balloon::{Balloon, Target};
 use crate::virtio::block::file::{Backing, RawFile};
 use crate::virtio::block::pool::Pool;
@@ -17,12 +19,12 @@ use crate::virtio::handle::Handle;
 use crate::virtio::limit::Setting;
 use crate::virtio::mmio::{Mmio, QUEUE_NOTIFY};
 use crate::virtio::net::{Net, tap::Tap};
+use crate::virtio::pci::Pci;
 use crate::virtio::rng::Rng;
 use crate::virtio::transport::Part;
 use crate::virtio::vsock::Vsock;
 use crate::virtio::{SLOT_BYTES, SLOT_LINES, SLOTS_START};
 use kvm_ioctls::{IoEventAddress, VmFd};
-use std::os::fd::OwnedFd;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use vmm_sys_util::eventfd::EventFd;
@@ -39,11 +41,11 @@ impl Builder<'_> {
     /// All devices of a configuration, in slot order.
     pub fn parts(&self, config: &Config, parts: &Parts) -> Result<Vec<Part>, MachineError> {
         let mut out = Vec::new();
-        for (n, (disk, open)) in config.disks.iter().zip(&parts.disks).enumerate() {
-            out.push(self.disk(n, disk, open)?);
+        for (disk, open) in config.disks.iter().zip(&parts.disks) {
+            out.push(self.disk(disk, open)?);
         }
-        for (n, (nic, tap)) in config.nics.iter().zip(&parts.taps).enumerate() {
-            out.push(card(n, nic, tap)?);
+        for (nic, open) in config.nics.iter().zip(&parts.taps) {
+            out.push(card(nic, open)?);
         }
         let mut add = |name: &str, handle: Handle, device: Box<dyn crate::virtio::Device>, counters: Arc<Counters>| {
             out.push(Part { name: name.into(), device, counters, handle });
@@ -71,8 +73,8 @@ impl Builder<'_> {
     }
 
     /// A disk.
-    pub fn disk(&self, number: usize, disk: &Disk, open: &OpenDisk) -> Result<Part, MachineError> {
-        let (name, counters) = (format!("disk{number}"), Arc::new(Counters::default()));
+    pub fn disk(&self, disk: &Disk, open: &OpenDisk) -> Result<Part, MachineError> {
+        let (name, counters) = (open.name.clone(), Arc::new(Counters::default()));
         let rate = Arc::new(Setting::new(disk.rate));
         let geometry = Geometry {
             bytes: open.bytes,
@@ -95,13 +97,13 @@ impl Builder<'_> {
 }
 
 /// A network card.
-pub fn card(number: usize, nic: &crate::config::Nic, tap: &OwnedFd) -> Result<Part, MachineError> {
+pub fn card(nic: &Nic, open: &OpenTap) -> Result<Part, MachineError> {
     let counters = Arc::new(Counters::default());
-    let wire = Box::new(Tap::from_fd(tap.try_clone()?));
-    let mac = nic.mac_bytes().unwrap_or([2, 0, 0, 0, 0, number as u8]);
+    let wire = Box::new(Tap::from_fd(open.tap.try_clone()?));
+    let mac = nic.mac_bytes().unwrap_or([2, 0, 0, 0, 0, 1]);
     let (transmit, receive) = (Arc::new(Setting::new(nic.transmit)), Arc::new(Setting::new(nic.receive)));
     let device = Box::new(Net::new(wire, mac, nic.mtu, (transmit.clone(), receive.clone()), counters.clone()));
-    Ok(Part { name: format!("nic{number}"), device, counters, handle: Handle::Card { transmit, receive } })
+    Ok(Part { name: open.name.clone(), device, counters, handle: Handle::Card { transmit, receive } })
 }
 
 /// Puts devices into MMIO slots: an interrupt line each, a notification for each queue.
@@ -120,6 +122,25 @@ pub fn connect_mmio(vm: &VmFd, memory: &Memory, parts: Vec<Part>) -> Result<Vec<
     Ok(slots)
 }
 
+/// Puts devices on the bus, at these numbers.
+pub fn connect_pci(
+    vm: &Arc<VmFd>,
+    memory: &Memory,
+    root: &Root,
+    parts: Vec<Part>,
+    numbers: impl IntoIterator<Item = u8>,
+) -> Result<Vec<Arc<Pci>>, MachineError> {
+    let mut out = Vec::new();
+    for (part, number) in parts.into_iter().zip(numbers) {
+        let device = Arc::new(Pci::new(part, memory.clone(), number, Some(vm.clone()))?);
+        if !root.add(number, device.clone()) {
+            return Err(SnapshotError::Malformed(format!("no place {number} on the PCI bus")).into());
+        }
+        out.push(device);
+    }
+    Ok(out)
+}
+
 /// Everything that the guest reaches through ports and addresses.
 pub fn bus(config: &Config, slots: Vec<Mmio>, vm: &VmFd, parts: &Parts) -> Result<Bus, MachineError> {
     let line = |number| -> Result<EventFd, MachineError> {
@@ -134,6 +155,7 @@ pub fn bus(config: &Config, slots: Vec<Mmio>, vm: &VmFd, parts: &Parts) -> Resul
         clock: Mutex::new(clock::Clock::default()),
         panic: panic::Panic::default(),
         watchdog: config.watchdog.then(|| Mutex::new(watchdog::Watchdog::default())),
+        pci: (config.transport == Transport::Pci).then(Root::default),
         slots,
         unclaimed: AtomicU64::new(0),
     })

@@ -10,10 +10,10 @@
 mod devices;
 mod parts;
 
-pub use parts::Parts;
+pub use parts::{OpenDisk, OpenTap, Parts};
 
-use crate::boot::{self, BootError};
-use crate::config::Config;
+use crate::boot::{self, BootError, Hardware};
+use crate::config::{Config, Transport};
 use crate::cpu::run_loop::{self, Processor, Seen};
 use crate::cpu::state::ProcessorState;
 use crate::cpu::{cpuid, registers};
@@ -22,14 +22,16 @@ use crate::gate::{Gate, lock};
 use crate::memory::{self, Memory, MemoryError};
 use crate::migrate::MigrateError;
 use crate::migrate::receive::Arrival;
+use crate::pci::DEVICES;
 use crate::sandbox::Threads;
 use crate::snapshot::chips::Chips;
 use crate::snapshot::{MachineState, SnapshotError};
 use crate::state::StopReason;
-use crate::virtio::transport::Slot;
+use crate::virtio::pci::{Pci, PciState};
+use crate::virtio::transport::{Part, Slot};
 use crate::virtio::worker::Worker;
 use crate::virtio::{SLOT_BYTES, SLOT_LINES, SLOTS_START};
-use devices::Builder;
+pub use devices::{Builder, card};
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use std::io;
@@ -117,6 +119,14 @@ impl Stop {
     }
 }
 
+/// A device that is served.
+struct Serving {
+    slot: Arc<Slot>,
+    /// Brings its worker to the gate.
+    wake: EventFd,
+    thread: JoinHandle<()>,
+}
+
 /// A machine that has been built, its threads at the shut gate.
 pub struct Machine {
     /// The ports and slots.
@@ -130,8 +140,8 @@ pub struct Machine {
     /// What can be seen of the processors, by number.
     pub seen: Vec<Arc<Seen>>,
     processors: Vec<JoinHandle<()>>,
-    workers: Vec<JoinHandle<()>>,
-    wakes: Vec<EventFd>,
+    workers: Vec<Serving>,
+    pci: Vec<Arc<Pci>>,
     vcpus: Vec<Arc<Mutex<VcpuFd>>>,
     // Kept until the threads have ended: they use both.
     /// The KVM side.
@@ -147,7 +157,7 @@ fn event() -> io::Result<EventFd> {
 impl Machine {
     /// Builds the machine. On return every thread waits at the gate; `start` opens it.
     pub fn build(config: &Config, parts: &mut Parts, threads: &Threads) -> Result<Machine, MachineError> {
-        let vm = parts.kvm.create_vm().map_err(kvm_step("make a machine"))?;
+        let vm = Arc::new(parts.kvm.create_vm().map_err(kvm_step("make a machine"))?);
         vm.set_tss_address(TSS_ADDRESS).map_err(kvm_step("set the TSS address"))?;
         vm.set_identity_map_address(IDENTITY_MAP_ADDRESS).map_err(kvm_step("set the identity map"))?;
         vm.create_irq_chip().map_err(kvm_step("make the interrupt chips"))?;
@@ -167,20 +177,35 @@ impl Machine {
         memory::attach(&vm, &memory)?;
 
         let stop = Stop::new(Arc::new(Gate::new_shut()))?;
-        let devices = Builder { threads, stop: &stop }.parts(config, parts)?;
-        let slots = devices::connect_mmio(&vm, &memory, devices)?;
+        let all = Builder { threads, stop: &stop }.parts(config, parts)?;
+        let (slots, functions) = match config.transport {
+            Transport::Mmio => (devices::connect_mmio(&vm, &memory, all)?, Vec::new()),
+            Transport::Pci => (Vec::new(), all),
+        };
         let bus = Arc::new(devices::bus(config, slots, &vm, parts)?);
+        let numbers: Vec<u8> = match &restored {
+            Some(state) => state.pci.iter().map(PciState::number).collect(),
+            None => (1..DEVICES).collect(),
+        };
+        let pci = match &bus.pci {
+            Some(root) => devices::connect_pci(&vm, &memory, root, functions, numbers)?,
+            None => Vec::new(),
+        };
         let vcpus = match restored {
-            Some(state) => restore(config, &vm, &bus, &state)?,
+            Some(state) => restore(config, &vm, &bus, &pci, &state)?,
             None => prepare(config, parts, &vm, &memory, bus.slots.len())?,
         };
-        let machine = Machine::spawn(config, (vm, memory), bus, vcpus, threads, stop)?;
-        Ok(Machine { arrival, ..machine })
+        let mut machine = Machine::spawn(config, (vm, memory), bus, vcpus, threads, stop)?;
+        (machine.arrival, machine.pci) = (arrival, pci);
+        for slot in machine.slots() {
+            machine.serve(slot, threads)?;
+        }
+        Ok(machine)
     }
 
     fn spawn(
         config: &Config,
-        (vm, memory): (VmFd, Memory),
+        (vm, memory): (Arc<VmFd>, Memory),
         bus: Arc<Bus>,
         vcpus: Vec<VcpuFd>,
         threads: &Threads,
@@ -195,18 +220,11 @@ impl Machine {
             seen: Vec::new(),
             processors: Vec::new(),
             workers: Vec::new(),
-            wakes: Vec::new(),
+            pci: Vec::new(),
             vcpus: vcpus.into_iter().map(|vcpu| Arc::new(Mutex::new(vcpu))).collect(),
             memory,
-            vm: Arc::new(vm),
+            vm,
         };
-        for slot in bus.slots.iter().map(|mmio| &mmio.slot) {
-            let wake = event()?;
-            machine.wakes.push(wake.try_clone()?);
-            let kind = if slot.has_connections() { Threads::SOCKET_WORKER } else { Threads::WORKER };
-            let worker = Worker::new(slot.clone(), gate.clone(), wake)?;
-            machine.workers.push(threads.spawn(&slot.name, kind, stop.clone(), move || worker.run())?);
-        }
         for (number, fd) in (0..config.vcpus).zip(machine.vcpus.clone()) {
             let seen = Arc::new(Seen::default());
             machine.seen.push(seen.clone());
@@ -219,9 +237,54 @@ impl Machine {
         Ok(machine)
     }
 
-    /// The virtio devices, in slot order.
-    pub fn slots(&self) -> impl Iterator<Item = &Arc<Slot>> {
-        self.bus.slots.iter().map(|mmio| &mmio.slot)
+    /// Starts the worker of a device.
+    fn serve(&mut self, slot: Arc<Slot>, threads: &Threads) -> Result<(), MachineError> {
+        let wake = event()?;
+        let kind = if slot.has_connections() { Threads::SOCKET_WORKER } else { Threads::WORKER };
+        let worker = Worker::new(slot.clone(), self.gate.clone(), wake.try_clone()?)?;
+        let thread = threads.spawn(&slot.name, kind, self.stop.clone(), move || worker.run())?;
+        self.workers.push(Serving { slot, wake, thread });
+        Ok(())
+    }
+
+    /// Puts a device on the bus of a running machine.
+    pub fn add(&mut self, part: Part, threads: &Threads) -> Result<(), MachineError> {
+        let taken: Vec<u8> = self.pci.iter().map(|device| device.number).collect();
+        let number = (1..DEVICES).find(|number| !taken.contains(number));
+        let (Some(root), Some(number)) = (&self.bus.pci, number) else {
+            let text = "only a machine with a PCI bus that has room takes devices while it runs";
+            return Err(SnapshotError::Mismatch(text.into()).into());
+        };
+        let added = devices::connect_pci(&self.vm, &self.memory, root, vec![part], [number])?;
+        self.pci.extend(added.iter().cloned());
+        added.into_iter().try_for_each(|device| self.serve(device.slot.clone(), threads))
+    }
+
+    /// Takes a device off the bus. None: there is no such device on it; false: the guest uses it.
+    pub fn remove(&mut self, name: &str) -> Option<bool> {
+        let at = self.pci.iter().position(|device| device.slot.name == name)?;
+        if self.pci[at].slot.driver_state().0 {
+            return Some(false);
+        }
+        let device = self.pci.remove(at);
+        if let Some(root) = &self.bus.pci {
+            root.remove(device.number);
+        }
+        device.unmap();
+        device.slot.retire();
+        if let Some(at) = self.workers.iter().position(|serving| serving.slot.name == name) {
+            let serving = self.workers.remove(at);
+            let _ = serving.wake.write(1);
+            // One that panicked has ended the machine already.
+            let _ = serving.thread.join();
+        }
+        Some(true)
+    }
+
+    /// The virtio devices, in the order of the configuration.
+    pub fn slots(&self) -> Vec<Arc<Slot>> {
+        let mmio = self.bus.slots.iter().map(|mmio| mmio.slot.clone());
+        mmio.chain(self.pci.iter().map(|pci| pci.slot.clone())).collect()
     }
 
     /// Threads that pass the gate.
@@ -234,7 +297,7 @@ impl Machine {
         for number in 0..self.processors.len() {
             self.kick(number);
         }
-        self.wakes.iter().for_each(|wake| drop(wake.write(1)));
+        self.workers.iter().for_each(|serving| drop(serving.wake.write(1)));
     }
 
     /// Takes one processor out of the guest for a moment.
@@ -268,6 +331,7 @@ impl Machine {
             processors,
             ports: self.bus.save_ports(),
             slots: self.bus.slots.iter().map(|slot| slot.save()).collect::<Result<_, _>>()?,
+            pci: self.pci.iter().map(|device| device.save()).collect::<Result<_, _>>()?,
         })
     }
 
@@ -282,7 +346,7 @@ impl Machine {
     pub fn end(mut self) {
         self.gate.quit();
         self.kick_all();
-        for thread in self.processors.drain(..).chain(self.workers.drain(..)) {
+        for thread in self.processors.drain(..).chain(self.workers.drain(..).map(|serving| serving.thread)) {
             // A thread that panicked has already given its reason.
             let _ = thread.join();
         }
@@ -299,7 +363,8 @@ fn prepare(
 ) -> Result<Vec<VcpuFd>, MachineError> {
     let cmdline = command_line(config, slots);
     let (kernel, initramfs) = (&mut parts.kernel, parts.initramfs.as_mut());
-    let entry = boot::load(memory, kernel, initramfs, &cmdline, config.vcpus, slots)?;
+    let hardware = Hardware { vcpus: config.vcpus, slots, pci: config.transport == Transport::Pci };
+    let entry = boot::load(memory, kernel, initramfs, &cmdline, &hardware)?;
     registers::write_tables(memory, entry)?;
     let mut vcpus = Vec::new();
     for number in 0..config.vcpus {
@@ -318,11 +383,20 @@ fn prepare(
 }
 
 /// Devices and processors as they were.
-fn restore(config: &Config, vm: &VmFd, bus: &Bus, state: &MachineState) -> Result<Vec<VcpuFd>, MachineError> {
-    state.fits(config.vcpus, config.memory_mib, bus.slots.len())?;
+fn restore(
+    config: &Config,
+    vm: &VmFd,
+    bus: &Bus,
+    pci: &[Arc<Pci>],
+    state: &MachineState,
+) -> Result<Vec<VcpuFd>, MachineError> {
+    state.fits(config.vcpus, config.memory_mib, bus.slots.len() + pci.len())?;
     bus.restore_ports(&state.ports)?;
     for (slot, saved) in bus.slots.iter().zip(&state.slots) {
         slot.restore(saved)?;
+    }
+    for (device, saved) in pci.iter().zip(&state.pci) {
+        device.restore(saved)?;
     }
     let mut vcpus = Vec::new();
     for number in 0..config.vcpus {

@@ -1,7 +1,7 @@
 //! What is opened once, before the jail closes, and handed to every machine that this process builds.
 
 use super::{MachineError, kvm_step};
-use crate::config::{Config, Disk, Restore, Source};
+use crate::config::{Config, Disk, Restore};
 use crate::control::server::listen;
 use crate::device::console::Console;
 use crate::memory::{self, Memory};
@@ -23,8 +23,18 @@ fn open<T>(what: impl Into<String>, result: io::Result<T>) -> Result<T, MachineE
 
 /// A disk's file with its size.
 pub struct OpenDisk {
+    /// In status and logs.
+    pub name: String,
     pub(super) file: File,
     pub(super) bytes: u64,
+}
+
+/// A tap with the name of its card.
+pub struct OpenTap {
+    /// In status and logs.
+    pub name: String,
+    /// Open.
+    pub tap: OwnedFd,
 }
 
 /// Files of a snapshot to go on from.
@@ -40,8 +50,10 @@ pub struct Parts {
     pub kvm: Kvm,
     pub(super) kernel: File,
     pub(super) initramfs: Option<File>,
-    pub(super) disks: Vec<OpenDisk>,
-    pub(super) taps: Vec<OwnedFd>,
+    /// In the order of the configuration.
+    pub disks: Vec<OpenDisk>,
+    /// In the order of the configuration.
+    pub taps: Vec<OpenTap>,
     pub(super) vsock: Option<UnixListener>,
     /// Where the first start goes on from; a reset begins at the kernel.
     pub(super) restore: Option<OpenSnapshot>,
@@ -61,11 +73,12 @@ impl Parts {
             .disks
             .iter()
             .enumerate()
-            .map(|(n, disk)| open(format!("disk {n}"), open_disk(disk, config.incoming.is_none())));
+            .map(|(n, disk)| open(format!("disk {n}"), open_disk(n, disk, config.incoming.is_none())));
         let disks = disks.collect::<Result<Vec<_>, _>>()?;
         let mut taps = Vec::new();
         for (n, nic) in config.nics.iter().enumerate() {
-            taps.push(open(format!("the tap of nic {n}"), Tap::open(&nic.tap))?.into_fd());
+            let tap = open(format!("the tap of nic {n}"), Tap::open(&nic.tap))?.into_fd();
+            taps.push(OpenTap { name: format!("nic{n}"), tap });
         }
         let restore = config.restore.as_ref().map(OpenSnapshot::of).transpose()?;
         let incoming = config.incoming.as_ref().map(|source| -> io::Result<Incoming> {
@@ -96,26 +109,29 @@ impl Parts {
     }
 }
 
-fn open_disk(disk: &Disk, claim: bool) -> io::Result<OpenDisk> {
-    let mut file = disk.source.open(!disk.read_only)?;
-    let kind = file.metadata()?.file_type();
-    if !(kind.is_file() || std::os::unix::fs::FileTypeExt::is_block_device(&kind)) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a regular file nor a block device"));
-    }
-    if let Source::Fd(fd) = disk.source
-        && !disk.read_only
-    {
+fn open_disk(number: usize, disk: &Disk, claim: bool) -> io::Result<OpenDisk> {
+    let file = disk.source.open(!disk.read_only)?;
+    OpenDisk::of(format!("disk{number}"), file, disk.read_only, claim)
+}
+
+impl OpenDisk {
+    /// Looks whether an open file can be a disk, and takes it.
+    pub fn of(name: String, mut file: File, read_only: bool, claim: bool) -> io::Result<OpenDisk> {
+        let kind = file.metadata()?.file_type();
+        if !(kind.is_file() || std::os::unix::fs::FileTypeExt::is_block_device(&kind)) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "neither a regular file nor a block device"));
+        }
         // SAFETY: fcntl without a pointer on a descriptor that `file` keeps open.
         let mode = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_GETFL) } & libc::O_ACCMODE;
-        if mode != libc::O_RDWR {
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, format!("descriptor {fd} is not writable")));
+        if !read_only && mode != libc::O_RDWR {
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the descriptor is not writable"));
         }
+        if claim {
+            file::claim(&file, read_only)?;
+        }
+        let bytes = file::size(&mut file)?;
+        Ok(OpenDisk { name, file, bytes })
     }
-    if claim {
-        file::claim(&file, disk.read_only)?;
-    }
-    let bytes = file::size(&mut file)?;
-    Ok(OpenDisk { file, bytes })
 }
 
 impl OpenSnapshot {

@@ -164,7 +164,7 @@ mod tests {
         altered[100] ^= 1;
         assert!(matches!(receive(&mut &altered[..], &to), Err(MigrateError::Nonsense(_))));
         for (address, count) in
-            [(0x10_0000, 1), (0xf_f000, 2), (1, 1), (0, 0), (0, RUN_MAX + 1), (u64::MAX & !0xfff, 1)]
+            [(0x10_0000, 1), (0xf_f000, 2), (1, 1), (0, 0), (0, RUN_MAX + 1), (!0xfff, 1)]
         {
             let mut stream = Vec::new();
             greet(&mut stream, &from).unwrap();

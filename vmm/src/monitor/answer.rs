@@ -5,6 +5,7 @@ use crate::control::{
     ConsoleStatus, DeviceStatus, Direction, Reply, Request, Status, TAIL_BYTES_MAX, to_bytes, to_text,
 };
 use crate::gate::lock;
+use crate::machine::Machine;
 use crate::state::{RunState, StopReason};
 use crate::virtio::handle::Handle;
 use crate::virtio::limit::Rate;
@@ -24,6 +25,9 @@ impl Monitor {
         Some(match request {
             Request::Snapshot {} => return self.snapshot(key),
             Request::Migrate { terms } => return self.migrate(key, terms),
+            Request::AddDisk { read_only, serial } => self.add_disk(key, read_only, serial),
+            Request::AddNic { mac, mtu } => self.add_nic(key, mac, mtu),
+            Request::Remove { device } => self.remove(&device),
             Request::CancelMigration {} => self.cancel_migration(),
             Request::Status {} => Reply::Status(Box::new(self.status())),
             Request::Pause {} => self.pause(),
@@ -74,7 +78,7 @@ impl Monitor {
     /// To the virtio terminal where a driver listens to one, else to the serial line.
     pub(super) fn type_in(&self, bytes: &[u8]) -> usize {
         let Some(machine) = &self.machine else { return 0 };
-        let terminal = machine.slots().find_map(|slot| match &slot.handle {
+        let terminal = machine.slots().iter().find_map(|slot| match &slot.handle {
             Handle::Console(input) => input.type_in(bytes),
             _ => None,
         });
@@ -83,8 +87,8 @@ impl Monitor {
 
     /// Another limit for a disk or a card.
     fn set_rate(&self, device: &str, direction: Direction, rate: Rate) -> Reply {
-        let slot = self.machine.as_ref().and_then(|machine| machine.slots().find(|slot| slot.name == device));
-        let settings = match slot.map(|slot| &slot.handle) {
+        let slot = self.machine.iter().flat_map(Machine::slots).find(|slot| slot.name == device);
+        let settings = match slot.as_ref().map(|slot| &slot.handle) {
             Some(Handle::Disk(setting)) if direction == Direction::Both => vec![setting],
             Some(Handle::Card { transmit, receive }) => match direction {
                 Direction::Both => vec![transmit, receive],
@@ -100,9 +104,9 @@ impl Monitor {
 
     /// Asks the guest for memory, or offers some back.
     fn set_balloon(&self, mib: u32) -> Reply {
-        let handle = |slot: &&Arc<Slot>| matches!(slot.handle, Handle::Balloon(_));
-        let slot = self.machine.as_ref().and_then(|machine| machine.slots().find(handle));
-        let Some((slot, Handle::Balloon(target))) = slot.map(|slot| (slot, &slot.handle)) else {
+        let handle = |slot: &Arc<Slot>| matches!(slot.handle, Handle::Balloon(_));
+        let slot = self.machine.iter().flat_map(Machine::slots).find(handle);
+        let Some((slot, Handle::Balloon(target))) = slot.as_ref().map(|slot| (slot, &slot.handle)) else {
             return refused("this machine has no balloon");
         };
         if mib >= self.config.memory_mib {
@@ -154,7 +158,7 @@ impl Monitor {
 
     pub(super) fn status(&self) -> Status {
         let machine = self.machine.as_ref();
-        let devices = machine.into_iter().flat_map(|m| m.slots()).map(|slot| {
+        let devices = machine.into_iter().flat_map(Machine::slots).map(|slot| {
             let (driver_ok, needs_reset) = slot.driver_state();
             DeviceStatus { name: slot.name.clone(), driver_ok, needs_reset, counters: slot.counters.snapshot() }
         });
@@ -173,7 +177,7 @@ impl Monitor {
             unclaimed_accesses: machine.map_or(0, |m| m.bus.unclaimed.load(Ordering::Relaxed)),
             devices: devices.collect(),
             migration: self.progress.as_ref().map(|progress| progress.status()),
-            balloon_mib: machine.into_iter().flat_map(|m| m.slots()).find_map(|slot| match &slot.handle {
+            balloon_mib: machine.into_iter().flat_map(Machine::slots).find_map(|slot| match &slot.handle {
                 Handle::Balloon(target) => Some(target.actual_pages.load(Ordering::Relaxed) >> 8),
                 _ => None,
             }),

@@ -4,10 +4,12 @@
 //! look is kicked out and asked whether an interrupt could ever wake it. An idle guest that takes timer interrupts is
 //! left alone.
 //!
-//! `answer` says what each request does, `keep` what takes longer than an answer may.
+//! `answer` says what each request does, `keep` what takes longer than an answer may, `plug` how
+//! devices come and go.
 
 mod answer;
 mod keep;
+mod plug;
 
 use crate::config::{Config, OnReset};
 use crate::control::server::{Input, Server};

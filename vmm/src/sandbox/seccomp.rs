@@ -16,13 +16,17 @@ pub type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 const KVM_IO: u64 = 0xae00;
 const KVM_IO_MASK: u64 = 0xff00;
 /// ioctls that a running processor needs: KVM_RUN, and what halt detection and crash reports read.
-const PROCESSOR_IOCTLS: [u64; 5] = [
+const PROCESSOR_IOCTLS: [u64; 7] = [
     0xae80,      // KVM_RUN
     0x8090_ae81, // KVM_GET_REGS
     0x8138_ae83, // KVM_GET_SREGS
     0x8004_ae98, // KVM_GET_MP_STATE
     0xaead,      // KVM_KVMCLOCK_CTRL
+    0x4040_ae79, // KVM_IOEVENTFD: a guest moves a PCI device's memory, and notifications with it
+    KVM_SIGNAL_MSI,
 ];
+/// An interrupt of a PCI device.
+const KVM_SIGNAL_MSI: u64 = 0x4020_aea5;
 const KVM_GET_DIRTY_LOG: u64 = 0x4010_ae42;
 const FIONBIO: u64 = 0x5421;
 const PR_SET_VMA: u64 = 0x5356_4d41;
@@ -148,7 +152,7 @@ pub fn processor() -> Result<Rules, BackendError> {
 pub fn worker() -> Result<Rules, BackendError> {
     let mut rules = base()?;
     rules.extend(DEVICES.iter().map(|call| (*call, Vec::new())));
-    rules.insert(libc::SYS_ioctl, vec![equal(1, crate::virtio::net::tap::TUNSETOFFLOAD)?]);
+    rules.insert(libc::SYS_ioctl, vec![equal(1, crate::virtio::net::tap::TUNSETOFFLOAD)?, equal(1, KVM_SIGNAL_MSI)?]);
     Ok(rules)
 }
 
@@ -156,7 +160,7 @@ pub fn worker() -> Result<Rules, BackendError> {
 pub fn socket_worker() -> Result<Rules, BackendError> {
     let mut rules = worker()?;
     rules.extend(SOCKETS.iter().map(|call| (*call, Vec::new())));
-    rules.insert(libc::SYS_ioctl, vec![equal(1, FIONBIO)?]);
+    rules.insert(libc::SYS_ioctl, vec![equal(1, FIONBIO)?, equal(1, KVM_SIGNAL_MSI)?]);
     Ok(rules)
 }
 

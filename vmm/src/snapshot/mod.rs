@@ -21,6 +21,7 @@ pub mod memory;
 use crate::cpu::state::ProcessorState;
 use crate::device::PortsState;
 use crate::virtio::mmio::MmioState;
+use crate::virtio::pci::PciState;
 use chips::Chips;
 use memory::Digest;
 use serde::de::DeserializeOwned;
@@ -103,8 +104,10 @@ pub struct MachineState {
     pub processors: Vec<ProcessorState>,
     /// What sits on ports.
     pub ports: PortsState,
-    /// virtio devices in slot order.
+    /// virtio devices in MMIO slots, in their order.
     pub slots: Vec<MmioState>,
+    /// virtio devices on PCI, in the order of the configuration.
+    pub pci: Vec<PciState>,
 }
 
 /// What a state file holds.
@@ -122,7 +125,7 @@ impl MachineState {
         let pairs = [
             ("processors", u64::from(self.vcpus), u64::from(vcpus)),
             ("MiB of memory", u64::from(self.memory_mib), u64::from(memory_mib)),
-            ("devices", self.slots.len() as u64, slots as u64),
+            ("devices", (self.slots.len() + self.pci.len()) as u64, slots as u64),
             ("states of processors", self.processors.len() as u64, u64::from(vcpus)),
         ];
         match pairs.iter().find(|(_, had, has)| had != has) {

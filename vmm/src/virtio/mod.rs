@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   vCPU thread                          worker thread of the device
-//!   mmio.rs  registers ──┐            ┌── worker.rs  waits for queue events, the host's end, and time
+//!   mmio.rs, pci.rs     ──┐            ┌── worker.rs  waits for queue events, the host's end, and time
 //!                        ▼            ▼
 //!        transport.rs: Slot (mutex): transport state + Box<dyn Device>
 //!                                     │
@@ -24,6 +24,7 @@ pub mod handle;
 pub mod limit;
 pub mod mmio;
 pub mod net;
+pub mod pci;
 pub mod rng;
 pub mod transport;
 pub mod vsock;

@@ -16,6 +16,7 @@ use crate::gate::lock;
 use crate::memory::Memory;
 use crate::snapshot::SnapshotError;
 use serde::{Deserialize, Serialize};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use virtio_queue::{Queue, QueueState, QueueT};
 use vm_memory::GuestAddress;
@@ -123,6 +124,8 @@ pub struct Slot {
     pub notify: Vec<EventFd>,
     interrupts: Box<dyn Interrupts>,
     transport: Mutex<Transport>,
+    /// It was taken out: its worker goes home.
+    retired: AtomicBool,
 }
 
 /// A device that is to become a slot.
@@ -158,7 +161,15 @@ impl Slot {
             live: false,
         };
         let (name, counters, handle) = (part.name, part.counters, part.handle);
-        Ok(Slot { name, counters, handle, notify, interrupts, transport: Mutex::new(transport) })
+        Ok(Slot {
+            name,
+            counters,
+            handle,
+            notify,
+            interrupts,
+            transport: Mutex::new(transport),
+            retired: AtomicBool::new(false),
+        })
     }
 
     pub(super) fn transport(&self) -> MutexGuard<'_, Transport> {
@@ -206,6 +217,16 @@ impl Slot {
             count(&self.counters.needs_reset);
             self.interrupts.changed();
         }
+    }
+
+    /// Sends the worker home, once it is woken.
+    pub fn retire(&self) {
+        self.retired.store(true, Ordering::Release);
+    }
+
+    /// Whether the device was taken out.
+    pub fn is_retired(&self) -> bool {
+        self.retired.load(Ordering::Acquire)
     }
 
     /// Has the worker look at every queue.
@@ -375,7 +396,9 @@ impl Transport {
         if state.number != self.device.number() {
             return mismatch("kinds of device");
         }
-        if state.features != self.offered() || state.driver_features & !state.features != 0 {
+        // Before FEATURES_OK a driver may have written anything; it has agreed to nothing.
+        let agreed = if state.status & FEATURES_OK != 0 { state.driver_features } else { 0 };
+        if state.features != self.offered() || agreed & !state.features != 0 {
             return mismatch("features");
         }
         if state.queues.len() != self.queues.len() || state.addresses.len() != self.queues.len() {

@@ -47,7 +47,7 @@ impl Worker {
         let host_bit = 1u64 << self.slot.notify.len();
         let mut again = 0u64;
         loop {
-            if self.gate.pass() == Pass::Quit {
+            if self.gate.pass() == Pass::Quit || self.slot.is_retired() {
                 return;
             }
             self.watch_host();

@@ -5,6 +5,7 @@ use crate::cpio::{CHARACTER_DEVICE, Cpio, SYMLINK};
 use crate::peer::{GUEST, HOST, in_own_network, ping};
 use crate::rig::{Setup, kvm_is_here};
 use crate::{migrate, snapshot};
+use pilvi_vmm::control::{Reply, Request};
 use pilvi_vmm::migrate::Terms;
 use serde_json::json;
 use std::os::fd::AsRawFd;
@@ -38,14 +39,14 @@ fn kernel() -> Option<PathBuf> {
     candidates.into_iter().flatten().find(|path| path.exists())
 }
 
-fn initramfs(busybox: &[u8]) -> Vec<u8> {
+fn initramfs(busybox: &[u8], init: &str) -> Vec<u8> {
     let mut archive = Cpio::default();
-    for name in ["dev", "bin", "mnt", "proc"] {
+    for name in ["dev", "bin", "mnt", "proc", "sys"] {
         archive.directory(name);
     }
     archive.add("dev/console", CHARACTER_DEVICE | 0o600, (5, 1), b"");
     archive.program("bin/busybox", busybox).add("bin/sh", SYMLINK | 0o777, (0, 0), b"busybox");
-    archive.program("init", INIT.as_bytes()).finish()
+    archive.program("init", init.as_bytes()).finish()
 }
 
 /// An ext4 image with one file; None where mkfs is missing.
@@ -56,6 +57,66 @@ fn disk(dir: &Path) -> Option<PathBuf> {
     std::fs::File::create(&image).unwrap().set_len(8 << 20).unwrap();
     let made = Command::new("mkfs.ext4").args(["-q", "-O", "^has_journal", "-d"]).arg(&content).arg(&image).status();
     made.is_ok_and(|status| status.success()).then_some(image)
+}
+
+/// As few processes as can be; the shell looks for devices itself.
+const INIT_PCI: &str = "#!/bin/busybox sh
+/bin/busybox mount -t devtmpfs none /dev
+/bin/busybox mount -t sysfs none /sys
+read line < /dev/vda && echo \"first disk says $line\"
+echo shell ready
+exec /bin/busybox sh
+";
+
+/// This kernel has neither ACPI nor PCIe hot-plug, so it looks at the bus when it is told to; what it then finds and lets
+/// go of is the same as under a kernel that is told by hardware.
+#[test]
+fn linux_finds_devices_on_pci_and_sees_disks_and_memory_come_and_go() {
+    let (Some(kernel), Ok(busybox)) = (kernel(), std::fs::read("/bin/busybox")) else {
+        eprintln!("SKIPPED: no test kernel or no /bin/busybox");
+        return;
+    };
+    if !kvm_is_here() {
+        return;
+    }
+    let mut setup = Setup::new("");
+    let (first, second) = (setup.path("first"), setup.path("second"));
+    for (path, text) in [(&first, "one\n"), (&second, "two\n")] {
+        std::fs::write(path, text).unwrap();
+        std::fs::File::options().write(true).open(path).unwrap().set_len(1 << 20).unwrap();
+    }
+    std::fs::write(setup.path("initramfs"), initramfs(&busybox, INIT_PCI)).unwrap();
+    setup.config["memory_mib"] = json!(128);
+    setup.config["transport"] = json!("pci");
+    setup.config["kernel"] = json!({"path": kernel});
+    setup.config["initramfs"] = json!({"path": setup.path("initramfs")});
+    setup.config["cmdline"] = json!(COMMAND_LINE);
+    setup.config["cpu_mask"] = json!(pilvi_vmm::probe::probe().cpu_mask());
+    setup.config["disks"] = json!([{"source": {"path": first}}]);
+    setup.config["balloon"] = json!({});
+    let mut guest = setup.start();
+    guest.expect_within("shell ready", BOOT);
+    assert!(guest.console().contains("first disk says one"), "{}", guest.console());
+    let mut client = guest.client();
+    let file = std::fs::File::options().read(true).write(true).open(&second).unwrap();
+    let add = Request::AddDisk { read_only: false, serial: "second".into() };
+    assert_eq!(client.ask_with(&add, &[file.as_raw_fd()]).unwrap(), Reply::Added { device: "disk1".into() });
+    drop(file);
+    client
+        .console_write(b"echo 1 > /sys/bus/pci/rescan; read line < /dev/vdb && echo \"second disk says $line\"\n")
+        .unwrap();
+    guest.expect_within("second disk says two", BOOT);
+    assert!(client.done(&Request::Remove { device: "disk1".into() }).is_err());
+    client.console_write(b"echo 1 > /sys/block/vdb/device/../remove; [ -e /dev/vdb ] || echo let go\n").unwrap();
+    guest.expect_within("let go", BOOT);
+    client.done(&Request::Remove { device: "disk1".into() }).unwrap();
+    client.done(&Request::SetBalloon { mib: 16 }).unwrap();
+    crate::rig::until("the balloon", BOOT, || client.status().unwrap().balloon_mib == Some(16));
+    let balloon = client.status().unwrap().devices.into_iter().find(|d| d.name == "balloon").unwrap();
+    eprintln!("given back: {} MiB", balloon.counters.bytes_out >> 20);
+    assert!(balloon.counters.bytes_out >= 16 << 20 && balloon.counters.errors == 0, "{balloon:?}");
+    client.kill().unwrap();
+    guest.ends_with(5);
 }
 
 #[test]
@@ -77,7 +138,7 @@ fn linux_boots_to_a_shell_with_disk_and_network() {
             eprintln!("SKIPPED: mkfs.ext4 is missing (package e2fsprogs)");
             return;
         };
-        std::fs::write(setup.path("initramfs"), initramfs(&busybox)).unwrap();
+        std::fs::write(setup.path("initramfs"), initramfs(&busybox, INIT)).unwrap();
         let fd = setup.inherit(tap);
         setup.config["memory_mib"] = json!(128);
         setup.config["kernel"] = json!({"path": kernel});

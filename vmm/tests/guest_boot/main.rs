@@ -14,6 +14,7 @@ mod life;
 mod linux;
 mod migrate;
 mod network;
+mod pci;
 mod peer;
 mod rig;
 mod snapshot;

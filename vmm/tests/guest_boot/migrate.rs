@@ -19,6 +19,8 @@ pub fn target(guest: &Running) -> Running {
         next.config[field] = own[field].clone();
     }
     crate::snapshot::inherit_from(&mut next, guest);
+    // Wherever the guest came from.
+    next.config["restore"] = json!(null);
     next.config["incoming"] = json!({"path": next.path("incoming")});
     let path = next.path("incoming");
     let next = next.start();

@@ -37,6 +37,15 @@ impl Tap {
             TapSource::Name(name) => Tap::attach(name)?,
             TapSource::Fd(fd) => Tap::check(File::from(inherit(*fd)?))?,
         };
+        Tap::prepare(file)
+    }
+
+    /// Takes over an open tap.
+    pub fn over(file: File) -> io::Result<Tap> {
+        Tap::prepare(Tap::check(file)?)
+    }
+
+    fn prepare(file: File) -> io::Result<Tap> {
         let size = HEADER as libc::c_int;
         // SAFETY: the descriptor is a tap and the ioctl reads one int; F_SETFL takes no pointer.
         unsafe {

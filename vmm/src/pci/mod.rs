@@ -1,0 +1,189 @@
+//! One PCI bus: how a guest finds devices without being told, and how they come and go while it runs.
+//!
+//! ```text
+//!   port 0xcf8  address ─► port 0xcfc  data     configuration mechanism 1
+//!   00:00.0     host bridge                     00:01.0 .. 00:1f.0   one function each
+//!   0xd1000000  window for their memory
+//! ```
+//! Functions interrupt by MSI-X only. A function is added and taken away between two accesses of the guest; how the guest
+//! comes to look again is its own affair (see the crate's README).
+
+pub mod config;
+pub mod msix;
+
+use config::Space;
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+/// Port that selects a register.
+pub const ADDRESS: u16 = 0xcf8;
+/// First port of the data.
+pub const DATA: u16 = 0xcfc;
+/// Last port of the data.
+pub const DATA_LAST: u16 = 0xcff;
+/// Memory for functions.
+pub const WINDOW: u64 = 0xd100_0000;
+/// Its end.
+pub const WINDOW_END: u64 = 0xd200_0000;
+/// Numbers of functions, 0 being the host bridge.
+pub const DEVICES: u8 = 32;
+
+const ENABLE: u32 = 1 << 31;
+
+/// What sits at a device number.
+pub trait Function: Send + Sync {
+    /// Reads its configuration space; bytes outside read as zero.
+    fn config_read(&self, offset: u16, data: &mut [u8]);
+    /// Writes it.
+    fn config_write(&self, offset: u16, data: &[u8]);
+    /// Reads its memory, when it claims the address.
+    fn memory_read(&self, address: u64, data: &mut [u8]) -> bool;
+    /// Writes it.
+    fn memory_write(&self, address: u64, data: &[u8]) -> bool;
+}
+
+/// The bus.
+pub struct Root {
+    address: AtomicU32,
+    bridge: Space,
+    functions: RwLock<BTreeMap<u8, Arc<dyn Function>>>,
+}
+
+impl Default for Root {
+    fn default() -> Root {
+        let mut bridge = Space::default();
+        bridge.identify(0x8086, 0x1237, 0x06_0000, 0);
+        Root { address: AtomicU32::new(0), bridge, functions: RwLock::default() }
+    }
+}
+
+impl Root {
+    /// Puts a function at a number. False: it is taken, or none.
+    pub fn add(&self, number: u8, function: Arc<dyn Function>) -> bool {
+        let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
+        let free = (1..DEVICES).contains(&number) && !functions.contains_key(&number);
+        if free {
+            functions.insert(number, function);
+        }
+        free
+    }
+
+    /// Takes the function away.
+    pub fn remove(&self, number: u8) {
+        self.functions.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    }
+
+    /// The selected register, as a snapshot keeps it.
+    pub fn selected(&self) -> u32 {
+        self.address.load(Ordering::Relaxed)
+    }
+
+    /// Selects a register.
+    pub fn select(&self, address: u32) {
+        self.address.store(address, Ordering::Relaxed);
+    }
+
+    /// Device number and offset of an access to a data port; None: nothing is selected that could exist.
+    fn target(&self, port: u16) -> Option<(u8, u16)> {
+        let address = self.selected();
+        let (bus, function) = (address >> 16 & 0xff, address >> 8 & 7);
+        let offset = (address & 0xfc) as u16 + (port - DATA);
+        (address & ENABLE != 0 && bus == 0 && function == 0).then_some(((address >> 11 & 0x1f) as u8, offset))
+    }
+
+    fn function(&self, number: u8) -> Option<Arc<dyn Function>> {
+        self.functions.read().unwrap_or_else(PoisonError::into_inner).get(&number).cloned()
+    }
+
+    /// Port read.
+    pub fn read(&self, port: u16, data: &mut [u8]) {
+        data.fill(0xff);
+        match (port, self.target(port.max(DATA))) {
+            (ADDRESS, _) => {
+                let address = self.selected().to_le_bytes();
+                if data.len() == 4 {
+                    data.copy_from_slice(&address);
+                }
+            }
+            (_, Some((0, offset))) => self.bridge.read(offset, data),
+            (_, Some((number, offset))) => {
+                if let Some(function) = self.function(number) {
+                    function.config_read(offset, data);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Port write.
+    pub fn write(&self, port: u16, data: &[u8]) {
+        match (port, <[u8; 4]>::try_from(data)) {
+            (ADDRESS, Ok(address)) => self.select(u32::from_le_bytes(address)),
+            (DATA..=DATA_LAST, _) => {
+                if let Some((number @ 1.., offset)) = self.target(port)
+                    && let Some(function) = self.function(number)
+                {
+                    function.config_write(offset, data);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Calls functions until one claims the address.
+    pub fn memory(&self, mut access: impl FnMut(&dyn Function) -> bool) -> bool {
+        let functions = self.functions.read().unwrap_or_else(PoisonError::into_inner);
+        functions.values().any(|function| access(function.as_ref()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Echo(std::sync::Mutex<Vec<(u16, Vec<u8>)>>);
+
+    impl Function for Echo {
+        fn config_read(&self, offset: u16, data: &mut [u8]) {
+            data.fill(offset as u8);
+        }
+        fn config_write(&self, offset: u16, data: &[u8]) {
+            self.0.lock().unwrap().push((offset, data.to_vec()));
+        }
+        fn memory_read(&self, address: u64, _data: &mut [u8]) -> bool {
+            address == WINDOW
+        }
+        fn memory_write(&self, _address: u64, _data: &[u8]) -> bool {
+            false
+        }
+    }
+
+    fn read(root: &Root, device: u32, offset: u32) -> u32 {
+        root.write(ADDRESS, &(ENABLE | device << 11 | offset).to_le_bytes());
+        let mut data = [0; 4];
+        root.read(DATA, &mut data);
+        u32::from_le_bytes(data)
+    }
+
+    #[test]
+    fn functions_come_and_go_and_empty_numbers_read_as_ones() {
+        let (root, echo) = (Root::default(), Arc::new(Echo(Default::default())));
+        assert_eq!(read(&root, 0, 0), 0x1237_8086);
+        assert_eq!(read(&root, 0, 8) >> 8, 0x06_0000);
+        assert_eq!(read(&root, 3, 0), u32::MAX);
+        assert!(root.add(3, echo.clone()) && !root.add(3, echo.clone()) && !root.add(0, echo.clone()));
+        assert_eq!(read(&root, 3, 0x10), 0x1010_1010);
+        root.write(DATA + 2, &[9]);
+        root.write(DATA + 2, &[9, 9, 9, 9, 9, 9, 9, 9]);
+        assert_eq!(echo.0.lock().unwrap()[0], (0x12, vec![9]));
+        assert!(root.memory(|function| function.memory_read(WINDOW, &mut [])));
+        // Other buses and functions are empty.
+        root.write(ADDRESS, &(ENABLE | 1 << 16 | 3 << 11).to_le_bytes());
+        let mut byte = [0];
+        root.read(DATA + 3, &mut byte);
+        assert_eq!(byte, [0xff]);
+        root.remove(3);
+        assert_eq!(read(&root, 3, 0), u32::MAX);
+    }
+}
