@@ -116,9 +116,12 @@ fn ports(item: &PortForwarding) -> Raw {
     sides.into_iter().flat_map(both).collect()
 }
 
-/// As a floating IP shows it.
+/// As a floating IP shows it: one port as a number, several as a range.
 pub fn brief(item: &PortForwarding) -> Value {
     let mut out = ports(item);
+    for (side, range) in [("external", item.external), ("internal", item.internal)] {
+        out.remove(&if range.single().is_some() { format!("{side}_port_range") } else { format!("{side}_port") });
+    }
     out.insert("id".into(), json!(item.id));
     out.insert("protocol".into(), json!(item.protocol));
     out.insert("internal_port_id".into(), json!(item.internal_port_id));
