@@ -270,12 +270,14 @@ pub struct Config {
     pub vcpus: u16,
     /// Guest memory in MiB.
     pub memory_mib: u32,
-    /// ELF (PVH note or 64-bit entry) or bzImage.
-    pub kernel: Source,
+    /// ELF (PVH note or 64-bit entry) or bzImage. Without one the first disk boots by itself: its kernel, initial file
+    /// system and command line are looked up in it at every start.
+    #[serde(default)]
+    pub kernel: Option<Source>,
     /// Initial file system, handed to the kernel as it is.
     #[serde(default)]
     pub initramfs: Option<Source>,
-    /// Kernel command line; the virtio-mmio devices are appended.
+    /// Kernel command line, after the disk's own where that boots; virtio-mmio devices are appended.
     #[serde(default)]
     pub cmdline: String,
     /// How virtio devices are reached.
@@ -399,6 +401,9 @@ impl Config {
         if self.user.is_some_and(|u| u.uid == 0 || u.gid == 0) {
             return Err(refuse("user", "must not be root"));
         }
+        if self.kernel.is_none() && (self.disks.is_empty() || self.initramfs.is_some()) {
+            return Err(refuse("kernel", "is missing, and there is no disk alone to boot from"));
+        }
         if self.incoming.is_some() && self.restore.is_some() {
             return Err(refuse("incoming", "and `restore` exclude each other"));
         }
@@ -439,7 +444,7 @@ impl Config {
         let mut numbers = Vec::new();
         let restore = self.restore.as_ref();
         let sources = [
-            Some(&self.kernel),
+            self.kernel.as_ref(),
             self.initramfs.as_ref(),
             Some(&self.control_socket),
             self.report.as_ref(),

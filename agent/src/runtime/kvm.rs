@@ -119,7 +119,7 @@ impl Kvm {
             id: guest.id.clone(),
             vcpus: u16::try_from(machine.vcpus.max(1)).map_err(|_| failed("too many processors"))?,
             memory_mib: u32::try_from(machine.memory_mib).map_err(|_| failed("too much memory"))?,
-            kernel: Source::Path(boot.kernel.clone()),
+            kernel: Some(Source::Path(boot.kernel.clone())),
             initramfs: boot.ramdisk.clone().map(Source::Path),
             cmdline: boot.cmdline.clone(),
             transport: vmm::Transport::Mmio,

@@ -5,9 +5,10 @@
 //!                 └─ no note ────► 64-bit entry, zero page in RSI       (linux.rs)
 //!        └─ bzImage ─────────────► 64-bit entry at +0x200, the same     (linux.rs)
 //! ```
-//! The image comes from a user: every number in it is taken as hostile, and the loader's refusals are errors here.
+//! A disk that is to boot by itself is looked through for these files first (`disk`). The image comes from a user: every number in it is taken as hostile, and the loader's refusals are errors here.
 
 pub mod acpi;
+pub mod disk;
 pub mod linux;
 pub mod mptable;
 pub mod pvh;
@@ -64,6 +65,9 @@ pub enum BootError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A disk was to boot by itself.
+    #[error(transparent)]
+    Disk(#[from] disk::DiskBootError),
     /// Guest memory is too small for the fixed structures.
     #[error("boot structures do not fit: {0}")]
     Memory(#[from] vm_memory::GuestMemoryError),

@@ -361,8 +361,16 @@ fn prepare(
     memory: &Memory,
     slots: usize,
 ) -> Result<Vec<VcpuFd>, MachineError> {
-    let cmdline = command_line(config, slots);
-    let (kernel, initramfs) = (&mut parts.kernel, parts.initramfs.as_mut());
+    let mut found = match (&parts.kernel, parts.disks.first()) {
+        (None, Some(disk)) => Some(disk.find_kernel()?),
+        _ => None,
+    };
+    let cmdline = command_line(config, found.as_ref().map_or("", |found| &found.cmdline), slots);
+    let (kernel, initramfs) = match &mut found {
+        Some(found) => (Some(&mut found.kernel), found.initramfs.as_mut()),
+        None => (parts.kernel.as_mut(), parts.initramfs.as_mut()),
+    };
+    let Some(kernel) = kernel else { return Err(BootError::Kernel("there is none".into()).into()) };
     let hardware = Hardware { vcpus: config.vcpus, slots, pci: config.transport == Transport::Pci };
     let entry = boot::load(memory, kernel, initramfs, &cmdline, &hardware)?;
     registers::write_tables(memory, entry)?;
@@ -422,9 +430,9 @@ fn report_cpuid(config: &Config, vcpu: &VcpuFd, table: &kvm_bindings::CpuId) {
     }
 }
 
-/// The configured command line, and where the devices are.
-fn command_line(config: &Config, slots: usize) -> String {
-    let mut line = config.cmdline.trim().to_owned();
+/// The disk's command line, the configured one, and where the devices are.
+fn command_line(config: &Config, of_disk: &str, slots: usize) -> String {
+    let mut line = format!("{of_disk} {}", config.cmdline.trim()).trim().to_owned();
     for (n, irq) in SLOT_LINES.iter().enumerate().take(slots) {
         let address = SLOTS_START + n as u64 * SLOT_BYTES;
         let space = if line.is_empty() { "" } else { " " };

@@ -1,6 +1,8 @@
 //! What is opened once, before the jail closes, and handed to every machine that this process builds.
 
 use super::{MachineError, kvm_step};
+use crate::boot::disk::Found;
+use crate::boot::{self, BootError};
 use crate::config::{Config, Disk, Restore};
 use crate::control::server::listen;
 use crate::device::console::Console;
@@ -48,7 +50,7 @@ pub struct OpenSnapshot {
 pub struct Parts {
     /// `/dev/kvm`.
     pub kvm: Kvm,
-    pub(super) kernel: File,
+    pub(super) kernel: Option<File>,
     pub(super) initramfs: Option<File>,
     /// In the order of the configuration.
     pub disks: Vec<OpenDisk>,
@@ -67,7 +69,7 @@ impl Parts {
     /// Opens what the configuration names.
     pub fn open(config: &Config, signals: &Signals) -> Result<Parts, MachineError> {
         let kvm = Kvm::new().map_err(kvm_step("be opened"))?;
-        let kernel = open("the kernel", config.kernel.open(false))?;
+        let kernel = config.kernel.as_ref().map(|s| open("the kernel", s.open(false))).transpose()?;
         let initramfs = config.initramfs.as_ref().map(|s| open("the initramfs", s.open(false))).transpose()?;
         let disks = config
             .disks
@@ -115,6 +117,11 @@ fn open_disk(number: usize, disk: &Disk, claim: bool) -> io::Result<OpenDisk> {
 }
 
 impl OpenDisk {
+    /// The kernel that the disk would start by itself.
+    pub(super) fn find_kernel(&self) -> Result<Found, BootError> {
+        Ok(boot::disk::find(&self.file, self.bytes)?)
+    }
+
     /// Looks whether an open file can be a disk, and takes it.
     pub fn of(name: String, mut file: File, read_only: bool, claim: bool) -> io::Result<OpenDisk> {
         let kind = file.metadata()?.file_type();

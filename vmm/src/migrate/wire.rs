@@ -163,9 +163,7 @@ mod tests {
         let mut altered = whole.clone();
         altered[100] ^= 1;
         assert!(matches!(receive(&mut &altered[..], &to), Err(MigrateError::Nonsense(_))));
-        for (address, count) in
-            [(0x10_0000, 1), (0xf_f000, 2), (1, 1), (0, 0), (0, RUN_MAX + 1), (!0xfff, 1)]
-        {
+        for (address, count) in [(0x10_0000, 1), (0xf_f000, 2), (1, 1), (0, 0), (0, RUN_MAX + 1), (!0xfff, 1)] {
             let mut stream = Vec::new();
             greet(&mut stream, &from).unwrap();
             send_zeroes(&mut stream, address, count).unwrap();

@@ -83,7 +83,8 @@ const JOB: [i64; 5] =
     [libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_fsync, libc::SYS_fdatasync];
 
 /// Control socket, and building a machine anew.
-const MONITOR: [i64; 25] = [
+const MONITOR: [i64; 26] = [
+    libc::SYS_memfd_create,
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_register,
     libc::SYS_accept4,

@@ -223,7 +223,9 @@ impl Pci {
                 return vector.is_some_and(|vector| self.choose(vector, value));
             }
             28 => return transport.set_queue_ready(value == 1),
-            32..56 if offset.is_multiple_of(4) => return transport.set_queue_address((offset as usize - 32) / 4, value),
+            32..56 if offset.is_multiple_of(4) => {
+                return transport.set_queue_address((offset as usize - 32) / 4, value);
+            }
             _ => return false,
         }
         true

@@ -62,3 +62,36 @@ fn every_kernel_format_boots_to_a_working_disk() {
         assert!(console.contains(&format!("up by {entry}")) && console.contains("disk verified"), "{console}");
     }
 }
+
+#[test]
+fn a_disk_boots_by_itself_again_after_a_reset() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut setup = Setup::new("idle");
+    let (content, image) = (setup.path("content"), setup.path("boots.raw"));
+    std::fs::create_dir_all(content.join("boot/grub")).unwrap();
+    std::fs::copy(guest(), content.join("boot/vmlinuz")).unwrap();
+    std::fs::write(content.join("boot/grub/grub.cfg"), "menuentry 'x' {\nlinux /boot/vmlinuz rng\n}\n").unwrap();
+    std::fs::File::create(&image).unwrap().set_len(16 << 20).unwrap();
+    let made = std::process::Command::new("mkfs.ext4").args(["-q", "-d"]).arg(&content).arg(&image).status();
+    if !made.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: mkfs.ext4 is missing (package e2fsprogs)");
+        return;
+    }
+    setup.config["kernel"] = json!(null);
+    setup.config["disks"] = json!([{"source": {"path": image}}]);
+    let mut guest = setup.start();
+    guest.expect("idle");
+    assert!(guest.console().contains("rng 16 ["), "{}", guest.console());
+    guest.client().reset().unwrap();
+    crate::rig::until("the second start", crate::rig::PATIENCE, || guest.console().matches("rng 16 [").count() == 2);
+    guest.client().kill().unwrap();
+    guest.ends_with(5);
+    let mut empty = Setup::new("");
+    empty.with_disk(false);
+    empty.config["kernel"] = json!(null);
+    let mut empty = empty.start();
+    empty.ends_with(1);
+    assert!(empty.stderr().contains("no partition of the disk has a kernel"), "{}", empty.stderr());
+}
