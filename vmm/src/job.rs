@@ -41,7 +41,7 @@ impl Job {
         name: &str,
         requester: u64,
         stop: Arc<Stop>,
-        body: impl FnOnce(&AtomicBool) -> Result<Outcome, E> + Send + 'static,
+        body: impl FnOnce(&Arc<AtomicBool>) -> Result<Outcome, E> + Send + 'static,
     ) -> io::Result<Job> {
         let done = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
         let (outcome, cancelled) = (Ending::default(), Arc::new(AtomicBool::new(false)));

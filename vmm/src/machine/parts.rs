@@ -100,14 +100,14 @@ impl Parts {
     pub fn release_disks(&self) -> io::Result<()> {
         self.disks.iter().try_for_each(|disk| {
             disk.file.sync_data()?;
-            file::release(&disk.file)
+            disk.release()
         })
     }
 
     /// Takes the disks. Fails while another process has one.
     pub fn claim_disks(&self, config: &Config) -> io::Result<()> {
         let mut disks = self.disks.iter().zip(&config.disks);
-        disks.try_for_each(|(open, disk)| file::claim(&open.file, disk.read_only))
+        disks.try_for_each(|(open, disk)| file::claim_soon(&open.file, disk.read_only))
     }
 }
 
@@ -117,6 +117,11 @@ fn open_disk(number: usize, disk: &Disk, claim: bool) -> io::Result<OpenDisk> {
 }
 
 impl OpenDisk {
+    /// Lets another process take it.
+    pub fn release(&self) -> io::Result<()> {
+        file::release(&self.file)
+    }
+
     /// The kernel that the disk would start by itself.
     pub(super) fn find_kernel(&self) -> Result<Found, BootError> {
         Ok(boot::disk::find(&self.file, self.bytes)?)
@@ -134,7 +139,7 @@ impl OpenDisk {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, "the descriptor is not writable"));
         }
         if claim {
-            file::claim(&file, read_only)?;
+            file::claim_soon(&file, read_only)?;
         }
         let bytes = file::size(&mut file)?;
         Ok(OpenDisk { name, file, bytes })

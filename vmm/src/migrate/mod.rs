@@ -19,6 +19,7 @@
 
 pub mod receive;
 pub mod send;
+mod stream;
 pub mod wire;
 
 use serde::{Deserialize, Serialize};

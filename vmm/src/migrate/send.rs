@@ -1,22 +1,25 @@
 //! The source's side, on a thread of its own: passes while the guest runs, then the last one while it stands still.
 
+use super::stream::Stream;
 use super::wire::{self, PAGE, RUN_MAX};
 use super::{MigrateError, Progress, Terms};
 use crate::memory::Memory;
 use crate::snapshot::MachineState;
 use kvm_ioctls::VmFd;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
+/// How long the target has to say that it runs the machine.
+const ANSWER: Duration = Duration::from_secs(30);
 const BUFFER: usize = 256 * 1024;
 
 /// Where it goes, and what is known of it.
 pub struct Sending {
-    stream: BufWriter<File>,
+    stream: BufWriter<Stream>,
     memory: Memory,
     vm: Arc<VmFd>,
     terms: Terms,
@@ -33,12 +36,33 @@ pub enum Handover {
 
 impl Sending {
     /// Over this stream. KVM's log has been turned on.
-    pub fn new(stream: File, memory: Memory, vm: Arc<VmFd>, terms: Terms, progress: Arc<Progress>) -> Sending {
-        Sending { stream: BufWriter::with_capacity(BUFFER, stream), memory, vm, terms, progress }
+    pub fn new(
+        stream: File,
+        memory: Memory,
+        vm: Arc<VmFd>,
+        terms: Terms,
+        progress: Arc<Progress>,
+    ) -> io::Result<Sending> {
+        let stream = BufWriter::with_capacity(BUFFER, Stream::new(stream)?);
+        Ok(Sending { stream, memory, vm, terms, progress })
+    }
+
+    /// A step that can be cancelled; whatever breaks then, it was that.
+    fn cancellable<T>(
+        &mut self,
+        cancelled: &Arc<AtomicBool>,
+        step: impl FnOnce(&mut Sending) -> Result<T, MigrateError>,
+    ) -> Result<T, MigrateError> {
+        self.stream.get_mut().cancelled = cancelled.clone();
+        step(self).map_err(|e| if cancelled.load(Ordering::Acquire) { MigrateError::Cancelled } else { e })
     }
 
     /// Passes until the rest is small enough to send while the guest stands still.
-    pub fn pre_copy(&mut self, cancelled: &AtomicBool) -> Result<(), MigrateError> {
+    pub fn pre_copy(&mut self, cancelled: &Arc<AtomicBool>) -> Result<(), MigrateError> {
+        self.cancellable(cancelled, |sending| sending.passes(cancelled))
+    }
+
+    fn passes(&mut self, cancelled: &AtomicBool) -> Result<(), MigrateError> {
         wire::greet(&mut self.stream, &self.memory)?;
         // Nothing before this moment counts: all pages go over now.
         drop(self.changed()?);
@@ -68,15 +92,16 @@ impl Sending {
     }
 
     /// The rest and the state, while the guest stands still. An error: the target has not been told to run it.
-    pub fn hand_over(&mut self, state: &MachineState, cancelled: &AtomicBool) -> Result<Handover, MigrateError> {
-        let wanted = self.changed()?;
-        self.send(&wanted, cancelled)?;
-        wire::send_state(&mut self.stream, state)?;
-        self.stream.flush()?;
-        wire::expect(self.stream.get_mut(), wire::READY)?;
-        if cancelled.load(Ordering::Acquire) {
-            return Err(MigrateError::Cancelled);
-        }
+    pub fn hand_over(&mut self, state: &MachineState, cancelled: &Arc<AtomicBool>) -> Result<Handover, MigrateError> {
+        self.cancellable(cancelled, |sending| {
+            let wanted = sending.changed()?;
+            sending.send(&wanted, cancelled)?;
+            wire::send_state(&mut sending.stream, state)?;
+            sending.stream.flush()?;
+            wire::expect(sending.stream.get_mut(), wire::READY)?;
+            if cancelled.load(Ordering::Acquire) { Err(MigrateError::Cancelled) } else { Ok(()) }
+        })?;
+        self.stream.get_mut().commit(ANSWER);
         let told = self.stream.write_all(&[wire::GO]).and_then(|()| self.stream.flush());
         // From here on a failure says nothing about the other side.
         let answer = told.map_err(MigrateError::from).and_then(|()| wire::expect(self.stream.get_mut(), wire::RUNNING));

@@ -61,8 +61,12 @@ impl Monitor {
             return Some(refused(&e.to_string()));
         }
         let progress = Arc::new(Progress::default());
-        self.progress = Some(progress.clone());
-        let mut sending = Sending::new(stream, machine.memory.clone(), machine.vm.clone(), terms, progress);
+        let sending = Sending::new(stream, machine.memory.clone(), machine.vm.clone(), terms, progress.clone());
+        let mut sending = match sending {
+            Ok(sending) => sending,
+            Err(e) => return Some(refused(&format!("the stream cannot be used: {e}"))),
+        };
+        self.progress = Some(progress);
         let job = Job::start(&self.threads, "migrate", key, machine.stop.clone(), move |cancelled| {
             sending.pre_copy(cancelled).map(|()| Outcome::PreCopied(Box::new(sending)))
         });

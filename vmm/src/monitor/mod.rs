@@ -171,6 +171,10 @@ impl Monitor {
             if let Some(reason) = self.ended() {
                 self.end_machine();
                 if reason != StopReason::Reset || self.config.on_reset == OnReset::Exit {
+                    // Whoever hears of the end may start the next at once.
+                    for disk in &self.parts.disks {
+                        let _ = disk.release();
+                    }
                     return Ok((reason, self.resets));
                 }
                 self.resets += 1;

@@ -101,9 +101,10 @@ impl Monitor {
             Some(false) => return refused("the guest uses it: have the guest let go of it first"),
             None => return refused("it is not on a PCI bus"),
         }
-        // Its file is closed, and with it goes its lock.
         if let Some(at) = disk {
-            drop((self.config.disks.remove(at), self.parts.disks.remove(at)));
+            self.config.disks.remove(at);
+            // Now, not when the kernel has taken its ring apart.
+            let _ = self.parts.disks.remove(at).release();
         }
         if let Some(at) = card {
             drop((self.config.nics.remove(at), self.parts.taps.remove(at)));

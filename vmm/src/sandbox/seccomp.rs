@@ -79,8 +79,8 @@ const DEVICES: [i64; 10] = [
 const SOCKETS: [i64; 4] = [libc::SYS_accept4, libc::SYS_sendto, libc::SYS_recvfrom, libc::SYS_shutdown];
 
 /// Files of a snapshot; a migration's stream is read and written like any file.
-const JOB: [i64; 5] =
-    [libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_fsync, libc::SYS_fdatasync];
+const JOB: [i64; 6] =
+    [libc::SYS_poll, libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_fsync, libc::SYS_fdatasync];
 
 /// Control socket, and building a machine anew.
 const MONITOR: [i64; 26] = [

@@ -6,9 +6,12 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
 use vm_memory::GuestMemoryBackend;
 use vm_memory::bitmap::Bitmap;
 
+/// How long a disk is waited for that another process has.
+const CLAIM_WAIT: Duration = Duration::from_secs(1);
 /// Vectors in one call; more pieces take more calls.
 const VECTORS_MAX: usize = 256;
 
@@ -192,6 +195,20 @@ pub fn claim(file: &File, read_only: bool) -> io::Result<()> {
     match error.raw_os_error() {
         Some(libc::EAGAIN | libc::EACCES) => Err(io::Error::new(error.kind(), "another process uses this disk")),
         _ => Err(error),
+    }
+}
+
+/// As `claim`, waiting a moment for a process that has just ended: the kernel takes a ring apart after its process is
+/// gone, and the ring holds the disk open until then.
+pub fn claim_soon(file: &File, read_only: bool) -> io::Result<()> {
+    let end = Instant::now() + CLAIM_WAIT;
+    loop {
+        match claim(file, read_only) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && Instant::now() < end => {
+                std::thread::park_timeout(Duration::from_millis(10));
+            }
+            other => return other,
+        }
     }
 }
 

@@ -1,0 +1,78 @@
+//! The source's end of the stream: no read or write of it waits longer than somebody wants it to.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// Between two looks whether anybody still wants to wait.
+const LOOK_MS: i32 = 50;
+
+/// A stream that is given up when a flag is set, or a time has come.
+pub struct Stream {
+    file: File,
+    /// Somebody has cancelled.
+    pub cancelled: Arc<AtomicBool>,
+    until: Option<Instant>,
+}
+
+impl Stream {
+    /// Over any descriptor that can be read and written without waiting.
+    pub fn new(file: File) -> io::Result<Stream> {
+        // SAFETY: fcntl without pointers on a descriptor that `file` keeps open.
+        let code = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+        if code < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(Stream { file, cancelled: Arc::default(), until: None })
+    }
+
+    /// From here on nobody can cancel; what is not there by then does not come.
+    pub fn commit(&mut self, time: Duration) {
+        self.cancelled = Arc::default();
+        self.until = Some(Instant::now() + time);
+    }
+
+    fn wait(&self, events: libc::c_short) -> io::Result<()> {
+        if self.cancelled.load(Ordering::Acquire) {
+            return Err(io::Error::other("cancelled"));
+        }
+        if self.until.is_some_and(|until| Instant::now() > until) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        let mut one = libc::pollfd { fd: self.file.as_raw_fd(), events, revents: 0 };
+        // SAFETY: the pointer is to one live pollfd.
+        unsafe { libc::poll(&raw mut one, 1, LOOK_MS) };
+        Ok(())
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        loop {
+            self.wait(libc::POLLIN)?;
+            match self.file.read(bytes) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            self.wait(libc::POLLOUT)?;
+            match self.file.write(bytes) {
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                other => return other,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
