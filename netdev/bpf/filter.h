@@ -210,7 +210,7 @@ static __always_inline void begin(struct flow *f, const struct packet *p, __u32 
 /* Whether the groups of port `ifindex` let this packet pass. 0, or the reason to drop it. */
 __attribute__((noinline)) int admit(struct __sk_buff *skb, const struct packet *p, __u64 policy, __u32 direction)
 {
-	__u32 no = (direction == FROM_GUEST ? DROP_GROUP_OUT : DROP_GROUP_IN) + 1, ifindex = ifindex_of(skb);
+	__u32 no = (direction == FROM_GUEST ? DROP_GROUP_OUT : DROP_GROUP_IN) + 1, ifindex = whose(skb);
 	__u64 now = bpf_ktime_get_coarse_ns();
 	struct settings *set = get_settings();
 	struct flow_key k = {};

@@ -107,7 +107,7 @@ __attribute__((noinline)) int related6(struct __sk_buff *skb, const struct packe
 
 	if (!q || !set || !icmp6_error(&q->p) || parse_inner6(skb, q, &inner))
 		return 0;
-	k.ifindex = ifindex_of(skb);
+	k.ifindex = whose(skb);
 	k.protocol = inner.p.protocol;
 	k.local_ip = direction == TO_GUEST ? inner.saddr : inner.daddr;
 	k.remote_ip = direction == TO_GUEST ? inner.daddr : inner.saddr;
@@ -123,7 +123,7 @@ __attribute__((noinline)) int related6(struct __sk_buff *skb, const struct packe
 /* Whether the groups of the port let this packet pass. 0, or the reason to drop it. */
 __attribute__((noinline)) int admit6(struct __sk_buff *skb, const struct packet6 *q, __u64 policy, __u32 direction)
 {
-	__u32 no = (direction == FROM_GUEST ? DROP_GROUP_OUT : DROP_GROUP_IN) + 1, ifindex = ifindex_of(skb);
+	__u32 no = (direction == FROM_GUEST ? DROP_GROUP_OUT : DROP_GROUP_IN) + 1, ifindex = whose(skb);
 	__u64 now = bpf_ktime_get_coarse_ns();
 	struct settings *set = get_settings();
 	struct flow6_key k = {};

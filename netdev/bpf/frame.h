@@ -103,15 +103,33 @@ struct arp {
 	__u32 tpa;
 } __attribute__((packed));
 
-/* Volatile, or the compiler keeps a pointer into the context, which the verifier refuses. */
+/* Which port the frame is of: its interface, or a name made of it and the frame's tag. Each program says so first.
+ * Volatile, or the compiler keeps a pointer into the context, which the verifier refuses.
+ */
+static __always_inline __u32 whose(struct __sk_buff *skb)
+{
+	return *(volatile __u32 *)&skb->cb[0];
+}
+
+static __always_inline void say_whose(struct __sk_buff *skb, __u32 name)
+{
+	*(volatile __u32 *)&skb->cb[0] = name;
+}
+
 static __always_inline __u32 ifindex_of(struct __sk_buff *skb)
 {
 	return *(volatile __u32 *)&skb->ifindex;
 }
 
+/* As the frame's tag and device have it. */
+static __always_inline __u32 name_of(struct __sk_buff *skb)
+{
+	return skb->vlan_present ? SUBPORT_NAME(ifindex_of(skb), skb->vlan_tci) : ifindex_of(skb);
+}
+
 __attribute__((noinline)) int drop(struct __sk_buff *skb, __u32 reason)
 {
-	struct drop_key key = {.ifindex = ifindex_of(skb), .reason = reason};
+	struct drop_key key = {.ifindex = whose(skb), .reason = reason};
 	__u64 *n = bpf_map_lookup_elem(&drops, &key), one = 1;
 
 	if (n)
@@ -119,6 +137,17 @@ __attribute__((noinline)) int drop(struct __sk_buff *skb, __u32 reason)
 	else
 		bpf_map_update_elem(&drops, &key, &one, BPF_ANY);
 	return TC_ACT_SHOT;
+}
+
+/* Towards the guest of a port of this host, with its tag if it has one. */
+__attribute__((noinline)) int give(struct __sk_buff *skb, __u32 name)
+{
+	if (name & SUBPORT) {
+		if (bpf_skb_vlan_push(skb, bpf_htons(0x8100), name & 0xfff))
+			return drop(skb, DROP_MALFORMED);
+		name = SUBPORT_DEVICE(name);
+	}
+	return bpf_redirect(name, 0);
 }
 
 static __always_inline struct settings *get_settings(void)

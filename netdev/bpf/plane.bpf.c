@@ -106,7 +106,7 @@ __attribute__((noinline)) int send_error(struct __sk_buff *skb, const struct pac
 	if (refuse(skb, p, r->gw, type_code, mtu))
 		return TC_ACT_SHOT;
 	skb->mark = MARK_AGENT;
-	return bpf_redirect(ifindex_of(skb), 0);
+	return give(skb, whose(skb));
 }
 
 /* Forwards an IPv4 packet that router `router` got, from where `via` says; `vni`: the leg it came in by. */
@@ -144,7 +144,7 @@ __attribute__((noinline)) int route_packet(struct __sk_buff *skb, const struct p
 		if (answer_echo(skb, p))
 			return drop(skb, DROP_MALFORMED);
 		skb->mark = MARK_AGENT;
-		return bpf_redirect(ifindex_of(skb), 0);
+		return give(skb, whose(skb));
 	}
 	if (h->kind != HOP_LOCAL && h->kind != HOP_REMOTE)
 		return drop(skb, DROP_NO_HOST);
@@ -157,7 +157,7 @@ __attribute__((noinline)) int route_packet(struct __sk_buff *skb, const struct p
 		meter_packet(skb, p, router, METER_IN);
 	if (h->kind == HOP_REMOTE)
 		return send_tunnel(skb, r->vni, h->where);
-	return bpf_redirect(h->where, 0);
+	return give(skb, h->where);
 }
 
 /* Whoever says by ARP that he has an address that he may have, and that moves, has it from now on. */
@@ -166,9 +166,9 @@ static __always_inline void take_over(struct __sk_buff *skb, const struct port *
 	struct ip_key key = {.vni = port->vni, .ip = a->spa};
 	struct hop *h = bpf_map_lookup_elem(&addresses, &key);
 
-	if (!h || !h->movable || h->kind != HOP_LOCAL || !owns(port, ifindex_of(skb), a->spa, a->sha))
+	if (!h || !h->movable || h->kind != HOP_LOCAL || !owns(port, whose(skb), a->spa, a->sha))
 		return;
-	h->where = ifindex_of(skb);
+	h->where = whose(skb);
 	__builtin_memcpy(h->mac, a->sha, 6);
 }
 
@@ -183,7 +183,7 @@ static __always_inline int guest_arp(struct __sk_buff *skb, const struct port *p
 	if (!set || load_arp(skb, &a))
 		return drop(skb, DROP_MALFORMED);
 	if (port->flags & PORT_SECURED) {
-		if (!same_mac(a.sha, eth->src) || (a.spa && !owns(port, ifindex_of(skb), a.spa, a.sha)))
+		if (!same_mac(a.sha, eth->src) || (a.spa && !owns(port, whose(skb), a.spa, a.sha)))
 			return drop(skb, DROP_SPOOFED_ARP);
 		if (!a.spa && !same_mac(a.sha, port->mac))
 			return drop(skb, DROP_SPOOFED_ARP);
@@ -197,7 +197,7 @@ static __always_inline int guest_arp(struct __sk_buff *skb, const struct port *p
 	}
 	key.ip = a.tpa;
 	h = bpf_map_lookup_elem(&addresses, &key);
-	if (h && !(h->kind == HOP_LOCAL && h->where == ifindex_of(skb)))
+	if (h && !(h->kind == HOP_LOCAL && h->where == whose(skb)))
 		mac = h->mac;
 	else if (!h && a.tpa == METADATA_IP && port->flags & PORT_METADATA)
 		mac = set->service_mac;
@@ -205,7 +205,7 @@ static __always_inline int guest_arp(struct __sk_buff *skb, const struct port *p
 		if (answer_arp(skb, &a, mac))
 			return drop(skb, DROP_MALFORMED);
 		skb->mark = MARK_AGENT;
-		return bpf_redirect(ifindex_of(skb), 0);
+		return give(skb, whose(skb));
 	}
 	if (!h && port->flags & PORT_EXTERNAL && set->edge_if)
 		return bpf_redirect(set->edge_if, 0);
@@ -215,7 +215,7 @@ static __always_inline int guest_arp(struct __sk_buff *skb, const struct port *p
 /* To the agent's packet socket; the destination address tells it from which port. */
 static __always_inline int punt(struct __sk_buff *skb)
 {
-	__u32 ifindex = ifindex_of(skb);
+	__u32 ifindex = whose(skb);
 	__u64 now = bpf_ktime_get_coarse_ns(), tat;
 	struct settings *set = get_settings();
 	struct live *l = bpf_map_lookup_elem(&live, &ifindex);
@@ -238,10 +238,10 @@ static __always_inline int punt(struct __sk_buff *skb)
 static __always_inline int guest_metadata(struct __sk_buff *skb, const struct port *port, const struct packet *p)
 {
 	struct settings *set = get_settings();
-	__u32 name = bpf_htonl(METADATA_BASE | (ifindex_of(skb) & ~METADATA_MASK));
+	__u32 name = bpf_htonl(METADATA_BASE | (whose(skb) & ~METADATA_MASK));
 
 	if (!set || !(port->flags & PORT_METADATA) || p->protocol != TCP || p->dport != bpf_htons(80) || p->later ||
-	    p->saddr != port->ip || ifindex_of(skb) & METADATA_MASK)
+	    p->saddr != port->ip || whose(skb) & METADATA_MASK)
 		return drop(skb, DROP_METADATA);
 	if (set_address(skb, p, 12, p->saddr, name) || set_macs(skb, set->agent_mac, set->service_mac))
 		return drop(skb, DROP_MALFORMED);
@@ -265,7 +265,7 @@ static __always_inline int switch_frame(struct __sk_buff *skb, const struct port
 		return drop(skb, DROP_UNKNOWN_STATION);
 	}
 	if (h->kind == HOP_LOCAL)
-		return h->where == ifindex_of(skb) ? drop(skb, DROP_UNKNOWN_STATION) : bpf_redirect(h->where, 0);
+		return h->where == whose(skb) ? drop(skb, DROP_UNKNOWN_STATION) : give(skb, h->where);
 	if (h->kind == HOP_REMOTE)
 		return send_tunnel(skb, port->vni, h->where);
 	if (h->kind == HOP_ROUTER && p)
@@ -280,7 +280,7 @@ static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *po
 	struct packet p = {};
 	int secured = port->flags & PORT_SECURED, no;
 
-	no = parse(skb, &p, ifindex_of(skb));
+	no = parse(skb, &p, whose(skb));
 	if (no)
 		return drop(skb, no - 1);
 	if (port->flags & PORT_MARKED && set_tos(skb, port->tos))
@@ -291,7 +291,7 @@ static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *po
 		return port->flags & PORT_DHCP ? punt(skb) : drop(skb, DROP_DHCP);
 	}
 	if (secured) {
-		if (!owns(port, ifindex_of(skb), p.saddr, eth->src))
+		if (!owns(port, whose(skb), p.saddr, eth->src))
 			return drop(skb, same_mac(eth->src, port->mac) ? DROP_SPOOFED_IP : DROP_SPOOFED_MAC);
 		if (p.protocol == UDP && p.sport == bpf_htons(67) && p.dport == bpf_htons(68))
 			return drop(skb, DROP_DHCP);
@@ -311,18 +311,19 @@ static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *po
 SEC("classifier")
 int from_guest(struct __sk_buff *skb)
 {
-	__u32 ifindex = ifindex_of(skb);
+	__u32 ifindex = name_of(skb);
 	struct port *port = bpf_map_lookup_elem(&ports, &ifindex);
 	struct eth eth;
 
 	skb->mark = 0;
+	say_whose(skb, port ? ifindex : ifindex_of(skb));
+	/* The kernel has taken the tag out of the frame and would put it back behind our judgement. */
+	if (skb->vlan_present && (!port || bpf_skb_vlan_pop(skb)))
+		return drop(skb, DROP_FAMILY);
 	if (!port)
 		return drop(skb, DROP_NO_PORT);
 	if (!(port->flags & PORT_UP))
 		return drop(skb, DROP_PORT_DOWN);
-	/* The kernel has taken a VLAN tag out of the frame and would put it back behind our judgement. */
-	if (skb->vlan_present)
-		return drop(skb, DROP_FAMILY);
 	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
 		return drop(skb, DROP_MALFORMED);
 	if (port->flags & PORT_LIMITED_OUT && police(skb, LIMIT_PORT, ifindex, FROM_GUEST))
@@ -345,7 +346,7 @@ int from_guest(struct __sk_buff *skb)
 /* What the groups refuse costs the guest nothing of its limit. */
 static __always_inline int deliver(struct __sk_buff *skb, const struct port *port)
 {
-	if (port->flags & PORT_LIMITED_IN && police(skb, LIMIT_PORT, ifindex_of(skb), TO_GUEST))
+	if (port->flags & PORT_LIMITED_IN && police(skb, LIMIT_PORT, whose(skb), TO_GUEST))
 		return drop(skb, DROP_RATE);
 	return TC_ACT_OK;
 }
@@ -353,11 +354,12 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct port *por
 SEC("classifier")
 int to_guest(struct __sk_buff *skb)
 {
-	__u32 ifindex = ifindex_of(skb);
+	__u32 ifindex = name_of(skb);
 	struct port *port = bpf_map_lookup_elem(&ports, &ifindex);
 	struct packet p = {};
 	int no;
 
+	say_whose(skb, ifindex);
 	if (!port)
 		return drop(skb, DROP_NO_PORT);
 	if (!(port->flags & PORT_UP))
@@ -394,6 +396,7 @@ int from_overlay(struct __sk_buff *skb)
 	__u32 far;
 	int no;
 
+	say_whose(skb, ifindex_of(skb));
 	skb->mark = 0;
 	if (bpf_skb_get_tunnel_key(skb, &tunnel, sizeof(tunnel), 0))
 		return drop(skb, DROP_OVERLAY);
@@ -410,7 +413,7 @@ int from_overlay(struct __sk_buff *skb)
 	if (!h)
 		return drop(skb, DROP_UNKNOWN_STATION);
 	if (h->kind == HOP_LOCAL)
-		return bpf_redirect(h->where, 0);
+		return give(skb, h->where);
 	if (h->kind != HOP_ROUTER || eth.protocol != bpf_htons(ETH_IP))
 		return drop(skb, DROP_UNKNOWN_STATION);
 	/* For the gateway that this host holds. */
@@ -443,14 +446,14 @@ static __always_inline int edge_arp(struct __sk_buff *skb, const struct settings
 			if (answer_arp(skb, &a, mac))
 				return drop(skb, DROP_MALFORMED);
 			skb->mark = MARK_AGENT;
-			return bpf_redirect(ifindex_of(skb), 0);
+			return give(skb, whose(skb));
 		}
 		return set->flags & SETTING_SHARED ? TC_ACT_OK : drop(skb, DROP_ARP_UNKNOWN);
 	}
 	__builtin_memcpy(station.mac, eth->dst, 6);
 	h = bpf_map_lookup_elem(&stations, &station);
 	if (h && set->ext_vni && h->kind == HOP_LOCAL)
-		return bpf_redirect(h->where, 0);
+		return give(skb, h->where);
 	/* The stack's neighbour table asked, under another name: see to_edge. */
 	if (set_macs(skb, set->edge_mac, eth->src) || bpf_skb_change_type(skb, 0))
 		return drop(skb, DROP_MALFORMED);
@@ -493,7 +496,7 @@ static __always_inline int edge_ip(struct __sk_buff *skb, const struct settings 
 	struct hop *h;
 	int no;
 
-	no = parse(skb, &p, ifindex_of(skb));
+	no = parse(skb, &p, whose(skb));
 	if (no)
 		return drop(skb, no - 1);
 	/* Names of ports and of the metadata service are ours to give. */
@@ -519,9 +522,9 @@ static __always_inline int edge_ip(struct __sk_buff *skb, const struct settings 
 		if (no == 1 && p.protocol == ICMP && p.type == 8 && !answer_echo(skb, &p)) {
 			/* A ping from behind this very router turns round once more. */
 			if (bpf_map_lookup_elem(&externals, &p.saddr))
-				return bpf_redirect(ifindex_of(skb), BPF_F_INGRESS);
+				return bpf_redirect(whose(skb), BPF_F_INGRESS);
 			skb->mark = MARK_AGENT;
-			return bpf_redirect(ifindex_of(skb), 0);
+			return give(skb, whose(skb));
 		}
 		return drop(skb, DROP_NAT);
 	}
@@ -529,7 +532,7 @@ static __always_inline int edge_ip(struct __sk_buff *skb, const struct settings 
 		__builtin_memcpy(station.mac, eth->dst, 6);
 		h = bpf_map_lookup_elem(&stations, &station);
 		if (h && h->kind == HOP_LOCAL)
-			return bpf_redirect(h->where, 0);
+			return give(skb, h->where);
 		/* A gateway that hides nobody: the provider routes to it. */
 		if (h && h->kind == HOP_ROUTER)
 			return from_inside(h->router, p.saddr) ? drop(skb, DROP_SPOOFED_IP) :
@@ -544,6 +547,7 @@ int from_edge(struct __sk_buff *skb)
 	struct settings *set = get_settings();
 	struct eth eth;
 
+	say_whose(skb, ifindex_of(skb));
 	skb->mark = 0;
 	if (!set || bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
 		return drop(skb, DROP_MALFORMED);
@@ -564,6 +568,7 @@ int to_edge(struct __sk_buff *skb)
 	struct ext *e;
 	__u32 saddr;
 
+	say_whose(skb, ifindex_of(skb));
 	if (!set)
 		return drop(skb, DROP_NO_EDGE);
 	if (skb->mark == MARK_AGENT) {
@@ -590,7 +595,8 @@ int from_agent(struct __sk_buff *skb)
 	struct port *port;
 	__u32 ifindex;
 
-	if (!set || skb->protocol != bpf_htons(ETH_IP) || parse(skb, &p, ifindex_of(skb)))
+	say_whose(skb, ifindex_of(skb));
+	if (!set || skb->protocol != bpf_htons(ETH_IP) || parse(skb, &p, whose(skb)))
 		return drop(skb, DROP_STACK);
 	if (p.saddr != METADATA_IP || (p.daddr & bpf_htonl(METADATA_MASK)) != bpf_htonl(METADATA_BASE))
 		return drop(skb, DROP_STACK);

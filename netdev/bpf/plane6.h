@@ -26,7 +26,7 @@ __attribute__((noinline)) int send_error6(struct __sk_buff *skb, const struct pa
 	if (refuse6(skb, q, &from, type, mtu))
 		return TC_ACT_SHOT;
 	skb->mark = MARK_AGENT;
-	return bpf_redirect(ifindex_of(skb), 0);
+	return give(skb, whose(skb));
 }
 
 /* Not a verdict: an error is due to whoever sent it. The caller sends it: the stack is short. */
@@ -66,7 +66,7 @@ __attribute__((noinline)) int route_packet6(struct __sk_buff *skb, const struct 
 		    answer_echo6(skb, q))
 			return drop(skb, DROP_NO_HOST);
 		skb->mark = MARK_AGENT;
-		return bpf_redirect(ifindex_of(skb), 0);
+		return give(skb, whose(skb));
 	}
 	if (!r || (h->kind != HOP_LOCAL && h->kind != HOP_REMOTE))
 		return drop(skb, DROP_NO_HOST);
@@ -80,7 +80,7 @@ __attribute__((noinline)) int route_packet6(struct __sk_buff *skb, const struct 
 		return drop(skb, DROP_MALFORMED);
 	if (h->kind == HOP_REMOTE)
 		return send_tunnel(skb, r->vni, h->where);
-	return bpf_redirect(h->where, 0);
+	return give(skb, h->where);
 }
 
 /* What the agent answers: the destination address tells it from which port. */
@@ -117,19 +117,19 @@ __attribute__((noinline)) int guest_neighbour(struct __sk_buff *skb, const struc
 	key.ip = ask.target;
 	h = bpf_map_lookup_elem(&addresses6, &key);
 	/* Nobody hears of his own address: he has it. */
-	if (!h || (h->kind == HOP_LOCAL && h->where == ifindex_of(skb)))
+	if (!h || (h->kind == HOP_LOCAL && h->where == whose(skb)))
 		return drop(skb, DROP_ARP_UNKNOWN);
 	if (answer_neighbour(skb, &ask, h))
 		return drop(skb, DROP_MALFORMED);
 	skb->mark = MARK_AGENT;
-	return bpf_redirect(ifindex_of(skb), 0);
+	return give(skb, whose(skb));
 }
 
 __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
 {
 	struct packet6 q = {};
 	struct mac_key key = {};
-	__u32 ifindex = ifindex_of(skb);
+	__u32 ifindex = whose(skb);
 	struct hop *h;
 	__u64 router;
 	int no;
@@ -176,7 +176,7 @@ __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port
 __attribute__((noinline)) int welcome6(struct __sk_buff *skb, __u64 policy)
 {
 	struct packet6 q = {};
-	int no = parse6(skb, &q, ifindex_of(skb) | 0x80000000u);
+	int no = parse6(skb, &q, whose(skb) | 0x80000000u);
 
 	if (no)
 		return no;

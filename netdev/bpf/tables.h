@@ -23,6 +23,11 @@
 #define PORT_MARKED 128u     /* what the guest sends gets `tos` */
 #define PORT_ASKS6 256u      /* the agent answers its router solicitations and DHCPv6 */
 
+/* A port whose frames come tagged over another's device: its name is this bit, that device and the tag. */
+#define SUBPORT (1u << 30)
+#define SUBPORT_NAME(ifindex_, vlan_) (SUBPORT | (ifindex_) << 12 | ((vlan_) & 0xfff))
+#define SUBPORT_DEVICE(name_) ((name_) >> 12 & 0x3ffff)
+
 struct port {
 	__u32 vni;
 	__u32 flags;

@@ -28,6 +28,7 @@ fn scene(ra: Ra) -> (Wanted, BTreeMap<String, u32>) {
         hostname: String::new(),
         dhcp_options: vec![],
         metadata: false,
+        parent: None,
     };
     let leg = Interface {
         network: "n".into(),

@@ -31,6 +31,22 @@ pub fn tap_name(port_id: &str) -> String {
     format!("tap{:011x}", name64(port_id) & 0xfff_ffff_ffff)
 }
 
+/// Marks the name of a port that has another's device: `SUBPORT` of `bpf/tables.h`.
+const SUBPORT: u32 = 1 << 30;
+
+/// What stands for an interface index where a port has none.
+fn subport_name(device: u32, vlan: u16) -> Option<u32> {
+    (device < 1 << 18 && (1..4095).contains(&vlan)).then(|| SUBPORT | device << 12 | u32::from(vlan))
+}
+
+/// The device of a port's name, and the tag that its frames have there.
+pub(crate) fn device_of(name: u32) -> (u32, Option<u16>) {
+    if name & SUBPORT == 0 {
+        return (name, None);
+    }
+    (name >> 12 & 0x3_ffff, u16::try_from(name & 0xfff).ok())
+}
+
 pub(crate) fn alias_of(port_id: &str) -> String {
     format!("{PORT_ALIAS}{port_id}")
 }
@@ -38,7 +54,14 @@ pub(crate) fn alias_of(port_id: &str) -> String {
 /// Interface indexes of the wanted ports that have their device.
 pub(crate) fn devices(wanted: &Wanted, links: &[Link]) -> BTreeMap<String, u32> {
     let by_alias: HashMap<&str, u32> = links.iter().map(|l| (l.alias.as_str(), l.index)).collect();
-    let index = |p: &Port| by_alias.get(alias_of(&p.id).as_str()).map(|i| (p.id.clone(), *i));
+    let device = |id: &str| by_alias.get(alias_of(id).as_str()).copied();
+    let index = |p: &Port| {
+        let name = match &p.parent {
+            None => device(&p.id),
+            Some(parent) => device(&parent.port).and_then(|i| subport_name(i, parent.vlan)),
+        };
+        Some((p.id.clone(), name?))
+    };
     wanted.ports.iter().filter_map(index).collect()
 }
 
@@ -51,7 +74,7 @@ pub(crate) fn report(
 ) -> Applied {
     let mut applied = Applied::default();
     for port in &wanted.ports {
-        let device = tap_name(&port.id);
+        let device = tap_name(port.parent.as_ref().map_or(&port.id, |p| &p.port));
         let mut error = failed.get(&device).cloned();
         if error.is_none() && !devices.contains_key(&port.id) {
             error = Some("has no device".to_owned());

@@ -23,6 +23,7 @@ fn sample() -> Binding {
         hostname: "web-1\n".into(),
         dhcp_options: vec![(42, vec![1, 2, 3, 4]), (53, vec![9]), (26, vec![0x05, 0x00])],
         metadata: true,
+        parent: None,
     };
     let subnet = Subnet {
         id: "s".into(),

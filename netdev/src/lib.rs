@@ -50,6 +50,7 @@
 //!   host; other hosts do not hear of it. A hardware address that two ports share stays with the first.
 //! - A router's route through another router's leg on a shared network (`no-host`).
 //! - One external layer-2 network for each host.
+//! - Ports that share another's device (by a VLAN tag) have no metadata service.
 //! - Limits drop what is too much and queue nothing; nothing reserves bandwidth.
 //! - TCP sequence numbers are not checked; a packet in the middle of an unknown connection is judged as a new one.
 //! - Source NAT translates TCP, UDP, ICMP echo and the ICMP errors about them, nothing else (`nat`).

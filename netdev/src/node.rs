@@ -148,7 +148,7 @@ impl Node {
             promiscuous: false,
             programs: vec![Program::FromGuest, Program::ToGuest],
         };
-        wanted.ports.iter().map(link).collect()
+        wanted.ports.iter().filter(|p| p.parent.is_none()).map(link).collect()
     }
 
     fn found_links(&mut self) -> Result<FoundLinks> {

@@ -1,6 +1,7 @@
 //! Packet sockets of the node namespace: one that takes the DHCP requests which the programs hand over, and
 //! what the agent itself sends, marked so that the programs let it pass.
 use crate::ask6::{self, Binding6};
+use crate::device::device_of;
 use crate::dhcp::{self, Binding};
 use crate::error::{Result, Step};
 use crate::ra;
@@ -55,6 +56,9 @@ fn link_address(ifindex: u32, protocol: u16) -> libc::sockaddr_ll {
 
 /// Sends a frame out of a device, as the agent.
 pub(crate) fn send(fd: &impl AsFd, ifindex: u32, frame: &[u8]) -> std::io::Result<()> {
+    let (ifindex, vlan) = device_of(ifindex);
+    let tagged = vlan.map(|vlan| tag(frame, vlan));
+    let frame = tagged.as_deref().unwrap_or(frame);
     let kind = frame.get(12..).and_then(|f| f.first_chunk()).map_or(ETH_P_IP, |k| u16::from_be_bytes(*k));
     let address = link_address(ifindex, kind);
     // SAFETY: the buffer and the address live across the call and are passed with their own sizes.
@@ -69,6 +73,12 @@ pub(crate) fn send(fd: &impl AsFd, ifindex: u32, frame: &[u8]) -> std::io::Resul
         )
     };
     if sent < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The frame as it stands on a device that carries several networks.
+fn tag(frame: &[u8], vlan: u16) -> Vec<u8> {
+    let (macs, rest) = frame.split_at(frame.len().min(12));
+    [macs, &[0x81, 0], &vlan.to_be_bytes(), rest].concat()
 }
 
 /// Says on the edge link that `ip` is at `mac` now, so that others forget where it was.

@@ -27,6 +27,7 @@ fn base() -> (Wanted, BTreeMap<String, u32>) {
         hostname: String::new(),
         dhcp_options: vec![],
         metadata: true,
+        parent: None,
     };
     let wanted = Wanted {
         networks: vec![Network { id: "n".into(), vni: 7, mtu: 1450, external: false, subnets: vec![subnet] }],

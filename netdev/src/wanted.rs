@@ -91,6 +91,16 @@ pub struct Port {
     pub dhcp_options: Vec<(u8, Vec<u8>)>,
     /// May ask 169.254.169.254.
     pub metadata: bool,
+    /// Its frames come tagged over another port's device; it has none of its own.
+    pub parent: Option<Parent>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Parent {
+    /// A port of this host that has a device.
+    pub port: String,
+    /// 1 to 4094.
+    pub vlan: u16,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

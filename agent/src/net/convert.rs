@@ -5,7 +5,7 @@
 use pilvi_agent_api::v1;
 use pilvi_netdev::wanted::{
     AddressPair, Direction, Family, Fixed, Floating, Forward, Gateway, Group, Interface, Label, Limited, Mac,
-    MeterRule, Network, Peer, Port, Ports, Quality, Ra, Rate, Remote, Route, Router, Rule, Subnet, Wanted,
+    MeterRule, Network, Parent, Peer, Port, Ports, Quality, Ra, Rate, Remote, Route, Router, Rule, Subnet, Wanted,
 };
 use std::fmt::Display;
 use std::str::FromStr;
@@ -141,7 +141,16 @@ fn port(from: &v1::Port) -> Result<Port, String> {
         hostname: from.hostname.clone(),
         dhcp_options: options.collect::<Result<_, String>>()?,
         metadata: !from.instance_id.is_empty(),
+        parent: parent(from)?,
     })
+}
+
+/// Whose device it shares, if it has none of its own.
+fn parent(from: &v1::Port) -> Result<Option<Parent>, String> {
+    if from.parent_id.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some(Parent { port: from.parent_id.clone(), vlan: small("VLAN", from.vlan)? }))
 }
 
 /// A network, or an address that stands for itself alone.

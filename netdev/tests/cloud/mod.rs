@@ -320,6 +320,7 @@ pub fn port(id: &str, network: &str, n: u8, address: &str, groups: &[&str]) -> P
         hostname: id.into(),
         dhcp_options: vec![],
         metadata: true,
+        parent: None,
     }
 }
 

@@ -132,6 +132,8 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("subnetpool-prefix-ops", "Subnet Pool Prefix Operations", "Blocks of a pool, one by one."),
     ("subnet_allocation", "Subnet Allocation", "Subnet pools."),
     ("tag-ports-during-bulk-creation", "Tag Ports During Bulk Creation", "Ports are made with tags."),
+    ("trunk", "Trunk Extension", "Interfaces that carry several networks."),
+    ("trunk-details", "Trunk port details", "Parent ports show their trunk."),
     ("uplink-status-propagation", "Port uplink status propagation", "Whether a port's link follows its uplink."),
     (
         "uplink-status-propagation-updatable",

@@ -41,6 +41,7 @@ pub mod subnet_pool;
 pub mod tables;
 pub mod tag;
 pub mod topology;
+pub mod trunk;
 pub mod verbs;
 
 pub use tables::{KINDS, kinds};
@@ -84,7 +85,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 22] = [
+pub const RESOURCES: [&Resource; 23] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -103,6 +104,7 @@ pub const RESOURCES: [&Resource; 22] = [
     &metering::label::METERING_LABEL,
     &metering::rule::METERING_RULE,
     &port_forwarding::api::PORT_FORWARDING,
+    &trunk::api::TRUNK,
     &qos::policy::QOS_POLICY,
     &qos::rule::BANDWIDTH,
     &qos::rule::PACKET_RATE,
@@ -128,6 +130,7 @@ pub fn service() -> Service<Network> {
         metering::label::routes(),
         metering::rule::routes(),
         port_forwarding::api::routes(),
+        trunk::api::routes(),
         qos::policy::routes(),
         qos::rule::routes(),
         qos::rule_type::routes(),

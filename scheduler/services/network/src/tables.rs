@@ -6,6 +6,7 @@
 //! | port | its MAC within its network |
 //! | address lease | the address within its subnet (its id says the same, so it can be looked up) |
 //! | security group | being its project's default group |
+//! | trunk | its parent port |
 //! | QoS policy | being its project's default |
 //! | RBAC policy | its target for one action on one thing |
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
     service_flavor::model::{Flavor, ServiceProfile},
     subnet::model::Subnet,
     subnet_pool::model::SubnetPool,
+    trunk::model::Trunk,
 };
 use pilvi_store::{Claim, Column, KindSpec, Query, Record, Value};
 use serde::{Deserialize, Serialize};
@@ -51,6 +53,7 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<Hosting>(),
         KindSpec::of::<SegmentRange>(),
         KindSpec::of::<PortForwarding>(),
+        KindSpec::of::<Trunk>(),
         KindSpec::of::<QosPolicy>(),
         KindSpec::of::<QosRule<Bandwidth>>(),
         KindSpec::of::<QosRule<PacketRate>>(),
@@ -75,6 +78,7 @@ pub const KINDS: &[&str] = &[
     AddressGroup::KIND,
     Hosting::KIND,
     PortForwarding::KIND,
+    Trunk::KIND,
     QosRule::<Bandwidth>::KIND,
     QosRule::<PacketRate>::KIND,
     QosRule::<Dscp>::KIND,
@@ -575,6 +579,26 @@ impl Record for SegmentRange {
     }
     fn name(&self) -> Option<&str> {
         Some(&self.name)
+    }
+}
+
+impl Record for Trunk {
+    const KIND: &'static str = "trunk";
+    const COLUMNS: &'static [Column] = &[Column::text("port_id")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![self.port_id.clone().into()]
+    }
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim { scope: "trunk:parent".into(), value: self.port_id.clone() }]
     }
 }
 

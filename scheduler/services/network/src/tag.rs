@@ -10,6 +10,7 @@ use crate::{
     security_group::model::SecurityGroup,
     subnet::model::Subnet,
     subnet_pool::model::SubnetPool,
+    trunk::model::Trunk,
     verbs::{Api, gate, raw_of},
 };
 use pilvi_kit::{Call, Fault, Reply, Response, Route, RuleDefault, Schema};
@@ -57,6 +58,7 @@ pub fn routes() -> Vec<Route<Network>> {
         on!(FloatingIp, "floatingips", "floatingips"),
         on!(SecurityGroup, "security-groups", "security_groups"),
         on!(QosPolicy, "qos/policies", "policies"),
+        on!(Trunk, "trunks", "trunks"),
     ];
     all.into_iter().flatten().map(|r| r.summary("Tags of a resource")).collect()
 }
@@ -80,7 +82,8 @@ pub fn rules() -> Vec<RuleDefault> {
         "routers",
         "floatingips",
         "security_groups",
-        "policies"
+        "policies",
+        "trunks"
     );
     let read = "rule:admin_only or (role:reader and project_id:%(project_id)s) or rule:shared or rule:external";
     let write = "rule:admin_only or (role:member and project_id:%(project_id)s)";

@@ -55,6 +55,13 @@ const FACTS: Facts = Facts {
             "/v2.0/floatingips/{floatingip_id}/port_forwardings",
             r#"{"port_forwarding": {"internal_port_id": "<inside_port_id>", "protocol": "udp", "external_port": 9, "internal_port": 9}}"#,
         ),
+        ("POST", "/v2.0/trunks", r#"{"trunk": {"project_id": "p-own", "port_id": "<free_port_id>"}}"#),
+        (
+            "PUT",
+            "/v2.0/trunks/{id}/add_subports",
+            r#"{"sub_ports": [{"port_id": "<inside_port_id>", "segmentation_type": "vlan", "segmentation_id": 9}]}"#,
+        ),
+        ("PUT", "/v2.0/trunks/{id}/remove_subports", r#"{"sub_ports": [{"port_id": "<sub_port_id>"}]}"#),
         ("POST", "/v2.0/qos/policies", r#"{"policy": {"project_id": "p-own"}}"#),
         (
             "POST",
@@ -97,8 +104,17 @@ const FACTS: Facts = Facts {
 };
 
 /// Collections whose members have tags.
-const TAGGED: [&str; 8] =
-    ["networks", "subnets", "subnetpools", "ports", "routers", "floatingips", "security-groups", "qos/policies"];
+const TAGGED: [&str; 9] = [
+    "networks",
+    "subnets",
+    "subnetpools",
+    "ports",
+    "routers",
+    "floatingips",
+    "security-groups",
+    "qos/policies",
+    "trunks",
+];
 
 async fn create(app: &App, who: &Caller, collection: &str, kind: &str, members: Value) -> String {
     let path = format!("/v2.0/{collection}");
@@ -154,6 +170,11 @@ pub async fn world() -> World {
     let members = json!({"internal_port_id": inside_port, "protocol": "tcp", "external_port": 22, "internal_port": 22});
     let below = format!("floatingips/{forwarder}/port_forwardings");
     let forwarding = create(&app, &owner, &below, "port_forwarding", members).await;
+    let free_port = create(&app, &owner, "ports", "port", json!({"network_id": net})).await;
+    let sub_port = create(&app, &owner, "ports", "port", json!({"network_id": net})).await;
+    let parent = create(&app, &owner, "ports", "port", json!({"network_id": net})).await;
+    let subs = json!([{"port_id": sub_port, "segmentation_type": "vlan", "segmentation_id": 8}]);
+    let trunk = create(&app, &owner, "trunks", "trunk", json!({"port_id": parent, "sub_ports": subs})).await;
     let policy_of = json!({"project_id": "p-own"});
     let quality = create(&app, &root(), "qos/policies", "policy", policy_of).await;
     let below = |kind: &str| format!("qos/policies/{quality}/{kind}s");
@@ -188,6 +209,7 @@ pub async fn world() -> World {
         ("flavors", &flavor),
         ("service_profiles", &profile),
         ("floatingips/{floatingip_id}/port_forwardings", &forwarding),
+        ("trunks", &trunk),
         ("qos/policies", &quality),
         ("qos/policies/{policy_id}/bandwidth_limit_rules", &bandwidth),
         ("qos/policies/{policy_id}/packet_rate_limit_rules", &packets),
@@ -219,6 +241,8 @@ pub async fn world() -> World {
         ("profile_id", &profile),
         ("metering_label_id", &label),
         ("inside_port_id", &inside_port),
+        ("free_port_id", &free_port),
+        ("sub_port_id", &sub_port),
     ]);
     World { app, store, names, params, fill, facts: FACTS, judged_by_original: false, _dir: None }
 }

@@ -9,6 +9,7 @@ use crate::{
     router::model::Router,
     security_group::model::{Direction, SecurityGroupRule, is_icmp},
     subnet::model::Subnet,
+    trunk::model::SUBPORT,
 };
 use pilvi_agent_api::v1;
 use std::{collections::HashMap, net::Ipv4Addr};
@@ -23,7 +24,7 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
         hosts.iter().filter(|h| !h.vtep.is_empty()).map(|h| (h.name.as_str(), h.vtep.as_str())).collect();
     v1::HostNetwork {
         networks: reach.networks.values().map(|n| network(reach, n, host)).collect(),
-        ports: reach.local.values().map(|p| port(reach, p)).collect(),
+        ports: reach.local.values().filter(|p| is_whole(reach, p)).map(|p| port(reach, p)).collect(),
         remotes: reach.ports.values().filter_map(|p| remote(p, host, &vteps)).collect(),
         groups: reach.groups.values().map(|g| group(reach, &g.id, g.stateful)).collect(),
         routers: reach.routers.values().filter(|r| r.admin_state_up).map(|r| router(reach, r, host, hosts)).collect(),
@@ -75,9 +76,16 @@ fn said_by_routers(subnet: &Subnet) -> v1::Ra {
     }
 }
 
+/// A subport without its trunk has no device to come by.
+fn is_whole(reach: &Reach, port: &Port) -> bool {
+    port.device_owner != SUBPORT || reach.trunks.values().any(|t| t.tag_of(&port.id).is_some())
+}
+
 fn port(reach: &Reach, port: &Port) -> v1::Port {
     let network_up = reach.networks.get(&port.network_id).is_none_or(|n| n.admin_state_up);
     let is_server = port.device_owner.starts_with("compute:");
+    let trunk = reach.trunks.values().find_map(|t| Some((t, t.tag_of(&port.id)?)));
+    let trunk_up = trunk.is_none_or(|(t, _)| t.admin_state_up);
     v1::Port {
         id: port.id.clone(),
         network_id: port.network_id.clone(),
@@ -89,7 +97,7 @@ fn port(reach: &Reach, port: &Port) -> v1::Port {
             .collect(),
         groups: port.security_groups.clone(),
         port_security: port.port_security_enabled,
-        up: port.admin_state_up && network_up,
+        up: port.admin_state_up && network_up && trunk_up,
         allowed_pairs: port
             .allowed_address_pairs
             .iter()
@@ -98,6 +106,8 @@ fn port(reach: &Reach, port: &Port) -> v1::Port {
         hostname: port.dns_name.clone(),
         dhcp_options: port.extra_dhcp_opts.iter().filter_map(dhcp_option).collect(),
         instance_id: if is_server { port.device_id.clone() } else { String::new() },
+        parent_id: trunk.map(|(t, _)| t.port_id.clone()).unwrap_or_default(),
+        vlan: trunk.map(|(_, tag)| u32::from(tag)).unwrap_or_default(),
     }
 }
 

@@ -16,6 +16,7 @@ use crate::{
     security_group::model::{SecurityGroup, SecurityGroupRule},
     subnet::model::Subnet,
     tables::find,
+    trunk::model::Trunk,
 };
 use pilvi_kit::Fault;
 use pilvi_store::{Query, Record, Store};
@@ -42,6 +43,8 @@ pub struct Reach {
     /// Those that the rules name.
     pub address_groups: BTreeMap<String, AddressGroup>,
     pub floating: BTreeMap<String, FloatingIp>,
+    /// Trunks whose parent is here.
+    pub trunks: BTreeMap<String, Trunk>,
     /// Of these routers, with the floating IPs that they belong to.
     pub forwardings: BTreeMap<String, PortForwarding>,
     pub forwarders: BTreeMap<String, FloatingIp>,
@@ -166,6 +169,7 @@ impl Reach {
         self.address_groups = fetch(store, &named, by_id).await?;
         let local: BTreeSet<String> = self.local.keys().cloned().collect();
         self.floating = fetch(store, &local, |ids| find::of_ports(ids)).await?;
+        self.trunks = fetch(store, &local, |ids| find::of_ports(ids)).await?;
         let routers: BTreeSet<String> = self.routers.keys().cloned().collect();
         self.forwardings = fetch(store, &routers, |ids| find::of_routers(ids)).await?;
         let floating: BTreeSet<String> = self.forwardings.values().map(|f| f.floatingip_id.clone()).collect();

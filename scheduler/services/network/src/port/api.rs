@@ -12,6 +12,7 @@ use crate::{
     qos,
     subnet::api::{by_id, parent, target_on_network},
     tables::find,
+    trunk,
     verbs::{self, Api},
 };
 use pilvi_kit::{Call, Ctx, Fault, Route, Schema, call::Query};
@@ -48,6 +49,7 @@ pub static PORT: Resource = Resource {
         shown("status"),
         shown("ip_allocation"),
         shown("qos_network_policy_id"),
+        shown("trunk_details"),
         shown("resource_request"),
     ],
     lacks: &[],
@@ -109,7 +111,13 @@ impl Api for Port {
 
     async fn raws(store: &Store, items: Vec<Stored<Self>>) -> Result<Vec<Raw>, Fault> {
         let networks = by_id(store, items.iter().map(|p| p.network_id.as_str()).collect()).await?;
-        items.iter().map(|item| raw(item, networks.get(&item.network_id))).collect()
+        let trunks = trunk::api::details(store, &items).await?;
+        let shown = |item: &Stored<Port>| {
+            let mut raw = raw(item, networks.get(&item.network_id))?;
+            raw.insert("trunk_details".into(), trunks.get(&item.id).cloned().unwrap_or(Value::Null));
+            Ok(raw)
+        };
+        items.iter().map(shown).collect()
     }
 
     async fn create_target(store: &Store, ctx: &Ctx, attrs: &Raw) -> Result<Raw, Fault> {

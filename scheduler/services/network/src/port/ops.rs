@@ -15,6 +15,7 @@ use crate::{
     router::model::Router,
     security_group,
     tables::find,
+    trunk,
 };
 use pilvi_kit::{Ctx, Fault};
 use pilvi_store::{Store, Stored, Tx};
@@ -242,6 +243,7 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<Port>, changes: &Raw) -> R
     }
     if after.host_id != before.host_id && !after.device_owner.starts_with("network:") {
         after.status = Status::Down;
+        trunk::ops::follow_in(tx, &after).await?;
     }
     found.record = after;
     Ok(tx.update(&found).await?)
@@ -308,6 +310,7 @@ pub async fn bind_in(tx: &mut Tx, port_id: &str, host: Option<&str>) -> Result<S
     }
     host.clone_into(&mut port.host_id);
     port.status = Status::Down;
+    trunk::ops::follow_in(tx, &port).await?;
     Ok(tx.update(&port).await?)
 }
 
@@ -372,6 +375,7 @@ pub async fn delete_in(tx: &mut Tx, ctx: &Ctx, port_id: &str) -> Result<(), Faul
             ),
         ));
     }
+    trunk::ops::refuse_in_trunk(tx, &port).await?;
     floating_ip::ops::forget_port_in(tx, ctx, port_id).await?;
     remove_in(tx, &port).await
 }

@@ -116,12 +116,10 @@ fn ports(item: &PortForwarding) -> Raw {
     sides.into_iter().flat_map(both).collect()
 }
 
-/// As a floating IP shows it: one port as a number, several as a range.
+/// As a floating IP shows it: single ports as such, ranges as ranges.
 pub fn brief(item: &PortForwarding) -> Value {
-    let mut out = ports(item);
-    for (side, range) in [("external", item.external), ("internal", item.internal)] {
-        out.remove(&if range.single().is_some() { format!("{side}_port_range") } else { format!("{side}_port") });
-    }
+    let single = item.external.single().is_some() && item.internal.single().is_some();
+    let mut out: Raw = ports(item).into_iter().filter(|(name, _)| name.ends_with("_range") != single).collect();
     out.insert("id".into(), json!(item.id));
     out.insert("protocol".into(), json!(item.protocol));
     out.insert("internal_port_id".into(), json!(item.internal_port_id));

@@ -12,7 +12,7 @@ use crate::{
     tables::find,
 };
 use pilvi_kit::{Ctx, Fault};
-use pilvi_store::{Record, Store, Stored, Tx};
+use pilvi_store::{Record, Stored, Tx};
 use serde_json::{Value, json};
 
 /// Policies of one project.
@@ -24,11 +24,6 @@ pub fn missing(id: &str) -> Fault {
 
 fn may_use(policy: &QosPolicy, ctx: &Ctx) -> bool {
     sees_all(ctx) || policy.is_open_to(ctx.project_id())
-}
-
-/// The policy, if the caller may use it; else 404.
-pub async fn visible(store: &Store, ctx: &Ctx, id: &str) -> Result<Stored<QosPolicy>, Fault> {
-    store.get::<QosPolicy>(id).await?.filter(|p| may_use(p, ctx)).ok_or_else(|| missing(id))
 }
 
 /// Something gets another policy, or none: it must be the caller's to use, and the old one his to take away.
@@ -95,7 +90,8 @@ pub async fn update_policy_in(tx: &mut Tx, mut found: Stored<QosPolicy>, changes
     refuse_second_default_in(tx, &after).await?;
     if before.shared && !after.shared {
         let users = before.users_in(tx, Action::Shared).await?;
-        if let Some(user) = users.iter().find(|u| !u.is_empty() && !after.is_open_to(u)) {
+        // Its owner's use counts too, as in Neutron: who has it by the wildcard alone keeps the wildcard.
+        if let Some(user) = users.iter().find(|u| !u.is_empty() && !after.shared_with.contains(u)) {
             return Err(in_use(&before.id, "project", user));
         }
     }

@@ -11,6 +11,7 @@ mod qos;
 mod rbac;
 mod security_group;
 mod templates;
+mod trunk;
 
 use crate::{Network, kinds, service};
 use pilvi_kit::{

@@ -73,7 +73,8 @@ async fn policies_and_rules_are_the_managers() {
     let detail = rig.get(&rig.admin, "/v2.0/qos/rule-types/bandwidth_limit").await["rule_type"].clone();
     assert_eq!(detail["drivers"][0]["supported_parameters"][0]["parameter_name"], "max_kbps");
     assert_eq!(rig.refused(404, &rig.bob, "GET", &path, Value::Null).await, "QosPolicyNotFound");
-    assert_eq!(rig.refused(404, &rig.bob, "GET", &rules, Value::Null).await, "QosPolicyNotFound");
+    assert_eq!(rig.get(&rig.bob, &rules).await["bandwidth_limit_rules"], json!([]));
+    rig.want(403, &rig.bob, "POST", &rules, json!({"bandwidth_limit_rule": {"max_kbps": 1}})).await;
     rig.want(204, &rig.manager, "DELETE", &path, Value::Null).await;
     rig.want(404, &rig.manager, "GET", &one, Value::Null).await;
 }
