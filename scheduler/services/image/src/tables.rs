@@ -41,6 +41,8 @@ impl Record for Image {
         Column::int("hidden"),
         Column::int("protected"),
     ];
+    /// The list as most ask for it: what is not hidden, the newest first.
+    const INDEXES: &'static [&'static [&'static str]] = &[&["hidden", "created"]];
     const LABELLED: bool = true;
     fn upgrade(version: u32, mut doc: serde_json::Value) -> Result<serde_json::Value, String> {
         if version < 2 && matches!(doc["status"].as_str(), Some("active" | "deactivated")) {
