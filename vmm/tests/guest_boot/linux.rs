@@ -107,8 +107,9 @@ fn linux_finds_devices_on_pci_and_sees_disks_and_memory_come_and_go() {
         .unwrap();
     guest.expect_within("second disk says two", BOOT);
     assert!(client.done(&Request::Remove { device: "disk1".into() }).is_err());
+    // The terminal repeats what is typed: the answer must not stand in the question.
     client
-        .console_write(b"echo 1 > /sys/bus/pci/devices/0000:00:04.0/remove; [ -e /dev/vdb ] || echo let go\n")
+        .console_write(b"echo 1 > /sys/bus/pci/devices/0000:00:04.0/remove; [ -e /dev/vdb ] || echo let 'go'\n")
         .unwrap();
     guest.expect_within("let go", BOOT);
     client.done(&Request::Remove { device: "disk1".into() }).unwrap();
