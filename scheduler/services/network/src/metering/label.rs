@@ -6,12 +6,10 @@ use crate::{
     check,
     crud::crud,
     list::Raw,
-    network::ops as networks,
-    tables::find,
     verbs::Api,
 };
-use pilvi_kit::{Ctx, Fault, Route, call::Query};
-use pilvi_store::{Store, Stored, Tx};
+use pilvi_kit::{Ctx, Fault, Route};
+use pilvi_store::{Stored, Tx};
 
 pub static METERING_LABEL: Resource = Resource {
     name: "metering_label",
@@ -42,11 +40,6 @@ pub fn routes() -> Vec<Route<Network>> {
 
 impl Api for MeteringLabel {
     const RESOURCE: &'static Resource = &METERING_LABEL;
-
-    async fn candidates(store: &Store, ctx: &Ctx, _query: &Query) -> Result<Vec<Stored<Self>>, Fault> {
-        let query = if networks::sees_all(ctx) { find::all() } else { find::of_project(ctx.project_id()) };
-        Ok(store.list::<Self>(query).await?)
-    }
 
     async fn create_in(tx: &mut Tx, _ctx: &Ctx, attrs: &Raw) -> Result<Stored<Self>, Fault> {
         ops::create_label_in(tx, attrs).await

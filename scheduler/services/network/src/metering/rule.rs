@@ -11,10 +11,9 @@ use crate::{
     list::Raw,
     network::ops as networks,
     security_group::rule::check_direction,
-    tables::find,
     verbs::Api,
 };
-use pilvi_kit::{Ctx, Fault, Route, call::Query};
+use pilvi_kit::{Ctx, Fault, Route};
 use pilvi_store::{Store, Stored, Tx};
 use serde_json::{Value, json};
 
@@ -50,11 +49,6 @@ pub fn routes() -> Vec<Route<Network>> {
 
 impl Api for MeteringRule {
     const RESOURCE: &'static Resource = &METERING_RULE;
-
-    async fn candidates(store: &Store, ctx: &Ctx, _query: &Query) -> Result<Vec<Stored<Self>>, Fault> {
-        let query = if networks::sees_all(ctx) { find::all() } else { find::of_project(ctx.project_id()) };
-        Ok(store.list::<Self>(query).await?)
-    }
 
     /// A rule is its label's owner's.
     async fn create_target(store: &Store, ctx: &Ctx, attrs: &Raw) -> Result<Raw, Fault> {

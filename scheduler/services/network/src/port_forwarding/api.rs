@@ -12,10 +12,9 @@ use crate::{
     floating_ip::model::FloatingIp,
     list::{self, Raw},
     network::ops as networks,
-    tables::find,
     verbs::Api,
 };
-use pilvi_kit::{Ctx, Fault, Route, call::Query};
+use pilvi_kit::{Ctx, Fault, Route};
 use pilvi_store::{Store, Stored, Tx};
 use serde_json::{Value, json};
 
@@ -77,11 +76,6 @@ impl Api for PortForwarding {
         let floating = floating.filter(|f| networks::sees_all(ctx) || f.project_id == ctx.project_id());
         let missing = || fault::missing("FloatingIPNotFound", "Floating IP", id);
         Ok(floating.ok_or_else(missing)?.record.project_id)
-    }
-
-    async fn candidates(store: &Store, ctx: &Ctx, _query: &Query) -> Result<Vec<Stored<Self>>, Fault> {
-        let query = if networks::sees_all(ctx) { find::all() } else { find::of_project(ctx.project_id()) };
-        Ok(store.list::<Self>(query).await?)
     }
 
     async fn raws(_store: &Store, items: Vec<Stored<Self>>) -> Result<Vec<Raw>, Fault> {

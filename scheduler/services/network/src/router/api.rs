@@ -5,12 +5,10 @@ use crate::{
     attribute::{Absent, Resource, Verb, later, once, open, shown},
     check, fault,
     list::{self, Raw},
-    network::ops as networks,
-    tables::find,
     verbs::{self, Api, gate, raw_of},
 };
-use pilvi_kit::{Call, Ctx, Fault, Reply, Response, Route, Schema, call::Query};
-use pilvi_store::{Query as Find, Store, Stored, Tx};
+use pilvi_kit::{Call, Ctx, Fault, Reply, Response, Route, Schema};
+use pilvi_store::{Store, Stored, Tx};
 use serde_json::{Value, json};
 use std::sync::{Arc, LazyLock};
 
@@ -77,11 +75,6 @@ pub fn routes() -> Vec<Route<Network>> {
 
 impl Api for Router {
     const RESOURCE: &'static Resource = &ROUTER;
-
-    async fn candidates(store: &Store, ctx: &Ctx, _query: &Query) -> Result<Vec<Stored<Self>>, Fault> {
-        let query = if networks::sees_all(ctx) { Find::all() } else { find::of_project(ctx.project_id()) };
-        Ok(store.list::<Self>(query).await?)
-    }
 
     async fn raws(_store: &Store, items: Vec<Stored<Self>>) -> Result<Vec<Raw>, Fault> {
         items.iter().map(raw).collect()

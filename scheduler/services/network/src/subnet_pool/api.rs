@@ -5,12 +5,11 @@ use crate::{
     attribute::{Absent, Resource, Verb, once, open, shown},
     check,
     list::{self, Raw},
-    network::ops as networks,
     tables::find,
     verbs::{self, Api},
 };
-use pilvi_kit::{Ctx, Fault, Route, Schema, call::Query};
-use pilvi_store::{Store, Stored, Tx};
+use pilvi_kit::{Ctx, Fault, Route, Schema};
+use pilvi_store::{Query, Store, Stored, Tx};
 use std::sync::LazyLock;
 
 pub static SUBNET_POOL: Resource = Resource {
@@ -62,9 +61,8 @@ pub fn routes() -> Vec<Route<Network>> {
 impl Api for SubnetPool {
     const RESOURCE: &'static Resource = &SUBNET_POOL;
 
-    async fn candidates(store: &Store, ctx: &Ctx, _query: &Query) -> Result<Vec<Stored<Self>>, Fault> {
-        let query = if networks::sees_all(ctx) { find::all() } else { find::open_to(ctx.project_id()) };
-        Ok(store.list::<Self>(query).await?)
+    fn seen_by(project: &str) -> Query {
+        find::open_to(project)
     }
 
     async fn raws(_store: &Store, items: Vec<Stored<Self>>) -> Result<Vec<Raw>, Fault> {

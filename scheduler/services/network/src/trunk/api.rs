@@ -9,12 +9,11 @@ use crate::{
     check::{self, Checked, plain},
     crud::crud,
     list::{self, Raw},
-    network::ops as networks,
     port::model::Port,
     tables::find,
     verbs::{Api, gate, raw_of},
 };
-use pilvi_kit::{Call, Ctx, Fault, Reply, Response, Route, Schema, call::Query};
+use pilvi_kit::{Call, Ctx, Fault, Reply, Response, Route, Schema};
 use pilvi_store::{Query as Find, Store, Stored, Tx};
 use serde_json::{Value, json};
 use std::{
@@ -88,11 +87,6 @@ pub fn routes() -> Vec<Route<Network>> {
 
 impl Api for Trunk {
     const RESOURCE: &'static Resource = &TRUNK;
-
-    async fn candidates(store: &Store, ctx: &Ctx, _query: &Query) -> Result<Vec<Stored<Self>>, Fault> {
-        let query = if networks::sees_all(ctx) { find::all() } else { find::of_project(ctx.project_id()) };
-        Ok(store.list::<Self>(query).await?)
-    }
 
     async fn raws(store: &Store, items: Vec<Stored<Self>>) -> Result<Vec<Raw>, Fault> {
         let ids: Vec<&str> = items.iter().map(|t| t.port_id.as_str()).collect();
