@@ -113,6 +113,8 @@ pub(crate) struct CatalogRecords {
     pub links: Vec<EndpointLink>,
     /// Enabled ones.
     pub service_providers: Vec<ServiceProvider>,
+    /// Whom the addresses of `endpoints` name.
+    pub named: catalog::Named,
     /// What was made of it, by what differs between its readers.
     pub shown: Cache<catalog::Reader, Arc<str>>,
 }
@@ -299,9 +301,11 @@ impl Directory {
         if let Some(hit) = self.catalogs.get(&key) {
             return Ok(hit);
         }
+        let endpoints: Vec<Endpoint> = self.all().await?;
         let records = Arc::new(CatalogRecords {
             services: self.all().await?,
-            endpoints: self.all().await?,
+            named: catalog::Named::by(&endpoints),
+            endpoints,
             groups: self.all().await?,
             links: self.all().await?,
             service_providers: self.all::<ServiceProvider>().await?.into_iter().filter(|p| p.enabled).collect(),

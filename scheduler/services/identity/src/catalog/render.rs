@@ -78,6 +78,20 @@ pub(super) fn given(records: &CatalogRecords, project: &str) -> Option<HashSet<S
     Some(out)
 }
 
+/// Whom addresses name, found once for all readers.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Named {
+    project: bool,
+    user: bool,
+}
+
+impl Named {
+    pub(crate) fn by(endpoints: &[Endpoint]) -> Self {
+        let any = |names: &[&str]| endpoints.iter().any(|e| names.iter().any(|name| e.url.contains(name)));
+        Named { project: any(&PROJECT), user: any(&[USER]) }
+    }
+}
+
 /// What the catalogue of one token may differ in from that of another.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Reader {
@@ -87,11 +101,11 @@ pub(crate) struct Reader {
 
 impl Reader {
     fn of(records: &CatalogRecords, project: Option<&str>, user: &str) -> Self {
-        let named = |names: &[&str]| records.endpoints.iter().any(|e| names.iter().any(|name| e.url.contains(name)));
+        let named = records.named;
         let linked = |project: &str| records.links.iter().any(|link| link.project_id == project);
         Reader {
-            project: project.filter(|p| linked(p) || named(&PROJECT)).map(str::to_owned),
-            user: named(&[USER]).then(|| user.to_owned()),
+            project: project.filter(|p| named.project || linked(p)).map(str::to_owned),
+            user: named.user.then(|| user.to_owned()),
         }
     }
 }
