@@ -10,7 +10,7 @@
 //! served from it, whatever was missed. Only complete files have no ending, and they got their name after
 //! they were durable: a crash at any moment leaves nothing to mistrust.
 use crate::{
-    data::files::{Writing, blocking, chunks},
+    data::files::{Writing, blocking, read_file},
     store::Bytestream,
 };
 use std::{
@@ -73,12 +73,11 @@ impl Disk {
     /// Bytes of a cached image; `None` when it is not cached.
     pub async fn read(&self, image: &str, hash: &str, offset: u64, length: u64) -> Option<Bytestream> {
         let path = self.directory.join(Self::name(image, hash));
-        let opened = path.clone();
-        let file = blocking(move || File::open(opened)).await.ok()?;
+        let bytes = read_file(path.clone(), offset, length).await.ok()?;
         *self.hits().entry(image.to_owned()).or_default() += 1;
         // The time of the last read decides what goes first; a failure costs that, no more.
         let _ = blocking(move || File::options().append(true).open(path)?.set_modified(SystemTime::now())).await;
-        Some(chunks(file, offset, length))
+        Some(bytes)
     }
 
     pub async fn has(&self, image: &str, hash: &str) -> bool {

@@ -114,8 +114,7 @@ impl Files {
 
     /// `length` bytes of a complete file from `offset` on.
     pub async fn read(&self, id: &str, offset: u64, length: u64) -> io::Result<Bytestream> {
-        let path = self.path(id);
-        Ok(chunks(blocking(move || File::open(path)).await?, offset, length))
+        read_file(self.path(id), offset, length).await
     }
 
     pub async fn discard(&self, id: &str, place: Place) -> io::Result<()> {
@@ -145,8 +144,8 @@ impl Files {
 
 /// `length` bytes of a file, or what there is, from `offset` on: read straight into what is sent, a chunk at a time and
 /// never ahead of a slow receiver.
-pub fn chunks(file: File, offset: u64, length: u64) -> Bytestream {
-    let file = Arc::new(file);
+pub async fn read_file(path: PathBuf, offset: u64, length: u64) -> io::Result<Bytestream> {
+    let file = Arc::new(blocking(move || File::open(path)).await?);
     let next = move |(at, left): (u64, u64)| {
         let file = file.clone();
         async move {
@@ -162,7 +161,7 @@ pub fn chunks(file: File, offset: u64, length: u64) -> Bytestream {
             Ok((got > 0).then_some((chunk, (at + got, left - got))))
         }
     };
-    stream::try_unfold((offset, length), next).boxed()
+    Ok(stream::try_unfold((offset, length), next).boxed())
 }
 
 /// A file that is being written, by a thread that may wait for the disk.

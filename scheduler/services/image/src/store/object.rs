@@ -11,7 +11,7 @@
 //!
 //! [`Driver::scans`]: super::Driver::scans
 use super::{ImageStore, Incoming};
-use crate::{Image, data::files::CHUNK, image::model::Location, tables};
+use crate::{Image, data::files::read_file, image::model::Location, tables};
 use futures::StreamExt;
 use pilvi_kit::Fault;
 use pilvi_store::Tx;
@@ -21,7 +21,6 @@ use std::{
     io,
     path::Path,
 };
-use tokio_util::io::ReaderStream;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -152,7 +151,7 @@ pub(crate) async fn put_file(svc: &Image, store: &ImageStore, key: &str, path: &
     }
     let mut incoming = begin(svc, store, key).await?;
     let sent = async {
-        let mut stream = ReaderStream::with_capacity(tokio::fs::File::open(path).await?, CHUNK);
+        let mut stream = read_file(path.to_owned(), 0, u64::MAX).await?;
         while let Some(chunk) = stream.next().await {
             incoming.write(chunk?).await?;
         }
