@@ -60,6 +60,8 @@ pub struct ImageConfig {
     pub default_store: Option<String>,
     /// Images must hold what their `disk_format` says.
     pub require_image_format_match: bool,
+    /// Locations that are added are read and hashed.
+    pub do_secure_hash: bool,
     /// Checks on partition tables that do not matter: `mbr`.
     pub gpt_safety_checks_nonfatal: Vec<String>,
     /// Kinds of VMDK that are taken; others than the default are never.
@@ -84,6 +86,7 @@ impl Default for ImageConfig {
             stores: d.stores,
             default_store: d.default_store,
             require_image_format_match: d.match_format,
+            do_secure_hash: d.hash_locations,
             show_locations: d.show_locations,
             show_direct_url: d.show_direct_url,
             cache_mib: d.cache_size_max >> 20,

@@ -1,15 +1,12 @@
 //! Images on this host: fetched once, verified, shared, forgotten after a while.
 //!
 //! ```text
-//! <key>.part --resume, hash--> verified --raw, aki, ari--> <key>.img      (what only says that it is raw is refused)
-//!                                 |                            ^
-//!                                 +--qcow2--> converted to raw-+
+//! <key>.part --resume, hash--> verified --judged--> raw, iso, aki, ari -----------------------> <key>.img
+//!                                  |          '---> qcow2, vmdk, vhd, vhdx, vdi --made raw------'
+//!                                  '-- not what it is said to be, or dangerous: thrown away
 //! ```
 //! `<key>` names the image and what it must hash to. Whoever asks while a fetch is under way waits
 //! for that one. What does not hash to what the scheduler said is thrown away, never used.
-mod disguise;
-pub mod qcow2;
-
 use crate::durable;
 use crate::error::Trouble;
 use async_trait::async_trait;
@@ -17,6 +14,8 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream::BoxStream;
 use pilvi_agent_api::v1::ImageRef;
+use pilvi_disk::convert::{self, Named, Unsettled, Wanted};
+use pilvi_disk::{Format, Refusal, Rules};
 use sha2::{Digest, Sha512};
 use std::collections::{BTreeSet, HashMap};
 use std::fs::{File, OpenOptions};
@@ -29,6 +28,11 @@ use tokio::sync::Semaphore;
 
 /// How long a fetch may stand still.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
+
+/// Bytes of the largest disk: 16 TiB.
+const LARGEST: u64 = 16 << 40;
+/// How long a conversion may take.
+const CONVERT_LIMIT: Duration = Duration::from_secs(6 * 3600);
 
 /// Where image bytes come from.
 #[async_trait]
@@ -201,8 +205,7 @@ fn present(path: &Path) -> Option<Cached> {
 
 fn fits(cached: Cached, image: &ImageRef, limit: u64) -> Result<Cached, String> {
     if limit > 0 && cached.size > limit {
-        let (need, have) = (cached.size.div_ceil(1 << 30), limit >> 30);
-        return Err(format!("image {} needs {need} GiB, the disk has {have}", image.id));
+        return Err(format!("image {}: {}", image.id, too_large(cached.size, limit)));
     }
     Ok(cached)
 }
@@ -225,22 +228,31 @@ fn open_part(part: &Path) -> io::Result<(File, Sha512, u64)> {
 
 /// Turns verified bytes into the file that guests share.
 fn settle(part: &Path, path: &Path, format: &str, limit: u64) -> Result<(), String> {
-    if format == "raw"
-        && let Some(found) = disguise::found(part).map_err(|e| e.to_string())?
-    {
-        durable::remove(part).map_err(|e| e.to_string())?;
-        return Err(format!("it is called raw, and its content is {found}"));
-    }
-    let done = if format == "qcow2" {
-        let fresh = path.with_extension("img.part");
-        qcow2::to_raw(part, &fresh, limit)
-            .and_then(|()| std::fs::rename(&fresh, path))
-            .inspect_err(|_| drop(durable::remove(&fresh)))
-            .and_then(|()| durable::remove(part))
-    } else {
-        std::fs::rename(part, path)
+    let fresh = path.with_extension("img.part");
+    let file = Named { path: part, disk_format: format, container_format: "bare" };
+    let wanted = Wanted { format: Format::Raw, target: &fresh, seconds: CONVERT_LIMIT.as_secs() };
+    let largest = if limit > 0 { limit.min(LARGEST) } else { LARGEST };
+    let done = match convert::settle(file, wanted, &Rules::of_hosts(largest)) {
+        Ok(true) => std::fs::rename(&fresh, path).and_then(|()| durable::remove(part)),
+        Ok(false) => std::fs::rename(part, path),
+        Err(trouble) => {
+            let _ = durable::remove(&fresh);
+            return Err(match trouble {
+                // Another guest's disk may be larger: the bytes stay.
+                Unsettled::Refused(Refusal::TooLarge { found, max }) => too_large(found, max),
+                Unsettled::Refused(refusal) => {
+                    durable::remove(part).map_err(|e| e.to_string())?;
+                    refusal.to_string()
+                }
+                Unsettled::Failed(error) => format!("it cannot be made raw: {error}"),
+            });
+        }
     };
     done.map_err(|e| e.to_string())
+}
+
+fn too_large(need: u64, have: u64) -> String {
+    format!("it needs {} GiB, the disk has {}", need.div_ceil(1 << 30), have >> 30)
 }
 
 #[cfg(test)]

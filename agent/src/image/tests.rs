@@ -141,7 +141,8 @@ async fn what_only_says_that_it_is_raw_is_refused() {
         let (dir, _shelf, cache, image) = set_up(&std::fs::read(&file).unwrap());
         let said = cache.get(&image, 0).await.unwrap_err().text;
         let name = if format == "vpc" { "vhd" } else { format };
-        assert!(said.ends_with(&format!("its content is {name}")), "{said}");
+        let why = format!("it is said to be raw, but its content is {name}");
+        assert!(said.contains(&why) || format == "qed" && said.contains("the QED format is not allowed"), "{said}");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing of it is kept");
     }
     let (_dir, _shelf, cache, image) = set_up(b"QFI");
@@ -173,6 +174,39 @@ async fn qcow2_becomes_raw() {
 }
 
 #[tokio::test]
+async fn disks_of_other_hypervisors_become_raw() {
+    let work = tempfile::tempdir().unwrap();
+    let mut disk = vec![0; 2 << 20];
+    disk[700_000..700_600].copy_from_slice(&[7; 600]);
+    std::fs::write(work.path().join("raw"), &disk).unwrap();
+    for (format, driver, options) in [
+        ("vmdk", "vmdk", "subformat=monolithicSparse"),
+        ("vmdk", "vmdk", "subformat=streamOptimized"),
+        ("vdi", "vdi", "static=off"),
+        ("vhd", "vpc", "force_size=on"),
+        ("vhdx", "vhdx", "subformat=dynamic"),
+    ] {
+        let words = ["convert", "-f", "raw", "-O", driver, "-o", options, "raw", "made"];
+        let Some(()) = qemu_img(work.path(), &words) else {
+            eprintln!("skipped: qemu-img is not installed");
+            return;
+        };
+        let (dir, _shelf, cache, image) = set_up(&std::fs::read(work.path().join("made")).unwrap());
+        let image = ImageRef { disk_format: format.into(), ..image };
+        let small = cache.get(&image, 1 << 20).await.unwrap_err().text;
+        assert!(small.contains("it needs 1 GiB, the disk has 0"), "{format}: {small}");
+        let cached = cache.get(&image, 0).await.unwrap();
+        let mut read = std::fs::read(&cached.path).unwrap();
+        read.truncate(disk.len());
+        assert!(read == disk, "{format} {options}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "the disk alone is kept");
+        let lied = ImageRef { id: "lied".into(), disk_format: "qcow2".into(), ..image };
+        let said = cache.get(&lied, 0).await.unwrap_err().text;
+        assert!(said.contains(&format!("it is said to be qcow2, but its content is {format}")), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn qcow2_that_names_other_files_is_refused() {
     let work = tempfile::tempdir().unwrap();
     std::fs::write(work.path().join("secret"), vec![5; 1 << 20]).unwrap();
@@ -187,28 +221,7 @@ async fn qcow2_that_names_other_files_is_refused() {
         let (dir, _shelf, cache, image) = set_up(&std::fs::read(work.path().join(name)).unwrap());
         let image = ImageRef { disk_format: "qcow2".into(), ..image };
         let error = cache.get(&image, 0).await.unwrap_err().text;
-        assert!(error.contains("not a qcow2 image that can be used"), "{name}: {error}");
+        assert!(error.contains("it fails a safety check of qcow2"), "{name}: {error}");
         assert!(!dir.path().join(format!("{}.img", key(&image).unwrap())).exists());
-    }
-}
-
-proptest::proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
-    /// A damaged header is an error or some content, never a panic and never a huge file.
-    #[test]
-    fn qcow2_damage_is_survived(flips in proptest::collection::vec((0_usize..300, 0..=255_u8), 1..8)) {
-        let mut bytes = vec![0; 512];
-        bytes[..8].copy_from_slice(&[b'Q', b'F', b'I', 0xfb, 0, 0, 0, 3]);
-        bytes[20..24].copy_from_slice(&16_u32.to_be_bytes());
-        bytes[24..32].copy_from_slice(&(1_u64 << 20).to_be_bytes());
-        bytes[96..104].copy_from_slice(&[0, 0, 0, 4, 0, 0, 0, 104]);
-        for (at, value) in flips {
-            bytes[at] = value;
-        }
-        let dir = tempfile::tempdir().unwrap();
-        let (from, to) = (dir.path().join("q"), dir.path().join("r"));
-        std::fs::write(&from, &bytes).unwrap();
-        let _ = qcow2::to_raw(&from, &to, 1 << 30);
-        proptest::prop_assert!(std::fs::metadata(&to).unwrap().len() <= 1 << 30);
     }
 }

@@ -175,7 +175,7 @@ fn header(size: u64, l1_size: u32, l1_at: u64, table_at: u64, table_clusters: u3
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::image::qcow2::to_raw;
+    use pilvi_disk::samples::unpack;
     use proptest::prelude::*;
 
     /// Packs a disk with these pieces on it; gives the size of the packed file. What comes back is what went in.
@@ -188,7 +188,7 @@ mod tests {
             raw.write_all_at(&[*byte; 512], offset / 512 * 512 % size).unwrap();
         }
         pack(&at("raw"), &at("packed")).unwrap();
-        to_raw(&at("packed"), &at("back"), 0).unwrap();
+        unpack(&at("packed"), &at("back")).unwrap();
         let back = File::open(at("back")).unwrap();
         assert_eq!(back.metadata().unwrap().len(), size);
         for (offset, _) in pieces {

@@ -3,9 +3,9 @@ use crate::guest;
 use crate::life::{Agent, ONE, instance};
 use crate::scheduler::Scheduler;
 use pilvi_agent::Config;
-use pilvi_agent::image::qcow2::to_raw;
 use pilvi_agent::runtime::Kind;
 use pilvi_agent_api::v1::*;
+use pilvi_disk::samples::unpack;
 use std::path::Path;
 use std::time::Duration;
 use tonic::Status;
@@ -31,7 +31,7 @@ fn unpacked(scheduler: &Scheduler, dir: &Path, image: &str) -> Vec<u8> {
     std::fs::write(&packed, bytes).unwrap();
     // It blocks, and has a runtime of its own.
     let (from, to) = (packed, raw.clone());
-    std::thread::spawn(move || to_raw(&from, &to, 0)).join().unwrap().unwrap();
+    std::thread::spawn(move || unpack(&from, &to)).join().unwrap().unwrap();
     std::fs::read(raw).unwrap()
 }
 

@@ -111,6 +111,7 @@ fn images(state: &State, config: &Config) -> pilvi_image::Config {
         cache_size_max: config.image.cache_mib << 20,
         metadef_catalogue: config.image.metadata_catalogue,
         match_format: config.image.require_image_format_match,
+        hash_locations: config.image.do_secure_hash,
         gpt_nonfatal: config.image.gpt_safety_checks_nonfatal.clone(),
         vmdk_types: config.image.vmdk_allowed_types.clone(),
         certificates: config.image.certificates.clone(),

@@ -1,7 +1,7 @@
 //! Headers of images of every kind that is known by its first bytes: inspected whole and as a stream, with the same answer.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use pilvi_image::data::format::{Sketch, inspect};
+use pilvi_disk::format::{Sketch, inspect};
 
 const MARKS: [&[u8]; 8] =
     [b"", b"QFI\xfb\0\0\0\x02", b"QFI\xfb\0\0\0\x03", b"KDMV", b"conectix", b"LUKS\xba\xbe\0\x01", b"QED\0", b"COWD"];

@@ -1,7 +1,7 @@
 //! qcow2 headers: what is taken names no other file and has a disk no larger than allowed.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use pilvi_image::data::format::qcow2;
+use pilvi_disk::format::qcow2;
 
 const MAX: u64 = 1 << 44;
 

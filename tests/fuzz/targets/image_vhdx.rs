@@ -1,7 +1,7 @@
 //! VHDX: tables at the places where the format has them, of any content.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use pilvi_image::data::format::{Source, vhdx};
+use pilvi_disk::format::{Source, vhdx};
 use std::io;
 
 /// Pieces of a large file; between them are zeroes.

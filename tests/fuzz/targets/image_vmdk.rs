@@ -1,7 +1,7 @@
 //! VMDK: a good header with any descriptor, and any header. No path and no parent gets through.
 #![no_main]
 use libfuzzer_sys::fuzz_target;
-use pilvi_image::data::format::vmdk;
+use pilvi_disk::format::vmdk;
 
 fuzz_target!(|data: &[u8]| {
     let Some((which, rest)) = data.split_first() else { return };

@@ -1,5 +1,6 @@
 //! What an operator may set, validated by whoever reads the configuration file.
-use crate::{data::format::Rules, import::ImportConfig, plugin::Limits, store::StoreConfig};
+use crate::{import::ImportConfig, plugin::Limits, store::StoreConfig};
+use pilvi_disk::{Rules, format::VMDK_TYPES};
 use std::{collections::BTreeMap, path::PathBuf};
 
 #[derive(Debug, Clone)]
@@ -28,8 +29,10 @@ pub struct Config {
     pub project_size_max: Option<u64>,
     /// Uploads that run at once; more are told to come back.
     pub uploads_max: usize,
-    /// Images must hold what their `disk_format` says. Off, only what could harm a host is refused.
+    /// Images must hold what their `disk_format` says, and nothing that could harm a host. Off, whatever comes is kept.
     pub match_format: bool,
+    /// Locations that are added are read, and images told what they hold. Off, they are believed.
+    pub hash_locations: bool,
     /// Names of checks on partition tables that do not matter (`mbr`).
     pub gpt_nonfatal: Vec<String>,
     /// Kinds of VMDK that are taken, of those that are one file.
@@ -62,8 +65,9 @@ impl Config {
             project_size_max: None,
             uploads_max: 32,
             match_format: true,
+            hash_locations: true,
             gpt_nonfatal: Vec::new(),
-            vmdk_types: vec!["streamOptimized".to_owned(), "monolithicSparse".to_owned()],
+            vmdk_types: VMDK_TYPES.map(str::to_owned).to_vec(),
             import: ImportConfig::default(),
             certificates: None,
             region: "RegionOne".to_owned(),
@@ -77,6 +81,7 @@ impl Config {
             match_format: self.match_format,
             gpt_nonfatal: self.gpt_nonfatal.clone(),
             vmdk_types: self.vmdk_types.clone(),
+            raw_discs: true,
         }
     }
 

@@ -220,10 +220,13 @@ pub fn copy_flavor(flavor: &Flavor) -> FlavorCopy {
     }
 }
 
-/// 400 for what is kept but cannot be run: hosts open disks as raw or as qcow2, and no archives.
+/// Formats of disks, discs and kernels that hosts start.
+const RUNNABLE: [&str; 11] = ["raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi", "iso", "gpt", "ami", "aki", "ari"];
+
+/// 400 for what is kept but cannot be run: hosts make raw disks of these formats, and open no archives.
 fn runnable(image: &pilvi_image::image::model::Image) -> Result<(), Fault> {
     let (disk, container) = (image.disk_format.as_deref(), image.container_format.as_deref());
-    let disk_runs = disk.is_none_or(|f| matches!(f, "raw" | "qcow2" | "iso" | "gpt" | "ami" | "aki" | "ari"));
+    let disk_runs = disk.is_none_or(|f| RUNNABLE.contains(&f));
     if disk_runs && container.is_none_or(|f| matches!(f, "bare" | "ovf" | "ami" | "aki" | "ari")) {
         return Ok(());
     }

@@ -13,8 +13,9 @@ async fn servers_are_made_of_disks_that_hosts_run() {
         ("qcow2", "bare", true),
         ("iso", "bare", true),
         ("aki", "aki", true),
-        ("vmdk", "bare", false),
-        ("vhdx", "bare", false),
+        ("vmdk", "bare", true),
+        ("vhdx", "bare", true),
+        ("ploop", "bare", false),
         ("raw", "docker", false),
         ("qcow2", "compressed", false),
     ];

@@ -1,7 +1,6 @@
 //! The verbs on images' bytes.
 use super::{
     files::Place,
-    format,
     receive::{Broken, Digest, Expected, receive},
 };
 use crate::{
@@ -212,7 +211,8 @@ pub(crate) fn judge(
 ) -> Result<impl Fn(&mut Record) + Send + Sync + Clone + 'static, Fault> {
     let (disk, container) =
         (image.disk_format.as_deref().unwrap_or_default(), image.container_format.as_deref().unwrap_or_default());
-    let virtual_size = format::judge(disk, container, &digest.sketch, &svc.config.rules()).map_err(fault::bad_data)?;
+    let virtual_size =
+        pilvi_disk::judge(disk, container, &digest.sketch, &svc.config.rules()).map_err(fault::bad_data)?;
     if let Some(signed) = signed {
         signed.verify(digest.signed.as_deref().unwrap_or_default())?;
     }

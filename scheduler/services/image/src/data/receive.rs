@@ -1,5 +1,5 @@
 //! Bytes on their way in: counted, hashed and looked at while they are written, in a few chunks of memory.
-use super::{files::CHUNK, format::Sketch};
+use super::files::CHUNK;
 use crate::{
     signature::{HashMethod, Prehash},
     store::Incoming,
@@ -7,6 +7,7 @@ use crate::{
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use md5::Md5;
+use pilvi_disk::format::Sketch;
 use sha2::{Digest as _, Sha512};
 use std::{
     fs::File,

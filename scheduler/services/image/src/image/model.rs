@@ -2,7 +2,7 @@
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Formats that may be named. Which of them may hold bytes, `data::format` decides.
+/// Formats that may be named. Which of them may hold bytes, `pilvi_disk::format` decides.
 pub const DISK_FORMATS: &[&str] =
     &["ami", "ari", "aki", "vhd", "vhdx", "vmdk", "raw", "qcow2", "vdi", "iso", "ploop", "gpt"];
 pub const CONTAINER_FORMATS: &[&str] = &["ami", "ari", "aki", "bare", "ovf", "ova", "docker", "compressed"];

@@ -51,6 +51,14 @@ async fn free(svc: &Image, image: &str, store: &ImageStore, key: &str) -> Result
     Ok(())
 }
 
+fn gone(error: std::io::Error) -> Fault {
+    Fault::bad_request(format!("Invalid location: {error}"))
+}
+
+fn too_large(svc: &Image, size: u64) -> Fault {
+    Fault::too_large(format!("The location holds {size} bytes; {} are allowed.", svc.config.size_max))
+}
+
 /// Reads an object once: what a location is taken for is what was read. Gives the hash that was `asked` for as well.
 async fn digest(
     svc: &Image,
@@ -59,10 +67,9 @@ async fn digest(
     signed: Option<HashMethod>,
     asked: Option<HashMethod>,
 ) -> Result<(Digest, Option<String>), Fault> {
-    let gone = |error: std::io::Error| Fault::bad_request(format!("Invalid location: {error}"));
     let size = store.driver.size(key).await.map_err(gone)?;
     if size > svc.config.size_max {
-        return Err(Fault::too_large(format!("The location holds {size} bytes; {} are allowed.", svc.config.size_max)));
+        return Err(too_large(svc, size));
     }
     let mut stream = store.driver.read(key, 0, size).await.map_err(gone)?;
     let (mut hasher, mut also) = (Hasher::new(signed), asked.map(HashMethod::start));
@@ -164,13 +171,16 @@ pub async fn start(
 
 async fn import(svc: &Image, image: &Record, task: &str, url: &str, expected: Option<&Expected>) -> Result<(), Fault> {
     task::ops::advance(&svc.store, task, Progress::Processing, "", None).await?;
+    let signed = signature::required(svc.config.certificates.as_deref(), image)?;
+    if !svc.config.hash_locations && signed.is_none() {
+        return believe(svc, image, url, expected.cloned()).await;
+    }
     let found = find(svc, image, url, Map::new(), expected.map(|e| e.method)).await?;
     if let (Some(expected), Some(asked)) = (expected, &found.asked)
         && expected.value != *asked
     {
         return Err(Fault::conflict(format!("os_hash_value is {asked}, where {} was expected", expected.value)));
     }
-    let signed = signature::required(svc.config.certificates.as_deref(), image)?;
     let (location, content) = (found.location, found.digest.sha512.clone());
     let fill = data::ops::judge(svc, image, found.digest, signed.as_ref())?;
     let expected = expected.filter(|e| e.method != HashMethod::Sha512).cloned();
@@ -183,6 +193,26 @@ async fn import(svc: &Image, image: &Record, task: &str, url: &str, expected: Op
                 (Some(expected.algorithm.clone()), Some(expected.value.clone()));
             image.read_hash = Some(content.clone());
         }
+    })
+    .await
+    .map(drop)
+}
+
+/// Gives an image the bytes of a URL unread, as an operator may want it who trusts those who name them: it has the size
+/// that its store tells and the hash that was said, if any. Hosts check that hash where it is one of theirs, and judge
+/// what they start.
+async fn believe(svc: &Image, image: &Record, url: &str, said: Option<Expected>) -> Result<(), Fault> {
+    let (store, key) = resolve(svc, url)?;
+    free(svc, &image.id, &store, &key).await?;
+    let size = store.driver.size(&key).await.map_err(gone)?;
+    if size > svc.config.size_max {
+        return Err(too_large(svc, size));
+    }
+    let location = Location::of(&store, &key);
+    image::ops::step(&svc.store, &image.id, Event::Complete, move |image| {
+        (image.locations, image.size) = (vec![location.clone()], Some(size));
+        image.os_hash_algo = said.as_ref().map(|said| said.algorithm.clone());
+        image.os_hash_value = said.as_ref().map(|said| said.value.clone());
     })
     .await
     .map(drop)

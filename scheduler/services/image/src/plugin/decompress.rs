@@ -2,10 +2,9 @@
 //!
 //! What is packed says nothing reliable about how large it is, so the limit is on what comes out. Memory is
 //! bounded: dictionaries of more than [`MEMORY_KIB`] are refused, and of an archive only the one entry is read.
-use super::sparse;
-use crate::data::format::Source;
 use flate2::read::{DeflateDecoder, MultiGzDecoder};
 use lzma_rust2::{LzmaReader, XzReader};
+use pilvi_disk::{format::Source, sparse};
 use std::{
     fs::File,
     io::{self, BufReader, Read, Seek, SeekFrom},

@@ -6,14 +6,15 @@
 //!
 //! A plug-in that makes new bytes makes a new file beside the staged one, which stays until the image is active: a
 //! crash at any moment leaves what the import began with, and the next start begins it again.
-pub mod convert;
 pub mod decompress;
-mod sparse;
 
 use crate::{
-    data::format::{self, Format, Rules},
     fault,
     image::{model::Image, view},
+};
+use pilvi_disk::{
+    Format, Rules,
+    convert::{self, Named, Wanted},
 };
 use pilvi_kit::Fault;
 use serde::Deserialize;
@@ -177,34 +178,16 @@ fn decompression(limits: &Limits, staged: &Path, work: &mut Work) -> Result<(), 
 /// What is not of the wanted format is converted to it; discs stay discs.
 fn conversion(settings: &Settings, limits: &Limits, staged: &Path, work: &mut Work) -> Result<(), Fault> {
     let rules = Rules { match_format: true, ..limits.rules.clone() };
-    let judged = |work: &Work| {
-        let file = File::open(&work.path).map_err(Fault::internal)?;
-        format::judge(&work.disk_format, &work.container_format, &file, &rules).map_err(fault::bad_data)
-    };
-    let size = judged(work)?;
-    let to = settings.output_format.format();
-    let from = match Format::named(&work.disk_format) {
-        Some(Format::Gpt) => Format::Raw,
-        Some(from) if from != Format::Iso && work.container_format == "bare" => from,
-        _ => return Ok(()),
-    };
-    if from == to {
-        return Ok(());
+    let (path, disk_format, container_format) =
+        (work.path.clone(), work.disk_format.clone(), work.container_format.clone());
+    let file = Named { path: &path, disk_format: &disk_format, container_format: &container_format };
+    let (format, target) = (settings.output_format.format(), work.next(staged));
+    let wanted = Wanted { format, target: &target, seconds: settings.convert_seconds };
+    if convert::settle(file, wanted, &rules).map_err(fault::bad_data)? {
+        work.path = target;
+        (work.disk_format, work.container_format) = (format.name().to_owned(), "bare".to_owned());
     }
-    let target = work.next(staged);
-    let job = convert::Job {
-        from,
-        to,
-        source: &work.path,
-        target: &target,
-        virtual_size: size.unwrap_or_default(),
-        seconds: settings.convert_seconds,
-    };
-    convert::run(&job).map_err(|error| fault::bad_data(format!("it cannot be converted: {error}")))?;
-    work.path = target;
-    (work.disk_format, work.container_format) = (to.name().to_owned(), "bare".to_owned());
-    // A disk can hold another format's header in its first sector: then it is no disk to keep.
-    judged(work).map(|_| ())
+    Ok(())
 }
 
 fn inject(settings: &Settings, roles: &[String], work: &mut Work) {

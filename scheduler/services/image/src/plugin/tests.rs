@@ -1,6 +1,6 @@
 //! Plug-ins on files that other programs made: gzip, xz, Python's zipfile, qemu-img.
 use super::*;
-use crate::data::format::Source;
+use pilvi_disk::format::Source;
 use std::{io::Write, process::Command};
 
 const SIZE: u64 = 1 << 20;
@@ -13,6 +13,7 @@ fn limits() -> Limits {
             match_format: true,
             gpt_nonfatal: vec![],
             vmdk_types: vec!["monolithicSparse".into(), "streamOptimized".into()],
+            raw_discs: true,
         },
     }
 }
@@ -162,7 +163,7 @@ fn disks_are_converted() {
 fn a_disk_that_hides_another_format_is_not_kept() {
     let home = tempfile::tempdir().unwrap();
     let at = home.path();
-    std::fs::write(at.join("inner"), crate::data::test_qcow2(1 << 20)).unwrap();
+    std::fs::write(at.join("inner"), pilvi_disk::samples::qcow2(1 << 20)).unwrap();
     if program(at, "qemu-img", &["convert", "-f", "raw", "-O", "qcow2", "inner", "outer"]) {
         assert_eq!(ran(&[Plugin::Conversion], Output::Raw, "qcow2", &at.join("outer")).unwrap_err().code(), 415);
         assert_eq!(files(at), 0);

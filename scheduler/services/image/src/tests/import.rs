@@ -310,7 +310,7 @@ async fn an_import_that_a_stop_interrupted_goes_on() {
 
 #[tokio::test]
 async fn plug_ins_unpack_convert_and_inject() {
-    let disk = crate::data::test_qcow2(1 << 20);
+    let disk = pilvi_disk::samples::qcow2(1 << 20);
     let packed = {
         use std::io::Write;
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());

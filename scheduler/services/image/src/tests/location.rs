@@ -11,6 +11,10 @@ const FILE: &[u8] = b"bytes on a web server";
 
 /// A store of web servers beside the directory, and a server in it.
 async fn bench() -> (Bench, Web, tempfile::TempDir) {
+    bench_with(|_| {}).await
+}
+
+async fn bench_with(set: impl FnOnce(&mut crate::Config)) -> (Bench, Web, tempfile::TempDir) {
     let home = tempfile::tempdir().unwrap();
     let web = Web::of(FILE.to_vec(), usize::MAX, true).await;
     let b = Bench::with(|c| {
@@ -21,6 +25,7 @@ async fn bench() -> (Bench, Web, tempfile::TempDir) {
         c.show_locations = true;
         c.cache_size_max = 1 << 20;
         open_to(c, web.port);
+        set(c);
     })
     .await;
     (b, web, home)
@@ -114,6 +119,30 @@ async fn a_location_is_read_and_must_hold_what_was_said() {
     assert_eq!(b.call(&b.alice, "GET", &format!("/v2/images/{wrong}/file"), None).await.status, 204);
     assert_eq!(b.upload(&wrong, b"data").await.status, 204);
     assert_eq!(b.shown(&wrong).await["stores"], "file");
+}
+
+#[tokio::test]
+async fn locations_are_believed_where_hashing_is_off() {
+    let (b, web, _home) = bench_with(|c| c.hash_locations = false).await;
+    for (algorithm, value) in [("sha256", "ab".repeat(32)), ("sha512", "cd".repeat(64))] {
+        let id = b.raw().await;
+        let hashes = json!({"os_hash_algo": algorithm, "os_hash_value": value});
+        let body = json!({"url": web.url(), "validation_data": hashes});
+        assert_eq!(b.call(&b.alice, "POST", &format!("/v2/images/{id}/locations"), Some(body)).await.status, 202);
+        assert_eq!(b.task(&id).await["status"], "success");
+        let shown = b.shown(&id).await;
+        assert_eq!((&shown["status"], &shown["size"]), (&json!("active"), &json!(FILE.len())));
+        assert_eq!((&shown["os_hash_algo"], &shown["os_hash_value"]), (&json!(algorithm), &json!(value)));
+        assert_eq!(shown["checksum"], Value::Null);
+        let kept = image::ops::get_any(&b.svc.store, &id).await.unwrap();
+        assert_eq!(kept.content_hash().is_some(), algorithm == "sha512", "hosts check what they can");
+    }
+    let id = b.raw().await;
+    let body = json!({"url": web.url()});
+    assert_eq!(b.call(&b.alice, "POST", &format!("/v2/images/{id}/locations"), Some(body)).await.status, 202);
+    assert_eq!(b.task(&id).await["status"], "success");
+    assert_eq!((&b.shown(&id).await["os_hash_value"], &b.shown(&id).await["size"]), (&Value::Null, &json!(FILE.len())));
+    assert_eq!(b.call(&b.alice, "GET", &format!("/v2/images/{id}/file"), None).await.status, 200);
 }
 
 #[tokio::test]

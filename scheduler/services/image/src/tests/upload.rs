@@ -28,7 +28,7 @@ async fn broken_uploads_leave_a_queued_image_and_no_bytes() {
 #[tokio::test]
 async fn qcow2_that_reaches_outside_is_refused() {
     let b = Bench::new().await;
-    let good = data::test_qcow2(1 << 30);
+    let good = pilvi_disk::samples::qcow2(1 << 30);
     let id = b.create(json!({"name": "q", "disk_format": "qcow2", "container_format": "bare"})).await;
     for (at, byte) in [(15usize, 120u8), (79, 4), (24, 0x10)] {
         let mut bad = good.clone();

@@ -1,11 +1,13 @@
-//! Conversion of disks. qcow2 is read here, by a library that opens no other file; what it cannot read is converted
+//! Conversion of disks: [`settle`] judges a file and makes of it what is wanted. qcow2 is read here, by a library that opens no other file; what it cannot read is converted
 //! by `qemu-img` as a child.
 //!
 //! The child gets a file that has passed its format's parser, and is told the format: it guesses nothing. It runs with
 //! limits on memory, processor time, files and their size, without privileges to gain and, where this process may
 //! make one, in a network namespace of its own that has no network.
-use super::sparse;
-use crate::data::format::Format;
+use crate::{
+    format::{Format, Refusal, Rules, judge},
+    sparse,
+};
 use imago::{DenyImplicitOpenGate, FormatAccess, FormatDriverBuilder, Mapping, file::File as Storage, qcow2::Qcow2};
 use std::{
     fs::File,
@@ -24,21 +26,78 @@ const MEMORY: u64 = 2 << 30;
 /// What the tables of a format may take beside the disk.
 const OVERHEAD: u64 = 64 << 20;
 
-/// One conversion.
+/// A file, by what it is said to be.
 #[derive(Debug, Clone, Copy)]
-pub struct Job<'j> {
-    pub from: Format,
-    pub to: Format,
-    pub source: &'j Path,
-    pub target: &'j Path,
-    /// Bytes of the disk, as the parser read it.
-    pub virtual_size: u64,
+pub struct Named<'n> {
+    pub path: &'n Path,
+    pub disk_format: &'n str,
+    pub container_format: &'n str,
+}
+
+/// What is to become of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'w> {
+    /// Raw or qcow2.
+    pub format: Format,
+    /// Where a new file goes.
+    pub target: &'w Path,
     /// Time that it may take.
     pub seconds: u64,
 }
 
+/// Why a file cannot be what is wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsettled {
+    #[error("{0}")]
+    Refused(#[from] Refusal),
+    #[error("it cannot be converted: {0}")]
+    Failed(io::Error),
+}
+
+/// Judges a file and, where it is a disk of another format, makes a new file of the wanted one, durably: then true.
+/// Discs, kernels and what is packed in a container stay what they are. Blocks.
+///
+/// # Errors
+/// What is wrong with the file, or stands in the way; something may lie at the target.
+pub fn settle(file: Named<'_>, wanted: Wanted<'_>, rules: &Rules) -> Result<bool, Unsettled> {
+    let opened = |path: &Path| File::open(path).map_err(|error| Refusal::Unreadable(error.to_string()));
+    let size = judge(file.disk_format, file.container_format, &opened(file.path)?, rules)?;
+    let from = match Format::named(file.disk_format) {
+        Some(Format::Gpt) => Format::Raw,
+        Some(from) if from != Format::Iso && file.container_format == "bare" => from,
+        _ => return Ok(false),
+    };
+    if from == wanted.format {
+        return Ok(false);
+    }
+    let job = Job {
+        from,
+        to: wanted.format,
+        source: file.path,
+        target: wanted.target,
+        virtual_size: size.unwrap_or_default(),
+        seconds: wanted.seconds,
+    };
+    run(&job).map_err(Unsettled::Failed)?;
+    // A disk can hold another format's header in its first sector: then it is no disk to keep.
+    judge(wanted.format.name(), "bare", &opened(wanted.target)?, rules)?;
+    Ok(true)
+}
+
+/// One conversion.
+#[derive(Debug, Clone, Copy)]
+struct Job<'j> {
+    from: Format,
+    to: Format,
+    source: &'j Path,
+    target: &'j Path,
+    /// Bytes of the disk, as the parser read it.
+    virtual_size: u64,
+    seconds: u64,
+}
+
 /// Converts into a new file, durably. Blocks.
-pub fn run(job: &Job<'_>) -> io::Result<()> {
+fn run(job: &Job<'_>) -> io::Result<()> {
     let most = Duration::from_secs(job.seconds);
     // On a thread of its own, which may wait.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -161,4 +220,32 @@ async fn child(arguments: &[String], most: Duration) -> io::Result<()> {
     let said: String = String::from_utf8_lossy(&output.stderr).chars().take(2000).collect();
     tracing::warn!(status = %output.status, said, "qemu-img failed");
     Err(io::Error::other(format!("qemu-img ended with {}", output.status)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::samples;
+    use proptest::prelude::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        /// Damage in the header or in a table is a refusal, an error or some content; never a panic or a huge file.
+        #[test]
+        fn damage_is_survived(flips in proptest::collection::vec((0usize..4, 0usize..300, any::<u8>()), 1..8)) {
+            let mut bytes = samples::qcow2(1 << 20);
+            for (table, at, value) in flips {
+                bytes[(table << 16) + at] = value;
+            }
+            let dir = tempfile::tempdir().unwrap();
+            let (from, to) = (dir.path().join("q"), dir.path().join("r"));
+            std::fs::write(&from, &bytes).unwrap();
+            let file = Named { path: &from, disk_format: "qcow2", container_format: "bare" };
+            let wanted = Wanted { format: Format::Raw, target: &to, seconds: 60 };
+            match settle(file, wanted, &Rules::of_hosts(1 << 30)) {
+                Ok(_) => prop_assert!(to.metadata().unwrap().len() <= 1 << 30),
+                Err(_) => prop_assert!(to.metadata().map_or(0, |m| m.len()) <= 1 << 30),
+            }
+        }
+    }
 }

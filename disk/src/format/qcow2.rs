@@ -219,23 +219,7 @@ pub(crate) mod tests {
 
     const MAX: u64 = 1 << 44;
 
-    /// A well-formed empty version 3 image of `size` bytes: header, refcount table, refcount block, L1 table.
-    pub(crate) fn image(size: u64) -> Vec<u8> {
-        let mut file = vec![0u8; 4 << 16];
-        let mut put = |at: usize, bytes: &[u8]| file[at..at + bytes.len()].copy_from_slice(bytes);
-        put(0, MAGIC);
-        put(4, &3u32.to_be_bytes());
-        put(20, &16u32.to_be_bytes());
-        put(24, &size.to_be_bytes());
-        put(36, &(size.div_ceil(1 << 29) as u32).to_be_bytes());
-        put(40, &(3u64 << 16).to_be_bytes());
-        put(48, &(1u64 << 16).to_be_bytes());
-        put(56, &1u32.to_be_bytes());
-        put(96, &4u32.to_be_bytes());
-        put(100, &112u32.to_be_bytes());
-        put(1 << 16, &(2u64 << 16).to_be_bytes());
-        file
-    }
+    pub(crate) use crate::samples::qcow2 as image;
 
     fn with(at: usize, bytes: &[u8]) -> Result<Header, Refusal> {
         let mut file = image(1 << 30);

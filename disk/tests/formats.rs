@@ -7,7 +7,7 @@
 //! `PILVI_OSLO_UTILS_PYTHON` names a Python that has oslo.utils; without it, or without `qemu-img`, the test says that it
 //! is skipped. What we refuse and the original keeps is counted: ours is stricter where a host could be led astray.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // as in any test
-use pilvi_image::data::format::{Format, Rules, Source, inspect, judge};
+use pilvi_disk::format::{Format, Rules, Source, VMDK_TYPES, inspect, judge};
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
@@ -134,7 +134,8 @@ fn rules() -> Rules {
         virtual_max: u64::MAX,
         match_format: true,
         gpt_nonfatal: vec![],
-        vmdk_types: vec!["streamOptimized".into(), "monolithicSparse".into()],
+        vmdk_types: VMDK_TYPES.map(str::to_owned).to_vec(),
+        raw_discs: true,
     }
 }
 

@@ -1,20 +1,25 @@
 //! May a file be kept as what it is said to be?
 //!
-//! What could make a careless host reach for another file is refused always. That the content is what
-//! `disk_format` says is asked unless the operator has switched it off.
+//! The image service asks it of what comes in, unless its operator has switched that off; hosts ask it of all that they
+//! are to start, always.
 use super::{Format, Found, Source, Violation, inspect};
+
+/// Kinds of VMDK that are one file.
+pub const VMDK_TYPES: [&str; 2] = ["streamOptimized", "monolithicSparse"];
 
 /// What is asked of a file.
 #[derive(Debug, Clone)]
 pub struct Rules {
     /// Bytes of the disk in it at most.
     pub virtual_max: u64,
-    /// Refuse what is not what it is said to be, beside what is dangerous.
+    /// Refuse what is dangerous, or not what it is said to be. Off, a file is only measured.
     pub match_format: bool,
     /// Names of checks on partition tables that do not matter.
     pub gpt_nonfatal: Vec<String>,
     /// Kinds of VMDK that are taken, of those that are one file.
     pub vmdk_types: Vec<String>,
+    /// A disc (ISO 9660) may be called raw.
+    pub raw_discs: bool,
 }
 
 /// Why a file is not taken.
@@ -33,6 +38,18 @@ pub enum Refusal {
 }
 
 impl Rules {
+    /// What a host asks of a disk of at most so many bytes. Tables of partitions are its guest's business.
+    #[must_use]
+    pub fn of_hosts(virtual_max: u64) -> Self {
+        Rules {
+            virtual_max,
+            match_format: true,
+            gpt_nonfatal: vec!["mbr".to_owned()],
+            vmdk_types: VMDK_TYPES.map(str::to_owned).to_vec(),
+            raw_discs: false,
+        }
+    }
+
     /// The first thing that is wrong with a file as this format.
     fn violation(&self, found: &Found) -> Option<Violation> {
         let matters = |v: &&Violation| found.format != Format::Gpt || !self.gpt_nonfatal.iter().any(|n| n == v.check);
@@ -67,18 +84,23 @@ fn one(found: &[Found]) -> Result<&Found, Refusal> {
     }
 }
 
-/// May a content stand under the name of a format?
-fn stands_for(disk_format: &str, content: Format) -> bool {
-    match Format::named(disk_format) {
-        // A disk may hold anything that names no other file.
-        Some(Format::Raw) => !can_reach(content),
-        Some(named) => named == content,
-        // Kernels and the like end their first sector as boot sectors do.
-        None => matches!(content, Format::Raw | Format::Gpt),
+impl Rules {
+    /// May a content stand under the name of a format?
+    fn stands_for(&self, disk_format: &str, content: Format) -> bool {
+        match Format::named(disk_format) {
+            // A disk may hold anything that names no other file.
+            Some(Format::Raw) => !can_reach(content) && (self.raw_discs || content != Format::Iso),
+            Some(named) => named == content,
+            // Kernels and the like end their first sector as boot sectors do.
+            None => matches!(content, Format::Raw | Format::Gpt),
+        }
     }
 }
 
 /// Gives the size of the disk in a file that may be kept as `disk_format`, where that is known.
+///
+/// # Errors
+/// What is wrong with it.
 pub fn judge(
     disk_format: &str,
     container_format: &str,
@@ -87,32 +109,45 @@ pub fn judge(
 ) -> Result<Option<u64>, Refusal> {
     let unreadable = |error: std::io::Error| Refusal::Unreadable(error.to_string());
     let (size, all) = (source.size().map_err(unreadable)?, inspect(source).map_err(unreadable)?);
+    let named = Format::named(disk_format);
+    if rules.match_format {
+        let found = trusted(disk_format, container_format, &all, rules)?;
+        return bounded(measured(named, found, size), size, rules);
+    }
+    // Nobody vouches for it: what its own header says is taken for its size, and no more than that.
+    let found = all.iter().find(|found| Some(found.format) == named).unwrap_or(&all[0]);
+    bounded(measured(named, found, size), size, rules)
+}
+
+/// The one thing that a file is, if it is what it is said to be, and safe.
+fn trusted<'f>(
+    disk_format: &str,
+    container_format: &str,
+    all: &'f [Found],
+    rules: &Rules,
+) -> Result<&'f Found, Refusal> {
     for dangerous in all.iter().filter(|f| can_reach(f.format)) {
         rules.check(dangerous)?;
     }
-    let named = Format::named(disk_format);
-    let found = match one(&all) {
-        Ok(found) => found,
-        Err(refusal) if rules.match_format => return Err(refusal),
-        Err(_) => &all[0],
-    };
+    let (named, found) = (Format::named(disk_format), one(all)?);
     // Other containers hold a disk somewhere inside; a kernel is a kernel in each.
     let looks = container_format == "bare" || (named.is_none() && can_reach(found.format));
-    if looks && !stands_for(disk_format, found.format) {
-        if rules.match_format {
-            return Err(Refusal::Mismatch { said: disk_format.to_owned(), found: found.format.name() });
-        }
-        return bounded(None, size, rules);
+    if looks && !rules.stands_for(disk_format, found.format) {
+        return Err(Refusal::Mismatch { said: disk_format.to_owned(), found: found.format.name() });
     }
     if looks && named.is_some() {
         rules.check(found)?;
     }
-    let disk = match named {
+    Ok(found)
+}
+
+/// Bytes of the disk in a file of `size` bytes.
+fn measured(named: Option<Format>, found: &Found, size: u64) -> Option<u64> {
+    match named {
         Some(Format::Raw) => Some(size),
         Some(named) if named == found.format => found.virtual_size,
         _ => None,
-    };
-    bounded(disk, size, rules)
+    }
 }
 
 fn bounded(disk: Option<u64>, size: u64, rules: &Rules) -> Result<Option<u64>, Refusal> {
@@ -134,7 +169,8 @@ mod tests {
             virtual_max: 1 << 44,
             match_format: true,
             gpt_nonfatal: Vec::new(),
-            vmdk_types: vec!["streamOptimized".into(), "monolithicSparse".into()],
+            vmdk_types: VMDK_TYPES.map(str::to_owned).to_vec(),
+            raw_discs: true,
         }
     }
 
@@ -190,10 +226,12 @@ mod tests {
         ] {
             for said in ["raw", "qcow2", "vmdk", "vhd", "vhdx", "vdi", "aki", "iso"] {
                 for container in ["bare", "ovf", "aki", "compressed"] {
-                    for rules in [strict(), lax()] {
+                    for rules in [strict(), Rules::of_hosts(1 << 44)] {
                         let answer = judge(said, container, &file.as_slice(), &rules);
                         assert!(matches!(answer, Err(Refusal::Unsafe { .. })), "{said} in {container}: {answer:?}");
                     }
+                    let measured = judge(said, container, &file.as_slice(), &lax());
+                    assert!(measured.is_ok(), "an operator who asks for it keeps anything: {measured:?}");
                 }
             }
         }
@@ -206,6 +244,9 @@ mod tests {
         assert_eq!(ask("iso", &hybrid, &strict()), Ok(Some(204_800)));
         assert!(ask("raw", &hybrid, &strict()).is_ok());
         assert!(ask("gpt", &hybrid, &strict()).is_err());
+        let host = Rules::of_hosts(1 << 44);
+        assert_eq!(ask("iso", &hybrid, &host), Ok(Some(204_800)));
+        assert!(matches!(ask("raw", &hybrid, &host), Err(Refusal::Mismatch { found: "iso", .. })));
         let mut polyglot = iso::tests::image(100);
         polyglot[..4096].copy_from_slice(&vhd::tests::image(1 << 20, 3));
         for said in ["iso", "vhd", "raw"] {

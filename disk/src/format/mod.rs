@@ -23,7 +23,7 @@ pub mod vhd;
 pub mod vhdx;
 pub mod vmdk;
 
-pub use judge::{Refusal, Rules, judge};
+pub use judge::{Refusal, Rules, VMDK_TYPES, judge};
 pub use sketch::Sketch;
 
 use std::{fs::File, io, os::unix::fs::FileExt};
