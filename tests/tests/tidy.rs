@@ -266,7 +266,13 @@ fn crates_depend_only_downwards() {
         let dependencies = manifest.get("dependencies").and_then(|d| d.as_table()).cloned().unwrap_or_default();
         let ours: BTreeSet<&str> = dependencies.keys().map(String::as_str).filter(|d| d.starts_with("pilvi")).collect();
         let forbidden: &[&str] = match name.as_str() {
-            n if n.starts_with("vmm/") || n.starts_with("netdev/") || n.starts_with("disk/") || n.starts_with("starter/") => &["pilvi"],
+            n if n.starts_with("vmm/")
+                || n.starts_with("netdev/")
+                || n.starts_with("disk/")
+                || n.starts_with("starter/") =>
+            {
+                &["pilvi"]
+            }
             "scheduler/store/Cargo.toml" | "scheduler/place/Cargo.toml" | "agent/api/Cargo.toml" => &["pilvi"],
             "scheduler/kit/Cargo.toml" => &[
                 "pilvi-identity",

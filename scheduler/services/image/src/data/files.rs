@@ -8,9 +8,11 @@ use crate::store::{Bytestream, Incoming};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
+use rustix::io::{Errno, ReadWriteFlags};
 use std::{
+    collections::VecDeque,
     fs::{self, File},
-    io::{self, Write},
+    io::{self, IoSliceMut, Write},
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
@@ -142,26 +144,71 @@ impl Files {
     }
 }
 
-/// `length` bytes of a file, or what there is, from `offset` on: read straight into what is sent, a chunk at a time and
-/// never ahead of a slow receiver.
+/// `length` bytes of a file, or what there is, from `offset` on: a chunk at a time and never ahead of a slow receiver.
 pub async fn read_file(path: PathBuf, offset: u64, length: u64) -> io::Result<Bytestream> {
     let file = Arc::new(blocking(move || File::open(path)).await?);
-    let next = move |(at, left): (u64, u64)| {
-        let file = file.clone();
-        async move {
-            let want = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
-            let read = move || {
-                let mut chunk = vec![0; want];
-                let got = file.read_at(&mut chunk, at)?;
-                chunk.truncate(got);
-                Ok(Bytes::from(chunk))
-            };
-            let chunk = if want == 0 { Bytes::new() } else { blocking(read).await? };
-            let got = chunk.len() as u64;
-            Ok((got > 0).then_some((chunk, (at + got, left - got))))
+    let reading = Reading { file, at: offset, left: length, used: VecDeque::new() };
+    let next = |mut reading: Reading| async move { Ok(reading.next().await?.map(|chunk| (chunk, reading))) };
+    Ok(stream::try_unfold(reading, next).boxed())
+}
+
+/// A file on its way to a receiver.
+struct Reading {
+    file: Arc<File>,
+    at: u64,
+    left: u64,
+    /// The last chunks: their memory is taken again when the receiver has let go of it.
+    used: VecDeque<Bytes>,
+}
+
+impl Reading {
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        let want = usize::try_from(self.left).unwrap_or(CHUNK).min(CHUNK);
+        if want == 0 {
+            return Ok(None);
         }
-    };
-    Ok(stream::try_unfold((offset, length), next).boxed())
+        // The receiver sends the last chunk first, while it lies in the core's cache.
+        tokio::task::yield_now().await;
+        let (mut chunk, at) = (self.memory(want), self.at);
+        let got = match cached(&self.file, &mut chunk, at)? {
+            Some(got) => got,
+            None => {
+                let file = self.file.clone();
+                let read = move || file.read_at(&mut chunk, at).map(|got| (got, chunk));
+                let got;
+                (got, chunk) = blocking(read).await?;
+                got
+            }
+        };
+        chunk.truncate(got);
+        (self.at, self.left) = (self.at + got as u64, self.left - got as u64);
+        let chunk = Bytes::from(chunk);
+        self.used.push_back(chunk.clone());
+        Ok((got > 0).then_some(chunk))
+    }
+
+    fn memory(&mut self, want: usize) -> Vec<u8> {
+        let free = self.used.pop_front().and_then(|chunk| match chunk.try_into_mut() {
+            Ok(free) => Some(Vec::from(free)),
+            Err(_) if self.used.len() >= QUEUE => None,
+            Err(chunk) => {
+                self.used.push_front(chunk);
+                None
+            }
+        });
+        let mut chunk = free.unwrap_or_default();
+        chunk.resize(want, 0);
+        chunk
+    }
+}
+
+/// Reads what needs no wait for the disk; none when that is nothing.
+fn cached(file: &File, chunk: &mut [u8], at: u64) -> io::Result<Option<usize>> {
+    match rustix::io::preadv2(file, &mut [IoSliceMut::new(chunk)], at, ReadWriteFlags::NOWAIT) {
+        Ok(got) => Ok(Some(got)),
+        Err(Errno::AGAIN | Errno::OPNOTSUPP | Errno::NOSYS) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// A file that is being written, by a thread that may wait for the disk.

@@ -1,5 +1,5 @@
 //! Bytes on their way in: counted, hashed and looked at while they are written, in a few chunks of memory.
-use super::files::CHUNK;
+use super::files::read_file;
 use crate::{
     signature::{HashMethod, Prehash},
     store::Incoming,
@@ -9,12 +9,8 @@ use futures::{Stream, StreamExt};
 use md5::Md5;
 use pilvi_disk::format::Sketch;
 use sha2::{Digest as _, Sha512};
-use std::{
-    fs::File,
-    io::{self, Read},
-    path::Path,
-    time::Duration,
-};
+use std::{io, path::Path, time::Duration};
+use tokio::{sync::mpsc, task::JoinHandle};
 
 /// Chunks that wait between the network and the hashes.
 const QUEUE: usize = 4;
@@ -61,19 +57,23 @@ pub struct Expected {
 /// Sums up bytes as they pass.
 pub struct Hasher {
     md5: Md5,
+    others: Others,
+}
+
+/// All that is summed up but MD5, which takes as long as all of it.
+struct Others {
     sha512: Sha512,
     size: u64,
     sketch: Sketch,
     signed: Option<Prehash>,
 }
 
-impl Hasher {
-    pub fn new(signed: Option<HashMethod>) -> Self {
+impl Others {
+    fn new(signed: Option<HashMethod>) -> Self {
         let signed = signed.map(HashMethod::start);
-        Hasher { md5: Md5::new(), sha512: Sha512::new(), size: 0, sketch: Sketch::new(), signed }
+        Others { sha512: Sha512::new(), size: 0, sketch: Sketch::new(), signed }
     }
-    pub fn update(&mut self, chunk: &[u8]) {
-        self.md5.update(chunk);
+    fn update(&mut self, chunk: &[u8]) {
         self.sha512.update(chunk);
         self.size += chunk.len() as u64;
         self.sketch.update(chunk);
@@ -81,14 +81,67 @@ impl Hasher {
             signed.update(chunk);
         }
     }
-    pub fn finish(self) -> Digest {
+    fn finish(self, md5: Md5) -> Digest {
         Digest {
             size: self.size,
-            md5: hex::encode(self.md5.finalize()),
+            md5: hex::encode(md5.finalize()),
             sha512: hex::encode(self.sha512.finalize()),
             sketch: self.sketch,
             signed: self.signed.map(Prehash::finish),
         }
+    }
+}
+
+impl Hasher {
+    pub fn new(signed: Option<HashMethod>) -> Self {
+        Hasher { md5: Md5::new(), others: Others::new(signed) }
+    }
+    pub fn update(&mut self, chunk: &[u8]) {
+        self.md5.update(chunk);
+        self.others.update(chunk);
+    }
+    pub fn finish(self) -> Digest {
+        self.others.finish(self.md5)
+    }
+}
+
+/// A [`Hasher`] on two threads of its own: the two hashes are most of the work of an upload.
+pub struct Summing {
+    lanes: [mpsc::Sender<Bytes>; 2],
+    md5: JoinHandle<Md5>,
+    others: JoinHandle<Others>,
+}
+
+impl Summing {
+    pub fn begin(signed: Option<HashMethod>) -> Self {
+        let (first, mut bytes) = mpsc::channel::<Bytes>(QUEUE);
+        let md5 = tokio::task::spawn_blocking(move || {
+            let mut md5 = Md5::new();
+            while let Some(chunk) = bytes.blocking_recv() {
+                md5.update(&chunk);
+            }
+            md5
+        });
+        let (second, mut bytes) = mpsc::channel::<Bytes>(QUEUE);
+        let others = tokio::task::spawn_blocking(move || {
+            let mut others = Others::new(signed);
+            while let Some(chunk) = bytes.blocking_recv() {
+                others.update(&chunk);
+            }
+            others
+        });
+        Summing { lanes: [first, second], md5, others }
+    }
+    pub async fn update(&self, chunk: &Bytes) -> io::Result<()> {
+        for lane in &self.lanes {
+            lane.send(chunk.clone()).await.map_err(|_| io::Error::other("hashing stopped"))?;
+        }
+        Ok(())
+    }
+    pub async fn finish(self) -> io::Result<Digest> {
+        drop(self.lanes);
+        let md5 = self.md5.await.map_err(io::Error::other)?;
+        Ok(self.others.await.map_err(io::Error::other)?.finish(md5))
     }
 }
 
@@ -102,11 +155,9 @@ pub async fn receive<S>(
 where
     S: Stream<Item = io::Result<Bytes>> + Unpin,
 {
-    let (send, receive) = tokio::sync::mpsc::channel::<Bytes>(QUEUE);
-    let hashing = tokio::task::spawn_blocking(move || hash(receive, expected.signed));
-    let fed = feed(stream, send, incoming.as_mut(), expected).await;
-    let hashed = hashing.await.map_err(io::Error::other);
-    let outcome = match (fed, hashed) {
+    let summing = Summing::begin(expected.signed);
+    let fed = feed(stream, &summing, incoming.as_mut(), expected).await;
+    let outcome = match (fed, summing.finish().await) {
         (Err(broken), _) => Err(broken),
         (_, Err(error)) => Err(Broken::Disk(error)),
         (Ok(()), Ok(digest)) => match expected.said {
@@ -126,7 +177,7 @@ where
 /// Moves chunks from the stream to the hashes and the object, within what is expected.
 async fn feed<S>(
     mut stream: S,
-    send: tokio::sync::mpsc::Sender<Bytes>,
+    summing: &Summing,
     incoming: &mut dyn Incoming,
     expected: Expected,
 ) -> Result<(), Broken>
@@ -150,31 +201,16 @@ where
         {
             return Err(Broken::Length { got, said });
         }
-        send.send(chunk.clone()).await.map_err(|_| io::Error::other("hashing stopped"))?;
+        summing.update(&chunk).await?;
         incoming.write(chunk).await?;
     }
 }
 
-/// Ends when the sender is dropped.
-fn hash(mut receive: tokio::sync::mpsc::Receiver<Bytes>, signed: Option<HashMethod>) -> Digest {
-    let mut hasher = Hasher::new(signed);
-    while let Some(chunk) = receive.blocking_recv() {
-        hasher.update(&chunk);
-    }
-    hasher.finish()
-}
-
 /// Sums up a file of this machine.
 pub async fn digest(path: &Path, signed: Option<HashMethod>) -> io::Result<Digest> {
-    let path = path.to_owned();
-    let summing = move || {
-        let (mut file, mut hasher, mut buffer) = (File::open(path)?, Hasher::new(signed), vec![0; CHUNK]);
-        loop {
-            match file.read(&mut buffer)? {
-                0 => return Ok(hasher.finish()),
-                n => hasher.update(&buffer[..n]),
-            }
-        }
-    };
-    tokio::task::spawn_blocking(summing).await.map_err(io::Error::other)?
+    let (mut stream, summing) = (read_file(path.to_owned(), 0, u64::MAX).await?, Summing::begin(signed));
+    while let Some(chunk) = stream.next().await {
+        summing.update(&chunk?).await?;
+    }
+    summing.finish().await
 }

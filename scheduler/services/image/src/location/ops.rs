@@ -4,7 +4,7 @@ use crate::{
     Image,
     data::{
         self,
-        receive::{Digest, Hasher},
+        receive::{Digest, Summing},
     },
     image::{
         self,
@@ -72,17 +72,16 @@ async fn digest(
         return Err(too_large(svc, size));
     }
     let mut stream = store.driver.read(key, 0, size).await.map_err(gone)?;
-    let (mut hasher, mut also) = (Hasher::new(signed), asked.map(HashMethod::start));
+    let (summing, mut also) = (Summing::begin(signed), asked.map(HashMethod::start));
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(gone)?;
-        // Hashing 256 KiB takes a millisecond: not worth a thread of its own, but other work goes first.
-        hasher.update(&chunk);
+        summing.update(&chunk).await.map_err(Fault::internal)?;
+        // The hash of one chunk takes less than a millisecond: not worth a thread of its own.
         if let Some(also) = &mut also {
             also.update(&chunk);
         }
-        tokio::task::yield_now().await;
     }
-    let digest = hasher.finish();
+    let digest = summing.finish().await.map_err(Fault::internal)?;
     if digest.size != size {
         return Err(Fault::bad_request(format!("Invalid location: {size} bytes announced, {} came", digest.size)));
     }
