@@ -4,6 +4,7 @@
 //! start: ledger -> take up what it says (the scheduler may be away)
 //!        folders that it does not name -> looked at, not touched
 //! wanted set from the scheduler -> ledger -> targets of the tasks, packet path
+//! neighbours from the scheduler -> packet path
 //!        instances that it does not name (on disk or running) -> removed
 //! ```
 //! A wanted set that comes over the session is authoritative, also when its generation is lower
@@ -12,9 +13,10 @@ use crate::console::Log;
 use crate::instance::{self, Context, Target};
 use crate::ledger::safe_name;
 use crate::metadata::{View, http};
+use crate::net::neighbours::Taken;
 use crate::process;
 use crate::runtime::{Guest, Runtime};
-use pilvi_agent_api::v1::{Answer, Instance, Question, Wanted, question};
+use pilvi_agent_api::v1::{Answer, Instance, Neighbours, Question, Wanted, question};
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -79,6 +81,20 @@ impl Host {
         self.spread(wanted, true);
     }
 
+    /// Takes up what the scheduler says of a network's endpoints; false when it must say it whole.
+    pub fn take_neighbours(&self, news: Neighbours) -> bool {
+        let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.context.neighbours.take(news) {
+            Taken::New => {
+                let network = self.wanted().network.clone().unwrap_or_default();
+                self.context.plane.want(self.context.neighbours.complete(network));
+                true
+            }
+            Taken::Foreign => true,
+            Taken::Stale => false,
+        }
+    }
+
     fn spread(&self, wanted: &Wanted, authoritative: bool) {
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
         let mut named = BTreeSet::new();
@@ -96,7 +112,9 @@ impl Host {
             }
         }
         *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(wanted.clone());
-        self.context.plane.want(wanted.network.clone().unwrap_or_default());
+        let network = wanted.network.clone().unwrap_or_default();
+        self.context.neighbours.keep(&network);
+        self.context.plane.want(self.context.neighbours.complete(network));
         self.context.board.set_generation(wanted.generation);
     }
 

@@ -3,6 +3,7 @@
 //! ```text
 //! <state_dir>/lock                     held while an agent runs
 //! <state_dir>/wanted                   the last wanted set that the scheduler sent
+//! <state_dir>/neighbours               endpoints on other hosts, as of a second ago
 //! <state_dir>/instances/<id>/doc       counters done, how its last start ended
 //! <state_dir>/quarantine/              files that were not what had been written
 //! ```
@@ -150,6 +151,33 @@ impl Ledger {
     /// Whatever the file system says; the former set is then still there.
     pub fn save_wanted(&self, wanted: &v1::Wanted) -> io::Result<()> {
         durable::save(&self.root.join("wanted"), &wanted.encode_to_vec())
+    }
+
+    /// The endpoints on other hosts that were last written down; none when they are damaged.
+    ///
+    /// # Errors
+    /// Whatever the file system says.
+    pub fn load_neighbours(&self) -> io::Result<Vec<v1::Remote>> {
+        let path = self.root.join("neighbours");
+        let Some(body) = self.load(&path)? else {
+            return Ok(Vec::new());
+        };
+        match v1::HostNetwork::decode(body.as_slice()) {
+            Ok(kept) => Ok(kept.remotes),
+            Err(e) => {
+                self.quarantine(&path, &e.to_string())?;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    /// Keeps endpoints on other hosts.
+    ///
+    /// # Errors
+    /// Whatever the file system says; the former ones are then still there.
+    pub fn save_neighbours(&self, remotes: Vec<v1::Remote>) -> io::Result<()> {
+        let kept = v1::HostNetwork { remotes, ..v1::HostNetwork::default() };
+        durable::save(&self.root.join("neighbours"), &kept.encode_to_vec())
     }
 
     /// How far an instance has come; `None` when nothing is known.

@@ -42,7 +42,7 @@ use host::Host;
 use image::Cache;
 use instance::Context;
 use ledger::Ledger;
-use net::{Network, NoNetwork, Plane, real::RealNetwork};
+use net::{Network, NoNetwork, Plane, neighbours::Neighbourhood, real::RealNetwork};
 use report::Board;
 use runtime::set::Runtimes;
 use session::{FromScheduler, Introduction};
@@ -80,8 +80,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let source = Arc::new(FromScheduler(link.clone()));
     let images = Cache::new(ledger.root().join("images"), source.clone(), config.image_fetches);
     let uploads = snapshot::Uploads::new(source);
+    let neighbours = Neighbourhood::open(&ledger, me.inventory.vtep.clone()).map_err(Error::io(&config.state_dir))?;
     let context = Arc::new(Context {
         ledger,
+        neighbours,
         runtimes,
         images: Arc::new(images),
         uploads: Arc::new(uploads),
@@ -96,6 +98,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     tokio::select! {
         () = context.plane.run(&context.board) => {}
         () = context.plane.meter(&context.board) => {}
+        () = context.neighbours.save(&context.ledger) => {}
         () = session::run(host.clone(), link, me, config) => {}
         () = serve_metadata(host.clone()) => {}
         () = keep_house(host.clone(), keep) => {}

@@ -1,7 +1,7 @@
 //! The one stream to the scheduler: never given up, never the only place where anything is kept.
 //!
 //! ```text
-//! away --connect--> open: Hello, Observed -> { <- Wanted, Question   -> Heartbeat, Observed, Answer }
+//! away --connect--> open: Hello, Observed -> { <- Wanted, Neighbours, Question   -> Heartbeat, Observed, Answer }
 //!   ^                       |
 //!   +-- back-off, jitter <--+  stream or connection ends, or the scheduler is silent: the next one's turn
 //! ```
@@ -17,7 +17,7 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use pilvi_agent_api::v1::agent_client::AgentClient;
 use pilvi_agent_api::v1::{
-    AgentMessage, FetchImageRequest, Heartbeat, Hello, Inventory, SchedulerMessage, scheduler_message,
+    AgentMessage, FetchImageRequest, Heartbeat, Hello, Inventory, SchedulerMessage, Stale, scheduler_message,
 };
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -74,6 +74,7 @@ async fn once(host: &Arc<Host>, link: &Link, me: &Introduction, config: &Config)
         boot_id: me.boot_id.clone(),
         inventory: Some(me.inventory.clone()),
         ledger_generation: board.generation(),
+        neighbours: host.context.neighbours.versions(),
     };
     for first in [AgentMessage::from(hello), board.snapshot().into()] {
         if out.try_send(first).is_err() {
@@ -139,6 +140,13 @@ async fn receive(
             // What comes after it must find it in the ledger.
             if let Err(error) = tokio::task::spawn_blocking(move || host.take(&wanted)).await {
                 tracing::error!(%error, "wanted set");
+            }
+        }
+        Some(scheduler_message::Body::Neighbours(news)) => {
+            let network_id = news.network_id.clone();
+            if !host.take_neighbours(news) {
+                tracing::warn!(network = network_id, "news of neighbours do not fit what is known of them");
+                let _ = out.send(Stale { network_id }.into()).await;
             }
         }
         Some(scheduler_message::Body::Question(question)) => {

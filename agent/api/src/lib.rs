@@ -2,15 +2,16 @@
 //!
 //! `proto/agent.proto` is the source; [`v1`] is generated from it. This crate adds only what both
 //! ends need to agree on and protobuf cannot say: the spelling of a join token, names of power
-//! states, and how large a message may be. It does no I/O.
+//! states, what a version of neighbours is, and how large a message may be. It does no I/O.
 //!
 //! ```text
 //! agent --Join(token, CSR)--> scheduler            once, TLS pinned by the token
-//! agent ==Session==(mTLS)==== scheduler            Wanted, Question -> ; <- Hello, Heartbeat, Observed, Answer
+//! agent ==Session==(mTLS)==== scheduler            Wanted, Neighbours, Question -> ; <- Hello, Heartbeat, Observed, Answer
 //! agent --FetchImage(id, offset)--> scheduler      mTLS, chunks
 //! agent --UploadImage(chunks)--> scheduler         mTLS, a snapshot that was asked for
 //! ```
 mod convert;
+pub mod neighbours;
 pub mod token;
 
 /// Generated messages, client and server of `pilvi.agent.v1`.

@@ -13,7 +13,7 @@ pub mod plan;
 use crate::error::Trouble;
 use crate::image::Cache;
 use crate::ledger::Ledger;
-use crate::net::Plane;
+use crate::net::{Plane, neighbours::Neighbourhood};
 use crate::report::Board;
 use crate::runtime::Guest;
 use crate::runtime::set::Runtimes;
@@ -33,6 +33,7 @@ pub struct Context {
     pub images: Arc<Cache>,
     pub uploads: Arc<Uploads>,
     pub plane: Plane,
+    pub neighbours: Neighbourhood,
     pub board: Board,
     /// How long a guest has to power off when asked.
     pub grace: Duration,

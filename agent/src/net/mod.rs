@@ -7,6 +7,7 @@
 //! ```
 //! [`Network`] hides what makes it so: pilvi-netdev on a real host, nothing on a simulated one.
 pub mod convert;
+pub mod neighbours;
 pub mod real;
 
 use async_trait::async_trait;

@@ -183,6 +183,7 @@ async fn attend(fleet: Arc<Fleet>, node: Stored<Node>, session: Arc<Session>, mu
             }
         }
     }
+    fleet.stop_listening(&session);
     fleet.disown(&node.id, &session).await;
 }
 
@@ -200,12 +201,21 @@ impl Fleet {
                 if !urls.is_empty() {
                     session.send(v1::scheduler_message::Body::Schedulers(v1::Schedulers { urls }));
                 }
+                *session.greeted.lock() = hello.neighbours.clone();
                 self.greeted(&node.id, hello).await
             }
             agent_message::Body::Heartbeat(_) => self.heartbeat(node).await,
             agent_message::Body::Observed(observed) => {
                 session.heard_of(&observed);
                 self.observed(&node.name, observed).await
+            }
+            agent_message::Body::Stale(stale) => {
+                tracing::warn!(host = node.name, network = stale.network_id, "an agent lost count of its neighbours");
+                session.learn(&stale.network_id, None);
+                if session.listens().contains(&stale.network_id) {
+                    self.tell_whole(session, &stale.network_id).await?;
+                }
+                Ok(true)
             }
             agent_message::Body::Answer(answer) => {
                 session.answered(answer);

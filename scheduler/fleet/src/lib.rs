@@ -20,6 +20,7 @@ mod node;
 mod ownership;
 mod part;
 mod question;
+mod rooms;
 mod session;
 mod upload;
 mod wanted;
@@ -75,6 +76,8 @@ pub struct Fleet {
     parts: RwLock<Vec<Arc<dyn HostPart>>>,
     images: RwLock<Option<Arc<dyn ImageSource>>>,
     snapshots: RwLock<Option<Arc<dyn ImageSink>>>,
+    /// Who is told of which network's endpoints.
+    rooms: rooms::Rooms,
     /// Hosts whose wanted state must be computed anew.
     dirty: Mutex<wanted::Dirty>,
     wake: Notify,
@@ -100,6 +103,7 @@ impl Fleet {
             parts: RwLock::default(),
             images: RwLock::default(),
             snapshots: RwLock::default(),
+            rooms: rooms::Rooms::default(),
             dirty: Mutex::default(),
             wake: Notify::new(),
             member: OnceLock::new(),

@@ -37,6 +37,23 @@ pub trait HostPart: Send + Sync {
         let _ = host;
         Ok(())
     }
+    /// All endpoints of a network that a wanted state names, unless `known` is the version of just these; `None` also
+    /// from a part that knows of no networks.
+    async fn neighbours(&self, network: &str, known: Option<u64>) -> Result<Option<v1::Neighbours>, Fault> {
+        let _ = (network, known);
+        Ok(None)
+    }
+    /// What changed among the endpoints of networks that were asked for.
+    async fn news(&self, changes: &[Change]) -> Result<Vec<v1::Neighbours>, Fault> {
+        let _ = changes;
+        Ok(Vec::new())
+    }
+    /// Nobody here listens to this network any more.
+    fn leave(&self, network: &str) {
+        let _ = network;
+    }
+    /// Changes may have been missed.
+    fn forget(&self) {}
     /// A host came, went, or changed what it has.
     async fn host_changed(&self, node: &Stored<Node>) -> Result<(), Fault> {
         let _ = node;

@@ -4,7 +4,7 @@ use parking_lot::Mutex;
 use pilvi_agent_api::v1;
 use pilvi_kit::{Fault, clock};
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::atomic::{AtomicI64, AtomicU64, Ordering},
     time::Duration,
 };
@@ -33,6 +33,10 @@ pub(crate) struct Session {
     pub sent: Mutex<Option<Sent>>,
     /// What the agent said last in this session.
     pub reported: Mutex<Option<Reported>>,
+    /// Versions that the agent had when it came.
+    pub greeted: Mutex<BTreeMap<String, u64>>,
+    /// Networks whose endpoints it is told, each with the version that the agent has.
+    rooms: Mutex<BTreeMap<String, Option<u64>>>,
 }
 
 /// A wanted state, as far as it is compared.
@@ -50,6 +54,12 @@ pub(crate) struct Reported {
     pub instances: HashSet<String>,
 }
 
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Session({})", self.host)
+    }
+}
+
 impl Session {
     pub fn new(host: String, outgoing: mpsc::Sender<Outgoing>) -> Self {
         Session {
@@ -63,6 +73,34 @@ impl Session {
             heard_us: AtomicI64::new(clock::now_us()),
             sent: Mutex::default(),
             reported: Mutex::default(),
+            greeted: Mutex::default(),
+            rooms: Mutex::default(),
+        }
+    }
+
+    /// The networks whose endpoints it is told.
+    pub fn listens(&self) -> BTreeSet<String> {
+        self.rooms.lock().keys().cloned().collect()
+    }
+
+    /// It is told of exactly these from now on. What the agent said that it has is worth something only now.
+    pub fn listen(&self, networks: &BTreeSet<String>) {
+        let greeted = std::mem::take(&mut *self.greeted.lock());
+        let mut rooms = self.rooms.lock();
+        rooms.retain(|network, _| networks.contains(network));
+        for network in networks {
+            rooms.entry(network.clone()).or_insert_with(|| greeted.get(network).copied());
+        }
+    }
+
+    /// The version that the agent has.
+    pub fn knows(&self, network: &str) -> Option<u64> {
+        self.rooms.lock().get(network).copied().flatten()
+    }
+
+    pub fn learn(&self, network: &str, version: Option<u64>) {
+        if let Some(known) = self.rooms.lock().get_mut(network) {
+            *known = version;
         }
     }
 

@@ -2,10 +2,14 @@
 //!
 //! The generation is kept in the store beside the hash of what it numbers, so that it grows over restarts
 //! of the scheduler and an unchanged state keeps its number.
+//!
+//! One task does all of it in turn, so that no change is missed: a state is computed and what it was made of is noted
+//! ([`HostPart`](crate::HostPart)) before the next changes are looked at.
 use crate::{
-    Affected, Fleet, Node,
+    Affected, Fleet,
     session::{Sent, Session},
 };
+use futures::StreamExt;
 use pilvi_agent_api::v1;
 use pilvi_kit::Fault;
 use pilvi_reconcile::{Feed, Peer};
@@ -13,7 +17,11 @@ use pilvi_store::{Change, Record};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::watch;
 
 /// The number of a host's wanted state.
@@ -38,12 +46,19 @@ impl Record for WantedRecord {
 pub(crate) struct Dirty {
     all: bool,
     hosts: BTreeSet<String>,
+    /// How many of all hosts, by name, have had their turn of the comparison.
+    compared: usize,
 }
 
 /// Changes that come together are answered together.
 const COALESCE: Duration = Duration::from_millis(10);
-/// Everything is compared again this often, change or not.
+/// Hosts are compared again this often, change or not: all of a small cloud, of a large one a part of so many.
 const RESYNC: Duration = Duration::from_secs(30);
+const SMALL: usize = 50;
+const ROUND: usize = 20;
+/// States that are computed before the feed is looked at again, and how many of them at once.
+const TURN: usize = 64;
+const AT_ONCE: usize = 8;
 
 impl Fleet {
     /// Compute this host's wanted state anew.
@@ -52,7 +67,12 @@ impl Fleet {
         self.wake.notify_one();
     }
 
-    fn touch_all(&self) {
+    /// Look whether there is anything to tell.
+    pub fn nudge(&self) {
+        self.wake.notify_one();
+    }
+
+    pub(crate) fn touch_all(&self) {
         self.dirty.lock().all = true;
         self.wake.notify_one();
     }
@@ -69,44 +89,71 @@ impl Fleet {
         }
     }
 
+    /// Computes the next hosts' states; the rest wait, so that news of neighbours are never behind thousands of hosts.
     async fn send_dirty(&self) {
-        let dirty = std::mem::take(&mut *self.dirty.lock());
-        let nodes = match self.nodes().await {
-            Ok(nodes) => nodes,
-            Err(fault) => {
-                tracing::warn!(%fault, "listing hosts failed");
-                return;
+        let sessions: Vec<_> = self.sessions.lock().iter().map(|(node, s)| (node.clone(), s.clone())).collect();
+        let mut turn = {
+            let mut dirty = self.dirty.lock();
+            if std::mem::take(&mut dirty.all) {
+                dirty.hosts.extend(sessions.iter().map(|(_, session)| session.host.clone()));
             }
+            let connected: HashMap<&str, usize> =
+                sessions.iter().enumerate().map(|(at, (_, session))| (session.host.as_str(), at)).collect();
+            dirty.hosts.retain(|host| connected.contains_key(host.as_str()));
+            let next: Vec<String> = dirty.hosts.iter().take(TURN).cloned().collect();
+            dirty.hosts.retain(|host| !next.contains(host));
+            next.into_iter().filter_map(|host| connected.get(host.as_str()).copied()).collect::<Vec<_>>()
         };
-        for node in nodes {
-            let Some(session) = self.session(&node.id) else { continue };
-            if !dirty.all && !dirty.hosts.contains(&node.name) {
-                continue;
+        turn.sort_unstable();
+        let work = turn.into_iter().map(|at| {
+            let (node, session) = &sessions[at];
+            async move {
+                if let Err(fault) = self.send_wanted(node, session).await {
+                    tracing::warn!(host = session.host, %fault, "wanted state could not be made");
+                    self.dirty.lock().hosts.insert(session.host.clone());
+                }
             }
-            if let Err(fault) = self.send_wanted(&node, &session).await {
-                tracing::warn!(host = node.name, %fault, "wanted state could not be made");
-                self.dirty.lock().hosts.insert(node.name.clone());
-            }
+        });
+        futures::stream::iter(work).buffer_unordered(AT_ONCE).collect::<()>().await;
+        if !self.dirty.lock().hosts.is_empty() {
+            self.wake.notify_one();
         }
     }
 
+    /// Everything is compared again in turns: all of a small cloud at once, a part of a large one.
+    fn touch_some(&self) {
+        let mut hosts: Vec<String> = self.sessions.lock().values().map(|session| session.host.clone()).collect();
+        hosts.sort_unstable();
+        let count = (hosts.len() / ROUND).max(SMALL).min(hosts.len());
+        let mut dirty = self.dirty.lock();
+        let from = if dirty.compared < hosts.len() { dirty.compared } else { 0 };
+        let part = hosts.into_iter().skip(from).take(count);
+        dirty.hosts.extend(part);
+        dirty.compared = from + count;
+        drop(dirty);
+        self.wake.notify_one();
+    }
+
     /// Computes, numbers and, when the agent does not have it yet, sends.
-    async fn send_wanted(&self, node: &Node, session: &Session) -> Result<(), Fault> {
+    async fn send_wanted(&self, node: &str, session: &Arc<Session>) -> Result<(), Fault> {
         let mut wanted = v1::Wanted::default();
         for part in self.parts() {
-            let part = part.wanted(&node.name).await?;
+            let part = part.wanted(&session.host).await?;
             wanted.instances.extend(part.instances);
             if let Some(network) = part.network {
                 wanted.network = Some(network);
             }
         }
+        let networks = wanted.network.iter().flat_map(|n| &n.networks).filter(|n| n.neighbours);
+        let networks: BTreeSet<String> = networks.map(|n| n.id.clone()).collect();
         let hash: [u8; 32] = Sha256::digest(wanted.encode_to_vec()).into();
         if session.sent.lock().as_ref().is_some_and(|s| s.hash == hash) {
-            return self.settled(&node.name).await;
+            self.listen(session, networks).await?;
+            return self.settled(&session.host).await;
         }
-        wanted.generation = self.number(&node.id, &hex::encode(hash)).await?;
+        wanted.generation = self.number(node, &hex::encode(hash)).await?;
         tracing::debug!(
-            host = node.name,
+            host = session.host,
             generation = wanted.generation,
             instances = wanted.instances.len(),
             "sending wanted state"
@@ -117,7 +164,8 @@ impl Fleet {
         if !session.send(v1::scheduler_message::Body::Wanted(wanted)) {
             *session.sent.lock() = None;
         }
-        self.settled(&node.name).await
+        self.listen(session, networks).await?;
+        self.settled(&session.host).await
     }
 
     pub(crate) async fn settled(&self, host: &str) -> Result<(), Fault> {
@@ -173,22 +221,27 @@ pub(crate) async fn run(fleet: Arc<Fleet>, mut stop: watch::Receiver<bool>) {
     loop {
         tokio::select! {
             () = pilvi_kit::server::stopped(&mut stop) => return,
-            _ = resync.tick() => fleet.touch_all(),
+            _ = resync.tick() => fleet.touch_some(),
             batch = feed.next() => match batch {
                 Some(changes) => {
                     changes.iter().for_each(|change| fleet.take_question(change));
                     if changes.iter().any(|change| change.kind == Peer::KIND) {
                         fleet.send_addresses().await;
                     }
+                    fleet.spread(&changes).await;
                     fleet.mark(&changes).await;
                 }
                 None => {
                     fleet.send_addresses().await;
-                    fleet.touch_all();
+                    for part in fleet.parts() {
+                        fleet.unsure(&*part);
+                    }
                 }
             },
             () = fleet.wake.notified() => {
                 tokio::time::sleep(COALESCE).await;
+                // A host may have got an address: then there are news without a change in the feed.
+                fleet.spread(&[]).await;
                 fleet.send_dirty().await;
             }
         }

@@ -169,7 +169,7 @@ impl Scheduler {
         compute.driver().set_job(member.job("compute.server"));
         let front = front(config)?;
         let network_part = Arc::new(NetworkPart::new(network.clone(), fleet.clone(), front.outlet.clone()));
-        network_part.refresh().await.context("the hosts")?;
+        network_part.refresh(None).await.context("the hosts")?;
         store.listen(network_part.clone());
         fleet.add_part(network_part);
         fleet.add_part(Arc::new(ComputePart::new(compute.clone())));

@@ -6,38 +6,67 @@ use pilvi_fleet::{Affected, Fleet, HostPart, ImageSink, ImageSource, Node, Part,
 use pilvi_identity::Identity;
 use pilvi_image::Image;
 use pilvi_kit::{Fault, call::BodyStream, notify::Outlet};
-use pilvi_network::{Network, host::HostInfo};
+use pilvi_network::{
+    Network,
+    host::{HostInfo, interest::Concerned},
+};
 use pilvi_reconcile::{Failure, Heir};
 use pilvi_store::{Change, Listen, Record, Stored, Told};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 /// The network part of every host's wanted state.
 pub struct NetworkPart {
     network: Arc<Network>,
     fleet: Arc<Fleet>,
+    /// All hosts by the ids of their nodes; `None` until they have been listed.
+    hosts: tokio::sync::Mutex<Option<BTreeMap<String, HostInfo>>>,
     /// Where samples of counters go.
     outlet: Outlet,
 }
 
+fn host(node: &Node) -> HostInfo {
+    HostInfo { name: node.name.clone(), vtep: node.inventory.vtep.clone(), up: node.is_up(), ..HostInfo::default() }
+}
+
 impl NetworkPart {
     pub fn new(network: Arc<Network>, fleet: Arc<Fleet>, outlet: Outlet) -> Self {
-        NetworkPart { network, fleet, outlet }
+        NetworkPart { network, fleet, hosts: tokio::sync::Mutex::default(), outlet }
     }
 
-    async fn hosts(&self) -> Result<Vec<HostInfo>, Fault> {
-        let nodes = self.fleet.nodes().await?;
-        let host = |n: &Node| HostInfo {
-            name: n.name.clone(),
-            vtep: n.inventory.vtep.clone(),
-            up: n.is_up(),
-            ..HostInfo::default()
-        };
-        Ok(nodes.iter().map(|n| host(n)).collect())
-    }
-
-    /// Tells the network service what hosts there are, whichever scheduler has their sessions.
-    pub async fn refresh(&self) -> Result<(), Fault> {
-        self.network.remember(&self.hosts().await?);
+    /// Tells the network service what hosts there are, whichever scheduler has their sessions. `nodes`: those that may
+    /// have changed; `None`: any.
+    pub async fn refresh(&self, nodes: Option<&BTreeSet<String>>) -> Result<(), Fault> {
+        let mut hosts = self.hosts.lock().await;
+        let mut changed = false;
+        match (hosts.as_mut(), nodes) {
+            (Some(hosts), Some(nodes)) => {
+                for id in nodes {
+                    let now = self.fleet.node(id).await?.map(|node| host(&node));
+                    changed |= hosts.get(id) != now.as_ref();
+                    match now {
+                        Some(now) => hosts.insert(id.clone(), now),
+                        None => hosts.remove(id),
+                    };
+                }
+            }
+            _ => {
+                let all = self.fleet.nodes().await?;
+                *hosts = Some(all.iter().map(|node| (node.id.clone(), host(node))).collect());
+                changed = true;
+            }
+        }
+        if changed && let Some(hosts) = hosts.as_ref() {
+            let mut all: Vec<HostInfo> = hosts.values().cloned().collect();
+            all.sort_by(|a, b| a.name.cmp(&b.name));
+            if self.network.remember(&all) {
+                // Ways out may have moved: to hosts that know nothing of it yet.
+                self.network.concerned_by_hosts().await?.iter().for_each(|host| self.fleet.touch(host));
+                self.fleet.nudge();
+            }
+        }
         Ok(())
     }
 }
@@ -46,13 +75,19 @@ impl Listen for NetworkPart {
     fn kinds(&self) -> Vec<&'static str> {
         vec![Node::KIND]
     }
-    fn changed<'a>(&'a self, _changes: &'a [Change]) -> Told<'a> {
-        self.lost()
+    fn changed<'a>(&'a self, changes: &'a [Change]) -> Told<'a> {
+        Box::pin(async move {
+            let nodes = changes.iter().map(|change| change.id.clone()).collect();
+            // A list of hosts that is late does less harm than no answer.
+            if let Err(fault) = self.refresh(Some(&nodes)).await {
+                tracing::warn!(%fault, "the hosts could not be looked at");
+            }
+            Ok(())
+        })
     }
     fn lost(&self) -> Told<'_> {
         Box::pin(async move {
-            // A list of hosts that is late does less harm than no answer.
-            if let Err(fault) = self.refresh().await {
+            if let Err(fault) = self.refresh(None).await {
                 tracing::warn!(%fault, "the hosts could not be listed");
             }
             Ok(())
@@ -73,13 +108,36 @@ impl Heir for Uploads {
 #[async_trait]
 impl HostPart for NetworkPart {
     async fn wanted(&self, host: &str) -> Result<Part, Fault> {
-        let hosts = self.hosts().await?;
-        let network = self.network.host_network(host, &hosts).await?;
+        let network = self.network.host_network(host, &self.network.hosts()).await?;
         Ok(Part { instances: Vec::new(), network: Some(network) })
     }
 
     async fn affected(&self, change: &Change) -> Affected {
-        if pilvi_network::KINDS.contains(&change.kind.as_str()) { Affected::All } else { Affected::None }
+        match self.network.concerned(change).await {
+            Ok(Concerned::Hosts(hosts)) if hosts.is_empty() => Affected::None,
+            Ok(Concerned::Hosts(hosts)) => Affected::Hosts(hosts.into_iter().collect()),
+            Ok(Concerned::All) => Affected::All,
+            Err(fault) => {
+                tracing::warn!(%fault, "whom a change concerns could not be read: all hosts look again");
+                Affected::All
+            }
+        }
+    }
+
+    async fn neighbours(&self, network: &str, known: Option<u64>) -> Result<Option<v1::Neighbours>, Fault> {
+        self.network.neighbours(network, known).await
+    }
+
+    async fn news(&self, changes: &[Change]) -> Result<Vec<v1::Neighbours>, Fault> {
+        self.network.neighbours_news(changes).await
+    }
+
+    fn leave(&self, network: &str) {
+        self.network.leave_neighbours(network);
+    }
+
+    fn forget(&self) {
+        self.network.forget_neighbours();
     }
 
     async fn observed(&self, host: &str, observed: &v1::Observed) -> Result<(), Fault> {
@@ -90,8 +148,8 @@ impl HostPart for NetworkPart {
         Ok(())
     }
 
-    async fn host_changed(&self, _node: &Stored<Node>) -> Result<(), Fault> {
-        self.refresh().await
+    async fn host_changed(&self, node: &Stored<Node>) -> Result<(), Fault> {
+        self.refresh(Some(&BTreeSet::from([node.id.clone()]))).await
     }
 }
 

@@ -119,7 +119,7 @@ async fn list(svc: Arc<Network>, call: Call) -> Reply {
             call.query.get(key).is_none_or(|text| crate::check::plain(&agent[*key]).eq_ignore_ascii_case(text))
         })
     };
-    let hosts = if sees { svc.hosts() } else { Vec::new() };
+    let hosts = if sees { svc.hosts() } else { Arc::default() };
     let notes = notes(&svc).await?;
     let all = hosts.iter().flat_map(|h| ROLES.map(|role| noted(view(h, role), &notes)));
     let agents: Vec<Value> = all.filter(wanted).collect();
@@ -128,7 +128,7 @@ async fn list(svc: Arc<Network>, call: Call) -> Reply {
 
 async fn show(svc: Arc<Network>, call: Call) -> Reply {
     let sees = call.may("get_agent", &call.target());
-    let hosts = if sees { svc.hosts() } else { Vec::new() };
+    let hosts = if sees { svc.hosts() } else { Arc::default() };
     let (host, role) = any(&hosts, call.param("id"))?;
     Ok(Response::ok(json!({"agent": noted(view(host, role), &notes(&svc).await?)})))
 }

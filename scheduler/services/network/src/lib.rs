@@ -57,7 +57,10 @@ use std::sync::Arc;
 pub struct Network {
     pub store: Store,
     /// Hosts as the fleet last told them.
-    hosts: RwLock<Vec<HostInfo>>,
+    hosts: RwLock<Arc<Vec<HostInfo>>>,
+    /// What hosts are told alike, and which of them each change concerns.
+    pub(crate) neighbourhood: host::neighbours::Neighbourhood,
+    pub(crate) interest: host::interest::Interest,
 }
 
 impl std::fmt::Debug for Network {
@@ -69,18 +72,37 @@ impl std::fmt::Debug for Network {
 impl Network {
     /// `store` was opened with [`kinds`] and the kit's quota overrides.
     pub fn new(store: Store) -> Arc<Self> {
-        Arc::new(Network { store, hosts: RwLock::default() })
+        Arc::new(Network {
+            store,
+            hosts: RwLock::default(),
+            neighbourhood: host::neighbours::Neighbourhood::default(),
+            interest: host::interest::Interest::default(),
+        })
     }
 
-    /// Keeps what the fleet says of all hosts, for lists of agents.
-    pub fn remember(&self, hosts: &[HostInfo]) {
-        if *self.hosts.read() != hosts {
-            *self.hosts.write() = hosts.to_vec();
+    /// Keeps what the fleet says of all hosts; false when that is known.
+    pub fn remember(&self, hosts: &[HostInfo]) -> bool {
+        let known = self.hosts();
+        if std::ptr::eq(known.as_slice(), hosts) || *known == hosts {
+            return false;
         }
+        hosts.iter().for_each(|host| self.neighbourhood.set_vtep(&host.name, &host.vtep));
+        *self.hosts.write() = Arc::new(hosts.to_vec());
+        true
     }
 
-    pub fn hosts(&self) -> Vec<HostInfo> {
+    pub fn hosts(&self) -> Arc<Vec<HostInfo>> {
         self.hosts.read().clone()
+    }
+
+    /// No host here wants to know the endpoints of this network any more.
+    pub fn leave_neighbours(&self, network: &str) {
+        self.neighbourhood.leave(network);
+    }
+
+    /// Changes may have been missed: endpoints are read anew when they are asked for.
+    pub fn forget_neighbours(&self) {
+        self.neighbourhood.forget();
     }
 }
 

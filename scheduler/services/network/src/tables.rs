@@ -156,9 +156,9 @@ pub mod find {
     pub fn of_devices<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
         Query::all().one_of("device_id", ids)
     }
-    /// Ports of one kind of device on a network.
-    pub fn owned_on(network: &str, owner: &str) -> Query {
-        on_network(network).eq("device_owner", owner)
+    /// Ports of one kind of device on some networks.
+    pub fn owned_on<'a>(networks: impl IntoIterator<Item = &'a str>, owner: &str) -> Query {
+        on_networks(networks).eq("device_owner", owner)
     }
     pub fn on_host(host: &str) -> Query {
         Query::all().eq("host_id", host)

@@ -12,7 +12,7 @@ use crate::{
     trunk::model::SUBPORT,
 };
 use pilvi_agent_api::v1;
-use std::{collections::HashMap, net::Ipv4Addr};
+use std::net::Ipv4Addr;
 
 /// Seconds of a DHCP lease: a day, as elsewhere in OpenStack.
 const LEASE_SECONDS: u32 = 86_400;
@@ -20,12 +20,10 @@ const LEASE_SECONDS: u32 = 86_400;
 const ANY_CODE: u32 = 256;
 
 pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork {
-    let vteps: HashMap<&str, &str> =
-        hosts.iter().filter(|h| !h.vtep.is_empty()).map(|h| (h.name.as_str(), h.vtep.as_str())).collect();
     v1::HostNetwork {
         networks: reach.networks.values().map(|n| network(reach, n, host)).collect(),
         ports: reach.local.values().filter(|p| is_whole(reach, p)).map(|p| port(reach, p)).collect(),
-        remotes: reach.ports.values().filter_map(|p| remote(p, host, &vteps)).collect(),
+        remotes: Vec::new(),
         groups: reach.groups.values().map(|g| group(reach, &g.id, g.stateful)).collect(),
         routers: reach.routers.values().filter(|r| r.admin_state_up).map(|r| router(reach, r, host, hosts)).collect(),
         floating: reach.floating.values().filter_map(floating).collect(),
@@ -43,6 +41,7 @@ fn network(reach: &Reach, network: &VirtualNetwork, host: &str) -> v1::L2 {
         mtu: network.mtu,
         external: network.is_physical(),
         subnets: reach.subnets.values().filter(|s| s.network_id == network.id).map(|s| subnet(s, answers)).collect(),
+        neighbours: reach.rooms.contains(&network.id),
     }
 }
 
@@ -142,22 +141,6 @@ fn dhcp_option(option: &DhcpOption) -> Option<v1::DhcpOption> {
         _ => option.opt_value.clone().into_bytes(),
     };
     Some(v1::DhcpOption { code: u32::from(code), value })
-}
-
-/// An endpoint on another host that has an underlay address.
-fn remote(port: &Port, host: &str, vteps: &HashMap<&str, &str>) -> Option<v1::Remote> {
-    if !port.is_endpoint() || port.host_id == host {
-        return None;
-    }
-    let vtep = vteps.get(port.host_id.as_str())?;
-    Some(v1::Remote {
-        port_id: port.id.clone(),
-        network_id: port.network_id.clone(),
-        mac: port.mac_address.clone(),
-        addresses: port.fixed_ips.iter().map(|f| f.ip_address.clone()).collect(),
-        vtep: (*vtep).to_owned(),
-        groups: port.security_groups.clone(),
-    })
 }
 
 fn group(reach: &Reach, id: &str, stateful: bool) -> v1::Group {

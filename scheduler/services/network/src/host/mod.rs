@@ -1,24 +1,33 @@
 //! What one host is told of the network, and what it tells back.
 //!
 //! ```text
-//!  local ports --> their networks --> routers there --> the routers' other networks --> remote ports
+//!  local ports --> their networks --> routers there --> the routers' other networks --> their endpoints
 //!       |                                  '--> gateway: which host does source NAT (rendezvous hash)
 //!       '--> security groups, floating IPs
 //! ```
-//! A host learns of nothing that its ports cannot reach. The view is computed from the store whenever a
-//! record of [`crate::KINDS`] changes; it takes a fixed number of queries for each round of [`reach`].
+//! A host learns of nothing that its ports cannot reach. Its view is computed from the store whenever something that
+//! it was made of changes ([`interest`]); it takes a fixed number of queries for each round of [`reach`]. Endpoints on
+//! other hosts are no part of it: they are told by network, to all that reach it ([`neighbours`]).
+pub mod interest;
 mod message;
 mod metadata;
+pub mod neighbours;
 mod observe;
 mod quality;
 mod reach;
 
 pub use metadata::network_data;
 
-use crate::Network;
+use crate::{
+    Network,
+    hosting::{self, model::holder},
+    router::model::Router,
+    tables::find,
+};
 use pilvi_agent_api::v1::HostNetwork;
 use pilvi_kit::Fault;
 use sha2::{Digest, Sha256};
+use std::collections::BTreeSet;
 
 /// A host as the fleet knows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,7 +53,21 @@ impl Network {
     pub async fn host_network(&self, host: &str, hosts: &[HostInfo]) -> Result<HostNetwork, Fault> {
         self.remember(hosts);
         let reach = reach::Reach::gather(&self.store, host, hosts).await?;
+        self.interest.note(host, reach.keys());
         Ok(message::compose(&reach, host, hosts))
+    }
+
+    /// The host that holds a router's way out.
+    async fn holder_of(&self, router: &Router) -> Result<Option<String>, Fault> {
+        let (wishes, hosts) = (hosting::ops::all(&self.store).await?, self.hosts());
+        Ok(holder(&wishes, &router.id, &hosts).map(|host| host.name.clone()))
+    }
+
+    /// The hosts that hold any.
+    async fn holders(&self) -> Result<BTreeSet<String>, Fault> {
+        let routers = self.store.list::<Router>(find::with_gateway()).await?;
+        let (wishes, hosts) = (hosting::ops::all(&self.store).await?, self.hosts());
+        Ok(routers.iter().filter_map(|r| holder(&wishes, &r.id, &hosts)).map(|host| host.name.clone()).collect())
     }
 }
 

@@ -31,8 +31,8 @@ const CHUNK: usize = 400;
 #[derive(Debug, Default)]
 pub struct Reach {
     pub local: BTreeMap<String, Port>,
-    /// All ports of the networks below, local ones included.
-    pub ports: BTreeMap<String, Port>,
+    /// Networks whose endpoints these ports can reach.
+    pub rooms: BTreeSet<String>,
     pub networks: BTreeMap<String, VirtualNetwork>,
     pub subnets: BTreeMap<String, Subnet>,
     pub routers: BTreeMap<String, Router>,
@@ -48,6 +48,7 @@ pub struct Reach {
     /// Of these routers, with the floating IPs that they belong to.
     pub forwardings: BTreeMap<String, PortForwarding>,
     pub forwarders: BTreeMap<String, FloatingIp>,
+    pub policies: BTreeSet<String>,
     /// Rules of the policies that hold for these ports, addresses and ways out.
     pub bandwidths: BTreeMap<String, QosRule<Bandwidth>>,
     pub packet_rates: BTreeMap<String, QosRule<PacketRate>>,
@@ -133,13 +134,13 @@ impl Reach {
             if frontier.is_empty() {
                 break;
             }
-            let ports: BTreeMap<String, Port> = fetch(store, &frontier, |ids| find::on_networks(ids)).await?;
-            let joined: BTreeSet<String> = ports
+            let legs: BTreeMap<String, Port> =
+                fetch(store, &frontier, |ids| find::owned_on(ids, ROUTER_INTERFACE)).await?;
+            let joined: BTreeSet<String> = legs
                 .values()
-                .filter(|p| p.device_owner == ROUTER_INTERFACE && !self.routers.contains_key(&p.device_id))
+                .filter(|p| !self.routers.contains_key(&p.device_id))
                 .map(|p| p.device_id.clone())
                 .collect();
-            self.ports.extend(ports);
             // Beyond the first routers only a static route leads on.
             let leads_on = round == 0 || self.routers.values().any(|r| !r.routes.is_empty());
             frontier = if leads_on { self.add_routers(store, joined).await? } else { BTreeSet::new() };
@@ -152,13 +153,13 @@ impl Reach {
             frontier.extend(beyond);
             frontier.retain(|n| seen.insert(n.clone()));
         }
+        self.rooms = seen;
         Ok(())
     }
 
     /// What the gathered ports and routers refer to.
     async fn complete(&mut self, store: &Store) -> Result<(), Fault> {
-        let mut networks: BTreeSet<String> = self.ports.values().map(|p| p.network_id.clone()).collect();
-        networks.extend(self.local.values().map(|p| p.network_id.clone()));
+        let mut networks = self.rooms.clone();
         networks.extend(self.legs.values().map(|l| l.network_id.clone()));
         self.networks = fetch(store, &networks, by_id).await?;
         self.subnets = fetch(store, &networks, |ids| find::on_networks(ids)).await?;
@@ -184,11 +185,11 @@ impl Reach {
         let networks = self.networks.values().map(|n| &n.qos_policy_id);
         let floating = self.floating.values().chain(self.forwarders.values()).map(|f| &f.qos_policy_id);
         let gateways = self.routers.values().filter_map(|r| r.external_gateway_info.as_ref()).map(|g| &g.qos_policy_id);
-        let policies: BTreeSet<String> =
-            ports.chain(networks).chain(floating).chain(gateways).flatten().cloned().collect();
-        self.bandwidths = fetch(store, &policies, |ids| find::of_policies(ids)).await?;
-        self.packet_rates = fetch(store, &policies, |ids| find::of_policies(ids)).await?;
-        self.marks = fetch(store, &policies, |ids| find::of_policies(ids)).await?;
+        self.policies = ports.chain(networks).chain(floating).chain(gateways).flatten().cloned().collect();
+        let policies = &self.policies;
+        self.bandwidths = fetch(store, policies, |ids| find::of_policies(ids)).await?;
+        self.packet_rates = fetch(store, policies, |ids| find::of_policies(ids)).await?;
+        self.marks = fetch(store, policies, |ids| find::of_policies(ids)).await?;
         Ok(())
     }
 

@@ -36,6 +36,10 @@ impl Trunk {
         let wired = parent.is_some_and(|p| p.status == Status::Active && !p.host_id.is_empty());
         if self.admin_state_up && wired { "ACTIVE" } else { "DOWN" }
     }
+    /// Its parent and its subports.
+    pub fn ports(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(self.port_id.as_str()).chain(self.sub_ports.iter().map(|s| s.port_id.as_str()))
+    }
     /// The tag of a port.
     pub fn tag_of(&self, port_id: &str) -> Option<u16> {
         self.sub_ports.iter().find(|s| s.port_id == port_id).map(|s| s.segmentation_id)

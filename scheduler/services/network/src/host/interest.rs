@@ -1,0 +1,216 @@
+//! Which hosts a change concerns: those whose view was made with the record, or with what the record belongs to.
+//!
+//! ```text
+//!  a view is made --> the ids of all that it was made of are noted for the host
+//!  a change       --> the record's id, and the ids of its parents --> hosts that noted one of them
+//! ```
+//! Noted by hash: two ids with one hash make a host look twice, never too seldom.
+use super::reach::Reach;
+use crate::{
+    Network,
+    floating_ip::model::FloatingIp,
+    hosting::model::Hosting,
+    metering::model::{MeteringLabel, MeteringRule},
+    port::model::{Port, ROUTER_GATEWAY, ROUTER_INTERFACE},
+    port_forwarding::model::PortForwarding,
+    qos::model::{Bandwidth, Dscp, PacketRate, QosRule},
+    router::model::Router,
+    security_group::model::SecurityGroupRule,
+    subnet::model::Subnet,
+    tables::KINDS,
+    trunk::model::Trunk,
+};
+use parking_lot::Mutex;
+use pilvi_kit::Fault;
+use pilvi_store::{Change, Op, Record};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    hash::{DefaultHasher, Hash, Hasher},
+};
+
+/// What every view with a way out is noted under.
+const WAYS_OUT: &str = "ways out";
+
+/// Whose state a change may alter.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Concerned {
+    Hosts(BTreeSet<String>),
+    All,
+}
+
+#[derive(Debug, Default)]
+pub struct Interest(Mutex<Notes>);
+
+#[derive(Debug, Default)]
+struct Notes {
+    hosts: HashMap<u64, HashSet<String>>,
+    keys: HashMap<String, Vec<u64>>,
+}
+
+fn hash(key: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
+impl Interest {
+    /// Notes what a host's view was made of, instead of what it was made of before.
+    pub fn note<'k>(&self, host: &str, keys: impl Iterator<Item = &'k str>) {
+        let keys: HashSet<u64> = keys.map(hash).collect();
+        let mut notes = self.0.lock();
+        let former = notes.keys.remove(host).unwrap_or_default();
+        for key in former.iter().filter(|key| !keys.contains(key)) {
+            if let Some(hosts) = notes.hosts.get_mut(key) {
+                hosts.remove(host);
+                if hosts.is_empty() {
+                    notes.hosts.remove(key);
+                }
+            }
+        }
+        for key in keys.iter().filter(|key| !former.contains(key)) {
+            notes.hosts.entry(*key).or_default().insert(host.to_owned());
+        }
+        if !keys.is_empty() {
+            notes.keys.insert(host.to_owned(), keys.into_iter().collect());
+        }
+    }
+
+    fn hosts<'k>(&self, keys: impl Iterator<Item = &'k str>) -> BTreeSet<String> {
+        let notes = self.0.lock();
+        keys.filter_map(|key| notes.hosts.get(&hash(key))).flatten().cloned().collect()
+    }
+}
+
+impl Reach {
+    /// Ids of all that a view is made of.
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        fn of<V>(map: &std::collections::BTreeMap<String, V>) -> impl Iterator<Item = &str> {
+            map.keys().map(String::as_str)
+        }
+        let ways_out = self.routers.values().any(|r| r.external_gateway_info.is_some()).then_some(WAYS_OUT);
+        let wire = of(&self.local).chain(of(&self.networks)).chain(of(&self.subnets)).chain(of(&self.trunks));
+        let rooms = self.rooms.iter().map(String::as_str);
+        let routing = of(&self.routers).chain(of(&self.legs)).chain(of(&self.floating)).chain(of(&self.forwardings));
+        let filters = of(&self.groups).chain(of(&self.rules)).chain(of(&self.address_groups));
+        let quality = of(&self.bandwidths).chain(of(&self.packet_rates)).chain(of(&self.marks));
+        let policies = self.policies.iter().map(String::as_str);
+        let counted = of(&self.forwarders).chain(of(&self.labels)).chain(of(&self.meter_rules));
+        wire.chain(rooms).chain(routing).chain(filters).chain(quality).chain(policies).chain(counted).chain(ways_out)
+    }
+}
+
+impl Network {
+    /// Whose view of the network a change may alter. A port that is only another's neighbour alters no view.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn concerned(&self, change: &Change) -> Result<Concerned, Fault> {
+        let kind = change.kind.as_str();
+        if !KINDS.contains(&kind) {
+            return Ok(Concerned::Hosts(BTreeSet::new()));
+        }
+        let (mut keys, mut hosts) = (vec![change.id.clone()], BTreeSet::new());
+        if change.op != Op::Delete && !self.add_parents(kind, &change.id, &mut keys, &mut hosts).await? {
+            return Ok(Concerned::All);
+        }
+        if kind == Hosting::KIND || kind == MeteringLabel::KIND {
+            return Ok(Concerned::All);
+        }
+        hosts.extend(self.interest.hosts(keys.iter().map(String::as_str)));
+        Ok(Concerned::Hosts(hosts))
+    }
+
+    /// Hosts came, went or moved: who may hold a way out, and who must know it.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn concerned_by_hosts(&self) -> Result<BTreeSet<String>, Fault> {
+        let mut hosts = self.interest.hosts(std::iter::once(WAYS_OUT));
+        hosts.extend(self.holders().await?);
+        Ok(hosts)
+    }
+
+    /// False for a kind that this does not know.
+    async fn add_parents(
+        &self,
+        kind: &str,
+        id: &str,
+        keys: &mut Vec<String>,
+        hosts: &mut BTreeSet<String>,
+    ) -> Result<bool, Fault> {
+        use crate::{
+            address_group::model::AddressGroup, network::model::VirtualNetwork, security_group::model::SecurityGroup,
+        };
+        match kind {
+            VirtualNetwork::KIND | SecurityGroup::KIND | AddressGroup::KIND => {}
+            Hosting::KIND | MeteringLabel::KIND => {}
+            Subnet::KIND => keys.extend(self.parent::<Subnet>(id, |s| vec![s.network_id.clone()]).await?),
+            SecurityGroupRule::KIND => {
+                keys.extend(self.parent::<SecurityGroupRule>(id, |r| vec![r.security_group_id.clone()]).await?);
+            }
+            FloatingIp::KIND => {
+                keys.extend(self.parent::<FloatingIp>(id, |f| f.port_id.iter().cloned().collect()).await?)
+            }
+            PortForwarding::KIND => {
+                keys.extend(self.parent::<PortForwarding>(id, |f| vec![f.router_id.clone()]).await?);
+            }
+            MeteringRule::KIND => {
+                keys.extend(self.parent::<MeteringRule>(id, |r| vec![r.metering_label_id.clone()]).await?);
+            }
+            Trunk::KIND => {
+                keys.extend(self.parent::<Trunk>(id, |t| t.ports().map(str::to_owned).collect()).await?);
+            }
+            _ if kind == QosRule::<Bandwidth>::KIND => {
+                keys.extend(self.parent::<QosRule<Bandwidth>>(id, |r| vec![r.policy_id.clone()]).await?);
+            }
+            _ if kind == QosRule::<PacketRate>::KIND => {
+                keys.extend(self.parent::<QosRule<PacketRate>>(id, |r| vec![r.policy_id.clone()]).await?);
+            }
+            _ if kind == QosRule::<Dscp>::KIND => {
+                keys.extend(self.parent::<QosRule<Dscp>>(id, |r| vec![r.policy_id.clone()]).await?);
+            }
+            Router::KIND => {
+                if let Some(router) = self.store.get::<Router>(id).await?
+                    && router.external_gateway_info.is_some()
+                {
+                    hosts.extend(self.holder_of(&router).await?);
+                }
+            }
+            Port::KIND => {
+                if let Some(port) = self.store.get::<Port>(id).await? {
+                    if matches!(port.device_owner.as_str(), ROUTER_INTERFACE | ROUTER_GATEWAY) {
+                        keys.extend([port.network_id.clone(), port.device_id.clone()]);
+                    } else if port.is_endpoint() {
+                        hosts.insert(port.host_id.clone());
+                    }
+                }
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    async fn parent<R: Record>(&self, id: &str, of: impl Fn(&R) -> Vec<String>) -> Result<Vec<String>, Fault> {
+        Ok(self.store.get::<R>(id).await?.map(|found| of(&found.record)).unwrap_or_default())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_host_is_found_by_what_its_last_view_was_made_of() {
+        let interest = Interest::default();
+        interest.note("h1", ["a", "b"].into_iter());
+        interest.note("h2", ["b", "c"].into_iter());
+        let hosts = |key: &str| interest.hosts(std::iter::once(key)).into_iter().collect::<Vec<_>>().join(" ");
+        assert_eq!([hosts("a"), hosts("b"), hosts("c"), hosts("d")], ["h1", "h1 h2", "h2", ""]);
+        interest.note("h1", ["c"].into_iter());
+        assert_eq!([hosts("a"), hosts("b"), hosts("c")], ["", "h2", "h1 h2"]);
+        interest.note("h2", [].into_iter());
+        assert_eq!(hosts("c"), "h1");
+        interest.note("h1", [].into_iter());
+        assert!(interest.0.lock().hosts.is_empty() && interest.0.lock().keys.is_empty());
+    }
+}
