@@ -159,6 +159,9 @@ pub struct Token {
     /// Minutes for which it is good.
     #[arg(long, default_value_t = 60)]
     pub minutes: u64,
+    /// So many tokens, a line each: one for each host of a rack.
+    #[arg(long, default_value_t = 1, conflicts_with = "host", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub count: u32,
 }
 
 #[derive(Debug, Subcommand)]

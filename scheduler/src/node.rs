@@ -20,8 +20,10 @@ async fn fleet(common: &Common) -> Result<Arc<Fleet>> {
 
 pub async fn token(common: &Common, arguments: &Token) -> Result<()> {
     let ttl = Duration::from_secs(arguments.minutes.saturating_mul(60));
-    let token = fleet(common).await?.new_join_token(ttl, arguments.host.clone()).await?;
-    output::line(&token);
+    let fleet = fleet(common).await?;
+    for _ in 0..arguments.count {
+        output::line(&fleet.new_join_token(ttl, arguments.host.clone()).await?);
+    }
     Ok(())
 }
 

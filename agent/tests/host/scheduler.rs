@@ -317,6 +317,6 @@ fn take(state: &State, message: AgentMessage) {
         agent_message::Body::Answer(answer) => {
             state.answers.send_replace(Some(answer));
         }
-        agent_message::Body::Heartbeat(_) => {}
+        agent_message::Body::Heartbeat(_) | agent_message::Body::Stale(_) => {}
     }
 }
