@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::runtime::Kind;
 use serde::Deserialize;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -116,6 +116,8 @@ pub struct Config {
     pub external: External,
     /// With `external = "edge"`: name of an existing edge namespace to join instead of owning one.
     pub join_edge: Option<String>,
+    /// Name servers that answer guests' questions about the outside; none: those of `/etc/resolv.conf`.
+    pub name_servers: Vec<IpAddr>,
     /// What starts a VMM: program and leading arguments, such as `["/usr/bin/pilvi", "vmm"]`.
     pub vmm_command: Vec<String>,
     /// The emulator.
@@ -153,6 +155,7 @@ impl Default for Config {
             underlay: None,
             external: External::default(),
             join_edge: None,
+            name_servers: Vec::new(),
             vmm_command: vec!["pilvi-vmm".into()],
             qemu_binary: "qemu-system-x86_64".into(),
             guest_user: None,

@@ -16,6 +16,8 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("binding", "Port Binding", "Where a port is wired."),
     ("default-subnetpools", "Default Subnetpools", "Subnets from the cloud's default pool."),
     ("dhcp_agent_scheduler", "DHCP Agent Scheduler", "Which hosts answer the DHCP of a network."),
+    ("dns-domain-ports", "dns_domain for ports", "Ports have domains of their own."),
+    ("dns-integration", "DNS Integration", "Ports and floating IPs have names, and guests find each other by them."),
     ("dvr", "Distributed Virtual Router", "Routing happens on the host of each guest."),
     ("empty-string-filtering", "Empty String Filtering Extension", "Filters for attributes without a value."),
     (

@@ -9,6 +9,7 @@
 //! record of [`crate::KINDS`] changes; it takes a fixed number of queries for each round of [`reach`].
 mod message;
 mod metadata;
+mod names;
 mod observe;
 mod quality;
 mod reach;

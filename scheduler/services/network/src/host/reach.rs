@@ -55,6 +55,8 @@ pub struct Reach {
     /// Labels that may count for these routers, and their rules.
     pub labels: BTreeMap<String, MeteringLabel>,
     pub meter_rules: BTreeMap<String, MeteringRule>,
+    /// Floating IPs of ports on the networks of local ports, here and elsewhere, that have names.
+    pub named: BTreeMap<String, FloatingIp>,
     /// What operators wish of hosts.
     pub wishes: Vec<Hosting>,
 }
@@ -174,6 +176,11 @@ impl Reach {
         self.forwardings = fetch(store, &routers, |ids| find::of_routers(ids)).await?;
         let floating: BTreeSet<String> = self.forwardings.values().map(|f| f.floatingip_id.clone()).collect();
         self.forwarders = fetch(store, &floating, by_id).await?;
+        let near: BTreeSet<&String> = self.local.values().map(|p| &p.network_id).collect();
+        let near: BTreeSet<String> =
+            self.ports.values().filter(|p| near.contains(&p.network_id)).map(|p| p.id.clone()).collect();
+        self.named = fetch(store, &near, |ids| find::of_ports(ids)).await?;
+        self.named.retain(|_, f: &mut FloatingIp| !f.dns_name.is_empty() && !f.dns_domain.is_empty());
         self.complete_quality(store).await?;
         self.complete_metering(store).await
     }

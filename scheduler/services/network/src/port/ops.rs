@@ -45,6 +45,7 @@ pub struct NewPort {
     pub port_security_enabled: Option<bool>,
     pub extra_dhcp_opts: Vec<NewDhcpOption>,
     pub dns_name: String,
+    pub dns_domain: String,
     /// "" leaves it unbound.
     #[serde(rename = "binding:host_id")]
     pub host_id: String,
@@ -111,6 +112,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Store
         port_security_enabled: security,
         status: first_status(own),
         dns_name: new.dns_name,
+        dns_domain: new.dns_domain,
         host_id: new.host_id,
         vnic_type: new.vnic_type.unwrap_or_else(|| "normal".to_owned()),
         profile: if new.profile.is_object() { new.profile } else { json!({}) },

@@ -9,14 +9,14 @@ use pilvi_kit::{Ctx, Fault};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
-fn hosts(n: usize) -> Vec<HostInfo> {
+pub(super) fn hosts(n: usize) -> Vec<HostInfo> {
     (1..=n)
         .map(|i| HostInfo { name: format!("h{i}"), vtep: format!("10.255.0.{i}"), up: true, ..HostInfo::default() })
         .collect()
 }
 
 /// A server's port of alice's, bound to `host`.
-async fn server(rig: &Rig, network: &str, device: &str, host: &str) -> String {
+pub(super) async fn server(rig: &Rig, network: &str, device: &str, host: &str) -> String {
     let ctx = Ctx { caller: Arc::new(rig.alice.clone()), ..Ctx::internal() };
     let (network, device, host) = (network.to_owned(), device.to_owned(), host.to_owned());
     let port = rig
@@ -42,7 +42,7 @@ async fn server(rig: &Rig, network: &str, device: &str, host: &str) -> String {
     port.record.id
 }
 
-async fn view(rig: &Rig, host: &str, hosts: &[HostInfo]) -> HostNetwork {
+pub(super) async fn view(rig: &Rig, host: &str, hosts: &[HostInfo]) -> HostNetwork {
     rig.svc.host_network(host, hosts).await.unwrap()
 }
 
