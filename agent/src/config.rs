@@ -90,6 +90,21 @@ pub struct Capacity {
     pub disk_gib: u64,
 }
 
+/// What of the host's link to its networks may be promised to ports (QoS rules of a minimum). 0: nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Link {
+    /// 1000 bits a second, from guests.
+    pub egress_kbps: u64,
+    /// Towards guests.
+    pub ingress_kbps: u64,
+    /// 1000 packets a second, both ways together.
+    pub kpps: u64,
+    /// The same each way, where rules have a direction.
+    pub egress_kpps: u64,
+    pub ingress_kpps: u64,
+}
+
 /// How one host's agent runs.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -127,6 +142,8 @@ pub struct Config {
     pub guest_user: Option<String>,
     /// What the host keeps for itself.
     pub reserved: Reserved,
+    /// What may be promised of its link; unset: nothing.
+    pub link: Option<Link>,
     /// Said instead of measured.
     pub capacity: Option<Capacity>,
     /// Milliseconds between heartbeats.
@@ -160,6 +177,7 @@ impl Default for Config {
             qemu_binary: "qemu-system-x86_64".into(),
             guest_user: None,
             reserved: Reserved::default(),
+            link: None,
             capacity: None,
             heartbeat_ms: 2_000,
             stop_grace_s: 60,

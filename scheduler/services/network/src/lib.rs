@@ -85,7 +85,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 23] = [
+pub const RESOURCES: [&Resource; 25] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -109,6 +109,8 @@ pub const RESOURCES: [&Resource; 23] = [
     &qos::rule::BANDWIDTH,
     &qos::rule::PACKET_RATE,
     &qos::rule::DSCP,
+    &qos::rule::LEAST_BANDWIDTH,
+    &qos::rule::LEAST_PACKET_RATE,
 ];
 
 pub fn service() -> Service<Network> {

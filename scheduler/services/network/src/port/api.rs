@@ -52,7 +52,7 @@ pub static PORT: Resource = Resource {
         shown("ip_allocation"),
         shown("qos_network_policy_id"),
         shown("trunk_details"),
-        shown("resource_request"),
+        shown("resource_request").restricted(),
     ],
     lacks: &[],
     below: "",
@@ -114,8 +114,11 @@ impl Api for Port {
     async fn raws(store: &Store, items: Vec<Stored<Self>>) -> Result<Vec<Raw>, Fault> {
         let networks = by_id(store, items.iter().map(|p| p.network_id.as_str()).collect()).await?;
         let trunks = trunk::api::details(store, &items).await?;
+        let asked = qos::least::of_ports(store, &items, &networks).await?;
         let shown = |item: &Stored<Port>| {
             let mut raw = raw(item, networks.get(&item.network_id))?;
+            let groups = asked.get(&item.id).map_or(&[][..], Vec::as_slice);
+            raw.insert("resource_request".into(), qos::least::shown(groups));
             raw.insert("trunk_details".into(), trunks.get(&item.id).cloned().unwrap_or(Value::Null));
             Ok(raw)
         };
@@ -181,7 +184,6 @@ fn raw(item: &Stored<Port>, network: Option<&VirtualNetwork>) -> Result<Raw, Fau
     let assigned: Vec<Value> = item.fixed_ips.iter().map(assigned).collect();
     raw.insert("dns_assignment".into(), json!(assigned));
     raw.insert("qos_network_policy_id".into(), json!(network.and_then(|n| n.qos_policy_id.as_ref())));
-    raw.insert("resource_request".into(), Value::Null);
     parent(&mut raw, network);
     Ok(raw)
 }

@@ -11,7 +11,7 @@ use crate::{
     floating_ip::{self, model::FloatingIp},
     list::Raw,
     network::{model::VirtualNetwork, ops::sees_all},
-    port_forwarding, quota,
+    port_forwarding, qos, quota,
     router::model::Router,
     security_group,
     tables::find,
@@ -231,6 +231,7 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<Port>, changes: &Raw) -> R
         }
         mac_in(tx, &before.network_id, Some(mac)).await?;
     }
+    qos::least::refuse_change_in(tx, &before, &after).await?;
     if let Some(options) = options {
         after.extra_dhcp_opts = merge_options(&before.extra_dhcp_opts, &options);
     }
@@ -349,6 +350,9 @@ pub async fn release_device_in(tx: &mut Tx, port_id: &str) -> Result<Stored<Port
         [&mut port.record.device_id, &mut port.record.device_owner, &mut port.record.host_id, &mut port.record.dns_name]
     {
         text.clear();
+    }
+    if let Some(profile) = port.profile.as_object_mut() {
+        profile.remove(qos::least::ALLOCATION);
     }
     port.status = Status::Down;
     Ok(tx.update(&port).await?)
