@@ -279,6 +279,8 @@ pub struct Zone {
     pub network: String,
     /// What follows a name that is not whole; "" is nothing.
     pub domain: String,
+    /// Nobody outside knows of the domain: what is not in it here is not at all.
+    pub closed: bool,
     pub names: Vec<Name>,
 }
 

@@ -108,7 +108,7 @@ fn zone(from: &v1::Zone) -> Result<Zone, String> {
         Ok(Name { name: n.name.clone(), addresses })
     };
     let names = from.names.iter().map(name).collect::<Result<_, String>>()?;
-    Ok(Zone { network: from.network_id.clone(), domain: from.domain.clone(), names })
+    Ok(Zone { network: from.network_id.clone(), domain: from.domain.clone(), closed: from.closed, names })
 }
 
 fn subnet(from: &v1::Subnet) -> Result<Subnet, String> {

@@ -15,8 +15,6 @@ pub(crate) const ANSWER_MAX: u16 = 1232;
 const TTL: u32 = 10;
 /// Addresses of one name in an answer.
 const ADDRESSES_MAX: usize = 24;
-/// The domain of networks without one; nobody outside knows of it.
-const OWN_DOMAIN: &str = "openstacklocal";
 
 /// What becomes of a question.
 #[derive(Debug, PartialEq, Eq)]
@@ -83,7 +81,8 @@ fn known(names: &Names, asked: &Name, name: &str, kind: RecordType) -> Option<Re
         let data = (kind == RecordType::PTR).then(|| Name::from_ascii(format!("{called}.")).ok()).flatten();
         return Some(Ok(data.into_iter().map(|n| record(RData::PTR(PTR(n)))).collect()));
     }
-    let ours = name == OWN_DOMAIN || name.ends_with(&format!(".{OWN_DOMAIN}"));
+    let below = name.strip_suffix(names.domain.as_str()).filter(|_| !names.domain.is_empty());
+    let ours = names.closed && below.is_some_and(|b| b.is_empty() || b.ends_with('.'));
     // A single word is nobody's outside, but the root and the domains below it may be asked about.
     let word = !name.contains('.') && matches!(kind, RecordType::A | RecordType::AAAA);
     let domain = !names.domain.is_empty() && name == names.domain;

@@ -24,6 +24,8 @@ pub(crate) struct Client {
 #[derive(Debug, Default)]
 pub(crate) struct Names {
     pub domain: String,
+    /// Nobody else knows of the domain.
+    pub closed: bool,
     addresses: HashMap<String, Vec<IpAddr>>,
     called: HashMap<IpAddr, String>,
 }
@@ -41,7 +43,7 @@ pub(crate) struct Book {
 impl Names {
     fn new(zone: &Zone) -> Self {
         let domain = bare(&zone.domain);
-        let mut names = Names { domain: domain.clone(), ..Names::default() };
+        let mut names = Names { domain: domain.clone(), closed: zone.closed, ..Names::default() };
         for Name { name, addresses } in &zone.names {
             let short = bare(name);
             let whole =
@@ -112,9 +114,65 @@ impl Book {
 }
 
 #[cfg(test)]
-impl Names {
-    pub fn of(domain: &str, names: &[(&str, &str)]) -> Self {
+pub(super) mod tests {
+    use super::*;
+
+    pub fn names(domain: &str, closed: bool, names: &[(&str, &str)]) -> Names {
         let name = |(name, ip): &(&str, &str)| Name { name: (*name).into(), addresses: vec![ip.parse().unwrap()] };
-        Names::new(&Zone { network: "n".into(), domain: domain.into(), names: names.iter().map(name).collect() })
+        let names = names.iter().map(name).collect();
+        Names::new(&Zone { network: "n".into(), domain: domain.into(), closed, names })
+    }
+
+    fn port(id: &str, network: &str, n: u8, address: &str) -> crate::wanted::Port {
+        crate::wanted::Port {
+            id: id.into(),
+            network: network.into(),
+            mac: Mac([n; 6]),
+            fixed: vec![crate::wanted::Fixed { subnet: "s".into(), address: address.parse().unwrap() }],
+            groups: vec![],
+            secured: true,
+            up: true,
+            allowed_pairs: vec![],
+            hostname: String::new(),
+            dhcp_options: vec![],
+            metadata: true,
+            parent: None,
+        }
+    }
+
+    fn network(id: &str, vni: u32) -> crate::wanted::Network {
+        crate::wanted::Network { id: id.into(), vni, mtu: 1450, external: false, subnets: vec![] }
+    }
+
+    #[test]
+    fn who_asked_follows_from_the_station_and_the_leg() {
+        let leg = |network: &str, n: u8| crate::wanted::Interface {
+            network: network.into(),
+            address: "10.0.0.1".parse().unwrap(),
+            prefix: 24,
+            mac: Mac([n; 6]),
+        };
+        let router =
+            |id: &str, interfaces| crate::wanted::Router { id: id.into(), interfaces, gateway: None, routes: vec![] };
+        let zone = |network: &str| Zone { network: network.into(), domain: String::new(), closed: true, names: vec![] };
+        // Two tenants with the same addresses behind routers that meet in one network.
+        let wanted = Wanted {
+            networks: vec![network("one", 1), network("two", 2), network("meet", 3)],
+            ports: vec![port("a", "one", 10, "10.0.1.5"), port("b", "two", 10, "10.0.1.5")],
+            routers: vec![
+                router("r1", vec![leg("meet", 21), leg("one", 22)]),
+                router("r2", vec![leg("meet", 31), leg("two", 32)]),
+            ],
+            zones: vec![zone("one"), zone("two"), zone("meet")],
+            ..Wanted::default()
+        };
+        let book = book(&wanted, &BTreeMap::from([("a".into(), 7), ("b".into(), 8)]));
+        let ip = Ipv4Addr::new(10, 0, 1, 5);
+        let who = |vni: u32, mac: u8| book.client(vni, [mac; 6], ip).map(|c| c.name);
+        assert_eq!([who(1, 10), who(2, 10)], [Some(7), Some(8)], "by its own network");
+        assert_eq!([who(3, 21), who(3, 31)], [Some(7), Some(8)], "by the leg of its router");
+        assert_eq!([who(3, 10), who(1, 32), who(9, 10)], [None, None, None]);
+        assert!(book.client(3, [21; 6], Ipv4Addr::new(10, 0, 1, 6)).is_none(), "nobody has that address");
+        assert!(book.has(7) && !book.has(9));
     }
 }

@@ -57,13 +57,6 @@ pub fn refused(rule: &str) -> Fault {
     Fault::forbidden(format!("rule:{rule} is disallowed by policy")).kind("PolicyNotAuthorized")
 }
 
-/// 400: only administrators make things for others.
-pub fn foreign_project() -> Fault {
-    Fault::bad_request(
-        "Specifying 'project_id' or 'tenant_id' other than the authenticated project in request requires admin privileges",
-    )
-}
-
 pub fn network_missing(id: &str) -> Fault {
     missing("NetworkNotFound", "Network", id)
 }

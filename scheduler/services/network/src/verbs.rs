@@ -175,11 +175,6 @@ pub async fn create<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
         if attrs.get("project_id").and_then(Value::as_str) == Some("") && !call.caller().is_system() {
             return Err(Fault::bad_request("Running without keystone AuthN requires that project_id is specified"));
         }
-        let owned = parent.is_none() && !res.lacks.contains(&"project_id");
-        let own = attrs.get("project_id").and_then(Value::as_str) == Some(call.ctx.project_id());
-        if owned && !own && !sees_all(&call.ctx) {
-            return Err(fault::foreign_project());
-        }
         wanted.push(attrs);
     }
     let mut targets = Vec::new();

@@ -18,6 +18,7 @@ pub fn zones(reach: &Reach) -> Vec<v1::Zone> {
             });
             v1::Zone {
                 network_id: network.id.clone(),
+                closed: network.dns_domain.is_empty(),
                 domain: name::domain_of(network).trim_end_matches('.').to_owned(),
                 names: ports().flat_map(of_port).chain(floating).collect(),
             }
