@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::runtime::Kind;
 use serde::Deserialize;
 use std::fmt;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -90,6 +90,21 @@ pub struct Capacity {
     pub disk_gib: u64,
 }
 
+/// What of the host's link to its networks may be promised to ports (QoS rules of a minimum). 0: nothing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Link {
+    /// 1000 bits a second, from guests.
+    pub egress_kbps: u64,
+    /// Towards guests.
+    pub ingress_kbps: u64,
+    /// 1000 packets a second, both ways together.
+    pub kpps: u64,
+    /// The same each way, where rules have a direction.
+    pub egress_kpps: u64,
+    pub ingress_kpps: u64,
+}
+
 /// How one host's agent runs.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -116,6 +131,8 @@ pub struct Config {
     pub external: External,
     /// With `external = "edge"`: name of an existing edge namespace to join instead of owning one.
     pub join_edge: Option<String>,
+    /// Name servers that answer guests' questions about the outside; none: those of `/etc/resolv.conf`.
+    pub name_servers: Vec<IpAddr>,
     /// What starts a VMM: program and leading arguments, such as `["/usr/bin/pilvi", "vmm"]`.
     pub vmm_command: Vec<String>,
     /// The emulator.
@@ -125,6 +142,8 @@ pub struct Config {
     pub guest_user: Option<String>,
     /// What the host keeps for itself.
     pub reserved: Reserved,
+    /// What may be promised of its link; unset: nothing.
+    pub link: Option<Link>,
     /// Said instead of measured.
     pub capacity: Option<Capacity>,
     /// Milliseconds between heartbeats.
@@ -153,10 +172,12 @@ impl Default for Config {
             underlay: None,
             external: External::default(),
             join_edge: None,
+            name_servers: Vec::new(),
             vmm_command: vec!["pilvi-vmm".into()],
             qemu_binary: "qemu-system-x86_64".into(),
             guest_user: None,
             reserved: Reserved::default(),
+            link: None,
             capacity: None,
             heartbeat_ms: 2_000,
             stop_grace_s: 60,

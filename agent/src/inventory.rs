@@ -3,7 +3,7 @@ use crate::config::Config;
 use crate::runtime::Kind;
 use crate::runtime::choose::Offer;
 use nix::sys::statvfs::statvfs;
-use pilvi_agent_api::v1::{Inventory, Runtime};
+use pilvi_agent_api::v1::{self, Inventory, Runtime};
 use std::collections::BTreeSet;
 use std::fs;
 
@@ -40,6 +40,13 @@ pub fn take(config: &Config, offers: &[Offer]) -> Inventory {
             .unwrap_or_default(),
         host_ip: address.unwrap_or_else(|| "127.0.0.1".into()),
         kernel: read_trimmed("/proc/sys/kernel/osrelease"),
+        link: config.link.map(|link| v1::Link {
+            egress_kbps: link.egress_kbps,
+            ingress_kbps: link.ingress_kbps,
+            kpps: link.kpps,
+            egress_kpps: link.egress_kpps,
+            ingress_kpps: link.ingress_kpps,
+        }),
     }
 }
 

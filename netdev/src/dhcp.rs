@@ -7,8 +7,9 @@
 //! ```
 //! A request is hostile input: it is read with bounds, must come from the port's own hardware address, and a
 //! wrong one gets a NAK or silence, never another port's data.
+use crate::resolver::RESOLVER_ADDRESS;
 use crate::switch::SERVICE_MAC;
-use crate::wanted::{Network, Port, Subnet, Wanted};
+use crate::wanted::{Network, Port, Subnet, Wanted, Zone};
 use dhcproto::v4::{DhcpOption, Message, MessageType, Opcode, OptionCode};
 use dhcproto::{Decodable, Decoder};
 use ipnet::{IpNet, Ipv4Net};
@@ -38,17 +39,20 @@ pub struct Binding {
 #[must_use]
 pub fn bindings(wanted: &Wanted, devices: &BTreeMap<String, u32>) -> HashMap<u32, Arc<Binding>> {
     let networks: HashMap<&str, &Network> = wanted.networks.iter().map(|n| (n.id.as_str(), n)).collect();
+    let zones: HashMap<&str, &Zone> = wanted.zones.iter().map(|z| (z.network.as_str(), z)).collect();
     let mut out = HashMap::new();
     for port in wanted.ports.iter().filter(|p| p.up) {
         let Some(network) = networks.get(port.network.as_str()) else { continue };
-        if let (Some(ifindex), Some(binding)) = (devices.get(&port.id), binding(port, network)) {
+        if let (Some(ifindex), Some(binding)) =
+            (devices.get(&port.id), binding(port, network, zones.get(port.network.as_str()).copied()))
+        {
             out.insert(*ifindex, Arc::new(binding));
         }
     }
     out
 }
 
-fn binding(port: &Port, network: &Network) -> Option<Binding> {
+fn binding(port: &Port, network: &Network, zone: Option<&Zone>) -> Option<Binding> {
     let (subnet, address) = port.fixed.iter().find_map(|f| {
         let subnet = network.subnets.iter().find(|s| s.id == f.subnet && s.dhcp)?;
         match f.address {
@@ -64,7 +68,7 @@ fn binding(port: &Port, network: &Network) -> Option<Binding> {
         address,
         server: subnet.dhcp_server.or(gateway).unwrap_or(METADATA),
         lease_seconds: subnet.lease_seconds.max(60),
-        options: options(port, network, subnet, cidr),
+        options: options(port, network, subnet, zone, cidr),
     })
 }
 
@@ -72,11 +76,25 @@ fn v4(ip: Option<IpAddr>) -> Option<Ipv4Addr> {
     ip.and_then(|ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None })
 }
 
-fn options(port: &Port, network: &Network, subnet: &Subnet, cidr: Ipv4Net) -> Vec<(u8, Vec<u8>)> {
+/// Name servers that the guest is told: the subnet's, or this host. A subnet whose name server is 0.0.0.0 has none.
+fn name_servers(subnet: &Subnet, zone: Option<&Zone>) -> Vec<Ipv4Addr> {
+    let mut own: Vec<Ipv4Addr> = subnet.dns.iter().filter_map(|d| v4(Some(*d))).collect();
+    if own.is_empty() && zone.is_some() {
+        return vec![RESOLVER_ADDRESS];
+    }
+    own.retain(|ip| !ip.is_unspecified());
+    own
+}
+
+fn options(port: &Port, network: &Network, subnet: &Subnet, zone: Option<&Zone>, cidr: Ipv4Net) -> Vec<(u8, Vec<u8>)> {
     let gateway = v4(subnet.gateway);
     let mut out = vec![(1, cidr.netmask().octets().to_vec())];
-    let dns: Vec<u8> = subnet.dns.iter().filter_map(|d| v4(Some(*d))).flat_map(|d| d.octets()).collect();
-    let routes = classless_routes(port, subnet, gateway);
+    let servers = name_servers(subnet, zone);
+    let dns: Vec<u8> = servers.iter().flat_map(Ipv4Addr::octets).collect();
+    let mut services = Vec::new();
+    services.extend(port.metadata.then_some(METADATA));
+    services.extend(zone.is_some().then_some(RESOLVER_ADDRESS));
+    let routes = classless_routes(&services, subnet, gateway);
     if let Some(gateway) = gateway {
         out.push((3, gateway.octets().to_vec()));
     }
@@ -88,6 +106,8 @@ fn options(port: &Port, network: &Network, subnet: &Subnet, cidr: Ipv4Net) -> Ve
     if !hostname.is_empty() {
         out.push((12, hostname.into_bytes()));
     }
+    let domain = zone.map(|z| z.domain.trim_end_matches('.')).filter(|d| !d.is_empty());
+    out.extend(domain.map(|d| (15, d.as_bytes().to_vec())));
     out.push((26, network.mtu.max(68).to_be_bytes().to_vec()));
     out.push((28, cidr.broadcast().octets().to_vec()));
     if !routes.is_empty() {
@@ -104,7 +124,7 @@ fn options(port: &Port, network: &Network, subnet: &Subnet, cidr: Ipv4Net) -> Ve
 }
 
 /// Option 121. It makes a client ignore option 3, so the default route is repeated in it.
-fn classless_routes(port: &Port, subnet: &Subnet, gateway: Option<Ipv4Addr>) -> Vec<u8> {
+fn classless_routes(services: &[Ipv4Addr], subnet: &Subnet, gateway: Option<Ipv4Addr>) -> Vec<u8> {
     let mut routes: Vec<(Ipv4Net, Ipv4Addr)> = subnet
         .routes
         .iter()
@@ -113,10 +133,8 @@ fn classless_routes(port: &Port, subnet: &Subnet, gateway: Option<Ipv4Addr>) -> 
             _ => None,
         })
         .collect();
-    if port.metadata {
-        let via = subnet.dhcp_server.or(gateway).unwrap_or(Ipv4Addr::UNSPECIFIED);
-        routes.push((Ipv4Net::from(METADATA), via));
-    }
+    let via = subnet.dhcp_server.or(gateway).unwrap_or(Ipv4Addr::UNSPECIFIED);
+    routes.extend(services.iter().map(|service| (Ipv4Net::from(*service), via)));
     if routes.is_empty() {
         return Vec::new();
     }

@@ -11,6 +11,11 @@ fn ip(s: &str) -> Ipv4Addr {
 }
 
 fn sample() -> Binding {
+    let (port, network) = guest();
+    binding(&port, &network, None).unwrap()
+}
+
+fn guest() -> (Port, Network) {
     let port = Port {
         id: "p".into(),
         network: "n".into(),
@@ -37,7 +42,25 @@ fn sample() -> Binding {
         ra: None,
     };
     let network = Network { id: "n".into(), vni: 1, mtu: 1450, external: false, subnets: vec![subnet] };
-    binding(&port, &network).unwrap()
+    (port, network)
+}
+
+#[test]
+fn a_subnet_without_name_servers_has_the_hosts() {
+    let (port, mut network) = guest();
+    let zone = Zone { network: "n".into(), domain: "blue.example".into(), closed: false, names: vec![] };
+    let told = |network: &Network, code: u8| {
+        let binding = binding(&port, network, Some(&zone)).unwrap();
+        binding.options.iter().find(|(c, _)| *c == code).map(|(_, v)| v.clone())
+    };
+    assert_eq!(told(&network, 6), Some(vec![8, 8, 8, 8]), "its own come first");
+    assert_eq!(told(&network, 15), Some(b"blue.example".to_vec()));
+    network.subnets[0].dns.clear();
+    assert_eq!(told(&network, 6), Some(vec![169, 254, 169, 253]));
+    let way = [&[32, 169, 254, 169, 253][..], &[10, 0, 0, 2]].concat();
+    assert!(told(&network, 121).unwrap().windows(9).any(|w| w == way));
+    network.subnets[0].dns = vec!["0.0.0.0".parse().unwrap()];
+    assert_eq!(told(&network, 6), None, "none at all");
 }
 
 fn request(kind: MessageType, edit: impl FnOnce(&mut Message)) -> Vec<u8> {

@@ -16,6 +16,7 @@
 //!  |                     |  5 its groups: `flows`, or a rule in `chunks`, `members`     |  v              |
 //!  |                     |  6 `stations`: where is the destination's MAC?               | drop: `drops`   |
 //!  |                     |       local tap ---------------------------------------------+                 |
+//!  |                     |       169.254.169.253 --> dns0 --> packet socket (`resolver`)                  |
 //!  |                     |       other host --> key {vni, vtep} --> overlay0 (VXLAN) --> underlay --> ... |
 //!  |                     |       router --> `routes` {router, prefix}, TTL-1, MACs                        |
 //!  |                     |            a leg --> `addresses` --> local tap or overlay, as above            |
@@ -81,6 +82,7 @@ mod plane;
 mod port;
 mod quality;
 mod ra;
+mod resolver;
 mod router;
 mod standing;
 mod stats;
@@ -96,5 +98,6 @@ pub use error::Error;
 pub use metadata::{METADATA_ADDRESS, MetadataListener};
 pub use namespace::{connect_in, listen as listen_in_ns};
 pub use plane::{DataPlane, clear};
+pub use resolver::RESOLVER_ADDRESS;
 pub use stats::{Metered, PortStats, REASONS, Stats};
 pub use switch::SERVICE_MAC;

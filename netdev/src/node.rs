@@ -15,6 +15,7 @@ use crate::packet::{self, Bindings};
 use crate::picture::{self, Problem};
 use crate::plan::{self, FoundLinks, LinkStep, PORT_ALIAS, WantedLink};
 use crate::ra;
+use crate::resolver;
 use crate::standing;
 use crate::switch::SERVICE_MAC;
 use crate::table::{Settings, Table, Tables};
@@ -52,6 +53,8 @@ pub(crate) struct Node {
     /// Addresses last set on the edge namespace's side.
     edge: Option<BTreeSet<(Ipv4Addr, u8)>>,
     spare: HashMap<String, Instant>,
+    /// Where questions about names come out.
+    names_end: u32,
     settings: Settings,
     bindings: Bindings,
     names: PortNames,
@@ -95,6 +98,7 @@ impl Node {
         let loader = Loader::open(&config.bpffs())?;
         let sender = packet::sender()?;
         let agent = standing::agent_links(&mut netlink)?;
+        let (resolver_if, names_end) = resolver::link(&mut netlink)?;
         let mut node = Self {
             config,
             netlink,
@@ -105,7 +109,8 @@ impl Node {
             drawn: None,
             edge: None,
             spare: HashMap::new(),
-            settings: Settings { flow_cap: FLOW_CAP, service_mac: SERVICE_MAC, ..Settings::default() },
+            names_end,
+            settings: Settings { flow_cap: FLOW_CAP, service_mac: SERVICE_MAC, resolver_if, ..Settings::default() },
             bindings,
             names,
         };
@@ -118,6 +123,10 @@ impl Node {
 
     pub fn punt(&self) -> u32 {
         self.settings.punt_if
+    }
+
+    pub fn names_end(&self) -> u32 {
+        self.names_end
     }
 
     /// Devices that are there whatever the ports.
@@ -258,6 +267,7 @@ impl Node {
         let vtep = self.config.underlay.as_ref().map(|u| u.address);
         let (tables, mut problems) = picture::draw(wanted, &devices, vtep, &self.settings);
         *self.bindings.v4.write() = dhcp::bindings(wanted, &devices);
+        *self.bindings.names.write() = Arc::new(resolver::book(wanted, &devices));
         let news = ask6::bindings(wanted, &devices);
         let old = std::mem::replace(&mut *self.bindings.v6.write(), news.clone());
         *self.names.write() = devices.iter().map(|(id, index)| (*index, id.clone())).collect();

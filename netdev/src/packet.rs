@@ -8,7 +8,7 @@ use crate::ra;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt};
+use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, setsockopt, socket, sockopt};
 use parking_lot::RwLock;
 use std::collections::HashMap;
 use std::net::Ipv4Addr;
@@ -34,6 +34,8 @@ const FRAME_MAX: usize = 2048;
 pub(crate) struct Told {
     pub v4: RwLock<HashMap<u32, Arc<Binding>>>,
     pub v6: RwLock<HashMap<u32, Arc<Binding6>>>,
+    /// How things are called.
+    pub names: crate::resolver::Shelf,
 }
 
 pub(crate) type Bindings = Arc<Told>;
@@ -42,6 +44,22 @@ pub(crate) type Bindings = Arc<Told>;
 pub(crate) fn sender() -> Result<OwnedFd> {
     let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None).step("open packet socket")?;
     setsockopt(&fd, sockopt::Mark, &MARK).step("mark packet socket")?;
+    Ok(fd)
+}
+
+/// A socket that takes one protocol's frames from a device of the calling thread's namespace, and sends as the agent.
+pub(crate) fn packet_socket(ifindex: u32, protocol: u16) -> Result<OwnedFd> {
+    let fd = sender()?;
+    let address = link_address(ifindex, protocol);
+    // SAFETY: the address lives across the call and is passed with its own size.
+    let bound = unsafe {
+        libc::bind(
+            fd.as_raw_fd(),
+            std::ptr::from_ref(&address).cast(),
+            size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+        )
+    };
+    Errno::result(bound).step("bind packet socket")?;
     Ok(fd)
 }
 
@@ -99,20 +117,7 @@ pub(crate) struct DhcpService {
 impl DhcpService {
     /// Listens on `punt` of the calling thread's namespace.
     pub fn start(punt: u32, bindings: Bindings) -> Result<Self> {
-        let protocol = SockProtocol::EthAll;
-        let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)
-            .step("open the DHCP socket")?;
-        setsockopt(&fd, sockopt::Mark, &MARK).step("mark the DHCP socket")?;
-        let address = link_address(punt, ETH_P_ALL);
-        // SAFETY: the address lives across the call and is passed with its own size.
-        let bound = unsafe {
-            libc::bind(
-                fd.as_raw_fd(),
-                std::ptr::from_ref(&address).cast(),
-                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
-            )
-        };
-        Errno::result(bound).step("bind the DHCP socket")?;
+        let fd = packet_socket(punt, ETH_P_ALL)?;
         let stop = Arc::new(EventFd::from_flags(EfdFlags::EFD_CLOEXEC).step("open eventfd")?);
         let stopped = stop.clone();
         let thread = std::thread::Builder::new()

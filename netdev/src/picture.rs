@@ -66,6 +66,8 @@ pub fn draw(
     crate::overlay::draw(&mut picture);
     crate::filter::draw(&mut picture);
     crate::port::draw(&mut picture);
+    // Before the switch: where no router has the address of a DHCP server, the resolver stands behind it.
+    crate::resolver::draw(&mut picture, settings.resolver_if);
     crate::switch::draw(&mut picture);
     crate::router::draw(&mut picture);
     crate::v6::draw(&mut picture);

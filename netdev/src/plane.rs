@@ -15,6 +15,7 @@ use crate::meter::label_name;
 use crate::namespace;
 use crate::node::Node;
 use crate::packet::{Bindings, DhcpService};
+use crate::resolver::{self, Forwarders, Resolver};
 use crate::stats::{Counters, Metered, PortStats, Stats};
 use crate::wanted::Wanted;
 use nix::fcntl::{Flock, FlockArg};
@@ -44,6 +45,8 @@ pub struct DataPlane {
     worker: Option<JoinHandle<()>>,
     sweeper: Option<Sweeper>,
     dhcp: Option<DhcpService>,
+    resolver: Option<Resolver>,
+    forwarders: Forwarders,
     counters: Arc<Counters>,
     links: Mutex<crate::netlink::Netlink>,
     names: PortNames,
@@ -57,6 +60,7 @@ struct Parts {
     jobs: mpsc::SyncSender<Job>,
     worker: JoinHandle<()>,
     dhcp: DhcpService,
+    questions: OwnedFd,
     links: crate::netlink::Netlink,
 }
 
@@ -86,7 +90,10 @@ impl DataPlane {
             }
         }
         let (bindings, names) = (Bindings::default(), PortNames::default());
-        let parts = start_worker(&config, bindings, names.clone())?;
+        let parts = start_worker(&config, bindings.clone(), names.clone())?;
+        let forwarders = Forwarders::default();
+        // From here, so that it asks others from where the caller is.
+        let resolver = Resolver::start(parts.questions, bindings, forwarders.clone())?;
         let counters = Arc::new(Counters::open(&config.bpffs())?);
         let sweeper = Some(Sweeper::start(counters.clone())?);
         let metadata = listen_soon(&ns_path(&config.node()), METADATA_ADDRESS)?;
@@ -96,6 +103,8 @@ impl DataPlane {
             worker: Some(parts.worker),
             sweeper,
             dhcp: Some(parts.dhcp),
+            resolver: Some(resolver),
+            forwarders,
             counters,
             links: Mutex::new(parts.links),
             names,
@@ -132,6 +141,12 @@ impl DataPlane {
         let wanted = wanted.clone();
         *self.labels.lock() = wanted.labels.iter().map(|l| (l.id.clone(), label_name(&l.id))).collect();
         self.job(move |node| node.apply(wanted)).await
+    }
+
+    /// Whom guests' questions about names of the outside go to, in order; nobody at first. They are asked from the
+    /// namespace in which this packet path was opened.
+    pub fn forward_names_to(&self, servers: Vec<SocketAddr>) {
+        *self.forwarders.write() = servers;
     }
 
     /// Descriptors of the port's tap (`IFF_TAP | IFF_NO_PI | IFF_VNET_HDR`), one for each queue. The tap is made if
@@ -222,6 +237,7 @@ impl DataPlane {
     fn stop(&mut self) {
         self.sweeper = None;
         self.dhcp = None;
+        self.resolver = None;
         self.jobs = None;
         if let Some(worker) = self.worker.take() {
             drop(worker.join());
@@ -301,12 +317,13 @@ fn start_worker(config: &Config, bindings: Bindings, names: PortNames) -> Result
             let opened = namespace::enter(&ns_path(&config.node())).and_then(|()| {
                 let node = Node::open(config, bindings.clone(), names)?;
                 let dhcp = DhcpService::start(node.punt(), bindings)?;
-                Ok((node, dhcp, crate::netlink::Netlink::open()?))
+                let questions = resolver::socket(node.names_end())?;
+                Ok((node, dhcp, questions, crate::netlink::Netlink::open()?))
             });
             match opened {
                 Err(e) => drop(ready.send(Err(e))),
-                Ok((mut node, dhcp, links)) => {
-                    if ready.send(Ok((dhcp, links))).is_ok() {
+                Ok((mut node, dhcp, questions, links)) => {
+                    if ready.send(Ok((dhcp, questions, links))).is_ok() {
                         while let Ok(job) = queue.recv() {
                             job(&mut node);
                         }
@@ -315,8 +332,8 @@ fn start_worker(config: &Config, bindings: Bindings, names: PortNames) -> Result
             }
         })
         .step("start the worker")?;
-    let (dhcp, links) = wait.recv().map_err(|_| Error::Closed)??;
-    Ok(Parts { jobs, worker, dhcp, links })
+    let (dhcp, questions, links) = wait.recv().map_err(|_| Error::Closed)??;
+    Ok(Parts { jobs, worker, dhcp, questions, links })
 }
 
 /// The thread that ends idle flows; it ends with this value.

@@ -246,6 +246,8 @@ pub struct Settings {
     pub agent_mac: [u8; 6],
     pub service_mac: [u8; 6],
     pub edge_mac: [u8; 6],
+    /// Not for the programs: where rows send questions about names.
+    pub resolver_if: u32,
     /// Who asks by ARP on the edge link.
     pub ask: Option<(Ipv4Addr, [u8; 6])>,
 }

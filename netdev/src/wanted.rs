@@ -25,6 +25,8 @@ pub struct Wanted {
     pub forwards: Vec<Forward>,
     pub qualities: Vec<Quality>,
     pub labels: Vec<Label>,
+    /// Networks whose guests ask this host about names.
+    pub zones: Vec<Zone>,
 }
 
 /// One layer-2 segment.
@@ -269,6 +271,24 @@ pub struct Rate {
     /// Packets a second, and at once.
     pub packets: u64,
     pub burst_packets: u64,
+}
+
+/// How things are called on one network.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Zone {
+    pub network: String,
+    /// What follows a name that is not whole; "" is nothing.
+    pub domain: String,
+    /// Nobody outside knows of the domain: what is not in it here is not at all.
+    pub closed: bool,
+    pub names: Vec<Name>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Name {
+    /// Whole if it ends with a dot.
+    pub name: String,
+    pub addresses: Vec<IpAddr>,
 }
 
 /// Counts what some routers carry to and from the outside.

@@ -5,7 +5,8 @@
 use pilvi_agent_api::v1;
 use pilvi_netdev::wanted::{
     AddressPair, Direction, Family, Fixed, Floating, Forward, Gateway, Group, Interface, Label, Limited, Mac,
-    MeterRule, Network, Parent, Peer, Port, Ports, Quality, Ra, Rate, Remote, Route, Router, Rule, Subnet, Wanted,
+    MeterRule, Name, Network, Parent, Peer, Port, Ports, Quality, Ra, Rate, Remote, Route, Router, Rule, Subnet,
+    Wanted, Zone,
 };
 use std::fmt::Display;
 use std::str::FromStr;
@@ -38,6 +39,7 @@ pub fn wanted(from: &v1::HostNetwork) -> (Wanted, Vec<(String, String)>) {
             quality,
         ),
         labels: each("label", &from.labels, |l| &l.id, label),
+        zones: each("zone", &from.zones, |z| &z.network_id, zone),
     };
     (wanted, refused)
 }
@@ -98,6 +100,15 @@ fn network(from: &v1::L2) -> Result<Network, String> {
         external: from.external,
         subnets: from.subnets.iter().map(subnet).collect::<Result<_, _>>()?,
     })
+}
+
+fn zone(from: &v1::Zone) -> Result<Zone, String> {
+    let name = |n: &v1::Name| {
+        let addresses = n.addresses.iter().map(|a| parse("address", a)).collect::<Result<_, _>>()?;
+        Ok(Name { name: n.name.clone(), addresses })
+    };
+    let names = from.names.iter().map(name).collect::<Result<_, String>>()?;
+    Ok(Zone { network: from.network_id.clone(), domain: from.domain.clone(), closed: from.closed, names })
 }
 
 fn subnet(from: &v1::Subnet) -> Result<Subnet, String> {

@@ -1,8 +1,9 @@
-//! Who is reached on other hosts, by network: told apart from the wanted set, and kept over restarts.
+//! The ports of the networks that this host reaches: where packets go, and who is called what. Told apart from the wanted
+//! set, and kept over restarts.
 //!
 //! ```text
 //! wanted set names networks --> only their rooms are kept
-//! Neighbours ----apply-------> room ---> remotes of the packet path
+//! Neighbours ----apply-------> room ---> remotes of the packet path, names of the resolver
 //!       '--does not fit--> Stale: the scheduler says it whole
 //! Hello names each room's version: what is the same is not said again
 //! ```
@@ -96,10 +97,17 @@ impl Neighbourhood {
     pub fn complete(&self, mut wanted: HostNetwork) -> HostNetwork {
         let rooms = self.locked();
         let here: BTreeSet<&str> = wanted.ports.iter().map(|port| port.id.as_str()).collect();
-        let elsewhere = |remote: &&Remote| remote.vtep != self.vtep && !here.contains(remote.port_id.as_str());
-        let rooms = named(&wanted).filter_map(|network| rooms.rooms.get(network));
-        let remotes = rooms.flat_map(Room::members).filter(elsewhere).cloned().collect();
-        wanted.remotes = remotes;
+        let elsewhere = |remote: &&Remote| {
+            !remote.vtep.is_empty() && remote.vtep != self.vtep && !here.contains(remote.port_id.as_str())
+        };
+        let reached = named(&wanted).filter_map(|network| rooms.rooms.get(network));
+        // What the packet path compares shall not change when a name does.
+        let remote = |remote: &Remote| Remote { names: Vec::new(), ..remote.clone() };
+        wanted.remotes = reached.flat_map(Room::members).filter(elsewhere).map(remote).collect();
+        for zone in &mut wanted.zones {
+            let room = rooms.rooms.get(&zone.network_id);
+            zone.names = room.into_iter().flat_map(Room::members).flat_map(|remote| remote.names.clone()).collect();
+        }
         wanted
     }
 

@@ -5,9 +5,15 @@ use async_trait::async_trait;
 use pilvi_agent_api::v1::{HostNetwork, ObservedMeter};
 use pilvi_netdev::{self as netdev, DataPlane, MetadataListener};
 use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 use tokio::net::TcpStream;
+
+const RESOLV_CONF: &str = "/etc/resolv.conf";
+const DNS_PORT: u16 = 53;
+/// Name servers that are asked one after the other.
+const NAME_SERVERS: usize = 3;
 
 /// How long a former agent's hold on the packet path is waited for.
 const LOCK_PATIENCE: u32 = 60;
@@ -16,6 +22,7 @@ const LOCK_PATIENCE: u32 = 60;
 pub struct RealNetwork {
     plane: DataPlane,
     metadata: MetadataListener,
+    name_servers: Vec<IpAddr>,
 }
 
 /// What netdev is told of this host.
@@ -36,6 +43,20 @@ fn netdev_config(config: &Config) -> netdev::Config {
     }
 }
 
+/// Whom guests' questions about the outside go to: the configured name servers, or the host's own, which may change.
+fn name_servers(configured: &[IpAddr]) -> Vec<SocketAddr> {
+    let mut servers = configured.to_vec();
+    if servers.is_empty() {
+        servers = listed(&std::fs::read_to_string(RESOLV_CONF).unwrap_or_default());
+    }
+    servers.into_iter().map(|ip| SocketAddr::new(ip, DNS_PORT)).collect()
+}
+
+fn listed(resolv_conf: &str) -> Vec<IpAddr> {
+    let server = |line: &str| line.trim().strip_prefix("nameserver")?.split_whitespace().next()?.parse().ok();
+    resolv_conf.lines().filter_map(server).take(NAME_SERVERS).collect()
+}
+
 impl RealNetwork {
     /// Opens the packet path; what an earlier agent made of it is found and kept.
     ///
@@ -54,7 +75,7 @@ impl RealNetwork {
             }
         };
         let metadata = plane.metadata().map_err(|e| e.to_string())?;
-        Ok(Self { plane, metadata })
+        Ok(Self { plane, metadata, name_servers: config.name_servers.clone() })
     }
 }
 
@@ -70,6 +91,7 @@ pub async fn clear(config: &Config) -> Result<(), String> {
 impl Network for RealNetwork {
     async fn apply(&self, wanted: &HostNetwork) -> Result<BTreeMap<String, PortState>, String> {
         let (wanted, refused) = convert::wanted(wanted);
+        self.plane.forward_names_to(name_servers(&self.name_servers));
         let applied = self.plane.apply(&wanted).await.map_err(|e| e.to_string())?;
         for error in &applied.errors {
             tracing::error!(error, "packet path");
@@ -97,5 +119,18 @@ impl Network for RealNetwork {
 
     async fn accept_metadata(&self) -> Result<(TcpStream, String), String> {
         self.metadata.accept().await.map_err(|e| e.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hosts_name_servers_are_those_of_its_file() {
+        let file = "# nameserver 9.9.9.9\nsearch x\nnameserver 192.0.2.1\n nameserver\tfd00::53\nnameserver x\n";
+        let wanted: Vec<IpAddr> = ["192.0.2.1", "fd00::53"].map(|a| a.parse().unwrap()).to_vec();
+        assert_eq!(listed(file), wanted);
+        assert_eq!(name_servers(&wanted)[0].to_string(), "192.0.2.1:53", "configured ones are taken instead");
     }
 }

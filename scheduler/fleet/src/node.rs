@@ -4,7 +4,11 @@ use pilvi_agent_api::v1;
 use pilvi_kit::{Fault, clock};
 use pilvi_store::{Claim, Query, Record, Stored};
 use serde::{Deserialize, Serialize};
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 use tokio::sync::watch;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +65,22 @@ pub struct NodeInventory {
     pub vtep: String,
     pub hypervisor_version: String,
     pub host_ip: String,
+    /// What of its link may be promised, by the classes of placement.
+    #[serde(default)]
+    pub link: BTreeMap<String, u64>,
+}
+
+/// A host's link as placement counts it; what is nothing is left out.
+fn link(link: Option<v1::Link>) -> BTreeMap<String, u64> {
+    let link = link.unwrap_or_default();
+    let classes = [
+        ("NET_BW_EGR_KILOBIT_PER_SEC", link.egress_kbps),
+        ("NET_BW_IGR_KILOBIT_PER_SEC", link.ingress_kbps),
+        ("NET_PACKET_RATE_KILOPACKET_PER_SEC", link.kpps),
+        ("NET_PACKET_RATE_EGR_KILOPACKET_PER_SEC", link.egress_kpps),
+        ("NET_PACKET_RATE_IGR_KILOPACKET_PER_SEC", link.ingress_kpps),
+    ];
+    classes.into_iter().filter(|(_, n)| *n > 0).map(|(class, n)| (class.to_owned(), n)).collect()
 }
 
 impl From<v1::Inventory> for NodeInventory {
@@ -76,6 +96,7 @@ impl From<v1::Inventory> for NodeInventory {
             vtep: i.vtep,
             hypervisor_version: i.hypervisor_version,
             host_ip: i.host_ip,
+            link: link(i.link),
         }
     }
 }

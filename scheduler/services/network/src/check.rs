@@ -484,6 +484,15 @@ pub fn dns_name(value: &Value) -> Checked {
     Ok(json!(s.to_ascii_lowercase()))
 }
 
+/// A DNS domain: a whole name, with the dot at its end.
+pub fn dns_domain(value: &Value) -> Checked {
+    let name = dns_name(value)?;
+    match name.as_str() {
+        Some(s) if s.is_empty() || s.ends_with('.') => Ok(name),
+        _ => Err(format!("'{}' is not a FQDN", plain(value))),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

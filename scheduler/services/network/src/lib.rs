@@ -107,7 +107,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 23] = [
+pub const RESOURCES: [&Resource; 25] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -131,6 +131,8 @@ pub const RESOURCES: [&Resource; 23] = [
     &qos::rule::BANDWIDTH,
     &qos::rule::PACKET_RATE,
     &qos::rule::DSCP,
+    &qos::rule::LEAST_BANDWIDTH,
+    &qos::rule::LEAST_PACKET_RATE,
 ];
 
 pub fn service() -> Service<Network> {

@@ -58,6 +58,8 @@ pub fn routes() -> Vec<Route<Network>> {
         on!(FloatingIp, "floatingips", "floatingips"),
         on!(SecurityGroup, "security-groups", "security_groups"),
         on!(QosPolicy, "qos/policies", "policies"),
+        // Where Neutron has them, which names collections without what is in front of them.
+        on!(QosPolicy, "policies", "policies"),
         on!(Trunk, "trunks", "trunks"),
     ];
     all.into_iter().flatten().map(|r| r.summary("Tags of a resource")).collect()

@@ -73,6 +73,22 @@ const FACTS: Facts = Facts {
             "/v2.0/qos/policies/{policy_id}/packet_rate_limit_rules",
             r#"{"packet_rate_limit_rule": {"max_kpps": 1, "direction": "ingress"}}"#,
         ),
+        (
+            "POST",
+            "/v2.0/qos/policies/{policy_id}/minimum_bandwidth_rules",
+            r#"{"minimum_bandwidth_rule": {"min_kbps": 1, "direction": "ingress"}}"#,
+        ),
+        (
+            "POST",
+            "/v2.0/qos/policies/{policy_id}/minimum_packet_rate_rules",
+            r#"{"minimum_packet_rate_rule": {"min_kpps": 1, "direction": "ingress"}}"#,
+        ),
+        ("PUT", "/v2.0/qos/alias_minimum_bandwidth_rules/{id}", r#"{"alias_minimum_bandwidth_rule": {"min_kbps": 2}}"#),
+        (
+            "PUT",
+            "/v2.0/qos/alias_minimum_packet_rate_rules/{id}",
+            r#"{"alias_minimum_packet_rate_rule": {"min_kpps": 2}}"#,
+        ),
         ("POST", "/v2.0/qos/policies/{policy_id}/dscp_marking_rules", r#"{"dscp_marking_rule": {"dscp_mark": 8}}"#),
         ("PUT", "/v2.0/qos/alias_bandwidth_limit_rules/{id}", r#"{"alias_bandwidth_limit_rule": {"max_kbps": 2}}"#),
         ("PUT", "/v2.0/qos/alias_dscp_marking_rules/{id}", r#"{"alias_dscp_marking_rule": {"dscp_mark": 8}}"#),
@@ -182,6 +198,12 @@ pub async fn world() -> World {
     let bandwidth = create(&app, &root(), &below("bandwidth_limit_rule"), "bandwidth_limit_rule", limits).await;
     let limits = json!({"max_kpps": 1});
     let packets = create(&app, &root(), &below("packet_rate_limit_rule"), "packet_rate_limit_rule", limits).await;
+    let least = json!({"min_kbps": 1});
+    let least_bandwidth =
+        create(&app, &root(), &below("minimum_bandwidth_rule"), "minimum_bandwidth_rule", least).await;
+    let least = json!({"min_kpps": 1, "direction": "egress"});
+    let least_packets =
+        create(&app, &root(), &below("minimum_packet_rate_rule"), "minimum_packet_rate_rule", least).await;
     let mark = json!({"dscp_mark": 10});
     let mark = create(&app, &root(), &below("dscp_marking_rule"), "dscp_marking_rule", mark).await;
     let label = json!({"project_id": "p-own"});
@@ -211,8 +233,13 @@ pub async fn world() -> World {
         ("floatingips/{floatingip_id}/port_forwardings", &forwarding),
         ("trunks", &trunk),
         ("qos/policies", &quality),
+        ("policies", &quality),
         ("qos/policies/{policy_id}/bandwidth_limit_rules", &bandwidth),
         ("qos/policies/{policy_id}/packet_rate_limit_rules", &packets),
+        ("qos/policies/{policy_id}/minimum_bandwidth_rules", &least_bandwidth),
+        ("qos/policies/{policy_id}/minimum_packet_rate_rules", &least_packets),
+        ("qos/alias_minimum_bandwidth_rules", &least_bandwidth),
+        ("qos/alias_minimum_packet_rate_rules", &least_packets),
         ("qos/policies/{policy_id}/dscp_marking_rules", &mark),
         ("qos/alias_bandwidth_limit_rules", &bandwidth),
         ("qos/alias_dscp_marking_rules", &mark),

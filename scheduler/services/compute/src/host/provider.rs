@@ -9,6 +9,9 @@ use pilvi_placement::provider::{
 use pilvi_store::Stored;
 use std::collections::BTreeMap;
 
+/// Whose ports a host's link serves: those of the overlay and of the external network, with a tap.
+const NETWORKS: [&str; 3] = ["CUSTOM_PHYSNET_RP_TUNNELLED", "CUSTOM_PHYSNET_EXTERNAL", "CUSTOM_VNIC_TYPE_NORMAL"];
+
 impl Compute {
     /// Makes placement know what the host has. A host that has not reported yet offers nothing.
     pub async fn offer_host(&self, node: &Stored<Node>) -> Result<(), Fault> {
@@ -31,8 +34,14 @@ impl Compute {
                 inventories.insert(class.to_owned(), whole(total, ratio));
             }
         }
-        let wanted =
-            Wanted { uuid: node.id.clone(), name: node.name.clone(), inventories, traits: inventory.traits.clone() };
+        let mut traits = inventory.traits.clone();
+        for (class, total) in &inventory.link {
+            inventories.insert(class.clone(), whole(*total, 1.0));
+        }
+        if !inventory.link.is_empty() {
+            traits.extend(NETWORKS.map(str::to_owned));
+        }
+        let wanted = Wanted { uuid: node.id.clone(), name: node.name.clone(), inventories, traits };
         self.store
             .write(move |tx| {
                 let wanted = wanted.clone();

@@ -8,6 +8,7 @@ use crate::{
         model::{Ended, VmState},
         ops::{living_in, refuse_if_locked},
         reconcile::{owner, wire_one_in},
+        resize::reclaim_in,
     },
     tables::{Event, NetworkWish, Server},
 };
@@ -90,6 +91,7 @@ impl Compute {
                     let port = wire_one_in(tx, &owner(&server), &server, &wish, &host).await?;
                     let port_id = port.id.clone();
                     server.record.ports.push(port);
+                    reclaim_in(tx, &server).await?;
                     server.record.wanted.generation += 1;
                     server.record.changed_us = clock::now_us();
                     log_in(tx, &ctx, &server, VERB).await?;
@@ -125,6 +127,7 @@ impl Compute {
                         Err(fault) if fault.code() != 404 => return Err(fault),
                         _ => {}
                     }
+                    reclaim_in(tx, &server).await?;
                     server.record.wanted.generation += 1;
                     server.record.changed_us = clock::now_us();
                     log_in(tx, &ctx, &server, VERB).await?;

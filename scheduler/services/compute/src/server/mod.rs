@@ -8,7 +8,7 @@ pub mod ops;
 pub mod part_api;
 pub mod password_api;
 pub mod reconcile;
-mod resize;
+pub(crate) mod resize;
 mod schema;
 pub mod snapshot;
 pub mod view;

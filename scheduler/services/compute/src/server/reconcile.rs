@@ -17,6 +17,7 @@ use crate::{
 use async_trait::async_trait;
 use pilvi_fleet::Node;
 use pilvi_kit::{Caller, Ctx, Fault, Scope, clock};
+use pilvi_network::qos::least;
 use pilvi_place::{GroupRule, Host, Policy, Request};
 use pilvi_placement::candidate::ops::Candidate;
 use pilvi_reconcile::{Failure, Next, Reconcile};
@@ -206,8 +207,8 @@ impl Compute {
 
     /// Hosts as placement and the fleet know them now.
     async fn snapshot(&self, server: &Server) -> Result<Vec<Host>, Fault> {
-        let resources = resources(server);
-        let request = pilvi_placement::candidate::ops::Request { resources, ..Default::default() };
+        let (resources, required) = self.wants(server).await?;
+        let request = pilvi_placement::candidate::ops::Request { resources, required, ..Default::default() };
         let found = pilvi_placement::candidate::ops::find(&self.placement, &request).await?;
         let candidates: HashMap<&str, &Candidate> = found.iter().map(|c| (&*c.provider_uuid, c)).collect();
         let nodes = self.fleet.nodes().await?;
@@ -237,6 +238,20 @@ impl Compute {
         Ok(hosts)
     }
 
+    /// What the server takes of its host, with what its ports keep free, and the traits of whoever gives that.
+    async fn wants(&self, server: &Server) -> Result<(BTreeMap<String, i64>, Vec<String>), Fault> {
+        let (mut all, mut traits) = (resources(server), BTreeSet::new());
+        for wish in &server.networks {
+            let (port, network) = (wish.port_id.as_deref(), wish.network_id.as_deref());
+            for group in least::wished(&self.store, port, network).await? {
+                add(&mut all, group.resources);
+                traits.extend(group.required);
+            }
+        }
+        // A trait that nobody has ever had cannot be asked for: nobody offers it.
+        Ok((all, traits.into_iter().collect()))
+    }
+
     /// Claim, ports and host in one transaction.
     async fn settle_on(&self, server: &Stored<Server>, host: &str) -> Result<(), Fault> {
         let node = self.fleet.node_by_name(host).await?.ok_or_else(|| Fault::unavailable("The host was removed."))?;
@@ -249,8 +264,8 @@ impl Compute {
                     if server.host.is_some() || server.wanted.delete {
                         return Ok(());
                     }
-                    claim_in(tx, &server, &provider).await?;
                     server.record.ports = wire_in(tx, &server, &host).await?;
+                    claim_in(tx, &server, &provider).await?;
                     server.record.host = Some(host);
                     server.record.task_state = Some(TaskState::Spawning);
                     server.record.changed_us = clock::now_us();
@@ -345,13 +360,29 @@ pub(crate) fn resources(server: &Server) -> BTreeMap<String, i64> {
     amounts.into_iter().filter(|(_, n)| *n > 0).map(|(class, n)| (class.to_owned(), int(n))).collect()
 }
 
+fn add(all: &mut BTreeMap<String, i64>, more: BTreeMap<String, i64>) {
+    for (class, amount) in more {
+        *all.entry(class).or_default() += amount;
+    }
+}
+
+/// Claims what the server and its ports need now.
 pub(crate) async fn claim_in(tx: &mut Tx, server: &Server, provider: &str) -> Result<(), Fault> {
+    let mut needed = resources(server);
+    for port in &server.ports {
+        add(&mut needed, least::note_in(tx, &port.id, provider).await?);
+    }
+    let allocations = BTreeMap::from([(provider.to_owned(), needed)]);
+    // Nothing new: a host that has become smaller does not stand in the way of what is there.
+    if pilvi_placement::allocation::ops::of_in(tx, &server.id).await? == allocations {
+        return Ok(());
+    }
     let claim = pilvi_placement::allocation::ops::Claim {
         consumer: server.id.clone(),
         project_id: server.project_id.clone(),
         user_id: server.user_id.clone(),
         consumer_type: "INSTANCE".into(),
-        allocations: BTreeMap::from([(provider.to_owned(), resources(server))]),
+        allocations,
     };
     let refused = |f: Fault| if f.code() == 409 { f.kind("AllocationRefused") } else { f };
     pilvi_placement::allocation::ops::claim_in(tx, claim).await.map_err(refused)

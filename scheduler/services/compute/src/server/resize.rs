@@ -8,13 +8,12 @@ use crate::{
         create,
         model::{self, Ended, Verb},
         ops::{living_in, refuse_if_locked},
-        reconcile::resources,
+        reconcile::claim_in,
     },
     tables::{Event, Flavor, FlavorCopy, Server},
 };
 use pilvi_kit::{Ctx, Fault, clock};
 use pilvi_store::Tx;
-use std::collections::BTreeMap;
 
 impl Compute {
     pub async fn resize_server(&self, ctx: &Ctx, id: &str, flavor_id: &str) -> Result<(), Fault> {
@@ -99,21 +98,14 @@ fn larger(a: &FlavorCopy, b: &FlavorCopy) -> FlavorCopy {
 }
 
 /// Claims what the server needs now, on the provider it is on.
-async fn reclaim_in(tx: &mut Tx, server: &Server) -> Result<(), Fault> {
+pub(crate) async fn reclaim_in(tx: &mut Tx, server: &Server) -> Result<(), Fault> {
     let held = pilvi_placement::allocation::ops::of_in(tx, &server.id).await?;
     let Some(provider) = held.keys().next().cloned() else { return Ok(()) };
     let mut sized = server.clone();
     if let Some(old) = &server.old_flavor {
         sized.flavor = larger(&server.flavor, old);
     }
-    let claim = pilvi_placement::allocation::ops::Claim {
-        consumer: server.id.clone(),
-        project_id: server.project_id.clone(),
-        user_id: server.user_id.clone(),
-        consumer_type: "INSTANCE".into(),
-        allocations: BTreeMap::from([(provider, resources(&sized))]),
-    };
-    pilvi_placement::allocation::ops::claim_in(tx, claim).await.map_err(|f| {
+    claim_in(tx, &sized, &provider).await.map_err(|f| {
         if f.code() == 409 {
             Fault::bad_request("No valid host was found. There are not enough resources on the server's host.")
         } else {

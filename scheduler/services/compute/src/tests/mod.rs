@@ -1,6 +1,7 @@
 //! Calls through the whole kit on a store in memory, with the services that compute calls: one file per subject.
 mod image;
 mod interface;
+mod least;
 mod old_apis;
 
 use crate::{Compute, Config, service, tables::Server};

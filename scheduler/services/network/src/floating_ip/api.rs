@@ -29,7 +29,7 @@ pub static FLOATING_IP: Resource = Resource {
         open("port_id", check::uuid_or_null).absent(Absent::Null),
         open("fixed_ip_address", check::ip_or_null).absent(Absent::Null),
         once("dns_name", check::dns_name).absent(Absent::Text("")),
-        once("dns_domain", check::dns_name).absent(Absent::Text("")),
+        once("dns_domain", check::dns_domain).absent(Absent::Text("")),
         open("qos_policy_id", check::uuid_or_null).absent(Absent::Null),
         shown("qos_network_policy_id"),
         shown("router_id"),

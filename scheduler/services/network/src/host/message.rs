@@ -1,5 +1,5 @@
 //! From gathered records to the agent's message. Pure.
-use super::{HostInfo, quality, reach::Reach};
+use super::{HostInfo, names, quality, reach::Reach};
 use crate::{
     hosting::model::{answers_dhcp, holder},
     metering::model::MeteringLabel,
@@ -30,6 +30,7 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
         forwards: reach.forwardings.values().filter_map(|f| forward(reach, f)).collect(),
         qualities: quality::compose(reach),
         labels: reach.labels.values().map(|l| label(reach, l)).collect(),
+        zones: names::zones(reach),
     }
 }
 

@@ -11,6 +11,7 @@
 pub mod interest;
 mod message;
 mod metadata;
+mod names;
 pub mod neighbours;
 mod observe;
 mod quality;

@@ -1,17 +1,18 @@
-//! The endpoints of each network, told alike to every host that reaches it.
+//! The ports of each network, told alike to every host that reaches it: where packets go, and who is called what.
 //!
 //! ```text
 //!  first host that reaches a network --> its room is read from the store        all members --> that host
-//!  a port changes                    --> read again, put into its room          news --> every host of the room
+//!  a port or its floating IP changes --> read again, put into its room          news --> every host of the room
 //!  a host's underlay address changes --> its ports are looked at again          news
 //! ```
 //! Only rooms that somebody here listens to are kept; a port of any other network costs nothing. All is read from the
 //! store again when the feed was cut.
-use crate::{Network, port::model::Port, tables::find};
+use super::names;
+use crate::{Network, floating_ip::model::FloatingIp, port::model::Port, tables::find};
 use parking_lot::Mutex;
 use pilvi_agent_api::{neighbours::Room, v1};
 use pilvi_kit::Fault;
-use pilvi_store::{Change, Query, Record};
+use pilvi_store::{Change, Query, Record, Stored};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Ports of one query.
@@ -24,12 +25,22 @@ pub struct Neighbourhood(Mutex<Rooms>);
 #[derive(Debug, Default)]
 struct Rooms {
     rooms: HashMap<String, Room>,
-    /// Endpoints of these rooms: network and host. Those whose host has no underlay address are in no room yet.
-    placed: HashMap<String, (String, String)>,
+    /// Ports of these rooms.
+    placed: HashMap<String, Placed>,
+    /// Floating IPs with names, and the ports they lead to.
+    named: HashMap<String, String>,
     /// Underlay addresses by hosts' names.
     vteps: HashMap<String, String>,
     /// Hosts whose address has changed since news were last made.
     moved: BTreeSet<String>,
+}
+
+#[derive(Debug)]
+struct Placed {
+    network: String,
+    host: String,
+    /// Floating IPs with names that lead to it.
+    named: Vec<String>,
 }
 
 /// What happened in a room.
@@ -39,26 +50,32 @@ struct Draft {
     gone: BTreeSet<String>,
 }
 
+/// A port, and the floating IPs that lead to it.
+type Found<'f> = (&'f Port, Vec<&'f FloatingIp>);
+
 impl Rooms {
-    /// As other hosts see the port; `None` when they cannot reach it.
-    fn remote(&self, port: &Port) -> Option<v1::Remote> {
-        let vtep = self.vteps.get(&port.host_id).filter(|_| port.is_endpoint())?;
-        Some(v1::Remote {
+    /// As hosts see the port; no underlay address when packets cannot be sent to it.
+    fn member(&self, (port, floating): &Found<'_>) -> v1::Remote {
+        let vtep = self.vteps.get(&port.host_id).filter(|_| port.is_endpoint());
+        v1::Remote {
             port_id: port.id.clone(),
             network_id: port.network_id.clone(),
             mac: port.mac_address.clone(),
             addresses: port.fixed_ips.iter().map(|f| f.ip_address.clone()).collect(),
-            vtep: vtep.clone(),
+            vtep: vtep.cloned().unwrap_or_default(),
             groups: port.security_groups.clone(),
-        })
+            names: names::of(port, floating.iter().copied()),
+        }
     }
 
-    /// Puts a port where it belongs now; `None`: it is gone.
-    fn place(&mut self, id: &str, port: Option<&Port>, drafts: &mut BTreeMap<String, Draft>) {
-        let former = self.placed.get(id).map(|(network, _)| network.clone());
-        let port = port.filter(|p| p.is_endpoint() && self.rooms.contains_key(&p.network_id));
-        let next = port.and_then(|p| self.remote(p));
-        if let Some(former) = former.filter(|f| next.as_ref().is_none_or(|n| n.network_id != *f))
+    /// Puts a port where it belongs now; `None`: it is gone. Gateways are nobody's neighbours.
+    fn place(&mut self, id: &str, found: Option<Found<'_>>, drafts: &mut BTreeMap<String, Draft>) {
+        let fits = |p: &Port| !p.device_owner.starts_with("network:") && self.rooms.contains_key(&p.network_id);
+        let found = found.filter(|(port, _)| fits(port));
+        let network = found.as_ref().map(|(port, _)| port.network_id.clone());
+        let former = self.placed.remove(id);
+        former.iter().flat_map(|f| &f.named).for_each(|floating| drop(self.named.remove(floating)));
+        if let Some(former) = former.map(|f| f.network).filter(|former| Some(former) != network.as_ref())
             && let Some(room) = self.rooms.get_mut(&former)
         {
             let before = room.version();
@@ -68,18 +85,18 @@ impl Rooms {
                 draft.gone.insert(id.to_owned());
             }
         }
-        match port {
-            Some(port) => self.placed.insert(id.to_owned(), (port.network_id.clone(), port.host_id.clone())),
-            None => self.placed.remove(id),
-        };
-        let Some(remote) = next else { return };
-        let network = remote.network_id.clone();
+        let (Some(found), Some(network)) = (found, network) else { return };
+        let named: Vec<String> = found.1.iter().filter(|f| names::is_named(f)).map(|f| f.id.clone()).collect();
+        self.named.extend(named.iter().map(|floating| (floating.clone(), id.to_owned())));
+        let placed = Placed { network: network.clone(), host: found.0.host_id.clone(), named };
+        self.placed.insert(id.to_owned(), placed);
+        let member = self.member(&found);
         let Some(room) = self.rooms.get_mut(&network) else { return };
         let before = room.version();
-        if room.set(remote.clone()) {
+        if room.set(member.clone()) {
             let draft = Draft::of(drafts, &network, before);
             draft.gone.remove(id);
-            draft.changed.insert(id.to_owned(), remote);
+            draft.changed.insert(id.to_owned(), member);
         }
     }
 }
@@ -88,6 +105,16 @@ impl Draft {
     fn of<'d>(drafts: &'d mut BTreeMap<String, Draft>, network: &str, before: u64) -> &'d mut Draft {
         drafts.entry(network.to_owned()).or_insert(Draft { before, changed: BTreeMap::new(), gone: BTreeSet::new() })
     }
+}
+
+fn by_port(floating: &[Stored<FloatingIp>]) -> HashMap<&str, Vec<&FloatingIp>> {
+    let mut out: HashMap<&str, Vec<&FloatingIp>> = HashMap::new();
+    for found in floating {
+        if let Some(port) = &found.record.port_id {
+            out.entry(port).or_default().push(&found.record);
+        }
+    }
+    out
 }
 
 impl Neighbourhood {
@@ -108,7 +135,9 @@ impl Neighbourhood {
     pub fn leave(&self, network: &str) {
         let mut rooms = self.0.lock();
         if rooms.rooms.remove(network).is_some() {
-            rooms.placed.retain(|_, (of, _)| of != network);
+            let Rooms { placed, named, .. } = &mut *rooms;
+            placed.retain(|_, port| port.network != network);
+            named.retain(|_, port| placed.contains_key(port));
         }
     }
 
@@ -117,6 +146,7 @@ impl Neighbourhood {
         let mut rooms = self.0.lock();
         rooms.rooms.clear();
         rooms.placed.clear();
+        rooms.named.clear();
     }
 }
 
@@ -128,10 +158,17 @@ impl Network {
     pub async fn neighbours(&self, network: &str, known: Option<u64>) -> Result<Option<v1::Neighbours>, Fault> {
         if self.neighbourhood.version(network).is_none() {
             let ports = self.store.list::<Port>(find::on_network(network)).await?;
+            let ids: Vec<&str> = ports.iter().map(|p| p.record.id.as_str()).collect();
+            let mut floating = Vec::new();
+            for chunk in ids.chunks(CHUNK) {
+                floating.extend(self.store.list::<FloatingIp>(find::of_ports(chunk.to_vec())).await?);
+            }
+            let floating = by_port(&floating);
             let mut rooms = self.neighbourhood.0.lock();
             rooms.rooms.entry(network.to_owned()).or_default();
             for port in &ports {
-                rooms.place(&port.id, Some(port), &mut BTreeMap::new());
+                let leading = floating.get(port.record.id.as_str()).cloned().unwrap_or_default();
+                rooms.place(&port.record.id, Some((&port.record, leading)), &mut BTreeMap::new());
             }
         }
         let rooms = self.neighbourhood.0.lock();
@@ -144,29 +181,39 @@ impl Network {
     /// # Errors
     /// Those of the store; then [`Network::forget_neighbours`] is due.
     pub async fn neighbours_news(&self, changes: &[Change]) -> Result<Vec<v1::Neighbours>, Fault> {
-        let ports = changes.iter().filter(|change| change.kind == Port::KIND).map(|change| &change.id);
+        let of = |kind: &'static str| changes.iter().filter(move |c| c.kind == kind).map(|change| &change.id);
         let ids = {
             let mut rooms = self.neighbourhood.0.lock();
             if rooms.rooms.is_empty() {
                 rooms.moved.clear();
                 return Ok(Vec::new());
             }
-            let mut ids: BTreeSet<String> = ports.cloned().collect();
+            let mut ids: BTreeSet<String> = of(Port::KIND).cloned().collect();
+            ids.extend(of(FloatingIp::KIND).filter_map(|id| rooms.named.get(id)).cloned());
             let moved = std::mem::take(&mut rooms.moved);
             if !moved.is_empty() {
-                let theirs = rooms.placed.iter().filter(|(_, (_, host))| moved.contains(host));
+                let theirs = rooms.placed.iter().filter(|(_, port)| moved.contains(&port.host));
                 ids.extend(theirs.map(|(port, _)| port.clone()));
             }
             ids
         };
+        let mut ids = ids;
+        let leading: Vec<&str> = of(FloatingIp::KIND).map(String::as_str).collect();
+        for chunk in leading.chunks(CHUNK) {
+            let found = self.store.list::<FloatingIp>(Query::all().ids(chunk.to_vec())).await?;
+            ids.extend(found.into_iter().filter_map(|f| f.record.port_id));
+        }
         let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
         let mut drafts = BTreeMap::new();
         for chunk in ids.chunks(CHUNK) {
-            let found = self.store.list::<Port>(Query::all().ids(chunk.to_vec())).await?;
-            let found: HashMap<&str, &Port> = found.iter().map(|p| (p.record.id.as_str(), &p.record)).collect();
+            let ports = self.store.list::<Port>(Query::all().ids(chunk.to_vec())).await?;
+            let floating = self.store.list::<FloatingIp>(find::of_ports(chunk.to_vec())).await?;
+            let floating = by_port(&floating);
+            let ports: HashMap<&str, &Port> = ports.iter().map(|p| (p.record.id.as_str(), &p.record)).collect();
             let mut rooms = self.neighbourhood.0.lock();
             for id in chunk {
-                rooms.place(id, found.get(id).copied(), &mut drafts);
+                let leading = floating.get(id).cloned().unwrap_or_default();
+                rooms.place(id, ports.get(id).map(|port| (*port, leading)), &mut drafts);
             }
         }
         let rooms = self.neighbourhood.0.lock();

@@ -1,6 +1,6 @@
 //! Limits and marks for one host: which policy holds for what, and what its rules say. Pure.
 use super::reach::Reach;
-use crate::{port::model::Port, security_group::model::Direction};
+use crate::{port::model::Port, qos::model::Way};
 use pilvi_agent_api::v1;
 
 /// Of the rate, in percent: what may come at once when a rule does not say.
@@ -34,7 +34,7 @@ pub fn of_port<'r>(reach: &'r Reach, port: &'r Port) -> Option<&'r str> {
 }
 
 fn said(reach: &Reach, policy: &str) -> v1::Quality {
-    let rate = |direction: Direction| {
+    let rate = |direction: Way| {
         let bandwidth = reach.bandwidths.values().find(|r| r.policy_id == policy && r.direction == Some(direction));
         let packets = reach.packet_rates.values().find(|r| r.policy_id == policy && r.direction == Some(direction));
         let (kbps, burst_kbit) = bandwidth.map_or((0, 0), |r| with_burst(r.max_kbps, r.max_burst_kbps, 1));
@@ -43,8 +43,8 @@ fn said(reach: &Reach, policy: &str) -> v1::Quality {
     };
     let mark = reach.marks.values().find(|r| r.policy_id == policy).and_then(|r| r.dscp_mark);
     v1::Quality {
-        egress: rate(Direction::Egress),
-        ingress: rate(Direction::Ingress),
+        egress: rate(Way::Egress),
+        ingress: rate(Way::Ingress),
         dscp: mark.map(u32::from),
         ..v1::Quality::default()
     }

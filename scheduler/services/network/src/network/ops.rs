@@ -161,6 +161,8 @@ pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<VirtualNetwork>
     let before = found.record.clone();
     qos::ops::bind_sent_in(tx, ctx, before.qos_policy_id.as_deref(), changes).await?;
     let mut after: VirtualNetwork = overlay(&before, changes)?;
+    let (had, has) = (before.qos_policy_id.as_deref(), after.qos_policy_id.as_deref());
+    qos::least::refuse_network_change_in(tx, &before.id, had, has).await?;
     let top = if before.network_type == FLAT { FLAT_MTU } else { OVERLAY_MTU };
     if after.mtu == 0 {
         after.mtu = top;

@@ -1,6 +1,7 @@
 //! `/v2.0/ports`
 use super::{
-    model::Port,
+    model::{FixedIp, Port},
+    name,
     ops::{self, NewPort},
 };
 use crate::{
@@ -37,6 +38,7 @@ pub static PORT: Resource = Resource {
         open("extra_dhcp_opts", check::dhcp_options).absent(Absent::EmptyList),
         open("port_security_enabled", check::boolean).ruled(),
         open("dns_name", check::dns_name).absent(Absent::Text("")),
+        open("dns_domain", check::dns_domain).absent(Absent::Text("")),
         open("binding:host_id", check::text_or_null::<255>).ruled().restricted(),
         open("binding:profile", check::object_or_null).ruled().restricted(),
         open("binding:vnic_type", check::vnic_type).absent(Absent::Text("normal")).ruled(),
@@ -50,7 +52,7 @@ pub static PORT: Resource = Resource {
         shown("ip_allocation"),
         shown("qos_network_policy_id"),
         shown("trunk_details"),
-        shown("resource_request"),
+        shown("resource_request").restricted(),
     ],
     lacks: &[],
     below: "",
@@ -112,8 +114,11 @@ impl Api for Port {
     async fn raws(store: &Store, items: Vec<Stored<Self>>) -> Result<Vec<Raw>, Fault> {
         let networks = by_id(store, items.iter().map(|p| p.network_id.as_str()).collect()).await?;
         let trunks = trunk::api::details(store, &items).await?;
+        let asked = qos::least::of_ports(store, &items, &networks).await?;
         let shown = |item: &Stored<Port>| {
             let mut raw = raw(item, networks.get(&item.network_id))?;
+            let groups = asked.get(&item.id).map_or(&[][..], Vec::as_slice);
+            raw.insert("resource_request".into(), qos::least::shown(groups));
             raw.insert("trunk_details".into(), trunks.get(&item.id).cloned().unwrap_or(Value::Null));
             Ok(raw)
         };
@@ -171,26 +176,14 @@ fn raw(item: &Stored<Port>, network: Option<&VirtualNetwork>) -> Result<Raw, Fau
     );
     raw.insert("trusted".into(), item.profile.get("trusted").cloned().unwrap_or(Value::Null));
     raw.insert("ip_allocation".into(), json!(if item.fixed_ips.is_empty() { "none" } else { "immediate" }));
-    let domain = network.map(|n| n.dns_domain.as_str()).filter(|d| !d.is_empty()).unwrap_or("openstacklocal.");
-    let name = |address: &str| {
-        if item.dns_name.is_empty() {
-            format!("host-{}", address.replace(['.', ':'], "-"))
-        } else {
-            item.dns_name.clone()
-        }
+    let assigned = |f: &FixedIp| {
+        let host = name::host(item, &f.ip_address);
+        let fqdn = name::assigned(item, network, &host);
+        json!({"ip_address": f.ip_address, "hostname": host, "fqdn": fqdn})
     };
-    let assigned: Vec<Value> = item
-        .fixed_ips
-        .iter()
-        .map(|f| {
-            let host = name(&f.ip_address);
-            let fqdn = format!("{host}.{}.", domain.trim_end_matches('.'));
-            json!({"ip_address": f.ip_address, "hostname": host, "fqdn": fqdn})
-        })
-        .collect();
+    let assigned: Vec<Value> = item.fixed_ips.iter().map(assigned).collect();
     raw.insert("dns_assignment".into(), json!(assigned));
     raw.insert("qos_network_policy_id".into(), json!(network.and_then(|n| n.qos_policy_id.as_ref())));
-    raw.insert("resource_request".into(), Value::Null);
     parent(&mut raw, network);
     Ok(raw)
 }

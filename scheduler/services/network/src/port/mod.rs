@@ -3,4 +3,5 @@ mod address_list;
 pub mod allocation;
 pub mod api;
 pub mod model;
+pub mod name;
 pub mod ops;

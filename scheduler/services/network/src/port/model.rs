@@ -59,6 +59,9 @@ pub struct Port {
     pub port_security_enabled: bool,
     pub status: Status,
     pub dns_name: String,
+    /// "": its network's.
+    #[serde(default)]
+    pub dns_domain: String,
     #[serde(rename = "binding:host_id")]
     pub host_id: String,
     #[serde(rename = "binding:vnic_type")]

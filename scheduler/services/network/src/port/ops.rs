@@ -11,7 +11,7 @@ use crate::{
     floating_ip::{self, model::FloatingIp},
     list::Raw,
     network::{model::VirtualNetwork, ops::sees_all},
-    port_forwarding, quota,
+    port_forwarding, qos, quota,
     router::model::Router,
     security_group,
     tables::find,
@@ -45,6 +45,7 @@ pub struct NewPort {
     pub port_security_enabled: Option<bool>,
     pub extra_dhcp_opts: Vec<NewDhcpOption>,
     pub dns_name: String,
+    pub dns_domain: String,
     /// "" leaves it unbound.
     #[serde(rename = "binding:host_id")]
     pub host_id: String,
@@ -111,6 +112,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Store
         port_security_enabled: security,
         status: first_status(own),
         dns_name: new.dns_name,
+        dns_domain: new.dns_domain,
         host_id: new.host_id,
         vnic_type: new.vnic_type.unwrap_or_else(|| "normal".to_owned()),
         profile: if new.profile.is_object() { new.profile } else { json!({}) },
@@ -229,6 +231,7 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<Port>, changes: &Raw) -> R
         }
         mac_in(tx, &before.network_id, Some(mac)).await?;
     }
+    qos::least::refuse_change_in(tx, &before, &after).await?;
     if let Some(options) = options {
         after.extra_dhcp_opts = merge_options(&before.extra_dhcp_opts, &options);
     }
@@ -347,6 +350,9 @@ pub async fn release_device_in(tx: &mut Tx, port_id: &str) -> Result<Stored<Port
         [&mut port.record.device_id, &mut port.record.device_owner, &mut port.record.host_id, &mut port.record.dns_name]
     {
         text.clear();
+    }
+    if let Some(profile) = port.profile.as_object_mut() {
+        profile.remove(qos::least::ALLOCATION);
     }
     port.status = Status::Down;
     Ok(tx.update(&port).await?)

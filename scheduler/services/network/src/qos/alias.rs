@@ -1,5 +1,5 @@
 //! `/v2.0/qos/alias_..._rules/{id}`: rules by their own id, without their policy's.
-use super::model::{Bandwidth, Dscp, Kind, QosRule};
+use super::model::{Bandwidth, Dscp, Kind, LeastBandwidth, LeastPacketRate, QosRule};
 use crate::{
     Network,
     attribute::Verb,
@@ -27,7 +27,12 @@ macro_rules! by_id {
 }
 
 pub fn routes() -> Vec<Route<Network>> {
-    let all = [by_id!(Bandwidth, "bandwidth_limit_rule"), by_id!(Dscp, "dscp_marking_rule")];
+    let all = [
+        by_id!(Bandwidth, "bandwidth_limit_rule"),
+        by_id!(Dscp, "dscp_marking_rule"),
+        by_id!(LeastBandwidth, "minimum_bandwidth_rule"),
+        by_id!(LeastPacketRate, "minimum_packet_rate_rule"),
+    ];
     all.into_iter().flatten().map(|r| r.summary("A rule by its own id")).collect()
 }
 

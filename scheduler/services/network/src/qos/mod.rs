@@ -4,8 +4,9 @@
 //!  policy --bandwidth_limit, packet_rate_limit, dscp_marking rules--> host/quality.rs --> packet path
 //!     '-- of a port, else of its network; of a floating IP, else of its network; of a router's gateway
 //! ```
-//! Nothing is reserved here, so there are no rules of a minimum: a rule that nobody keeps would be a lie.
+//! Rules of a minimum go to placement instead: see [`least`].
 pub mod alias;
+pub mod least;
 pub mod model;
 pub mod ops;
 pub mod policy;

@@ -1,5 +1,5 @@
 //! A policy and its rules. Pure.
-use crate::{attribute::Resource, security_group::model::Direction};
+use crate::attribute::Resource;
 use serde::{Deserialize, Serialize};
 use std::{fmt::Debug, marker::PhantomData};
 
@@ -31,6 +31,8 @@ pub trait Kind: Debug + Clone + Send + Sync + 'static {
     /// `bandwidth_limit`
     const TYPE: &'static str;
     const RESOURCE: &'static Resource;
+    /// What servers hold in placement follows from it.
+    const CLAIMED: bool = false;
 }
 
 #[derive(Debug, Clone)]
@@ -39,6 +41,21 @@ pub struct Bandwidth;
 pub struct PacketRate;
 #[derive(Debug, Clone)]
 pub struct Dscp;
+/// What placement keeps free for a port: kilobits a second.
+#[derive(Debug, Clone)]
+pub struct LeastBandwidth;
+/// The same of packets: thousands a second.
+#[derive(Debug, Clone)]
+pub struct LeastPacketRate;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Way {
+    Ingress,
+    Egress,
+    /// Both together; of packet rates that are kept free alone.
+    Any,
+}
 
 /// A rule of one kind; the members of other kinds are not there.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -49,7 +66,7 @@ pub struct QosRule<K: Kind> {
     pub project_id: String,
     pub policy_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub direction: Option<Direction>,
+    pub direction: Option<Way>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_kbps: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -60,14 +77,19 @@ pub struct QosRule<K: Kind> {
     pub max_burst_kpps: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dscp_mark: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_kbps: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub min_kpps: Option<u64>,
     #[serde(skip)]
     pub kind: PhantomData<fn() -> K>,
 }
 
 impl<K: Kind> QosRule<K> {
-    /// A policy has one rule of a kind for each direction.
+    /// A policy has one rule of a kind for each direction, or one for both.
     pub fn conflicts(&self, other: &Self) -> bool {
-        self.id != other.id && self.policy_id == other.policy_id && self.direction == other.direction
+        let any = [self.direction, other.direction].contains(&Some(Way::Any));
+        self.id != other.id && self.policy_id == other.policy_id && (any || self.direction == other.direction)
     }
 }
 

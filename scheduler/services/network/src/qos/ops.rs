@@ -1,5 +1,8 @@
 //! The verbs of policies and rules, and who may bind what to whom; the only writer of their records.
-use super::model::{Bandwidth, Dscp, Kind, PacketRate, QosPolicy, QosRule};
+use super::{
+    least,
+    model::{Bandwidth, Dscp, Kind, LeastBandwidth, LeastPacketRate, PacketRate, QosPolicy, QosRule},
+};
 use crate::{
     attribute::overlay,
     fault,
@@ -124,6 +127,8 @@ pub async fn delete_policy_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
     delete_rules_in::<Bandwidth>(tx, id).await?;
     delete_rules_in::<PacketRate>(tx, id).await?;
     delete_rules_in::<Dscp>(tx, id).await?;
+    delete_rules_in::<LeastBandwidth>(tx, id).await?;
+    delete_rules_in::<LeastPacketRate>(tx, id).await?;
     rbac::ops::forget_in(tx, id).await?;
     tx.delete::<QosPolicy>(id).await?;
     Ok(())
@@ -151,6 +156,9 @@ pub async fn create_rule_in<K: Kind>(tx: &mut Tx, attrs: &Raw) -> Result<Stored<
     document.insert("id".into(), json!(pilvi_kit::id::new()));
     let rule: QosRule<K> = serde_json::from_value(Value::Object(document)).map_err(Fault::internal)?;
     refuse_conflict_in(tx, &rule).await?;
+    if K::CLAIMED {
+        least::refuse_claimed_in(tx, &rule.policy_id).await?;
+    }
     touch_policy_in(tx, &rule.policy_id).await?;
     Ok(tx.insert(&rule).await?)
 }
@@ -158,6 +166,9 @@ pub async fn create_rule_in<K: Kind>(tx: &mut Tx, attrs: &Raw) -> Result<Stored<
 pub async fn update_rule_in<K: Kind>(tx: &mut Tx, mut found: Stored<QosRule<K>>, changes: &Raw) -> Result<(), Fault> {
     found.record = overlay(&found.record, changes)?;
     refuse_conflict_in(tx, &found.record).await?;
+    if K::CLAIMED {
+        least::refuse_claimed_in(tx, &found.policy_id).await?;
+    }
     touch_policy_in(tx, &found.policy_id).await?;
     tx.update(&found).await?;
     Ok(())

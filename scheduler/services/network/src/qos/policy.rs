@@ -1,6 +1,6 @@
 //! `/v2.0/qos/policies`
 use super::{
-    model::{Bandwidth, Dscp, Kind, PacketRate, QosPolicy, QosRule},
+    model::{Bandwidth, Dscp, Kind, LeastBandwidth, LeastPacketRate, PacketRate, QosPolicy, QosRule},
     ops,
 };
 use crate::{
@@ -51,6 +51,8 @@ impl Api for QosPolicy {
             gather::<Bandwidth>(store, chunk, &mut rules).await?;
             gather::<PacketRate>(store, chunk, &mut rules).await?;
             gather::<Dscp>(store, chunk, &mut rules).await?;
+            gather::<LeastBandwidth>(store, chunk, &mut rules).await?;
+            gather::<LeastPacketRate>(store, chunk, &mut rules).await?;
         }
         let raw = |item: &Stored<QosPolicy>| {
             let mut raw = list::raw(item)?;

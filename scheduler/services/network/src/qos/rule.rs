@@ -1,6 +1,7 @@
 //! `/v2.0/qos/policies/{policy_id}/...`: the collections of rules, one for each kind.
 use super::{
-    model::{Bandwidth, Dscp, Kind, MARKS, PacketRate, QosPolicy, QosRule},
+    least,
+    model::{Bandwidth, Dscp, Kind, LeastBandwidth, LeastPacketRate, MARKS, PacketRate, QosPolicy, QosRule},
     ops,
 };
 use crate::{
@@ -62,6 +63,33 @@ pub static DSCP: Resource = Resource {
     below: "policy",
 };
 
+pub static LEAST_BANDWIDTH: Resource = Resource {
+    name: "minimum_bandwidth_rule",
+    collection: "minimum_bandwidth_rules",
+    missing: "QosRuleNotFound",
+    label: "QoS rule",
+    attrs: &[
+        open("min_kbps", check::int::<0, MOST>).required(),
+        open("direction", check_direction).absent(Absent::Text("egress")),
+    ],
+    lacks: LACKS,
+    below: "policy",
+};
+
+pub static LEAST_PACKET_RATE: Resource = Resource {
+    name: "minimum_packet_rate_rule",
+    collection: "minimum_packet_rate_rules",
+    missing: "QosRuleNotFound",
+    label: "QoS rule",
+    attrs: &[open("min_kpps", check::int::<0, MOST>).required(), open("direction", check_way).required()],
+    lacks: LACKS,
+    below: "policy",
+};
+
+fn check_way(value: &Value) -> Checked {
+    check::one_of(value, &["any", "egress", "ingress"])
+}
+
 fn check_mark(value: &Value) -> Checked {
     let mark = check::int::<0, 63>(value)?;
     let known = mark.as_u64().is_some_and(|m| MARKS.iter().any(|k| u64::from(*k) == m));
@@ -86,6 +114,20 @@ impl Kind for Dscp {
     const RESOURCE: &'static Resource = &DSCP;
 }
 
+impl Kind for LeastBandwidth {
+    const RECORD: &'static str = "qos_minimum_bandwidth_rule";
+    const TYPE: &'static str = "minimum_bandwidth";
+    const RESOURCE: &'static Resource = &LEAST_BANDWIDTH;
+    const CLAIMED: bool = true;
+}
+
+impl Kind for LeastPacketRate {
+    const RECORD: &'static str = "qos_minimum_packet_rate_rule";
+    const TYPE: &'static str = "minimum_packet_rate";
+    const RESOURCE: &'static Resource = &LEAST_PACKET_RATE;
+    const CLAIMED: bool = true;
+}
+
 macro_rules! below_policy {
     ($kind:ty, $resource:path, $name:literal, $what:literal) => {
         crud!(
@@ -103,6 +145,18 @@ pub fn routes() -> Vec<Route<Network>> {
     let mut routes = below_policy!(Bandwidth, BANDWIDTH, "bandwidth_limit_rule", "bandwidth limits of a policy");
     routes.extend(below_policy!(PacketRate, PACKET_RATE, "packet_rate_limit_rule", "packet rate limits of a policy"));
     routes.extend(below_policy!(Dscp, DSCP, "dscp_marking_rule", "marks of a policy"));
+    routes.extend(below_policy!(
+        LeastBandwidth,
+        LEAST_BANDWIDTH,
+        "minimum_bandwidth_rule",
+        "bandwidths that a policy keeps free"
+    ));
+    routes.extend(below_policy!(
+        LeastPacketRate,
+        LEAST_PACKET_RATE,
+        "minimum_packet_rate_rule",
+        "packet rates that a policy keeps free"
+    ));
     routes.extend(super::alias::routes());
     routes
 }
@@ -129,6 +183,9 @@ impl<K: Kind> Api for QosRule<K> {
     }
 
     async fn delete_in(tx: &mut Tx, _ctx: &Ctx, found: Stored<Self>) -> Result<(), Fault> {
+        if K::CLAIMED {
+            least::refuse_claimed_in(tx, &found.policy_id).await?;
+        }
         tx.delete::<Self>(&found.id).await?;
         ops::touch_policy_in(tx, &found.policy_id).await
     }

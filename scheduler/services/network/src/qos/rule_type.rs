@@ -1,12 +1,12 @@
 //! `/v2.0/qos/rule-types`: what the packet path can do, and with which values.
-use super::model::{Bandwidth, Dscp, Kind, MARKS, PacketRate};
+use super::model::{Bandwidth, Dscp, Kind, LeastBandwidth, LeastPacketRate, MARKS, PacketRate};
 use crate::Network;
 use pilvi_kit::{Call, Fault, Reply, Response, Route};
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 const DRIVER: &str = "pilvi.packet_path";
-const TYPES: [&str; 3] = [Bandwidth::TYPE, PacketRate::TYPE, Dscp::TYPE];
+const TYPES: [&str; 5] = [Bandwidth::TYPE, PacketRate::TYPE, Dscp::TYPE, LeastBandwidth::TYPE, LeastPacketRate::TYPE];
 
 pub fn routes() -> Vec<Route<Network>> {
     vec![
@@ -43,6 +43,10 @@ async fn show(_svc: Arc<Network>, call: Call) -> Reply {
     let parameters = match name {
         Bandwidth::TYPE => json!([range("max_kbps"), range("max_burst_kbps"), direction()]),
         PacketRate::TYPE => json!([range("max_kpps"), range("max_burst_kpps"), direction()]),
+        LeastBandwidth::TYPE => json!([range("min_kbps"), direction()]),
+        LeastPacketRate::TYPE => {
+            json!([range("min_kpps"), choices("direction", json!(["any", "egress", "ingress"]))])
+        }
         Dscp::TYPE => json!([choices("dscp_mark", json!(MARKS))]),
         _ => return Err(Fault::not_found(format!("QoS rule type {name} could not be found.")).kind("HTTPNotFound")),
     };

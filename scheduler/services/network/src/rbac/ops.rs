@@ -177,7 +177,9 @@ async fn retarget<T: Shareable>(
     let object = tx.get::<T>(&found.object_id).await?.ok_or_else(|| T::RESOURCE.not_found(&found.object_id))?;
     refuse_foreign(ctx, object.owner())?;
     object.check_in(tx, target).await?;
-    refuse_in_use(tx, &object.record, &found, Some(target)).await?;
+    // Of networks Neutron looks at who would have it afterwards; of all else, at who has it by the policy as it is.
+    let instead = (T::TYPE == VirtualNetwork::TYPE).then_some(target);
+    refuse_in_use(tx, &object.record, &found, instead).await?;
     let have = tx.list::<RbacPolicy>(find::about(&found.object_id)).await?;
     if have.iter().any(|p| p.id != found.id && p.action == found.action && p.target_tenant == target) {
         return Err(duplicate());

@@ -4,7 +4,7 @@ use crate::{
     host::HostInfo,
     port::ops::{self, NewPort},
 };
-use pilvi_agent_api::v1::{HostNetwork, ObservedPort};
+use pilvi_agent_api::v1::{HostNetwork, ObservedPort, Remote};
 use pilvi_kit::{Ctx, Fault};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -42,15 +42,19 @@ pub(super) async fn server(rig: &Rig, network: &str, device: &str, host: &str) -
     port.record.id
 }
 
-/// What a host is told, with the endpoints elsewhere that its agent adds to it.
-async fn view(rig: &Rig, host: &str, hosts: &[HostInfo]) -> HostNetwork {
+/// What a host is told, with what its agent adds to it of the rooms of its networks.
+pub(super) async fn view(rig: &Rig, host: &str, hosts: &[HostInfo]) -> HostNetwork {
     let mut view = rig.svc.host_network(host, hosts).await.unwrap();
-    assert!(view.remotes.is_empty());
+    assert!(view.remotes.is_empty() && view.zones.iter().all(|z| z.names.is_empty()));
     let vtep = hosts.iter().find(|h| h.name == host).map(|h| h.vtep.clone());
     rig.svc.forget_neighbours();
     for network in view.networks.iter().filter(|n| n.neighbours) {
         let whole = rig.svc.neighbours(&network.id, None).await.unwrap().unwrap();
-        view.remotes.extend(whole.changed.into_iter().filter(|r| Some(&r.vtep) != vtep.as_ref()));
+        for zone in view.zones.iter_mut().filter(|z| z.network_id == network.id) {
+            zone.names.extend(whole.changed.iter().flat_map(|r| r.names.clone()));
+        }
+        let elsewhere = |r: &Remote| !r.vtep.is_empty() && Some(&r.vtep) != vtep.as_ref();
+        view.remotes.extend(whole.changed.into_iter().filter(elsewhere));
     }
     view
 }

@@ -5,6 +5,7 @@ mod forwarding;
 mod host;
 mod hosting;
 mod metering;
+mod names;
 mod neighbours;
 mod network;
 mod outside;

@@ -78,17 +78,31 @@ impl<'r> Watch<'r> {
             self.rooms.remove(&network);
             self.rig.svc.leave_neighbours(&network);
         }
+        // Whoever reads it all anew finds the same.
+        let anew = crate::Network::new(self.rig.svc.store.clone());
+        anew.remember(&self.hosts);
+        for (network, room) in &self.rooms {
+            assert!(
+                anew.neighbours(network, Some(room.version())).await.unwrap().is_none(),
+                "{step}: not by news alone"
+            );
+        }
         for network in named {
             let known = self.rooms.get(&network).map(Room::version);
             if let Some(whole) = self.rig.svc.neighbours(&network, known).await.unwrap() {
-                assert!(known.is_none(), "{step}: by news alone a room is what it is when told whole");
+                assert!(known.is_none(), "{step}: told twice");
                 self.rooms.entry(network).or_default().apply(whole).unwrap();
             }
         }
     }
 
+    fn names(&self, network: &str) -> Vec<String> {
+        self.rooms[network].members().flat_map(|r| r.names.iter().map(|n| n.name.clone())).collect()
+    }
+
     fn vteps(&self, network: &str) -> Vec<String> {
-        let mut vteps: Vec<String> = self.rooms[network].members().map(|r| r.vtep.clone()).collect();
+        let endpoints = self.rooms[network].members().filter(|r| !r.vtep.is_empty());
+        let mut vteps: Vec<String> = endpoints.map(|r| r.vtep.clone()).collect();
         vteps.sort();
         vteps
     }
@@ -163,6 +177,16 @@ async fn every_change_reaches_the_hosts_it_concerns() {
         rig.put(&format!("/v2.0/floatingips/{floating}"), json!({"floatingip": {"port_id": port}})).await;
         w.look("it moves").await;
     }
+    let named =
+        json!({"floating_network_id": external, "port_id": first, "dns_name": "db", "dns_domain": "example.org."});
+    let named = id(&rig.make(&rig.alice, "/v2.0/floatingips", "floatingip", named).await);
+    w.look("one with a name").await;
+    assert_eq!(w.names(&net).iter().filter(|n| n.starts_with("db.example.org.")).count(), 1);
+    rig.put(&format!("/v2.0/floatingips/{named}"), json!({"floatingip": {"port_id": second}})).await;
+    w.look("the name moves").await;
+    rig.want(204, &rig.alice, "DELETE", &format!("/v2.0/floatingips/{named}"), Value::Null).await;
+    w.look("the name goes").await;
+    assert!(w.names(&net).iter().all(|n| !n.starts_with("db.example.org.")), "{:?}", w.names(&net));
     let to = w.views["h1"].ports[0].fixed_ips[0].address.clone();
     let forward = json!({"protocol": "tcp", "external_port": 2222, "internal_port": 22, "internal_port_id": first,
         "internal_ip_address": to});

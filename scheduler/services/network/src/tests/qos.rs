@@ -68,7 +68,11 @@ async fn policies_and_rules_are_the_managers() {
     rig.want(204, &rig.manager, "DELETE", &alias, Value::Null).await;
     rig.want(404, &rig.manager, "GET", &alias, Value::Null).await;
     let types = rig.get(&rig.reader, "/v2.0/qos/rule-types").await["rule_types"].clone();
-    assert_eq!(types, json!([{"type": "bandwidth_limit"}, {"type": "packet_rate_limit"}, {"type": "dscp_marking"}]));
+    assert_eq!(
+        types,
+        json!([{"type": "bandwidth_limit"}, {"type": "packet_rate_limit"}, {"type": "dscp_marking"},
+            {"type": "minimum_bandwidth"}, {"type": "minimum_packet_rate"}])
+    );
     rig.want(403, &rig.manager, "GET", "/v2.0/qos/rule-types/bandwidth_limit", Value::Null).await;
     let detail = rig.get(&rig.admin, "/v2.0/qos/rule-types/bandwidth_limit").await["rule_type"].clone();
     assert_eq!(detail["drivers"][0]["supported_parameters"][0]["parameter_name"], "max_kbps");
@@ -167,4 +171,50 @@ async fn hosts_are_told_what_holds_for_what() {
     let none = json!({"router": {"external_gateway_info": {"network_id": external, "qos_policy_id": null}}});
     rig.want(200, &rig.alice, "PUT", &path, none).await;
     assert!(told().await.iter().all(|q| q.address != way));
+}
+
+#[tokio::test]
+async fn minima_become_requests_to_placement() {
+    let rig = Rig::new().await;
+    let policy = rig.policy(json!({"name": "least", "shared": true})).await;
+    let path = format!("{POLICIES}/{policy}");
+    rig.rule(&policy, "minimum_bandwidth_rule", json!({"min_kbps": 700})).await;
+    rig.rule(&policy, "minimum_bandwidth_rule", json!({"min_kbps": 300, "direction": "ingress"})).await;
+    let both = rig.rule(&policy, "minimum_packet_rate_rule", json!({"min_kpps": 4, "direction": "any"})).await;
+    let rules = format!("{path}/minimum_packet_rate_rules");
+    let one_way = json!({"minimum_packet_rate_rule": {"min_kpps": 4, "direction": "egress"}});
+    assert_eq!(rig.refused(409, &rig.manager, "POST", &rules, one_way).await, "QoSRulesConflict");
+    rig.want(400, &rig.manager, "POST", &rules, json!({"minimum_packet_rate_rule": {"min_kpps": 4}})).await;
+    let alias = format!("/v2.0/qos/alias_minimum_packet_rate_rules/{}", id(&both));
+    assert_eq!(rig.get(&rig.reader, &alias).await["alias_minimum_packet_rate_rule"]["min_kpps"], 4);
+    let network = rig.network(&rig.alice, "n").await;
+    let port = rig.make(&rig.alice, "/v2.0/ports", "port", json!({"network_id": network})).await;
+    let port = format!("/v2.0/ports/{}", id(&port));
+    assert!(rig.get(&rig.alice, &port).await["port"].get("resource_request").is_none(), "the operator's business");
+    assert_eq!(rig.get(&rig.admin, &port).await["port"]["resource_request"], Value::Null);
+    // Its network's policy holds for a port that has none.
+    let set = json!({"network": {"qos_policy_id": policy}});
+    rig.want(200, &rig.alice, "PUT", &format!("/v2.0/networks/{network}"), set).await;
+    let request = rig.get(&rig.admin, &port).await["port"]["resource_request"].clone();
+    let groups = request["request_groups"].as_array().unwrap();
+    assert_eq!(groups.len(), 2);
+    let resources = json!({"NET_BW_EGR_KILOBIT_PER_SEC": 700, "NET_BW_IGR_KILOBIT_PER_SEC": 300});
+    assert_eq!(groups[0]["resources"], resources);
+    assert_eq!(groups[0]["required"], json!(["CUSTOM_PHYSNET_RP_TUNNELLED", "CUSTOM_VNIC_TYPE_NORMAL"]));
+    assert_eq!(groups[1]["resources"], json!({"NET_PACKET_RATE_KILOPACKET_PER_SEC": 4}));
+    assert_eq!(request["same_subtree"], json!([groups[0]["id"], groups[1]["id"]]));
+    let again = rig.get(&rig.admin, &port).await["port"]["resource_request"].clone();
+    assert_eq!(again, request, "the same port asks under the same ids");
+    // While a server has the port, none of it changes.
+    let bound = json!({"port": {"device_id": "s", "device_owner": "compute:nova", "binding:host_id": "h1"}});
+    rig.want(200, &rig.admin, "PUT", &port, bound).await;
+    let less = json!({"minimum_packet_rate_rule": {"min_kpps": 1}});
+    let rule = format!("{rules}/{}", id(&both));
+    assert_eq!(rig.refused(409, &rig.manager, "PUT", &rule, less).await, "QosResourceRequestInUse");
+    assert_eq!(rig.refused(409, &rig.manager, "DELETE", &rule, Value::Null).await, "QosResourceRequestInUse");
+    let none = json!({"network": {"qos_policy_id": null}});
+    let kind = rig.refused(409, &rig.alice, "PUT", &format!("/v2.0/networks/{network}"), none).await;
+    assert_eq!(kind, "QosResourceRequestInUse");
+    rig.want(200, &rig.admin, "PUT", &port, json!({"port": {"binding:host_id": ""}})).await;
+    rig.want(204, &rig.manager, "DELETE", &rule, Value::Null).await;
 }

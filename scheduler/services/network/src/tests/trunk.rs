@@ -92,5 +92,7 @@ async fn subports_are_where_their_parent_is() {
     let free = json!({"port": {"binding:host_id": ""}});
     rig.want(200, &rig.admin, "PUT", &format!("/v2.0/ports/{parent}"), free).await;
     assert!(told().await.ports.is_empty());
+    assert_eq!(rig.refused(409, &rig.alice, "DELETE", &path, Value::Null).await, "TrunkDisabled");
+    rig.want(200, &rig.alice, "PUT", &path, json!({"trunk": {"admin_state_up": true}})).await;
     rig.want(204, &rig.alice, "DELETE", &path, Value::Null).await;
 }

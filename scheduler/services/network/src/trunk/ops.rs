@@ -129,8 +129,9 @@ async fn free_in(tx: &mut Tx, port_id: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// Refused while a guest has the parent.
+/// Refused while a guest has the parent, or while it is down: what stands in it is not to change then.
 pub async fn delete_in(tx: &mut Tx, trunk: &Trunk) -> Result<(), Fault> {
+    refuse_disabled(trunk)?;
     if tx.get::<Port>(&trunk.port_id).await?.is_some_and(|p| !p.host_id.is_empty()) {
         return Err(fault::conflict("TrunkInUse", format!("Trunk {} is currently in use.", trunk.id)));
     }
