@@ -301,7 +301,7 @@ static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *po
 	if (eth->dst[0] & 1)
 		return drop(skb, DROP_MULTICAST);
 	if (secured) {
-		no = admit(skb, &p, port->policy, FROM_GUEST);
+		no = admit(skb, &p, port, FROM_GUEST);
 		if (no)
 			return drop(skb, no - 1);
 	}
@@ -373,7 +373,7 @@ int to_guest(struct __sk_buff *skb)
 	if (skb->protocol == bpf_htons(ETH_ARP))
 		return port->flags & PORT_EXTERNAL ? deliver(skb, port) : drop(skb, DROP_STACK);
 	if (skb->protocol == bpf_htons(ETH_IP6)) {
-		no = welcome6(skb, port->policy);
+		no = welcome6(skb, port);
 		return no ? drop(skb, no - 1) : deliver(skb, port);
 	}
 	if (skb->protocol != bpf_htons(ETH_IP))
@@ -381,7 +381,7 @@ int to_guest(struct __sk_buff *skb)
 	/* The sign bit keeps the two directions of a port's fragments apart. */
 	no = parse(skb, &p, ifindex | 0x80000000u);
 	if (!no)
-		no = admit(skb, &p, port->policy, TO_GUEST);
+		no = admit(skb, &p, port, TO_GUEST);
 	return no ? drop(skb, no - 1) : deliver(skb, port);
 }
 

@@ -155,7 +155,7 @@ __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port
 	if (eth->dst[0] & 1 || multicast6(&q.daddr) || none6(&q.saddr))
 		return drop(skb, DROP_MULTICAST);
 	if (port->flags & PORT_SECURED) {
-		no = related6(skb, &q, FROM_GUEST) ? 0 : admit6(skb, &q, port->policy, FROM_GUEST);
+		no = related6(skb, &q, FROM_GUEST) ? 0 : admit6(skb, &q, port, FROM_GUEST);
 		if (no)
 			return drop(skb, no - 1);
 	}
@@ -173,7 +173,7 @@ __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port
 }
 
 /* Whether the port's groups let it in: 0, or the reason to drop. */
-__attribute__((noinline)) int welcome6(struct __sk_buff *skb, __u64 policy)
+__attribute__((noinline)) int welcome6(struct __sk_buff *skb, const struct port *port)
 {
 	struct packet6 q = {};
 	int no = parse6(skb, &q, whose(skb) | 0x80000000u);
@@ -183,7 +183,7 @@ __attribute__((noinline)) int welcome6(struct __sk_buff *skb, __u64 policy)
 	/* Who has which address is said by us alone. */
 	if (neighbourly(&q.p))
 		return DROP_SPOOFED_ARP + 1;
-	return related6(skb, &q, TO_GUEST) ? 0 : admit6(skb, &q, policy, TO_GUEST);
+	return related6(skb, &q, TO_GUEST) ? 0 : admit6(skb, &q, port, TO_GUEST);
 }
 
 #endif

@@ -34,7 +34,7 @@ struct port {
 	__u32 ip; /* first fixed address: the metadata service answers to it */
 	__u8 mac[6];
 	__u16 tos; /* the upper six bits of the header's byte */
-	__u32 pad;
+	__u32 realm; /* the networks that routers join with its own */
 	__u64 policy; /* names the chunks of rules of this set of groups */
 };
 
@@ -145,10 +145,11 @@ struct chunk {
 	__u32 more; /* another chunk follows */
 	struct rule rule[CHUNK_RULES];
 };
+/* An address says who somebody is in his realm alone: other networks may have it too. */
 struct member_key {
 	__u64 group;
 	__u32 ip;
-	__u32 pad;
+	__u32 realm;
 };
 
 /* ---- flows, one entry for each port that a flow touches, seen from that port */
@@ -317,6 +318,8 @@ struct chunk6 {
 struct member6_key {
 	__u64 group;
 	struct ip6 ip;
+	__u32 realm;
+	__u32 pad;
 };
 struct flow6_key {
 	__u32 ifindex;

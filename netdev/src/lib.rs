@@ -81,6 +81,8 @@ mod plane;
 mod port;
 mod quality;
 mod ra;
+mod realm;
+mod regroup;
 mod router;
 mod standing;
 mod stats;

@@ -9,6 +9,7 @@
 //! ```
 //! Pure: the same input and the same devices give the same rows. What cannot be expressed becomes a
 //! [`Problem`] and the rest goes on; a port with a problem is closed rather than open.
+use crate::realm::Realms;
 use crate::table::{Settings, Table, Tables, put};
 use crate::wanted::{Network, Wanted};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -34,6 +35,7 @@ pub(crate) struct Picture<'a> {
     pub networks: HashMap<&'a str, &'a Network>,
     pub tables: Tables,
     pub problems: Vec<Problem>,
+    pub realms: Realms,
     /// Ports that must stay closed whatever is wanted.
     pub closed: BTreeSet<&'a str>,
 }
@@ -61,8 +63,9 @@ pub fn draw(
 ) -> (Tables, Vec<Problem>) {
     let networks = wanted.networks.iter().map(|n| (n.id.as_str(), n)).collect();
     let tables = Table::ALL.into_iter().map(|t| (t, BTreeMap::new())).collect();
-    let mut picture =
-        Picture { wanted, devices, vtep, networks, tables, problems: Vec::new(), closed: BTreeSet::new() };
+    let realms = Realms::of_wanted(wanted);
+    let (problems, closed) = (Vec::new(), BTreeSet::new());
+    let mut picture = Picture { wanted, devices, vtep, networks, tables, problems, realms, closed };
     crate::overlay::draw(&mut picture);
     crate::filter::draw(&mut picture);
     crate::port::draw(&mut picture);

@@ -16,7 +16,7 @@ use crate::namespace;
 use crate::node::Node;
 use crate::packet::{Bindings, DhcpService};
 use crate::stats::{Counters, Metered, PortStats, Stats};
-use crate::wanted::Wanted;
+use crate::wanted::{Group, Wanted};
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -132,6 +132,14 @@ impl DataPlane {
         let wanted = wanted.clone();
         *self.labels.lock() = wanted.labels.iter().map(|l| (l.id.clone(), label_name(&l.id))).collect();
         self.job(move |node| node.apply(wanted)).await
+    }
+
+    /// Gives some groups other rules: what [`DataPlane::apply`] with them in place does, without a look at everything else.
+    ///
+    /// # Errors
+    /// As for [`DataPlane::apply`].
+    pub async fn regroup(&self, groups: Vec<Group>) -> Result<()> {
+        self.job(move |node| if node.regroup(groups)? { Ok(()) } else { node.pass().map(drop) }).await
     }
 
     /// Descriptors of the port's tap (`IFF_TAP | IFF_NO_PI | IFF_VNET_HDR`), one for each queue. The tap is made if

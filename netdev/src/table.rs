@@ -105,7 +105,7 @@ impl Table {
             Table::Externals => (4, 24),
             Table::Fixed => (16, 4),
             Table::Sources6 => (24, 24),
-            Table::Members6 => (24, 4),
+            Table::Members6 => (32, 4),
             Table::Chunks6 => (16, 8 + 48 * CHUNK6_RULES),
             Table::Addresses6 => (20, 24),
             Table::Routes6 => (28, 44),

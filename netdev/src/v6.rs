@@ -7,9 +7,10 @@
 //! that wants another one is not let speak by it.
 use crate::filter::{policies, policy_chunks};
 use crate::picture::Picture;
+use crate::realm::Realms;
 use crate::router::router_name;
-use crate::table::{Bytes, CHUNK6_RULES, Hop, Table, name64, put};
-use crate::wanted::{Direction, Family, Fixed, Interface, Mac, Network, Peer, Router, Rule};
+use crate::table::{Bytes, CHUNK6_RULES, Hop, Table, Tables, name64, put};
+use crate::wanted::{Direction, Family, Fixed, Group, Interface, Mac, Network, Peer, Router, Rule};
 use ipnet::{IpNet, Ipv6Net};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -160,34 +161,42 @@ fn rule_row(rule: &Rule, stateful: bool) -> Option<Vec<u8>> {
     Some(crate::filter::rule_tail(row, rule, stateful).0)
 }
 
+/// The rules of a set of groups; what did not fit.
+pub(crate) fn draw_policy(tables: &mut Tables, policy: u64, groups: &[&Group]) -> Vec<String> {
+    let mut problems = Vec::new();
+    for direction in [Direction::Ingress, Direction::Egress] {
+        let (chunks, problem) = policy_chunks(groups, direction, CHUNK6_RULES, rule_row);
+        problems.extend(problem);
+        for (index, mut value) in chunks {
+            value.0.resize(Table::Chunks6.sizes().1, 0);
+            put(tables, Table::Chunks6, crate::filter::chunk_key(policy, direction, index), value);
+        }
+    }
+    problems
+}
+
 fn draw_groups(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
     for (name, groups) in policies(wanted) {
-        for direction in [Direction::Ingress, Direction::Egress] {
-            let (chunks, problem) = policy_chunks(&groups, direction, CHUNK6_RULES, rule_row);
-            if let Some(problem) = problem {
-                picture.problem(None, problem);
-            }
-            for (index, value) in chunks {
-                let mut value = value;
-                value.0.resize(Table::Chunks6.sizes().1, 0);
-                put(&mut picture.tables, Table::Chunks6, crate::filter::chunk_key(name, direction, index), value);
-            }
+        for problem in draw_policy(&mut picture.tables, name, &groups) {
+            picture.problem(None, problem);
         }
     }
     let peers = crate::filter::peers(wanted);
-    let mut member = |groups: &[String], ip: Ipv6Addr| {
+    let realms = Realms::of_wanted(wanted);
+    let mut member = |network: &str, groups: &[String], ip: Ipv6Addr| {
+        let Some(realm) = realms.of_network(network) else { return };
         for id in groups.iter().filter(|g| peers.contains(g.as_str())) {
-            let key = Bytes::new().u64(name64(id)).raw(&ip.octets());
+            let key = Bytes::new().u64(name64(id)).raw(&ip.octets()).u32(realm).u32(0);
             put(&mut picture.tables, Table::Members6, key, Bytes::new().u32(1));
         }
     };
     // Not by link-local addresses: those say nothing outside of their network.
     for p in &wanted.ports {
-        fixed(&p.fixed).for_each(|ip| member(&p.groups, ip));
+        fixed(&p.fixed).for_each(|ip| member(&p.network, &p.groups, ip));
     }
     for remote in &wanted.remotes {
-        remote.addresses.iter().filter_map(v6).for_each(|ip| member(&remote.groups, ip));
+        remote.addresses.iter().filter_map(v6).for_each(|ip| member(&remote.network, &remote.groups, ip));
     }
 }
 
