@@ -239,7 +239,8 @@ __attribute__((noinline)) int admit(struct __sk_buff *skb, const struct packet *
 		k.local_port = direction == FROM_GUEST ? p->sport : p->dport;
 		k.remote_port = direction == FROM_GUEST ? p->dport : p->sport;
 	}
-	f = bpf_map_lookup_elem(&flows, &k);
+	/* What is neither question nor answer belongs to no flow. */
+	f = p->protocol == ICMP && !echo(p) ? 0 : bpf_map_lookup_elem(&flows, &k);
 	if (f && lives(f, p, k.protocol, now)) {
 		if (f->epoch != set->epoch) {
 			judge_of(&j, port, &k, f->direction, f->type, f->code);

@@ -147,7 +147,7 @@ __attribute__((noinline)) int admit6(struct __sk_buff *skb, const struct packet6
 		k.local_port = direction == FROM_GUEST ? p->sport : p->dport;
 		k.remote_port = direction == FROM_GUEST ? p->dport : p->sport;
 	}
-	f = bpf_map_lookup_elem(&flows6, &k);
+	f = p->protocol == ICMP6 && !echo6(p) ? 0 : bpf_map_lookup_elem(&flows6, &k);
 	if (f && lives(f, p, k.protocol, now)) {
 		if (f->epoch != set->epoch) {
 			judge6_of(&j, port, &k, f->direction, f->type, f->code);

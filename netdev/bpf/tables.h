@@ -190,6 +190,8 @@ struct fragment_key {
 struct fragment {
 	__u16 sport;
 	__u16 dport;
+	__u8 protocol;
+	__u8 pad[3];
 };
 
 /* ---- source NAT, both ways */

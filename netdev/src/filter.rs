@@ -147,7 +147,9 @@ pub(crate) fn policy_chunks(
 ) -> (Vec<(u32, Bytes)>, Option<String>) {
     let mut rows: Vec<Vec<u8>> = Vec::new();
     let mut seen = BTreeSet::new();
-    for group in groups {
+    // The first rule that fits decides whether state is kept, and any that keeps it is enough.
+    let (stateful, stateless): (Vec<&&Group>, Vec<_>) = groups.iter().partition(|g| g.stateful);
+    for group in stateful.into_iter().chain(stateless) {
         for rule in group.rules.iter().filter(|r| r.direction == direction) {
             if let Some(row) = row(rule, group.stateful)
                 && seen.insert(row.clone())

@@ -66,6 +66,7 @@ mod edge;
 mod error;
 mod filter;
 mod forward;
+pub mod hostile;
 mod loader;
 mod metadata;
 mod meter;

@@ -114,7 +114,7 @@ pub enum RowStep {
 }
 
 /// The writes that turn `found` into `wanted`. The epoch in the settings' row is the plan's own: it grows
-/// when a rule, a membership or a port's policy was taken away or changed, and every flow is judged again.
+/// when rules, memberships or a port's policy changed, and every flow is judged again.
 #[must_use]
 pub fn tables(wanted: &Tables, found: &Tables) -> Vec<RowStep> {
     let empty = BTreeMap::new();
@@ -129,7 +129,8 @@ pub fn tables(wanted: &Tables, found: &Tables) -> Vec<RowStep> {
             if old.is_some_and(|old| settled(wanted, table, value, old)) {
                 continue;
             }
-            judge_again |= judged && old.is_some();
+            // A new port has no flows yet; a new rule or member may allow again what was cut.
+            judge_again |= judged && (old.is_some() || table != Table::Ports);
             puts.push(RowStep::Put { table, key: key.clone(), value: value.clone() });
         }
         for key in have.keys().filter(|k| !want.contains_key(*k)) {
