@@ -12,6 +12,10 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
+struct ip6 {
+	__u32 word[4]; /* network order */
+};
+
 /* ---- ports: interface index -> what stands behind it */
 #define PORT_UP 1u        /* administrative state */
 #define PORT_SECURED 2u   /* anti-spoofing and groups apply */
@@ -75,7 +79,7 @@ struct ip_key {
 struct mac_key {
 	__u32 vni;
 	__u8 mac[6];
-	__u16 pad;
+	__u16 family; /* 6: what a gateway routes of IPv6 alone; 0: all else */
 };
 
 /* ---- routers: {router, prefix} -> leg */
@@ -262,6 +266,20 @@ struct meter_rule {
 	__u32 flags;
 	__u32 pad;
 };
+struct meter_rule6 {
+	__u64 label;
+	struct ip6 source;
+	struct ip6 source_mask;
+	struct ip6 destination;
+	struct ip6 destination_mask;
+	__u32 flags;
+	__u32 pad;
+};
+struct meter_chunk6 {
+	__u32 used;
+	__u32 more;
+	struct meter_rule6 rule[METER_RULES];
+};
 struct meter_chunk {
 	__u32 used;
 	__u32 more;
@@ -274,9 +292,6 @@ struct meter {
 };
 
 /* ---- IPv6: the same tables with longer keys, so that IPv4 pays nothing for them */
-struct ip6 {
-	__u32 word[4]; /* network order */
-};
 struct source6_key {
 	__u32 prefixlen; /* 32 + prefix length */
 	__u32 ifindex;
@@ -292,9 +307,11 @@ struct route6_key {
 	__u32 router_hi;
 	struct ip6 ip;
 };
-/* Out of the leg in `vni`; `via` or, if that is nothing, the address itself is the next hop. */
+/* Out of the leg in `vni`, or of the gateway; `via` or, if that is nothing, the address itself is the next hop. */
 struct route6 {
+	__u32 kind; /* ROUTE_LEG, ROUTE_EXTERNAL */
 	__u32 vni;
+	__u32 vtep; /* ROUTE_EXTERNAL: the host that holds the gateway, 0: this one */
 	struct ip6 via;
 	struct ip6 own; /* the leg's */
 	__u8 mac[6];
@@ -404,6 +421,7 @@ TABLE(chunks, HASH, struct chunk_key, struct chunk, 65536, BPF_F_NO_PREALLOC);
 TABLE(members, HASH, struct member_key, __u32, 1048576, BPF_F_NO_PREALLOC);
 TABLE(vteps, HASH, __u32, __u32, 65536, BPF_F_NO_PREALLOC);
 TABLE(meter_rules, HASH, struct meter_key, struct meter_chunk, 4096, BPF_F_NO_PREALLOC);
+TABLE(meter_rules6, HASH, struct meter_key, struct meter_chunk6, 4096, BPF_F_NO_PREALLOC);
 TABLE(meters, HASH, __u64, struct meter, 16384, BPF_F_NO_PREALLOC);
 TABLE(settings, ARRAY, __u32, struct settings, 1, 0);
 TABLE(sweeps, ARRAY, __u32, __u64, 1, 0);

@@ -81,9 +81,8 @@ struct Settled {
 impl Node {
     /// Makes what does not depend on ports. The calling thread must be inside the node namespace.
     pub fn open(config: Config, bindings: Bindings, names: PortNames) -> Result<Self> {
+        standing::silence6()?;
         for (key, value) in [
-            ("ipv6/conf/all/disable_ipv6", "1"),
-            ("ipv6/conf/default/disable_ipv6", "1"),
             ("ipv4/ip_forward", "0"),
             ("ipv4/conf/all/arp_ignore", "1"),
             ("ipv4/conf/all/rp_filter", "0"),
@@ -116,6 +115,11 @@ impl Node {
         standing::overlay_link(&mut node.netlink, &node.config)?;
         node.settle_links(&[], true)?;
         Ok(node)
+    }
+
+    /// The interface of the host's own stack.
+    pub fn agent(&self) -> u32 {
+        self.settings.agent_if
     }
 
     pub fn punt(&self) -> u32 {
@@ -267,6 +271,10 @@ impl Node {
         let news = ask6::bindings(wanted, &devices);
         let old = std::mem::replace(&mut *self.bindings.v6.write(), news.clone());
         *self.names.write() = devices.iter().map(|(id, index)| (*index, id.clone())).collect();
+        if let Some(device) = self.config.edge_device().filter(|_| wanted.routers.iter().any(|r| r.gateway6.is_some()))
+        {
+            standing::speak6(device)?;
+        }
         let errors = self.write_tables(&tables)?;
         self.advertise(&old, &news);
         problems.extend(errors.into_iter().map(|message| Problem { port: None, message, closes: false }));

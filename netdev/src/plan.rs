@@ -147,7 +147,7 @@ pub fn tables(wanted: &Tables, found: &Tables) -> Vec<RowStep> {
 /// Whether the row found may stay: it is the one wanted, or the programs write what differs.
 fn settled(wanted: &Tables, table: Table, value: &[u8], old: &[u8]) -> bool {
     let moved = || {
-        let at = table == Table::Addresses && movable_at(value).is_some();
+        let at = matches!(table, Table::Addresses | Table::Addresses6) && movable_at(value).is_some();
         let holder = movable_at(old).filter(|_| at).map(|ifindex| ifindex.to_ne_bytes().to_vec());
         // The holder must still be a port.
         holder.is_some_and(|key| wanted.get(&Table::Ports).is_some_and(|ports| ports.contains_key(&key)))

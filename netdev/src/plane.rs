@@ -10,7 +10,7 @@ use crate::device::Applied;
 use crate::edge;
 use crate::error::{Error, Result, Step};
 use crate::loader;
-use crate::metadata::{METADATA_ADDRESS, MetadataListener, PortNames};
+use crate::metadata::{METADATA_ADDRESS, MetadataListener, PortNames, Sockets, address6};
 use crate::meter::label_name;
 use crate::namespace;
 use crate::node::Node;
@@ -49,7 +49,7 @@ pub struct DataPlane {
     names: PortNames,
     /// Labels that the last pass wanted, with their names in the tables.
     labels: Mutex<BTreeMap<String, u64>>,
-    metadata: TcpListener,
+    metadata: Sockets,
     _lock: Flock<File>,
 }
 
@@ -58,6 +58,8 @@ struct Parts {
     worker: JoinHandle<()>,
     dhcp: DhcpService,
     links: crate::netlink::Netlink,
+    /// The interface of the host's own stack.
+    agent: u32,
 }
 
 impl DataPlane {
@@ -89,7 +91,11 @@ impl DataPlane {
         let parts = start_worker(&config, bindings, names.clone())?;
         let counters = Arc::new(Counters::open(&config.bpffs())?);
         let sweeper = Some(Sweeper::start(counters.clone())?);
-        let metadata = listen_soon(&ns_path(&config.node()), METADATA_ADDRESS)?;
+        let ns = ns_path(&config.node());
+        // A kernel without IPv6 has no such address.
+        let has6 = Path::new("/proc/sys/net/ipv6").exists();
+        let v6 = has6.then(|| listen_soon(&ns, address6(parts.agent))).transpose()?;
+        let metadata = Sockets { v4: listen_soon(&ns, METADATA_ADDRESS)?, v6 };
         Ok(Self {
             config,
             jobs: Some(parts.jobs),
@@ -188,7 +194,9 @@ impl DataPlane {
     /// # Errors
     /// Called outside of a tokio runtime's I/O driver, or out of descriptors.
     pub fn metadata(&self) -> Result<MetadataListener> {
-        MetadataListener::new(self.metadata.try_clone().step("clone the metadata listener")?, self.names.clone())
+        let clone = |l: &TcpListener| l.try_clone().step("clone the metadata listener");
+        let sockets = Sockets { v4: clone(&self.metadata.v4)?, v6: self.metadata.v6.as_ref().map(clone).transpose()? };
+        MetadataListener::new(sockets, self.names.clone())
     }
 
     /// Counters since the tables were made. Reads the kernel's tables: milliseconds, not microseconds.
@@ -309,12 +317,13 @@ fn start_worker(config: &Config, bindings: Bindings, names: PortNames) -> Result
             let opened = namespace::enter(&ns_path(&config.node())).and_then(|()| {
                 let node = Node::open(config, bindings.clone(), names)?;
                 let dhcp = DhcpService::start(node.punt(), bindings)?;
-                Ok((node, dhcp, crate::netlink::Netlink::open()?))
+                let agent = node.agent();
+                Ok((node, (dhcp, crate::netlink::Netlink::open()?, agent)))
             });
             match opened {
                 Err(e) => drop(ready.send(Err(e))),
-                Ok((mut node, dhcp, links)) => {
-                    if ready.send(Ok((dhcp, links))).is_ok() {
+                Ok((mut node, made)) => {
+                    if ready.send(Ok(made)).is_ok() {
                         while let Ok(job) = queue.recv() {
                             job(&mut node);
                         }
@@ -323,8 +332,8 @@ fn start_worker(config: &Config, bindings: Bindings, names: PortNames) -> Result
             }
         })
         .step("start the worker")?;
-    let (dhcp, links) = wait.recv().map_err(|_| Error::Closed)??;
-    Ok(Parts { jobs, worker, dhcp, links })
+    let (dhcp, links, agent) = wait.recv().map_err(|_| Error::Closed)??;
+    Ok(Parts { jobs, worker, dhcp, links, agent })
 }
 
 /// The thread that ends idle flows; it ends with this value.

@@ -65,7 +65,13 @@ mod tests {
             prefix: 24,
             mac: Mac([2; 6]),
         };
-        Router { id: legs.concat(), interfaces: legs.iter().map(leg).collect(), gateway: None, routes: vec![] }
+        Router {
+            id: legs.concat(),
+            interfaces: legs.iter().map(leg).collect(),
+            gateway: None,
+            gateway6: None,
+            routes: vec![],
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::picture::Picture;
 use crate::realm::Realms;
 use crate::router::router_name;
 use crate::table::{Bytes, CHUNK6_RULES, Hop, Table, Tables, name64, put};
-use crate::wanted::{Direction, Family, Fixed, Group, Interface, Mac, Network, Peer, Router, Rule};
+use crate::wanted::{Direction, Family, Fixed, Group, Interface, Mac, Network, Peer, Port, Router, Rule};
 use ipnet::{IpNet, Ipv6Net};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -39,6 +39,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
     draw_sources(picture);
     draw_addresses(picture);
     draw_routes(picture);
+    draw_movable(picture);
     draw_groups(picture);
 }
 
@@ -106,9 +107,42 @@ fn draw_addresses(picture: &mut Picture<'_>) {
     }
 }
 
+/// Single addresses that a port may use besides its own, with the hardware address that they have there.
+fn single_pairs(port: &Port) -> impl Iterator<Item = (Ipv6Addr, Mac)> {
+    port.allowed_pairs.iter().take(crate::port::PAIRS_MAX).filter_map(|pair| match pair.cidr {
+        IpNet::V6(net) if net.prefix_len() == 128 => Some((net.addr(), pair.mac.unwrap_or(port.mac))),
+        _ => None,
+    })
+}
+
+/// As in switch.rs: the first port has them until another announces them.
+fn draw_movable(picture: &mut Picture<'_>) {
+    let wanted = picture.wanted;
+    for port in &wanted.ports {
+        let Some(&ifindex) = picture.devices.get(&port.id) else { continue };
+        let Some(vni) = picture.networks.get(port.network.as_str()).map(|n| n.vni) else { continue };
+        for (ip, mac) in single_pairs(port) {
+            let key = Bytes::new().u32(vni).raw(&ip.octets());
+            put(&mut picture.tables, Table::Addresses6, key, Hop::movable(ifindex, mac.0));
+            put(
+                &mut picture.tables,
+                Table::Stations,
+                Bytes::new().u32(vni).mac(mac.0),
+                Hop::Local(ifindex).bytes(mac.0),
+            );
+        }
+    }
+}
+
 /// A leg's address with its prefix.
 pub(crate) fn leg6(leg: &Interface) -> Option<Ipv6Net> {
     Ipv6Net::new(v6(&leg.address)?, leg.prefix).ok()
+}
+
+/// Whether a next hop is in the network of the router's way out.
+fn outside(router: &Router, via: &Ipv6Addr) -> bool {
+    let net = router.gateway6.as_ref().and_then(|g| Ipv6Net::new(g.address, g.prefix).ok());
+    net.is_some_and(|n| n.contains(via))
 }
 
 fn draw_routes(picture: &mut Picture<'_>) {
@@ -122,6 +156,7 @@ fn draw_routes(picture: &mut Picture<'_>) {
             let (IpNet::V6(to), IpAddr::V6(via)) = (extra.destination, extra.nexthop) else { continue };
             match legs.iter().find(|(_, net)| net.contains(&via)) {
                 Some(leg) => route(picture, router, to.trunc(), *leg, Some(via)),
+                None if outside(router, &via) => {}
                 None => picture.problem(None, format!("router {}: next hop {via} is on no leg", router.id)),
             }
         }
@@ -138,7 +173,7 @@ fn route(
     let Some((vni, mtu)) = picture.networks.get(leg.network.as_str()).map(|n| (n.vni, n.mtu)) else { return };
     let key = Bytes::new().u32(64 + u32::from(to.prefix_len())).u64(router_name(&router.id)).raw(&to.addr().octets());
     let via = via.unwrap_or(Ipv6Addr::UNSPECIFIED).octets();
-    let value = Bytes::new().u32(vni).raw(&via).raw(&net.addr().octets()).raw(&leg.mac.0).u16(mtu);
+    let value = Bytes::new().u32(1).u32(vni).u32(0).raw(&via).raw(&net.addr().octets()).raw(&leg.mac.0).u16(mtu);
     put(&mut picture.tables, Table::Routes6, key, value);
 }
 
@@ -193,7 +228,7 @@ fn draw_groups(picture: &mut Picture<'_>) {
     };
     // Not by link-local addresses: those say nothing outside of their network.
     for p in &wanted.ports {
-        fixed(&p.fixed).for_each(|ip| member(&p.network, &p.groups, ip));
+        fixed(&p.fixed).chain(single_pairs(p).map(|(ip, _)| ip)).for_each(|ip| member(&p.network, &p.groups, ip));
     }
     for remote in &wanted.remotes {
         remote.addresses.iter().filter_map(v6).for_each(|ip| member(&remote.network, &remote.groups, ip));

@@ -108,6 +108,7 @@ fn some_cloud(dice: &mut Dice) -> Wanted {
         AddressPair { mac: None, cidr: "10.0.0.64/26".parse().unwrap() },
         AddressPair { mac: Some(mac(77)), cidr: "10.0.0.77/32".parse().unwrap() },
         AddressPair { mac: Some(mac(77)), cidr: "fd00::40/122".parse().unwrap() },
+        AddressPair { mac: None, cidr: "fd00::45/128".parse().unwrap() },
     ];
     let mut c = make(dice, "c", "net1", 3, 12);
     c.secured = false;

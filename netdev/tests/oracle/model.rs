@@ -236,7 +236,7 @@ fn allows(wanted: &Wanted, port: &Port, rule: &Rule, way: Way, protocol: u8, pee
 /// Without routers a network is a realm of its own.
 fn member(wanted: &Wanted, network: &str, group: &str, ip: IpAddr) -> bool {
     let by_port = |p: &Port| {
-        let single = |n: &IpNet| n.addr() == ip && ip.is_ipv4() && n.prefix_len() == 32;
+        let single = |n: &IpNet| n.addr() == ip && n.prefix_len() == n.max_prefix_len();
         p.network == network
             && p.groups.iter().any(|g| g == group)
             && (p.fixed.iter().any(|f| f.address == ip) || p.allowed_pairs.iter().any(|a| single(&a.cidr)))

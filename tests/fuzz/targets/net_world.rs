@@ -42,7 +42,7 @@ pub fn wanted(ra: Ra) -> Wanted {
     Wanted {
         networks: vec![Network { id: "n".into(), vni: 7, mtu: 1450, external: false, subnets }],
         ports: vec![port],
-        routers: vec![Router { id: "r".into(), interfaces, gateway: None, routes: vec![] }],
+        routers: vec![Router { id: "r".into(), interfaces, gateway: None, gateway6: None, routes: vec![] }],
         ..Wanted::default()
     }
 }
