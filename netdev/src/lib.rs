@@ -82,6 +82,7 @@ mod plan;
 mod plane;
 mod port;
 mod quality;
+mod question;
 mod ra;
 mod realm;
 mod regroup;
