@@ -32,6 +32,8 @@ struct judge {
 	__u8 code;
 	__u8 stateless; /* out: the rule that allowed it keeps no state */
 	__u16 pad;
+	__u32 realm;
+	__u32 pad2;
 };
 
 /* 1: a rule of this chunk allows it; 0: go on with the next chunk; -1: there is none. */
@@ -68,6 +70,7 @@ __attribute__((noinline)) int judge_chunk(struct judge *j, __u32 index)
 		if (r->flags & RULE_GROUP) {
 			member.group = r->group;
 			member.ip = j->peer;
+			member.realm = j->realm;
 			if (!bpf_map_lookup_elem(&members, &member))
 				continue;
 		} else if ((j->peer & r->mask) != r->net) {
@@ -107,10 +110,12 @@ static __always_inline __u64 lifetime(__u8 protocol, const struct flow *f)
 	return protocol == ICMP || protocol == ICMP6 ? 30 * SEC_NS : 600 * SEC_NS;
 }
 
-static __always_inline void judge_of(struct judge *j, __u64 policy, const struct flow_key *k, __u32 direction, __u8 type,
+static __always_inline void judge_of(struct judge *j, const struct port *port, const struct flow_key *k, __u32 direction, __u8 type,
 				     __u8 code)
 {
-	j->policy = policy;
+	j->policy = port->policy;
+	j->realm = port->realm;
+	j->pad2 = 0;
 	j->direction = direction;
 	j->peer = k->remote_ip;
 	j->port = direction == FROM_GUEST ? k->remote_port : k->local_port;
@@ -208,7 +213,7 @@ static __always_inline void begin(struct flow *f, const struct packet *p, __u32 
 }
 
 /* Whether the groups of port `ifindex` let this packet pass. 0, or the reason to drop it. */
-__attribute__((noinline)) int admit(struct __sk_buff *skb, const struct packet *p, __u64 policy, __u32 direction)
+__attribute__((noinline)) int admit(struct __sk_buff *skb, const struct packet *p, const struct port *port, __u32 direction)
 {
 	__u32 no = (direction == FROM_GUEST ? DROP_GROUP_OUT : DROP_GROUP_IN) + 1, ifindex = whose(skb);
 	__u64 now = bpf_ktime_get_coarse_ns();
@@ -218,7 +223,7 @@ __attribute__((noinline)) int admit(struct __sk_buff *skb, const struct packet *
 	struct judge j = {};
 	int full;
 
-	if (!p || !set)
+	if (!p || !port || !set)
 		return no;
 	k.ifindex = ifindex;
 	if (icmp_error(p) && related(skb, p, &k, direction, set->epoch, now))
@@ -234,10 +239,11 @@ __attribute__((noinline)) int admit(struct __sk_buff *skb, const struct packet *
 		k.local_port = direction == FROM_GUEST ? p->sport : p->dport;
 		k.remote_port = direction == FROM_GUEST ? p->dport : p->sport;
 	}
-	f = bpf_map_lookup_elem(&flows, &k);
+	/* What is neither question nor answer belongs to no flow. */
+	f = p->protocol == ICMP && !echo(p) ? 0 : bpf_map_lookup_elem(&flows, &k);
 	if (f && lives(f, p, k.protocol, now)) {
 		if (f->epoch != set->epoch) {
-			judge_of(&j, policy, &k, f->direction, f->type, f->code);
+			judge_of(&j, port, &k, f->direction, f->type, f->code);
 			rejudge(f, judged(&j), set->epoch);
 		}
 		if (f->state & FLOW_CUT) {
@@ -248,7 +254,7 @@ __attribute__((noinline)) int admit(struct __sk_buff *skb, const struct packet *
 		advance(f, p, direction, now);
 		return 0;
 	}
-	judge_of(&j, policy, &k, direction, p->type, p->code);
+	judge_of(&j, port, &k, direction, p->type, p->code);
 	if (!judged(&j))
 		return no;
 	/* Only what can be answered is tracked; a later fragment follows its first. */

@@ -15,7 +15,7 @@ struct judge6 {
 	__u8 stateless; /* out: the rule that allowed it keeps no state */
 	__u16 pad;
 	struct ip6 peer;
-	__u32 pad2;
+	__u32 realm;
 };
 
 static __always_inline int within6(const struct ip6 *ip, const struct ip6 *net, const struct ip6 *mask)
@@ -58,6 +58,7 @@ __attribute__((noinline)) int judge_chunk6(struct judge6 *j, __u32 index)
 		if (r->flags & RULE_GROUP) {
 			member.group = r->group;
 			member.ip = j->peer;
+			member.realm = j->realm;
 			if (!bpf_map_lookup_elem(&members6, &member))
 				continue;
 		} else if (!within6(&j->peer, &r->net, &r->mask)) {
@@ -81,10 +82,11 @@ static __always_inline int judged6(struct judge6 *j)
 	return 0;
 }
 
-static __always_inline void judge6_of(struct judge6 *j, __u64 policy, const struct flow6_key *k, __u32 direction, __u8 type,
+static __always_inline void judge6_of(struct judge6 *j, const struct port *port, const struct flow6_key *k, __u32 direction, __u8 type,
 				      __u8 code)
 {
-	j->policy = policy;
+	j->policy = port->policy;
+	j->realm = port->realm;
 	j->direction = direction;
 	j->peer = k->remote_ip;
 	j->port = direction == FROM_GUEST ? k->remote_port : k->local_port;
@@ -93,7 +95,6 @@ static __always_inline void judge6_of(struct judge6 *j, __u64 policy, const stru
 	j->code = code;
 	j->stateless = 0;
 	j->pad = 0;
-	j->pad2 = 0;
 }
 
 /* Whether an ICMPv6 error belongs to a flow of the port. Asked before `admit6` and not by it: the stack is short. */
@@ -121,7 +122,7 @@ __attribute__((noinline)) int related6(struct __sk_buff *skb, const struct packe
 }
 
 /* Whether the groups of the port let this packet pass. 0, or the reason to drop it. */
-__attribute__((noinline)) int admit6(struct __sk_buff *skb, const struct packet6 *q, __u64 policy, __u32 direction)
+__attribute__((noinline)) int admit6(struct __sk_buff *skb, const struct packet6 *q, const struct port *port, __u32 direction)
 {
 	__u32 no = (direction == FROM_GUEST ? DROP_GROUP_OUT : DROP_GROUP_IN) + 1, ifindex = whose(skb);
 	__u64 now = bpf_ktime_get_coarse_ns();
@@ -132,7 +133,7 @@ __attribute__((noinline)) int admit6(struct __sk_buff *skb, const struct packet6
 	const struct packet *p;
 	int full;
 
-	if (!q || !set)
+	if (!q || !port || !set)
 		return no;
 	p = &q->p;
 	k.ifindex = ifindex;
@@ -146,10 +147,10 @@ __attribute__((noinline)) int admit6(struct __sk_buff *skb, const struct packet6
 		k.local_port = direction == FROM_GUEST ? p->sport : p->dport;
 		k.remote_port = direction == FROM_GUEST ? p->dport : p->sport;
 	}
-	f = bpf_map_lookup_elem(&flows6, &k);
+	f = p->protocol == ICMP6 && !echo6(p) ? 0 : bpf_map_lookup_elem(&flows6, &k);
 	if (f && lives(f, p, k.protocol, now)) {
 		if (f->epoch != set->epoch) {
-			judge6_of(&j, policy, &k, f->direction, f->type, f->code);
+			judge6_of(&j, port, &k, f->direction, f->type, f->code);
 			rejudge(f, judged6(&j), set->epoch);
 		}
 		if (f->state & FLOW_CUT) {
@@ -160,7 +161,7 @@ __attribute__((noinline)) int admit6(struct __sk_buff *skb, const struct packet6
 		advance(f, p, direction, now);
 		return 0;
 	}
-	judge6_of(&j, policy, &k, direction, p->type, p->code);
+	judge6_of(&j, port, &k, direction, p->type, p->code);
 	if (!judged6(&j))
 		return no;
 	if (j.stateless || p->later || (p->protocol == ICMP6 && !(echo6(p) && p->type == ECHO6)))

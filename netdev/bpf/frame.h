@@ -243,6 +243,7 @@ __attribute__((noinline)) int parse(struct __sk_buff *skb, struct packet *p, __u
 	if (fragment & 0x2000) {
 		ports.sport = p->sport;
 		ports.dport = p->protocol == ICMP ? p->type << 8 | p->code : p->dport;
+		ports.protocol = p->protocol;
 		bpf_map_update_elem(&fragments, &key, &ports, BPF_ANY);
 	}
 	return 0;

@@ -129,6 +129,9 @@ __attribute__((noinline)) int parse6(struct __sk_buff *skb, struct packet6 *q, _
 		known = bpf_map_lookup_elem(&fragments6, &key);
 		if (!known)
 			return DROP_FRAGMENT + 1;
+		/* Who puts the packet together believes the first fragment, not what this one says of itself. */
+		next = known->protocol;
+		p->protocol = next;
 		p->sport = known->sport;
 		p->dport = known->dport;
 		if (next == ICMP6) {
@@ -162,6 +165,7 @@ __attribute__((noinline)) int parse6(struct __sk_buff *skb, struct packet6 *q, _
 	if (fragment & 1) {
 		ports.sport = p->sport;
 		ports.dport = next == ICMP6 ? p->type << 8 | p->code : p->dport;
+		ports.protocol = next;
 		bpf_map_update_elem(&fragments6, &key, &ports, BPF_ANY);
 	}
 	return 0;

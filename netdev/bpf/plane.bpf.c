@@ -273,7 +273,7 @@ static __always_inline int switch_frame(struct __sk_buff *skb, const struct port
 	return drop(skb, DROP_UNKNOWN_STATION);
 }
 
-#include "plane6.h"
+#include "edge6.h"
 
 static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
 {
@@ -301,7 +301,7 @@ static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *po
 	if (eth->dst[0] & 1)
 		return drop(skb, DROP_MULTICAST);
 	if (secured) {
-		no = admit(skb, &p, port->policy, FROM_GUEST);
+		no = admit(skb, &p, port, FROM_GUEST);
 		if (no)
 			return drop(skb, no - 1);
 	}
@@ -373,7 +373,7 @@ int to_guest(struct __sk_buff *skb)
 	if (skb->protocol == bpf_htons(ETH_ARP))
 		return port->flags & PORT_EXTERNAL ? deliver(skb, port) : drop(skb, DROP_STACK);
 	if (skb->protocol == bpf_htons(ETH_IP6)) {
-		no = welcome6(skb, port->policy);
+		no = welcome6(skb, port);
 		return no ? drop(skb, no - 1) : deliver(skb, port);
 	}
 	if (skb->protocol != bpf_htons(ETH_IP))
@@ -381,7 +381,7 @@ int to_guest(struct __sk_buff *skb)
 	/* The sign bit keeps the two directions of a port's fragments apart. */
 	no = parse(skb, &p, ifindex | 0x80000000u);
 	if (!no)
-		no = admit(skb, &p, port->policy, TO_GUEST);
+		no = admit(skb, &p, port, TO_GUEST);
 	return no ? drop(skb, no - 1) : deliver(skb, port);
 }
 
@@ -414,6 +414,8 @@ int from_overlay(struct __sk_buff *skb)
 		return drop(skb, DROP_UNKNOWN_STATION);
 	if (h->kind == HOP_LOCAL)
 		return give(skb, h->where);
+	if (h->kind == HOP_ROUTER && eth.protocol == bpf_htons(ETH_IP6))
+		return overlay_ip6(skb, h->router, key.vni);
 	if (h->kind != HOP_ROUTER || eth.protocol != bpf_htons(ETH_IP))
 		return drop(skb, DROP_UNKNOWN_STATION);
 	/* For the gateway that this host holds. */
@@ -423,17 +425,19 @@ int from_overlay(struct __sk_buff *skb)
 	return route_packet(skb, &p, h->router, key.vni, VIA_OVERLAY);
 }
 
-static __always_inline int edge_arp(struct __sk_buff *skb, const struct settings *set, const struct eth *eth)
+__attribute__((noinline)) int edge_arp(struct __sk_buff *skb, const struct eth *eth)
 {
-	struct ip_key key = {.vni = set->ext_vni};
-	struct mac_key station = {.vni = set->ext_vni};
+	struct settings *set = get_settings();
+	struct ip_key key = {};
+	struct mac_key station = {};
 	const __u8 *mac = 0;
 	struct ext *e;
 	struct hop *h;
 	struct arp a;
 
-	if (load_arp(skb, &a))
+	if (!set || !eth || load_arp(skb, &a))
 		return drop(skb, DROP_MALFORMED);
+	key.vni = station.vni = set->ext_vni;
 	if (a.op == bpf_htons(1)) {
 		e = bpf_map_lookup_elem(&externals, &a.tpa);
 		key.ip = a.tpa;
@@ -487,15 +491,20 @@ static __always_inline int from_inside(__u64 router, __u32 saddr)
 	return r && r->kind == ROUTE_LEG;
 }
 
-static __always_inline int edge_ip(struct __sk_buff *skb, const struct settings *set, const struct eth *eth)
+/* Not part of its caller, which has little of the stack so that IPv6 may have the rest. */
+__attribute__((noinline)) int edge_ip(struct __sk_buff *skb, const struct eth *eth)
 {
-	struct mac_key station = {.vni = set->ext_vni};
+	struct settings *set = get_settings();
+	struct mac_key station = {};
 	struct packet p = {};
 	__u64 router;
 	struct ext *e;
 	struct hop *h;
 	int no;
 
+	if (!set || !eth)
+		return drop(skb, DROP_MALFORMED);
+	station.vni = set->ext_vni;
 	no = parse(skb, &p, whose(skb));
 	if (no)
 		return drop(skb, no - 1);
@@ -554,9 +563,11 @@ int from_edge(struct __sk_buff *skb)
 	if (skb->vlan_present)
 		return set->flags & SETTING_SHARED ? TC_ACT_OK : drop(skb, DROP_FAMILY);
 	if (eth.protocol == bpf_htons(ETH_ARP))
-		return edge_arp(skb, set, &eth);
+		return edge_arp(skb, &eth);
 	if (eth.protocol == bpf_htons(ETH_IP))
-		return edge_ip(skb, set, &eth);
+		return edge_ip(skb, &eth);
+	if (eth.protocol == bpf_htons(ETH_IP6))
+		return edge_ip6(skb, &eth);
 	return set->flags & SETTING_SHARED ? TC_ACT_OK : drop(skb, DROP_FAMILY);
 }
 
@@ -596,6 +607,8 @@ int from_agent(struct __sk_buff *skb)
 	__u32 ifindex;
 
 	say_whose(skb, ifindex_of(skb));
+	if (skb->protocol == bpf_htons(ETH_IP6))
+		return agent_ip6(skb);
 	if (!set || skb->protocol != bpf_htons(ETH_IP) || parse(skb, &p, whose(skb)))
 		return drop(skb, DROP_STACK);
 	if (p.saddr != METADATA_IP || (p.daddr & bpf_htonl(METADATA_MASK)) != bpf_htonl(METADATA_BASE))

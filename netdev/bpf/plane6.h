@@ -1,12 +1,14 @@
 /* A guest's IPv6: neighbours are answered here, routers and DHCPv6 by the agent, the rest is judged, switched and routed.
  *
  *   NS -> `addresses6` -> NA from here        RS, DHCPv6 -> rate limit -> packet socket -> agent
- *   NA, RA, redirects, MLD of guests: dropped, nobody learns anything from them
+ *   NA of an address that several ports may have: it moves; RA, redirects, MLD of guests: dropped, nobody learns from them
  */
 #ifndef PILVI_PLANE6_H
 #define PILVI_PLANE6_H
 
 #include "filter6.h"
+#include "metadata6.h"
+#include "meter6.h"
 
 /* Sends an ICMPv6 error from the leg that the packet came in by. */
 __attribute__((noinline)) int send_error6(struct __sk_buff *skb, const struct packet6 *q, __u64 router, __u32 type, __u32 mtu)
@@ -32,9 +34,10 @@ __attribute__((noinline)) int send_error6(struct __sk_buff *skb, const struct pa
 /* Not a verdict: an error is due to whoever sent it. The caller sends it: the stack is short. */
 #define REFUSED_TTL (1 << 16)
 #define REFUSED_SIZE (2 << 16) /* the lower half: what would fit */
+#define TO_GATEWAY6 (4 << 16)  /* nor this: `send_gateway6` goes on */
 
-/* Forwards what a guest of this host sent to router `router`, in the network `vni`. A verdict, or REFUSED_*. */
-__attribute__((noinline)) int route_packet6(struct __sk_buff *skb, const struct packet6 *q, __u64 router, __u32 vni)
+/* Forwards what router `router` got in the network `vni`, from where `via` says. A verdict, or what the caller is to do. */
+__attribute__((noinline)) int route_packet6(struct __sk_buff *skb, const struct packet6 *q, __u64 router, __u32 vni, __u32 via)
 {
 	struct route6_key key = {.prefixlen = 192, .router_lo = router, .router_hi = router >> 32};
 	struct ip6_key target = {};
@@ -54,6 +57,8 @@ __attribute__((noinline)) int route_packet6(struct __sk_buff *skb, const struct 
 	if (!(h && h->kind == HOP_ROUTER)) {
 		if (!r)
 			return drop(skb, DROP_NO_ROUTE);
+		if (r->kind == ROUTE_EXTERNAL)
+			return via == VIA_EDGE ? drop(skb, DROP_NO_ROUTE) : TO_GATEWAY6;
 		target.vni = r->vni;
 		if (!none6(&r->via))
 			target.ip = r->via;
@@ -62,13 +67,16 @@ __attribute__((noinline)) int route_packet6(struct __sk_buff *skb, const struct 
 	if (!h)
 		return drop(skb, DROP_NO_HOST);
 	if (h->kind == HOP_ROUTER) {
-		if (h->router != router || !same6(&target.ip, &q->daddr) || q->p.protocol != ICMP6 || q->p.type != ECHO6 ||
+		if (via == VIA_OVERLAY || h->router != router || !same6(&target.ip, &q->daddr) || q->p.protocol != ICMP6 || q->p.type != ECHO6 ||
 		    answer_echo6(skb, q))
 			return drop(skb, DROP_NO_HOST);
 		skb->mark = MARK_AGENT;
 		return give(skb, whose(skb));
 	}
 	if (!r || (h->kind != HOP_LOCAL && h->kind != HOP_REMOTE))
+		return drop(skb, DROP_NO_HOST);
+	/* A tunnel's packet must not leave by a tunnel again. */
+	if (h->kind == HOP_REMOTE && via == VIA_OVERLAY)
 		return drop(skb, DROP_NO_HOST);
 	if (q->p.ttl <= 1)
 		return REFUSED_TTL;
@@ -78,9 +86,47 @@ __attribute__((noinline)) int route_packet6(struct __sk_buff *skb, const struct 
 	hops = q->p.ttl - 1;
 	if (bpf_skb_store_bytes(skb, ETH_LEN + 7, &hops, 1, 0) || set_macs(skb, h->mac, r->mac))
 		return drop(skb, DROP_MALFORMED);
+	if (via == VIA_EDGE)
+		meter_packet6(skb, q, router, METER_IN);
 	if (h->kind == HOP_REMOTE)
 		return send_tunnel(skb, r->vni, h->where);
 	return give(skb, h->where);
+}
+
+/* Out of the router's gateway, as it came in by `vni`: nothing is translated. A verdict, or REFUSED_*. */
+__attribute__((noinline)) int send_gateway6(struct __sk_buff *skb, const struct packet6 *q, __u64 router, __u32 vni, __u32 via)
+{
+	struct route6_key key = {.prefixlen = 192, .router_lo = router, .router_hi = router >> 32};
+	struct settings *set = get_settings();
+	struct bpf_redir_neigh hop = {.nh_family = 10};
+	struct route6 *r;
+	__u32 length;
+	__u8 hops;
+
+	if (!q || !set)
+		return drop(skb, DROP_MALFORMED);
+	key.ip = q->daddr;
+	r = bpf_map_lookup_elem(&routes6, &key);
+	if (!r)
+		return drop(skb, DROP_NO_ROUTE);
+	if (r->vtep) /* another host has the gateway: it gets the frame as the guest sent it */
+		return via == VIA_GUEST ? send_tunnel(skb, vni, r->vtep) : drop(skb, DROP_NO_ROUTE);
+	if (!set->edge_if)
+		return drop(skb, DROP_NO_EDGE);
+	/* What is only here says nothing outside. */
+	if ((q->saddr.word[0] & bpf_htonl(0xffc00000u)) == bpf_htonl(0xfe800000u))
+		return drop(skb, DROP_RESERVED);
+	if (q->p.ttl <= 1)
+		return REFUSED_TTL;
+	length = skb->gso_size ? skb->gso_size + IP6_LEN + 20 : q->p.length;
+	if (r->mtu && length > r->mtu)
+		return REFUSED_SIZE | r->mtu;
+	hops = q->p.ttl - 1;
+	if (bpf_skb_store_bytes(skb, ETH_LEN + 7, &hops, 1, 0))
+		return drop(skb, DROP_MALFORMED);
+	meter_packet6(skb, q, router, METER_OUT);
+	__builtin_memcpy(hop.ipv6_nh, none6(&r->via) ? &q->daddr : &r->via, 16);
+	return bpf_redirect_neigh(set->edge_if, &hop, sizeof(hop), 0);
 }
 
 /* What the agent answers: the destination address tells it from which port. */
@@ -89,15 +135,36 @@ static __always_inline int ask_agent6(struct __sk_buff *skb, const struct port *
 	return port->flags & PORT_ASKS6 ? punt(skb) : drop(skb, DROP_DHCP);
 }
 
+/* Who announces an address that several ports may have gets it. */
+__attribute__((noinline)) int take_over6(struct __sk_buff *skb, const struct port *port, const struct eth *eth, const struct packet6 *q)
+{
+	struct ip6_key key = {};
+	struct hop *h;
+
+	if (!port || !eth || !q || q->p.length < IP6_LEN + 24)
+		return 0;
+	key.vni = port->vni;
+	if (bpf_skb_load_bytes(skb, q->p.l4 + 8, &key.ip, 16))
+		return 0;
+	h = bpf_map_lookup_elem(&addresses6, &key);
+	if (!h || !h->movable || h->kind != HOP_LOCAL || !owns6(whose(skb), &key.ip, eth))
+		return 0;
+	h->where = whose(skb);
+	__builtin_memcpy(h->mac, eth->src, 6);
+	return 0;
+}
+
 __attribute__((noinline)) int guest_neighbour(struct __sk_buff *skb, const struct port *port, const struct eth *eth,
 					      const struct packet6 *q)
 {
+	struct settings *set = get_settings();
+	struct hop service = {.kind = HOP_SERVICE};
 	struct ip6_key key = {};
 	struct neighbour ask = {};
+	const struct hop *h;
 	__u32 length;
-	struct hop *h;
 
-	if (!port || !eth || !q)
+	if (!port || !eth || !q || !set)
 		return drop(skb, DROP_MALFORMED);
 	key.vni = port->vni;
 	length = q->p.length;
@@ -105,6 +172,8 @@ __attribute__((noinline)) int guest_neighbour(struct __sk_buff *skb, const struc
 		return drop(skb, DROP_MALFORMED);
 	if (q->p.type == ROUTER_ASK)
 		return ask_agent6(skb, port);
+	if (q->p.type == NEIGHBOUR_SAY)
+		take_over6(skb, port, eth, q);
 	if (q->p.type != NEIGHBOUR_ASK)
 		return drop(skb, q->p.type == NEIGHBOUR_SAY ? DROP_ARP_UNKNOWN : DROP_SPOOFED_ARP);
 	if (length < IP6_LEN + 24 || bpf_skb_load_bytes(skb, q->p.l4, &ask, 24))
@@ -116,6 +185,10 @@ __attribute__((noinline)) int guest_neighbour(struct __sk_buff *skb, const struc
 		return drop(skb, DROP_SPOOFED_ARP);
 	key.ip = ask.target;
 	h = bpf_map_lookup_elem(&addresses6, &key);
+	if (!h && port->flags & PORT_METADATA && is_metadata6(&ask.target)) {
+		__builtin_memcpy(service.mac, set->service_mac, 6);
+		h = &service;
+	}
 	/* Nobody hears of his own address: he has it. */
 	if (!h || (h->kind == HOP_LOCAL && h->where == whose(skb)))
 		return drop(skb, DROP_ARP_UNKNOWN);
@@ -152,10 +225,12 @@ __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port
 		return guest_neighbour(skb, port, eth, &q);
 	if (q.p.protocol == UDP && q.p.sport == bpf_htons(546) && q.p.dport == bpf_htons(547) && !q.p.later)
 		return ask_agent6(skb, port);
+	if (is_metadata6(&q.daddr))
+		return guest_metadata6(skb, port, &q);
 	if (eth->dst[0] & 1 || multicast6(&q.daddr) || none6(&q.saddr))
 		return drop(skb, DROP_MULTICAST);
 	if (port->flags & PORT_SECURED) {
-		no = related6(skb, &q, FROM_GUEST) ? 0 : admit6(skb, &q, port->policy, FROM_GUEST);
+		no = related6(skb, &q, FROM_GUEST) ? 0 : admit6(skb, &q, port, FROM_GUEST);
 		if (no)
 			return drop(skb, no - 1);
 	}
@@ -164,7 +239,9 @@ __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port
 	h = bpf_map_lookup_elem(&stations, &key);
 	if (h && h->kind == HOP_ROUTER) {
 		router = h->router;
-		no = route_packet6(skb, &q, router, port->vni);
+		no = route_packet6(skb, &q, router, port->vni, VIA_GUEST);
+		if (no == TO_GATEWAY6)
+			no = send_gateway6(skb, &q, router, port->vni, VIA_GUEST);
 		if (no == REFUSED_TTL)
 			return send_error6(skb, &q, router, 3, 0);
 		return no & REFUSED_SIZE ? send_error6(skb, &q, router, 2, no & 0xffff) : no;
@@ -173,7 +250,7 @@ __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port
 }
 
 /* Whether the port's groups let it in: 0, or the reason to drop. */
-__attribute__((noinline)) int welcome6(struct __sk_buff *skb, __u64 policy)
+__attribute__((noinline)) int welcome6(struct __sk_buff *skb, const struct port *port)
 {
 	struct packet6 q = {};
 	int no = parse6(skb, &q, whose(skb) | 0x80000000u);
@@ -183,7 +260,7 @@ __attribute__((noinline)) int welcome6(struct __sk_buff *skb, __u64 policy)
 	/* Who has which address is said by us alone. */
 	if (neighbourly(&q.p))
 		return DROP_SPOOFED_ARP + 1;
-	return related6(skb, &q, TO_GUEST) ? 0 : admit6(skb, &q, policy, TO_GUEST);
+	return related6(skb, &q, TO_GUEST) ? 0 : admit6(skb, &q, port, TO_GUEST);
 }
 
 #endif

@@ -12,6 +12,10 @@
 #include <bpf/bpf_helpers.h>
 #include <bpf/bpf_endian.h>
 
+struct ip6 {
+	__u32 word[4]; /* network order */
+};
+
 /* ---- ports: interface index -> what stands behind it */
 #define PORT_UP 1u        /* administrative state */
 #define PORT_SECURED 2u   /* anti-spoofing and groups apply */
@@ -34,7 +38,7 @@ struct port {
 	__u32 ip; /* first fixed address: the metadata service answers to it */
 	__u8 mac[6];
 	__u16 tos; /* the upper six bits of the header's byte */
-	__u32 pad;
+	__u32 realm; /* the networks that routers join with its own */
 	__u64 policy; /* names the chunks of rules of this set of groups */
 };
 
@@ -75,7 +79,7 @@ struct ip_key {
 struct mac_key {
 	__u32 vni;
 	__u8 mac[6];
-	__u16 pad;
+	__u16 family; /* 6: what a gateway routes of IPv6 alone; 0: all else */
 };
 
 /* ---- routers: {router, prefix} -> leg */
@@ -145,10 +149,11 @@ struct chunk {
 	__u32 more; /* another chunk follows */
 	struct rule rule[CHUNK_RULES];
 };
+/* An address says who somebody is in his realm alone: other networks may have it too. */
 struct member_key {
 	__u64 group;
 	__u32 ip;
-	__u32 pad;
+	__u32 realm;
 };
 
 /* ---- flows, one entry for each port that a flow touches, seen from that port */
@@ -189,6 +194,8 @@ struct fragment_key {
 struct fragment {
 	__u16 sport;
 	__u16 dport;
+	__u8 protocol;
+	__u8 pad[3];
 };
 
 /* ---- source NAT, both ways */
@@ -259,6 +266,20 @@ struct meter_rule {
 	__u32 flags;
 	__u32 pad;
 };
+struct meter_rule6 {
+	__u64 label;
+	struct ip6 source;
+	struct ip6 source_mask;
+	struct ip6 destination;
+	struct ip6 destination_mask;
+	__u32 flags;
+	__u32 pad;
+};
+struct meter_chunk6 {
+	__u32 used;
+	__u32 more;
+	struct meter_rule6 rule[METER_RULES];
+};
 struct meter_chunk {
 	__u32 used;
 	__u32 more;
@@ -271,9 +292,6 @@ struct meter {
 };
 
 /* ---- IPv6: the same tables with longer keys, so that IPv4 pays nothing for them */
-struct ip6 {
-	__u32 word[4]; /* network order */
-};
 struct source6_key {
 	__u32 prefixlen; /* 32 + prefix length */
 	__u32 ifindex;
@@ -289,9 +307,11 @@ struct route6_key {
 	__u32 router_hi;
 	struct ip6 ip;
 };
-/* Out of the leg in `vni`; `via` or, if that is nothing, the address itself is the next hop. */
+/* Out of the leg in `vni`, or of the gateway; `via` or, if that is nothing, the address itself is the next hop. */
 struct route6 {
+	__u32 kind; /* ROUTE_LEG, ROUTE_EXTERNAL */
 	__u32 vni;
+	__u32 vtep; /* ROUTE_EXTERNAL: the host that holds the gateway, 0: this one */
 	struct ip6 via;
 	struct ip6 own; /* the leg's */
 	__u8 mac[6];
@@ -317,6 +337,8 @@ struct chunk6 {
 struct member6_key {
 	__u64 group;
 	struct ip6 ip;
+	__u32 realm;
+	__u32 pad;
 };
 struct flow6_key {
 	__u32 ifindex;
@@ -399,6 +421,7 @@ TABLE(chunks, HASH, struct chunk_key, struct chunk, 65536, BPF_F_NO_PREALLOC);
 TABLE(members, HASH, struct member_key, __u32, 1048576, BPF_F_NO_PREALLOC);
 TABLE(vteps, HASH, __u32, __u32, 65536, BPF_F_NO_PREALLOC);
 TABLE(meter_rules, HASH, struct meter_key, struct meter_chunk, 4096, BPF_F_NO_PREALLOC);
+TABLE(meter_rules6, HASH, struct meter_key, struct meter_chunk6, 4096, BPF_F_NO_PREALLOC);
 TABLE(meters, HASH, __u64, struct meter, 16384, BPF_F_NO_PREALLOC);
 TABLE(settings, ARRAY, __u32, struct settings, 1, 0);
 TABLE(sweeps, ARRAY, __u32, __u64, 1, 0);

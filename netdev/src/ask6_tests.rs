@@ -39,7 +39,7 @@ fn scene(ra: Ra) -> (Wanted, BTreeMap<String, u32>) {
     let wanted = Wanted {
         networks: vec![Network { id: "n".into(), vni: 7, mtu: 1450, external: false, subnets: vec![subnet] }],
         ports: vec![port],
-        routers: vec![Router { id: "r".into(), interfaces: vec![leg], gateway: None, routes: vec![] }],
+        routers: vec![Router { id: "r".into(), interfaces: vec![leg], gateway: None, gateway6: None, routes: vec![] }],
         ..Wanted::default()
     };
     (wanted, BTreeMap::from([("p".to_owned(), 9)]))

@@ -7,11 +7,11 @@
 //! ```
 //! A request is hostile input: it is read with bounds, must come from the port's own hardware address, and a
 //! wrong one gets a NAK or silence, never another port's data.
+use crate::question::Question4;
 use crate::resolver::RESOLVER_ADDRESS;
 use crate::switch::SERVICE_MAC;
 use crate::wanted::{Network, Port, Subnet, Wanted, Zone};
-use dhcproto::v4::{DhcpOption, Message, MessageType, Opcode, OptionCode};
-use dhcproto::{Decodable, Decoder};
+use dhcproto::v4::MessageType;
 use ipnet::{IpNet, Ipv4Net};
 use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
@@ -184,46 +184,38 @@ pub fn answer(binding: &Binding, request: &[u8]) -> Option<Vec<u8>> {
     if request.get(1..3) != Some(&[1, 6]) || request.get(28..34) != Some(&binding.mac) {
         return None;
     }
-    let message = Message::decode(&mut Decoder::new(request)).ok()?;
-    if message.opcode() != Opcode::BootRequest || !message.giaddr().is_unspecified() {
-        return None;
-    }
-    let kind = match message.opts().msg_type()? {
+    let ask = Question4::read(request)?;
+    let kind = match MessageType::from(ask.kind) {
         MessageType::Discover => MessageType::Offer,
         MessageType::Inform => MessageType::Ack,
-        MessageType::Request => requested(binding, &message)?,
+        MessageType::Request => requested(binding, &ask)?,
         _ => return None,
     };
-    Some(reply(binding, &message, kind))
+    Some(reply(binding, &ask, kind))
 }
 
 /// ACK, NAK or silence for a REQUEST: selecting names a server, rebooting names an address, renewing has it.
-fn requested(binding: &Binding, message: &Message) -> Option<MessageType> {
-    if let Some(DhcpOption::ServerIdentifier(server)) = message.opts().get(OptionCode::ServerIdentifier)
-        && *server != binding.server
-    {
+fn requested(binding: &Binding, ask: &Question4) -> Option<MessageType> {
+    if ask.server.is_some_and(|server| server != binding.server) {
         return None;
     }
-    let asked = match message.opts().get(OptionCode::RequestedIpAddress) {
-        Some(DhcpOption::RequestedIpAddress(ip)) => *ip,
-        _ => message.ciaddr(),
-    };
+    let asked = ask.requested.unwrap_or(ask.ciaddr);
     if asked.is_unspecified() {
         return None;
     }
     Some(if asked == binding.address { MessageType::Ack } else { MessageType::Nak })
 }
 
-fn reply(binding: &Binding, ask: &Message, kind: MessageType) -> Vec<u8> {
+fn reply(binding: &Binding, ask: &Question4, kind: MessageType) -> Vec<u8> {
     let nak = kind == MessageType::Nak;
-    let inform = ask.opts().has_msg_type(MessageType::Inform);
+    let inform = MessageType::from(ask.kind) == MessageType::Inform;
     let yiaddr = if nak || inform { Ipv4Addr::UNSPECIFIED } else { binding.address };
     let mut m = Vec::with_capacity(MESSAGE_MIN);
     m.extend([2, 1, 6, 0]);
-    m.extend(ask.xid().to_be_bytes());
+    m.extend(ask.xid.to_be_bytes());
     m.extend([0, 0]);
-    m.extend(u16::from(ask.flags()).to_be_bytes());
-    m.extend(if nak { [0; 4] } else { ask.ciaddr().octets() });
+    m.extend(ask.flags.to_be_bytes());
+    m.extend(if nak { [0; 4] } else { ask.ciaddr.octets() });
     m.extend(yiaddr.octets());
     m.extend(if nak { [0; 4] } else { binding.server.octets() });
     m.extend([0; 4]);
@@ -242,11 +234,11 @@ fn reply(binding: &Binding, ask: &Message, kind: MessageType) -> Vec<u8> {
     }
     m.push(255);
     m.resize(m.len().max(MESSAGE_MIN), 0);
-    let broadcast = nak || (ask.flags().broadcast() && ask.ciaddr().is_unspecified());
-    let to = match (broadcast, ask.ciaddr().is_unspecified()) {
+    let broadcast = nak || (ask.broadcast() && ask.ciaddr.is_unspecified());
+    let to = match (broadcast, ask.ciaddr.is_unspecified()) {
         (true, _) => Ipv4Addr::BROADCAST,
         (false, true) => binding.address,
-        (false, false) => ask.ciaddr(),
+        (false, false) => ask.ciaddr,
     };
     let mac = if broadcast { [0xff; 6] } else { binding.mac };
     frame(binding.server, to, mac, &m)

@@ -1,12 +1,13 @@
 //! DHCPv6 from the wanted state (RFC 8415): the fixed address of a port where guests ask for one, name servers for all.
 //!
 //! Every answer comes from the same server, whose identifier is that of the hosts' service address. A request is hostile
-//! input: it is read by the codec within its bounds, and nothing of it but identifiers is given back.
+//! input: it is read within its bounds (question.rs), and nothing of it but identifiers is given back.
 use crate::ask6::{checksum, frame as frame6};
+use crate::question::Question6;
 use crate::switch::SERVICE_MAC;
 use crate::wanted::{Network, Port, Ra};
-use dhcproto::v6::{DhcpOption, DhcpOptions, IAAddr, IANA, Message, MessageType, OptionCode, Status, StatusCode};
-use dhcproto::{Decodable, Decoder, Encodable, Encoder};
+use dhcproto::v6::{DhcpOption, DhcpOptions, IAAddr, IANA, Message, MessageType, Status, StatusCode};
+use dhcproto::{Encodable, Encoder};
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -45,19 +46,13 @@ fn server() -> Vec<u8> {
 /// The answer to a message; `None` for silence.
 #[must_use]
 pub fn answer(binding: &Dhcp6, request: &[u8]) -> Option<Vec<u8>> {
-    let ask = Message::decode(&mut Decoder::new(request)).ok()?;
-    let opts = ask.opts();
-    let client = match opts.get(OptionCode::ClientId) {
-        Some(DhcpOption::ClientId(id)) if id.len() <= DUID_MAX => Some(id.clone()),
-        _ => None,
-    };
-    let named = match opts.get(OptionCode::ServerId) {
-        Some(DhcpOption::ServerId(id)) => Some(*id == server()),
-        _ => None,
-    };
-    let rapid = opts.get(OptionCode::RapidCommit).is_some();
+    let ask = Question6::read(request)?;
+    let asked = MessageType::from(ask.kind);
+    let client = ask.client.filter(|id| id.len() <= DUID_MAX);
+    let named = ask.server.map(|id| id == server());
+    let rapid = ask.rapid;
     // Who must name us, who must not, and who may not be anonymous (RFC 8415, 16).
-    let (kind, addressed) = match (ask.msg_type(), named) {
+    let (kind, addressed) = match (asked, named) {
         (MessageType::Solicit, None) if rapid => (MessageType::Reply, true),
         (MessageType::Solicit, None) => (MessageType::Advertise, true),
         (MessageType::Request | MessageType::Renew, Some(true)) | (MessageType::Rebind, None) => {
@@ -69,15 +64,15 @@ pub fn answer(binding: &Dhcp6, request: &[u8]) -> Option<Vec<u8>> {
         (MessageType::InformationRequest, None | Some(true)) => (MessageType::Reply, false),
         _ => return None,
     };
-    let information = ask.msg_type() == MessageType::InformationRequest;
+    let information = asked == MessageType::InformationRequest;
     if client.is_none() && !information {
         return None;
     }
     // An address is not ours to give: then nothing but a word about it is answered.
-    if !information && binding.address.is_none() && ask.msg_type() == MessageType::Solicit && !rapid {
+    if !information && binding.address.is_none() && asked == MessageType::Solicit && !rapid {
         return None;
     }
-    let mut reply = Message::new_with_id(kind, ask.xid());
+    let mut reply = Message::new_with_id(kind, ask.xid);
     let out = reply.opts_mut();
     out.insert(DhcpOption::ServerId(server()));
     client.into_iter().for_each(|id| out.insert(DhcpOption::ClientId(id)));
@@ -85,11 +80,12 @@ pub fn answer(binding: &Dhcp6, request: &[u8]) -> Option<Vec<u8>> {
         if rapid && kind == MessageType::Reply {
             out.insert(DhcpOption::RapidCommit);
         }
-        if let Some(DhcpOption::IANA(wish)) = opts.get(OptionCode::IANA) {
-            out.insert(DhcpOption::IANA(identity(binding, wish.id)));
+        if let Some((id, _)) = ask.identity {
+            out.insert(DhcpOption::IANA(identity(binding, id)));
         }
     } else if !information {
-        out.insert(DhcpOption::StatusCode(confirmed(binding, &ask)));
+        let has = ask.identity.and_then(|(_, address)| address).filter(|_| asked == MessageType::Confirm);
+        out.insert(DhcpOption::StatusCode(confirmed(binding, has)));
     }
     if !binding.dns.is_empty() {
         out.insert(DhcpOption::DomainNameServers(binding.dns.clone()));
@@ -113,15 +109,9 @@ fn identity(binding: &Dhcp6, id: u32) -> IANA {
 }
 
 /// Success; of a confirmation only if the address is still the port's.
-fn confirmed(binding: &Dhcp6, ask: &Message) -> StatusCode {
-    let still = match ask.opts().get(OptionCode::IANA) {
-        Some(DhcpOption::IANA(ia)) => match ia.opts.get(OptionCode::IAAddr) {
-            Some(DhcpOption::IAAddr(a)) => Some(a.addr) == binding.address,
-            _ => true,
-        },
-        _ => true,
-    };
-    let status = if still || ask.msg_type() != MessageType::Confirm { Status::Success } else { Status::NotOnLink };
+fn confirmed(binding: &Dhcp6, has: Option<Ipv6Addr>) -> StatusCode {
+    let still = has.is_none_or(|has| Some(has) == binding.address);
+    let status = if still { Status::Success } else { Status::NotOnLink };
     StatusCode { status, msg: String::new() }
 }
 

@@ -1,6 +1,8 @@
 //! DHCP as a client sees it, and as an attacker tries it.
 use super::*;
 use dhcproto::v4::Flags;
+use dhcproto::v4::{DhcpOption, Message, OptionCode};
+use dhcproto::{Decodable, Decoder};
 use dhcproto::{Encodable, Encoder};
 use proptest::prelude::*;
 

@@ -5,11 +5,12 @@
 //! ```text
 //!   port -> policy = name of {group, group, ..}
 //!   chunks  {policy, direction, n} -> up to 32 rules, "more follows"
-//!   members {group, address}
+//!   members {group, address, realm}
 //! ```
 use crate::picture::Picture;
 use crate::port;
-use crate::table::{Bytes, CHUNK_RULES, CHUNKS, Table, name64, put};
+use crate::realm::Realms;
+use crate::table::{Bytes, CHUNK_RULES, CHUNKS, Table, Tables, name64, put};
 use crate::wanted::{Direction, Family, Group, Peer, Port, Ports, Rule, Wanted};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -23,6 +24,9 @@ const GROUP: u8 = 16;
 const STATELESS: u8 = 32;
 const ICMP: u8 = 1;
 const ICMP6: u8 = 58;
+
+/// What a change of rules alone can change.
+pub(crate) const CHANGED: [Table; 2] = [Table::Chunks, Table::Chunks6];
 
 /// The 64-bit name of a set of groups.
 pub(crate) fn policy_name(groups: &[String]) -> u64 {
@@ -105,22 +109,25 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
         }
     }
     for (name, groups) in policies(wanted) {
-        for direction in [Direction::Ingress, Direction::Egress] {
-            draw_policy(picture, name, &groups, direction);
+        for problem in draw_policy(&mut picture.tables, name, &groups) {
+            picture.problem(None, problem);
         }
     }
     draw_members(picture, &peers(wanted));
 }
 
-fn draw_policy(picture: &mut Picture<'_>, policy: u64, groups: &[&Group], direction: Direction) {
-    let (chunks, problem) = policy_chunks(groups, direction, CHUNK_RULES, rule_bytes);
-    if let Some(problem) = problem {
-        picture.problem(None, problem);
+/// The rules of a set of groups; what did not fit.
+pub(crate) fn draw_policy(tables: &mut Tables, policy: u64, groups: &[&Group]) -> Vec<String> {
+    let mut problems = Vec::new();
+    for direction in [Direction::Ingress, Direction::Egress] {
+        let (chunks, problem) = policy_chunks(groups, direction, CHUNK_RULES, rule_bytes);
+        problems.extend(problem);
+        for (index, mut value) in chunks {
+            value.0.resize(Table::Chunks.sizes().1, 0);
+            put(tables, Table::Chunks, chunk_key(policy, direction, index), value);
+        }
     }
-    for (index, mut value) in chunks {
-        value.0.resize(Table::Chunks.sizes().1, 0);
-        put(&mut picture.tables, Table::Chunks, chunk_key(policy, direction, index), value);
-    }
+    problems
 }
 
 pub(crate) fn chunk_key(policy: u64, direction: Direction, index: u32) -> Bytes {
@@ -140,7 +147,9 @@ pub(crate) fn policy_chunks(
 ) -> (Vec<(u32, Bytes)>, Option<String>) {
     let mut rows: Vec<Vec<u8>> = Vec::new();
     let mut seen = BTreeSet::new();
-    for group in groups {
+    // The first rule that fits decides whether state is kept, and any that keeps it is enough.
+    let (stateful, stateless): (Vec<&&Group>, Vec<_>) = groups.iter().partition(|g| g.stateful);
+    for group in stateful.into_iter().chain(stateless) {
         for rule in group.rules.iter().filter(|r| r.direction == direction) {
             if let Some(row) = row(rule, group.stateful)
                 && seen.insert(row.clone())
@@ -175,28 +184,30 @@ fn draw_members(picture: &mut Picture<'_>, peers: &BTreeSet<&str>) {
         }
     }
     let peers: BTreeSet<&str> = peers.difference(&unclear).copied().collect();
-    let mut member = |groups: &[String], ip: Ipv4Addr| {
+    let realms = Realms::of_wanted(wanted);
+    let mut member = |network: &str, groups: &[String], ip: Ipv4Addr| {
+        let Some(realm) = realms.of_network(network) else { return };
         for id in groups.iter().filter(|g| peers.contains(g.as_str())) {
-            let key = Bytes::new().u64(name64(id)).ip(ip).u32(0);
+            let key = Bytes::new().u64(name64(id)).ip(ip).u32(realm);
             put(&mut picture.tables, Table::Members, key, Bytes::new().u32(1));
         }
     };
     for p in &wanted.ports {
         for ip in port::addresses(&p.fixed) {
-            member(&p.groups, ip);
+            member(&p.network, &p.groups, ip);
         }
         for pair in &p.allowed_pairs {
             if let IpNet::V4(net) = pair.cidr
                 && net.prefix_len() == 32
             {
-                member(&p.groups, net.addr());
+                member(&p.network, &p.groups, net.addr());
             }
         }
     }
     for remote in &wanted.remotes {
         for ip in &remote.addresses {
             if let IpAddr::V4(ip) = ip {
-                member(&remote.groups, *ip);
+                member(&remote.network, &remote.groups, *ip);
             }
         }
     }

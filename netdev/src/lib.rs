@@ -42,16 +42,16 @@
 //! namespace).
 //!
 //! # What it does not do yet
-//! - IPv6 between guests, on one network and through routers, but not by a router's gateway: no route leads outside.
-//!   Guests speak by their fixed addresses and by the link-local one that follows from their hardware address; there is
-//!   no metadata service by IPv6, and packets with a routing header are dropped.
+//! - IPv6 guests speak by their fixed addresses and by the link-local one that follows from their hardware address; packets
+//!   with a routing header are dropped. What leaves by a router's gateway is not translated, and its prefixes are announced
+//!   to nobody: the provider routes them. A port on the external network itself finds no IPv6 neighbours there.
 //! - Broadcast and multicast other than ARP and DHCP are dropped and counted (`multicast`), also for unsecured
 //!   ports; frames to unknown stations as well (`unknown-station`).
 //! - A single address of `allowed_pairs` (VRRP) follows the port that announced it last among the ports of this
 //!   host; other hosts do not hear of it. A hardware address that two ports share stays with the first.
 //! - A router's route through another router's leg on a shared network (`no-host`).
 //! - One external layer-2 network for each host.
-//! - Ports that share another's device (by a VLAN tag) have no metadata service.
+//! - Ports that share another's device (by a VLAN tag) have no metadata service by IPv4.
 //! - Limits drop what is too much and queue nothing; nothing reserves bandwidth.
 //! - TCP sequence numbers are not checked; a packet in the middle of an unknown connection is judged as a new one.
 //! - Source NAT translates TCP, UDP, ICMP echo and the ICMP errors about them, nothing else (`nat`).
@@ -67,6 +67,8 @@ mod edge;
 mod error;
 mod filter;
 mod forward;
+mod gateway6;
+pub mod hostile;
 mod loader;
 mod metadata;
 mod meter;
@@ -81,7 +83,10 @@ mod plan;
 mod plane;
 mod port;
 mod quality;
+mod question;
 mod ra;
+mod realm;
+mod regroup;
 mod resolver;
 mod router;
 mod standing;
@@ -95,7 +100,7 @@ pub mod wanted;
 pub use config::{Config, External, NETNS_DIR, Ns, Underlay, edge_name, node_name, ns_path};
 pub use device::{Applied, AppliedPort, tap_name};
 pub use error::Error;
-pub use metadata::{METADATA_ADDRESS, MetadataListener};
+pub use metadata::{METADATA_ADDRESS, METADATA_ADDRESS6, MetadataListener};
 pub use namespace::{connect_in, listen as listen_in_ns};
 pub use plane::{DataPlane, clear};
 pub use resolver::RESOLVER_ADDRESS;

@@ -4,7 +4,7 @@ use crate::picture::Picture;
 use crate::router::router_name;
 use crate::table::{Bytes, METER_CHUNKS, METER_RULES, Table, name64, put};
 use crate::wanted::{Direction, Label, MeterRule};
-use ipnet::{IpNet, Ipv4Net};
+use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet};
 
 const EXCLUDED: u32 = 1;
@@ -13,20 +13,17 @@ pub(crate) fn label_name(id: &str) -> u64 {
     name64(id)
 }
 
-/// `None` for what is not IPv4.
-fn v4(net: Option<IpNet>) -> Option<Ipv4Net> {
-    match net {
-        None => Some(Ipv4Net::default()),
-        Some(IpNet::V4(net)) => Some(net.trunc()),
-        Some(IpNet::V6(_)) => None,
-    }
-}
-
-fn row(label: u64, rule: &MeterRule) -> Option<Vec<u8>> {
-    let (source, destination) = (v4(rule.source)?, v4(rule.destination)?);
+/// A rule's row of one family; `None` for what is of the other. A rule without addresses is of both.
+fn row(label: u64, rule: &MeterRule, v6: bool) -> Option<Vec<u8>> {
+    let side = |row: Bytes, net: Option<IpNet>| match net.map(|n| n.trunc()) {
+        None => Some(row.raw(&[0; 32][..if v6 { 32 } else { 8 }])),
+        Some(IpNet::V4(net)) if !v6 => Some(row.ip(net.network()).ip(net.netmask())),
+        Some(IpNet::V6(net)) if v6 => Some(row.raw(&net.network().octets()).raw(&net.netmask().octets())),
+        Some(_) => None,
+    };
     let flags = if rule.excluded { EXCLUDED } else { 0 };
-    let row = Bytes::new().u64(label).ip(source.network()).ip(source.netmask());
-    Some(row.ip(destination.network()).ip(destination.netmask()).u32(flags).u32(0).0)
+    let row = side(side(Bytes::new().u64(label), rule.source)?, rule.destination)?;
+    Some(row.u32(flags).u32(0).0)
 }
 
 pub(crate) fn draw(picture: &mut Picture<'_>) {
@@ -45,18 +42,21 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
     }
     for (router, labels) in routers {
         for direction in [Direction::Ingress, Direction::Egress] {
-            draw_router(picture, router, &labels, direction);
+            for v6 in [false, true] {
+                draw_router(picture, router, &labels, direction, v6);
+            }
         }
     }
 }
 
-fn draw_router(picture: &mut Picture<'_>, router: &str, labels: &[&Label], direction: Direction) {
+fn draw_router(picture: &mut Picture<'_>, router: &str, labels: &[&Label], direction: Direction, v6: bool) {
+    let table = if v6 { Table::MeterRules6 } else { Table::MeterRules };
     let mut rows: Vec<Vec<u8>> = Vec::new();
     for label in labels {
         // What a label leaves out is looked at first.
         for excluded in [true, false] {
             let rules = label.rules.iter().filter(|r| r.direction == direction && r.excluded == excluded);
-            rows.extend(rules.filter_map(|r| row(label_name(&label.id), r)));
+            rows.extend(rules.filter_map(|r| row(label_name(&label.id), r, v6)));
         }
     }
     if rows.len() > METER_CHUNKS * METER_RULES {
@@ -74,7 +74,7 @@ fn draw_router(picture: &mut Picture<'_>, router: &str, labels: &[&Label], direc
         };
         let key = Bytes::new().u64(router_name(router)).u32(direction).u32(index);
         let mut value = Bytes::new().u32(used).u32(u32::from(i < last)).raw(&chunk.concat());
-        value.0.resize(Table::MeterRules.sizes().1, 0);
-        put(&mut picture.tables, Table::MeterRules, key, value);
+        value.0.resize(table.sizes().1, 0);
+        put(&mut picture.tables, table, key, value);
     }
 }

@@ -202,18 +202,18 @@ impl Netlink {
         Ok(out)
     }
 
-    fn address_message(index: u32, address: Ipv4Addr, prefix: u8) -> AddressMessage {
+    fn address_message(index: u32, address: IpAddr, prefix: u8) -> AddressMessage {
         let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
+        message.header.family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
         message.header.prefix_len = prefix;
         message.header.index = index;
-        message.attributes =
-            vec![AddressAttribute::Local(IpAddr::V4(address)), AddressAttribute::Address(IpAddr::V4(address))];
+        message.attributes = vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
         message
     }
 
     /// Adds an address; one that is there is no error.
-    pub fn add_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> Result<()> {
+    pub fn add_address(&mut self, index: u32, address: impl Into<IpAddr>, prefix: u8) -> Result<()> {
+        let address = address.into();
         let message = RouteNetlinkMessage::NewAddress(Self::address_message(index, address, prefix));
         match self.request(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL) {
             Err(e) if e.raw_os_error() != Some(libc::EEXIST) => Err(e).step(format!("add {address}")),
@@ -222,7 +222,7 @@ impl Netlink {
     }
 
     pub fn delete_address(&mut self, index: u32, address: Ipv4Addr, prefix: u8) -> Result<()> {
-        let message = RouteNetlinkMessage::DelAddress(Self::address_message(index, address, prefix));
+        let message = RouteNetlinkMessage::DelAddress(Self::address_message(index, address.into(), prefix));
         match self.request(message, NLM_F_ACK) {
             Err(e) if e.raw_os_error() != Some(libc::EADDRNOTAVAIL) => Err(e).step(format!("delete {address}")),
             _ => Ok(()),

@@ -13,8 +13,9 @@ use crate::nat;
 use crate::netlink::{Change, Link, Netlink};
 use crate::packet::{self, Bindings};
 use crate::picture::{self, Problem};
-use crate::plan::{self, FoundLinks, LinkStep, PORT_ALIAS, WantedLink};
+use crate::plan::{self, FoundLinks, LinkStep, PORT_ALIAS, RowStep, WantedLink};
 use crate::ra;
+use crate::regroup::{Users, only_rules};
 use crate::resolver;
 use crate::standing;
 use crate::switch::SERVICE_MAC;
@@ -46,10 +47,10 @@ pub(crate) struct Node {
     loader: Loader,
     sender: OwnedFd,
     /// Tables as written, until the next read-back.
-    known: Option<(Tables, Instant)>,
-    wanted: Wanted,
+    pub(crate) known: Option<(Tables, Instant)>,
+    pub(crate) wanted: Wanted,
     /// What the tables were last drawn from, besides `wanted`.
-    drawn: Option<Drawn>,
+    pub(crate) drawn: Option<Drawn>,
     /// Addresses last set on the edge namespace's side.
     edge: Option<BTreeSet<(Ipv4Addr, u8)>>,
     spare: HashMap<String, Instant>,
@@ -60,15 +61,16 @@ pub(crate) struct Node {
     names: PortNames,
 }
 
-struct Drawn {
+pub(crate) struct Drawn {
     devices: BTreeMap<String, u32>,
     settings: Settings,
     problems: Vec<Problem>,
+    pub(crate) users: Users,
     since: Instant,
 }
 
 impl Drawn {
-    fn is_fresh(&self) -> bool {
+    pub(crate) fn is_fresh(&self) -> bool {
         self.since.elapsed() < VERIFY_EVERY
     }
 }
@@ -82,9 +84,8 @@ struct Settled {
 impl Node {
     /// Makes what does not depend on ports. The calling thread must be inside the node namespace.
     pub fn open(config: Config, bindings: Bindings, names: PortNames) -> Result<Self> {
+        standing::silence6()?;
         for (key, value) in [
-            ("ipv6/conf/all/disable_ipv6", "1"),
-            ("ipv6/conf/default/disable_ipv6", "1"),
             ("ipv4/ip_forward", "0"),
             ("ipv4/conf/all/arp_ignore", "1"),
             ("ipv4/conf/all/rp_filter", "0"),
@@ -119,6 +120,11 @@ impl Node {
         standing::overlay_link(&mut node.netlink, &node.config)?;
         node.settle_links(&[], true)?;
         Ok(node)
+    }
+
+    /// The interface of the host's own stack.
+    pub fn agent(&self) -> u32 {
+        self.settings.agent_if
     }
 
     pub fn punt(&self) -> u32 {
@@ -226,7 +232,11 @@ impl Node {
 
     /// One pass: devices, tables, answers, edge.
     pub fn apply(&mut self, wanted: Wanted) -> Result<Applied> {
-        if wanted != self.wanted {
+        let short = match only_rules(&self.wanted, &wanted) {
+            Some(groups) => groups.is_empty() || self.regroup(groups)?,
+            None => false,
+        };
+        if !short {
             self.drawn = None;
             self.wanted = wanted;
         }
@@ -236,7 +246,7 @@ impl Node {
         self.pass()
     }
 
-    fn pass(&mut self) -> Result<Applied> {
+    pub(crate) fn pass(&mut self) -> Result<Applied> {
         let wanted = std::mem::take(&mut self.wanted);
         let result = self.pass_for(&wanted);
         self.wanted = wanted;
@@ -271,13 +281,17 @@ impl Node {
         let news = ask6::bindings(wanted, &devices);
         let old = std::mem::replace(&mut *self.bindings.v6.write(), news.clone());
         *self.names.write() = devices.iter().map(|(id, index)| (*index, id.clone())).collect();
+        if let Some(device) = self.config.edge_device().filter(|_| wanted.routers.iter().any(|r| r.gateway6.is_some()))
+        {
+            standing::speak6(device)?;
+        }
         let errors = self.write_tables(&tables)?;
         self.advertise(&old, &news);
         problems.extend(errors.into_iter().map(|message| Problem { port: None, message, closes: false }));
         if let Err(e) = self.edge_addresses(wanted) {
             problems.push(Problem { port: None, message: e.to_string(), closes: false });
         }
-        Ok(Drawn { devices, settings: self.settings, problems, since: Instant::now() })
+        Ok(Drawn { devices, settings: self.settings, problems, users: Users::of(wanted), since: Instant::now() })
     }
 
     /// Guests hear at once of routers that come, change or go.
@@ -308,15 +322,11 @@ impl Node {
         let mut errors = Vec::new();
         let mut news = Vec::new();
         for step in plan::tables(wanted, &found) {
-            let done = match &step {
-                plan::RowStep::Put { table, key, value } => self.loader.put(*table, key, value),
-                plan::RowStep::Delete { table, key } => self.loader.delete(*table, key),
-            };
-            match done {
+            match self.write_row(&step) {
                 Ok(()) => plan::apply(&mut found, &step),
                 Err(e) => errors.push(e.to_string()),
             }
-            if let plan::RowStep::Put { table: Table::Externals, key, value } = &step {
+            if let RowStep::Put { table: Table::Externals, key, value } = &step {
                 news.extend(nat::announcement(key, value));
             }
         }
@@ -330,6 +340,13 @@ impl Node {
         }
         errors.truncate(100);
         Ok(errors)
+    }
+
+    pub(crate) fn write_row(&self, step: &RowStep) -> Result<()> {
+        match step {
+            RowStep::Put { table, key, value } => self.loader.put(*table, key, value),
+            RowStep::Delete { table, key } => self.loader.delete(*table, key),
+        }
     }
 
     /// The provider's gateway addresses, on the edge namespace's side.

@@ -8,7 +8,8 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
     let remotes = wanted.remotes.iter().map(|r| r.vtep);
     let gateways = wanted.routers.iter().filter_map(|r| r.gateway.as_ref()?.vtep);
-    for vtep in remotes.chain(gateways) {
+    let gateways6 = wanted.routers.iter().filter_map(|r| r.gateway6.as_ref()?.vtep);
+    for vtep in remotes.chain(gateways).chain(gateways6) {
         if Some(vtep) != picture.vtep {
             put(&mut picture.tables, Table::Vteps, Bytes::new().ip(vtep), Bytes::new().u32(1));
         }

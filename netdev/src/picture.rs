@@ -6,9 +6,11 @@
 //!   filter    chunks members          nat      externals fixed
 //!   forward   forwards                meter    meters meter_rules
 //!   quality   limits buckets          v6       sources6 addresses6 routes6 chunks6 members6
+//!   gateway6  addresses6 routes6 stations
 //! ```
 //! Pure: the same input and the same devices give the same rows. What cannot be expressed becomes a
 //! [`Problem`] and the rest goes on; a port with a problem is closed rather than open.
+use crate::realm::Realms;
 use crate::table::{Settings, Table, Tables, put};
 use crate::wanted::{Network, Wanted};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -34,6 +36,7 @@ pub(crate) struct Picture<'a> {
     pub networks: HashMap<&'a str, &'a Network>,
     pub tables: Tables,
     pub problems: Vec<Problem>,
+    pub realms: Realms,
     /// Ports that must stay closed whatever is wanted.
     pub closed: BTreeSet<&'a str>,
 }
@@ -61,8 +64,9 @@ pub fn draw(
 ) -> (Tables, Vec<Problem>) {
     let networks = wanted.networks.iter().map(|n| (n.id.as_str(), n)).collect();
     let tables = Table::ALL.into_iter().map(|t| (t, BTreeMap::new())).collect();
-    let mut picture =
-        Picture { wanted, devices, vtep, networks, tables, problems: Vec::new(), closed: BTreeSet::new() };
+    let realms = Realms::of_wanted(wanted);
+    let (problems, closed) = (Vec::new(), BTreeSet::new());
+    let mut picture = Picture { wanted, devices, vtep, networks, tables, problems, realms, closed };
     crate::overlay::draw(&mut picture);
     crate::filter::draw(&mut picture);
     crate::port::draw(&mut picture);
@@ -71,6 +75,7 @@ pub fn draw(
     crate::switch::draw(&mut picture);
     crate::router::draw(&mut picture);
     crate::v6::draw(&mut picture);
+    crate::gateway6::draw(&mut picture);
     crate::nat::draw(&mut picture);
     crate::forward::draw(&mut picture);
     crate::meter::draw(&mut picture);

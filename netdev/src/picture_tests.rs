@@ -76,6 +76,7 @@ fn every_row_has_its_declared_size_and_the_same_input_gives_the_same_rows() {
             prefix: 24,
             mac: Mac([2, 0, 0, 0, 1, 1]),
         }],
+        gateway6: None,
         gateway: Some(Gateway {
             network: "x".into(),
             address: Ipv4Addr::new(203, 0, 113, 5),
@@ -166,7 +167,13 @@ fn a_gateway_elsewhere_is_a_tunnel_and_not_ours_to_answer_for() {
         snat: true,
         vtep,
     };
-    let router = |vtep| Router { id: "r".into(), interfaces: vec![], gateway: Some(gateway(vtep)), routes: vec![] };
+    let router = |vtep| Router {
+        id: "r".into(),
+        interfaces: vec![],
+        gateway: Some(gateway(vtep)),
+        gateway6: None,
+        routes: vec![],
+    };
     wanted.routers = vec![router(Some(far))];
     let (tables, _) = rows(&wanted, &devices);
     assert_eq!(count(&tables, Table::Externals), 0);

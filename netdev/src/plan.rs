@@ -114,7 +114,7 @@ pub enum RowStep {
 }
 
 /// The writes that turn `found` into `wanted`. The epoch in the settings' row is the plan's own: it grows
-/// when a rule, a membership or a port's policy was taken away or changed, and every flow is judged again.
+/// when rules, memberships or a port's policy changed, and every flow is judged again.
 #[must_use]
 pub fn tables(wanted: &Tables, found: &Tables) -> Vec<RowStep> {
     let empty = BTreeMap::new();
@@ -129,7 +129,8 @@ pub fn tables(wanted: &Tables, found: &Tables) -> Vec<RowStep> {
             if old.is_some_and(|old| settled(wanted, table, value, old)) {
                 continue;
             }
-            judge_again |= judged && old.is_some();
+            // A new port has no flows yet; a new rule or member may allow again what was cut.
+            judge_again |= judged && (old.is_some() || table != Table::Ports);
             puts.push(RowStep::Put { table, key: key.clone(), value: value.clone() });
         }
         for key in have.keys().filter(|k| !want.contains_key(*k)) {
@@ -146,7 +147,7 @@ pub fn tables(wanted: &Tables, found: &Tables) -> Vec<RowStep> {
 /// Whether the row found may stay: it is the one wanted, or the programs write what differs.
 fn settled(wanted: &Tables, table: Table, value: &[u8], old: &[u8]) -> bool {
     let moved = || {
-        let at = table == Table::Addresses && movable_at(value).is_some();
+        let at = matches!(table, Table::Addresses | Table::Addresses6) && movable_at(value).is_some();
         let holder = movable_at(old).filter(|_| at).map(|ifindex| ifindex.to_ne_bytes().to_vec());
         // The holder must still be a port.
         holder.is_some_and(|key| wanted.get(&Table::Ports).is_some_and(|ports| ports.contains_key(&key)))

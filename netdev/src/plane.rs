@@ -10,14 +10,14 @@ use crate::device::Applied;
 use crate::edge;
 use crate::error::{Error, Result, Step};
 use crate::loader;
-use crate::metadata::{METADATA_ADDRESS, MetadataListener, PortNames};
+use crate::metadata::{METADATA_ADDRESS, MetadataListener, PortNames, Sockets, address6};
 use crate::meter::label_name;
 use crate::namespace;
 use crate::node::Node;
 use crate::packet::{Bindings, DhcpService};
 use crate::resolver::{self, Forwarders, Resolver};
 use crate::stats::{Counters, Metered, PortStats, Stats};
-use crate::wanted::Wanted;
+use crate::wanted::{Group, Wanted};
 use nix::fcntl::{Flock, FlockArg};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -52,7 +52,7 @@ pub struct DataPlane {
     names: PortNames,
     /// Labels that the last pass wanted, with their names in the tables.
     labels: Mutex<BTreeMap<String, u64>>,
-    metadata: TcpListener,
+    metadata: Sockets,
     _lock: Flock<File>,
 }
 
@@ -62,6 +62,8 @@ struct Parts {
     dhcp: DhcpService,
     questions: OwnedFd,
     links: crate::netlink::Netlink,
+    /// The interface of the host's own stack.
+    agent: u32,
 }
 
 impl DataPlane {
@@ -96,7 +98,11 @@ impl DataPlane {
         let resolver = Resolver::start(parts.questions, bindings, forwarders.clone())?;
         let counters = Arc::new(Counters::open(&config.bpffs())?);
         let sweeper = Some(Sweeper::start(counters.clone())?);
-        let metadata = listen_soon(&ns_path(&config.node()), METADATA_ADDRESS)?;
+        let ns = ns_path(&config.node());
+        // A kernel without IPv6 has no such address.
+        let has6 = Path::new("/proc/sys/net/ipv6").exists();
+        let v6 = has6.then(|| listen_soon(&ns, address6(parts.agent))).transpose()?;
+        let metadata = Sockets { v4: listen_soon(&ns, METADATA_ADDRESS)?, v6 };
         Ok(Self {
             config,
             jobs: Some(parts.jobs),
@@ -149,6 +155,14 @@ impl DataPlane {
         *self.forwarders.write() = servers;
     }
 
+    /// Gives some groups other rules: what [`DataPlane::apply`] with them in place does, without a look at everything else.
+    ///
+    /// # Errors
+    /// As for [`DataPlane::apply`].
+    pub async fn regroup(&self, groups: Vec<Group>) -> Result<()> {
+        self.job(move |node| if node.regroup(groups)? { Ok(()) } else { node.pass().map(drop) }).await
+    }
+
     /// Descriptors of the port's tap (`IFF_TAP | IFF_NO_PI | IFF_VNET_HDR`), one for each queue. The tap is made if
     /// no pass has done so yet, and is then kept for two minutes until one wants it.
     ///
@@ -195,7 +209,9 @@ impl DataPlane {
     /// # Errors
     /// Called outside of a tokio runtime's I/O driver, or out of descriptors.
     pub fn metadata(&self) -> Result<MetadataListener> {
-        MetadataListener::new(self.metadata.try_clone().step("clone the metadata listener")?, self.names.clone())
+        let clone = |l: &TcpListener| l.try_clone().step("clone the metadata listener");
+        let sockets = Sockets { v4: clone(&self.metadata.v4)?, v6: self.metadata.v6.as_ref().map(clone).transpose()? };
+        MetadataListener::new(sockets, self.names.clone())
     }
 
     /// Counters since the tables were made. Reads the kernel's tables: milliseconds, not microseconds.
@@ -318,12 +334,13 @@ fn start_worker(config: &Config, bindings: Bindings, names: PortNames) -> Result
                 let node = Node::open(config, bindings.clone(), names)?;
                 let dhcp = DhcpService::start(node.punt(), bindings)?;
                 let questions = resolver::socket(node.names_end())?;
-                Ok((node, dhcp, questions, crate::netlink::Netlink::open()?))
+                let agent = node.agent();
+                Ok((node, (dhcp, questions, crate::netlink::Netlink::open()?, agent)))
             });
             match opened {
                 Err(e) => drop(ready.send(Err(e))),
-                Ok((mut node, dhcp, questions, links)) => {
-                    if ready.send(Ok((dhcp, questions, links))).is_ok() {
+                Ok((mut node, made)) => {
+                    if ready.send(Ok(made)).is_ok() {
                         while let Ok(job) = queue.recv() {
                             job(&mut node);
                         }
@@ -332,8 +349,8 @@ fn start_worker(config: &Config, bindings: Bindings, names: PortNames) -> Result
             }
         })
         .step("start the worker")?;
-    let (dhcp, questions, links) = wait.recv().map_err(|_| Error::Closed)??;
-    Ok(Parts { jobs, worker, dhcp, questions, links })
+    let (dhcp, questions, links, agent) = wait.recv().map_err(|_| Error::Closed)??;
+    Ok(Parts { jobs, worker, dhcp, questions, links, agent })
 }
 
 /// The thread that ends idle flows; it ends with this value.

@@ -61,10 +61,11 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
         ] {
             flags |= if on { bit } else { 0 };
         }
+        let realm = picture.realms.of(network.vni);
         let first = addresses(&port.fixed).next().unwrap_or(Ipv4Addr::UNSPECIFIED);
         let key = Bytes::new().u32(ifindex);
         let value = Bytes::new().u32(network.vni).u32(flags).ip(first).raw(&port.mac.0);
-        let value = value.u16(quality.tos.unwrap_or(0)).u32(0).u64(policy_name(&port.groups));
+        let value = value.u16(quality.tos.unwrap_or(0)).u32(realm).u64(policy_name(&port.groups));
         put(&mut picture.tables, Table::Ports, key.clone(), value);
         put(&mut picture.tables, Table::Live, key, Bytes::new().u64(0).u64(0));
         draw_sources(picture, port, ifindex);

@@ -3,12 +3,14 @@
 use crate::config::{AGENT_LINK, Config, EDGE_BRIDGE, EDGE_LINK, OVERLAY_LINK, PUNT_LINK, UNDERLAY_BRIDGE, ns_path};
 use crate::edge;
 use crate::error::{Error, Result, Step};
+use crate::metadata::METADATA_ADDRESS6;
 use crate::namespace;
 use crate::netlink::{Change, Netlink};
 use crate::table::name64;
-use std::fs::File;
+use std::fs::{self, File};
 use std::net::Ipv4Addr;
 use std::os::fd::AsFd;
+use std::path::Path;
 
 /// Prefix length of the underlay addresses that we give out ourselves.
 const UNDERLAY_PREFIX: u8 = 16;
@@ -27,7 +29,35 @@ pub(crate) fn agent_links(netlink: &mut Netlink) -> Result<(u32, [u8; 6], u32)> 
     netlink.change(agent.index, &Change { up: Some(true), no_arp: true, ..Change::default() })?;
     netlink.add_address(agent.index, Ipv4Addr::new(169, 254, 169, 254), 32)?;
     netlink.add_link_route(agent.index, Ipv4Addr::new(100, 64, 0, 0), 10)?;
+    if speak6(AGENT_LINK)? {
+        netlink.add_address(agent.index, METADATA_ADDRESS6, 64)?;
+    }
     Ok((agent.index, agent.mac, punt.index))
+}
+
+/// Devices speak no IPv6 of their own. Said once: to say it again would end what was allowed since.
+pub(crate) fn silence6() -> Result<()> {
+    let key = "ipv6/conf/default/disable_ipv6";
+    match fs::read_to_string(Path::new("/proc/sys/net").join(key)) {
+        Ok(value) if value.trim() != "1" => {
+            namespace::sysctl("ipv6/conf/all/disable_ipv6", "1")?;
+            namespace::sysctl(key, "1")
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The device asks neighbours of IPv6, and takes nothing from routers. Whether this kernel has IPv6.
+pub(crate) fn speak6(device: &str) -> Result<bool> {
+    let key = |name: &str| format!("ipv6/conf/{device}/{name}");
+    if !Path::new("/proc/sys/net").join(key("disable_ipv6")).exists() {
+        return Ok(false);
+    }
+    for (name, value) in [("accept_ra", "0"), ("router_solicitations", "0"), ("accept_dad", "0"), ("disable_ipv6", "0")]
+    {
+        namespace::sysctl(&key(name), value)?;
+    }
+    Ok(true)
 }
 
 /// The link to the provider's network.

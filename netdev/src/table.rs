@@ -30,11 +30,12 @@ pub enum Table {
     Routes,
     Meters,
     MeterRules,
+    MeterRules6,
     Settings,
 }
 
 impl Table {
-    pub const ALL: [Table; 22] = [
+    pub const ALL: [Table; 23] = [
         Table::Vteps,
         Table::Members6,
         Table::Chunks6,
@@ -56,6 +57,7 @@ impl Table {
         Table::Routes,
         Table::Meters,
         Table::MeterRules,
+        Table::MeterRules6,
         Table::Settings,
     ];
 
@@ -84,6 +86,7 @@ impl Table {
             Table::Routes => "routes",
             Table::Meters => "meters",
             Table::MeterRules => "meter_rules",
+            Table::MeterRules6 => "meter_rules6",
             Table::Settings => "settings",
         }
     }
@@ -105,14 +108,15 @@ impl Table {
             Table::Externals => (4, 24),
             Table::Fixed => (16, 4),
             Table::Sources6 => (24, 24),
-            Table::Members6 => (24, 4),
+            Table::Members6 => (32, 4),
             Table::Chunks6 => (16, 8 + 48 * CHUNK6_RULES),
             Table::Addresses6 => (20, 24),
-            Table::Routes6 => (28, 44),
+            Table::Routes6 => (28, 52),
             Table::Forwards => (12, 12),
             Table::Routes => (16, 28),
             Table::Meters => (8, 16),
             Table::MeterRules => (16, 8 + 32 * METER_RULES),
+            Table::MeterRules6 => (16, 8 + 80 * METER_RULES),
             Table::Settings => (4, 64),
         }
     }

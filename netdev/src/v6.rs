@@ -7,9 +7,10 @@
 //! that wants another one is not let speak by it.
 use crate::filter::{policies, policy_chunks};
 use crate::picture::Picture;
+use crate::realm::Realms;
 use crate::router::router_name;
-use crate::table::{Bytes, CHUNK6_RULES, Hop, Table, name64, put};
-use crate::wanted::{Direction, Family, Fixed, Interface, Mac, Network, Peer, Router, Rule};
+use crate::table::{Bytes, CHUNK6_RULES, Hop, Table, Tables, name64, put};
+use crate::wanted::{Direction, Family, Fixed, Group, Interface, Mac, Network, Peer, Port, Router, Rule};
 use ipnet::{IpNet, Ipv6Net};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -38,6 +39,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
     draw_sources(picture);
     draw_addresses(picture);
     draw_routes(picture);
+    draw_movable(picture);
     draw_groups(picture);
 }
 
@@ -105,9 +107,42 @@ fn draw_addresses(picture: &mut Picture<'_>) {
     }
 }
 
+/// Single addresses that a port may use besides its own, with the hardware address that they have there.
+fn single_pairs(port: &Port) -> impl Iterator<Item = (Ipv6Addr, Mac)> {
+    port.allowed_pairs.iter().take(crate::port::PAIRS_MAX).filter_map(|pair| match pair.cidr {
+        IpNet::V6(net) if net.prefix_len() == 128 => Some((net.addr(), pair.mac.unwrap_or(port.mac))),
+        _ => None,
+    })
+}
+
+/// As in switch.rs: the first port has them until another announces them.
+fn draw_movable(picture: &mut Picture<'_>) {
+    let wanted = picture.wanted;
+    for port in &wanted.ports {
+        let Some(&ifindex) = picture.devices.get(&port.id) else { continue };
+        let Some(vni) = picture.networks.get(port.network.as_str()).map(|n| n.vni) else { continue };
+        for (ip, mac) in single_pairs(port) {
+            let key = Bytes::new().u32(vni).raw(&ip.octets());
+            put(&mut picture.tables, Table::Addresses6, key, Hop::movable(ifindex, mac.0));
+            put(
+                &mut picture.tables,
+                Table::Stations,
+                Bytes::new().u32(vni).mac(mac.0),
+                Hop::Local(ifindex).bytes(mac.0),
+            );
+        }
+    }
+}
+
 /// A leg's address with its prefix.
 pub(crate) fn leg6(leg: &Interface) -> Option<Ipv6Net> {
     Ipv6Net::new(v6(&leg.address)?, leg.prefix).ok()
+}
+
+/// Whether a next hop is in the network of the router's way out.
+fn outside(router: &Router, via: &Ipv6Addr) -> bool {
+    let net = router.gateway6.as_ref().and_then(|g| Ipv6Net::new(g.address, g.prefix).ok());
+    net.is_some_and(|n| n.contains(via))
 }
 
 fn draw_routes(picture: &mut Picture<'_>) {
@@ -121,6 +156,7 @@ fn draw_routes(picture: &mut Picture<'_>) {
             let (IpNet::V6(to), IpAddr::V6(via)) = (extra.destination, extra.nexthop) else { continue };
             match legs.iter().find(|(_, net)| net.contains(&via)) {
                 Some(leg) => route(picture, router, to.trunc(), *leg, Some(via)),
+                None if outside(router, &via) => {}
                 None => picture.problem(None, format!("router {}: next hop {via} is on no leg", router.id)),
             }
         }
@@ -137,7 +173,7 @@ fn route(
     let Some((vni, mtu)) = picture.networks.get(leg.network.as_str()).map(|n| (n.vni, n.mtu)) else { return };
     let key = Bytes::new().u32(64 + u32::from(to.prefix_len())).u64(router_name(&router.id)).raw(&to.addr().octets());
     let via = via.unwrap_or(Ipv6Addr::UNSPECIFIED).octets();
-    let value = Bytes::new().u32(vni).raw(&via).raw(&net.addr().octets()).raw(&leg.mac.0).u16(mtu);
+    let value = Bytes::new().u32(1).u32(vni).u32(0).raw(&via).raw(&net.addr().octets()).raw(&leg.mac.0).u16(mtu);
     put(&mut picture.tables, Table::Routes6, key, value);
 }
 
@@ -160,34 +196,42 @@ fn rule_row(rule: &Rule, stateful: bool) -> Option<Vec<u8>> {
     Some(crate::filter::rule_tail(row, rule, stateful).0)
 }
 
+/// The rules of a set of groups; what did not fit.
+pub(crate) fn draw_policy(tables: &mut Tables, policy: u64, groups: &[&Group]) -> Vec<String> {
+    let mut problems = Vec::new();
+    for direction in [Direction::Ingress, Direction::Egress] {
+        let (chunks, problem) = policy_chunks(groups, direction, CHUNK6_RULES, rule_row);
+        problems.extend(problem);
+        for (index, mut value) in chunks {
+            value.0.resize(Table::Chunks6.sizes().1, 0);
+            put(tables, Table::Chunks6, crate::filter::chunk_key(policy, direction, index), value);
+        }
+    }
+    problems
+}
+
 fn draw_groups(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
     for (name, groups) in policies(wanted) {
-        for direction in [Direction::Ingress, Direction::Egress] {
-            let (chunks, problem) = policy_chunks(&groups, direction, CHUNK6_RULES, rule_row);
-            if let Some(problem) = problem {
-                picture.problem(None, problem);
-            }
-            for (index, value) in chunks {
-                let mut value = value;
-                value.0.resize(Table::Chunks6.sizes().1, 0);
-                put(&mut picture.tables, Table::Chunks6, crate::filter::chunk_key(name, direction, index), value);
-            }
+        for problem in draw_policy(&mut picture.tables, name, &groups) {
+            picture.problem(None, problem);
         }
     }
     let peers = crate::filter::peers(wanted);
-    let mut member = |groups: &[String], ip: Ipv6Addr| {
+    let realms = Realms::of_wanted(wanted);
+    let mut member = |network: &str, groups: &[String], ip: Ipv6Addr| {
+        let Some(realm) = realms.of_network(network) else { return };
         for id in groups.iter().filter(|g| peers.contains(g.as_str())) {
-            let key = Bytes::new().u64(name64(id)).raw(&ip.octets());
+            let key = Bytes::new().u64(name64(id)).raw(&ip.octets()).u32(realm).u32(0);
             put(&mut picture.tables, Table::Members6, key, Bytes::new().u32(1));
         }
     };
     // Not by link-local addresses: those say nothing outside of their network.
     for p in &wanted.ports {
-        fixed(&p.fixed).for_each(|ip| member(&p.groups, ip));
+        fixed(&p.fixed).chain(single_pairs(p).map(|(ip, _)| ip)).for_each(|ip| member(&p.network, &p.groups, ip));
     }
     for remote in &wanted.remotes {
-        remote.addresses.iter().filter_map(v6).for_each(|ip| member(&remote.groups, ip));
+        remote.addresses.iter().filter_map(v6).for_each(|ip| member(&remote.network, &remote.groups, ip));
     }
 }
 

@@ -5,7 +5,7 @@
 //! bytes; equal ids mean the same thing from one `Wanted` to the next.
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A hardware address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -182,6 +182,7 @@ pub struct Router {
     pub id: String,
     pub interfaces: Vec<Interface>,
     pub gateway: Option<Gateway>,
+    pub gateway6: Option<Gateway6>,
     pub routes: Vec<Route>,
 }
 
@@ -204,6 +205,20 @@ pub struct Gateway {
     pub mac: Mac,
     /// Source NAT to `address` for guests without a floating address.
     pub snat: bool,
+    /// Underlay address of the host that holds the gateway; `None`: this host.
+    pub vtep: Option<Ipv4Addr>,
+}
+
+/// The way out of IPv6: nothing is translated, the provider routes the inside's prefixes to `address`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gateway6 {
+    /// External network.
+    pub network: String,
+    /// Answered to neighbours there, as is the link-local address that follows from `mac`.
+    pub address: Ipv6Addr,
+    pub prefix: u8,
+    pub next_hop: Option<Ipv6Addr>,
+    pub mac: Mac,
     /// Underlay address of the host that holds the gateway; `None`: this host.
     pub vtep: Option<Ipv4Addr>,
 }

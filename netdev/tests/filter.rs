@@ -146,3 +146,39 @@ async fn stateless_groups_need_a_rule_each_way_and_long_lists_work() {
     apply(&plane, &wanted).await;
     assert!(a.pings("10.0.0.12"), "the hundredth rule of its list allows it");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shared_group_takes_nobody_of_another_network_for_its_member() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("realm");
+    let mut shared = out_only("shared");
+    shared.rules.push(rule("in", Direction::Ingress, None, Ports::Any, Peer::Group("shared".into())));
+    let mut wanted = Wanted {
+        networks: vec![network("red", 100, 0), network("blue", 200, 0)],
+        ports: vec![
+            port("a", "red", 1, "10.0.0.11", &["shared"]),
+            port("stranger", "red", 2, "10.0.0.12", &["lone"]),
+            // Somebody else's network has the stranger's address, and a member has it there.
+            port("member", "blue", 3, "10.0.0.12", &["shared"]),
+        ],
+        groups: vec![shared, out_only("lone")],
+        ..Wanted::default()
+    };
+    let plane = DataPlane::open(cloud.config()).await.unwrap();
+    apply(&plane, &wanted).await;
+    let _a = guest(&mut cloud, &plane, "a", "10.0.0.11").await;
+    let stranger = guest(&mut cloud, &plane, "stranger", "10.0.0.12").await;
+    assert!(!stranger.pings("10.0.0.11"), "not a member on this network");
+    wanted.ports[1].groups.push("shared".into());
+    apply(&plane, &wanted).await;
+    assert!(stranger.pings("10.0.0.11"), "now he is: {:?}", plane.stats());
+    // A router between two networks makes their members one another's.
+    wanted.ports[1] = port("stranger", "far", 2, "10.0.1.12", &["shared"]);
+    wanted.networks.push(network("far", 300, 1));
+    wanted.routers = vec![router("r", vec![leg("red", 0, 1), leg("far", 1, 2)], None)];
+    apply(&plane, &wanted).await;
+    stranger.sh("ip addr flush dev eth0; ip addr add 10.0.1.12/24 dev eth0; ip route add default via 10.0.1.1");
+    assert!(stranger.pings("10.0.0.11"), "{:?}", plane.stats());
+}

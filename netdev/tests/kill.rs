@@ -25,6 +25,7 @@ fn wanted(ports: u8) -> Wanted {
             id: "r".into(),
             interfaces: vec![leg("n0", 0, 1)],
             gateway: Some(gateway(10)),
+            gateway6: None,
             routes: vec![],
         }],
         ..Wanted::default()

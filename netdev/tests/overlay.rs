@@ -29,6 +29,7 @@ fn shared() -> Wanted {
             id: "r".into(),
             interfaces: vec![leg("n0", 0, 1), leg("n1", 1, 2)],
             gateway: Some(Gateway { vtep: Some(vtep(1)), ..gateway(10) }),
+            gateway6: None,
             routes: vec![],
         }],
         ..Wanted::default()

@@ -1,61 +1,10 @@
 //! IPv6 by what real stacks do: neighbours, addresses, groups, routers, other hosts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 mod cloud;
+use cloud::six::*;
 use cloud::*;
 use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
-
-/// `fd00:<third>::/64`, router at ::1.
-fn network6(id: &str, vni: u32, third: u8, ra: Option<Ra>) -> Network {
-    let mut network = network(id, vni, third);
-    network.subnets[0] = Subnet {
-        cidr: format!("fd00:{third}::/64").parse().unwrap(),
-        gateway: Some(format!("fd00:{third}::1").parse().unwrap()),
-        dhcp: ra.is_some(),
-        dhcp_server: None,
-        dns: vec!["fd00:53::1".parse().unwrap()],
-        ra,
-        ..network.subnets[0].clone()
-    };
-    network
-}
-
-fn leg6(network: &str, third: u8, n: u8) -> Interface {
-    Interface { address: format!("fd00:{third}::1").parse().unwrap(), prefix: 64, ..leg(network, third, n) }
-}
-
-fn rule6(id: &str, direction: Direction, protocol: Option<u8>, ports: Ports, peer: Peer) -> Rule {
-    Rule { family: Family::V6, ..rule(id, direction, protocol, ports, peer) }
-}
-
-fn open6(id: &str) -> Group {
-    let all = |d| rule6("all", d, None, Ports::Any, Peer::Any);
-    group(id, vec![all(Direction::Egress), all(Direction::Ingress)])
-}
-
-/// The address that a guest of hardware address `n` makes itself.
-fn own(third: u8, n: u8) -> String {
-    format!("fd00:{third}::f816:3eff:fe00:{n:x}").parse::<std::net::Ipv6Addr>().unwrap().to_string()
-}
-
-/// A guest with IPv6; `address`: set by hand.
-async fn guest6(cloud: &mut Cloud, plane: &DataPlane, id: &str, address: Option<&str>) -> Guest {
-    let guest = cloud.guest(id);
-    plane.open_veth(id, &guest.ns, "eth0").await.unwrap();
-    guest.sh("sysctl -qw net.ipv6.conf.eth0.accept_ra=2 net.ipv6.conf.eth0.router_solicitation_delay=0; sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0");
-    if let Some(address) = address {
-        guest.sh(&format!("ip addr add {address}/64 dev eth0 nodad"));
-    }
-    assert!(
-        soon(|| guest.sh("ip -6 addr show dev eth0 scope link -tentative").contains("fe80::")),
-        "duplicate address?"
-    );
-    guest
-}
-
-fn pings(guest: &Guest, to: &str) -> bool {
-    guest.try_sh(&format!("ping -6 -n -c 2 -i 0.2 -W 2 {to}")).status.success()
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn guests_speak_by_their_own_addresses_as_their_groups_say() {

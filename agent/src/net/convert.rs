@@ -4,7 +4,7 @@
 //! left out and logged. Leaving a rule out only ever closes, since nothing is allowed by default.
 use pilvi_agent_api::v1;
 use pilvi_netdev::wanted::{
-    AddressPair, Direction, Family, Fixed, Floating, Forward, Gateway, Group, Interface, Label, Limited, Mac,
+    AddressPair, Direction, Family, Fixed, Floating, Forward, Gateway, Gateway6, Group, Interface, Label, Limited, Mac,
     MeterRule, Name, Network, Parent, Peer, Port, Ports, Quality, Ra, Rate, Remote, Route, Router, Rule, Subnet,
     Wanted, Zone,
 };
@@ -234,7 +234,19 @@ fn router(from: &v1::Router) -> Result<Router, String> {
         id: from.id.clone(),
         interfaces: interfaces.collect::<Result<_, String>>()?,
         gateway: from.gateway.as_ref().map(gateway).transpose()?,
+        gateway6: from.gateway6.as_ref().map(gateway6).transpose()?,
         routes: from.routes.iter().map(route).collect::<Result<_, _>>()?,
+    })
+}
+
+fn gateway6(from: &v1::RouterGateway) -> Result<Gateway6, String> {
+    Ok(Gateway6 {
+        network: from.network_id.clone(),
+        address: parse("address", &from.address)?,
+        prefix: small("prefix", from.prefix)?,
+        next_hop: maybe("next hop", &from.next_hop)?,
+        mac: mac(&from.mac)?,
+        vtep: maybe("vtep", &from.vtep)?,
     })
 }
 

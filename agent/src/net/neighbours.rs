@@ -157,7 +157,9 @@ mod tests {
 
     fn whole(remotes: &[Remote]) -> Neighbours {
         let mut room = Room::default();
-        remotes.iter().for_each(|remote| drop(room.set(remote.clone())));
+        for remote in remotes {
+            room.set(remote.clone());
+        }
         room.whole("n")
     }
 

@@ -152,8 +152,13 @@ pub(super) mod tests {
             prefix: 24,
             mac: Mac([n; 6]),
         };
-        let router =
-            |id: &str, interfaces| crate::wanted::Router { id: id.into(), interfaces, gateway: None, routes: vec![] };
+        let router = |id: &str, interfaces| crate::wanted::Router {
+            id: id.into(),
+            interfaces,
+            gateway: None,
+            gateway6: None,
+            routes: vec![],
+        };
         let zone = |network: &str| Zone { network: network.into(), domain: String::new(), closed: true, names: vec![] };
         // Two tenants with the same addresses behind routers that meet in one network.
         let wanted = Wanted {

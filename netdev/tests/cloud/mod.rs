@@ -1,6 +1,7 @@
 //! A small cloud for tests: one or more nodes with their own namespaces, and guests that are network
 //! namespaces with real tools in them. Everything goes away with the value, also when a test fails.
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+pub mod six;
 use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
 use std::io::Write;
@@ -372,7 +373,7 @@ pub async fn apply(plane: &DataPlane, wanted: &Wanted) {
 }
 
 pub fn router(id: &str, legs: Vec<Interface>, gateway: Option<Gateway>) -> Router {
-    Router { id: id.into(), interfaces: legs, gateway, routes: vec![] }
+    Router { id: id.into(), interfaces: legs, gateway, gateway6: None, routes: vec![] }
 }
 
 /// 203.0.113.<last> for `fixed` of a port.

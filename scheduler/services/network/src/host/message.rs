@@ -207,16 +207,17 @@ fn router(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo]) -> v1:
     v1::Router {
         id: router.id.clone(),
         interfaces,
-        gateway: gateway(reach, router, host, hosts),
+        gateway: gateway(reach, router, host, hosts, false),
+        gateway6: gateway(reach, router, host, hosts, true),
         routes: router.routes.iter().map(route).collect(),
     }
 }
 
-/// The way out; unset while no host is up that could hold it.
-fn gateway(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo]) -> Option<v1::RouterGateway> {
+/// The way out of a family; unset while no host is up that could hold it.
+fn gateway(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo], v6: bool) -> Option<v1::RouterGateway> {
     let info = router.external_gateway_info.as_ref()?;
     let port = reach.legs.values().find(|l| l.device_id == router.id && l.device_owner == ROUTER_GATEWAY)?;
-    let fixed = port.fixed_ips.iter().find(|f| !f.ip_address.contains(':'))?;
+    let fixed = port.fixed_ips.iter().find(|f| f.ip_address.contains(':') == v6)?;
     let vtep = match holder(&reach.wishes, &router.id, hosts) {
         // Every host has been sent away from it.
         None if reach.wishes.iter().any(|w| w.object_id == router.id) => return None,

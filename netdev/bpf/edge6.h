@@ -1,0 +1,98 @@
+/* IPv6 on the edge link: neighbours are answered for gateways, what the provider routes to one goes inside.
+ *
+ *   NS -> `addresses6` of the external network -> NA from here       NA, other NS -> the stack, which asks for next hops
+ *   frame for a gateway's hardware address -> router -> tap or overlay
+ */
+#ifndef PILVI_EDGE6_H
+#define PILVI_EDGE6_H
+
+#include "plane6.h"
+
+/* Nobody outside has an address that is inside. */
+static __always_inline int from_inside6(__u64 router, const struct ip6 *saddr)
+{
+	struct route6_key key = {.prefixlen = 192, .router_lo = router, .router_hi = router >> 32};
+	struct route6 *r;
+
+	key.ip = *saddr;
+	r = bpf_map_lookup_elem(&routes6, &key);
+	return r && r->kind == ROUTE_LEG;
+}
+
+__attribute__((noinline)) int edge_neighbour(struct __sk_buff *skb, const struct packet6 *q, __u32 vni)
+{
+	struct ip6_key key = {.vni = vni};
+	struct neighbour ask = {};
+	struct hop *h;
+
+	if (!q)
+		return drop(skb, DROP_MALFORMED);
+	if (q->p.ttl != 255 || q->p.code || q->p.l4 != ETH_LEN + IP6_LEN || q->p.type == ROUTER_SAY || q->p.type == REDIRECT6)
+		return drop(skb, DROP_FAMILY);
+	if (q->p.type == NEIGHBOUR_ASK && vni) {
+		if (q->p.length < IP6_LEN + 24 || bpf_skb_load_bytes(skb, q->p.l4, &ask, 24))
+			return drop(skb, DROP_MALFORMED);
+		key.ip = ask.target;
+		h = bpf_map_lookup_elem(&addresses6, &key);
+		if (h && h->kind == HOP_ROUTER) {
+			if (answer_neighbour(skb, &ask, h))
+				return drop(skb, DROP_MALFORMED);
+			skb->mark = MARK_AGENT;
+			return give(skb, whose(skb));
+		}
+	}
+	return TC_ACT_OK;
+}
+
+__attribute__((noinline)) int edge_ip6(struct __sk_buff *skb, const struct eth *eth)
+{
+	struct settings *set = get_settings();
+	struct packet6 q = {};
+	struct mac_key key = {.family = 6};
+	struct hop *h;
+	__u64 router;
+	int no, shared;
+
+	if (!set || !eth)
+		return drop(skb, DROP_MALFORMED);
+	shared = set->flags & SETTING_SHARED;
+	no = parse6(skb, &q, whose(skb));
+	if (no)
+		return shared ? TC_ACT_OK : drop(skb, no - 1);
+	/* An advertisement to our own stack came with the device's address. */
+	if (neighbourly(&q.p))
+		return edge_neighbour(skb, &q, set->ext_vni);
+	key.vni = set->ext_vni;
+	__builtin_memcpy(key.mac, eth->dst, 6);
+	h = set->ext_vni ? bpf_map_lookup_elem(&stations, &key) : 0;
+	if (!h || h->kind != HOP_ROUTER)
+		return shared ? TC_ACT_OK : drop(skb, DROP_EDGE);
+	router = h->router;
+	if (multicast6(&q.daddr) || none6(&q.saddr))
+		return drop(skb, DROP_MULTICAST);
+	if (from_inside6(router, &q.saddr))
+		return drop(skb, DROP_SPOOFED_IP);
+	no = route_packet6(skb, &q, router, key.vni, VIA_EDGE);
+	if (no == REFUSED_TTL)
+		return send_error6(skb, &q, router, 3, 0);
+	return no & REFUSED_SIZE ? send_error6(skb, &q, router, 2, no & 0xffff) : no;
+}
+
+/* From another host's guest, for the gateway that this host holds. */
+__attribute__((noinline)) int overlay_ip6(struct __sk_buff *skb, __u64 router, __u32 vni)
+{
+	struct packet6 q = {};
+	int no = parse6(skb, &q, vni | 0x40000000u);
+
+	if (no)
+		return drop(skb, no - 1);
+	no = route_packet6(skb, &q, router, vni, VIA_OVERLAY);
+	if (no == TO_GATEWAY6)
+		no = send_gateway6(skb, &q, router, vni, VIA_OVERLAY);
+	/* No error goes back through a tunnel. */
+	if (no == REFUSED_TTL)
+		return drop(skb, DROP_TTL);
+	return no & REFUSED_SIZE ? drop(skb, DROP_TOO_BIG) : no;
+}
+
+#endif
