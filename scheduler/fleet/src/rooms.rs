@@ -121,3 +121,125 @@ impl Session {
         self.learn(&network, said.then_some(after));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // as in any test
+    use super::*;
+    use crate::{Affected, Authority, Config, Part, session::Outgoing};
+    use async_trait::async_trait;
+    use pilvi_agent_api::neighbours::Room;
+    use pilvi_store::Store;
+    use tokio::sync::mpsc;
+
+    /// A network service that knows of one network, `n`, and names it to every host.
+    #[derive(Default)]
+    struct One {
+        room: Mutex<Room>,
+        news: Mutex<Vec<v1::Neighbours>>,
+        left: Mutex<Vec<String>>,
+    }
+
+    impl One {
+        fn set(&self, port: &str) {
+            let mut room = self.room.lock();
+            let remote = v1::Remote { port_id: port.into(), ..v1::Remote::default() };
+            let before = room.version();
+            room.set(remote.clone());
+            self.news.lock().push(v1::Neighbours {
+                network_id: "n".into(),
+                whole: false,
+                before,
+                after: room.version(),
+                changed: vec![remote],
+                gone: Vec::new(),
+            });
+        }
+    }
+
+    #[async_trait]
+    impl HostPart for One {
+        async fn wanted(&self, _host: &str) -> Result<Part, Fault> {
+            let network = v1::L2 { id: "n".into(), neighbours: true, ..v1::L2::default() };
+            Ok(Part {
+                instances: Vec::new(),
+                network: Some(v1::HostNetwork { networks: vec![network], ..v1::HostNetwork::default() }),
+            })
+        }
+        async fn affected(&self, _change: &Change) -> Affected {
+            Affected::None
+        }
+        async fn observed(&self, _host: &str, _observed: &v1::Observed) -> Result<(), Fault> {
+            Ok(())
+        }
+        async fn neighbours(&self, network: &str, known: Option<u64>) -> Result<Option<v1::Neighbours>, Fault> {
+            let room = self.room.lock();
+            Ok((known != Some(room.version())).then(|| room.whole(network)))
+        }
+        async fn news(&self, _changes: &[Change]) -> Result<Vec<v1::Neighbours>, Fault> {
+            Ok(std::mem::take(&mut *self.news.lock()))
+        }
+        fn leave(&self, network: &str) {
+            self.left.lock().push(network.to_owned());
+        }
+    }
+
+    /// What an agent makes of all that it was sent so far: true for each message that was whole.
+    fn read(queue: &mut mpsc::Receiver<Outgoing>, agent: &mut Room) -> Vec<bool> {
+        let mut kinds = Vec::new();
+        while let Ok(Ok(message)) = queue.try_recv() {
+            if let Some(Body::Neighbours(news)) = message.body {
+                kinds.push(news.whole);
+                agent.apply(news).unwrap();
+            }
+        }
+        kinds
+    }
+
+    fn networks(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|n| (*n).to_owned()).collect()
+    }
+
+    #[tokio::test]
+    async fn each_session_is_told_what_its_agent_lacks() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open("sqlite::memory:", crate::kinds()).await.unwrap();
+        let fleet = Fleet::new(store, Authority::open(folder.path()).unwrap(), Config::default());
+        let service = Arc::new(One::default());
+        fleet.add_part(service.clone());
+        service.set("a");
+        service.news.lock().clear();
+        let session = |size| {
+            let (send, queue) = mpsc::channel(size);
+            (Arc::new(Session::new("h".into(), send)), queue, Room::default())
+        };
+        let (first, mut first_queue, mut first_room) = session(8);
+        fleet.listen(&first, networks(&["n"])).await.unwrap();
+        assert_eq!(read(&mut first_queue, &mut first_room), [true]);
+        // One whose agent has it already is told nothing.
+        let (second, mut second_queue, _) = session(8);
+        let mut second_room = first_room.clone();
+        second.greeted.lock().insert("n".into(), second_room.version());
+        fleet.listen(&second, networks(&["n"])).await.unwrap();
+        assert_eq!(read(&mut second_queue, &mut second_room), [] as [bool; 0]);
+        // One that does not read misses news, and is told the whole later.
+        let (slow, mut slow_queue, mut slow_room) = session(1);
+        fleet.listen(&slow, networks(&["n"])).await.unwrap();
+        service.set("b");
+        fleet.spread(&[]).await;
+        assert_eq!(read(&mut first_queue, &mut first_room), [false]);
+        assert_eq!(read(&mut second_queue, &mut second_room), [false]);
+        assert_eq!(read(&mut slow_queue, &mut slow_room), [true]);
+        service.set("c");
+        fleet.spread(&[]).await;
+        assert_eq!(read(&mut slow_queue, &mut slow_room), [true]);
+        assert_eq!(read(&mut first_queue, &mut first_room), [false]);
+        assert!(first_room == slow_room && first_room == *service.room.lock());
+        // The room is left when the last session is gone.
+        fleet.listen(&first, BTreeSet::new()).await.unwrap();
+        fleet.stop_listening(&second);
+        assert!(service.left.lock().is_empty());
+        fleet.stop_listening(&slow);
+        assert_eq!(*service.left.lock(), ["n"]);
+    }
+}
