@@ -81,6 +81,7 @@ pub struct Fleet {
     /// Hosts whose wanted state must be computed anew.
     dirty: Mutex<wanted::Dirty>,
     wake: Notify,
+    moved: Notify,
     /// Which scheduler this is.
     member: OnceLock<Arc<Member>>,
     /// Judging the hosts that nobody has a session with.
@@ -106,6 +107,7 @@ impl Fleet {
             rooms: rooms::Rooms::default(),
             dirty: Mutex::default(),
             wake: Notify::new(),
+            moved: Notify::new(),
             member: OnceLock::new(),
             hosts_job: OnceLock::new(),
         })
@@ -156,10 +158,11 @@ impl Fleet {
 
     /// The last line of defence and the only clean-up: sends wanted state, marks silent hosts down.
     pub async fn run(self: Arc<Self>, stop: watch::Receiver<bool>) {
-        let sender = tokio::spawn(wanted::run(self.clone(), stop.clone()));
+        let follower = tokio::spawn(wanted::follow(self.clone(), stop.clone()));
+        let sender = tokio::spawn(wanted::compute(self.clone(), stop.clone()));
         let watcher = tokio::spawn(node::watch_silence(self.clone(), stop.clone()));
         let reborn = tokio::spawn(follow_rebirths(self, stop));
-        let _ = tokio::join!(sender, watcher, reborn);
+        let _ = tokio::join!(follower, sender, watcher, reborn);
     }
 
     /// The gRPC routes that agents call.

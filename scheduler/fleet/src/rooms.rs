@@ -61,6 +61,11 @@ impl Fleet {
 
     /// Tells all endpoints of a network, unless the agent has just these.
     pub(crate) async fn tell_whole(&self, session: &Session, network: &str) -> Result<(), Fault> {
+        let _telling = session.telling.lock().await;
+        self.tell_lacking(session, network).await
+    }
+
+    async fn tell_lacking(&self, session: &Session, network: &str) -> Result<(), Fault> {
         for part in self.parts() {
             if let Some(whole) = part.neighbours(network, session.knows(network)).await? {
                 session.tell(whole);
@@ -88,9 +93,10 @@ impl Fleet {
 
     async fn tell(&self, news: v1::Neighbours) {
         for session in self.rooms.listeners(&news.network_id) {
+            let _telling = session.telling.lock().await;
             if session.knows(&news.network_id) == Some(news.before) {
                 session.tell(news.clone());
-            } else if let Err(fault) = self.tell_whole(&session, &news.network_id).await {
+            } else if let Err(fault) = self.tell_lacking(&session, &news.network_id).await {
                 tracing::warn!(host = session.host, %fault, "a host is told later who its neighbours are");
                 self.touch(&session.host);
             }

@@ -33,6 +33,8 @@ pub(crate) struct Session {
     pub sent: Mutex<Option<Sent>>,
     /// What the agent said last in this session.
     pub reported: Mutex<Option<Reported>>,
+    /// Held while it is told of neighbours: what is sent and what it is known to have change together.
+    pub telling: tokio::sync::Mutex<()>,
     /// Versions that the agent had when it came.
     pub greeted: Mutex<BTreeMap<String, u64>>,
     /// Networks whose endpoints it is told, each with the version that the agent has.
@@ -73,6 +75,7 @@ impl Session {
             heard_us: AtomicI64::new(clock::now_us()),
             sent: Mutex::default(),
             reported: Mutex::default(),
+            telling: tokio::sync::Mutex::default(),
             greeted: Mutex::default(),
             rooms: Mutex::default(),
         }

@@ -3,8 +3,11 @@
 //! The generation is kept in the store beside the hash of what it numbers, so that it grows over restarts
 //! of the scheduler and an unchanged state keeps its number.
 //!
-//! One task does all of it in turn, so that no change is missed: a state is computed and what it was made of is noted
-//! ([`HostPart`](crate::HostPart)) before the next changes are looked at.
+//! ```text
+//!  feed ──► follow: news of neighbours, at once ──► compute: whom does a change concern? ──► states, in turns
+//! ```
+//! One task marks and computes in turn, so that no change is missed: a state is computed and what it was made of is
+//! noted ([`HostPart`](crate::HostPart)) before the next changes are looked at.
 use crate::{
     Affected, Fleet,
     session::{Sent, Session},
@@ -48,6 +51,8 @@ pub(crate) struct Dirty {
     hosts: BTreeSet<String>,
     /// How many of all hosts, by name, have had their turn of the comparison.
     compared: usize,
+    /// Changes of which it is not known yet whom they concern.
+    changes: Vec<Change>,
 }
 
 /// Changes that come together are answered together.
@@ -56,7 +61,9 @@ const COALESCE: Duration = Duration::from_millis(10);
 const RESYNC: Duration = Duration::from_secs(30);
 const SMALL: usize = 50;
 const ROUND: usize = 20;
-/// States that are computed before the feed is looked at again, and how many of them at once.
+/// Changes that wait to be looked at; with more, everything is.
+const CHANGES_MAX: usize = 100_000;
+/// States that are computed before changes are looked at again, and how many of them at once.
 const TURN: usize = 64;
 const AT_ONCE: usize = 8;
 
@@ -67,13 +74,28 @@ impl Fleet {
         self.wake.notify_one();
     }
 
-    /// Look whether there is anything to tell.
+    /// A host has got another address: there are news without a change in the feed.
     pub fn nudge(&self) {
-        self.wake.notify_one();
+        self.moved.notify_one();
     }
 
     pub(crate) fn touch_all(&self) {
         self.dirty.lock().all = true;
+        self.wake.notify_one();
+    }
+
+    fn leave_to_mark(&self, changes: Vec<Change>) {
+        if changes.is_empty() {
+            return;
+        }
+        let mut dirty = self.dirty.lock();
+        if dirty.changes.len() + changes.len() > CHANGES_MAX {
+            dirty.changes.clear();
+            dirty.all = true;
+        } else {
+            dirty.changes.extend(changes);
+        }
+        drop(dirty);
         self.wake.notify_one();
     }
 
@@ -89,7 +111,7 @@ impl Fleet {
         }
     }
 
-    /// Computes the next hosts' states; the rest wait, so that news of neighbours are never behind thousands of hosts.
+    /// Computes the next hosts' states; the rest wait for the next turn, with those that changes have made due meanwhile.
     async fn send_dirty(&self) {
         let sessions: Vec<_> = self.sessions.lock().iter().map(|(node, s)| (node.clone(), s.clone())).collect();
         let mut turn = {
@@ -213,35 +235,43 @@ impl Fleet {
     }
 }
 
-/// Follows the change feed and keeps every connected agent's wanted state fresh.
-pub(crate) async fn run(fleet: Arc<Fleet>, mut stop: watch::Receiver<bool>) {
+/// Follows the change feed: tells news of neighbours at once, and leaves the rest to [`compute`].
+pub(crate) async fn follow(fleet: Arc<Fleet>, mut stop: watch::Receiver<bool>) {
     let mut feed = Feed::new(fleet.store.clone()).await;
     fleet.touch_all();
+    loop {
+        let batch = tokio::select! {
+            () = pilvi_kit::server::stopped(&mut stop) => return,
+            batch = feed.next() => batch,
+            () = fleet.moved.notified() => Some(Vec::new()),
+        };
+        let Some(changes) = batch else {
+            fleet.send_addresses().await;
+            for part in fleet.parts() {
+                fleet.unsure(&*part);
+            }
+            continue;
+        };
+        changes.iter().for_each(|change| fleet.take_question(change));
+        if changes.iter().any(|change| change.kind == Peer::KIND) {
+            fleet.send_addresses().await;
+        }
+        fleet.spread(&changes).await;
+        fleet.leave_to_mark(changes);
+    }
+}
+
+/// Keeps every connected agent's wanted state fresh.
+pub(crate) async fn compute(fleet: Arc<Fleet>, mut stop: watch::Receiver<bool>) {
     let mut resync = tokio::time::interval(RESYNC);
     loop {
         tokio::select! {
             () = pilvi_kit::server::stopped(&mut stop) => return,
             _ = resync.tick() => fleet.touch_some(),
-            batch = feed.next() => match batch {
-                Some(changes) => {
-                    changes.iter().for_each(|change| fleet.take_question(change));
-                    if changes.iter().any(|change| change.kind == Peer::KIND) {
-                        fleet.send_addresses().await;
-                    }
-                    fleet.spread(&changes).await;
-                    fleet.mark(&changes).await;
-                }
-                None => {
-                    fleet.send_addresses().await;
-                    for part in fleet.parts() {
-                        fleet.unsure(&*part);
-                    }
-                }
-            },
             () = fleet.wake.notified() => {
                 tokio::time::sleep(COALESCE).await;
-                // A host may have got an address: then there are news without a change in the feed.
-                fleet.spread(&[]).await;
+                let changes = std::mem::take(&mut fleet.dirty.lock().changes);
+                fleet.mark(&changes).await;
                 fleet.send_dirty().await;
             }
         }

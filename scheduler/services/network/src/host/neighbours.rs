@@ -20,7 +20,11 @@ const CHUNK: usize = 400;
 
 /// The rooms that are listened to here.
 #[derive(Debug, Default)]
-pub struct Neighbourhood(Mutex<Rooms>);
+pub struct Neighbourhood {
+    rooms: Mutex<Rooms>,
+    /// Held from reading the store until what was read is in its room: what is older must not come after.
+    reading: tokio::sync::Mutex<()>,
+}
 
 #[derive(Debug, Default)]
 struct Rooms {
@@ -120,7 +124,7 @@ fn by_port(floating: &[Stored<FloatingIp>]) -> HashMap<&str, Vec<&FloatingIp>> {
 impl Neighbourhood {
     /// What hosts there are. A host that has left the list keeps the address that it had.
     pub(crate) fn set_vtep(&self, host: &str, vtep: &str) {
-        let mut rooms = self.0.lock();
+        let mut rooms = self.rooms.lock();
         if !vtep.is_empty() && rooms.vteps.get(host).map(String::as_str) != Some(vtep) {
             rooms.vteps.insert(host.to_owned(), vtep.to_owned());
             rooms.moved.insert(host.to_owned());
@@ -128,12 +132,12 @@ impl Neighbourhood {
     }
 
     pub fn version(&self, network: &str) -> Option<u64> {
-        self.0.lock().rooms.get(network).map(Room::version)
+        self.rooms.lock().rooms.get(network).map(Room::version)
     }
 
     /// Nobody here listens any more.
     pub fn leave(&self, network: &str) {
-        let mut rooms = self.0.lock();
+        let mut rooms = self.rooms.lock();
         if rooms.rooms.remove(network).is_some() {
             let Rooms { placed, named, .. } = &mut *rooms;
             placed.retain(|_, port| port.network != network);
@@ -143,7 +147,7 @@ impl Neighbourhood {
 
     /// Whatever was missed is read again.
     pub fn forget(&self) {
-        let mut rooms = self.0.lock();
+        let mut rooms = self.rooms.lock();
         rooms.rooms.clear();
         rooms.placed.clear();
         rooms.named.clear();
@@ -157,6 +161,7 @@ impl Network {
     /// Those of the store.
     pub async fn neighbours(&self, network: &str, known: Option<u64>) -> Result<Option<v1::Neighbours>, Fault> {
         if self.neighbourhood.version(network).is_none() {
+            let _reading = self.neighbourhood.reading.lock().await;
             let ports = self.store.list::<Port>(find::on_network(network)).await?;
             let ids: Vec<&str> = ports.iter().map(|p| p.record.id.as_str()).collect();
             let mut floating = Vec::new();
@@ -164,14 +169,14 @@ impl Network {
                 floating.extend(self.store.list::<FloatingIp>(find::of_ports(chunk.to_vec())).await?);
             }
             let floating = by_port(&floating);
-            let mut rooms = self.neighbourhood.0.lock();
+            let mut rooms = self.neighbourhood.rooms.lock();
             rooms.rooms.entry(network.to_owned()).or_default();
             for port in &ports {
                 let leading = floating.get(port.record.id.as_str()).cloned().unwrap_or_default();
                 rooms.place(&port.record.id, Some((&port.record, leading)), &mut BTreeMap::new());
             }
         }
-        let rooms = self.neighbourhood.0.lock();
+        let rooms = self.neighbourhood.rooms.lock();
         let room = rooms.rooms.get(network).filter(|room| Some(room.version()) != known);
         Ok(room.map(|room| room.whole(network)))
     }
@@ -181,9 +186,10 @@ impl Network {
     /// # Errors
     /// Those of the store; then [`Network::forget_neighbours`] is due.
     pub async fn neighbours_news(&self, changes: &[Change]) -> Result<Vec<v1::Neighbours>, Fault> {
+        let _reading = self.neighbourhood.reading.lock().await;
         let of = |kind: &'static str| changes.iter().filter(move |c| c.kind == kind).map(|change| &change.id);
         let ids = {
-            let mut rooms = self.neighbourhood.0.lock();
+            let mut rooms = self.neighbourhood.rooms.lock();
             if rooms.rooms.is_empty() {
                 rooms.moved.clear();
                 return Ok(Vec::new());
@@ -210,13 +216,13 @@ impl Network {
             let floating = self.store.list::<FloatingIp>(find::of_ports(chunk.to_vec())).await?;
             let floating = by_port(&floating);
             let ports: HashMap<&str, &Port> = ports.iter().map(|p| (p.record.id.as_str(), &p.record)).collect();
-            let mut rooms = self.neighbourhood.0.lock();
+            let mut rooms = self.neighbourhood.rooms.lock();
             for id in chunk {
                 let leading = floating.get(id).cloned().unwrap_or_default();
                 rooms.place(id, ports.get(id).map(|port| (*port, leading)), &mut drafts);
             }
         }
-        let rooms = self.neighbourhood.0.lock();
+        let rooms = self.neighbourhood.rooms.lock();
         let news = drafts.into_iter().filter_map(|(network_id, draft)| {
             let after = rooms.rooms.get(&network_id)?.version();
             Some(v1::Neighbours {
