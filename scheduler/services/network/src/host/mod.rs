@@ -11,6 +11,7 @@ mod message;
 mod metadata;
 mod names;
 mod observe;
+mod private;
 mod quality;
 mod reach;
 

@@ -8,6 +8,7 @@ mod metering;
 mod names;
 mod network;
 mod outside;
+mod private;
 mod qos;
 mod rbac;
 mod security_group;
