@@ -95,6 +95,7 @@ mod switch;
 mod table;
 mod tap;
 mod v6;
+mod view;
 pub mod wanted;
 
 pub use config::{Config, External, NETNS_DIR, Ns, Underlay, edge_name, node_name, ns_path};

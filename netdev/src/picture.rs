@@ -7,6 +7,7 @@
 //!   forward   forwards                meter    meters meter_rules
 //!   quality   limits buckets          v6       sources6 addresses6 routes6 chunks6 members6
 //!   gateway6  addresses6 routes6 stations
+//!   view     more addresses, addresses6 and stations      resolver more addresses and stations
 //! ```
 //! Pure: the same input and the same devices give the same rows. What cannot be expressed becomes a
 //! [`Problem`] and the rest goes on; a port with a problem is closed rather than open.
@@ -76,6 +77,8 @@ pub fn draw(
     crate::router::draw(&mut picture);
     crate::v6::draw(&mut picture);
     crate::gateway6::draw(&mut picture);
+    // After all that is really there: what is only seen comes last.
+    crate::view::draw(&mut picture);
     crate::nat::draw(&mut picture);
     crate::forward::draw(&mut picture);
     crate::meter::draw(&mut picture);

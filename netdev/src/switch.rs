@@ -4,6 +4,7 @@ use crate::picture::Picture;
 use crate::port;
 use crate::router::{gateway_here, router_name};
 use crate::table::{Bytes, Hop, Table, put};
+use crate::view::is_apart;
 use crate::wanted::Mac;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr};
@@ -73,7 +74,7 @@ fn draw_open_gateways(picture: &mut Picture<'_>) {
 
 fn draw_local(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
-    for p in &wanted.ports {
+    for p in wanted.ports.iter().filter(|p| !is_apart(wanted, &p.network)) {
         let Some(&ifindex) = picture.devices.get(&p.id) else { continue };
         let Some(vni) = picture.networks.get(p.network.as_str()).map(|n| n.vni) else { continue };
         let hop = Hop::Local(ifindex);
@@ -92,7 +93,7 @@ fn draw_local(picture: &mut Picture<'_>) {
 /// the first port has it until another announces it by ARP. Only ports of this host are looked at.
 fn draw_movable(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
-    for p in &wanted.ports {
+    for p in wanted.ports.iter().filter(|p| !is_apart(wanted, &p.network)) {
         let Some(&ifindex) = picture.devices.get(&p.id) else { continue };
         let Some(vni) = picture.networks.get(p.network.as_str()).map(|n| n.vni) else { continue };
         for pair in &p.allowed_pairs {

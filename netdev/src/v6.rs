@@ -10,6 +10,7 @@ use crate::picture::Picture;
 use crate::realm::Realms;
 use crate::router::router_name;
 use crate::table::{Bytes, CHUNK6_RULES, Hop, Table, Tables, name64, put};
+use crate::view::is_apart;
 use crate::wanted::{Direction, Family, Fixed, Group, Interface, Mac, Network, Peer, Port, Router, Rule};
 use ipnet::{IpNet, Ipv6Net};
 use std::collections::BTreeMap;
@@ -82,7 +83,7 @@ fn draw_addresses(picture: &mut Picture<'_>) {
             address(picture, vni, link_local(leg.mac), leg.mac, hop);
         }
     }
-    for p in &wanted.ports {
+    for p in wanted.ports.iter().filter(|p| !is_apart(wanted, &p.network)) {
         let Some(&ifindex) = picture.devices.get(&p.id) else { continue };
         let Some(&network) = picture.networks.get(p.network.as_str()) else { continue };
         let hop = Hop::Local(ifindex);

@@ -27,6 +27,8 @@ pub struct Wanted {
     pub labels: Vec<Label>,
     /// Networks whose guests ask this host about names.
     pub zones: Vec<Zone>,
+    /// Ports that are seen in other networks than their own.
+    pub views: Vec<View>,
 }
 
 /// One layer-2 segment.
@@ -286,6 +288,15 @@ pub struct Rate {
     /// Packets a second, and at once.
     pub packets: u64,
     pub burst_packets: u64,
+}
+
+/// Ports of this host that are seen in a network which is not theirs, but shares its subnets.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    pub network: String,
+    pub ports: Vec<String>,
+    /// The network's own ports do not see each other.
+    pub apart: bool,
 }
 
 /// How things are called on one network.

@@ -5,7 +5,7 @@
 use pilvi_agent_api::v1;
 use pilvi_netdev::wanted::{
     AddressPair, Direction, Family, Fixed, Floating, Forward, Gateway, Gateway6, Group, Interface, Label, Limited, Mac,
-    MeterRule, Name, Network, Parent, Peer, Port, Ports, Quality, Ra, Rate, Remote, Route, Router, Rule, Subnet,
+    MeterRule, Name, Network, Parent, Peer, Port, Ports, Quality, Ra, Rate, Remote, Route, Router, Rule, Subnet, View,
     Wanted, Zone,
 };
 use std::fmt::Display;
@@ -40,6 +40,7 @@ pub fn wanted(from: &v1::HostNetwork) -> (Wanted, Vec<(String, String)>) {
         ),
         labels: each("label", &from.labels, |l| &l.id, label),
         zones: each("zone", &from.zones, |z| &z.network_id, zone),
+        views: from.views.iter().map(view).collect(),
     };
     (wanted, refused)
 }
@@ -100,6 +101,10 @@ fn network(from: &v1::L2) -> Result<Network, String> {
         external: from.external,
         subnets: from.subnets.iter().map(subnet).collect::<Result<_, _>>()?,
     })
+}
+
+fn view(from: &v1::View) -> View {
+    View { network: from.network_id.clone(), ports: from.ports.clone(), apart: from.apart }
 }
 
 fn zone(from: &v1::Zone) -> Result<Zone, String> {

@@ -74,6 +74,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("port-trusted-vif", "Port trusted vif", "Ports whose guests are trusted."),
     ("project-id", "project_id field enabled", "Resources show project_id."),
     ("provider", "Provider Network", "How networks are realised."),
+    ("pvlan", "Private VLAN", "Ports of a network that see each other by what they are."),
     ("qos", "Quality of Service", "Policies of limits and marks."),
     ("qos-bw-limit-direction", "Direction for QoS bandwidth limit rule", "Limits each way."),
     ("qos-bw-minimum-ingress", "Ingress direction for QoS minimum bandwidth rule", "Minima each way."),

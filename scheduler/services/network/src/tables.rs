@@ -304,7 +304,8 @@ impl Record for VirtualNetwork {
         self.shared_with.iter().chain(&self.external_for).map(|p| label(p)).collect()
     }
     fn claims(&self) -> Vec<Claim> {
-        let mut claims = vec![Claim { scope: "vni".into(), value: self.vni.to_string() }];
+        let numbers = [&self.vni].into_iter().chain(self.parts.values());
+        let mut claims: Vec<Claim> = numbers.map(|vni| Claim { scope: "vni".into(), value: vni.to_string() }).collect();
         if let Some(physical) = &self.physical_network {
             claims.push(Claim { scope: "physical_network".into(), value: physical.clone() });
         }

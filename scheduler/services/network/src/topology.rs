@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 
 const NETWORK_NAME: &str = "auto_allocated_network";
-const SUBNET_NAME: &str = "auto_allocated_subnet_v4";
+const SUBNET_NAME: &str = "auto_allocated_subnet_v";
 const ROUTER_NAME: &str = "auto_allocated_router";
 
 pub fn routes() -> Vec<Route<Network>> {
@@ -52,7 +52,10 @@ async fn show(svc: Arc<Network>, call: Call) -> Reply {
         .await?
         .ok_or_else(|| failed("No default router:external network"))?;
     let pools = svc.store.list::<SubnetPool>(Query::all()).await?;
-    if !pools.iter().any(|p| p.is_default && p.ip_version == 4) {
+    // A subnet of each default pool that there is.
+    let versions: Vec<u8> =
+        [4, 6].into_iter().filter(|v| pools.iter().any(|p| p.is_default && p.ip_version == *v)).collect();
+    if versions.is_empty() {
         return Err(failed("No default subnetpools defined"));
     }
     if call.query.all("fields").any(|f| f == "dry-run") {
@@ -62,8 +65,8 @@ async fn show(svc: Arc<Network>, call: Call) -> Reply {
     let id = svc
         .store
         .write(move |tx| {
-            let (ctx, project, outside) = (ctx.clone(), key.clone(), outside.clone());
-            Box::pin(async move { ensure_in(tx, &ctx, &project, &outside).await })
+            let (ctx, project, outside, versions) = (ctx.clone(), key.clone(), outside.clone(), versions.clone());
+            Box::pin(async move { ensure_in(tx, &ctx, &project, &outside, &versions).await })
         })
         .await?;
     Ok(answer(&id, &project))
@@ -77,17 +80,21 @@ fn attrs(res: &Resource, wanted: &Value, project: &str) -> Result<serde_json::Ma
     res.parse(wanted, Verb::Create, project)
 }
 
-async fn ensure_in(tx: &mut Tx, ctx: &Ctx, project: &str, outside: &str) -> Result<String, Fault> {
+async fn ensure_in(tx: &mut Tx, ctx: &Ctx, project: &str, outside: &str, versions: &[u8]) -> Result<String, Fault> {
     if let Some(found) = tx.list::<VirtualNetwork>(find::named(project, NETWORK_NAME)).await?.into_iter().next() {
         return Ok(found.record.id);
     }
     let network = attrs(&NETWORK, &json!({"name": NETWORK_NAME}), project)?;
     let network = network::ops::create_in(tx, ctx, &network).await?.record.id;
-    let subnet = json!({"name": SUBNET_NAME, "network_id": network, "ip_version": 4, "use_default_subnetpool": true});
-    let subnet = subnet::ops::create_in(tx, ctx, &attrs(&SUBNET, &subnet, project)?).await?.record.id;
     let router = json!({"name": ROUTER_NAME, "external_gateway_info": {"network_id": outside}});
     let router = router::ops::create_in(tx, ctx, &attrs(&ROUTER, &router, project)?).await?.record.id;
-    router::interface::add_in(tx, ctx, &router, &Wish { subnet_id: Some(subnet), port_id: None }).await?;
+    for version in versions {
+        let name = format!("{SUBNET_NAME}{version}");
+        let subnet =
+            json!({"name": name, "network_id": network, "ip_version": version, "use_default_subnetpool": true});
+        let subnet = subnet::ops::create_in(tx, ctx, &attrs(&SUBNET, &subnet, project)?).await?.record.id;
+        router::interface::add_in(tx, ctx, &router, &Wish { subnet_id: Some(subnet), port_id: None }).await?;
+    }
     Ok(network)
 }
 

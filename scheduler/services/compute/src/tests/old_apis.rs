@@ -72,7 +72,7 @@ async fn floating_ips_come_from_pools_and_go_back() {
     let id = rig.server(&rig.alice).await;
     let act = format!("POST /v2.1/servers/{id}/action");
     rig.want(400, &rig.alice, &act, json!({"addFloatingIp": {"address": made["ip"]}})).await;
-    rig.want(404, &rig.alice, &act, json!({"addFloatingIp": {"address": "172.24.4.254"}})).await;
+    rig.want(404, &rig.alice, &act, json!({"addFloatingIp": {"address": "172.24.5.254"}})).await;
     rig.want(409, &rig.alice, &act, json!({"removeFloatingIp": {"address": made["ip"]}})).await;
     rig.want(202, &rig.alice, &format!("DELETE {one}"), Value::Null).await;
     let pools = rig.want(200, &rig.alice, "GET /v2.1/os-floating-ip-pools", Value::Null).await;

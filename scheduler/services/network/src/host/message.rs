@@ -1,5 +1,5 @@
 //! From gathered records to the agent's message. Pure.
-use super::{HostInfo, names, quality, reach::Reach};
+use super::{HostInfo, names, private, quality, reach::Reach};
 use crate::{
     hosting::model::{answers_dhcp, holder},
     metering::model::MeteringLabel,
@@ -20,7 +20,7 @@ const LEASE_SECONDS: u32 = 86_400;
 const ANY_CODE: u32 = 256;
 
 pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork {
-    v1::HostNetwork {
+    let mut message = v1::HostNetwork {
         networks: reach.networks.values().map(|n| network(reach, n, host)).collect(),
         ports: reach.local.values().filter(|p| is_whole(reach, p)).map(|p| port(reach, p)).collect(),
         remotes: Vec::new(),
@@ -31,7 +31,10 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
         qualities: quality::compose(reach),
         labels: reach.labels.values().map(|l| label(reach, l)).collect(),
         zones: names::zones(reach),
-    }
+        views: Vec::new(),
+    };
+    private::split(reach, &mut message);
+    message
 }
 
 fn network(reach: &Reach, network: &VirtualNetwork, host: &str) -> v1::L2 {

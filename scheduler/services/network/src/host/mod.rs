@@ -14,6 +14,7 @@ mod metadata;
 mod names;
 pub mod neighbours;
 mod observe;
+mod private;
 mod quality;
 mod reach;
 

@@ -7,12 +7,12 @@
 //! ```
 //! Only rooms that somebody here listens to are kept; a port of any other network costs nothing. All is read from the
 //! store again when the feed was cut.
-use super::names;
-use crate::{Network, floating_ip::model::FloatingIp, port::model::Port, tables::find};
+use super::{names, private};
+use crate::{Network, floating_ip::model::FloatingIp, network::model::VirtualNetwork, port::model::Port, tables::find};
 use parking_lot::Mutex;
 use pilvi_agent_api::{neighbours::Room, v1};
 use pilvi_kit::Fault;
-use pilvi_store::{Change, Query, Record, Stored};
+use pilvi_store::{Change, Query, Record, Store, Stored};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Ports of one query.
@@ -39,12 +39,20 @@ struct Rooms {
     moved: BTreeSet<String>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Placed {
-    network: String,
+    /// Where it is a member.
+    rooms: Vec<String>,
     host: String,
     /// Floating IPs with names that lead to it.
     named: Vec<String>,
+}
+
+/// What was read of ports, and what tells where they belong.
+struct Found {
+    ports: HashMap<String, Port>,
+    floating: Vec<Stored<FloatingIp>>,
+    networks: HashMap<String, VirtualNetwork>,
 }
 
 /// What happened in a room.
@@ -54,12 +62,36 @@ struct Draft {
     gone: BTreeSet<String>,
 }
 
-/// A port, and the floating IPs that lead to it.
-type Found<'f> = (&'f Port, Vec<&'f FloatingIp>);
+impl Found {
+    async fn read(store: &Store, ports: Vec<Stored<Port>>) -> Result<Self, Fault> {
+        let ids: Vec<&str> = ports.iter().map(|p| p.record.id.as_str()).collect();
+        let mut floating = Vec::new();
+        for chunk in ids.chunks(CHUNK) {
+            floating.extend(store.list::<FloatingIp>(find::of_ports(chunk.to_vec())).await?);
+        }
+        let networks: BTreeSet<&str> = ports.iter().map(|p| p.record.network_id.as_str()).collect();
+        let networks = store.list::<VirtualNetwork>(Query::all().ids(networks)).await?;
+        Ok(Found {
+            floating,
+            networks: networks.into_iter().map(|n| (n.record.id.clone(), n.record)).collect(),
+            ports: ports.into_iter().map(|p| (p.record.id.clone(), p.record)).collect(),
+        })
+    }
+
+    fn leading_to<'f>(&'f self, port: &'f str) -> impl Iterator<Item = &'f FloatingIp> {
+        self.floating.iter().map(|f| &f.record).filter(move |f| f.port_id.as_deref() == Some(port))
+    }
+
+    /// A port that is somebody's neighbour (gateways are not), and where it is seen.
+    fn neighbour(&self, id: &str) -> Option<(&Port, Vec<String>)> {
+        let port = self.ports.get(id).filter(|p| !p.device_owner.starts_with("network:"))?;
+        Some((port, private::seen_in(self.networks.get(&port.network_id), port)))
+    }
+}
 
 impl Rooms {
     /// As hosts see the port; no underlay address when packets cannot be sent to it.
-    fn member(&self, (port, floating): &Found<'_>) -> v1::Remote {
+    fn member(&self, found: &Found, port: &Port) -> v1::Remote {
         let vtep = self.vteps.get(&port.host_id).filter(|_| port.is_endpoint());
         v1::Remote {
             port_id: port.id.clone(),
@@ -68,40 +100,62 @@ impl Rooms {
             addresses: port.fixed_ips.iter().map(|f| f.ip_address.clone()).collect(),
             vtep: vtep.cloned().unwrap_or_default(),
             groups: port.security_groups.clone(),
-            names: names::of(port, floating.iter().copied()),
+            names: names::of(port, found.leading_to(&port.id)),
         }
     }
 
-    /// Puts a port where it belongs now; `None`: it is gone. Gateways are nobody's neighbours.
-    fn place(&mut self, id: &str, found: Option<Found<'_>>, drafts: &mut BTreeMap<String, Draft>) {
-        let fits = |p: &Port| !p.device_owner.starts_with("network:") && self.rooms.contains_key(&p.network_id);
-        let found = found.filter(|(port, _)| fits(port));
-        let network = found.as_ref().map(|(port, _)| port.network_id.clone());
-        let former = self.placed.remove(id);
-        former.iter().flat_map(|f| &f.named).for_each(|floating| drop(self.named.remove(floating)));
-        if let Some(former) = former.map(|f| f.network).filter(|former| Some(former) != network.as_ref())
-            && let Some(room) = self.rooms.get_mut(&former)
-        {
+    /// Puts a port where it belongs now; one that was not found is gone.
+    fn place(&mut self, id: &str, found: &Found, drafts: &mut BTreeMap<String, Draft>) {
+        let neighbour = found.neighbour(id);
+        let seen_in = neighbour.as_ref().map(|(_, seen_in)| seen_in.as_slice()).unwrap_or_default();
+        let former = self.placed.remove(id).unwrap_or_default();
+        former.named.iter().for_each(|floating| drop(self.named.remove(floating)));
+        for left in former.rooms.iter().filter(|room| !seen_in.contains(room)) {
+            let Some(room) = self.rooms.get_mut(left) else { continue };
             let before = room.version();
             if room.remove(id) {
-                let draft = Draft::of(drafts, &former, before);
+                let draft = Draft::of(drafts, left, before);
                 draft.changed.remove(id);
                 draft.gone.insert(id.to_owned());
             }
         }
-        let (Some(found), Some(network)) = (found, network) else { return };
-        let named: Vec<String> = found.1.iter().filter(|f| names::is_named(f)).map(|f| f.id.clone()).collect();
-        self.named.extend(named.iter().map(|floating| (floating.clone(), id.to_owned())));
-        let placed = Placed { network: network.clone(), host: found.0.host_id.clone(), named };
-        self.placed.insert(id.to_owned(), placed);
-        let member = self.member(&found);
-        let Some(room) = self.rooms.get_mut(&network) else { return };
-        let before = room.version();
-        if room.set(member.clone()) {
-            let draft = Draft::of(drafts, &network, before);
-            draft.gone.remove(id);
-            draft.changed.insert(id.to_owned(), member);
+        let Some((port, seen_in)) = neighbour else { return };
+        let member = self.member(found, port);
+        for name in &seen_in {
+            let Some(room) = self.rooms.get_mut(name) else { continue };
+            let (before, member) = (room.version(), v1::Remote { network_id: name.clone(), ..member.clone() });
+            if room.set(member.clone()) {
+                let draft = Draft::of(drafts, name, before);
+                draft.gone.remove(id);
+                draft.changed.insert(id.to_owned(), member);
+            }
         }
+        let rooms: Vec<String> = seen_in.into_iter().filter(|name| self.rooms.contains_key(name)).collect();
+        if !rooms.is_empty() {
+            self.note(id, found, port, rooms);
+        }
+    }
+
+    /// Fills a room that is new: no other is touched.
+    fn furnish(&mut self, name: &str, found: &Found) {
+        let mut room = Room::default();
+        for id in found.ports.keys() {
+            let Some((port, seen_in)) = found.neighbour(id) else { continue };
+            if !seen_in.iter().any(|seen| seen == name) {
+                continue;
+            }
+            room.set(v1::Remote { network_id: name.to_owned(), ..self.member(found, port) });
+            let mut rooms = self.placed.get(id).map(|p| p.rooms.clone()).unwrap_or_default();
+            rooms.push(name.to_owned());
+            self.note(id, found, port, rooms);
+        }
+        self.rooms.insert(name.to_owned(), room);
+    }
+
+    fn note(&mut self, id: &str, found: &Found, port: &Port, rooms: Vec<String>) {
+        let named: Vec<String> = found.leading_to(id).filter(|f| names::is_named(f)).map(|f| f.id.clone()).collect();
+        self.named.extend(named.iter().map(|floating| (floating.clone(), id.to_owned())));
+        self.placed.insert(id.to_owned(), Placed { rooms, host: port.host_id.clone(), named });
     }
 }
 
@@ -109,16 +163,6 @@ impl Draft {
     fn of<'d>(drafts: &'d mut BTreeMap<String, Draft>, network: &str, before: u64) -> &'d mut Draft {
         drafts.entry(network.to_owned()).or_insert(Draft { before, changed: BTreeMap::new(), gone: BTreeSet::new() })
     }
-}
-
-fn by_port(floating: &[Stored<FloatingIp>]) -> HashMap<&str, Vec<&FloatingIp>> {
-    let mut out: HashMap<&str, Vec<&FloatingIp>> = HashMap::new();
-    for found in floating {
-        if let Some(port) = &found.record.port_id {
-            out.entry(port).or_default().push(&found.record);
-        }
-    }
-    out
 }
 
 impl Neighbourhood {
@@ -140,7 +184,10 @@ impl Neighbourhood {
         let mut rooms = self.rooms.lock();
         if rooms.rooms.remove(network).is_some() {
             let Rooms { placed, named, .. } = &mut *rooms;
-            placed.retain(|_, port| port.network != network);
+            placed.retain(|_, port| {
+                port.rooms.retain(|room| room != network);
+                !port.rooms.is_empty()
+            });
             named.retain(|_, port| placed.contains_key(port));
         }
     }
@@ -162,19 +209,9 @@ impl Network {
     pub async fn neighbours(&self, network: &str, known: Option<u64>) -> Result<Option<v1::Neighbours>, Fault> {
         if self.neighbourhood.version(network).is_none() {
             let _reading = self.neighbourhood.reading.lock().await;
-            let ports = self.store.list::<Port>(find::on_network(network)).await?;
-            let ids: Vec<&str> = ports.iter().map(|p| p.record.id.as_str()).collect();
-            let mut floating = Vec::new();
-            for chunk in ids.chunks(CHUNK) {
-                floating.extend(self.store.list::<FloatingIp>(find::of_ports(chunk.to_vec())).await?);
-            }
-            let floating = by_port(&floating);
-            let mut rooms = self.neighbourhood.rooms.lock();
-            rooms.rooms.entry(network.to_owned()).or_default();
-            for port in &ports {
-                let leading = floating.get(port.record.id.as_str()).cloned().unwrap_or_default();
-                rooms.place(&port.record.id, Some((&port.record, leading)), &mut BTreeMap::new());
-            }
+            let ports = self.store.list::<Port>(find::on_network(private::whole_of(network))).await?;
+            let found = Found::read(&self.store, ports).await?;
+            self.neighbourhood.rooms.lock().furnish(network, &found);
         }
         let rooms = self.neighbourhood.rooms.lock();
         let room = rooms.rooms.get(network).filter(|room| Some(room.version()) != known);
@@ -213,14 +250,9 @@ impl Network {
         let mut drafts = BTreeMap::new();
         for chunk in ids.chunks(CHUNK) {
             let ports = self.store.list::<Port>(Query::all().ids(chunk.to_vec())).await?;
-            let floating = self.store.list::<FloatingIp>(find::of_ports(chunk.to_vec())).await?;
-            let floating = by_port(&floating);
-            let ports: HashMap<&str, &Port> = ports.iter().map(|p| (p.record.id.as_str(), &p.record)).collect();
+            let found = Found::read(&self.store, ports).await?;
             let mut rooms = self.neighbourhood.rooms.lock();
-            for id in chunk {
-                let leading = floating.get(id).cloned().unwrap_or_default();
-                rooms.place(id, ports.get(id).map(|port| (*port, leading)), &mut drafts);
-            }
+            chunk.iter().for_each(|id| rooms.place(id, &found, &mut drafts));
         }
         let rooms = self.neighbourhood.rooms.lock();
         let news = drafts.into_iter().filter_map(|(network_id, draft)| {

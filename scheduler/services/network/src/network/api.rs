@@ -32,6 +32,7 @@ pub static NETWORK: Resource = Resource {
         once("provider:physical_network", check::text::<64>).ruled().restricted(),
         once("provider:segmentation_id", check::int_or_null::<1, 16_777_215>).ruled().restricted(),
         open("qos_policy_id", check::uuid_or_null),
+        once("pvlan", check::boolean).absent(Absent::Bool(false)),
         shown("status"),
         shown("subnets"),
         shown("availability_zones"),

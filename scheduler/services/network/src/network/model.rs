@@ -3,6 +3,7 @@
 //! Field names are the API's own, so that a view is the record and an update is an overlay of attributes.
 use crate::rbac::model::{EVERYONE, covers};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// `provider:network_type` of an ordinary network.
 pub const OVERLAY: &str = "vxlan";
@@ -43,6 +44,12 @@ pub struct VirtualNetwork {
     /// Number in the overlay, 1..2^24-1; a flat network has one too, for the hosts' own tables.
     pub vni: u32,
     pub availability_zone_hints: Vec<String>,
+    /// Its ports see each other by what they are.
+    #[serde(default)]
+    pub pvlan: bool,
+    /// Numbers of a private network's parts, by name.
+    #[serde(default)]
+    pub parts: BTreeMap<String, u32>,
     #[serde(default)]
     pub qos_policy_id: Option<String>,
     #[serde(default)]

@@ -7,7 +7,8 @@ use super::{
 use crate::{
     Network,
     attribute::{Absent, Resource, Verb, once, open, shown},
-    check, fault,
+    check::{self, Checked},
+    fault,
     list::{self, Raw},
     network::{model::VirtualNetwork, ops as networks},
     qos,
@@ -45,6 +46,8 @@ pub static PORT: Resource = Resource {
         open("propagate_uplink_status", check::boolean).absent(Absent::Bool(true)),
         open("trusted", check::boolean_or_null).absent(Absent::Null).ruled().restricted(),
         open("qos_policy_id", check::uuid_or_null).absent(Absent::Null),
+        open("pvlan_type", check_pvlan_type).absent(Absent::Null),
+        open("pvlan_community", check_pvlan_community).absent(Absent::Null),
         shown("binding:vif_type").restricted(),
         shown("binding:vif_details").restricted(),
         shown("dns_assignment"),
@@ -57,6 +60,23 @@ pub static PORT: Resource = Resource {
     lacks: &[],
     below: "",
 };
+
+fn check_pvlan_type(value: &Value) -> Checked {
+    if value.is_null() { Ok(Value::Null) } else { check::one_of(value, &["promiscuous", "isolated", "community"]) }
+}
+
+/// A letter, then letters, digits, `-` and `_`.
+fn check_pvlan_community(value: &Value) -> Checked {
+    let Some(name) = value.as_str() else {
+        return if value.is_null() { Ok(Value::Null) } else { Err(format!("'{}' is not a name", check::plain(value))) };
+    };
+    let begins = name.starts_with(|c: char| c.is_ascii_alphabetic());
+    let goes_on = name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
+    if begins && goes_on && name.len() <= 255 {
+        return Ok(value.clone());
+    }
+    Err(format!("'{}' is not a letter, followed by letters, digits, '_' and '-'", check::plain(value)))
+}
 
 static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| PORT.schema(Verb::Create)));
 static UPDATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| PORT.schema(Verb::Update)));

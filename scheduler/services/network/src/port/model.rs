@@ -71,6 +71,11 @@ pub struct Port {
     /// For virtual functions; a tap has no uplink whose status it could follow.
     #[serde(default = "yes")]
     pub propagate_uplink_status: bool,
+    /// What it is in a private network, and with whom.
+    #[serde(default)]
+    pub pvlan_type: Option<String>,
+    #[serde(default)]
+    pub pvlan_community: Option<String>,
     #[serde(default)]
     pub qos_policy_id: Option<String>,
     #[serde(default)]

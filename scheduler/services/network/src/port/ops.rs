@@ -10,7 +10,11 @@ use crate::{
     fault,
     floating_ip::{self, model::FloatingIp},
     list::Raw,
-    network::{model::VirtualNetwork, ops::sees_all},
+    network::{
+        model::VirtualNetwork,
+        ops::sees_all,
+        private::{self, Role},
+    },
     port_forwarding, qos, quota,
     router::model::Router,
     security_group,
@@ -56,6 +60,8 @@ pub struct NewPort {
     /// `None`: yes.
     pub propagate_uplink_status: Option<bool>,
     pub qos_policy_id: Option<String>,
+    pub pvlan_type: Option<String>,
+    pub pvlan_community: Option<String>,
     pub tags: Vec<String>,
 }
 
@@ -85,7 +91,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Store
         new.fixed_ips = Some(vec![Wish { subnet_id: None, ip_address: Some(address) }]);
     }
     quota::check_in::<Port>(tx, &project, "port").await?;
-    let network =
+    let mut network =
         tx.get::<VirtualNetwork>(&new.network_id).await?.ok_or_else(|| fault::network_missing(&new.network_id))?;
     let mac = mac_in(tx, &network.id, new.mac_address.as_deref()).await?;
     let own = new.device_owner.starts_with("network:");
@@ -94,6 +100,8 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Store
     if !security && !new.allowed_address_pairs.is_empty() {
         return Err(pairs_need_security());
     }
+    let wished = Role { kind: new.pvlan_type, community: new.pvlan_community };
+    let role = private::role_in(tx, &mut network, wished).await?;
     let id = pilvi_kit::id::new();
     let mut port = Port {
         id,
@@ -118,6 +126,8 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Store
         profile: if new.profile.is_object() { new.profile } else { json!({}) },
         propagate_uplink_status: new.propagate_uplink_status.unwrap_or(true),
         qos_policy_id: new.qos_policy_id,
+        pvlan_type: role.kind,
+        pvlan_community: role.community,
         tags: new.tags,
     };
     port.allowed_address_pairs = pairs(&new.allowed_address_pairs, &port.mac_address);
@@ -239,6 +249,7 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<Port>, changes: &Raw) -> R
         after.allowed_address_pairs = pairs(&given, &after.mac_address);
     }
     security_after(tx, &before, &mut after, &changes).await?;
+    role_after(tx, &mut after, &changes).await?;
     if let Some(wishes) = wishes {
         refuse_losing_floating(tx, &before, &wishes).await?;
         after.fixed_ips = allocation::reallocate_in(tx, after.clone().holder(), &before.fixed_ips, &wishes).await?;
@@ -250,6 +261,22 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<Port>, changes: &Raw) -> R
     }
     found.record = after;
     Ok(tx.update(&found).await?)
+}
+
+/// Another place in a private network; who leaves a community leaves its name.
+async fn role_after(tx: &mut Tx, after: &mut Port, changes: &Raw) -> Result<(), Fault> {
+    if !changes.contains_key("pvlan_type") && !changes.contains_key("pvlan_community") {
+        return Ok(());
+    }
+    let network = tx.get::<VirtualNetwork>(&after.network_id).await?;
+    let mut network = network.ok_or_else(|| fault::network_missing(&after.network_id))?;
+    if after.pvlan_type.as_deref() != Some("community") && !changes.contains_key("pvlan_community") {
+        after.pvlan_community = None;
+    }
+    let wished = Role { kind: after.pvlan_type.take(), community: after.pvlan_community.take() };
+    let role = private::role_in(tx, &mut network, wished).await?;
+    (after.pvlan_type, after.pvlan_community) = (role.kind, role.community);
+    Ok(())
 }
 
 /// `trusted` is a word in the binding's profile, where drivers look for it.

@@ -86,4 +86,14 @@ async fn one_call_makes_a_topology_and_another_removes_it() {
     rig.want(204, &rig.alice, "DELETE", path, Value::Null).await;
     assert_eq!(rig.get(&rig.alice, "/v2.0/routers").await["routers"], json!([]));
     rig.want(404, &rig.alice, "GET", &format!("/v2.0/networks/{made}"), Value::Null).await;
+    // With a default pool of each family there is a subnet of each.
+    let pool =
+        json!({"name": "p6", "prefixes": ["fd00:1::/48"], "default_prefixlen": 64, "is_default": true, "shared": true});
+    rig.make(&rig.admin, "/v2.0/subnetpools", "subnetpool", pool).await;
+    rig.get(&rig.alice, path).await;
+    let subnets = rig.get(&rig.alice, "/v2.0/subnets?project_id=alice&sort_key=name").await["subnets"].clone();
+    let names: Vec<&Value> = subnets.as_array().unwrap().iter().map(|s| &s["name"]).collect();
+    assert_eq!(names, ["auto_allocated_subnet_v4", "auto_allocated_subnet_v6"]);
+    let legs = rig.get(&rig.alice, "/v2.0/ports?device_owner=network:router_interface").await["ports"].clone();
+    assert_eq!(legs.as_array().unwrap().len(), 2);
 }

@@ -9,6 +9,7 @@ mod names;
 mod neighbours;
 mod network;
 mod outside;
+mod private;
 mod qos;
 mod rbac;
 mod security_group;
