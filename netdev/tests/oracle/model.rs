@@ -187,7 +187,8 @@ fn key(v6: bool, way: Way, source: IpAddr, destination: IpAddr, protocol: u8, en
     })
 }
 
-fn owns(wanted: &Wanted, port: &Port, ip: IpAddr, mac: [u8; 6]) -> bool {
+/// Whether the port may use the pair of addresses as its own.
+pub fn owns(wanted: &Wanted, port: &Port, ip: IpAddr, mac: [u8; 6]) -> bool {
     let speaks6 =
         wanted.networks.iter().any(|n| n.id == port.network && n.subnets.iter().any(|s| s.cidr.addr().is_ipv6()));
     let own =
