@@ -78,23 +78,22 @@ impl Room {
     /// Takes up what the other end says.
     ///
     /// # Errors
-    /// [`Mismatch`] when that was said of another version; then nothing has changed.
+    /// [`Mismatch`] when that was said of another version, and nothing has changed; or when it does not add up, and all of
+    /// it must be told.
     pub fn apply(&mut self, news: Neighbours) -> Result<(), Mismatch> {
         if !news.whole && news.before != self.version {
             return Err(Mismatch);
         }
-        let mut next = if news.whole { Room::default() } else { self.clone() };
+        if news.whole {
+            *self = Room::default();
+        }
         for port in &news.gone {
-            next.remove(port);
+            self.remove(port);
         }
         for remote in news.changed {
-            next.set(remote);
+            self.set(remote);
         }
-        if next.version != news.after {
-            return Err(Mismatch);
-        }
-        *self = next;
-        Ok(())
+        if self.version == news.after { Ok(()) } else { Err(Mismatch) }
     }
 }
 

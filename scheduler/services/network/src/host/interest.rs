@@ -4,14 +4,15 @@
 //!  a view is made --> the ids of all that it was made of are noted for the host
 //!  a change       --> the record's id, and the ids of its parents --> hosts that noted one of them
 //! ```
-//! Noted by hash: two ids with one hash make a host look twice, never too seldom.
+//! Noted by hash: two ids with one hash make a host look twice, never too seldom. Of a host's own ports it is noted as
+//! well what they were like: when the host says that one is wired, its status changes and nothing that a view shows.
 use super::reach::Reach;
 use crate::{
     Network,
     floating_ip::model::FloatingIp,
     hosting::model::Hosting,
     metering::model::{MeteringLabel, MeteringRule},
-    port::model::{Port, ROUTER_GATEWAY, ROUTER_INTERFACE},
+    port::model::{Port, ROUTER_GATEWAY, ROUTER_INTERFACE, Status},
     port_forwarding::model::PortForwarding,
     qos::model::{Bandwidth, Dscp, PacketRate, QosRule},
     router::model::Router,
@@ -45,6 +46,8 @@ pub struct Interest(Mutex<Notes>);
 struct Notes {
     hosts: HashMap<u64, HashSet<String>>,
     keys: HashMap<String, Vec<u64>>,
+    /// What ports were like when the view of their host was made.
+    ports: HashMap<String, u64>,
 }
 
 fn hash(key: &str) -> u64 {
@@ -53,7 +56,31 @@ fn hash(key: &str) -> u64 {
     hasher.finish()
 }
 
+/// All of a port but its status.
+fn likeness(port: &Port) -> u64 {
+    let shown = Port { status: Status::Down, ..port.clone() };
+    hash(&serde_json::to_string(&shown).unwrap_or_default())
+}
+
 impl Interest {
+    /// Notes what a host's ports are like.
+    pub fn note_ports<'p>(&self, ports: impl Iterator<Item = &'p Port>) {
+        let likes: Vec<(String, u64)> = ports.map(|port| (port.id.clone(), likeness(port))).collect();
+        self.0.lock().ports.extend(likes);
+    }
+
+    /// Is there nothing new to the view of its host? A port that is gone is forgotten.
+    fn is_known(&self, id: &str, port: Option<&Port>) -> bool {
+        let mut notes = self.0.lock();
+        match port.filter(|port| port.is_endpoint()) {
+            Some(port) => notes.ports.get(id) == Some(&likeness(port)),
+            None => {
+                notes.ports.remove(id);
+                false
+            }
+        }
+    }
+
     /// Notes what a host's view was made of, instead of what it was made of before.
     pub fn note<'k>(&self, host: &str, keys: impl Iterator<Item = &'k str>) {
         let keys: HashSet<u64> = keys.map(hash).collect();
@@ -108,6 +135,12 @@ impl Network {
         let kind = change.kind.as_str();
         if !KINDS.contains(&kind) {
             return Ok(Concerned::Hosts(BTreeSet::new()));
+        }
+        if kind == Port::KIND {
+            let port = self.store.get::<Port>(&change.id).await?;
+            if self.interest.is_known(&change.id, port.as_ref().map(|found| &found.record)) {
+                return Ok(Concerned::Hosts(BTreeSet::new()));
+            }
         }
         let (mut keys, mut hosts) = (vec![change.id.clone()], BTreeSet::new());
         if change.op != Op::Delete && !self.add_parents(kind, &change.id, &mut keys, &mut hosts).await? {

@@ -56,6 +56,7 @@ impl Network {
         self.remember(hosts);
         let reach = reach::Reach::gather(&self.store, host, hosts).await?;
         self.interest.note(host, reach.keys());
+        self.interest.note_ports(reach.local.values());
         Ok(message::compose(&reach, host, hosts))
     }
 
