@@ -109,7 +109,12 @@ impl Rooms {
         let neighbour = found.neighbour(id);
         let seen_in = neighbour.as_ref().map(|(_, seen_in)| seen_in.as_slice()).unwrap_or_default();
         let former = self.placed.remove(id).unwrap_or_default();
-        former.named.iter().for_each(|floating| drop(self.named.remove(floating)));
+        for floating in &former.named {
+            // It may lead to another port already.
+            if self.named.get(floating).is_some_and(|port| port == id) {
+                self.named.remove(floating);
+            }
+        }
         for left in former.rooms.iter().filter(|room| !seen_in.contains(room)) {
             let Some(room) = self.rooms.get_mut(left) else { continue };
             let before = room.version();
