@@ -339,7 +339,7 @@ def federation(admin):
     admin("mapping delete tour tour-two")
     no_row(admin("mapping list"), ID="tour")
     admin("identity provider delete tour")
-    admin.refused("identity provider show tour", "404")
+    admin.refused("identity provider show tour", "No IdentityProvider found")
     row(admin("federation project list"), Name="admin")
     admin("role add --user admin --domain default admin")
     row(admin("federation domain list"), ID="default", Name="Default")
