@@ -20,10 +20,8 @@ async fn fleet(common: &Common) -> Result<Arc<Fleet>> {
 
 pub async fn token(common: &Common, arguments: &Token) -> Result<()> {
     let ttl = Duration::from_secs(arguments.minutes.saturating_mul(60));
-    let fleet = fleet(common).await?;
-    for _ in 0..arguments.count {
-        output::line(&fleet.new_join_token(ttl, arguments.host.clone()).await?);
-    }
+    let tokens = fleet(common).await?.new_join_tokens(ttl, arguments.host.clone(), arguments.count).await?;
+    tokens.iter().for_each(|token| output::line(token));
     Ok(())
 }
 

@@ -40,29 +40,39 @@ fn host_name_ok(name: &str) -> bool {
 impl Fleet {
     /// A new token, good once and until `ttl` has passed. The text is shown once and kept nowhere.
     pub async fn new_join_token(&self, ttl: Duration, host: Option<String>) -> Result<String, Fault> {
-        let mut bytes = [0u8; 32];
-        rand::rng().fill_bytes(&mut bytes);
-        let secret = URL_SAFE_NO_PAD.encode(bytes);
-        let record = JoinToken {
-            id: hash(&secret),
-            expires_us: clock::now_us() + i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX / 2),
-            host,
-        };
+        Ok(self.new_join_tokens(ttl, host, 1).await?.pop().unwrap_or_default())
+    }
+
+    /// Several at once, in one transaction.
+    pub async fn new_join_tokens(&self, ttl: Duration, host: Option<String>, count: u32) -> Result<Vec<String>, Fault> {
+        let expires_us = clock::now_us() + i64::try_from(ttl.as_micros()).unwrap_or(i64::MAX / 2);
+        let secrets: Vec<String> = (0..count)
+            .map(|_| {
+                let mut bytes = [0u8; 32];
+                rand::rng().fill_bytes(&mut bytes);
+                URL_SAFE_NO_PAD.encode(bytes)
+            })
+            .collect();
+        let records: Vec<JoinToken> =
+            secrets.iter().map(|secret| JoinToken { id: hash(secret), expires_us, host: host.clone() }).collect();
         self.store
             .write(move |tx| {
-                let record = record.clone();
+                let records = records.clone();
                 Box::pin(async move {
                     for old in tx.list::<JoinToken>(Query::all()).await? {
                         if old.expires_us < clock::now_us() {
                             tx.delete::<JoinToken>(&old.record.id).await?;
                         }
                     }
-                    tx.insert(&record).await?;
+                    for record in &records {
+                        tx.insert(record).await?;
+                    }
                     Ok::<_, Fault>(())
                 })
             })
             .await?;
-        Ok(token::JoinToken { secret, pin: self.authority.pin() }.to_string())
+        let pin = self.authority.pin();
+        Ok(secrets.into_iter().map(|secret| token::JoinToken { secret, pin }.to_string()).collect())
     }
 
     /// Trades a token for a certificate. Every refusal reads the same to the caller.

@@ -27,8 +27,10 @@ use tower::ServiceExt;
 #[derive(Debug, Clone)]
 pub struct PeerCertificate(pub CertificateDer<'static>);
 
-/// Connections at once; one more waits in the kernel's queue.
+/// Connections of clients at once; one more waits in the kernel's queue.
 const CONNECTIONS_MAX: usize = 4096;
+/// Connections that show a certificate of ours, each a host's, have room of their own: neither crowds the other out.
+const HOSTS_MAX: usize = 16_384;
 /// Requests at once over all connections; one more is told 503.
 const REQUESTS_MAX: usize = 1024;
 const HANDSHAKE_SECONDS: u64 = 10;
@@ -132,6 +134,8 @@ pub async fn serve(
 ) {
     let acceptor = tokio_rustls::TlsAcceptor::from(tls);
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let hosts = Arc::new(Semaphore::new(HOSTS_MAX));
+    allow_descriptors();
     let mut tasks = JoinSet::new();
     loop {
         let permit = tokio::select! {
@@ -145,7 +149,8 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer)) => {
-                tasks.spawn(connection(stream, peer, acceptor.clone(), site.clone(), stop.clone(), permit));
+                let room = Room { client: permit, hosts: hosts.clone() };
+                tasks.spawn(connection(stream, peer, acceptor.clone(), site.clone(), stop.clone(), room));
             }
             // Out of descriptors: wait for connections to end.
             Err(error) => {
@@ -160,13 +165,37 @@ pub async fn serve(
             .await;
 }
 
+/// As many open files as this process may have: each connection is one.
+fn allow_descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised =
+        getrlimit(Resource::RLIMIT_NOFILE).and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        tracing::warn!(%error, "the number of open files could not be raised");
+    }
+}
+
+/// The room that a connection takes: a client's, until it turns out to be a host's.
+struct Room {
+    client: OwnedSemaphorePermit,
+    hosts: Arc<Semaphore>,
+}
+
+impl Room {
+    /// `None`: there are too many hosts.
+    fn of_host(self) -> Option<OwnedSemaphorePermit> {
+        drop(self.client);
+        self.hosts.try_acquire_owned().ok()
+    }
+}
+
 async fn connection(
     stream: TcpStream,
     peer: SocketAddr,
     acceptor: tokio_rustls::TlsAcceptor,
     site: Arc<Site>,
     stop: watch::Receiver<bool>,
-    _permit: OwnedSemaphorePermit,
+    room: Room,
 ) {
     let _ = stream.set_nodelay(true);
     let mut first = [0u8; 1];
@@ -190,6 +219,13 @@ async fn connection(
                 .peer_certificates()
                 .and_then(|c| c.first())
                 .map(|c| PeerCertificate(c.clone().into_owned()));
+            let _room = match certificate {
+                Some(_) => match room.of_host() {
+                    Some(room) => room,
+                    None => return tracing::warn!(%peer, "more hosts than there is room for"),
+                },
+                None => room.client,
+            };
             speak(TokioIo::new(tls), site, Arrival { peer, scheme: "https" }, certificate, stop).await;
         }
         Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
