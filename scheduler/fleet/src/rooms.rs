@@ -21,22 +21,21 @@ use std::{
 pub(crate) struct Rooms(Mutex<HashMap<String, HashMap<String, Weak<Session>>>>);
 
 impl Rooms {
-    /// Adds and removes a session; gives the networks that nobody listens to any more.
-    fn settle(&self, session: &Arc<Session>, networks: &BTreeSet<String>, former: &BTreeSet<String>) -> Vec<String> {
+    /// Adds and removes a session. What nobody listens to any more is left before anybody else can begin to listen.
+    fn settle(&self, session: &Arc<Session>, networks: &BTreeSet<String>, parts: &[Arc<dyn HostPart>]) {
+        let former = &session.listens();
         let mut rooms = self.0.lock();
         for network in networks.difference(former) {
             rooms.entry(network.clone()).or_default().insert(session.id.clone(), Arc::downgrade(session));
         }
-        let mut empty = Vec::new();
         for network in former.difference(networks) {
             let Some(listeners) = rooms.get_mut(network) else { continue };
             listeners.remove(&session.id);
             if listeners.is_empty() {
                 rooms.remove(network);
-                empty.push(network.clone());
+                parts.iter().for_each(|part| part.leave(network));
             }
         }
-        empty
     }
 
     fn listeners(&self, network: &str) -> Vec<Arc<Session>> {
@@ -47,11 +46,7 @@ impl Rooms {
 impl Fleet {
     /// Has a session listen to exactly these networks, and tells it what it does not know of them.
     pub(crate) async fn listen(&self, session: &Arc<Session>, networks: BTreeSet<String>) -> Result<(), Fault> {
-        let former = session.listens();
-        let empty = self.rooms.settle(session, &networks, &former);
-        for part in self.parts() {
-            empty.iter().for_each(|network| part.leave(network));
-        }
+        self.rooms.settle(session, &networks, &self.parts());
         session.listen(&networks);
         for network in &networks {
             self.tell_whole(session, network).await?;
@@ -111,10 +106,7 @@ impl Fleet {
 
     /// A session is over.
     pub(crate) fn stop_listening(&self, session: &Arc<Session>) {
-        let empty = self.rooms.settle(session, &BTreeSet::new(), &session.listens());
-        for part in self.parts() {
-            empty.iter().for_each(|network| part.leave(network));
-        }
+        self.rooms.settle(session, &BTreeSet::new(), &self.parts());
     }
 }
 

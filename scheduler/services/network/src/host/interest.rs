@@ -136,17 +136,25 @@ impl Network {
         if !KINDS.contains(&kind) {
             return Ok(Concerned::Hosts(BTreeSet::new()));
         }
-        if kind == Port::KIND {
-            let port = self.store.get::<Port>(&change.id).await?;
-            if self.interest.is_known(&change.id, port.as_ref().map(|found| &found.record)) {
-                return Ok(Concerned::Hosts(BTreeSet::new()));
-            }
-        }
-        let (mut keys, mut hosts) = (vec![change.id.clone()], BTreeSet::new());
-        if change.op != Op::Delete && !self.add_parents(kind, &change.id, &mut keys, &mut hosts).await? {
+        if kind == Hosting::KIND || kind == MeteringLabel::KIND {
             return Ok(Concerned::All);
         }
-        if kind == Hosting::KIND || kind == MeteringLabel::KIND {
+        let (mut keys, mut hosts) = (vec![change.id.clone()], BTreeSet::new());
+        if kind == Port::KIND {
+            let port = self.store.get::<Port>(&change.id).await?.map(|found| found.record);
+            if self.interest.is_known(&change.id, port.as_ref()) {
+                return Ok(Concerned::Hosts(hosts));
+            }
+            match port {
+                Some(port) if matches!(port.device_owner.as_str(), ROUTER_INTERFACE | ROUTER_GATEWAY) => {
+                    keys.extend([port.network_id, port.device_id]);
+                }
+                Some(port) if port.is_endpoint() => {
+                    hosts.insert(port.host_id);
+                }
+                _ => {}
+            }
+        } else if change.op != Op::Delete && !self.add_parents(kind, &change.id, &mut keys, &mut hosts).await? {
             return Ok(Concerned::All);
         }
         hosts.extend(self.interest.hosts(keys.iter().map(String::as_str)));
@@ -176,7 +184,6 @@ impl Network {
         };
         match kind {
             VirtualNetwork::KIND | SecurityGroup::KIND | AddressGroup::KIND => {}
-            Hosting::KIND | MeteringLabel::KIND => {}
             Subnet::KIND => keys.extend(self.parent::<Subnet>(id, |s| vec![s.network_id.clone()]).await?),
             SecurityGroupRule::KIND => {
                 keys.extend(self.parent::<SecurityGroupRule>(id, |r| vec![r.security_group_id.clone()]).await?);
@@ -207,15 +214,6 @@ impl Network {
                     && router.external_gateway_info.is_some()
                 {
                     hosts.extend(self.holder_of(&router).await?);
-                }
-            }
-            Port::KIND => {
-                if let Some(port) = self.store.get::<Port>(id).await? {
-                    if matches!(port.device_owner.as_str(), ROUTER_INTERFACE | ROUTER_GATEWAY) {
-                        keys.extend([port.network_id.clone(), port.device_id.clone()]);
-                    } else if port.is_endpoint() {
-                        hosts.insert(port.host_id.clone());
-                    }
                 }
             }
             _ => return Ok(false),
