@@ -154,7 +154,7 @@ impl Driver {
             Run::Running => Power::Running,
             Run::Paused => Power::Paused,
             Run::Absent if self.doc.suspended => Power::Suspended,
-            Run::Absent | Run::PoweredOff | Run::Broken => Power::Stopped,
+            Run::Absent | Run::PoweredOff | Run::Broken | Run::Arriving | Run::Moved => Power::Stopped,
         };
         ObservedInstance {
             id: self.guest.id.clone(),

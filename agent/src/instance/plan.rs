@@ -168,7 +168,7 @@ pub fn plan(goal: Option<&Goal>, found: &Found) -> Vec<Step> {
         (Power::Stopped, Run::Paused) => {
             vec![Step::Ending, Step::Resume, Step::Shutdown, Step::Kill, Step::MarkOff]
         }
-        (_, Run::PoweredOff | Run::Broken) => vec![Step::Kill],
+        (_, Run::PoweredOff | Run::Broken | Run::Arriving | Run::Moved) => vec![Step::Kill],
         (power, Run::Absent) => from_absent(power, goal, found),
     }
 }
