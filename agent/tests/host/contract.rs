@@ -19,11 +19,11 @@ use tempfile::TempDir;
 pub struct Subject {
     make: fn() -> Box<dyn Runtime>,
     /// A machine that powers itself off after a moment if `short`.
-    machine: fn(&Path, bool) -> Machine,
+    pub machine: fn(&Path, bool) -> Machine,
     /// What its console says once it runs.
-    says: &'static str,
+    pub says: &'static str,
     /// It can save a guest and go on from there.
-    suspends: bool,
+    pub suspends: bool,
     /// A machine whose guest counts, on its first disk and on its console ([`guest::counting_sector`]), if its guests
     /// can move to another host. The disks' files are made when they are not there.
     pub counts: Option<fn(&Path) -> Machine>,
@@ -130,7 +130,7 @@ fn kvm() -> bool {
 
 /// One guest of a subject in a folder of its own.
 pub struct Case {
-    subject: &'static Subject,
+    pub subject: &'static Subject,
     pub runtime: Box<dyn Runtime>,
     pub guest: Guest,
     _dir: TempDir,
@@ -147,7 +147,7 @@ impl Case {
         Self { subject, runtime: (subject.make)(), guest, _dir: dir }
     }
 
-    async fn start(&self) -> Status {
+    pub async fn start(&self) -> Status {
         self.start_as(false, false).await
     }
 
@@ -182,7 +182,7 @@ impl Case {
         String::from_utf8_lossy(&self.guest.console.tail(0).unwrap()).into_owned()
     }
 
-    async fn until_said(&self, text: &str) {
+    pub async fn until_said(&self, text: &str) {
         for _ in 0..600 {
             if self.console().await.contains(text) {
                 return;

@@ -7,7 +7,7 @@
 //!                '---------------------- job-cancel ----------------------> concluded (worthless)
 //! ```
 //! Everything that is made here is called `move<n>`, so that a later agent can find and remove it.
-use super::{LOOK, Patience, failed};
+use super::{LOOK, Patience, failed, still_runs};
 use crate::runtime::qemu::qmp::{Qmp, QmpError};
 use crate::runtime::{RuntimeError, Wires};
 use serde_json::{Value, json};
@@ -137,6 +137,7 @@ impl Mirrors {
                 return Ok(());
             }
             self.check(qmp).await?;
+            still_runs(qmp).await?;
             if first_total == 0 {
                 first_total = jobs.iter().map(|job| job.total).sum();
             }

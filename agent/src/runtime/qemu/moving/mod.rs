@@ -26,9 +26,10 @@ pub(super) use gate::Gate;
 pub(super) use send::{MaybeSaid, give_up, sending, settle};
 
 use super::command;
-use super::qmp::Qmp;
+use super::qmp::{Qmp, QmpError};
 use crate::durable;
 use crate::runtime::{Guest, RuntimeError};
+use serde_json::json;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
@@ -102,6 +103,19 @@ fn listen(guest: &Guest, name: &str) -> io::Result<std::os::unix::net::UnixListe
 
 fn failed(text: impl Into<String>) -> RuntimeError {
     RuntimeError::Failed(text.into())
+}
+
+async fn run_state(qmp: &Qmp) -> Result<String, QmpError> {
+    let answer = qmp.execute("query-status", json!({})).await?;
+    Ok(answer["status"].as_str().unwrap_or_default().to_owned())
+}
+
+/// A guest that has powered itself off, or was stopped by an error, is not sent any further.
+async fn still_runs(qmp: &Qmp) -> Result<(), RuntimeError> {
+    match run_state(qmp).await?.as_str() {
+        "running" | "finish-migrate" => Ok(()),
+        state => Err(failed(format!("only a running guest can be sent to another host, not one that is {state}"))),
+    }
 }
 
 /// A wait that has no end while bytes move.

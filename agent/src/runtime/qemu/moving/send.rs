@@ -7,7 +7,7 @@
 //! Giving up needs nothing but QEMU: it also ends what an earlier agent began.
 use super::gate::Line;
 use super::mirror::{Mirrors, abandon};
-use super::{LOOK, MOVED, Patience, Stage, failed};
+use super::{LOOK, MOVED, Patience, Stage, failed, run_state, still_runs};
 use crate::runtime::qemu::qmp::{Qmp, QmpError};
 use crate::runtime::qemu::{Qemu, Way, io};
 use crate::runtime::{Guest, RuntimeError, Wires};
@@ -42,10 +42,7 @@ impl Qemu {
         }
         let qmp = self.qmp(guest).await?;
         give_up(&qmp, MaybeSaid(true)).await?;
-        let state = self.run_state(guest).await?;
-        if state != "running" {
-            return Err(failed(format!("only a running guest can be sent to another host, not one that is {state}")));
-        }
+        still_runs(&qmp).await?;
         let brought = tokio::select! {
             brought = bring_over(&qmp, wires) => brought,
             () = stop.cancelled() => Err(failed("the move was given up")),
@@ -177,6 +174,7 @@ async fn until_stopped(qmp: &Qmp, mirrors: &Mirrors) -> Result<(), RuntimeError>
             return Err(failed("the guest changes its memory faster than it can be sent"));
         }
         mirrors.check(qmp).await?;
+        still_runs(qmp).await?;
         patience.wait(qmp, seen.sent).await?;
     }
 }
@@ -226,9 +224,4 @@ pub(in super::super) async fn give_up(qmp: &Qmp, said: MaybeSaid) -> Result<(), 
 /// After a guest was told to go on that stood still at the end of a send: the send is over.
 pub(in super::super) async fn settle(qmp: &Qmp) -> Result<(), QmpError> {
     capabilities(qmp, false).await
-}
-
-async fn run_state(qmp: &Qmp) -> Result<String, QmpError> {
-    let answer = qmp.execute("query-status", json!({})).await?;
-    Ok(answer["status"].as_str().unwrap_or_default().to_owned())
 }
