@@ -236,6 +236,28 @@ macro_rules! moves {
 }
 moves!(qemu, QEMU, guest::qemu());
 
+/// The guest has stopped here and is all there, but that it could be read is never heard: it goes on here.
+#[tokio::test(flavor = "multi_thread")]
+async fn qemu_goes_on_when_nobody_says_that_all_is_there() {
+    if !guest::qemu() {
+        return;
+    }
+    for ends in [true, false] {
+        let pair = Pair::new(&QEMU).await;
+        // The answer to a first question has eight bytes, and what follows is that all is there.
+        let wires = Streams::with(&pair.there, Fault { there: usize::MAX, back: 8, ends, ..MEMORY });
+        let cancel = async {
+            if !ends {
+                pair.here.runtime.cancel_send(&pair.here.guest).await.unwrap();
+            }
+        };
+        let (sent, arrived) = pair.go_and(&wires, cancel).await;
+        assert!(sent.is_err() && arrived.is_err(), "{sent:?} {arrived:?}");
+        drop(wires);
+        pair.goes_on_here().await;
+    }
+}
+
 /// An agent ends between hearing that the guest shall run and letting it: the next one does.
 #[tokio::test(flavor = "multi_thread")]
 async fn qemu_runs_what_an_earlier_agent_was_told_to_run() {

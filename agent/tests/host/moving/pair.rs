@@ -7,7 +7,7 @@ use crate::contract::{Case, Subject};
 use crate::guest;
 use pilvi_agent::runtime::{Machine, Run, RuntimeError};
 use std::fs;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use std::time::Duration;
 
@@ -155,6 +155,8 @@ impl Pair {
         }
         let data = |case: &Case| fs::read(case.guest.dir.join("data")).unwrap();
         assert!(data(here) == data(there), "the disk did not come over whole");
+        let taken = fs::metadata(there.guest.dir.join("root")).unwrap().blocks() * 512;
+        assert!(taken < 2 << 20, "what was empty takes room now: {taken}");
         self.nothing_is_left().await;
     }
 

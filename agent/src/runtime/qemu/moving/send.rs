@@ -23,8 +23,13 @@ const STATE: &str = "move-state";
 /// How long the memory may stand still, and the last of it.
 const STALL: Duration = Duration::from_secs(60);
 const LAST_STALL: Duration = Duration::from_secs(30);
-/// How often memory is gone through; long before that the guest has been slowed to a hundredth.
-const PASSES: u64 = 300;
+/// How long the guest may stand still, in milliseconds.
+const PAUSE_MS: u64 = 300;
+/// After so many passes through its memory a guest has long been slowed to a hundredth: it may stand still for longer.
+const PATIENT_PASSES: u64 = 30;
+const LONG_PAUSE_MS: u64 = 3000;
+/// After so many it is not sent.
+const PASSES: u64 = 60;
 /// How long a guest may take to go on after a send was given up.
 const GIVE_UP_LIMIT: Duration = Duration::from_secs(30);
 
@@ -108,7 +113,8 @@ async fn bring_over(qmp: &Qmp, wires: &dyn Wires) -> Result<Over, RuntimeError> 
     let line = Line::open(wires).await.map_err(io("a line to the other host"))?;
     capabilities(qmp, true).await?;
     // The streams bound it; the default limit for networks would only slow it.
-    qmp.execute("migrate-set-parameters", json!({"max-bandwidth": 1_u64 << 40})).await?;
+    let bounds = json!({"max-bandwidth": 1_u64 << 40, "downtime-limit": PAUSE_MS});
+    qmp.execute("migrate-set-parameters", bounds).await?;
     let mirrors = Mirrors::begin(qmp, wires).await?;
     mirrors.in_step(qmp).await?;
     let stream = wires.open("state").await.map_err(io("a stream for the state"))?;
@@ -163,6 +169,7 @@ fn broken(seen: Progress) -> RuntimeError {
 /// Waits until the guest stands still with all but the last of its memory sent.
 async fn until_stopped(qmp: &Qmp, mirrors: &Mirrors) -> Result<(), RuntimeError> {
     let mut patience = Patience::new(STALL);
+    let mut patient = false;
     loop {
         let seen = progress(qmp).await?;
         match seen.status.as_str() {
@@ -172,6 +179,10 @@ async fn until_stopped(qmp: &Qmp, mirrors: &Mirrors) -> Result<(), RuntimeError>
         }
         if seen.passes > PASSES {
             return Err(failed("the guest changes its memory faster than it can be sent"));
+        }
+        if seen.passes > PATIENT_PASSES && !patient {
+            patient = true;
+            qmp.execute("migrate-set-parameters", json!({"downtime-limit": LONG_PAUSE_MS})).await?;
         }
         mirrors.check(qmp).await?;
         still_runs(qmp).await?;
