@@ -225,6 +225,7 @@ impl Runtime for Qemu {
             ("shutdown", _) => Run::PoweredOff,
             ("internal-error", _) => Run::Broken,
             // At the end of a send it stands still for a moment, which is nobody's wish.
+            ("postmigrate", _) if self.on_its_way(guest) => Run::Running,
             ("finish-migrate", _) if moving::sending(&*self.qmp(guest).await?).await? => Run::Running,
             ("paused" | "prelaunch" | "postmigrate" | "finish-migrate" | "save-vm" | "io-error", _) => Run::Paused,
             _ => Run::Running,
@@ -248,6 +249,7 @@ impl Runtime for Qemu {
         process::end(&guest.dir).await.map_err(io("kill"))?;
         self.forget(guest);
         self.shut(guest);
+        self.new_way(guest);
         moving::clear(guest).map_err(io("doors of a move"))?;
         durable::remove(&guest.dir.join(command::SOCKET)).map_err(io("control socket"))
     }

@@ -70,13 +70,14 @@ impl Qemu {
             return if there { Ok(()) } else { Err(failed("no process waits for the guest")) };
         }
         let gate = self.gate(guest)?;
+        let mut may_have_run = stage == Stage::Told;
         let runs = async {
             if stage == Stage::Arriving {
                 self.awaited(guest, &gate).await?;
                 let note = std::fs::rename(guest.dir.join(ARRIVING), guest.dir.join(TOLD));
                 note.map_err(io("note of an arrival"))?;
             }
-            self.let_run(guest).await
+            self.let_run(guest, &mut may_have_run).await
         };
         let runs = runs.await;
         if runs.is_ok() {
@@ -85,7 +86,9 @@ impl Qemu {
             return clear(guest).map_err(io("doors of an arrival"));
         }
         self.kill(guest).await?;
-        gate.answer(false).await;
+        if !may_have_run {
+            gate.answer(false).await;
+        }
         runs
     }
 
@@ -132,7 +135,8 @@ impl Qemu {
         }
     }
 
-    async fn let_run(&self, guest: &Guest) -> Result<(), RuntimeError> {
+    /// Lets the guest go on; after an error `may_have_run` tells whether it may have for a moment.
+    async fn let_run(&self, guest: &Guest, may_have_run: &mut bool) -> Result<(), RuntimeError> {
         loop {
             match self.state_of(guest).await?.as_str() {
                 "inmigrate" => self.pulse(guest).await,
@@ -147,9 +151,12 @@ impl Qemu {
                         qmp.execute("cont", json!({})).await
                     };
                     match gone_on.await {
+                        Ok(_) => return Ok(()),
                         Err(error @ QmpError::Refused(..)) => return Err(error.into()),
-                        Err(error) => tracing::warn!(instance = guest.id, %error, "a guest that shall run here"),
-                        Ok(_) => {}
+                        Err(error) => {
+                            *may_have_run = true;
+                            tracing::warn!(instance = guest.id, %error, "a guest that shall run here");
+                        }
                     }
                 }
                 // It runs, or it came here at its end.

@@ -93,8 +93,13 @@ impl Qemu {
         self.ways().entry(guest.id.clone()).or_default().clone()
     }
 
+    /// Whether this agent sends the guest at this moment.
+    pub(in super::super) fn on_its_way(&self, guest: &Guest) -> bool {
+        self.ways().get(&guest.id).is_some_and(|(way, _)| way.try_lock().is_err())
+    }
+
     /// What was stopped does not stop the next one.
-    fn new_way(&self, guest: &Guest) {
+    pub(in super::super) fn new_way(&self, guest: &Guest) {
         self.ways().remove(&guest.id);
     }
 
