@@ -24,7 +24,7 @@ pub struct Changes {
 impl Changes {
     /// Of a disk of this size; nobody watches yet.
     pub fn new(bytes: u64) -> Arc<Changes> {
-        const SIZE: NonZeroUsize = NonZeroUsize::new(PART as usize).unwrap();
+        const SIZE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(PART as usize - 1);
         let parts = AtomicBitmap::new(usize::try_from(bytes).unwrap_or(usize::MAX), SIZE);
         Arc::new(Changes { watched: AtomicBool::new(false), parts })
     }
