@@ -253,8 +253,11 @@ __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port
 __attribute__((noinline)) int welcome6(struct __sk_buff *skb, const struct port *port)
 {
 	struct packet6 q = {};
-	int no = parse6(skb, &q, whose(skb) | 0x80000000u);
+	int no;
 
+	if (!port)
+		return DROP_NO_PORT + 1;
+	no = parse6(skb, &q, whose(skb) | 0x80000000u);
 	if (no)
 		return no;
 	/* Who has which address is said by us alone. */

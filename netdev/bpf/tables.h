@@ -26,6 +26,8 @@ struct ip6 {
 #define PORT_LIMITED_OUT 64u /* from the guest */
 #define PORT_MARKED 128u     /* what the guest sends gets `tos` */
 #define PORT_ASKS6 256u      /* the agent answers its router solicitations and DHCPv6 */
+#define PORT_NOTES_ACCEPTED 512u /* of what its groups decide, what they allow is noted, */
+#define PORT_NOTES_DROPPED 1024u /* and what they refuse */
 
 /* A port whose frames come tagged over another's device: its name is this bit, that device and the tag. */
 #define SUBPORT (1u << 30)
@@ -46,6 +48,9 @@ struct port {
 struct live {
 	__u64 dhcp_tat; /* theoretical arrival time of the next DHCP frame, ns */
 	__u64 flows;    /* recounted by the agent's sweep */
+	__u64 note_tat; /* as the first, of the next note about its groups */
+	__u32 unsaid;   /* notes that were too many since the last one */
+	__u32 pad;
 };
 
 /* ---- who may say he is whom: {interface, source prefix} -> hardware addresses */
@@ -397,6 +402,8 @@ struct settings {
 	__u8 ask_mac[6];  /* who asks by ARP on the edge link: one of `externals` */
 	__u32 ask_ip;
 	__u32 pad;
+	__u64 note_cost;  /* ns for a note of one port's groups */
+	__u64 note_burst; /* ns that may be owed */
 };
 
 #define TABLE(name_, type_, key_, value_, size_, flags_)                                                  \

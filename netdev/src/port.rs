@@ -18,6 +18,8 @@ const LIMITED_IN: u32 = 32;
 const LIMITED_OUT: u32 = 64;
 const MARKED: u32 = 128;
 const ASKS6: u32 = 256;
+const NOTES_ACCEPTED: u32 = 512;
+const NOTES_DROPPED: u32 = 1024;
 
 /// Hardware addresses that one prefix may be used with.
 const SOURCE_MACS: usize = 4;
@@ -47,6 +49,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
         let v4 = |s: &Subnet| matches!(s.cidr, IpNet::V4(_));
         let dhcp = network.subnets.iter().any(|s| s.dhcp && v4(s) && port.fixed.iter().any(|f| f.subnet == s.id));
         let quality = quality::of_port(&wanted.qualities, &port.id);
+        let watch = wanted.watches.iter().find(|w| w.port == port.id);
         let mut flags = 0;
         for (on, bit) in [
             (port.up && !picture.closed.contains(port.id.as_str()), UP),
@@ -58,6 +61,8 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
             (quality.limited_out, LIMITED_OUT),
             (quality.tos.is_some(), MARKED),
             (answers6(wanted, port, network), ASKS6),
+            (watch.is_some_and(|w| w.accepted), NOTES_ACCEPTED),
+            (watch.is_some_and(|w| w.dropped), NOTES_DROPPED),
         ] {
             flags |= if on { bit } else { 0 };
         }
@@ -67,7 +72,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
         let value = Bytes::new().u32(network.vni).u32(flags).ip(first).raw(&port.mac.0);
         let value = value.u16(quality.tos.unwrap_or(0)).u32(realm).u64(policy_name(&port.groups));
         put(&mut picture.tables, Table::Ports, key.clone(), value);
-        put(&mut picture.tables, Table::Live, key, Bytes::new().u64(0).u64(0));
+        put(&mut picture.tables, Table::Live, key, Bytes::new().u64(0).u64(0).u64(0).u64(0));
         draw_sources(picture, port, ifindex);
     }
 }

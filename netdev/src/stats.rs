@@ -121,7 +121,7 @@ impl Counters {
     pub fn open(bpffs: &Path) -> Result<Self> {
         Ok(Self {
             drops: open_side_table(bpffs, "drops", 8, 8, true)?,
-            live: open_side_table(bpffs, "live", 4, 16, false)?,
+            live: open_side_table(bpffs, "live", 4, 32, false)?,
             flows: open_side_table(bpffs, "flows", 20, 16, false)?,
             flows6: open_side_table(bpffs, "flows6", 44, 16, false)?,
             sweeps: open_side_table(bpffs, "sweeps", 4, 8, false)?,
@@ -201,8 +201,7 @@ impl Counters {
         for key in self.live.keys(LIMIT).step("list live")? {
             if let Some(mut value) = self.live.get(&key).step("read live")? {
                 let flows = count.get(&u32_at(&key, 0)).copied().unwrap_or(0);
-                value.truncate(8);
-                value.extend(flows.to_ne_bytes());
+                value.get_mut(8..16).unwrap_or_default().copy_from_slice(&flows.to_ne_bytes());
                 self.live.put(&key, &value).step("count flows")?;
             }
         }

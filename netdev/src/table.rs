@@ -99,7 +99,7 @@ impl Table {
             Table::Members => (16, 4),
             Table::Chunks => (16, 8 + 24 * CHUNK_RULES),
             Table::Sources => (12, 24),
-            Table::Live => (4, 16),
+            Table::Live => (4, 32),
             Table::Limits => (12, 32),
             Table::Buckets => (12, 16),
             Table::Ports => (4, 32),
@@ -117,7 +117,7 @@ impl Table {
             Table::Meters => (8, 16),
             Table::MeterRules => (16, 8 + 32 * METER_RULES),
             Table::MeterRules6 => (16, 8 + 80 * METER_RULES),
-            Table::Settings => (4, 64),
+            Table::Settings => (4, 80),
         }
     }
 
@@ -254,6 +254,8 @@ pub struct Settings {
     pub resolver_if: u32,
     /// Who asks by ARP on the edge link.
     pub ask: Option<(Ipv4Addr, [u8; 6])>,
+    /// Nanoseconds: what a note costs, what may be owed.
+    pub notes: (u64, u64),
 }
 
 impl Settings {
@@ -273,6 +275,8 @@ impl Settings {
             .raw(&self.ask.map_or([0; 6], |(_, mac)| mac))
             .ip(self.ask.map_or(Ipv4Addr::UNSPECIFIED, |(ip, _)| ip))
             .u32(0)
+            .u64(self.notes.0)
+            .u64(self.notes.1)
     }
 
     /// The epoch that a found row says, 0 if there is none.

@@ -29,6 +29,8 @@ pub struct Wanted {
     pub zones: Vec<Zone>,
     /// Ports that are seen in other networks than their own.
     pub views: Vec<View>,
+    /// Ports of which is noted what their groups decide.
+    pub watches: Vec<Watch>,
 }
 
 /// One layer-2 segment.
@@ -288,6 +290,16 @@ pub struct Rate {
     /// Packets a second, and at once.
     pub packets: u64,
     pub burst_packets: u64,
+}
+
+/// What is noted of one port of this host: see [`crate::Notes`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watch {
+    pub port: String,
+    /// The first packet of each flow that its groups allow.
+    pub accepted: bool,
+    /// Every packet that they refuse.
+    pub dropped: bool,
 }
 
 /// Ports of this host that are seen in a network which is not theirs, but shares its subnets.

@@ -20,6 +20,7 @@ pub mod default_rule;
 pub mod discovery;
 pub mod fault;
 pub mod floating_ip;
+pub mod flow_log;
 pub mod host;
 pub mod hosting;
 pub mod ip_availability;
@@ -107,7 +108,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 25] = [
+pub const RESOURCES: [&Resource; 26] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -133,6 +134,7 @@ pub const RESOURCES: [&Resource; 25] = [
     &qos::rule::DSCP,
     &qos::rule::LEAST_BANDWIDTH,
     &qos::rule::LEAST_PACKET_RATE,
+    &flow_log::api::FLOW_LOG,
 ];
 
 pub fn service() -> Service<Network> {
@@ -155,6 +157,7 @@ pub fn service() -> Service<Network> {
         metering::rule::routes(),
         port_forwarding::api::routes(),
         trunk::api::routes(),
+        flow_log::api::routes(),
         qos::policy::routes(),
         qos::rule::routes(),
         qos::rule_type::routes(),

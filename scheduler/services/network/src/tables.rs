@@ -14,6 +14,7 @@ use crate::{
     address_scope::model::AddressScope,
     default_rule::model::DefaultRule,
     floating_ip::model::FloatingIp,
+    flow_log::model::FlowLog,
     hosting::model::Hosting,
     metering::model::{MeterReading, MeteringLabel, MeteringRule},
     network::model::VirtualNetwork,
@@ -63,6 +64,7 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<MeteringLabel>(),
         KindSpec::of::<MeteringRule>(),
         KindSpec::of::<MeterReading>(),
+        KindSpec::of::<FlowLog>(),
         KindSpec::of::<AgentNote>(),
         KindSpec::of::<Once>(),
     ]
@@ -86,6 +88,7 @@ pub const KINDS: &[&str] = &[
     QosRule::<Dscp>::KIND,
     MeteringLabel::KIND,
     MeteringRule::KIND,
+    FlowLog::KIND,
 ];
 
 /// What to look for: every query of this service by the columns it uses.
@@ -228,6 +231,10 @@ pub mod find {
     }
     pub fn of_labels<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
         Query::all().one_of("metering_label_id", ids)
+    }
+    /// Logs that name a port or a group.
+    pub fn of_subject(id: &str) -> Query {
+        Query::all().any_of([Query::all().eq("resource_id", id), Query::all().eq("target_id", id)])
     }
     pub fn named(project: &str, name: &str) -> Query {
         of_project(project).name(name)
@@ -696,6 +703,23 @@ impl Record for MeterReading {
     }
     fn columns(&self) -> Vec<Value> {
         vec![self.metering_label_id.clone().into()]
+    }
+}
+
+impl Record for FlowLog {
+    const KIND: &'static str = "flow_log";
+    const COLUMNS: &'static [Column] = &[Column::text("resource_id"), Column::text("target_id")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+    fn columns(&self) -> Vec<Value> {
+        [&self.resource_id, &self.target_id].map(|id| id.clone().unwrap_or_default().into()).to_vec()
     }
 }
 

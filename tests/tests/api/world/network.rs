@@ -98,6 +98,11 @@ const FACTS: Facts = Facts {
             "/v2.0/metering/metering-label-rules",
             r#"{"metering_label_rule": {"project_id": "p-own", "metering_label_id": "<metering_label_id>", "direction": "egress", "remote_ip_prefix": "10.1.0.0/24"}}"#,
         ),
+        (
+            "POST",
+            "/v2.0/log/logs",
+            r#"{"log": {"project_id": "p-own", "resource_type": "security_group", "resource_id": "<security_group_id>"}}"#,
+        ),
         ("POST", "/v2.0/flavors", r#"{"flavor": {"name": "x", "service_type": "L3_ROUTER_NAT"}}"#),
         ("POST", "/v2.0/service_profiles", r#"{"service_profile": {"metainfo": "{}"}}"#),
         ("POST", "/v2.0/flavors/{id}/service_profiles", r#"{"service_profile": {"id": "<profile_id>"}}"#),
@@ -210,6 +215,8 @@ pub async fn world() -> World {
     let label = create(&app, &root(), "metering/metering-labels", "metering_label", label).await;
     let counts = json!({"metering_label_id": label, "direction": "ingress", "remote_ip_prefix": "10.1.0.0/24"});
     let counts = create(&app, &root(), "metering/metering-label-rules", "metering_label_rule", counts).await;
+    let log = json!({"project_id": "p-own", "resource_type": "security_group"});
+    let log = create(&app, &root(), "log/logs", "log", log).await;
     let agents = app.call("GET", "/v2.0/agents", Some(&root()), None).await.body;
     let agent = text(&agents["agents"][0]["id"]);
     let mut params = HashMap::new();
@@ -245,6 +252,7 @@ pub async fn world() -> World {
         ("qos/alias_dscp_marking_rules", &mark),
         ("metering/metering-labels", &label),
         ("metering/metering-label-rules", &counts),
+        ("log/logs", &log),
         ("agents", &agent),
     ] {
         let tags = format!("/v2.0/{collection}/{id}/tags/a-tag");

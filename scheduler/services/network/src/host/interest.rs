@@ -10,6 +10,7 @@ use super::reach::Reach;
 use crate::{
     Network,
     floating_ip::model::FloatingIp,
+    flow_log::model::FlowLog,
     hosting::model::Hosting,
     metering::model::{MeteringLabel, MeteringRule},
     port::model::{Port, ROUTER_GATEWAY, ROUTER_INTERFACE, Status},
@@ -136,7 +137,7 @@ impl Network {
         if !KINDS.contains(&kind) {
             return Ok(Concerned::Hosts(BTreeSet::new()));
         }
-        if kind == Hosting::KIND || kind == MeteringLabel::KIND {
+        if [Hosting::KIND, MeteringLabel::KIND, FlowLog::KIND].contains(&kind) {
             return Ok(Concerned::All);
         }
         let (mut keys, mut hosts) = (vec![change.id.clone()], BTreeSet::new());

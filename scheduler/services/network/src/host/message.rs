@@ -1,6 +1,7 @@
 //! From gathered records to the agent's message. Pure.
 use super::{HostInfo, names, private, quality, reach::Reach};
 use crate::{
+    flow_log::model::FlowLog,
     hosting::model::{answers_dhcp, holder},
     metering::model::MeteringLabel,
     network::model::VirtualNetwork,
@@ -32,6 +33,7 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
         labels: reach.labels.values().map(|l| label(reach, l)).collect(),
         zones: names::zones(reach),
         views: Vec::new(),
+        logs: reach.logs.values().map(|l| flow_log(reach, l)).collect(),
     };
     private::split(reach, &mut message);
     message
@@ -287,6 +289,16 @@ fn label(reach: &Reach, label: &MeteringLabel) -> v1::MeterLabel {
         id: label.id.clone(),
         routers: reach.routers.values().filter(counts).map(|r| r.id.clone()).collect(),
         rules: rules.collect(),
+    }
+}
+
+fn flow_log(reach: &Reach, log: &FlowLog) -> v1::FlowLog {
+    v1::FlowLog {
+        id: log.id.clone(),
+        project_id: log.project_id.clone(),
+        ports: reach.local.values().filter(|p| log.means(p)).map(|p| p.id.clone()).collect(),
+        accepted: log.accepts(),
+        dropped: log.drops(),
     }
 }
 

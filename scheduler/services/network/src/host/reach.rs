@@ -3,6 +3,7 @@ use super::HostInfo;
 use crate::{
     address_group::model::AddressGroup,
     floating_ip::model::FloatingIp,
+    flow_log::model::FlowLog,
     hosting::{
         self,
         model::{Hosting, holder},
@@ -56,6 +57,8 @@ pub struct Reach {
     /// Labels that may count for these routers, and their rules.
     pub labels: BTreeMap<String, MeteringLabel>,
     pub meter_rules: BTreeMap<String, MeteringRule>,
+    /// Logs that mean some of these ports.
+    pub logs: BTreeMap<String, FlowLog>,
     /// What operators wish of hosts.
     pub wishes: Vec<Hosting>,
 }
@@ -176,7 +179,20 @@ impl Reach {
         let floating: BTreeSet<String> = self.forwardings.values().map(|f| f.floatingip_id.clone()).collect();
         self.forwarders = fetch(store, &floating, by_id).await?;
         self.complete_quality(store).await?;
+        self.complete_logs(store).await?;
         self.complete_metering(store).await
+    }
+
+    async fn complete_logs(&mut self, store: &Store) -> Result<(), Fault> {
+        if self.local.is_empty() {
+            return Ok(());
+        }
+        for log in store.list::<FlowLog>(find::all()).await? {
+            if self.local.values().any(|port| log.means(port)) {
+                self.logs.insert(log.record.id.clone(), log.record);
+            }
+        }
+        Ok(())
     }
 
     /// Rules of every policy that anything here names.

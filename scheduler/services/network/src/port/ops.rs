@@ -9,6 +9,7 @@ use crate::{
     attribute::overlay,
     fault,
     floating_ip::{self, model::FloatingIp},
+    flow_log,
     list::Raw,
     network::{
         model::VirtualNetwork,
@@ -416,6 +417,7 @@ pub async fn delete_in(tx: &mut Tx, ctx: &Ctx, port_id: &str) -> Result<(), Faul
 /// Deletes a port and gives its addresses back, whoever owns it.
 pub(crate) async fn remove_in(tx: &mut Tx, port: &Port) -> Result<(), Fault> {
     allocation::release_in(tx, &port.fixed_ips).await?;
+    flow_log::ops::forget_in(tx, &port.id).await?;
     tx.delete::<Port>(&port.id).await?;
     Ok(())
 }

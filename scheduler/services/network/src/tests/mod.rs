@@ -1,6 +1,7 @@
 //! Calls through the whole kit on a store in memory: one file per subject.
 mod address;
 mod extras;
+mod flow_log;
 mod forwarding;
 mod host;
 mod hosting;
