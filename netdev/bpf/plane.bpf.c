@@ -15,6 +15,7 @@
 #include "filter.h"
 #include "nat.h"
 #include "forward.h"
+#include "local.h"
 #include "meter.h"
 #include "quality.h"
 
@@ -153,6 +154,8 @@ __attribute__((noinline)) int route_packet(struct __sk_buff *skb, const struct p
 		return drop(skb, DROP_NO_HOST);
 	if (forward_once(skb, p) || set_macs(skb, h->mac, r->mac))
 		return drop(skb, DROP_MALFORMED);
+	if (h->how == ADDRESS_LOCAL && meet_local(skb, p, r->vni))
+		return drop(skb, DROP_NAT);
 	if (via == VIA_EDGE)
 		meter_packet(skb, p, router, METER_IN);
 	if (h->kind == HOP_REMOTE)
@@ -166,7 +169,7 @@ static __always_inline void take_over(struct __sk_buff *skb, const struct port *
 	struct ip_key key = {.vni = port->vni, .ip = a->spa};
 	struct hop *h = bpf_map_lookup_elem(&addresses, &key);
 
-	if (!h || !h->movable || h->kind != HOP_LOCAL || !owns(port, whose(skb), a->spa, a->sha))
+	if (!h || h->how != ADDRESS_MOVES || h->kind != HOP_LOCAL || !owns(port, whose(skb), a->spa, a->sha))
 		return;
 	h->where = whose(skb);
 	__builtin_memcpy(h->mac, a->sha, 6);
@@ -264,8 +267,13 @@ static __always_inline int switch_frame(struct __sk_buff *skb, const struct port
 			return bpf_redirect(set->edge_if, 0);
 		return drop(skb, DROP_UNKNOWN_STATION);
 	}
-	if (h->kind == HOP_LOCAL)
-		return h->where == whose(skb) ? drop(skb, DROP_UNKNOWN_STATION) : give(skb, h->where);
+	if (h->kind == HOP_LOCAL) {
+		if (h->where == whose(skb))
+			return drop(skb, DROP_UNKNOWN_STATION);
+		if (p && port->flags & PORT_LOCALS && meet_local(skb, p, port->vni))
+			return drop(skb, DROP_NAT);
+		return give(skb, h->where);
+	}
 	if (h->kind == HOP_REMOTE)
 		return send_tunnel(skb, port->vni, h->where);
 	if (h->kind == HOP_ROUTER && p)
@@ -305,6 +313,8 @@ static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *po
 		if (no)
 			return drop(skb, no - 1);
 	}
+	if (port->flags & PORT_LOCALS && leave_local(skb, &p, port->vni))
+		return drop(skb, DROP_NAT);
 	return switch_frame(skb, port, eth, &p);
 }
 

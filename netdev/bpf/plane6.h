@@ -147,7 +147,7 @@ __attribute__((noinline)) int take_over6(struct __sk_buff *skb, const struct por
 	if (bpf_skb_load_bytes(skb, q->p.l4 + 8, &key.ip, 16))
 		return 0;
 	h = bpf_map_lookup_elem(&addresses6, &key);
-	if (!h || !h->movable || h->kind != HOP_LOCAL || !owns6(whose(skb), &key.ip, eth))
+	if (!h || h->how != ADDRESS_MOVES || h->kind != HOP_LOCAL || !owns6(whose(skb), &key.ip, eth))
 		return 0;
 	h->where = whose(skb);
 	__builtin_memcpy(h->mac, eth->src, 6);

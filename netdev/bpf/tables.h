@@ -28,6 +28,7 @@ struct ip6 {
 #define PORT_ASKS6 256u      /* the agent answers its router solicitations and DHCPv6 */
 #define PORT_NOTES_ACCEPTED 512u /* of what its groups decide, what they allow is noted, */
 #define PORT_NOTES_DROPPED 1024u /* and what they refuse */
+#define PORT_LOCALS 2048u        /* its network has local IPs here */
 
 /* A port whose frames come tagged over another's device: its name is this bit, that device and the tag. */
 #define SUBPORT (1u << 30)
@@ -70,12 +71,15 @@ struct source {
 #define HOP_ROUTER 3u  /* router = which */
 #define HOP_SERVICE 4u /* this host itself: DHCP and metadata */
 
+#define ADDRESS_MOVES 1u /* several ports may have the address: the last that announced it does */
+#define ADDRESS_LOCAL 2u /* a local IP: what is sent to it is translated */
+
 struct hop {
 	__u32 kind;
 	__u32 where;
 	__u64 router;
 	__u8 mac[6];
-	__u16 movable; /* several ports may have the address: the last that announced it does */
+	__u16 how;
 };
 struct ip_key {
 	__u32 vni;
@@ -437,6 +441,8 @@ TABLE(fragments, LRU_HASH, struct fragment_key, struct fragment, 8192, 0);
 TABLE(nats, LRU_HASH, struct nat_key, struct nat, 65536, 0);
 TABLE(tans, LRU_HASH, struct tan_key, struct tan, 65536, 0);
 TABLE(forwards, LPM_TRIE, struct forward_key, struct forward, 65536, BPF_F_NO_PREALLOC);
+TABLE(locals, HASH, struct ip_key, __u32, 16384, BPF_F_NO_PREALLOC);
+TABLE(met, LRU_HASH, struct nat_key, struct nat, 65536, 0);
 TABLE(forwarded, LRU_HASH, struct nat_key, struct nat, 65536, 0);
 TABLE(limits, HASH, struct limit_key, struct limit, 65536, BPF_F_NO_PREALLOC);
 TABLE(buckets, HASH, struct limit_key, struct bucket, 65536, BPF_F_NO_PREALLOC);

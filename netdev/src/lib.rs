@@ -70,6 +70,7 @@ mod forward;
 mod gateway6;
 pub mod hostile;
 mod loader;
+mod local;
 mod metadata;
 mod meter;
 mod namespace;

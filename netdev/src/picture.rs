@@ -4,7 +4,8 @@
 //!   port      ports live sources      switch   addresses stations
 //!   overlay   vteps                   router   routes
 //!   filter    chunks members          nat      externals fixed
-//!   forward   forwards                meter    meters meter_rules
+//!   local     locals, its addresses    meter    meters meter_rules
+//!   forward   forwards
 //!   quality   limits buckets          v6       sources6 addresses6 routes6 chunks6 members6
 //!   gateway6  addresses6 routes6 stations
 //!   view     more addresses, addresses6 and stations      resolver more addresses and stations

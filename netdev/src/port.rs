@@ -1,6 +1,7 @@
 //! Ports: what stands behind each device, and which addresses it may use as its own.
 use crate::ask6::answers6;
 use crate::filter::policy_name;
+use crate::local;
 use crate::picture::Picture;
 use crate::quality;
 use crate::table::{Bytes, Table, put};
@@ -20,6 +21,7 @@ const MARKED: u32 = 128;
 const ASKS6: u32 = 256;
 const NOTES_ACCEPTED: u32 = 512;
 const NOTES_DROPPED: u32 = 1024;
+const LOCALS: u32 = 2048;
 
 /// Hardware addresses that one prefix may be used with.
 const SOURCE_MACS: usize = 4;
@@ -36,6 +38,7 @@ pub(crate) fn addresses(fixed: &[Fixed]) -> impl Iterator<Item = Ipv4Addr> {
 
 pub(crate) fn draw(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
+    let locals = local::networks(wanted);
     for port in &wanted.ports {
         let Some(&ifindex) = picture.devices.get(&port.id) else { continue };
         let Some(&network) = picture.networks.get(port.network.as_str()) else {
@@ -63,6 +66,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
             (answers6(wanted, port, network), ASKS6),
             (watch.is_some_and(|w| w.accepted), NOTES_ACCEPTED),
             (watch.is_some_and(|w| w.dropped), NOTES_DROPPED),
+            (locals.contains(port.network.as_str()), LOCALS),
         ] {
             flags |= if on { bit } else { 0 };
         }

@@ -104,6 +104,7 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         zones,
         views,
         watches,
+        locals,
     } = old;
     let same = same_groups
         && *networks == new.networks
@@ -116,7 +117,8 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         && *labels == new.labels
         && *zones == new.zones
         && *views == new.views
-        && *watches == new.watches;
+        && *watches == new.watches
+        && *locals == new.locals;
     same.then(|| groups.iter().zip(&new.groups).filter(|(a, b)| a != b).map(|(_, b)| b.clone()).collect())
 }
 

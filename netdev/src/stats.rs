@@ -83,6 +83,7 @@ pub(crate) struct Counters {
     nats: Map,
     tans: Map,
     forwarded: Map,
+    met: Map,
     meters: Map,
 }
 
@@ -127,6 +128,7 @@ impl Counters {
             sweeps: open_side_table(bpffs, "sweeps", 4, 8, false)?,
             nats: open_side_table(bpffs, "nats", 24, 16, false)?,
             tans: open_side_table(bpffs, "tans", 16, 24, false)?,
+            met: open_side_table(bpffs, "met", 24, 16, false)?,
             forwarded: open_side_table(bpffs, "forwarded", 24, 16, false)?,
             meters: open_side_table(bpffs, "meters", 8, 16, false)?,
         })
@@ -184,7 +186,7 @@ impl Counters {
                 }
             }
         }
-        for (map, protocol_at) in [(&self.nats, 20), (&self.tans, 12), (&self.forwarded, 20)] {
+        for (map, protocol_at) in [(&self.nats, 20), (&self.tans, 12), (&self.forwarded, 20), (&self.met, 20)] {
             for key in map.keys(LIMIT).step("list translations")? {
                 let Some(entry) = map.get(&key).step("read translations")? else { continue };
                 // Both halves are refreshed together, so both go together.

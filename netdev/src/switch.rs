@@ -33,6 +33,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
             }
         }
     }
+    crate::local::draw(picture);
     draw_open_gateways(picture);
     for network in &wanted.networks {
         for server in network.subnets.iter().filter(|s| s.dhcp).filter_map(|s| s.dhcp_server) {

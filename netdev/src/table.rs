@@ -26,6 +26,7 @@ pub enum Table {
     Routes6,
     Externals,
     Fixed,
+    Locals,
     Forwards,
     Routes,
     Meters,
@@ -35,7 +36,7 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Table; 23] = [
+    pub const ALL: [Table; 24] = [
         Table::Vteps,
         Table::Members6,
         Table::Chunks6,
@@ -53,6 +54,7 @@ impl Table {
         Table::Routes6,
         Table::Externals,
         Table::Fixed,
+        Table::Locals,
         Table::Forwards,
         Table::Routes,
         Table::Meters,
@@ -82,6 +84,7 @@ impl Table {
             Table::Chunks6 => "chunks6",
             Table::Addresses6 => "addresses6",
             Table::Routes6 => "routes6",
+            Table::Locals => "locals",
             Table::Forwards => "forwards",
             Table::Routes => "routes",
             Table::Meters => "meters",
@@ -112,6 +115,7 @@ impl Table {
             Table::Chunks6 => (16, 8 + 48 * CHUNK6_RULES),
             Table::Addresses6 => (20, 24),
             Table::Routes6 => (28, 52),
+            Table::Locals => (8, 4),
             Table::Forwards => (12, 12),
             Table::Routes => (16, 28),
             Table::Meters => (8, 16),
@@ -201,6 +205,10 @@ pub fn name64(id: &str) -> u64 {
     h ^ (h >> 33)
 }
 
+/// `ADDRESS_MOVES` and `ADDRESS_LOCAL` of `bpf/tables.h`.
+const MOVES: u16 = 1;
+const LOCAL: u16 = 2;
+
 /// `hop`: where an address is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hop {
@@ -224,7 +232,12 @@ impl Hop {
 
     /// A local address that moves to whichever of its ports announced it last.
     pub fn movable(ifindex: u32, mac: [u8; 6]) -> Bytes {
-        Bytes::new().u32(1).u32(ifindex).u64(0).raw(&mac).u16(1)
+        Bytes::new().u32(1).u32(ifindex).u64(0).raw(&mac).u16(MOVES)
+    }
+
+    /// A local IP behind which this port stands.
+    pub fn local_ip(ifindex: u32, mac: [u8; 6]) -> Bytes {
+        Bytes::new().u32(1).u32(ifindex).u64(0).raw(&mac).u16(LOCAL)
     }
 }
 
@@ -233,7 +246,7 @@ impl Hop {
 pub fn movable_at(row: &[u8]) -> Option<u32> {
     let flag = u16::from_ne_bytes(*row.get(22..)?.first_chunk()?);
     let ifindex = u32::from_ne_bytes(*row.get(4..)?.first_chunk()?);
-    (flag != 0).then_some(ifindex)
+    (flag == MOVES).then_some(ifindex)
 }
 
 /// Values for the `settings` table.

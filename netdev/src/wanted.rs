@@ -31,6 +31,7 @@ pub struct Wanted {
     pub views: Vec<View>,
     /// Ports of which is noted what their groups decide.
     pub watches: Vec<Watch>,
+    pub locals: Vec<LocalIp>,
 }
 
 /// One layer-2 segment.
@@ -290,6 +291,18 @@ pub struct Rate {
     /// Packets a second, and at once.
     pub packets: u64,
     pub burst_packets: u64,
+}
+
+/// An address of a port's network that means this port for every guest of this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalIp {
+    pub id: String,
+    pub port: String,
+    pub address: Ipv4Addr,
+    /// The port's own, which packets are translated to.
+    pub fixed: Ipv4Addr,
+    /// The port gets them with its own address; else it has the other one itself.
+    pub translates: bool,
 }
 
 /// What is noted of one port of this host: see [`crate::Notes`].

@@ -6,9 +6,9 @@ use super::Flow;
 use pilvi_agent_api::v1;
 use pilvi_netdev::Note;
 use pilvi_netdev::wanted::{
-    AddressPair, Direction, Family, Fixed, Floating, Forward, Gateway, Gateway6, Group, Interface, Label, Limited, Mac,
-    MeterRule, Name, Network, Parent, Peer, Port, Ports, Quality, Ra, Rate, Remote, Route, Router, Rule, Subnet, View,
-    Wanted, Watch, Zone,
+    AddressPair, Direction, Family, Fixed, Floating, Forward, Gateway, Gateway6, Group, Interface, Label, Limited,
+    LocalIp, Mac, MeterRule, Name, Network, Parent, Peer, Port, Ports, Quality, Ra, Rate, Remote, Route, Router, Rule,
+    Subnet, View, Wanted, Watch, Zone,
 };
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -45,6 +45,7 @@ pub fn wanted(from: &v1::HostNetwork) -> (Wanted, Vec<(String, String)>) {
         zones: each("zone", &from.zones, |z| &z.network_id, zone),
         views: from.views.iter().map(view).collect(),
         watches: watches(&from.logs),
+        locals: each("local IP", &from.local_ips, |l| &l.id, local_ip),
     };
     (wanted, refused)
 }
@@ -299,6 +300,16 @@ fn forward(from: &v1::Forward) -> Result<Forward, String> {
         fixed: parse("fixed address", &from.fixed_address)?,
         inside,
         to_one: from.to_one,
+    })
+}
+
+fn local_ip(from: &v1::LocalIp) -> Result<LocalIp, String> {
+    Ok(LocalIp {
+        id: from.id.clone(),
+        port: from.port_id.clone(),
+        address: parse("address", &from.address)?,
+        fixed: parse("fixed address", &from.fixed_address)?,
+        translates: from.translate,
     })
 }
 

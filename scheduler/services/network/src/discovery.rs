@@ -54,6 +54,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("ip_allocation", "IP Allocation", "When a port gets its addresses."),
     ("l3-flavors", "Router Flavor Extension", "Routers by flavor."),
     ("l3_agent_scheduler", "L3 Agent Scheduler", "Which host holds the way out of a router."),
+    ("local_ip", "Local IP", "An address that means, on every host, a guest of that host."),
     ("logging", "Logging API Extension", "What security groups decide, written down by every host."),
     ("metering", "Neutron Metering", "Labels that count what routers carry to and from the outside."),
     (

@@ -25,6 +25,7 @@ pub mod host;
 pub mod hosting;
 pub mod ip_availability;
 pub mod list;
+pub mod local_ip;
 pub mod metering;
 pub mod network;
 pub mod policy;
@@ -108,7 +109,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 26] = [
+pub const RESOURCES: [&Resource; 28] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -135,6 +136,8 @@ pub const RESOURCES: [&Resource; 26] = [
     &qos::rule::LEAST_BANDWIDTH,
     &qos::rule::LEAST_PACKET_RATE,
     &flow_log::api::FLOW_LOG,
+    &local_ip::api::LOCAL_IP,
+    &local_ip::association::ASSOCIATION,
 ];
 
 pub fn service() -> Service<Network> {
@@ -158,6 +161,7 @@ pub fn service() -> Service<Network> {
         port_forwarding::api::routes(),
         trunk::api::routes(),
         flow_log::api::routes(),
+        local_ip::api::routes(),
         qos::policy::routes(),
         qos::rule::routes(),
         qos::rule_type::routes(),

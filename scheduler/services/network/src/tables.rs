@@ -16,6 +16,7 @@ use crate::{
     floating_ip::model::FloatingIp,
     flow_log::model::FlowLog,
     hosting::model::Hosting,
+    local_ip::model::{Association, LocalIp},
     metering::model::{MeterReading, MeteringLabel, MeteringRule},
     network::model::VirtualNetwork,
     port::model::Port,
@@ -65,6 +66,8 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<MeteringRule>(),
         KindSpec::of::<MeterReading>(),
         KindSpec::of::<FlowLog>(),
+        KindSpec::of::<LocalIp>(),
+        KindSpec::of::<Association>(),
         KindSpec::of::<AgentNote>(),
         KindSpec::of::<Once>(),
     ]
@@ -89,6 +92,7 @@ pub const KINDS: &[&str] = &[
     MeteringLabel::KIND,
     MeteringRule::KIND,
     FlowLog::KIND,
+    Association::KIND,
 ];
 
 /// What to look for: every query of this service by the columns it uses.
@@ -231,6 +235,18 @@ pub mod find {
     }
     pub fn of_labels<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
         Query::all().one_of("metering_label_id", ids)
+    }
+    /// Ports behind a local IP.
+    pub fn of_local_ip(id: &str) -> Query {
+        Query::all().eq("local_ip_id", id)
+    }
+    /// Associations of some ports.
+    pub fn of_fixed_ports<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+        Query::all().one_of("fixed_port_id", ids)
+    }
+    /// Local IPs whose address a port holds.
+    pub fn held_by(port: &str) -> Query {
+        Query::all().eq("local_port_id", port)
     }
     /// Logs that name a port or a group.
     pub fn of_subject(id: &str) -> Query {
@@ -720,6 +736,37 @@ impl Record for FlowLog {
     }
     fn columns(&self) -> Vec<Value> {
         [&self.resource_id, &self.target_id].map(|id| id.clone().unwrap_or_default().into()).to_vec()
+    }
+}
+
+impl Record for LocalIp {
+    const KIND: &'static str = "local_ip";
+    const COLUMNS: &'static [Column] = &[Column::text("local_port_id")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![self.local_port_id.clone().into()]
+    }
+}
+
+impl Record for Association {
+    const KIND: &'static str = "local_ip_association";
+    const COLUMNS: &'static [Column] = &[Column::text("local_ip_id"), Column::text("fixed_port_id")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn columns(&self) -> Vec<Value> {
+        [&self.local_ip_id, &self.fixed_port_id].map(|v| v.clone().into()).to_vec()
     }
 }
 

@@ -103,6 +103,12 @@ const FACTS: Facts = Facts {
             "/v2.0/log/logs",
             r#"{"log": {"project_id": "p-own", "resource_type": "security_group", "resource_id": "<security_group_id>"}}"#,
         ),
+        ("POST", "/v2.0/local_ips", r#"{"local_ip": {"project_id": "p-own", "network_id": "<inside_network_id>"}}"#),
+        (
+            "POST",
+            "/v2.0/local_ips/{local_ip_id}/port_associations",
+            r#"{"port_association": {"fixed_port_id": "<free_inside_port_id>"}}"#,
+        ),
         ("POST", "/v2.0/flavors", r#"{"flavor": {"name": "x", "service_type": "L3_ROUTER_NAT"}}"#),
         ("POST", "/v2.0/service_profiles", r#"{"service_profile": {"metainfo": "{}"}}"#),
         ("POST", "/v2.0/flavors/{id}/service_profiles", r#"{"service_profile": {"id": "<profile_id>"}}"#),
@@ -215,6 +221,10 @@ pub async fn world() -> World {
     let label = create(&app, &root(), "metering/metering-labels", "metering_label", label).await;
     let counts = json!({"metering_label_id": label, "direction": "ingress", "remote_ip_prefix": "10.1.0.0/24"});
     let counts = create(&app, &root(), "metering/metering-label-rules", "metering_label_rule", counts).await;
+    let local = create(&app, &owner, "local_ips", "local_ip", json!({"network_id": inside})).await;
+    let below = format!("/v2.0/local_ips/{local}/port_associations");
+    make(&app, &owner, "POST", &below, json!({"port_association": {"fixed_port_id": inside_port}}), &[]).await;
+    let free_inside_port = create(&app, &owner, "ports", "port", json!({"network_id": inside})).await;
     let log = json!({"project_id": "p-own", "resource_type": "security_group"});
     let log = create(&app, &root(), "log/logs", "log", log).await;
     let agents = app.call("GET", "/v2.0/agents", Some(&root()), None).await.body;
@@ -253,6 +263,8 @@ pub async fn world() -> World {
         ("metering/metering-labels", &label),
         ("metering/metering-label-rules", &counts),
         ("log/logs", &log),
+        ("local_ips", &local),
+        ("local_ips/{local_ip_id}/port_associations", &inside_port),
         ("agents", &agent),
     ] {
         let tags = format!("/v2.0/{collection}/{id}/tags/a-tag");
@@ -263,6 +275,7 @@ pub async fn world() -> World {
     }
     params.extend(map([("{tag}", "a-tag"), ("{project_id}", "p-own"), ("{router_id}", &router)]));
     params.insert("{floatingip_id}".to_owned(), forwarder);
+    params.insert("{local_ip_id}".to_owned(), local);
     params.insert("{policy_id}".to_owned(), quality.clone());
     params.insert("{rule_type}".to_owned(), "bandwidth_limit".to_owned());
     params.extend(map([("{network_id}", net.as_str()), ("{profile_id}", &profile)]));
@@ -277,6 +290,8 @@ pub async fn world() -> World {
         ("metering_label_id", &label),
         ("inside_port_id", &inside_port),
         ("free_port_id", &free_port),
+        ("inside_network_id", &inside),
+        ("free_inside_port_id", &free_inside_port),
         ("sub_port_id", &sub_port),
     ]);
     World { app, store, names, params, fill, facts: FACTS, judged_by_original: false, _dir: None }

@@ -12,6 +12,7 @@ use crate::{
     floating_ip::model::FloatingIp,
     flow_log::model::FlowLog,
     hosting::model::Hosting,
+    local_ip::model::Association,
     metering::model::{MeteringLabel, MeteringRule},
     port::model::{Port, ROUTER_GATEWAY, ROUTER_INTERFACE, Status},
     port_forwarding::model::PortForwarding,
@@ -122,7 +123,8 @@ impl Reach {
         let filters = of(&self.groups).chain(of(&self.rules)).chain(of(&self.address_groups));
         let quality = of(&self.bandwidths).chain(of(&self.packet_rates)).chain(of(&self.marks));
         let policies = self.policies.iter().map(String::as_str);
-        let counted = of(&self.forwarders).chain(of(&self.labels)).chain(of(&self.meter_rules));
+        let counted =
+            of(&self.forwarders).chain(of(&self.associations)).chain(of(&self.labels)).chain(of(&self.meter_rules));
         wire.chain(rooms).chain(routing).chain(filters).chain(quality).chain(policies).chain(counted).chain(ways_out)
     }
 }
@@ -197,6 +199,9 @@ impl Network {
             }
             MeteringRule::KIND => {
                 keys.extend(self.parent::<MeteringRule>(id, |r| vec![r.metering_label_id.clone()]).await?);
+            }
+            Association::KIND => {
+                keys.extend(self.parent::<Association>(id, |a| vec![a.fixed_port_id.clone()]).await?);
             }
             Trunk::KIND => {
                 keys.extend(self.parent::<Trunk>(id, |t| t.ports().map(str::to_owned).collect()).await?);

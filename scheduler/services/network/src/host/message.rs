@@ -3,6 +3,7 @@ use super::{HostInfo, names, private, quality, reach::Reach};
 use crate::{
     flow_log::model::FlowLog,
     hosting::model::{answers_dhcp, holder},
+    local_ip::{model::Association, ops::translates},
     metering::model::MeteringLabel,
     network::model::VirtualNetwork,
     port::model::{DhcpOption, Port, ROUTER_GATEWAY, ROUTER_INTERFACE},
@@ -33,6 +34,7 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
         labels: reach.labels.values().map(|l| label(reach, l)).collect(),
         zones: names::zones(reach),
         views: Vec::new(),
+        local_ips: reach.associations.values().filter_map(|a| local_ip(reach, a)).collect(),
         logs: reach.logs.values().map(|l| flow_log(reach, l)).collect(),
     };
     private::split(reach, &mut message);
@@ -290,6 +292,17 @@ fn label(reach: &Reach, label: &MeteringLabel) -> v1::MeterLabel {
         routers: reach.routers.values().filter(counts).map(|r| r.id.clone()).collect(),
         rules: rules.collect(),
     }
+}
+
+fn local_ip(reach: &Reach, association: &Association) -> Option<v1::LocalIp> {
+    let local = reach.local_ips.get(&association.local_ip_id)?;
+    Some(v1::LocalIp {
+        id: association.id.clone(),
+        port_id: association.fixed_port_id.clone(),
+        address: local.local_ip_address.clone(),
+        fixed_address: association.fixed_ip.clone(),
+        translate: translates(local),
+    })
 }
 
 fn flow_log(reach: &Reach, log: &FlowLog) -> v1::FlowLog {

@@ -8,6 +8,7 @@ use crate::{
         self,
         model::{Hosting, holder},
     },
+    local_ip::model::{Association, LocalIp},
     metering::model::{MeteringLabel, MeteringRule},
     network::model::VirtualNetwork,
     port::model::{Port, ROUTER_GATEWAY, ROUTER_INTERFACE},
@@ -59,6 +60,9 @@ pub struct Reach {
     pub meter_rules: BTreeMap<String, MeteringRule>,
     /// Logs that mean some of these ports.
     pub logs: BTreeMap<String, FlowLog>,
+    /// Of these ports, with the local IPs that they belong to.
+    pub associations: BTreeMap<String, Association>,
+    pub local_ips: BTreeMap<String, LocalIp>,
     /// What operators wish of hosts.
     pub wishes: Vec<Hosting>,
 }
@@ -174,6 +178,9 @@ impl Reach {
         let local: BTreeSet<String> = self.local.keys().cloned().collect();
         self.floating = fetch(store, &local, |ids| find::of_ports(ids)).await?;
         self.trunks = fetch(store, &local, |ids| find::of_ports(ids)).await?;
+        self.associations = fetch(store, &local, |ids| find::of_fixed_ports(ids)).await?;
+        let named: BTreeSet<String> = self.associations.values().map(|a| a.local_ip_id.clone()).collect();
+        self.local_ips = fetch(store, &named, by_id).await?;
         let routers: BTreeSet<String> = self.routers.keys().cloned().collect();
         self.forwardings = fetch(store, &routers, |ids| find::of_routers(ids)).await?;
         let floating: BTreeSet<String> = self.forwardings.values().map(|f| f.floatingip_id.clone()).collect();

@@ -2,7 +2,7 @@
 pub use super::address_list::addresses;
 use super::{
     allocation::{self, Wish},
-    model::{AddressPair, DhcpOption, FLOATING, FixedIp, Port, ROUTER_GATEWAY, ROUTER_INTERFACE, Status},
+    model::{AddressPair, DhcpOption, FLOATING, FixedIp, LOCAL_IP, Port, ROUTER_GATEWAY, ROUTER_INTERFACE, Status},
 };
 use crate::{
     address,
@@ -11,6 +11,7 @@ use crate::{
     floating_ip::{self, model::FloatingIp},
     flow_log,
     list::Raw,
+    local_ip,
     network::{
         model::VirtualNetwork,
         ops::sees_all,
@@ -132,7 +133,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Store
         tags: new.tags,
     };
     port.allowed_address_pairs = pairs(&new.allowed_address_pairs, &port.mac_address);
-    if port.device_owner == FLOATING {
+    if [FLOATING, LOCAL_IP].contains(&port.device_owner.as_str()) {
         port.status = Status::NotApplicable;
     }
     port.fixed_ips = allocation::allocate_in(tx, port.clone().holder(), new.fixed_ips.as_deref()).await?;
@@ -255,6 +256,7 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<Port>, changes: &Raw) -> R
         refuse_losing_floating(tx, &before, &wishes).await?;
         after.fixed_ips = allocation::reallocate_in(tx, after.clone().holder(), &before.fixed_ips, &wishes).await?;
         port_forwarding::ops::forget_in(tx, &before.id, &after.fixed_ips).await?;
+        local_ip::ops::forget_in(tx, &before.id, &after.fixed_ips).await?;
     }
     if after.host_id != before.host_id && !after.device_owner.starts_with("network:") {
         after.status = Status::Down;
@@ -410,6 +412,7 @@ pub async fn delete_in(tx: &mut Tx, ctx: &Ctx, port_id: &str) -> Result<(), Faul
         ));
     }
     trunk::ops::refuse_in_trunk(tx, &port).await?;
+    local_ip::ops::refuse_holder_in(tx, port_id).await?;
     floating_ip::ops::forget_port_in(tx, ctx, port_id).await?;
     remove_in(tx, &port).await
 }
@@ -418,6 +421,7 @@ pub async fn delete_in(tx: &mut Tx, ctx: &Ctx, port_id: &str) -> Result<(), Faul
 pub(crate) async fn remove_in(tx: &mut Tx, port: &Port) -> Result<(), Fault> {
     allocation::release_in(tx, &port.fixed_ips).await?;
     flow_log::ops::forget_in(tx, &port.id).await?;
+    local_ip::ops::forget_in(tx, &port.id, &[]).await?;
     tx.delete::<Port>(&port.id).await?;
     Ok(())
 }

@@ -5,6 +5,7 @@ mod flow_log;
 mod forwarding;
 mod host;
 mod hosting;
+mod local_ip;
 mod metering;
 mod names;
 mod neighbours;
