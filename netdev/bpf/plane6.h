@@ -57,6 +57,8 @@ __attribute__((noinline)) int route_packet6(struct __sk_buff *skb, const struct 
 	if (!(h && h->kind == HOP_ROUTER)) {
 		if (!r)
 			return drop(skb, DROP_NO_ROUTE);
+		if (r->scope && scope_of(vni, 6) != r->scope)
+			return drop(skb, DROP_SCOPE);
 		if (r->kind == ROUTE_EXTERNAL)
 			return via == VIA_EDGE ? drop(skb, DROP_NO_ROUTE) : TO_GATEWAY6;
 		target.vni = r->vni;

@@ -109,6 +109,14 @@ struct route {
 	__u32 vtep; /* ROUTE_EXTERNAL: the host that holds the gateway, 0: this one */
 	__u8 mac[6];
 	__u16 mtu; /* bytes that the network behind it carries, 0: any */
+	__u32 scope; /* that it leads to; 0: nobody asks */
+};
+
+/* ---- address scopes: {network, 4 or 6} -> number of its scope */
+#define SCOPE_NONE 1u /* of a network that is not in the table */
+struct scope_key {
+	__u32 vni;
+	__u32 family;
 };
 
 /* ---- addresses that this host answers for on the edge link */
@@ -325,6 +333,7 @@ struct route6 {
 	struct ip6 own; /* the leg's */
 	__u8 mac[6];
 	__u16 mtu;
+	__u32 scope;
 };
 #define CHUNK6_RULES 16
 struct rule6 {
@@ -426,6 +435,7 @@ TABLE(sources, LPM_TRIE, struct source_key, struct source, 262144, BPF_F_NO_PREA
 TABLE(addresses, HASH, struct ip_key, struct hop, 1048576, BPF_F_NO_PREALLOC);
 TABLE(stations, HASH, struct mac_key, struct hop, 1048576, BPF_F_NO_PREALLOC);
 TABLE(routes, LPM_TRIE, struct route_key, struct route, 262144, BPF_F_NO_PREALLOC);
+TABLE(scopes, HASH, struct scope_key, __u32, 65536, BPF_F_NO_PREALLOC);
 TABLE(externals, HASH, __u32, struct ext, 65536, BPF_F_NO_PREALLOC);
 TABLE(fixed, HASH, struct fixed_key, __u32, 65536, BPF_F_NO_PREALLOC);
 TABLE(chunks, HASH, struct chunk_key, struct chunk, 65536, BPF_F_NO_PREALLOC);

@@ -91,6 +91,7 @@ mod realm;
 mod regroup;
 mod resolver;
 mod router;
+mod scope;
 mod standing;
 mod stats;
 mod switch;

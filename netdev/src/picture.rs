@@ -5,7 +5,7 @@
 //!   overlay   vteps                   router   routes
 //!   filter    chunks members          nat      externals fixed
 //!   local     locals, its addresses    meter    meters meter_rules
-//!   forward   forwards
+//!   forward   forwards                scope    scopes
 //!   quality   limits buckets          v6       sources6 addresses6 routes6 chunks6 members6
 //!   gateway6  addresses6 routes6 stations
 //!   view     more addresses, addresses6 and stations      resolver more addresses and stations
@@ -75,6 +75,7 @@ pub fn draw(
     // Before the switch: where no router has the address of a DHCP server, the resolver stands behind it.
     crate::resolver::draw(&mut picture, settings.resolver_if);
     crate::switch::draw(&mut picture);
+    crate::scope::draw(&mut picture);
     crate::router::draw(&mut picture);
     crate::v6::draw(&mut picture);
     crate::gateway6::draw(&mut picture);

@@ -105,6 +105,7 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         views,
         watches,
         locals,
+        scopes,
     } = old;
     let same = same_groups
         && *networks == new.networks
@@ -118,7 +119,8 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         && *zones == new.zones
         && *views == new.views
         && *watches == new.watches
-        && *locals == new.locals;
+        && *locals == new.locals
+        && *scopes == new.scopes;
     same.then(|| groups.iter().zip(&new.groups).filter(|(a, b)| a != b).map(|(_, b)| b.clone()).collect())
 }
 

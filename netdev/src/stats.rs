@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// Names of `enum reason` in `bpf/frame.h`, same order.
-pub const REASONS: [&str; 28] = [
+pub const REASONS: [&str; 29] = [
     "malformed",
     "no-port",
     "port-down",
@@ -36,6 +36,7 @@ pub const REASONS: [&str; 28] = [
     "reserved",
     "too-big",
     "rate",
+    "scope",
 ];
 
 const SECOND: u64 = 1_000_000_000;

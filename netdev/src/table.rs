@@ -25,6 +25,7 @@ pub enum Table {
     Stations,
     Routes6,
     Externals,
+    Scopes,
     Fixed,
     Locals,
     Forwards,
@@ -36,7 +37,7 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Table; 24] = [
+    pub const ALL: [Table; 25] = [
         Table::Vteps,
         Table::Members6,
         Table::Chunks6,
@@ -53,6 +54,7 @@ impl Table {
         Table::Stations,
         Table::Routes6,
         Table::Externals,
+        Table::Scopes,
         Table::Fixed,
         Table::Locals,
         Table::Forwards,
@@ -84,6 +86,7 @@ impl Table {
             Table::Chunks6 => "chunks6",
             Table::Addresses6 => "addresses6",
             Table::Routes6 => "routes6",
+            Table::Scopes => "scopes",
             Table::Locals => "locals",
             Table::Forwards => "forwards",
             Table::Routes => "routes",
@@ -114,10 +117,11 @@ impl Table {
             Table::Members6 => (32, 4),
             Table::Chunks6 => (16, 8 + 48 * CHUNK6_RULES),
             Table::Addresses6 => (20, 24),
-            Table::Routes6 => (28, 52),
+            Table::Routes6 => (28, 56),
+            Table::Scopes => (8, 4),
             Table::Locals => (8, 4),
             Table::Forwards => (12, 12),
-            Table::Routes => (16, 28),
+            Table::Routes => (16, 32),
             Table::Meters => (8, 16),
             Table::MeterRules => (16, 8 + 32 * METER_RULES),
             Table::MeterRules6 => (16, 8 + 80 * METER_RULES),

@@ -32,6 +32,7 @@ pub struct Wanted {
     /// Ports of which is noted what their groups decide.
     pub watches: Vec<Watch>,
     pub locals: Vec<LocalIp>,
+    pub scopes: Vec<Scope>,
 }
 
 /// One layer-2 segment.
@@ -303,6 +304,14 @@ pub struct LocalIp {
     pub fixed: Ipv4Addr,
     /// The port gets them with its own address; else it has the other one itself.
     pub translates: bool,
+}
+
+/// A network whose addresses of one family mean the same as those of other networks of the scope, and nothing elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    pub id: String,
+    pub family: Family,
+    pub network: String,
 }
 
 /// What is noted of one port of this host: see [`crate::Notes`].

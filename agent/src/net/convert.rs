@@ -8,7 +8,7 @@ use pilvi_netdev::Note;
 use pilvi_netdev::wanted::{
     AddressPair, Direction, Family, Fixed, Floating, Forward, Gateway, Gateway6, Group, Interface, Label, Limited,
     LocalIp, Mac, MeterRule, Name, Network, Parent, Peer, Port, Ports, Quality, Ra, Rate, Remote, Route, Router, Rule,
-    Subnet, View, Wanted, Watch, Zone,
+    Scope, Subnet, View, Wanted, Watch, Zone,
 };
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -45,6 +45,7 @@ pub fn wanted(from: &v1::HostNetwork) -> (Wanted, Vec<(String, String)>) {
         zones: each("zone", &from.zones, |z| &z.network_id, zone),
         views: from.views.iter().map(view).collect(),
         watches: watches(&from.logs),
+        scopes: from.networks.iter().flat_map(scopes).collect(),
         locals: each("local IP", &from.local_ips, |l| &l.id, local_ip),
     };
     (wanted, refused)
@@ -301,6 +302,12 @@ fn forward(from: &v1::Forward) -> Result<Forward, String> {
         inside,
         to_one: from.to_one,
     })
+}
+
+fn scopes(from: &v1::L2) -> impl Iterator<Item = Scope> {
+    let families = [(&from.scope4, Family::V4), (&from.scope6, Family::V6)];
+    let named = families.into_iter().filter(|(id, _)| !id.is_empty());
+    named.map(|(id, family)| Scope { id: id.clone(), family, network: from.id.clone() })
 }
 
 fn local_ip(from: &v1::LocalIp) -> Result<LocalIp, String> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 /// (alias, name, what it adds)
 const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("address-group", "Address group", "Lists of blocks that rules of security groups name."),
+    ("address-scope", "Address scope", "Address scopes that routers keep apart."),
     ("agent", "agent", "The hosts of the cloud as agents."),
     ("allowed-address-pairs", "Allowed Address Pairs", "Further addresses that a port may use."),
     ("auto-allocated-topology", "Auto Allocated Topology Services", "A network that leads outside, by one call."),
@@ -100,6 +101,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("quota_details", "Quota details management support", "Quotas with usage."),
     ("quotas", "Quota management support", "Quotas by project."),
     ("rbac-address-group", "Add address_group type to RBAC", "Address groups opened to projects."),
+    ("rbac-address-scope", "Add address_scope type to RBAC", "Address scopes opened to projects."),
     ("rbac-policies", "RBAC Policies", "Things opened to single projects."),
     ("rbac-security-groups", "Add security_group type to network RBAC", "Security groups opened to projects."),
     ("rbac-subnetpool", "Add subnet pool type to network RBAC", "Subnet pools opened to projects."),

@@ -92,6 +92,7 @@ pub const KINDS: &[&str] = &[
     MeteringLabel::KIND,
     MeteringRule::KIND,
     FlowLog::KIND,
+    SubnetPool::KIND,
     Association::KIND,
 ];
 

@@ -117,7 +117,11 @@ impl Reach {
             map.keys().map(String::as_str)
         }
         let ways_out = self.routers.values().any(|r| r.external_gateway_info.is_some()).then_some(WAYS_OUT);
-        let wire = of(&self.local).chain(of(&self.networks)).chain(of(&self.subnets)).chain(of(&self.trunks));
+        let wire = of(&self.local)
+            .chain(of(&self.networks))
+            .chain(of(&self.subnets))
+            .chain(of(&self.pools))
+            .chain(of(&self.trunks));
         let rooms = self.rooms.iter().map(String::as_str);
         let routing = of(&self.routers).chain(of(&self.legs)).chain(of(&self.floating)).chain(of(&self.forwardings));
         let filters = of(&self.groups).chain(of(&self.rules)).chain(of(&self.address_groups));
@@ -184,9 +188,10 @@ impl Network {
     ) -> Result<bool, Fault> {
         use crate::{
             address_group::model::AddressGroup, network::model::VirtualNetwork, security_group::model::SecurityGroup,
+            subnet_pool::model::SubnetPool,
         };
         match kind {
-            VirtualNetwork::KIND | SecurityGroup::KIND | AddressGroup::KIND => {}
+            VirtualNetwork::KIND | SecurityGroup::KIND | AddressGroup::KIND | SubnetPool::KIND => {}
             Subnet::KIND => keys.extend(self.parent::<Subnet>(id, |s| vec![s.network_id.clone()]).await?),
             SecurityGroupRule::KIND => {
                 keys.extend(self.parent::<SecurityGroupRule>(id, |r| vec![r.security_group_id.clone()]).await?);

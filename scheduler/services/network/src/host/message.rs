@@ -1,6 +1,7 @@
 //! From gathered records to the agent's message. Pure.
 use super::{HostInfo, names, private, quality, reach::Reach};
 use crate::{
+    address_scope::model::of_network,
     flow_log::model::FlowLog,
     hosting::model::{answers_dhcp, holder},
     local_ip::{model::Association, ops::translates},
@@ -50,7 +51,16 @@ fn network(reach: &Reach, network: &VirtualNetwork, host: &str) -> v1::L2 {
         external: network.is_physical(),
         subnets: reach.subnets.values().filter(|s| s.network_id == network.id).map(|s| subnet(s, answers)).collect(),
         neighbours: reach.rooms.contains(&network.id),
+        scope4: scope(reach, network, 4),
+        scope6: scope(reach, network, 6),
     }
+}
+
+/// "" is none.
+fn scope(reach: &Reach, network: &VirtualNetwork, version: u8) -> String {
+    let subnets = reach.subnets.values().filter(|s| s.network_id == network.id);
+    let scope = of_network(subnets, version, |pool| reach.pools.get(pool)?.address_scope_id.as_deref());
+    scope.unwrap_or_default().to_owned()
 }
 
 fn route(route: &crate::subnet::model::Route) -> v1::Route {

@@ -17,6 +17,7 @@ use crate::{
     router::model::Router,
     security_group::model::{SecurityGroup, SecurityGroupRule},
     subnet::model::Subnet,
+    subnet_pool::model::SubnetPool,
     tables::find,
     trunk::model::Trunk,
 };
@@ -37,6 +38,8 @@ pub struct Reach {
     pub rooms: BTreeSet<String>,
     pub networks: BTreeMap<String, VirtualNetwork>,
     pub subnets: BTreeMap<String, Subnet>,
+    /// Those that the subnets come from: they say which address scope a network is in.
+    pub pools: BTreeMap<String, SubnetPool>,
     pub routers: BTreeMap<String, Router>,
     /// Interface and gateway ports of the routers.
     pub legs: BTreeMap<String, Port>,
@@ -170,6 +173,8 @@ impl Reach {
         networks.extend(self.legs.values().map(|l| l.network_id.clone()));
         self.networks = fetch(store, &networks, by_id).await?;
         self.subnets = fetch(store, &networks, |ids| find::on_networks(ids)).await?;
+        let pools: BTreeSet<String> = self.subnets.values().filter_map(|s| s.subnetpool_id.clone()).collect();
+        self.pools = fetch(store, &pools, by_id).await?;
         let groups: BTreeSet<String> = self.local.values().flat_map(|p| p.security_groups.clone()).collect();
         self.groups = fetch(store, &groups, by_id).await?;
         self.rules = fetch(store, &groups, |ids| find::of_groups(ids)).await?;
