@@ -54,7 +54,7 @@ __attribute__((noinline)) int route_packet6(struct __sk_buff *skb, const struct 
 	h = bpf_map_lookup_elem(&addresses6, &target);
 	key.ip = q->daddr;
 	r = bpf_map_lookup_elem(&routes6, &key);
-	if (!(h && h->kind == HOP_ROUTER)) {
+	if (!(h && h->kind == HOP_ROUTER && h->how != ADDRESS_PROXY)) {
 		if (!r)
 			return drop(skb, DROP_NO_ROUTE);
 		if (r->scope && scope_of(vni, 6) != r->scope)

@@ -73,6 +73,7 @@ struct source {
 
 #define ADDRESS_MOVES 1u /* several ports may have the address: the last that announced it does */
 #define ADDRESS_LOCAL 2u /* a local IP: what is sent to it is translated */
+#define ADDRESS_PROXY 3u /* on the edge link, a router answers for it; of a router itself: it lets nothing else in */
 
 struct hop {
 	__u32 kind;

@@ -5,6 +5,8 @@
 //!   routes6     {router, ::/0} -> gateway here: next hop on the edge link; elsewhere: that host
 //!   addresses6  {external network, gateway's address and link-local one} -> router
 //!   stations    {external network, gateway's hardware address, IPv6} -> router
+//!
+//! A gateway with proxies answers for single addresses of the inside as well, and lets nothing else in.
 //! ```
 use crate::picture::Picture;
 use crate::router::router_name;
@@ -70,6 +72,13 @@ fn draw_answers(picture: &mut Picture<'_>, router: &Router, gateway: &Gateway6, 
             picture.problem(None, format!("router {}: {ip} is in use", router.id));
         }
     }
+    let proxy = || Hop::proxy(router_name(&router.id), gateway.mac.0);
+    for ip in gateway.proxied.iter().flatten() {
+        if !put(&mut picture.tables, Table::Addresses6, Bytes::new().u32(vni).raw(&ip.octets()), proxy()) {
+            picture.problem(None, format!("router {}: {ip} is in use outside", router.id));
+        }
+    }
     let key = Bytes::new().u32(vni).raw(&gateway.mac.0).u16(FAMILY6);
-    put(&mut picture.tables, Table::Stations, key, row());
+    let row = if gateway.proxied.is_some() { proxy() } else { row() };
+    put(&mut picture.tables, Table::Stations, key, row);
 }

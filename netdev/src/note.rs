@@ -7,7 +7,7 @@ use crate::wanted::{Direction, Mac};
 use aya::maps::{Map, MapData, RingBuf};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
-use tokio::io::unix::AsyncFd;
+use tokio::io::{Interest, unix::AsyncFd};
 
 /// `struct noted`.
 const SIZE: usize = 64;
@@ -59,7 +59,9 @@ impl Notes {
         let failed = |message: String| Error::Program { what: "open the notes", message };
         let data = MapData::from_pin(tables_dir(bpffs).join("notes")).map_err(|e| failed(e.to_string()))?;
         let ring = RingBuf::try_from(Map::RingBuf(data)).map_err(|e| failed(e.to_string()))?;
-        Ok(Self { ring: AsyncFd::new(ring).step("wait for notes")?, ports })
+        // SAFETY: the ring owns its map's descriptor, which stays the same one and open for as long as the ring lives.
+        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+        Ok(Self { ring: ring.map_err(std::io::Error::from).step("wait for notes")?, ports })
     }
 
     /// The next notes, at least one. Those about ports that are gone are left out.

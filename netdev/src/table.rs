@@ -209,9 +209,10 @@ pub fn name64(id: &str) -> u64 {
     h ^ (h >> 33)
 }
 
-/// `ADDRESS_MOVES` and `ADDRESS_LOCAL` of `bpf/tables.h`.
+/// `ADDRESS_*` of `bpf/tables.h`.
 const MOVES: u16 = 1;
 const LOCAL: u16 = 2;
+const PROXY: u16 = 3;
 
 /// `hop`: where an address is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -224,6 +225,10 @@ pub(crate) enum Hop {
 
 impl Hop {
     pub fn bytes(self, mac: [u8; 6]) -> Bytes {
+        self.bytes_as(mac, 0)
+    }
+
+    fn bytes_as(self, mac: [u8; 6], how: u16) -> Bytes {
         let b = Bytes::new();
         let b = match self {
             Hop::Local(ifindex) => b.u32(1).u32(ifindex).u64(0),
@@ -231,17 +236,22 @@ impl Hop {
             Hop::Router(router) => b.u32(3).u32(0).u64(router),
             Hop::Service => b.u32(4).u32(0).u64(0),
         };
-        b.mac(mac)
+        b.raw(&mac).u16(how)
     }
 
     /// A local address that moves to whichever of its ports announced it last.
     pub fn movable(ifindex: u32, mac: [u8; 6]) -> Bytes {
-        Bytes::new().u32(1).u32(ifindex).u64(0).raw(&mac).u16(MOVES)
+        Hop::Local(ifindex).bytes_as(mac, MOVES)
     }
 
     /// A local IP behind which this port stands.
     pub fn local_ip(ifindex: u32, mac: [u8; 6]) -> Bytes {
-        Bytes::new().u32(1).u32(ifindex).u64(0).raw(&mac).u16(LOCAL)
+        Hop::Local(ifindex).bytes_as(mac, LOCAL)
+    }
+
+    /// An address that a router answers for, or such a router.
+    pub fn proxy(router: u64, mac: [u8; 6]) -> Bytes {
+        Hop::Router(router).bytes_as(mac, PROXY)
     }
 }
 

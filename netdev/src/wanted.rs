@@ -215,7 +215,8 @@ pub struct Gateway {
     pub vtep: Option<Ipv4Addr>,
 }
 
-/// The way out of IPv6: nothing is translated, the provider routes the inside's prefixes to `address`.
+/// The way out of IPv6: nothing is translated. The provider routes the inside's prefixes to `address`, or it answers for single
+/// addresses of the inside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gateway6 {
     /// External network.
@@ -227,6 +228,8 @@ pub struct Gateway6 {
     pub mac: Mac,
     /// Underlay address of the host that holds the gateway; `None`: this host.
     pub vtep: Option<Ipv4Addr>,
+    /// Addresses of the inside that it answers for by itself; nothing else comes in then.
+    pub proxied: Option<Vec<Ipv6Addr>>,
 }
 
 /// A stateless one-to-one translation between an external and a fixed address.

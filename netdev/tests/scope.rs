@@ -89,6 +89,7 @@ async fn scopes_of_ipv6_are_their_own() {
         next_hop: Some("2001:db8:e::1".parse().unwrap()),
         mac: Mac([0xfa, 0x16, 0x3e, 2, 0, 0x10]),
         vtep: None,
+        proxied: None,
     };
     let legs = vec![leg6("n0", 0, 1), leg6("n1", 1, 2)];
     let mut wanted = Wanted {

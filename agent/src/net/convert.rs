@@ -251,7 +251,9 @@ fn router(from: &v1::Router) -> Result<Router, String> {
 }
 
 fn gateway6(from: &v1::RouterGateway) -> Result<Gateway6, String> {
+    let proxied = from.proxied.iter().map(|a| parse("address", a)).collect::<Result<_, String>>()?;
     Ok(Gateway6 {
+        proxied: from.proxies_only.then_some(proxied),
         network: from.network_id.clone(),
         address: parse("address", &from.address)?,
         prefix: small("prefix", from.prefix)?,

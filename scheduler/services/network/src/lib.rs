@@ -27,6 +27,7 @@ pub mod ip_availability;
 pub mod list;
 pub mod local_ip;
 pub mod metering;
+pub mod ndp_proxy;
 pub mod network;
 pub mod policy;
 pub mod port;
@@ -109,7 +110,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 28] = [
+pub const RESOURCES: [&Resource; 29] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -138,6 +139,7 @@ pub const RESOURCES: [&Resource; 28] = [
     &flow_log::api::FLOW_LOG,
     &local_ip::api::LOCAL_IP,
     &local_ip::association::ASSOCIATION,
+    &ndp_proxy::api::NDP_PROXY,
 ];
 
 pub fn service() -> Service<Network> {
@@ -162,6 +164,7 @@ pub fn service() -> Service<Network> {
         trunk::api::routes(),
         flow_log::api::routes(),
         local_ip::api::routes(),
+        ndp_proxy::api::routes(),
         qos::policy::routes(),
         qos::rule::routes(),
         qos::rule_type::routes(),

@@ -18,6 +18,7 @@ use crate::{
     hosting::model::Hosting,
     local_ip::model::{Association, LocalIp},
     metering::model::{MeterReading, MeteringLabel, MeteringRule},
+    ndp_proxy::model::NdpProxy,
     network::model::VirtualNetwork,
     port::model::Port,
     port_forwarding::model::PortForwarding,
@@ -68,6 +69,7 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<FlowLog>(),
         KindSpec::of::<LocalIp>(),
         KindSpec::of::<Association>(),
+        KindSpec::of::<NdpProxy>(),
         KindSpec::of::<AgentNote>(),
         KindSpec::of::<Once>(),
     ]
@@ -94,6 +96,7 @@ pub const KINDS: &[&str] = &[
     FlowLog::KIND,
     SubnetPool::KIND,
     Association::KIND,
+    NdpProxy::KIND,
 ];
 
 /// What to look for: every query of this service by the columns it uses.
@@ -768,6 +771,23 @@ impl Record for Association {
     }
     fn columns(&self) -> Vec<Value> {
         [&self.local_ip_id, &self.fixed_port_id].map(|v| v.clone().into()).to_vec()
+    }
+}
+
+impl Record for NdpProxy {
+    const KIND: &'static str = "ndp_proxy";
+    const COLUMNS: &'static [Column] = &[Column::text("router_id"), Column::text("port_id")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+    fn columns(&self) -> Vec<Value> {
+        [&self.router_id, &self.port_id].map(|v| v.clone().into()).to_vec()
     }
 }
 

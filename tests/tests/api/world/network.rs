@@ -109,6 +109,11 @@ const FACTS: Facts = Facts {
             "/v2.0/local_ips/{local_ip_id}/port_associations",
             r#"{"port_association": {"fixed_port_id": "<free_inside_port_id>"}}"#,
         ),
+        (
+            "POST",
+            "/v2.0/ndp_proxies",
+            r#"{"ndp_proxy": {"project_id": "p-own", "router_id": "<proxy_router_id>", "port_id": "<six_port_id>"}}"#,
+        ),
         ("POST", "/v2.0/flavors", r#"{"flavor": {"name": "x", "service_type": "L3_ROUTER_NAT"}}"#),
         ("POST", "/v2.0/service_profiles", r#"{"service_profile": {"metainfo": "{}"}}"#),
         ("POST", "/v2.0/flavors/{id}/service_profiles", r#"{"service_profile": {"id": "<profile_id>"}}"#),
@@ -225,6 +230,23 @@ pub async fn world() -> World {
     let below = format!("/v2.0/local_ips/{local}/port_associations");
     make(&app, &owner, "POST", &below, json!({"port_association": {"fixed_port_id": inside_port}}), &[]).await;
     let free_inside_port = create(&app, &owner, "ports", "port", json!({"network_id": inside})).await;
+    // A router that answers for IPv6 addresses: outside and inside are of one scope.
+    let scope6 = json!({"name": "six", "ip_version": 6, "shared": true});
+    let scope6 = create(&app, &root(), "address-scopes", "address_scope", scope6).await;
+    let pool6 = json!({"name": "six", "prefixes": ["2001:db8::/48"], "default_prefixlen": 64, "shared": true, "address_scope_id": scope6});
+    let pool6 = create(&app, &root(), "subnetpools", "subnetpool", pool6).await;
+    let six = |network: &str| json!({"network_id": network, "ip_version": 6, "subnetpool_id": pool6});
+    create(&app, &root(), "subnets", "subnet", six(&external)).await;
+    let inside6 = create(&app, &owner, "networks", "network", json!({"name": "inside6"})).await;
+    let inside6_subnet = create(&app, &owner, "subnets", "subnet", six(&inside6)).await;
+    let answers = json!({"external_gateway_info": {"network_id": external}, "enable_ndp_proxy": true});
+    let answers = create(&app, &owner, "routers", "router", answers).await;
+    let join = format!("/v2.0/routers/{answers}/add_router_interface");
+    make(&app, &owner, "PUT", &join, json!({"subnet_id": inside6_subnet}), &[]).await;
+    let port6 = create(&app, &owner, "ports", "port", json!({"network_id": inside6})).await;
+    let proxy = json!({"router_id": answers, "port_id": port6});
+    let proxy = create(&app, &owner, "ndp_proxies", "ndp_proxy", proxy).await;
+    let six_port = create(&app, &owner, "ports", "port", json!({"network_id": inside6})).await;
     let log = json!({"project_id": "p-own", "resource_type": "security_group"});
     let log = create(&app, &root(), "log/logs", "log", log).await;
     let agents = app.call("GET", "/v2.0/agents", Some(&root()), None).await.body;
@@ -263,6 +285,7 @@ pub async fn world() -> World {
         ("metering/metering-labels", &label),
         ("metering/metering-label-rules", &counts),
         ("log/logs", &log),
+        ("ndp_proxies", &proxy),
         ("local_ips", &local),
         ("local_ips/{local_ip_id}/port_associations", &inside_port),
         ("agents", &agent),
@@ -290,6 +313,8 @@ pub async fn world() -> World {
         ("metering_label_id", &label),
         ("inside_port_id", &inside_port),
         ("free_port_id", &free_port),
+        ("proxy_router_id", &answers),
+        ("six_port_id", &six_port),
         ("inside_network_id", &inside),
         ("free_inside_port_id", &free_inside_port),
         ("sub_port_id", &sub_port),

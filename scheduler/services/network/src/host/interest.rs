@@ -14,6 +14,7 @@ use crate::{
     hosting::model::Hosting,
     local_ip::model::Association,
     metering::model::{MeteringLabel, MeteringRule},
+    ndp_proxy::model::NdpProxy,
     port::model::{Port, ROUTER_GATEWAY, ROUTER_INTERFACE, Status},
     port_forwarding::model::PortForwarding,
     qos::model::{Bandwidth, Dscp, PacketRate, QosRule},
@@ -123,7 +124,11 @@ impl Reach {
             .chain(of(&self.pools))
             .chain(of(&self.trunks));
         let rooms = self.rooms.iter().map(String::as_str);
-        let routing = of(&self.routers).chain(of(&self.legs)).chain(of(&self.floating)).chain(of(&self.forwardings));
+        let routing = of(&self.routers)
+            .chain(of(&self.legs))
+            .chain(of(&self.floating))
+            .chain(of(&self.forwardings))
+            .chain(of(&self.proxies));
         let filters = of(&self.groups).chain(of(&self.rules)).chain(of(&self.address_groups));
         let quality = of(&self.bandwidths).chain(of(&self.packet_rates)).chain(of(&self.marks));
         let policies = self.policies.iter().map(String::as_str);
@@ -204,6 +209,9 @@ impl Network {
             }
             MeteringRule::KIND => {
                 keys.extend(self.parent::<MeteringRule>(id, |r| vec![r.metering_label_id.clone()]).await?);
+            }
+            NdpProxy::KIND => {
+                keys.extend(self.parent::<NdpProxy>(id, |p| vec![p.router_id.clone()]).await?);
             }
             Association::KIND => {
                 keys.extend(self.parent::<Association>(id, |a| vec![a.fixed_port_id.clone()]).await?);

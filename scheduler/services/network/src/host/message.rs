@@ -255,7 +255,14 @@ fn gateway(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo], v6: b
         mac: port.mac_address.clone(),
         snat: info.enable_snat,
         vtep,
+        proxies_only: v6 && router.enable_ndp_proxy,
+        proxied: if v6 { proxied(reach, router) } else { Vec::new() },
     })
+}
+
+/// The addresses that a router answers for.
+fn proxied(reach: &Reach, router: &Router) -> Vec<String> {
+    reach.proxies.values().filter(|p| p.router_id == router.id).map(|p| p.ip_address.clone()).collect()
 }
 
 fn floating(floating: &crate::floating_ip::model::FloatingIp) -> Option<v1::Floating> {

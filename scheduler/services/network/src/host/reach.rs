@@ -10,6 +10,7 @@ use crate::{
     },
     local_ip::model::{Association, LocalIp},
     metering::model::{MeteringLabel, MeteringRule},
+    ndp_proxy::model::NdpProxy,
     network::model::VirtualNetwork,
     port::model::{Port, ROUTER_GATEWAY, ROUTER_INTERFACE},
     port_forwarding::model::PortForwarding,
@@ -50,6 +51,8 @@ pub struct Reach {
     pub floating: BTreeMap<String, FloatingIp>,
     /// Trunks whose parent is here.
     pub trunks: BTreeMap<String, Trunk>,
+    /// Of these routers.
+    pub proxies: BTreeMap<String, NdpProxy>,
     /// Of these routers, with the floating IPs that they belong to.
     pub forwardings: BTreeMap<String, PortForwarding>,
     pub forwarders: BTreeMap<String, FloatingIp>,
@@ -187,6 +190,7 @@ impl Reach {
         let named: BTreeSet<String> = self.associations.values().map(|a| a.local_ip_id.clone()).collect();
         self.local_ips = fetch(store, &named, by_id).await?;
         let routers: BTreeSet<String> = self.routers.keys().cloned().collect();
+        self.proxies = fetch(store, &routers, |ids| find::of_routers(ids)).await?;
         self.forwardings = fetch(store, &routers, |ids| find::of_routers(ids)).await?;
         let floating: BTreeSet<String> = self.forwardings.values().map(|f| f.floatingip_id.clone()).collect();
         self.forwarders = fetch(store, &floating, by_id).await?;

@@ -11,7 +11,7 @@ use crate::{
     floating_ip::{self, model::FloatingIp},
     flow_log,
     list::Raw,
-    local_ip,
+    local_ip, ndp_proxy,
     network::{
         model::VirtualNetwork,
         ops::sees_all,
@@ -257,6 +257,7 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<Port>, changes: &Raw) -> R
         after.fixed_ips = allocation::reallocate_in(tx, after.clone().holder(), &before.fixed_ips, &wishes).await?;
         port_forwarding::ops::forget_in(tx, &before.id, &after.fixed_ips).await?;
         local_ip::ops::forget_in(tx, &before.id, &after.fixed_ips).await?;
+        ndp_proxy::ops::forget_in(tx, &before.id, &after.fixed_ips).await?;
     }
     if after.host_id != before.host_id && !after.device_owner.starts_with("network:") {
         after.status = Status::Down;
@@ -422,6 +423,7 @@ pub(crate) async fn remove_in(tx: &mut Tx, port: &Port) -> Result<(), Fault> {
     allocation::release_in(tx, &port.fixed_ips).await?;
     flow_log::ops::forget_in(tx, &port.id).await?;
     local_ip::ops::forget_in(tx, &port.id, &[]).await?;
+    ndp_proxy::ops::forget_in(tx, &port.id, &[]).await?;
     tx.delete::<Port>(&port.id).await?;
     Ok(())
 }

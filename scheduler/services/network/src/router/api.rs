@@ -22,6 +22,7 @@ pub static ROUTER: Resource = Resource {
         open("external_gateway_info", check::gateway_info).absent(Absent::Null),
         open("distributed", check::boolean_or_null).ruled().restricted(),
         open("ha", check::boolean_or_null).ruled().restricted(),
+        open("enable_ndp_proxy", check::boolean),
         later("routes", check::routes),
         once("availability_zone_hints", check::texts).absent(Absent::EmptyList),
         once("flavor_id", check::uuid_or_null),

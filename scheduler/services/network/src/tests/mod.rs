@@ -8,6 +8,7 @@ mod hosting;
 mod local_ip;
 mod metering;
 mod names;
+mod ndp_proxy;
 mod neighbours;
 mod network;
 mod outside;
