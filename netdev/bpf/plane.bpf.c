@@ -84,6 +84,8 @@ static __always_inline int send_gateway(struct __sk_buff *skb, const struct pack
 			 */
 			open = r->scope > SCOPE_NONE && !apart && !bpf_map_lookup_elem(&externals, &p->daddr);
 			no = r->gw && !open ? hide(skb, p, router, r->gw) : 0;
+			if (!no && r->gw && !open && p->protocol == UDP)
+				expect(skb, p, router, r->gw);
 		} else if (no) {
 			no = DROP_NAT + 1;
 		}

@@ -248,6 +248,15 @@ struct tan {
 	__u16 pad;
 };
 
+/* ---- protocols whose answers come from another port than the one that was asked */
+#define HELPER_TFTP 1u /* any port of the same host, once */
+struct helper_key {
+	__u64 router;
+	__u16 port; /* that is asked, network order */
+	__u8 protocol;
+	__u8 pad[5];
+};
+
 /* ---- ports of an external address that lead inside, by the longest prefix of the port's bits */
 struct forward_key {
 	__u32 prefixlen; /* 48 + prefix length */
@@ -451,6 +460,7 @@ TABLE(flows, LRU_HASH, struct flow_key, struct flow, 131072, 0);
 TABLE(fragments, LRU_HASH, struct fragment_key, struct fragment, 8192, 0);
 TABLE(nats, LRU_HASH, struct nat_key, struct nat, 65536, 0);
 TABLE(tans, LRU_HASH, struct tan_key, struct tan, 65536, 0);
+TABLE(helpers, HASH, struct helper_key, __u32, 16384, BPF_F_NO_PREALLOC);
 TABLE(forwards, LPM_TRIE, struct forward_key, struct forward, 65536, BPF_F_NO_PREALLOC);
 TABLE(locals, HASH, struct ip_key, __u32, 16384, BPF_F_NO_PREALLOC);
 TABLE(met, LRU_HASH, struct nat_key, struct nat, 65536, 0);

@@ -6,6 +6,7 @@
 //!   filter    chunks members          nat      externals fixed
 //!   local     locals, its addresses    meter    meters meter_rules
 //!   forward   forwards                scope    scopes
+//!   helper    helpers
 //!   quality   limits buckets          v6       sources6 addresses6 routes6 chunks6 members6
 //!   gateway6  addresses6 routes6 stations
 //!   view     more addresses, addresses6 and stations      resolver more addresses and stations
@@ -83,6 +84,7 @@ pub fn draw(
     crate::view::draw(&mut picture);
     crate::nat::draw(&mut picture);
     crate::forward::draw(&mut picture);
+    crate::helper::draw(&mut picture);
     crate::meter::draw(&mut picture);
     crate::quality::draw(&mut picture);
     let mut settings = *settings;

@@ -106,6 +106,7 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         watches,
         locals,
         scopes,
+        helpers,
     } = old;
     let same = same_groups
         && *networks == new.networks
@@ -120,7 +121,8 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         && *views == new.views
         && *watches == new.watches
         && *locals == new.locals
-        && *scopes == new.scopes;
+        && *scopes == new.scopes
+        && *helpers == new.helpers;
     same.then(|| groups.iter().zip(&new.groups).filter(|(a, b)| a != b).map(|(_, b)| b.clone()).collect())
 }
 

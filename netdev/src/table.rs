@@ -28,6 +28,7 @@ pub enum Table {
     Scopes,
     Fixed,
     Locals,
+    Helpers,
     Forwards,
     Routes,
     Meters,
@@ -37,7 +38,7 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Table; 25] = [
+    pub const ALL: [Table; 26] = [
         Table::Vteps,
         Table::Members6,
         Table::Chunks6,
@@ -57,6 +58,7 @@ impl Table {
         Table::Scopes,
         Table::Fixed,
         Table::Locals,
+        Table::Helpers,
         Table::Forwards,
         Table::Routes,
         Table::Meters,
@@ -88,6 +90,7 @@ impl Table {
             Table::Routes6 => "routes6",
             Table::Scopes => "scopes",
             Table::Locals => "locals",
+            Table::Helpers => "helpers",
             Table::Forwards => "forwards",
             Table::Routes => "routes",
             Table::Meters => "meters",
@@ -120,6 +123,7 @@ impl Table {
             Table::Routes6 => (28, 56),
             Table::Scopes => (8, 4),
             Table::Locals => (8, 4),
+            Table::Helpers => (16, 4),
             Table::Forwards => (12, 12),
             Table::Routes => (16, 32),
             Table::Meters => (8, 16),

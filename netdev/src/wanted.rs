@@ -33,6 +33,7 @@ pub struct Wanted {
     pub watches: Vec<Watch>,
     pub locals: Vec<LocalIp>,
     pub scopes: Vec<Scope>,
+    pub helpers: Vec<Helper>,
 }
 
 /// One layer-2 segment.
@@ -315,6 +316,21 @@ pub struct Scope {
     pub id: String,
     pub family: Family,
     pub network: String,
+}
+
+/// Questions of a router's guests to a port outside whose answers come from elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Helper {
+    pub router: String,
+    pub port: u16,
+    pub answers: Answers,
+}
+
+/// Where they come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answers {
+    /// UDP: from one other port of the host that was asked.
+    Tftp,
 }
 
 /// What is noted of one port of this host: see [`crate::Notes`].

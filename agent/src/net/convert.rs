@@ -6,9 +6,9 @@ use super::Flow;
 use pilvi_agent_api::v1;
 use pilvi_netdev::Note;
 use pilvi_netdev::wanted::{
-    AddressPair, Direction, Family, Fixed, Floating, Forward, Gateway, Gateway6, Group, Interface, Label, Limited,
-    LocalIp, Mac, MeterRule, Name, Network, Parent, Peer, Port, Ports, Quality, Ra, Rate, Remote, Route, Router, Rule,
-    Scope, Subnet, View, Wanted, Watch, Zone,
+    AddressPair, Answers, Direction, Family, Fixed, Floating, Forward, Gateway, Gateway6, Group, Helper, Interface,
+    Label, Limited, LocalIp, Mac, MeterRule, Name, Network, Parent, Peer, Port, Ports, Quality, Ra, Rate, Remote,
+    Route, Router, Rule, Scope, Subnet, View, Wanted, Watch, Zone,
 };
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -46,6 +46,7 @@ pub fn wanted(from: &v1::HostNetwork) -> (Wanted, Vec<(String, String)>) {
         views: from.views.iter().map(view).collect(),
         watches: watches(&from.logs),
         scopes: from.networks.iter().flat_map(scopes).collect(),
+        helpers: from.routers.iter().flat_map(helpers).collect(),
         locals: each("local IP", &from.local_ips, |l| &l.id, local_ip),
     };
     (wanted, refused)
@@ -304,6 +305,15 @@ fn forward(from: &v1::Forward) -> Result<Forward, String> {
         inside,
         to_one: from.to_one,
     })
+}
+
+/// Those of a router; one that this host does not know is left out, and its answers stay outside.
+fn helpers(from: &v1::Router) -> Vec<Helper> {
+    let helper = |h: &v1::Helper| match (h.name.as_str(), h.protocol) {
+        ("tftp", 17) => Ok(Helper { router: from.id.clone(), port: small("port", h.port)?, answers: Answers::Tftp }),
+        (name, protocol) => Err(format!("{name} over {protocol}")),
+    };
+    each("helper", &from.helpers, |h| &h.name, helper)
 }
 
 fn scopes(from: &v1::L2) -> impl Iterator<Item = Scope> {

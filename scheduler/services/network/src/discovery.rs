@@ -21,6 +21,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("dns-integration", "DNS Integration", "Ports and floating IPs have names, and guests find each other by them."),
     ("dvr", "Distributed Virtual Router", "Routing happens on the host of each guest."),
     ("empty-string-filtering", "Empty String Filtering Extension", "Filters for attributes without a value."),
+    ("expose-l3-conntrack-helper", "Expose CT helpers in Router", "Routers show their conntrack helpers."),
     (
         "expose-port-forwarding-in-fip",
         "Expose Floating IP port forwardings",
@@ -53,6 +54,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("floatingip-pools", "Floating IP Pools Extension", "Subnets that floating IPs come from."),
     ("ip-substring-filtering", "IP address substring filtering", "Ports by a part of an address."),
     ("ip_allocation", "IP Allocation", "When a port gets its addresses."),
+    ("l3-conntrack-helper", "Neutron L3 Conntrack Helper", "Protocols that source NAT has to be told of: tftp."),
     ("l3-ext-ndp-proxy", "Router support NDP proxy", "Routers answer for single IPv6 addresses of their inside."),
     ("l3-flavors", "Router Flavor Extension", "Routers by flavor."),
     ("l3-ndp-proxy", "L3 NDP Proxy", "Which IPv6 addresses a router answers for."),

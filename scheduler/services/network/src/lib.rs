@@ -15,6 +15,7 @@ pub mod address_scope;
 pub mod agent;
 pub mod attribute;
 pub mod check;
+pub mod conntrack_helper;
 mod crud;
 pub mod default_rule;
 pub mod discovery;
@@ -110,7 +111,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 29] = [
+pub const RESOURCES: [&Resource; 30] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -140,6 +141,7 @@ pub const RESOURCES: [&Resource; 29] = [
     &local_ip::api::LOCAL_IP,
     &local_ip::association::ASSOCIATION,
     &ndp_proxy::api::NDP_PROXY,
+    &conntrack_helper::api::CONNTRACK_HELPER,
 ];
 
 pub fn service() -> Service<Network> {
@@ -165,6 +167,7 @@ pub fn service() -> Service<Network> {
         flow_log::api::routes(),
         local_ip::api::routes(),
         ndp_proxy::api::routes(),
+        conntrack_helper::api::routes(),
         qos::policy::routes(),
         qos::rule::routes(),
         qos::rule_type::routes(),

@@ -114,6 +114,11 @@ const FACTS: Facts = Facts {
             "/v2.0/ndp_proxies",
             r#"{"ndp_proxy": {"project_id": "p-own", "router_id": "<proxy_router_id>", "port_id": "<six_port_id>"}}"#,
         ),
+        (
+            "POST",
+            "/v2.0/routers/{router_id}/conntrack_helpers",
+            r#"{"conntrack_helper": {"helper": "tftp", "protocol": "udp", "port": 70}}"#,
+        ),
         ("POST", "/v2.0/flavors", r#"{"flavor": {"name": "x", "service_type": "L3_ROUTER_NAT"}}"#),
         ("POST", "/v2.0/service_profiles", r#"{"service_profile": {"metainfo": "{}"}}"#),
         ("POST", "/v2.0/flavors/{id}/service_profiles", r#"{"service_profile": {"id": "<profile_id>"}}"#),
@@ -247,6 +252,9 @@ pub async fn world() -> World {
     let proxy = json!({"router_id": answers, "port_id": port6});
     let proxy = create(&app, &owner, "ndp_proxies", "ndp_proxy", proxy).await;
     let six_port = create(&app, &owner, "ports", "port", json!({"network_id": inside6})).await;
+    let helper = json!({"helper": "tftp", "protocol": "udp", "port": 69});
+    let below = format!("routers/{router}/conntrack_helpers");
+    let helper = create(&app, &owner, &below, "conntrack_helper", helper).await;
     let log = json!({"project_id": "p-own", "resource_type": "security_group"});
     let log = create(&app, &root(), "log/logs", "log", log).await;
     let agents = app.call("GET", "/v2.0/agents", Some(&root()), None).await.body;
@@ -285,6 +293,7 @@ pub async fn world() -> World {
         ("metering/metering-labels", &label),
         ("metering/metering-label-rules", &counts),
         ("log/logs", &log),
+        ("routers/{router_id}/conntrack_helpers", &helper),
         ("ndp_proxies", &proxy),
         ("local_ips", &local),
         ("local_ips/{local_ip_id}/port_associations", &inside_port),

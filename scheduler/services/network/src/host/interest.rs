@@ -9,6 +9,7 @@
 use super::reach::Reach;
 use crate::{
     Network,
+    conntrack_helper::model::ConntrackHelper,
     floating_ip::model::FloatingIp,
     flow_log::model::FlowLog,
     hosting::model::Hosting,
@@ -128,7 +129,8 @@ impl Reach {
             .chain(of(&self.legs))
             .chain(of(&self.floating))
             .chain(of(&self.forwardings))
-            .chain(of(&self.proxies));
+            .chain(of(&self.proxies))
+            .chain(of(&self.helpers));
         let filters = of(&self.groups).chain(of(&self.rules)).chain(of(&self.address_groups));
         let quality = of(&self.bandwidths).chain(of(&self.packet_rates)).chain(of(&self.marks));
         let policies = self.policies.iter().map(String::as_str);
@@ -209,6 +211,9 @@ impl Network {
             }
             MeteringRule::KIND => {
                 keys.extend(self.parent::<MeteringRule>(id, |r| vec![r.metering_label_id.clone()]).await?);
+            }
+            ConntrackHelper::KIND => {
+                keys.extend(self.parent::<ConntrackHelper>(id, |h| vec![h.router_id.clone()]).await?);
             }
             NdpProxy::KIND => {
                 keys.extend(self.parent::<NdpProxy>(id, |p| vec![p.router_id.clone()]).await?);

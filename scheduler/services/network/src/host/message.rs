@@ -2,6 +2,7 @@
 use super::{HostInfo, names, private, quality, reach::Reach};
 use crate::{
     address_scope::model::of_network,
+    conntrack_helper::model::ConntrackHelper,
     flow_log::model::FlowLog,
     hosting::model::{answers_dhcp, holder},
     local_ip::{model::Association, ops::translates},
@@ -227,7 +228,13 @@ fn router(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo]) -> v1:
         gateway: gateway(reach, router, host, hosts, false),
         gateway6: gateway(reach, router, host, hosts, true),
         routes: router.routes.iter().map(route).collect(),
+        helpers: reach.helpers.values().filter(|h| h.router_id == router.id).map(helper).collect(),
     }
+}
+
+fn helper(helper: &ConntrackHelper) -> v1::Helper {
+    let protocol = if helper.protocol == "udp" { 17 } else { 6 };
+    v1::Helper { name: helper.helper.clone(), protocol, port: u32::from(helper.port) }
 }
 
 /// The way out of a family; unset while no host is up that could hold it.

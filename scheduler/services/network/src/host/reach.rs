@@ -2,6 +2,7 @@
 use super::HostInfo;
 use crate::{
     address_group::model::AddressGroup,
+    conntrack_helper::model::ConntrackHelper,
     floating_ip::model::FloatingIp,
     flow_log::model::FlowLog,
     hosting::{
@@ -53,6 +54,7 @@ pub struct Reach {
     pub trunks: BTreeMap<String, Trunk>,
     /// Of these routers.
     pub proxies: BTreeMap<String, NdpProxy>,
+    pub helpers: BTreeMap<String, ConntrackHelper>,
     /// Of these routers, with the floating IPs that they belong to.
     pub forwardings: BTreeMap<String, PortForwarding>,
     pub forwarders: BTreeMap<String, FloatingIp>,
@@ -191,6 +193,7 @@ impl Reach {
         self.local_ips = fetch(store, &named, by_id).await?;
         let routers: BTreeSet<String> = self.routers.keys().cloned().collect();
         self.proxies = fetch(store, &routers, |ids| find::of_routers(ids)).await?;
+        self.helpers = fetch(store, &routers, |ids| find::of_routers(ids)).await?;
         self.forwardings = fetch(store, &routers, |ids| find::of_routers(ids)).await?;
         let floating: BTreeSet<String> = self.forwardings.values().map(|f| f.floatingip_id.clone()).collect();
         self.forwarders = fetch(store, &floating, by_id).await?;

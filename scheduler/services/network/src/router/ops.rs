@@ -1,6 +1,6 @@
 //! The verbs of routers; with [`super::gateway`] and [`super::interface`] the only writers of the record.
 use super::{gateway, interface, model::Router};
-use crate::{fault, hosting, list::Raw, ndp_proxy, quota, service_flavor, subnet::model::Route};
+use crate::{conntrack_helper, fault, hosting, list::Raw, ndp_proxy, quota, service_flavor, subnet::model::Route};
 use pilvi_kit::{Ctx, Fault};
 use pilvi_store::{Stored, Tx};
 use serde_json::Value;
@@ -138,6 +138,7 @@ pub async fn delete_in(tx: &mut Tx, mut found: Stored<Router>) -> Result<(), Fau
     }
     gateway::clear_in(tx, &mut found.record).await?;
     hosting::ops::forget_in(tx, &found.id).await?;
+    conntrack_helper::ops::forget_in(tx, &found.id).await?;
     tx.delete::<Router>(&found.id).await?;
     Ok(())
 }
