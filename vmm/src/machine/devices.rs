@@ -9,6 +9,7 @@ use crate::pci::Root;
 use crate::sandbox::Threads;
 use crate::snapshot::SnapshotError;
 use crate::virtio::balloon::{Balloon, Target};
+use crate::virtio::block::changes::Watched;
 use crate::virtio::block::file::{Backing, RawFile};
 use crate::virtio::block::pool::Pool;
 use crate::virtio::block::ring::Ring;
@@ -91,6 +92,7 @@ impl Builder<'_> {
                 Err(_) => Box::new(Pool::new(file()?, &name, self.threads, self.stop)?),
             },
         };
+        let backing = Box::new(Watched::new(backing, open.changes.clone()));
         let device = Box::new(Block::new(backing, &geometry, rate.clone(), counters.clone()));
         Ok(Part { name, device, counters, handle: Handle::Disk(rate) })
     }

@@ -14,9 +14,13 @@
 //! says so, because two running copies are worse than none. Disks make it safe besides: their lock goes from the one to
 //! the other, and a source that is resumed must get it back first.
 //!
+//! Disks go over as well where that is asked for ([`disks`]): before the memory, in the same passes and with the rest.
+//! Otherwise both processes have the same files.
+//!
 //! What changed is known from two sides: KVM logs what the guest writes, a bitmap what this process writes.
 //! Encryption, authentication and who may be a target are the business of whoever passes the stream.
 
+pub mod disks;
 pub mod receive;
 pub mod send;
 mod stream;

@@ -232,6 +232,7 @@ impl Record for Port {
         Column::text("host_id"),
         Column::text("mac_address"),
         Column::text("qos_policy_id"),
+        Column::text("also_on"),
     ];
     fn id(&self) -> &str {
         &self.id
@@ -244,7 +245,8 @@ impl Record for Port {
     }
     fn columns(&self) -> Vec<Value> {
         let policy = self.qos_policy_id.clone().unwrap_or_default();
-        [&self.network_id, &self.device_id, &self.device_owner, &self.host_id, &self.mac_address, &policy]
+        let (mac, also) = (&self.mac_address, &self.also_on);
+        [&self.network_id, &self.device_id, &self.device_owner, &self.host_id, mac, &policy, also]
             .map(|v| v.clone().into())
             .to_vec()
     }

@@ -75,6 +75,10 @@ pub fn owned_on<'a>(networks: impl IntoIterator<Item = &'a str>, owner: &str) ->
 pub fn on_host(host: &str) -> Query {
     Query::all().eq("host_id", host)
 }
+/// Ports whose guests are about to come to a host.
+pub fn coming_to(host: &str) -> Query {
+    Query::all().eq("also_on", host)
+}
 /// Leases of a subnet.
 pub fn on_subnet(id: &str) -> Query {
     Query::all().eq("subnet_id", id)
