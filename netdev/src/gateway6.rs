@@ -41,7 +41,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
 fn draw_routes(picture: &mut Picture<'_>, router: &Router, gateway: &Gateway6, here: bool, mtu: u16) {
     let Ok(net) = Ipv6Net::new(gateway.address, gateway.prefix).map(|n| n.trunc()) else { return };
     let vtep = if here { Ipv4Addr::UNSPECIFIED } else { gateway.vtep.unwrap_or(Ipv4Addr::UNSPECIFIED) };
-    let scope = Scopes::of(picture.wanted, router, Family::V6).number(&gateway.network);
+    let scope = Scopes::of(&picture.scopes, router, Family::V6).number(&gateway.network);
     let mut route = |to: Ipv6Net, via: Option<Ipv6Addr>| {
         let key =
             Bytes::new().u32(64 + u32::from(to.prefix_len())).u64(router_name(&router.id)).raw(&to.addr().octets());

@@ -14,10 +14,12 @@
 //! Pure: the same input and the same devices give the same rows. What cannot be expressed becomes a
 //! [`Problem`] and the rest goes on; a port with a problem is closed rather than open.
 use crate::realm::Realms;
+use crate::scope;
 use crate::table::{Settings, Table, Tables, put};
 use crate::wanted::{Network, Wanted};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
+use std::rc::Rc;
 
 /// Something wanted that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,6 +42,7 @@ pub(crate) struct Picture<'a> {
     pub tables: Tables,
     pub problems: Vec<Problem>,
     pub realms: Realms,
+    pub scopes: Rc<scope::Index<'a>>,
     /// Ports that must stay closed whatever is wanted.
     pub closed: BTreeSet<&'a str>,
 }
@@ -69,7 +72,8 @@ pub fn draw(
     let tables = Table::ALL.into_iter().map(|t| (t, BTreeMap::new())).collect();
     let realms = Realms::of_wanted(wanted);
     let (problems, closed) = (Vec::new(), BTreeSet::new());
-    let mut picture = Picture { wanted, devices, vtep, networks, tables, problems, realms, closed };
+    let scopes = Rc::new(scope::index(wanted));
+    let mut picture = Picture { wanted, devices, vtep, networks, tables, problems, realms, scopes, closed };
     crate::overlay::draw(&mut picture);
     crate::filter::draw(&mut picture);
     crate::port::draw(&mut picture);

@@ -5,9 +5,9 @@ use crate::local;
 use crate::picture::Picture;
 use crate::quality;
 use crate::table::{Bytes, Table, put};
-use crate::wanted::{Fixed, Mac, Port, Subnet};
+use crate::wanted::{Fixed, Mac, Port, Subnet, Watch};
 use ipnet::{IpNet, Ipv4Net};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
 const UP: u32 = 1;
@@ -39,6 +39,7 @@ pub(crate) fn addresses(fixed: &[Fixed]) -> impl Iterator<Item = Ipv4Addr> {
 pub(crate) fn draw(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
     let locals = local::networks(wanted);
+    let watches: HashMap<&str, &Watch> = wanted.watches.iter().map(|w| (w.port.as_str(), w)).collect();
     for port in &wanted.ports {
         let Some(&ifindex) = picture.devices.get(&port.id) else { continue };
         let Some(&network) = picture.networks.get(port.network.as_str()) else {
@@ -52,7 +53,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
         let v4 = |s: &Subnet| matches!(s.cidr, IpNet::V4(_));
         let dhcp = network.subnets.iter().any(|s| s.dhcp && v4(s) && port.fixed.iter().any(|f| f.subnet == s.id));
         let quality = quality::of_port(&wanted.qualities, &port.id);
-        let watch = wanted.watches.iter().find(|w| w.port == port.id);
+        let watch = watches.get(port.id.as_str());
         let mut flags = 0;
         for (on, bit) in [
             (port.up && !picture.closed.contains(port.id.as_str()), UP),

@@ -79,7 +79,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
 }
 
 fn draw_router(picture: &mut Picture<'_>, router: &Router, name: u64) {
-    let scopes = Scopes::of(picture.wanted, router, Family::V4);
+    let scopes = Scopes::of(&picture.scopes, router, Family::V4);
     let mut legs = Vec::new();
     for interface in &router.interfaces {
         let Some((vni, mtu)) = picture.networks.get(interface.network.as_str()).map(|n| (n.vni, n.mtu)) else {

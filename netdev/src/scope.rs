@@ -10,7 +10,8 @@
 use crate::picture::Picture;
 use crate::table::{Bytes, Table, name64, put};
 use crate::wanted::{Family, Router, Wanted};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::rc::Rc;
 
 /// What a network without a scope is in.
 const NONE: u32 = 1;
@@ -20,14 +21,16 @@ fn number(id: &str) -> u32 {
     u32::try_from(name64(id) >> 33).unwrap_or(u32::MAX).saturating_add(2)
 }
 
-fn scope_of<'w>(wanted: &'w Wanted, network: &str, family: Family) -> Option<&'w str> {
-    let found = wanted.scopes.iter().find(|s| s.family == family && s.network == network);
-    found.map(|s| s.id.as_str())
+/// The scope of each network, by family.
+pub(crate) type Index<'w> = HashMap<(&'w str, Family), &'w str>;
+
+pub(crate) fn index(wanted: &Wanted) -> Index<'_> {
+    wanted.scopes.iter().map(|s| ((s.network.as_str(), s.family), s.id.as_str())).collect()
 }
 
 /// The scopes of one router's networks.
 pub(crate) struct Scopes<'w> {
-    wanted: &'w Wanted,
+    index: Rc<Index<'w>>,
     family: Family,
     /// Some network has one.
     any: bool,
@@ -36,22 +39,24 @@ pub(crate) struct Scopes<'w> {
 }
 
 impl<'w> Scopes<'w> {
-    pub fn of(wanted: &'w Wanted, router: &Router, family: Family) -> Self {
+    pub fn of(index: &Rc<Index<'w>>, router: &'w Router, family: Family) -> Self {
         let gateway = match family {
             Family::V4 => router.gateway.as_ref().map(|g| g.network.as_str()),
             Family::V6 => router.gateway6.as_ref().map(|g| g.network.as_str()),
         };
         let v6 = family == Family::V6;
         let legs = router.interfaces.iter().filter(|l| l.address.is_ipv6() == v6).map(|l| l.network.as_str());
-        let inside: BTreeSet<Option<&str>> = legs.map(|n| scope_of(wanted, n, family)).collect();
-        let outside = gateway.and_then(|n| scope_of(wanted, n, family));
+        let scope_of = |network: &'w str| index.get(&(network, family)).copied();
+        let inside: BTreeSet<Option<&str>> = legs.map(scope_of).collect();
+        let outside = gateway.and_then(scope_of);
         let any = outside.is_some() || inside.iter().any(Option::is_some);
-        Scopes { wanted, family, any, open: outside.is_some() && inside.contains(&outside) }
+        Scopes { index: index.clone(), family, any, open: outside.is_some() && inside.contains(&outside) }
     }
 
     /// What a route to this network says; 0: there is nothing to look at.
     pub fn number(&self, network: &str) -> u32 {
-        if self.any { scope_of(self.wanted, network, self.family).map_or(NONE, number) } else { 0 }
+        let index: &Index<'_> = &self.index;
+        if self.any { index.get(&(network, self.family)).map_or(NONE, |id| number(id)) } else { 0 }
     }
 
     /// Whether the provider routes to some of the inside.
@@ -99,16 +104,24 @@ mod tests {
         let scope = |id: &str, network: &str| Scope { id: id.into(), family: Family::V4, network: network.into() };
         let scopes = vec![scope("s", "a"), scope("s", "b"), scope("t", "c"), scope("s", "out")];
         let wanted = Wanted { scopes, ..Wanted::default() };
-        let of = |networks: &[&str], gateway| Scopes::of(&wanted, &router(networks, gateway), Family::V4);
-        let plain = of(&["x", "y"], Some("elsewhere"));
+        let index = Rc::new(index(&wanted));
+        let routers = [
+            router(&["x", "y"], Some("elsewhere")),
+            router(&["a", "b"], Some("out")),
+            router(&["a", "c", "x"], Some("out")),
+            router(&["c"], Some("out")),
+            router(&["a", "c"], None),
+        ];
+        let of = |n: usize| Scopes::of(&index, &routers[n], Family::V4);
+        let plain = of(0);
         assert_eq!((plain.number("x"), plain.is_open()), (0, false));
-        let one = of(&["a", "b"], Some("out"));
+        let one = of(1);
         assert_eq!((one.number("a"), one.is_open()), (one.number("out"), true));
-        let mixed = of(&["a", "c", "x"], Some("out"));
+        let mixed = of(2);
         assert_eq!(mixed.number("a"), mixed.number("out"));
         assert_ne!(mixed.number("a"), mixed.number("c"));
         assert_eq!((mixed.number("x"), mixed.is_open()), (NONE, true));
-        assert!(!of(&["c"], Some("out")).is_open());
-        assert_eq!(Scopes::of(&wanted, &router(&["a", "c"], None), Family::V6).number("a"), 0, "a family by itself");
+        assert!(!of(3).is_open());
+        assert_eq!(Scopes::of(&index, &routers[4], Family::V6).number("a"), 0, "a family by itself");
     }
 }

@@ -68,7 +68,7 @@ fn draw_open_gateways(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
     let Some(vni) = wanted.networks.iter().find(|n| n.external).map(|n| n.vni) else { return };
     for router in &wanted.routers {
-        let open = |g: &&Gateway| !g.snat || Scopes::of(wanted, router, Family::V4).is_open();
+        let open = |g: &&Gateway| !g.snat || Scopes::of(&picture.scopes, router, Family::V4).is_open();
         if let Some(gateway) = router.gateway.as_ref().filter(|g| gateway_here(g, picture.vtep)).filter(open) {
             station(picture, vni, gateway.mac, Hop::Router(router_name(&router.id)));
         }

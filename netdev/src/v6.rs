@@ -151,7 +151,7 @@ fn draw_routes(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
     for router in &wanted.routers {
         let legs: Vec<(&Interface, Ipv6Net)> = router.interfaces.iter().filter_map(|l| Some((l, leg6(l)?))).collect();
-        let scopes = Scopes::of(wanted, router, Family::V6);
+        let scopes = Scopes::of(&picture.scopes, router, Family::V6);
         for (leg, net) in &legs {
             route(picture, router, net.trunc(), (leg, *net, scopes.number(&leg.network)), None);
         }
