@@ -191,7 +191,31 @@ pub async fn associate_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<
     Ok(tx.insert(&association).await?)
 }
 
-/// Refuses to delete the port that holds a local IP's address.
+/// Refuses to take a local IP's address from the port that holds it: it may be another's next.
+pub async fn refuse_losing_in(tx: &mut Tx, port_id: &str, kept: &[FixedIp]) -> Result<(), Fault> {
+    for local in tx.list::<LocalIp>(find::held_by(port_id)).await? {
+        if !kept.iter().any(|f| f.ip_address == local.local_ip_address) {
+            return Err(fault::conflict(
+                "LocalIPAddressInUse",
+                format!("The address {} of port {port_id} is that of Local IP {}.", local.local_ip_address, local.id),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The port goes with its server, whatever it holds: the local IP has no address any more.
+pub async fn forget_holder_in(tx: &mut Tx, port_id: &str) -> Result<(), Fault> {
+    for local in tx.list::<LocalIp>(find::held_by(port_id)).await? {
+        for association in tx.list::<Association>(find::of_local_ip(&local.id)).await? {
+            tx.delete::<Association>(&association.id).await?;
+        }
+        tx.delete::<LocalIp>(&local.id).await?;
+    }
+    Ok(())
+}
+
+/// Refuses to delete the port that holds a local IP's address, when a user asks for it.
 pub async fn refuse_holder_in(tx: &mut Tx, port_id: &str) -> Result<(), Fault> {
     if tx.count::<LocalIp>(find::held_by(port_id)).await? == 0 {
         return Ok(());

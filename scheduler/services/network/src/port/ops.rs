@@ -257,6 +257,7 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<Port>, changes: &Raw) -> R
         refuse_losing_floating(tx, &before, &wishes).await?;
         after.fixed_ips = allocation::reallocate_in(tx, after.clone().holder(), &before.fixed_ips, &wishes).await?;
         port_forwarding::ops::forget_in(tx, &before.id, &after.fixed_ips).await?;
+        local_ip::ops::refuse_losing_in(tx, &before.id, &after.fixed_ips).await?;
         local_ip::ops::forget_in(tx, &before.id, &after.fixed_ips).await?;
         ndp_proxy::ops::forget_in(tx, &before.id, &after.fixed_ips).await?;
     }
@@ -437,7 +438,6 @@ pub async fn delete_in(tx: &mut Tx, ctx: &Ctx, port_id: &str) -> Result<(), Faul
         ));
     }
     trunk::ops::refuse_in_trunk(tx, &port).await?;
-    local_ip::ops::refuse_holder_in(tx, port_id).await?;
     floating_ip::ops::forget_port_in(tx, ctx, port_id).await?;
     remove_in(tx, &port).await
 }
@@ -447,6 +447,7 @@ pub(crate) async fn remove_in(tx: &mut Tx, port: &Port) -> Result<(), Fault> {
     allocation::release_in(tx, &port.fixed_ips).await?;
     flow_log::ops::forget_in(tx, &port.id).await?;
     local_ip::ops::forget_in(tx, &port.id, &[]).await?;
+    local_ip::ops::forget_holder_in(tx, &port.id).await?;
     ndp_proxy::ops::forget_in(tx, &port.id, &[]).await?;
     tx.delete::<Port>(&port.id).await?;
     Ok(())

@@ -56,6 +56,8 @@ async fn local_ips_and_their_ports_live_and_die() {
     assert_eq!(rig.refused(409, &rig.alice, "DELETE", &path, Value::Null).await, "LocalIPInUse");
     let holder = format!("/v2.0/ports/{}", id(&own));
     assert_eq!(rig.refused(409, &rig.alice, "DELETE", &holder, Value::Null).await, "ServicePortInUse");
+    let moved = json!({"port": {"fixed_ips": [{"ip_address": "10.0.0.77"}]}});
+    assert_eq!(rig.refused(409, &rig.alice, "PUT", &holder, moved).await, "LocalIPAddressInUse", "somebody may get it");
     // A port that goes stands behind nothing; the same one by one.
     rig.want(204, &rig.alice, "DELETE", &format!("/v2.0/ports/{}", id(&port)), Value::Null).await;
     assert_eq!(rig.refused(404, &rig.alice, "GET", &one, Value::Null).await, "LocalIPAssociationNotFound");
@@ -65,6 +67,14 @@ async fn local_ips_and_their_ports_live_and_die() {
     assert_eq!(ids(&rig.get(&rig.alice, LOCALS).await["local_ips"]), [id(&of_port)]);
     let ports = rig.get(&rig.admin, "/v2.0/ports?device_owner=network:local_ip").await;
     assert_eq!(ports["ports"], json!([]), "the port goes with the local IP that it was made for");
+    // A server takes its port with it, whatever that holds.
+    let port = id(&own);
+    let gone = rig.svc.store.write(move |tx| {
+        let (ctx, port) = (pilvi_kit::Ctx::internal(), port.clone());
+        Box::pin(async move { crate::port::ops::delete_in(tx, &ctx, &port).await })
+    });
+    gone.await.unwrap();
+    assert_eq!(rig.get(&rig.alice, LOCALS).await["local_ips"], json!([]));
 }
 
 #[tokio::test]
