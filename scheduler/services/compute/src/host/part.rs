@@ -92,7 +92,9 @@ impl HostPart for ComputePart {
         waiting.iter().filter(|s| s.wanted.delete).for_each(|s| self.compute.poke(&s.id));
         if !node.is_up() {
             let coming = Query::all().eq("alive", 1).eq("moving_to", node.name.as_str());
-            for server in self.compute.store.list::<Server>(coming).await? {
+            // One whose host here knows the way may run there: that host's streams break, and it says what it knows.
+            let waits = |s: &&Stored<Server>| s.moving.as_ref().is_some_and(|moving| moving.address.is_none());
+            for server in self.compute.store.list::<Server>(coming).await?.iter().filter(waits) {
                 self.compute.give_up_move(&server.record.id).await?;
             }
         }

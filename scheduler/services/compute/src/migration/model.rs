@@ -42,8 +42,12 @@ pub fn stage(moving: &Moving) -> &'static str {
 pub fn heard_there(moving: &Moving, seen: &Seen) -> Decision {
     let said = seen.moved.as_ref().filter(|said| said.id == moving.id);
     match said.map(|said| said.stage) {
-        Some(MoveStage::Waiting) if !moving.cancelled => match said.map(|said| said.address.clone()) {
-            Some(address) if moving.address.as_ref() != Some(&address) => Decision::Go(address),
+        Some(MoveStage::Waiting) => match (said.map(|said| said.address.clone()), &moving.address) {
+            (Some(address), None) if !moving.cancelled => Decision::Go(address),
+            // Its agent was restarted, and every stream with it: nobody has arrived, and a second try is none.
+            (Some(now), Some(known)) if now != *known => {
+                Decision::TakeBack("The agent of the host there was restarted.".into())
+            }
             _ => Decision::Wait,
         },
         Some(MoveStage::Done) => Decision::Commit,
@@ -88,7 +92,7 @@ mod tests {
         m.address = Some("a:1".into());
         assert_eq!(heard_there(&m, &said(MoveStage::Waiting, "a:1")), Decision::Wait);
         // Its agent was restarted, and listens elsewhere now.
-        assert_eq!(heard_there(&m, &said(MoveStage::Waiting, "a:2")), Decision::Go("a:2".into()));
+        assert!(matches!(heard_there(&m, &said(MoveStage::Waiting, "a:2")), Decision::TakeBack(_)));
         assert_eq!(heard_there(&m, &said(MoveStage::Done, "")), Decision::Commit);
         assert_eq!(heard_there(&m, &said(MoveStage::Failed, "")), Decision::TakeBack("broke".into()));
         let other = SeenMove { id: "n".into(), ..said(MoveStage::Done, "").moved.unwrap() };

@@ -157,7 +157,7 @@ impl Compute {
         Ok(())
     }
 
-    /// The host that a server moves to is down and cannot be asked: unless it may run there, it stays where it is.
+    /// The host that a server shall move to is down before it was ready: the server stays where it is.
     pub(crate) async fn give_up_move(&self, id: &str) -> Result<(), Fault> {
         self.change(id, |server| {
             let Some(moving) = server.moving.as_mut().filter(|m| !m.cancelled) else { return Ok(false) };
