@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | `disk` | reads sector 0 and prints its first bytes, writes a pattern to sector 1 and reads it back, flushes |
 //! | `pci` | lists the PCI bus |
-//! | `hotplug` | waits until a disk is there, uses it, waits until it is gone |
+//! | `hotplug` | waits until a disk is there, uses it, waits until it is gone; with `acpi` it is told of both |
 //! | `rng` | prints 16 random bytes |
 //! | `smp` | wakes the processors that the MP table names, and counts those that come |
 //! | `garbage` | writes nonsense into the virtqueues of every device, over and over, then goes on |
@@ -62,11 +62,21 @@ pub fn main(entry: &str, command_line: u64) -> ! {
     if wants("pci") {
         pci::list();
     }
+    if wants("acpi") {
+        acpi::enable_button();
+    }
     if wants("hotplug") {
+        let told = acpi::listen();
         say!("waiting for a disk");
+        if told {
+            acpi::wait_for_function();
+        }
         while !disk::is_there() {}
         disk::exercise();
         say!("let go of it");
+        if told {
+            acpi::let_go_of_function();
+        }
         while disk::is_there() {}
         say!("it is gone");
     }
@@ -120,9 +130,6 @@ pub fn main(entry: &str, command_line: u64) -> ! {
             say!("tick {count}");
             count += 1;
         }
-    }
-    if wants("acpi") {
-        acpi::enable_button();
     }
     if wants("net") {
         let address = words.iter().find_map(|w| w.strip_prefix("ip="));

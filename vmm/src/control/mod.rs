@@ -70,7 +70,9 @@ pub enum Request {
         /// Largest frame payload.
         mtu: u16,
     },
-    /// Take a disk or a card off the PCI bus. Refused while the guest uses it.
+    /// Take a disk or a card off the PCI bus. A guest with ACPI is asked to let go of it, and the answer comes when it has;
+    /// when it has not after eight seconds it may still do so, and this is refused until then. Where no guest listens it is
+    /// refused while a driver uses the device.
     Remove {
         /// Its name in the status.
         device: String,

@@ -3,7 +3,7 @@
 use super::parts::{OpenDisk, OpenTap, Parts};
 use super::{MachineError, Stop, event, kvm_step};
 use crate::config::{Config, Disk, Engine, Nic, Transport};
-use crate::device::{Bus, clock, keyboard, panic, power, serial, watchdog};
+use crate::device::{Bus, clock, events, keyboard, panic, power, serial, watchdog};
 use crate::memory::Memory;
 use crate::pci::Root;
 use crate::sandbox::Threads;
@@ -152,10 +152,11 @@ pub fn bus(config: &Config, slots: Vec<Mmio>, vm: &VmFd, parts: &Parts) -> Resul
         serial: Mutex::new(serial::SerialPort::new(line(serial::LINE)?, parts.console.clone())?),
         keyboard: Mutex::new(keyboard::Keyboard::new(line(1)?)),
         power: Mutex::new(power::Power::new(line(power::LINE)?)),
+        events: Mutex::new(events::Events::new(line(power::LINE)?)),
         clock: Mutex::new(clock::Clock::default()),
         panic: panic::Panic::default(),
         watchdog: config.watchdog.then(|| Mutex::new(watchdog::Watchdog::default())),
-        pci: (config.transport == Transport::Pci).then(Root::default),
+        pci: (config.transport == Transport::Pci).then(event).transpose()?.map(Root::new),
         slots,
         unclaimed: AtomicU64::new(0),
     })

@@ -9,8 +9,10 @@
 
 mod devices;
 mod parts;
+mod plug;
 
 pub use parts::{OpenDisk, OpenTap, Parts};
+pub use plug::Leave;
 
 use crate::boot::{self, BootError, Hardware};
 use crate::config::{Config, Transport};
@@ -28,7 +30,7 @@ use crate::snapshot::chips::Chips;
 use crate::snapshot::{MachineState, SnapshotError};
 use crate::state::StopReason;
 use crate::virtio::pci::{Pci, PciState};
-use crate::virtio::transport::{Part, Slot};
+use crate::virtio::transport::Slot;
 use crate::virtio::worker::Worker;
 use crate::virtio::{SLOT_BYTES, SLOT_LINES, SLOTS_START};
 pub use devices::{Builder, card};
@@ -245,40 +247,6 @@ impl Machine {
         let thread = threads.spawn(&slot.name, kind, self.stop.clone(), move || worker.run())?;
         self.workers.push(Serving { slot, wake, thread });
         Ok(())
-    }
-
-    /// Puts a device on the bus of a running machine.
-    pub fn add(&mut self, part: Part, threads: &Threads) -> Result<(), MachineError> {
-        let taken: Vec<u8> = self.pci.iter().map(|device| device.number).collect();
-        let number = (1..DEVICES).find(|number| !taken.contains(number));
-        let (Some(root), Some(number)) = (&self.bus.pci, number) else {
-            let text = "only a machine with a PCI bus that has room takes devices while it runs";
-            return Err(SnapshotError::Mismatch(text.into()).into());
-        };
-        let added = devices::connect_pci(&self.vm, &self.memory, root, vec![part], [number])?;
-        self.pci.extend(added.iter().cloned());
-        added.into_iter().try_for_each(|device| self.serve(device.slot.clone(), threads))
-    }
-
-    /// Takes a device off the bus. None: there is no such device on it; false: the guest uses it.
-    pub fn remove(&mut self, name: &str) -> Option<bool> {
-        let at = self.pci.iter().position(|device| device.slot.name == name)?;
-        if self.pci[at].slot.driver_state().0 {
-            return Some(false);
-        }
-        let device = self.pci.remove(at);
-        if let Some(root) = &self.bus.pci {
-            root.remove(device.number);
-        }
-        device.unmap();
-        device.slot.retire();
-        if let Some(at) = self.workers.iter().position(|serving| serving.slot.name == name) {
-            let serving = self.workers.remove(at);
-            let _ = serving.wake.write(1);
-            // One that panicked has ended the machine already.
-            let _ = serving.thread.join();
-        }
-        Some(true)
     }
 
     /// The virtio devices, in the order of the configuration.

@@ -27,7 +27,7 @@ impl Monitor {
             Request::Migrate { terms } => return self.migrate(key, terms),
             Request::AddDisk { read_only, serial } => self.add_disk(key, read_only, serial),
             Request::AddNic { mac, mtu } => self.add_nic(key, mac, mtu),
-            Request::Remove { device } => self.remove(&device),
+            Request::Remove { device } => return self.remove(key, device),
             Request::CancelMigration {} => self.cancel_migration(),
             Request::Status {} => Reply::Status(Box::new(self.status())),
             Request::Pause {} => self.pause(),

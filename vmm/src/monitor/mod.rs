@@ -32,6 +32,7 @@ const LISTENER: u64 = u64::MAX;
 const SIGNAL: u64 = u64::MAX - 1;
 const STOP: u64 = u64::MAX - 2;
 const JOB: u64 = u64::MAX - 3;
+const LET_GO: u64 = u64::MAX - 4;
 /// Between two looks for a guest that has halted for good.
 const LOOK: Duration = Duration::from_secs(1);
 /// Longest wait for processors and workers to come to the gate.
@@ -96,6 +97,8 @@ pub struct Monitor {
     job: Option<Job>,
     /// Of a migration.
     progress: Option<Arc<Progress>>,
+    /// Who waits for devices to go.
+    leaving: Vec<plug::Leaving>,
 }
 
 fn watch(epoll: &Epoll, fd: RawFd, key: u64) -> io::Result<()> {
@@ -133,6 +136,7 @@ impl Monitor {
             watched: None,
             job: None,
             progress: None,
+            leaving: Vec::new(),
         })
     }
 
@@ -140,6 +144,9 @@ impl Monitor {
     pub fn build(&mut self) -> Result<(), MachineError> {
         let machine = Machine::build(&self.config, &mut self.parts, &self.threads)?;
         watch(&self.epoll, machine.stop.event.as_raw_fd(), STOP)?;
+        if let Some(root) = &machine.bus.pci {
+            watch(&self.epoll, lock(&root.hotplug).let_go.as_raw_fd(), LET_GO)?;
+        }
         self.machine = Some(machine);
         Ok(())
     }
@@ -163,7 +170,8 @@ impl Monitor {
                 match event.data() {
                     LISTENER => self.accept(),
                     SIGNAL => self.stop(StopReason::Killed),
-                    STOP => {}
+                    // Looked at below.
+                    STOP | LET_GO => {}
                     JOB => self.job_done(),
                     key => self.serve(key),
                 }
@@ -184,6 +192,7 @@ impl Monitor {
                 self.build()?;
                 self.start()?;
             }
+            self.look_at_leaving();
             self.look_for_halt();
             self.look_at_watchdog();
         }
