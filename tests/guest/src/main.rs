@@ -19,6 +19,7 @@
 //! | `terminal` | says a line on the virtio terminal and echoes there until `q` |
 //! | `vsock` | calls port 1024 of the host, echoes on port 52 until somebody says `bye` |
 //! | `spin` | prints `tick N` for ever, without pausing the processor |
+//! | `dirty` | changes 1024 pages one after the other for ever, and looks whether each is as it was left |
 //! | `net` | gets an address by DHCP (or takes `ip=A.B.C.D/N`), answers ping, and echoes UDP port 7 |
 //! | `acpi` | finds power button and power off in the ACPI tables, and uses them from then on |
 //! | `idle` | waits |
@@ -33,6 +34,7 @@ extern crate alloc;
 
 mod acpi;
 mod clock;
+mod dirty;
 mod disk;
 mod garbage;
 mod hal;
@@ -130,6 +132,9 @@ pub fn main(entry: &str, command_line: u64) -> ! {
             say!("tick {count}");
             count += 1;
         }
+    }
+    if wants("dirty") {
+        dirty::run();
     }
     if wants("net") {
         let address = words.iter().find_map(|w| w.strip_prefix("ip="));

@@ -87,6 +87,14 @@ pub enum Request {
         /// The limit.
         rate: Rate,
     },
+    /// A disk has grown, or is to grow: the guest is told its new length. A disk cannot become shorter.
+    ResizeDisk {
+        /// Its name in the status.
+        device: String,
+        /// A file is made so long first, when it is not; without, it has been made longer already, or is a block device.
+        #[serde(default)]
+        bytes: Option<u64>,
+    },
     /// Ask the guest to give up this much memory in all. It does so as it can; the status shows how far it is.
     SetBalloon {
         /// MiB.
@@ -136,6 +144,11 @@ pub enum Reply {
     Added {
         /// As in the status.
         device: String,
+    },
+    /// To `resize_disk`: its length now.
+    Resized {
+        /// Bytes.
+        bytes: u64,
     },
     /// To `console_tail`.
     Console {

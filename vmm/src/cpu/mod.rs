@@ -1,7 +1,8 @@
 //! Virtual processors: what they are (cpuid), how they start (registers), how they run (run_loop),
-//! and what they are at rest (state).
+//! how they are slowed down (throttle), and what they are at rest (state).
 
 pub mod cpuid;
 pub mod registers;
 pub mod run_loop;
 pub mod state;
+pub mod throttle;

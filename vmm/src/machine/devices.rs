@@ -92,7 +92,8 @@ impl Builder<'_> {
             },
         };
         let device = Box::new(Block::new(backing, &geometry, rate.clone(), counters.clone()));
-        Ok(Part { name, device, counters, handle: Handle::Disk(rate) })
+        let handle = Handle::Disk { rate, sectors: device.length() };
+        Ok(Part { name, device, counters, handle })
     }
 }
 

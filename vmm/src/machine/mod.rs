@@ -18,6 +18,7 @@ use crate::boot::{self, BootError, Hardware};
 use crate::config::{Config, Transport};
 use crate::cpu::run_loop::{self, Processor, Seen};
 use crate::cpu::state::ProcessorState;
+use crate::cpu::throttle::Throttle;
 use crate::cpu::{cpuid, registers};
 use crate::device::Bus;
 use crate::gate::{Gate, lock};
@@ -141,6 +142,8 @@ pub struct Machine {
     pub arrival: Option<Arrival>,
     /// What can be seen of the processors, by number.
     pub seen: Vec<Arc<Seen>>,
+    /// How slow they are to be.
+    pub throttle: Arc<Throttle>,
     processors: Vec<JoinHandle<()>>,
     workers: Vec<Serving>,
     pci: Vec<Arc<Pci>>,
@@ -220,6 +223,7 @@ impl Machine {
             stop: stop.clone(),
             arrival: None,
             seen: Vec::new(),
+            throttle: Arc::default(),
             processors: Vec::new(),
             workers: Vec::new(),
             pci: Vec::new(),
@@ -231,7 +235,8 @@ impl Machine {
             let seen = Arc::new(Seen::default());
             machine.seen.push(seen.clone());
             let (bus, gate) = (bus.clone(), gate.clone());
-            let processor = Processor { number, fd, bus, gate, stop: stop.clone(), seen };
+            let throttle = machine.throttle.clone();
+            let processor = Processor { number, fd, bus, gate, stop: stop.clone(), seen, throttle };
             let name = format!("vcpu-{number}");
             let run = move || run_loop::run(processor);
             machine.processors.push(threads.spawn(&name, Threads::PROCESSOR, stop.clone(), run)?);

@@ -117,6 +117,30 @@ fn open_disk(number: usize, disk: &Disk, claim: bool) -> io::Result<OpenDisk> {
 }
 
 impl OpenDisk {
+    /// Makes a file so long, where that is asked for, and looks how long it is now. A disk never becomes shorter: its
+    /// guest would lose what lies there.
+    pub fn grow(&mut self, bytes: Option<u64>) -> io::Result<u64> {
+        let shorter = |now: u64| {
+            let text = format!("the disk has {} bytes and cannot become shorter ({now})", self.bytes);
+            io::Error::new(io::ErrorKind::InvalidInput, text)
+        };
+        if let Some(bytes) = bytes {
+            if bytes < self.bytes {
+                return Err(shorter(bytes));
+            }
+            // A block device is as long as it is.
+            if self.file.metadata()?.is_file() && bytes > file::size(&mut self.file)? {
+                self.file.set_len(bytes)?;
+            }
+        }
+        let now = file::size(&mut self.file)?;
+        if now < self.bytes || bytes.is_some_and(|bytes| now < bytes) {
+            return Err(shorter(now));
+        }
+        self.bytes = now;
+        Ok(now)
+    }
+
     /// Lets another process take it.
     pub fn release(&self) -> io::Result<()> {
         file::release(&self.file)
@@ -162,5 +186,27 @@ impl OpenSnapshot {
         }
         snapshot::memory::check(&self.image, &snapshot.memory, bytes, self.whole)?;
         Ok((memory::map_image(bytes, self.image)?, snapshot.machine))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_grows_and_never_shrinks() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
+        let mut disk = OpenDisk::of("disk0".into(), file.try_clone().unwrap(), false, false).unwrap();
+        assert_eq!(disk.grow(Some(8192)).unwrap(), 8192);
+        assert!(disk.grow(Some(4096)).is_err());
+        file.set_len(16_384).unwrap();
+        assert_eq!(disk.grow(None).unwrap(), 16_384);
+        // Longer already than asked for.
+        file.set_len(20_480).unwrap();
+        assert_eq!(disk.grow(Some(16_384)).unwrap(), 20_480);
+        file.set_len(512).unwrap();
+        assert!(disk.grow(None).unwrap_err().to_string().contains("shorter"));
+        assert_eq!(disk.bytes, 20_480);
     }
 }

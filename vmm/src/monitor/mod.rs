@@ -14,6 +14,7 @@ mod plug;
 use crate::config::{Config, OnReset};
 use crate::control::server::{Input, Server};
 use crate::control::{Reply, Request};
+use crate::cpu::throttle::SLICE;
 use crate::gate::lock;
 use crate::job::Job;
 use crate::journal;
@@ -193,6 +194,7 @@ impl Monitor {
                 self.start()?;
             }
             self.look_at_leaving();
+            self.slow_down();
             self.look_for_halt();
             self.look_at_watchdog();
         }
@@ -219,7 +221,12 @@ impl Monitor {
     }
 
     fn timeout_ms(&self) -> i32 {
-        let next = if self.machine.is_none() { RESTART_DELAY } else { LOOK };
+        let slowed = self.machine.as_ref().is_some_and(|machine| machine.throttle.percent() > 0);
+        let next = match &self.machine {
+            None => RESTART_DELAY,
+            Some(_) if slowed => SLICE,
+            Some(_) => LOOK,
+        };
         let past = if self.machine.is_none() { self.started.elapsed() } else { Duration::ZERO };
         next.saturating_sub(past).as_millis() as i32 + 1
     }
@@ -279,6 +286,13 @@ impl Monitor {
                 Input::Gone => self.parts.console.unwatch(key),
                 Input::Nonsense => {}
             }
+        }
+    }
+
+    /// Has processors see that they are to rest.
+    fn slow_down(&self) {
+        if let Some(machine) = self.machine.as_ref().filter(|machine| machine.throttle.percent() > 0) {
+            (0..machine.seen.len()).for_each(|number| machine.kick(number));
         }
     }
 

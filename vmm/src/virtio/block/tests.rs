@@ -113,6 +113,23 @@ fn batches_come_out_the_same_over_ring_and_pool() {
 }
 
 #[test]
+fn a_disk_that_has_grown_says_so_and_takes_more() {
+    let (memory, mut queue) = (memory(), queue(8));
+    let (mut block, file, _) = disk(false);
+    let length = |block: &Block| {
+        let mut sectors = [0; 8];
+        block.read_config(0, &mut sectors);
+        u64::from_le_bytes(sectors)
+    };
+    assert_eq!(length(&block), 8);
+    assert_eq!(ask(&mut block, &memory, &mut queue, 1, 8, 512, true).0, STATUS_ERROR);
+    file.set_len(16 * SECTOR).unwrap();
+    block.length().store(16, Ordering::Release);
+    assert_eq!((length(&block), ask(&mut block, &memory, &mut queue, 1, 15, 512, true).0), (16, STATUS_OK));
+    assert_eq!(ask(&mut block, &memory, &mut queue, 1, 16, 512, true).0, STATUS_ERROR);
+}
+
+#[test]
 fn a_limit_holds_requests_back() {
     let (memory, mut queue) = (memory(), queue(8));
     let (mut block, _, counters) = disk(false);
