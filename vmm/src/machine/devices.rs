@@ -2,6 +2,7 @@
 
 use super::parts::{OpenDisk, OpenTap, Parts};
 use super::{MachineError, Stop, event, kvm_step};
+use crate::boot;
 use crate::config::{Config, Disk, Engine, Nic, Transport};
 use crate::device::{Bus, clock, events, keyboard, panic, power, serial, watchdog};
 use crate::memory::Memory;
@@ -81,6 +82,7 @@ impl Builder<'_> {
             read_only: disk.read_only,
             serial: disk.serial.clone().unwrap_or_else(|| name.clone()),
             queues: disk.queues,
+            block_size: boot::disk::block_size(&open.file),
         };
         let file = || open.file.try_clone().map(RawFile::new);
         let backing: Box<dyn Backing> = match disk.engine {

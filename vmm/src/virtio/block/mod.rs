@@ -52,6 +52,8 @@ pub struct Geometry {
     pub serial: String,
     /// Queues.
     pub queues: u16,
+    /// What the guest takes for a sector: 512 or 4096 bytes.
+    pub block_size: u32,
 }
 
 /// A disk.
@@ -61,6 +63,7 @@ pub struct Block {
     sectors: Arc<AtomicU64>,
     serial: [u8; 20],
     queues: u16,
+    block_size: u32,
     limiter: Limiter,
     counters: Arc<Counters>,
 }
@@ -92,6 +95,7 @@ impl Block {
             sectors: Arc::new(AtomicU64::new(geometry.bytes / SECTOR)),
             serial,
             queues: geometry.queues,
+            block_size: geometry.block_size,
             limiter: Limiter::new(rate),
             counters,
         }
@@ -297,8 +301,15 @@ impl Device for Block {
         let mut config = [0u8; 60];
         config[..8].copy_from_slice(&self.sectors().to_le_bytes());
         // Words by offset: segments, block size; discard: most sectors, ranges, alignment; zeroes: sectors, ranges.
-        let words =
-            [(12, SEGMENTS_MAX), (20, 512), (36, ZERO_SECTORS_MAX), (40, 1), (44, 8), (48, ZERO_SECTORS_MAX), (52, 1)];
+        let words = [
+            (12, SEGMENTS_MAX),
+            (20, self.block_size),
+            (36, ZERO_SECTORS_MAX),
+            (40, 1),
+            (44, 8),
+            (48, ZERO_SECTORS_MAX),
+            (52, 1),
+        ];
         for (offset, value) in words {
             config[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
         }

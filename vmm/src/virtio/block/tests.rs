@@ -13,7 +13,7 @@ fn disk(read_only: bool) -> (Block, std::fs::File, Arc<Counters>) {
     file.write_all_at(&[7; 512], 512).unwrap();
     let counters = Arc::new(Counters::default());
     let backing = Box::new(file::RawFile::new(file.try_clone().unwrap()));
-    let geometry = Geometry { bytes: 8 * SECTOR + 3, read_only, serial: "serial-1".into(), queues: 2 };
+    let geometry = Geometry { bytes: 8 * SECTOR + 3, read_only, serial: "serial-1".into(), queues: 2, block_size: 512 };
     (Block::new(backing, &geometry, Arc::default(), counters.clone()), file, counters)
 }
 
@@ -78,7 +78,8 @@ fn batches_come_out_the_same_over_ring_and_pool() {
             "pool" => Box::new(pool::Pool::new(raw, "test", &threads, &stop).unwrap()),
             _ => Box::new(raw),
         };
-        let geometry = Geometry { bytes: 8 * SECTOR, read_only: false, serial: String::new(), queues: 1 };
+        let geometry =
+            Geometry { bytes: 8 * SECTOR, read_only: false, serial: String::new(), queues: 1, block_size: 512 };
         let mut block = Block::new(backing, &geometry, Arc::default(), Arc::default());
         // Six requests: sectors written, one of them over two pieces, a flush, all read back, one past the end of the
         // file though not of the disk.
