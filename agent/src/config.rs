@@ -6,7 +6,7 @@ use crate::error::Error;
 use crate::runtime::Kind;
 use serde::Deserialize;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -146,6 +146,9 @@ pub struct Config {
     pub link: Option<Link>,
     /// Said instead of measured.
     pub capacity: Option<Capacity>,
+    /// Where other hosts' agents bring guests that move here; port 0 is any. Unset: any port of the address from which
+    /// the scheduler is reached. Nobody listens before a guest is expected.
+    pub moves_listen: Option<SocketAddr>,
     /// Milliseconds between heartbeats.
     pub heartbeat_ms: u64,
     /// Seconds that a guest has to power off before it is ended.
@@ -179,6 +182,7 @@ impl Default for Config {
             reserved: Reserved::default(),
             link: None,
             capacity: None,
+            moves_listen: None,
             heartbeat_ms: 2_000,
             stop_grace_s: 60,
             image_keep_s: 24 * 3600,
@@ -240,6 +244,12 @@ impl Config {
             }
             (None, None) => Ok(None),
         }
+    }
+
+    /// Host and port of each scheduler that is configured.
+    pub(crate) fn schedulers(&self) -> Vec<(String, u16)> {
+        let targets = crate::tls::Target::parse_all(&self.scheduler_url).unwrap_or_default();
+        targets.into_iter().map(|target| (target.host, target.port)).collect()
     }
 
     pub(crate) fn heartbeat(&self) -> Duration {

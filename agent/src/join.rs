@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::durable::{self, Loaded};
 use crate::error::Error;
 use crate::link::Addresses;
+use crate::peer::Proof;
 use crate::tls;
 use pilvi_agent_api::token::JoinToken;
 use pilvi_agent_api::v1::{JoinRequest, agent_client::AgentClient};
@@ -40,6 +41,8 @@ impl std::fmt::Debug for Identity {
 pub struct Member {
     pub node_id: String,
     pub tls: Arc<rustls::ClientConfig>,
+    /// The same towards other hosts.
+    pub proof: Arc<Proof>,
 }
 
 fn identity_path(state_dir: &Path) -> PathBuf {
@@ -60,8 +63,10 @@ pub fn known(state_dir: &Path) -> Result<Option<Member>, Error> {
     let identity: Identity =
         serde_json::from_slice(&body).map_err(|e| Error::Tls(format!("{}: {e}", path.display())))?;
     let key = key(state_dir)?;
-    let tls = tls::mutual(&identity.ca_pem, &identity.certificate_pem, &key.serialize_pem())?;
-    Ok(Some(Member { node_id: identity.node_id, tls }))
+    let key = key.serialize_pem();
+    let tls = tls::mutual(&identity.ca_pem, &identity.certificate_pem, &key)?;
+    let proof = Arc::new(Proof::new(&identity.ca_pem, &identity.certificate_pem, &key)?);
+    Ok(Some(Member { node_id: identity.node_id, tls, proof }))
 }
 
 /// The host's key, made when there is none.

@@ -51,6 +51,32 @@ pub struct SnapshotEnd {
     pub error: String,
 }
 
+/// How a move between hosts ended.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MoveEnd {
+    /// Not yet.
+    #[default]
+    Open,
+    /// The guest is there.
+    Done,
+    /// It is not, and never was.
+    Failed,
+    /// It stands still here, and only the other host knows whether it runs there.
+    Lost,
+}
+
+/// One move of an instance, to here or away from here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Moving {
+    /// The scheduler's name for it.
+    pub id: String,
+    pub end: MoveEnd,
+    /// Why it failed.
+    pub error: String,
+}
+
 /// How far one instance has come. Written before and after each thing that cannot be seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -72,6 +98,10 @@ pub struct Doc {
     pub removing: bool,
     /// The newest snapshot that has ended.
     pub snapshot: Option<SnapshotEnd>,
+    /// The move that brought it here, or shall.
+    pub arrival: Option<Moving>,
+    /// The newest move away from here.
+    pub departure: Option<Moving>,
 }
 
 /// The state directory of one agent.

@@ -28,6 +28,7 @@ pub mod ledger;
 pub mod link;
 pub mod metadata;
 pub mod net;
+pub mod peer;
 pub mod process;
 pub mod report;
 pub mod runtime;
@@ -80,6 +81,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let source = Arc::new(FromScheduler(link.clone()));
     let images = Cache::new(ledger.root().join("images"), source.clone(), config.image_fetches);
     let uploads = snapshot::Uploads::new(source);
+    let listen = config.moves_listen.unwrap_or_else(|| (peer::own_address(&config.schedulers()), 0).into());
     let neighbours = Neighbourhood::open(&ledger, me.inventory.vtep.clone()).map_err(Error::io(&config.state_dir))?;
     let context = Arc::new(Context {
         ledger,
@@ -88,6 +90,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         images: Arc::new(images),
         uploads: Arc::new(uploads),
         plane: Plane::new(network(&config).await?),
+        doorman: peer::Doorman::new(member.proof.clone(), listen),
+        proof: member.proof,
         board: Board::default(),
         grace: Duration::from_secs(config.stop_grace_s),
         boot: me.boot_id.clone(),

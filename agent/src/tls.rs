@@ -31,8 +31,8 @@ const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(2), Duration::from
 /// Where a scheduler is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Target {
-    host: String,
-    port: u16,
+    pub(crate) host: String,
+    pub(crate) port: u16,
 }
 
 impl Target {

@@ -146,6 +146,7 @@ fn port(n: u32, group: &str) -> Port {
         dhcp_options: vec![],
         metadata: true,
         parent: None,
+        idle: false,
     }
 }
 

@@ -29,6 +29,7 @@ fn scene(ra: Ra) -> (Wanted, BTreeMap<String, u32>) {
         dhcp_options: vec![],
         metadata: false,
         parent: None,
+        idle: false,
     };
     let leg = Interface {
         network: "n".into(),

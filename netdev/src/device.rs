@@ -65,6 +65,15 @@ pub(crate) fn devices(wanted: &Wanted, links: &[Link]) -> BTreeMap<String, u32> 
     wanted.ports.iter().filter_map(index).collect()
 }
 
+/// Those of the ports that packets may pass: an idle one has a device, and its addresses are on another host.
+pub(crate) fn in_use(wanted: &Wanted, devices: &BTreeMap<String, u32>) -> BTreeMap<String, u32> {
+    let mut in_use = devices.clone();
+    for port in wanted.ports.iter().filter(|p| p.idle) {
+        in_use.remove(&port.id);
+    }
+    in_use
+}
+
 /// What a pass did for each port, and what belongs to none.
 pub(crate) fn report(
     wanted: &Wanted,

@@ -31,6 +31,7 @@ fn guest() -> (Port, Network) {
         dhcp_options: vec![(42, vec![1, 2, 3, 4]), (53, vec![9]), (26, vec![0x05, 0x00])],
         metadata: true,
         parent: None,
+        idle: false,
     };
     let subnet = Subnet {
         id: "s".into(),

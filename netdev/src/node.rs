@@ -2,7 +2,7 @@
 //! and the tables, and does one job at a time, so that passes never overlap.
 use crate::ask6::{self, Binding6};
 use crate::config::{AGENT_LINK, Config, External, OVERLAY_LINK, PUNT_LINK, ns_path};
-use crate::device::{Applied, alias_of, devices, report, tap_name};
+use crate::device::{self, Applied, alias_of, devices, report, tap_name};
 use crate::dhcp;
 use crate::edge;
 use crate::error::{Error, Result, Step};
@@ -275,10 +275,11 @@ impl Node {
     /// Draws the tables and brings the kernel's to them.
     fn redraw(&mut self, wanted: &Wanted, devices: BTreeMap<String, u32>) -> Result<Drawn> {
         let vtep = self.config.underlay.as_ref().map(|u| u.address);
-        let (tables, mut problems) = picture::draw(wanted, &devices, vtep, &self.settings);
-        *self.bindings.v4.write() = dhcp::bindings(wanted, &devices);
-        *self.bindings.names.write() = Arc::new(resolver::book(wanted, &devices));
-        let news = ask6::bindings(wanted, &devices);
+        let in_use = device::in_use(wanted, &devices);
+        let (tables, mut problems) = picture::draw(wanted, &in_use, vtep, &self.settings);
+        *self.bindings.v4.write() = dhcp::bindings(wanted, &in_use);
+        *self.bindings.names.write() = Arc::new(resolver::book(wanted, &in_use));
+        let news = ask6::bindings(wanted, &in_use);
         let old = std::mem::replace(&mut *self.bindings.v6.write(), news.clone());
         *self.names.write() = devices.iter().map(|(id, index)| (*index, id.clone())).collect();
         if let Some(device) = self.config.edge_device().filter(|_| wanted.routers.iter().any(|r| r.gateway6.is_some()))

@@ -28,6 +28,7 @@ fn base() -> (Wanted, BTreeMap<String, u32>) {
         dhcp_options: vec![],
         metadata: true,
         parent: None,
+        idle: false,
     };
     let wanted = Wanted {
         networks: vec![Network { id: "n".into(), vni: 7, mtu: 1450, external: false, subnets: vec![subnet] }],

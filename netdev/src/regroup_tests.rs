@@ -24,6 +24,7 @@ fn port(id: &str, last: u8, groups: &[&str]) -> Port {
         dhcp_options: vec![],
         metadata: false,
         parent: None,
+        idle: false,
     }
 }
 

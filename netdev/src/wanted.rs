@@ -97,6 +97,9 @@ pub struct Port {
     pub metadata: bool,
     /// Its frames come tagged over another port's device; it has none of its own.
     pub parent: Option<Parent>,
+    /// It has its device, for a guest that runs on another host still or already; its packets go there.
+    #[serde(default)]
+    pub idle: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -59,6 +59,11 @@ impl Job {
         self.cancelled.store(true, Ordering::Release);
     }
 
+    /// Whether somebody has asked it to stop; it may have ended before it saw that.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Acquire)
+    }
+
     /// Waits for the end.
     pub fn end(self) -> Result<Outcome, String> {
         let ended = self.thread.join();

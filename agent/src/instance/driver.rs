@@ -5,10 +5,11 @@
 //! ```
 //! What cannot be seen afterwards (that a start was under way, that a reboot is the one that was
 //! asked for) is written to the ledger before or after the step, so that it can be repeated.
+mod moving;
 mod snapshot;
 
 use super::Context;
-use super::plan::{Found, Goal, Step};
+use super::plan::{Found, Goal, Step, moving::Wish};
 use crate::error::Trouble;
 use crate::ledger::{Counters, Doc};
 use crate::runtime::{
@@ -31,6 +32,9 @@ pub struct Driver {
     doc: Doc,
     last: Status,
     flight: Option<Flight>,
+    moves: moving::Moves,
+    /// Of the wanted disks that are there, in their order.
+    disk_bytes: Vec<u64>,
 }
 
 fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> Trouble {
@@ -78,7 +82,15 @@ impl Driver {
                 doc
             }
         };
-        Ok(Self { context, guest, doc, last: Status::default(), flight: None })
+        Ok(Self {
+            context,
+            guest,
+            doc,
+            last: Status::default(),
+            flight: None,
+            moves: moving::Moves::default(),
+            disk_bytes: Vec::new(),
+        })
     }
 
     fn save(&mut self, change: impl FnOnce(&mut Doc)) -> Result<(), Trouble> {
@@ -116,11 +128,11 @@ impl Driver {
             self.last = runtime.status(&self.guest).await?;
         }
         let disks = wanted.map_or(&[][..], |wanted| &wanted.disks);
-        let there = disks.iter().all(|wanted| {
-            let path = disk::path(&self.guest.dir, &wanted.id);
-            let size = path.ok().and_then(|path| path.metadata().ok()).map(|m| m.len());
-            size.is_some_and(|size| size >= wanted.size_gib << 30)
-        });
+        let size_of = |id: &str| Some(disk::path(&self.guest.dir, id).ok()?.metadata().ok()?.len());
+        let sizes: Vec<Option<u64>> = disks.iter().map(|wanted| size_of(&wanted.id)).collect();
+        let mut all = disks.iter().zip(&sizes);
+        let there = all.all(|(wanted, size)| size.is_some_and(|size| size >= wanted.size_gib << 30));
+        self.disk_bytes = sizes.into_iter().map_while(|size| size).collect();
         Ok(Found {
             run: self.last.run,
             doc: self.doc.clone(),
@@ -128,6 +140,7 @@ impl Driver {
             disks: there,
             boot: self.context.boot.clone(),
             snapshot: wanted.and_then(|wanted| self.snapshot_step(wanted)),
+            wish: wanted.map_or(Wish::Stay, |wanted| self.wish(wanted)),
         })
     }
 
@@ -154,7 +167,7 @@ impl Driver {
             Run::Running => Power::Running,
             Run::Paused => Power::Paused,
             Run::Absent if self.doc.suspended => Power::Suspended,
-            Run::Absent | Run::PoweredOff | Run::Broken => Power::Stopped,
+            Run::Absent | Run::PoweredOff | Run::Broken | Run::Arriving | Run::Moved => Power::Stopped,
         };
         ObservedInstance {
             id: self.guest.id.clone(),
@@ -167,6 +180,8 @@ impl Driver {
             rebuilds: self.doc.done.rebuilds,
             crashed: self.doc.ended.is_some_and(|ended| ended.crashed),
             snapshot: self.snapshot_seen(),
+            disk_bytes: self.disk_bytes.clone(),
+            r#move: self.move_seen(),
             ..ObservedInstance::default()
         }
     }
@@ -229,8 +244,10 @@ impl Driver {
                 (doc.starting, doc.suspended) = (false, true);
             }),
             Step::Snapshot(step) => self.snapshot(step, wanted).await,
+            Step::Move(step) => self.run_move(step, wanted).await,
             Step::MarkRemoving => {
                 self.flight = None;
+                self.moves = moving::Moves::default();
                 // A full disk must not keep it from being emptied.
                 if let Err(trouble) = self.save(|doc| doc.removing = true) {
                     tracing::warn!(instance = self.guest.id, %trouble, "removal not written down");

@@ -14,6 +14,7 @@ use crate::error::Trouble;
 use crate::image::Cache;
 use crate::ledger::Ledger;
 use crate::net::{Plane, neighbours::Neighbourhood};
+use crate::peer::{Doorman, Proof};
 use crate::report::Board;
 use crate::runtime::Guest;
 use crate::runtime::set::Runtimes;
@@ -33,6 +34,10 @@ pub struct Context {
     pub images: Arc<Cache>,
     pub uploads: Arc<Uploads>,
     pub plane: Plane,
+    /// Lets guests of other hosts in.
+    pub doorman: Doorman,
+    /// What this host shows to other hosts.
+    pub proof: Arc<Proof>,
     pub neighbours: Neighbourhood,
     pub board: Board,
     /// How long a guest has to power off when asked.
@@ -177,10 +182,17 @@ async fn idle(
             None => std::future::pending().await,
         }
     };
+    let way = async {
+        match driver {
+            Some(driver) => driver.way_ended().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::select! {
         told = mailbox.changed() => told?,
         () = changed => {}
         () = snapshot => {}
+        () = way => {}
         () = tokio::time::sleep(LOOK_AGAIN) => {
             if let Some(runtime) = &runtime {
                 // Output is bounded where it waits: fetched often enough, nothing is lost.

@@ -11,12 +11,16 @@
 //!  STOPPED     running          Ending, Shutdown, Kill, MarkOff
 //!  PAUSED      running          Pause
 //!  SUSPENDED   running          Suspend, MarkSuspended
+//!  moving      see [`moving`]: until it has arrived here, and once it is on its way elsewhere, nothing else is done
 //!  snapshot    no copy of it    Copy (guest held), then Upload (in the background), then Uploaded, Sweep
 //! ```
 //! The driver runs the steps, looks again and plans again, until nothing is left to do. Since each
 //! plan starts from what is found, an agent that died between any two steps just goes on.
+pub mod moving;
+
 use crate::ledger::{Counters, Doc, Ended};
 use crate::runtime::Run;
+use moving::{MoveStep, Wish};
 use pilvi_agent_api::v1::Power;
 
 /// What is wanted of an instance, as far as the order of steps depends on it.
@@ -40,6 +44,8 @@ pub struct Found {
     pub boot: String,
     /// What a snapshot needs next.
     pub snapshot: Option<SnapshotStep>,
+    /// What is wanted of a move to or from another host.
+    pub wish: Wish,
 }
 
 /// One thing to do for a snapshot.
@@ -59,7 +65,15 @@ impl Found {
     /// Nothing could be learned; enough to plan a removal.
     #[must_use]
     pub fn unreadable() -> Self {
-        Self { run: Run::Absent, doc: Doc::default(), saved: false, disks: false, boot: String::new(), snapshot: None }
+        Self {
+            run: Run::Absent,
+            doc: Doc::default(),
+            saved: false,
+            disks: false,
+            boot: String::new(),
+            snapshot: None,
+            wish: Wish::Stay,
+        }
     }
 }
 
@@ -101,6 +115,7 @@ pub enum Step {
     /// The guest's saved state counts.
     MarkSuspended,
     Snapshot(SnapshotStep),
+    Move(MoveStep),
     /// From here on there is no way back.
     MarkRemoving,
     /// Its ports are no longer used.
@@ -127,6 +142,7 @@ impl Step {
             Self::Resume => "resuming",
             Self::Suspend | Self::MarkSuspended => "suspending",
             Self::Snapshot(_) => "snapshot",
+            Self::Move(step) => step.word(),
             Self::MarkRemoving | Self::Unplug | Self::RemoveFiles => "removing",
         }
     }
@@ -134,7 +150,7 @@ impl Step {
     /// Whether it mostly waits, and is given up when something else is wanted meanwhile.
     #[must_use]
     pub fn waits(self) -> bool {
-        matches!(self, Self::Fetch | Self::Ports | Self::Shutdown)
+        matches!(self, Self::Fetch | Self::Ports | Self::Shutdown | Self::Move(MoveStep::Arrive))
     }
 }
 
@@ -147,6 +163,9 @@ pub fn plan(goal: Option<&Goal>, found: &Found) -> Vec<Step> {
         return vec![Step::MarkRemoving, Step::Kill, Step::Unplug, Step::RemoveFiles];
     };
     let doc = &found.doc;
+    if let Some(steps) = moving::plan(&found.wish, doc, found.run) {
+        return steps;
+    }
     if goal.counters.rebuilds > doc.done.rebuilds {
         return vec![Step::Ending, Step::Kill, Step::RemoveRoot, Step::Rebuilt];
     }
@@ -168,7 +187,7 @@ pub fn plan(goal: Option<&Goal>, found: &Found) -> Vec<Step> {
         (Power::Stopped, Run::Paused) => {
             vec![Step::Ending, Step::Resume, Step::Shutdown, Step::Kill, Step::MarkOff]
         }
-        (_, Run::PoweredOff | Run::Broken) => vec![Step::Kill],
+        (_, Run::PoweredOff | Run::Broken | Run::Arriving | Run::Moved) => vec![Step::Kill],
         (power, Run::Absent) => from_absent(power, goal, found),
     }
 }

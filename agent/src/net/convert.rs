@@ -158,6 +158,7 @@ fn port(from: &v1::Port) -> Result<Port, String> {
         dhcp_options: options.collect::<Result<_, String>>()?,
         metadata: !from.instance_id.is_empty(),
         parent: parent(from)?,
+        idle: from.idle,
     })
 }
 

@@ -92,6 +92,8 @@ pub struct Plane {
     wanted: watch::Sender<Option<Arc<HostNetwork>>>,
     applied: watch::Sender<Applied>,
     held: Mutex<BTreeSet<String>>,
+    /// Instances that have arrived, whatever the wanted set still says.
+    arrived: Mutex<BTreeSet<String>>,
     latest: Mutex<HostNetwork>,
 }
 
@@ -104,6 +106,7 @@ impl Plane {
             wanted: watch::Sender::new(None),
             applied: watch::Sender::new(Applied::default()),
             held: Mutex::default(),
+            arrived: Mutex::default(),
             latest: Mutex::default(),
         }
     }
@@ -130,12 +133,21 @@ impl Plane {
         }
     }
 
+    /// The guest of an instance has come from another host: its idle ports carry its packets now.
+    pub fn present(&self, instance: &str) {
+        self.arrived.lock().unwrap_or_else(PoisonError::into_inner).insert(instance.to_owned());
+        if self.wanted.borrow().is_some() {
+            self.renew();
+        }
+    }
+
     fn renew(&self) {
-        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        wake(&mut latest, &mut self.arrived.lock().unwrap_or_else(PoisonError::into_inner));
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         self.wanted.send_modify(|wanted| {
             let former = wanted.take().unwrap_or_default();
-            *wanted = Some(Arc::new(retain(&former, latest.clone(), &held)));
+            *wanted = Some(Arc::new(retain(&former, latest, &held)));
         });
     }
 
@@ -212,6 +224,16 @@ impl Plane {
     }
 }
 
+/// Ports of guests that have arrived are idle no more. What the wanted set has caught up with is forgotten.
+fn wake(set: &mut HostNetwork, arrived: &mut BTreeSet<String>) {
+    let mut behind = BTreeSet::new();
+    for port in set.ports.iter_mut().filter(|port| port.idle && arrived.contains(&port.instance_id)) {
+        port.idle = false;
+        behind.insert(port.instance_id.clone());
+    }
+    *arrived = behind;
+}
+
 /// The set `next`, with those ports of `former` that held instances still use.
 fn retain(former: &HostNetwork, mut next: HostNetwork, held: &BTreeSet<String>) -> HostNetwork {
     let named: BTreeSet<String> = next.ports.iter().map(|port| port.id.clone()).collect();
@@ -231,7 +253,7 @@ fn retain(former: &HostNetwork, mut next: HostNetwork, held: &BTreeSet<String>) 
         }
         let mut port = port.clone();
         // It shall carry nothing any more; only its device stays for the guest that holds it.
-        port.up = false;
+        (port.up, port.idle) = (false, true);
         port.groups.retain(|group| groups.contains(group));
         next.ports.push(port);
     }

@@ -96,7 +96,7 @@ impl Neighbourhood {
     #[must_use]
     pub fn complete(&self, mut wanted: HostNetwork) -> HostNetwork {
         let rooms = self.locked();
-        let here: BTreeSet<&str> = wanted.ports.iter().map(|port| port.id.as_str()).collect();
+        let here: BTreeSet<&str> = wanted.ports.iter().filter(|p| !p.idle).map(|port| port.id.as_str()).collect();
         let elsewhere = |remote: &&Remote| {
             !remote.vtep.is_empty() && remote.vtep != self.vtep && !here.contains(remote.port_id.as_str())
         };

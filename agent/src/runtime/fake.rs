@@ -11,11 +11,14 @@
 //! | `fake:power_off_ms` | the guest powers itself off after that time |
 //! | `fake:crash_ms` | its process is gone after that time |
 //! | `fake:deaf` | it does not power off when asked |
-use super::{Guest, Kind, Machine, Run, Runtime, RuntimeError, Status};
+//! | `fake:move_ms` | a move to another host takes that long |
+mod moving;
+
+use super::{Guest, Kind, Machine, Run, Runtime, RuntimeError, Status, Wires};
 use crate::{durable, process};
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// The fake runtime.
@@ -75,6 +78,7 @@ impl Runtime for Fake {
             None => durable::remove(&deaf),
         }
         .map_err(io("deaf mark"))?;
+        moving::set_slowness(&guest.dir, millis("fake:move_ms")).map_err(io("slowness"))?;
         let power_off = millis("fake:power_off_ms");
         set_off_at(&guest.dir, power_off.map(|ms| now_ms() + ms))?;
         let life = power_off.or(millis("fake:crash_ms"));
@@ -87,9 +91,16 @@ impl Runtime for Fake {
     async fn status(&self, guest: &Guest) -> Result<Status, RuntimeError> {
         let Some(found) = process::recall(&guest.dir) else {
             let off = off_at(&guest.dir).is_some_and(|at| at <= now_ms() + 5);
-            let run = if off { Run::PoweredOff } else { Run::Absent };
+            let run = match off {
+                _ if moving::has_moved(&guest.dir) => Run::Moved,
+                true => Run::PoweredOff,
+                false => Run::Absent,
+            };
             return Ok(Status { run, pid: 0 });
         };
+        if moving::is_awaited(&guest.dir) {
+            return Ok(Status { run: Run::Arriving, pid: found.pid.unsigned_abs() });
+        }
         let stopped = process::stat(found.pid).is_some_and(|s| s.state == 'T');
         Ok(Status { run: if stopped { Run::Paused } else { Run::Running }, pid: found.pid.unsigned_abs() })
     }
@@ -108,7 +119,30 @@ impl Runtime for Fake {
 
     async fn kill(&self, guest: &Guest) -> Result<(), RuntimeError> {
         process::end(&guest.dir).await.map_err(io("kill"))?;
+        moving::forget(&guest.dir).map_err(io("marks"))?;
         set_off_at(&guest.dir, None)
+    }
+
+    async fn receive(&self, guest: &Guest, machine: Machine) -> Result<(), RuntimeError> {
+        moving::expect(&guest.dir)?;
+        self.start(guest, machine).await
+    }
+
+    fn door(&self, guest: &Guest, name: &str) -> Option<PathBuf> {
+        (name == "state").then(|| moving::door(&guest.dir))
+    }
+
+    async fn arrive(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        moving::arrive(guest).await
+    }
+
+    async fn send(&self, guest: &Guest, wires: &dyn Wires) -> Result<(), RuntimeError> {
+        moving::send(guest, wires).await
+    }
+
+    async fn cancel_send(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        // What an agent that was killed in between has stopped goes on.
+        signal_and_see(guest, Signal::SIGCONT, false).await
     }
 
     async fn pause(&self, guest: &Guest) -> Result<(), RuntimeError> {

@@ -5,9 +5,12 @@
 //! ended:  the process goes with its guest and leaves a report that says why
 //!         powered off, halted -> PoweredOff     crashed, killed -> Broken     no report -> Absent
 //! ```
-//! The VMM writes the bounded console log itself. It has no firmware: guests bring a kernel.
+//! The VMM writes the bounded console log itself. It has no firmware: guests bring a kernel. `moving` has guests that go
+//! to another host or into a file.
+mod moving;
+
 use super::choose::Offer;
-use super::{Guest, Kind, Machine, Run, Runtime, RuntimeError, Status};
+use super::{Guest, Kind, Machine, Run, Runtime, RuntimeError, Status, Wires};
 use crate::config::Config;
 use crate::{durable, process};
 use async_trait::async_trait;
@@ -136,14 +139,18 @@ impl Kvm {
             on_reset: vmm::OnReset::Restart,
             cpu_mask: self.cpu_mask.clone(),
             huge_pages: true,
-            restore: None,
-            incoming: None,
+            restore: machine.restore.then(|| vmm::Restore {
+                state: Source::Path(guest.saved_state()),
+                memory: Source::Path(moving::saved_memory(guest)),
+                verify: true,
+            }),
+            incoming: moving::is_awaited(&guest.dir).then(|| Source::Path(moving::INCOMING.into())),
             report: Some(Source::Path(REPORT.into())),
         })
     }
 
     fn spawn(&self, guest: &Guest, machine: Machine) -> Result<(), RuntimeError> {
-        for stale in [SOCKET, REPORT] {
+        for stale in [SOCKET, REPORT, moving::INCOMING] {
             durable::remove(&guest.dir.join(stale)).map_err(io("a former guest's files"))?;
         }
         let configuration = self.configuration(guest, &machine)?;
@@ -155,6 +162,15 @@ impl Kvm {
         let taps: Vec<OwnedFd> = machine.nics.into_iter().filter_map(|nic| nic.taps.into_iter().next()).collect();
         process::spawn(&guest.dir, &argv, taps).map_err(io("pilvi-vmm"))?;
         Ok(())
+    }
+
+    /// Ends the process and takes what it leaves behind.
+    async fn kill_all(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        process::end(&guest.dir).await.map_err(io("kill"))?;
+        for stale in [SOCKET, REPORT, CONFIG] {
+            durable::remove(&guest.dir.join(stale)).map_err(io("its files"))?;
+        }
+        moving::forget(&guest.dir).map_err(io("its files"))
     }
 
     async fn answered(&self, guest: &Guest) -> Result<(), RuntimeError> {
@@ -218,9 +234,6 @@ impl Runtime for Kvm {
     }
 
     async fn start(&self, guest: &Guest, machine: Machine) -> Result<(), RuntimeError> {
-        if machine.restore {
-            return Err(RuntimeError::Unsupported(Kind::Kvm, "go on from a saved state"));
-        }
         let folder = guest.dir.clone();
         let found = tokio::task::spawn_blocking(move || process::find(&folder)).await;
         match found.ok().and_then(|found| found.into_iter().next()) {
@@ -238,6 +251,9 @@ impl Runtime for Kvm {
         let Some(found) = process::recall(&guest.dir) else {
             return Ok(Status { run: ended(guest), pid: 0 });
         };
+        if moving::is_awaited(&guest.dir) {
+            return Ok(Status { run: Run::Arriving, pid: found.pid.unsigned_abs() });
+        }
         let mut tries = 10;
         let state = loop {
             match ask(guest, Client::status).await {
@@ -260,11 +276,7 @@ impl Runtime for Kvm {
     }
 
     async fn kill(&self, guest: &Guest) -> Result<(), RuntimeError> {
-        process::end(&guest.dir).await.map_err(io("kill"))?;
-        for stale in [SOCKET, REPORT, CONFIG] {
-            durable::remove(&guest.dir.join(stale)).map_err(io("its files"))?;
-        }
-        Ok(())
+        self.kill_all(guest).await
     }
 
     async fn pause(&self, guest: &Guest) -> Result<(), RuntimeError> {
@@ -275,8 +287,28 @@ impl Runtime for Kvm {
         ask(guest, Client::resume).await
     }
 
-    async fn suspend(&self, _guest: &Guest) -> Result<(), RuntimeError> {
-        Err(RuntimeError::Unsupported(Kind::Kvm, "suspend a guest"))
+    async fn suspend(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        self.save(guest).await
+    }
+
+    async fn receive(&self, guest: &Guest, machine: Machine) -> Result<(), RuntimeError> {
+        self.begin_receiving(guest, machine).await
+    }
+
+    fn door(&self, guest: &Guest, name: &str) -> Option<PathBuf> {
+        (name == "state").then(|| guest.dir.join(moving::INCOMING))
+    }
+
+    async fn arrive(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        self.await_arrival(guest).await
+    }
+
+    async fn send(&self, guest: &Guest, wires: &dyn Wires) -> Result<(), RuntimeError> {
+        self.send_away(guest, wires).await
+    }
+
+    async fn cancel_send(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        self.call_back(guest).await
     }
 
     async fn collect_console(&self, _guest: &Guest) -> Result<(), RuntimeError> {
@@ -303,6 +335,7 @@ impl Runtime for Kvm {
 fn ended(guest: &Guest) -> Run {
     match report(guest) {
         Some(StopReason::PoweredOff | StopReason::Halted) => Run::PoweredOff,
+        Some(StopReason::Moved) => Run::Moved,
         Some(_) => Run::Broken,
         None => Run::Absent,
     }

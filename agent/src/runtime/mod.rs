@@ -7,6 +7,10 @@
 //!    |                  |   | resume                            has been seen)
 //!    |   suspend   pause v   |
 //!    +---(state file)-- Paused
+//!
+//!  another host:   Running --send--> Moved (only waits to be killed)
+//!                      | streams
+//!  this one:        Absent --receive--> Arriving --arrive--> Running
 //! ```
 //! A runtime keeps nothing that it could not find again: the process is recorded in the instance's
 //! folder, its control socket lies beside it. Every verb may be repeated.
@@ -26,6 +30,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 
 /// Which implementation runs a guest.
@@ -161,6 +166,10 @@ pub enum Run {
     PoweredOff,
     /// The guest died of an internal error; its process waits to be ended.
     Broken,
+    /// A process waits for the guest to come over from another host; nothing of the guest runs in it.
+    Arriving,
+    /// The guest runs on another host; what is left of it here waits to be ended.
+    Moved,
 }
 
 /// What a runtime knows of a guest at this moment.
@@ -169,6 +178,13 @@ pub struct Status {
     pub run: Run,
     /// 0 when there is no process.
     pub pid: u32,
+}
+
+/// Streams to the other host of a move, one for each call.
+#[async_trait]
+pub trait Wires: Send + Sync {
+    /// A stream that ends at the socket which the other side's runtime has for `door` ([`Runtime::door`]).
+    async fn open(&self, door: &str) -> io::Result<UnixStream>;
 }
 
 /// One way to run guests.
@@ -198,6 +214,39 @@ pub trait Runtime: Send + Sync {
 
     /// Saves the guest to [`Guest::saved_state`] and ends its process.
     async fn suspend(&self, guest: &Guest) -> Result<(), RuntimeError>;
+
+    /// Starts a process in which the guest can arrive from another host ([`Run::Arriving`]). `machine` is as it is
+    /// there, but its disks are empty files of the same sizes: they come over as well. May be repeated.
+    async fn receive(&self, guest: &Guest, machine: Machine) -> Result<(), RuntimeError> {
+        let _ = (guest, machine);
+        Err(RuntimeError::Unsupported(self.kind(), "take a guest from another host"))
+    }
+
+    /// The socket at which a waiting process takes the streams of this name; none where it has no such.
+    fn door(&self, guest: &Guest, name: &str) -> Option<PathBuf> {
+        let _ = (guest, name);
+        None
+    }
+
+    /// Waits until the guest has arrived, and lets it run. After an error it has not run here and will not.
+    async fn arrive(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        let _ = guest;
+        Err(RuntimeError::Unsupported(self.kind(), "take a guest from another host"))
+    }
+
+    /// Sends the running guest, disks and all, to the process that waits for it at the other end of `wires`. On return
+    /// it is there ([`Run::Moved`]). After an error the status tells: it runs here as if nothing had been, or it is
+    /// [`Run::Paused`], because the other side was told to run it and only that side knows whether it does.
+    async fn send(&self, guest: &Guest, wires: &dyn Wires) -> Result<(), RuntimeError> {
+        let _ = (guest, wires);
+        Err(RuntimeError::Unsupported(self.kind(), "send a guest to another host"))
+    }
+
+    /// Gives up a send that may be under way, also one of an earlier agent: the guest goes on here.
+    async fn cancel_send(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        let _ = guest;
+        Err(RuntimeError::Unsupported(self.kind(), "send a guest to another host"))
+    }
 
     /// Moves fresh console output into the guest's log.
     async fn collect_console(&self, guest: &Guest) -> Result<(), RuntimeError>;

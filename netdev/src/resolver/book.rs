@@ -137,6 +137,7 @@ pub(super) mod tests {
             dhcp_options: vec![],
             metadata: true,
             parent: None,
+            idle: false,
         }
     }
 

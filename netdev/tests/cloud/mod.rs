@@ -322,6 +322,7 @@ pub fn port(id: &str, network: &str, n: u8, address: &str, groups: &[&str]) -> P
         dhcp_options: vec![],
         metadata: true,
         parent: None,
+        idle: false,
     }
 }
 

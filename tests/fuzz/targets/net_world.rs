@@ -31,6 +31,7 @@ pub fn wanted(ra: Ra) -> Wanted {
         dhcp_options: vec![(66, b"boot".to_vec()), (67, vec![b'x'; 255])],
         metadata: true,
         parent: None,
+        idle: false,
     };
     let leg = |address: &str, prefix, n| Interface {
         network: "n".into(),

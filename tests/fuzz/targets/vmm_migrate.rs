@@ -7,9 +7,9 @@ mod rings;
 
 fuzz_target!(|data: &[u8]| {
     let memory = rings::memory();
-    let _ = wire::receive(&mut &data[..], &memory);
+    let _ = wire::receive(&mut &data[..], &memory, &mut []);
     let mut stream = Vec::new();
     wire::greet(&mut stream, &memory).unwrap();
     stream.extend(data);
-    let _ = wire::receive(&mut &stream[..], &memory);
+    let _ = wire::receive(&mut &stream[..], &memory, &mut []);
 });

@@ -76,6 +76,19 @@ pub fn first_start() -> bool {
     disk.write_blocks(2, &sector).and_then(|()| disk.flush()).is_ok() && first
 }
 
+/// Writes numbers for ever, each to the next of 1024 sectors from the 64th on, and says so once it is written.
+pub fn scribble() {
+    let Some(mut disk) = open() else { return };
+    for count in 1u64.. {
+        let mut sector = [0u8; 512];
+        sector[..8].copy_from_slice(&count.to_le_bytes());
+        match disk.write_blocks(64 + (count % 1024) as usize, &sector) {
+            Ok(()) => say!("wrote {count}"),
+            Err(e) => return say!("disk write error {e:?}"),
+        }
+    }
+}
+
 /// Prints random bytes.
 pub fn random() {
     let Some(transport) = transport(DeviceType::EntropySource) else {

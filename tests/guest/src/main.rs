@@ -126,6 +126,9 @@ pub fn main(entry: &str, command_line: u64) -> ! {
     if wants("vsock") {
         vsock::serve();
     }
+    if wants("scribble") {
+        disk::scribble();
+    }
     if wants("spin") {
         let mut count = 0u64;
         loop {

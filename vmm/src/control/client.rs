@@ -128,7 +128,16 @@ impl Client {
 
     /// Moves the machine over this stream to a process that waits for it. When this returns, that one runs it.
     pub fn migrate(&mut self, stream: RawFd, terms: Terms) -> Result<(), ClientError> {
-        match self.ask_with(&Request::Migrate { terms }, &[stream])? {
+        self.leave(&Request::Migrate { terms, disks: false }, stream)
+    }
+
+    /// The same, with the contents of its disks.
+    pub fn migrate_with_disks(&mut self, stream: RawFd, terms: Terms) -> Result<(), ClientError> {
+        self.leave(&Request::Migrate { terms, disks: true }, stream)
+    }
+
+    fn leave(&mut self, request: &Request, stream: RawFd) -> Result<(), ClientError> {
+        match self.ask_with(request, &[stream])? {
             Reply::Done => Ok(()),
             _ => Err(ClientError::Unexpected),
         }

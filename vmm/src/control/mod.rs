@@ -52,6 +52,10 @@ pub enum Request {
         /// How much the guest may be disturbed.
         #[serde(default)]
         terms: Terms,
+        /// The disks' contents go over as well, into files of the target that are as large. Otherwise it has the same
+        /// files. Those that are read-only never go over.
+        #[serde(default)]
+        disks: bool,
     },
     /// Do not move the machine after all. Refused when the target has been told to run it.
     CancelMigration {},

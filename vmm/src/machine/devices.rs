@@ -10,6 +10,7 @@ use crate::pci::Root;
 use crate::sandbox::Threads;
 use crate::snapshot::SnapshotError;
 use crate::virtio::balloon::{Balloon, Target};
+use crate::virtio::block::changes::Watched;
 use crate::virtio::block::file::{Backing, RawFile};
 use crate::virtio::block::pool::Pool;
 use crate::virtio::block::ring::Ring;
@@ -93,6 +94,7 @@ impl Builder<'_> {
                 Err(_) => Box::new(Pool::new(file()?, &name, self.threads, self.stop)?),
             },
         };
+        let backing = Box::new(Watched::new(backing, open.changes.clone()));
         let device = Box::new(Block::new(backing, &geometry, rate.clone(), counters.clone()));
         let handle = Handle::Disk { rate, sectors: device.length() };
         Ok(Part { name, device, counters, handle })

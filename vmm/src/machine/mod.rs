@@ -174,7 +174,7 @@ impl Machine {
             (Some(from), _) => from.open(bytes).map(|(memory, state)| (memory, Some(state), None))?,
             (None, Some(from)) => {
                 let memory = memory::map(bytes, config.huge_pages)?;
-                let (arrival, state) = from.receive(&memory)?;
+                let (arrival, state) = from.receive(&memory, &mut parts.land_disks()?)?;
                 (memory, Some(state), Some(arrival))
             }
             (None, None) => (memory::map(bytes, config.huge_pages)?, None, None),

@@ -7,9 +7,11 @@ use crate::config::{Config, Disk, Restore};
 use crate::control::server::listen;
 use crate::device::console::Console;
 use crate::memory::{self, Memory};
+use crate::migrate::disks::{Landing, Leaving, Leavings};
 use crate::migrate::receive::Incoming;
 use crate::monitor::Signals;
 use crate::snapshot::{self, MachineState, SnapshotError};
+use crate::virtio::block::changes::Changes;
 use crate::virtio::block::file;
 use crate::virtio::net::tap::Tap;
 use kvm_ioctls::Kvm;
@@ -29,6 +31,8 @@ pub struct OpenDisk {
     pub name: String,
     pub(super) file: File,
     pub(super) bytes: u64,
+    /// What the guest writes while the machine moves.
+    pub(super) changes: Arc<Changes>,
 }
 
 /// A tap with the name of its card.
@@ -104,6 +108,21 @@ impl Parts {
         })
     }
 
+    /// The disks that can be written, for a machine that takes them with it.
+    pub fn leave_disks(&self, config: &Config) -> io::Result<Leavings> {
+        let disks = (0..).zip(self.disks.iter().zip(&config.disks)).filter(|(_, (_, disk))| !disk.read_only);
+        let leaving = disks.map(|(number, (open, _))| {
+            let file = open.file.try_clone()?;
+            Ok((number, Leaving { file, bytes: open.bytes, changes: open.changes.clone() }))
+        });
+        leaving.collect::<io::Result<_>>().map(Leavings::watch)
+    }
+
+    /// The disks, for a machine that brings their contents.
+    pub(super) fn land_disks(&self) -> io::Result<Vec<Landing>> {
+        self.disks.iter().map(|disk| Landing::new(&disk.file, disk.bytes)).collect()
+    }
+
     /// Takes the disks. Fails while another process has one.
     pub fn claim_disks(&self, config: &Config) -> io::Result<()> {
         let mut disks = self.disks.iter().zip(&config.disks);
@@ -138,6 +157,7 @@ impl OpenDisk {
             return Err(shorter(now));
         }
         self.bytes = now;
+        self.changes.grow(now);
         Ok(now)
     }
 
@@ -166,7 +186,7 @@ impl OpenDisk {
             file::claim_soon(&file, read_only)?;
         }
         let bytes = file::size(&mut file)?;
-        Ok(OpenDisk { name, file, bytes })
+        Ok(OpenDisk { name, file, bytes, changes: Changes::new(bytes) })
     }
 }
 

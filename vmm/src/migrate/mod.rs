@@ -15,11 +15,13 @@
 //! the other, and a source that is resumed must get it back first.
 //!
 //! A guest that changes memory faster than it goes over is slowed down (`cpu::throttle`), more with each pass, until the
-//! rest is small enough; terms can forbid that.
+//! rest is small enough; terms can forbid that. Disks go over as well where that is asked for ([`disks`]): before the memory,
+//! in the same passes and with the rest. Otherwise both processes have the same files.
 //!
 //! What changed is known from two sides: KVM logs what the guest writes, a bitmap what this process writes.
 //! Encryption, authentication and who may be a target are the business of whoever passes the stream.
 
+pub mod disks;
 pub mod receive;
 pub mod send;
 mod stream;

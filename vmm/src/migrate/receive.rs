@@ -1,5 +1,6 @@
 //! The target's side: waits for one source, takes memory and state, and runs the machine when the source says so.
 
+use super::disks::Landing;
 use super::{MigrateError, wire};
 use crate::memory::Memory;
 use crate::snapshot::MachineState;
@@ -55,12 +56,12 @@ impl Read for Stream {
 
 impl Incoming {
     /// Waits for a source and takes all that it sends up to the state.
-    pub fn receive(self, memory: &Memory) -> Result<(Arrival, MachineState), MigrateError> {
+    pub fn receive(self, memory: &Memory, disks: &mut [Landing]) -> Result<(Arrival, MachineState), MigrateError> {
         wait(self.listener.as_raw_fd(), &self.interrupt)?;
         let (stream, _) = self.listener.accept()?;
         stream.set_nonblocking(false)?;
         let mut input = io::BufReader::with_capacity(256 * 1024, Stream { stream, interrupt: self.interrupt });
-        let state = wire::receive(&mut input, memory)?;
+        let state = wire::receive(&mut input, memory, disks)?;
         // The source says nothing more before it is answered, so nothing is left in the buffer.
         Ok((Arrival { stream: input.into_inner() }, state))
     }

@@ -1,11 +1,13 @@
 //! The source's side, on a thread of its own: passes while the guest runs, then the last one while it stands still.
 
+use super::disks::{self, Leavings, Parts};
 use super::stream::Stream;
 use super::wire::{self, PAGE, RUN_MAX};
 use super::{MigrateError, Progress, Terms};
 use crate::cpu::throttle::Throttle;
 use crate::memory::Memory;
 use crate::snapshot::MachineState;
+use crate::virtio::block::changes::PART;
 use kvm_ioctls::VmFd;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -20,6 +22,8 @@ const ANSWER: Duration = Duration::from_secs(30);
 const SLOW_FIRST: u32 = 20;
 const SLOW_MORE: u32 = 15;
 const BUFFER: usize = 256 * 1024;
+/// Pages that a part of a disk is as large as.
+const PART_PAGES: u64 = PART / PAGE;
 
 /// Where it goes, and what is known of it.
 pub struct Sending {
@@ -29,6 +33,10 @@ pub struct Sending {
     throttle: Arc<Throttle>,
     terms: Terms,
     progress: Arc<Progress>,
+    /// Where the target has other files.
+    disks: Option<Leavings>,
+    /// Of the disks, what has been asked for and not sent.
+    parts: Parts,
 }
 
 /// The machine, as far as it is sent while it runs.
@@ -54,7 +62,18 @@ impl Sending {
     pub fn new(stream: File, source: Source, terms: Terms, progress: Arc<Progress>) -> io::Result<Sending> {
         let stream = BufWriter::with_capacity(BUFFER, Stream::new(stream)?);
         let Source { memory, vm, throttle } = source;
-        Ok(Sending { stream, memory, vm, throttle, terms, progress })
+        Ok(Sending { stream, memory, vm, throttle, terms, progress, disks: None, parts: Parts::new() })
+    }
+
+    /// These disks go over as well.
+    pub fn take_along(&mut self, disks: Leavings) {
+        self.parts = disks.all();
+        self.disks = Some(disks);
+    }
+
+    /// Whether the target has files of its own.
+    pub fn takes_disks(&self) -> bool {
+        self.disks.is_some()
     }
 
     /// A step that can be cancelled; whatever breaks then, it was that.
@@ -74,6 +93,8 @@ impl Sending {
 
     fn passes(&mut self, cancelled: &AtomicBool) -> Result<(), MigrateError> {
         wire::greet(&mut self.stream, &self.memory)?;
+        // Disks are the most: what the guest does to its memory meanwhile goes over in the first pass anyway.
+        self.send_parts(cancelled)?;
         // Nothing before this moment counts: all pages go over now.
         drop(self.changed()?);
         let all: Vec<Vec<u64>> =
@@ -83,10 +104,11 @@ impl Sending {
             let pass = self.progress.passes.fetch_add(1, Ordering::Relaxed) + 1;
             let (begin, before) = (Instant::now(), self.progress.pages.load(Ordering::Relaxed));
             self.send(&wanted, cancelled)?;
+            self.send_parts(cancelled)?;
             let sent = self.progress.pages.load(Ordering::Relaxed) - before;
             let per_ms = sent as f64 / (begin.elapsed().as_secs_f64() * 1e3).max(0.001);
             wanted = self.changed()?;
-            let left = count(&wanted);
+            let left = count(&wanted) + disks::count(&self.parts) * PART_PAGES;
             if left as f64 <= (per_ms * f64::from(self.terms.pause_ms)).max(64.0) {
                 break;
             }
@@ -99,7 +121,20 @@ impl Sending {
             self.slow_down(pass, left, sent);
         }
         // What `changed` has just taken away from the logs must not be forgotten.
-        self.send(&wanted, cancelled)
+        self.send(&wanted, cancelled)?;
+        self.send_parts(cancelled)
+    }
+
+    /// The parts of disks that are due; those that were written meanwhile are due next.
+    fn send_parts(&mut self, cancelled: &AtomicBool) -> Result<(), MigrateError> {
+        let Some(disks) = &self.disks else { return Ok(()) };
+        let (due, progress) = (std::mem::take(&mut self.parts), &self.progress);
+        let sent = || {
+            progress.pages.fetch_add(PART_PAGES, Ordering::Relaxed);
+        };
+        disks.send(&mut self.stream, &due, cancelled, sent)?;
+        self.parts = disks.changed();
+        Ok(())
     }
 
     /// Slows the guest down when the pass took no more than half away of what there was to send.
@@ -116,6 +151,9 @@ impl Sending {
         self.cancellable(cancelled, |sending| {
             let wanted = sending.changed()?;
             sending.send(&wanted, cancelled)?;
+            // Twice: those that were due, and those that were written until the guest stood still.
+            sending.send_parts(cancelled)?;
+            sending.send_parts(cancelled)?;
             wire::send_state(&mut sending.stream, state)?;
             sending.stream.flush()?;
             wire::expect(sending.stream.get_mut(), wire::READY)?;

@@ -7,10 +7,14 @@
 //! | zeroes | 2, first address (8), count (4) |
 //! | state | 3, the state as in a state file |
 //! | go | 4 |
+//! | part of a disk | 7, disk (2), offset (8), bytes (4), CRC-32 of the contents (4), contents |
+//! | zeroes of a disk | 8, disk (2), offset (8), bytes (8) |
+//! | sync of the disks | 9 |
 //!
 //! Numbers are little endian. The target answers `ready` (5) and `running` (6).
 
 use super::MigrateError;
+use super::disks::Landing;
 use crate::memory::Memory;
 use crate::snapshot::{MachineState, file};
 use std::io::{Read, Write};
@@ -33,6 +37,15 @@ pub const GO: u8 = 4;
 pub const READY: u8 = 5;
 /// It does.
 pub const RUNNING: u8 = 6;
+
+/// Most zeroes of one record of a disk, in bytes.
+pub const EMPTY_MAX: u64 = 256 << 20;
+/// Most bytes of one part of a disk.
+const PART_MAX: u32 = crate::virtio::block::changes::PART as u32;
+
+const DISK_PART: u8 = 7;
+const DISK_EMPTY: u8 = 8;
+const DISK_SYNC: u8 = 9;
 
 /// Guest memory in bytes.
 pub fn size(memory: &Memory) -> u64 {
@@ -65,6 +78,33 @@ pub fn send_zeroes(out: &mut impl Write, address: u64, count: u32) -> Result<(),
     Ok(())
 }
 
+/// A part of a disk, at most 64 KiB.
+pub fn send_part(out: &mut impl Write, disk: u16, offset: u64, contents: &[u8]) -> Result<(), MigrateError> {
+    let mut head = vec![DISK_PART];
+    head.extend(disk.to_le_bytes());
+    head.extend(offset.to_le_bytes());
+    head.extend((contents.len() as u32).to_le_bytes());
+    head.extend(crc32fast::hash(contents).to_le_bytes());
+    out.write_all(&head)?;
+    out.write_all(contents)?;
+    Ok(())
+}
+
+/// Zeroes of a disk, at most `EMPTY_MAX` bytes.
+pub fn send_empty(out: &mut impl Write, disk: u16, offset: u64, bytes: u64) -> Result<(), MigrateError> {
+    let mut head = vec![DISK_EMPTY];
+    head.extend(disk.to_le_bytes());
+    head.extend(offset.to_le_bytes());
+    head.extend(bytes.to_le_bytes());
+    out.write_all(&head)?;
+    Ok(())
+}
+
+/// What came of the disks shall be durable before anything else is taken.
+pub fn send_sync(out: &mut impl Write) -> Result<(), MigrateError> {
+    Ok(out.write_all(&[DISK_SYNC])?)
+}
+
 /// The state.
 pub fn send_state(out: &mut impl Write, state: &MachineState) -> Result<(), MigrateError> {
     out.write_all(&[STATE])?;
@@ -83,9 +123,9 @@ pub fn expect(input: &mut impl Read, wanted: u8) -> Result<(), MigrateError> {
     if number::<1>(input)? == [wanted] { Ok(()) } else { Err(MigrateError::Nonsense("an answer out of turn")) }
 }
 
-/// Takes everything up to the state. What comes is not to be trusted: nothing outside `memory` is written, nothing is
-/// reserved that was not announced within bounds.
-pub fn receive(input: &mut impl Read, memory: &Memory) -> Result<MachineState, MigrateError> {
+/// Takes everything up to the state. What comes is not to be trusted: nothing outside `memory` and `disks` is written,
+/// nothing is reserved that was not announced within bounds.
+pub fn receive(input: &mut impl Read, memory: &Memory, disks: &mut [Landing]) -> Result<MachineState, MigrateError> {
     if number::<8>(input)? != *MAGIC || u32::from_le_bytes(number(input)?) != VERSION {
         return Err(MigrateError::Nonsense("it is no migration of this version"));
     }
@@ -110,6 +150,17 @@ pub fn receive(input: &mut impl Read, memory: &Memory) -> Result<MachineState, M
                 let (address, bytes) = run(input, memory)?;
                 memory.write_slice(&zeroes[..bytes], address)?;
             }
+            [DISK_PART] => take_part(input, disks, &mut buffer)?,
+            [DISK_EMPTY] => {
+                let (disk, offset) = disk_offset(input, disks)?;
+                let bytes = u64::from_le_bytes(number(input)?);
+                if bytes == 0 || bytes > EMPTY_MAX {
+                    return Err(MigrateError::Nonsense("no or too many zeroes"));
+                }
+                disk.check(offset, bytes)?;
+                disk.empty(offset, bytes)?;
+            }
+            [DISK_SYNC] => disks.iter().try_for_each(Landing::sync)?,
             [STATE] => {
                 let mut header = number::<{ file::HEADER }>(input)?.to_vec();
                 let length = file::length(&header)?;
@@ -119,6 +170,29 @@ pub fn receive(input: &mut impl Read, memory: &Memory) -> Result<MachineState, M
             _ => return Err(MigrateError::Nonsense("an unknown record")),
         }
     }
+}
+
+fn disk_offset<'d>(input: &mut impl Read, disks: &'d mut [Landing]) -> Result<(&'d mut Landing, u64), MigrateError> {
+    let disk = u16::from_le_bytes(number(input)?);
+    let offset = u64::from_le_bytes(number(input)?);
+    let disk = disks.get_mut(usize::from(disk)).ok_or(MigrateError::Nonsense("a disk that is not there"))?;
+    Ok((disk, offset))
+}
+
+fn take_part(input: &mut impl Read, disks: &mut [Landing], buffer: &mut [u8]) -> Result<(), MigrateError> {
+    let (disk, offset) = disk_offset(input, disks)?;
+    let length = u32::from_le_bytes(number(input)?);
+    let sum = u32::from_le_bytes(number(input)?);
+    if length == 0 || length > PART_MAX {
+        return Err(MigrateError::Nonsense("a part of no size that is possible"));
+    }
+    disk.check(offset, u64::from(length))?;
+    let part = &mut buffer[..length as usize];
+    input.read_exact(part)?;
+    if crc32fast::hash(part) != sum {
+        return Err(MigrateError::Nonsense("a part of a disk was altered on its way"));
+    }
+    disk.write(offset, part)
 }
 
 /// Address and bytes of a run of pages inside guest memory.
@@ -157,17 +231,17 @@ mod tests {
         send_zeroes(&mut stream, 0x5000, 1).unwrap();
         let whole = stream.clone();
         // No state follows: the end of the stream is the end of the machine there.
-        assert!(matches!(receive(&mut &whole[..], &to), Err(MigrateError::Stream(_))));
+        assert!(matches!(receive(&mut &whole[..], &to, &mut []), Err(MigrateError::Stream(_))));
         let at = |address| to.read_obj::<u8>(GuestAddress(address)).unwrap();
         assert_eq!([0x2fff, 0x3000, 0x4fff, 0x5000].map(at), [0, 7, 7, 0]);
         let mut altered = whole.clone();
         altered[100] ^= 1;
-        assert!(matches!(receive(&mut &altered[..], &to), Err(MigrateError::Nonsense(_))));
+        assert!(matches!(receive(&mut &altered[..], &to, &mut []), Err(MigrateError::Nonsense(_))));
         for (address, count) in [(0x10_0000, 1), (0xf_f000, 2), (1, 1), (0, 0), (0, RUN_MAX + 1), (!0xfff, 1)] {
             let mut stream = Vec::new();
             greet(&mut stream, &from).unwrap();
             send_zeroes(&mut stream, address, count).unwrap();
-            assert!(matches!(receive(&mut &stream[..], &to), Err(MigrateError::Nonsense(_))), "{address:#x}");
+            assert!(matches!(receive(&mut &stream[..], &to, &mut []), Err(MigrateError::Nonsense(_))), "{address:#x}");
         }
     }
 
@@ -179,7 +253,7 @@ mod tests {
             greet(&mut stream, &memory).unwrap();
             stream.truncate(cut.max(20));
             stream.extend(records);
-            prop_assert!(receive(&mut &stream[..], &memory).is_err());
+            prop_assert!(receive(&mut &stream[..], &memory, &mut []).is_err());
         }
     }
 }

@@ -25,7 +25,7 @@ impl Monitor {
     pub(super) fn answer(&mut self, key: u64, request: Request) -> Option<Reply> {
         Some(match request {
             Request::Snapshot {} => return self.snapshot(key),
-            Request::Migrate { terms } => return self.migrate(key, terms),
+            Request::Migrate { terms, disks } => return self.migrate(key, terms, disks),
             Request::AddDisk { read_only, serial } => self.add_disk(key, read_only, serial),
             Request::AddNic { mac, mtu } => self.add_nic(key, mac, mtu),
             Request::Remove { device } => return self.remove(key, device),

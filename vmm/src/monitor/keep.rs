@@ -12,7 +12,7 @@ use super::{JOB, Monitor, watch};
 use crate::control::Reply;
 use crate::job::{Job, Outcome};
 use crate::migrate::send::{Handover, Sending, Source};
-use crate::migrate::{Progress, Terms};
+use crate::migrate::{MigrateError, Progress, Terms};
 use crate::snapshot::{self, Snapshot, SnapshotError};
 use crate::state::{RunState, StopReason};
 use crate::{journal, memory};
@@ -46,7 +46,7 @@ impl Monitor {
         self.keep_job(job)
     }
 
-    pub(super) fn migrate(&mut self, key: u64, terms: Terms) -> Option<Reply> {
+    pub(super) fn migrate(&mut self, key: u64, terms: Terms, disks: bool) -> Option<Reply> {
         let Ok([stream]) = <[std::fs::File; 1]>::try_from(self.server.take_files(key)) else {
             return Some(refused("a migration needs one connected stream with the request"));
         };
@@ -57,6 +57,10 @@ impl Monitor {
         if self.job.is_some() {
             return Some(refused("a snapshot or a migration is under way"));
         }
+        let disks = match disks.then(|| self.parts.leave_disks(&self.config)).transpose() {
+            Ok(disks) => disks,
+            Err(e) => return Some(refused(&format!("the disks cannot be read: {e}"))),
+        };
         if let Err(e) = memory::log_writes(&machine.vm, &machine.memory, true) {
             return Some(refused(&e.to_string()));
         }
@@ -68,6 +72,9 @@ impl Monitor {
             Ok(sending) => sending,
             Err(e) => return Some(refused(&format!("the stream cannot be used: {e}"))),
         };
+        if let Some(disks) = disks {
+            sending.take_along(disks);
+        }
         self.progress = Some(progress);
         let job = Job::start(&self.threads, "migrate", key, machine.stop.clone(), move |cancelled| {
             sending.pre_copy(cancelled).map(|()| Outcome::PreCopied(Box::new(sending)))
@@ -92,7 +99,9 @@ impl Monitor {
         }
         let machine = self.machine.as_ref().ok_or("the machine has ended")?;
         let state = machine.capture(&self.parts.kvm, &self.config).map_err(|e| e.to_string())?;
-        self.parts.release_disks().map_err(|e| format!("the disks cannot be let go of: {e}"))?;
+        if !sending.takes_disks() {
+            self.parts.release_disks().map_err(|e| format!("the disks cannot be let go of: {e}"))?;
+        }
         let job = Job::start(&self.threads, "migrate", key, machine.stop.clone(), move |cancelled| {
             sending.hand_over(&state, cancelled).map(Outcome::HandedOver)
         });
@@ -129,8 +138,10 @@ impl Monitor {
     pub(super) fn job_done(&mut self) {
         let Some(job) = self.job.take() else { return };
         let _ = self.epoll.ctl(ControlOperation::Delete, job.done.as_raw_fd(), EpollEvent::default());
-        let key = job.requester;
+        let (key, cancelled) = (job.requester, job.is_cancelled());
         let result = match job.end() {
+            // Asked for when the last page had just gone: the next job would not know of it.
+            Ok(Outcome::PreCopied(_)) if cancelled => Err(MigrateError::Cancelled.to_string()),
             Ok(Outcome::PreCopied(sending)) => match self.hand_over(key, sending) {
                 Ok(()) => return,
                 Err(reason) => Err(reason),

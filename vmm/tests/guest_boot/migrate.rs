@@ -8,6 +8,7 @@ use serde_json::json;
 use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// A process that waits for `guest` to move in.
@@ -68,6 +69,62 @@ fn a_running_machine_moves_and_goes_on_where_it_was() {
     assert!(moved.status.success(), "{}", String::from_utf8_lossy(&moved.stderr));
     target.ends_with(7);
     until("ticks there", PATIENCE, || ticks(&third.console()).len() > 3);
+}
+
+/// Where the freestanding guest writes its numbers: each into the next of 1024 sectors from the 64th on.
+fn numbers(disk: &Path) -> Vec<u64> {
+    let bytes = std::fs::read(disk).unwrap();
+    let sector = |n: usize| u64::from_le_bytes(bytes[n * 512..n * 512 + 8].try_into().unwrap());
+    (0..1024).map(|n| sector(64 + n)).collect()
+}
+
+fn written(console: &str) -> Vec<u64> {
+    // The last line may be half written.
+    let whole = &console[..console.rfind('\n').unwrap_or(0)];
+    whole.lines().filter_map(|line| line.strip_prefix("wrote ")?.trim().parse().ok()).collect()
+}
+
+#[test]
+fn a_machine_takes_its_disk_along_and_loses_no_write() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut setup = Setup::new("scribble");
+    let disk = setup.with_disk(false);
+    let mut guest = setup.start();
+    until("enough writes", PATIENCE, || written(&guest.console()).len() > 200);
+    // A disk of its own, in which something is left from before.
+    let mut target = Setup::new("");
+    let there = target.path("other.raw");
+    std::fs::write(&there, vec![0xee; 1 << 20]).unwrap();
+    let own = target.config.clone();
+    target.config = guest.setup.config.clone();
+    for field in ["control_socket", "console", "report"] {
+        target.config[field] = own[field].clone();
+    }
+    target.config["disks"][0]["source"] = json!({"path": there});
+    target.config["incoming"] = json!({"path": target.path("incoming")});
+    let path = target.path("incoming");
+    let mut target = target.start();
+    until("the target to listen", PATIENCE, || path.exists());
+
+    let begin = Instant::now();
+    guest.client().migrate_with_disks(stream(&target).as_raw_fd(), Terms::default()).unwrap();
+    eprintln!("moved with its disk in {:.1} ms", begin.elapsed().as_secs_f64() * 1e3);
+    guest.ends_with(7);
+    let here = written(&guest.console());
+    until("writes there", PATIENCE, || written(&target.console()).len() > 100);
+    target.child.kill().unwrap();
+    target.child.wait().unwrap();
+    let all = [here.clone(), written(&target.console())].concat();
+    // The line at the seam is in two halves.
+    assert!(all.windows(2).all(|pair| pair[1] == pair[0] + 1 || pair[1] == pair[0] + 2), "{all:?}");
+    let there = numbers(&there);
+    for count in &all {
+        let kept = there[(count % 1024) as usize];
+        assert!(kept >= *count && kept % 1024 == count % 1024, "write {count} was lost: {kept}");
+    }
+    assert!(numbers(&disk).iter().max().unwrap() <= &(here.last().unwrap() + 1), "the source has written no more");
 }
 
 #[test]

@@ -165,6 +165,10 @@ pub mod find {
     pub fn on_host(host: &str) -> Query {
         Query::all().eq("host_id", host)
     }
+    /// Ports whose guests are about to come to a host.
+    pub fn coming_to(host: &str) -> Query {
+        Query::all().eq("also_on", host)
+    }
     /// Leases of a subnet.
     pub fn on_subnet(id: &str) -> Query {
         Query::all().eq("subnet_id", id)
@@ -360,6 +364,7 @@ impl Record for Port {
         Column::text("host_id"),
         Column::text("mac_address"),
         Column::text("qos_policy_id"),
+        Column::text("also_on"),
     ];
     fn id(&self) -> &str {
         &self.id
@@ -372,7 +377,8 @@ impl Record for Port {
     }
     fn columns(&self) -> Vec<Value> {
         let policy = self.qos_policy_id.clone().unwrap_or_default();
-        [&self.network_id, &self.device_id, &self.device_owner, &self.host_id, &self.mac_address, &policy]
+        let (mac, also) = (&self.mac_address, &self.also_on);
+        [&self.network_id, &self.device_id, &self.device_owner, &self.host_id, mac, &policy, also]
             .map(|v| v.clone().into())
             .to_vec()
     }

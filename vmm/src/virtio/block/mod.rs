@@ -8,6 +8,7 @@
 //! way, so a snapshot needs no more than the queues. A request outside the disk, of odd length, or a write to a read-only
 //! disk is answered with an error and counted.
 
+pub mod changes;
 pub mod file;
 pub mod pool;
 pub mod ring;

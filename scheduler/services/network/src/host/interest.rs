@@ -150,7 +150,7 @@ impl Network {
                     keys.extend([port.network_id, port.device_id]);
                 }
                 Some(port) if port.is_endpoint() => {
-                    hosts.insert(port.host_id);
+                    hosts.extend([port.host_id, port.also_on].into_iter().filter(|host| !host.is_empty()));
                 }
                 _ => {}
             }

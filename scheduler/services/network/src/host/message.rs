@@ -22,7 +22,7 @@ const ANY_CODE: u32 = 256;
 pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork {
     let mut message = v1::HostNetwork {
         networks: reach.networks.values().map(|n| network(reach, n, host)).collect(),
-        ports: reach.local.values().filter(|p| is_whole(reach, p)).map(|p| port(reach, p)).collect(),
+        ports: reach.local.values().filter(|p| is_whole(reach, p)).map(|p| port(reach, p, host)).collect(),
         remotes: Vec::new(),
         groups: reach.groups.values().map(|g| group(reach, &g.id, g.stateful)).collect(),
         routers: reach.routers.values().filter(|r| r.admin_state_up).map(|r| router(reach, r, host, hosts)).collect(),
@@ -84,7 +84,7 @@ fn is_whole(reach: &Reach, port: &Port) -> bool {
     port.device_owner != SUBPORT || reach.trunks.values().any(|t| t.tag_of(&port.id).is_some())
 }
 
-fn port(reach: &Reach, port: &Port) -> v1::Port {
+fn port(reach: &Reach, port: &Port, host: &str) -> v1::Port {
     let network_up = reach.networks.get(&port.network_id).is_none_or(|n| n.admin_state_up);
     let is_server = port.device_owner.starts_with("compute:");
     let trunk = reach.trunks.values().find_map(|t| Some((t, t.tag_of(&port.id)?)));
@@ -111,6 +111,7 @@ fn port(reach: &Reach, port: &Port) -> v1::Port {
         instance_id: if is_server { port.device_id.clone() } else { String::new() },
         parent_id: trunk.map(|(t, _)| t.port_id.clone()).unwrap_or_default(),
         vlan: trunk.map(|(_, tag)| u32::from(tag)).unwrap_or_default(),
+        idle: port.host_id != host,
     }
 }
 

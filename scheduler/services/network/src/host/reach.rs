@@ -83,10 +83,9 @@ fn by_id(ids: Vec<&str>) -> Query {
 impl Reach {
     pub async fn gather(store: &Store, host: &str, hosts: &[HostInfo]) -> Result<Self, Fault> {
         let mut reach = Reach { wishes: hosting::ops::all(store).await?, ..Reach::default() };
-        for port in store.list::<Port>(find::on_host(host)).await? {
-            if port.is_endpoint() {
-                reach.local.insert(port.record.id.clone(), port.record);
-            }
+        for query in [find::on_host(host), find::coming_to(host)] {
+            let ports = store.list::<Port>(query).await?.into_iter().filter(|p| p.is_endpoint());
+            reach.local.extend(ports.map(|port| (port.record.id.clone(), port.record)));
         }
         let mut frontier: BTreeSet<String> = reach.local.values().map(|p| p.network_id.clone()).collect();
         let away = reach.add_gateways(store, host, hosts).await?;

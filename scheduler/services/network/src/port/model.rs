@@ -64,6 +64,9 @@ pub struct Port {
     pub dns_domain: String,
     #[serde(rename = "binding:host_id")]
     pub host_id: String,
+    /// A host that its guest is moving to: the device is there already, and carries nothing yet.
+    #[serde(default)]
+    pub also_on: String,
     #[serde(rename = "binding:vnic_type")]
     pub vnic_type: String,
     #[serde(rename = "binding:profile")]

@@ -122,6 +122,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Store
         dns_name: new.dns_name,
         dns_domain: new.dns_domain,
         host_id: new.host_id,
+        also_on: String::new(),
         vnic_type: new.vnic_type.unwrap_or_else(|| "normal".to_owned()),
         profile: if new.profile.is_object() { new.profile } else { json!({}) },
         propagate_uplink_status: new.propagate_uplink_status.unwrap_or(true),
@@ -344,6 +345,24 @@ pub async fn bind_in(tx: &mut Tx, port_id: &str, host: Option<&str>) -> Result<S
     Ok(tx.update(&port).await?)
 }
 
+/// Prepares another host for a port whose guest is about to move there; "" takes that back.
+pub async fn prepare_in(tx: &mut Tx, port_id: &str, host: &str) -> Result<(), Fault> {
+    let mut port = tx.get::<Port>(port_id).await?.ok_or_else(|| fault::port_missing(port_id))?;
+    host.clone_into(&mut port.also_on);
+    tx.update(&port).await?;
+    Ok(())
+}
+
+/// The guest of a port runs on a host that was prepared for it: wired there already, so its status stays.
+pub async fn follow_in(tx: &mut Tx, port_id: &str, host: &str) -> Result<(), Fault> {
+    let mut port = tx.get::<Port>(port_id).await?.ok_or_else(|| fault::port_missing(port_id))?;
+    host.clone_into(&mut port.host_id);
+    port.also_on.clear();
+    trunk::ops::follow_in(tx, &port).await?;
+    tx.update(&port).await?;
+    Ok(())
+}
+
 /// Hands a port to a device (a server). `hostname` names the guest where the port has no name of its own.
 pub async fn update_device_in(
     tx: &mut Tx,
@@ -373,9 +392,14 @@ pub async fn update_device_in(
 /// Takes a port away from its device: unbound, down, free for the next.
 pub async fn release_device_in(tx: &mut Tx, port_id: &str) -> Result<Stored<Port>, Fault> {
     let mut port = tx.get::<Port>(port_id).await?.ok_or_else(|| fault::port_missing(port_id))?;
-    for text in
-        [&mut port.record.device_id, &mut port.record.device_owner, &mut port.record.host_id, &mut port.record.dns_name]
-    {
+    let port_of = &mut port.record;
+    for text in [
+        &mut port_of.device_id,
+        &mut port_of.device_owner,
+        &mut port_of.host_id,
+        &mut port_of.also_on,
+        &mut port_of.dns_name,
+    ] {
         text.clear();
     }
     if let Some(profile) = port.profile.as_object_mut() {
