@@ -258,6 +258,12 @@ pub enum CpuFeature {
     X2apic,
     /// APIC timer in TSC deadline mode.
     TscDeadline,
+    /// Everything beyond the baseline x86-64-v2: the machine can move to any host of the vendor since 2008.
+    #[serde(rename = "above_x86_64_v2")]
+    AboveV2,
+    /// Everything beyond the baseline x86-64-v3: since 2013.
+    #[serde(rename = "above_x86_64_v3")]
+    AboveV3,
 }
 
 /// One machine.

@@ -197,7 +197,7 @@ impl Machine {
             None => Vec::new(),
         };
         let vcpus = match restored {
-            Some(state) => restore(config, &vm, &bus, &pci, &state)?,
+            Some(state) => restore((config, parts), &vm, &bus, &pci, &state)?,
             None => prepare(config, parts, &vm, &memory, bus.slots.len())?,
         };
         let mut machine = Machine::spawn(config, (vm, memory), bus, vcpus, threads, stop)?;
@@ -365,7 +365,7 @@ fn prepare(
 
 /// Devices and processors as they were.
 fn restore(
-    config: &Config,
+    (config, parts): (&Config, &Parts),
     vm: &VmFd,
     bus: &Bus,
     pci: &[Arc<Pci>],
@@ -384,7 +384,7 @@ fn restore(
         vcpus.push(vm.create_vcpu(u64::from(number)).map_err(kvm_step("make a processor"))?);
     }
     for (vcpu, saved) in vcpus.iter().zip(&state.processors) {
-        saved.restore(vcpu)?;
+        saved.restore(&parts.kvm, vcpu)?;
     }
     state.chips.restore(vm)?;
     Ok(vcpus)

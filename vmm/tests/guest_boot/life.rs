@@ -5,6 +5,28 @@ use pilvi_vmm::state::StopReason;
 use serde_json::json;
 use std::time::Instant;
 
+/// Where KVM gives features back that were hidden, the guest sees them all the same; that it runs and is restored shows
+/// that KVM takes the tables, and that they are no more than what this host has.
+#[test]
+fn a_machine_of_a_baseline_processor_runs_and_is_restored() {
+    if !kvm_is_here() {
+        return;
+    }
+    for level in ["above_x86_64_v2", "above_x86_64_v3"] {
+        let mut setup = Setup::new("disk idle");
+        setup.with_disk(false);
+        setup.config["cpu_mask"] = json!([level]);
+        let mut guest = setup.start();
+        guest.expect("idle");
+        let (state, memory) = crate::snapshot::save(&mut guest);
+        guest.client().kill().unwrap();
+        guest.ends_with(5);
+        let mut copy = crate::snapshot::restored(&guest, &state, &memory, false).start();
+        assert_eq!(copy.client().console_write(b"q").unwrap(), 1);
+        copy.ends_with(0);
+    }
+}
+
 #[test]
 fn a_disk_is_read_and_written_and_random_bytes_come() {
     if !kvm_is_here() {
