@@ -2,7 +2,6 @@
 
 use super::parts::{OpenDisk, OpenTap, Parts};
 use super::{MachineError, Stop, event, kvm_step};
-use crate::boot;
 use crate::config::{Config, Disk, Engine, Nic, Transport};
 use crate::device::{Bus, clock, events, keyboard, panic, power, serial, watchdog};
 use crate::memory::Memory;
@@ -13,6 +12,7 @@ use crate::virtio::balloon::{Balloon, Target};
 use crate::virtio::block::changes::Watched;
 use crate::virtio::block::file::{Backing, RawFile};
 use crate::virtio::block::pool::Pool;
+use crate::virtio::block::qcow2::Image;
 use crate::virtio::block::ring::Ring;
 use crate::virtio::block::{Block, Geometry};
 use crate::virtio::console::{Input, Terminal};
@@ -83,11 +83,12 @@ impl Builder<'_> {
             read_only: disk.read_only,
             serial: disk.serial.clone().unwrap_or_else(|| name.clone()),
             queues: disk.queues,
-            block_size: boot::disk::block_size(&open.file),
+            block_size: open.block_size(),
         };
         let file = || open.file.try_clone().map(RawFile::new);
         let backing: Box<dyn Backing> = match disk.engine {
             Engine::Plain => Box::new(file()?),
+            Engine::Qcow2 => Box::new(Image::new(&open.file, disk.read_only)?),
             Engine::Threads => Box::new(Pool::new(file()?, &name, self.threads, self.stop)?),
             Engine::Auto => match Ring::new(file()?) {
                 Ok(ring) => Box::new(ring),

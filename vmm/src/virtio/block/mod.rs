@@ -1,7 +1,7 @@
-//! virtio-blk: a raw file or block device as a disk.
+//! virtio-blk: a raw file, block device or qcow2 image as a disk.
 //!
 //! ```text
-//!   queues ─► requests ─► batch of reads and writes ─► ring.rs (io_uring) │ pool.rs (threads) │ file.rs (one by one)
+//!   queues ─► requests ─► batch of reads and writes ─► ring.rs (io_uring) │ pool.rs (threads) │ file.rs, qcow2.rs (one by one)
 //!                    └─► anything else, after the batch before it
 //! ```
 //! Bytes go straight between the file and guest memory. A batch is done when its turn ends: at the gate nothing is under
@@ -11,6 +11,7 @@
 pub mod changes;
 pub mod file;
 pub mod pool;
+pub mod qcow2;
 pub mod ring;
 
 use super::chain::{self, Chain, Piece};
