@@ -191,3 +191,29 @@ fn the_same_groups_in_any_order_are_one_policy() {
     assert_ne!(order("a", "b"), order("a", "c"));
     assert_eq!(crate::filter::policy_name(&[]), name64(""));
 }
+
+#[test]
+fn a_port_whose_guest_is_elsewhere_has_its_device_and_nothing_else() {
+    let (mut wanted, devices) = base();
+    wanted.ports[0].idle = true;
+    let at = Ipv4Addr::new(192, 0, 2, 7);
+    let (port, address) = (wanted.ports[0].clone(), "10.0.0.11".parse().unwrap());
+    let remote = Remote {
+        port: port.id.clone(),
+        network: port.network.clone(),
+        mac: port.mac,
+        addresses: vec![address],
+        vtep: at,
+        groups: port.groups.clone(),
+    };
+    wanted.remotes = vec![remote];
+    let in_use = crate::device::in_use(&wanted, &devices);
+    assert!(in_use.is_empty());
+    let (tables, problems) = rows(&wanted, &in_use);
+    assert!(problems.is_empty(), "{problems:?}");
+    assert_eq!((count(&tables, Table::Ports), count(&tables, Table::Sources)), (0, 0));
+    // Its packets go to where it is.
+    assert_eq!((count(&tables, Table::Addresses), count(&tables, Table::Vteps)), (1, 1));
+    let applied = crate::device::report(&wanted, &devices, &BTreeMap::new(), problems);
+    assert!(applied.ports[0].wired, "a guest can be given its tap");
+}

@@ -6,7 +6,7 @@ use pilvi_agent::runtime::fake::Fake;
 use pilvi_agent::runtime::kvm::Kvm;
 use pilvi_agent::runtime::qemu::{Qemu, command::Host};
 use pilvi_agent::runtime::{
-    DirectBoot, DiskFormat, Guest, Machine, MachineDisk, Run, Runtime, RuntimeError, Status, stop_kindly,
+    DirectBoot, DiskFormat, Guest, Machine, MachineDisk, MachineNic, Run, Runtime, RuntimeError, Status, stop_kindly,
 };
 use pilvi_agent::{Config, process};
 use pilvi_vmm::probe::Probe;
@@ -16,14 +16,17 @@ use std::time::Duration;
 use tempfile::TempDir;
 
 /// A runtime under test and how to make machines for it.
-struct Subject {
+pub struct Subject {
     make: fn() -> Box<dyn Runtime>,
     /// A machine that powers itself off after a moment if `short`.
-    machine: fn(&Path, bool) -> Machine,
+    pub machine: fn(&Path, bool) -> Machine,
     /// What its console says once it runs.
-    says: &'static str,
+    pub says: &'static str,
     /// It can save a guest and go on from there.
-    suspends: bool,
+    pub suspends: bool,
+    /// A machine whose guest counts, on its first disk and on its console ([`guest::counting_sector`]), if its guests
+    /// can move to another host. The disks' files are made when they are not there.
+    pub counts: Option<fn(&Path) -> Machine>,
 }
 
 const FAKE: Subject = Subject {
@@ -37,9 +40,13 @@ const FAKE: Subject = Subject {
     },
     says: "fake guest started",
     suspends: true,
+    counts: None,
 };
 
-const QEMU: Subject = Subject {
+/// Bytes of the disk that a counting guest does not write to.
+const DATA: u64 = 12 << 20;
+
+pub const QEMU: Subject = Subject {
     make: || {
         let root = nix::unistd::geteuid().is_root();
         Box::new(Qemu::new(Host {
@@ -64,6 +71,26 @@ const QEMU: Subject = Subject {
     },
     says: "pilvi guest up",
     suspends: true,
+    counts: Some(|dir| {
+        let disk = |name: &str, read_only| MachineDisk {
+            path: dir.join(name),
+            format: DiskFormat::Raw,
+            read_only,
+            serial: name.into(),
+        };
+        let disks = vec![disk("root", false), disk("config", true), disk("data", false)];
+        if !disks[0].path.exists() {
+            let mut root = guest::counting_sector();
+            root.resize(4 << 20, 0);
+            std::fs::write(&disks[0].path, root).unwrap();
+            std::fs::write(&disks[1].path, [7; 4096]).unwrap();
+            // Nothing in it repeats, and nothing in it is written by the guest.
+            let words = (0..DATA / 8).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+            std::fs::write(&disks[2].path, words.flatten().collect::<Vec<u8>>()).unwrap();
+        }
+        let nic = MachineNic { mac: "02:00:00:00:00:01".into(), mtu: 1450, taps: Vec::new() };
+        Machine { vcpus: 1, memory_mib: 32, disks, nics: vec![nic], ..Machine::default() }
+    }),
 };
 
 const KVM: Subject = Subject {
@@ -85,6 +112,7 @@ const KVM: Subject = Subject {
     },
     says: "PILVI-GUEST up",
     suspends: false,
+    counts: None,
 };
 
 fn kvm_probe() -> &'static Probe {
@@ -101,15 +129,15 @@ fn kvm() -> bool {
 }
 
 /// One guest of a subject in a folder of its own.
-struct Case {
-    subject: &'static Subject,
-    runtime: Box<dyn Runtime>,
-    guest: Guest,
+pub struct Case {
+    pub subject: &'static Subject,
+    pub runtime: Box<dyn Runtime>,
+    pub guest: Guest,
     _dir: TempDir,
 }
 
 impl Case {
-    fn new(subject: &'static Subject) -> Self {
+    pub fn new(subject: &'static Subject) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let guest = Guest {
             id: "00000000-0000-4000-8000-000000000001".into(),
@@ -119,7 +147,7 @@ impl Case {
         Self { subject, runtime: (subject.make)(), guest, _dir: dir }
     }
 
-    async fn start(&self) -> Status {
+    pub async fn start(&self) -> Status {
         self.start_as(false, false).await
     }
 
@@ -130,11 +158,16 @@ impl Case {
         self.status().await
     }
 
-    async fn status(&self) -> Status {
+    /// Another agent takes the place of the one that was.
+    pub fn restart_agent(&mut self) {
+        self.runtime = (self.subject.make)();
+    }
+
+    pub async fn status(&self) -> Status {
         self.runtime.status(&self.guest).await.unwrap()
     }
 
-    async fn until(&self, run: Run) {
+    pub async fn until(&self, run: Run) {
         for _ in 0..600 {
             if self.status().await.run == run {
                 return;
@@ -144,12 +177,12 @@ impl Case {
         panic!("never {run:?}: {:?}, {}", self.status().await, self.console().await);
     }
 
-    async fn console(&self) -> String {
+    pub async fn console(&self) -> String {
         let _ = self.runtime.collect_console(&self.guest).await;
         String::from_utf8_lossy(&self.guest.console.tail(0).unwrap()).into_owned()
     }
 
-    async fn until_said(&self, text: &str) {
+    pub async fn until_said(&self, text: &str) {
         for _ in 0..600 {
             if self.console().await.contains(text) {
                 return;
@@ -159,11 +192,11 @@ impl Case {
         panic!("{text:?} never said: {:?}", self.console().await);
     }
 
-    fn processes(&self) -> usize {
+    pub fn processes(&self) -> usize {
         process::find(&self.guest.dir).len()
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         self.runtime.kill(&self.guest).await.unwrap();
         assert_eq!(self.status().await, Status::default());
         assert_eq!(self.processes(), 0, "a process is left");
@@ -205,10 +238,10 @@ async fn paused_and_resumed(subject: &'static Subject) {
 async fn found_by_the_next_agent(subject: &'static Subject) {
     let mut case = Case::new(subject);
     let first = case.start().await;
-    case.runtime = (subject.make)();
+    case.restart_agent();
     assert_eq!(case.status().await, first);
     // The former agent died before it recorded the process.
-    case.runtime = (subject.make)();
+    case.restart_agent();
     std::fs::remove_file(case.guest.dir.join("process")).unwrap();
     assert_eq!(case.start().await, first);
     std::fs::remove_file(case.guest.dir.join("process")).unwrap();
@@ -232,7 +265,7 @@ async fn powers_itself_off(subject: &'static Subject) {
     let mut case = Case::new(subject);
     case.start_as(true, false).await;
     // Nobody looks while it happens.
-    case.runtime = (subject.make)();
+    case.restart_agent();
     case.until(Run::PoweredOff).await;
     case.end().await;
 }

@@ -2,6 +2,9 @@
 //!
 //! It says `pilvi guest up` on the first serial port, then a letter about twice a second (A, B,
 //! C, ...), powers off when the power button is pressed, and, if told so, after some letters.
+//!
+//! Another one counts: about eighteen times a second it fills a sector with the next number, writes it to its disk, and
+//! says the number in eight hexadecimal digits on a line of its own.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -34,6 +37,39 @@ pub fn boot_sector(letters: u8) -> Vec<u8> {
     assert_eq!(code.len(), usize::from(hello));
     code.extend(HELLO);
     code.extend(b"\r\nbye\r\n\0");
+    code.resize(510, 0);
+    code.extend([0x55, 0xaa]);
+    code
+}
+
+/// How many sectors the counting guest writes to, the first of them at sector 1.
+pub const COUNTED: u64 = 1024;
+
+/// The sector of the guest that counts.
+pub fn counting_sector() -> Vec<u8> {
+    const HELLO: &[u8] = b"pilvi guest up\r\n\0";
+    let (packet, lba, count, drive, hello) = (0x6c, 0x74, 0x7c, 0x80, 0x81);
+    #[rustfmt::skip]
+    let mut code = vec![
+        0xfa, 0x31, 0xc0, 0x8e, 0xd8, 0x8e, 0xc0, 0x8e, 0xd0,       // cli; ds = es = ss = 0
+        0xbc, 0x00, 0x7c, 0xfc, 0x88, 0x16, drive, 0x7c,            // sp; where it was booted from
+        0xbe, hello, 0x7c, 0xac, 0x84, 0xc0, 0x74, 0x06,            // print hello
+        0xba, 0xf8, 0x03, 0xee, 0xeb, 0xf5,
+        0xfb, 0xf4,                                                 // 1f: wait for the timer
+        0x66, 0xff, 0x06, count, 0x7c, 0x66, 0xa1, count, 0x7c,     // the next number,
+        0xbf, 0x00, 0x80, 0xb9, 0x80, 0x00, 0x66, 0xf3, 0xab,       // 128 times at 8000
+        0x66, 0x25, 0xff, 0x03, 0, 0, 0x66, 0x40, 0x66, 0xa3, lba, 0x7c, // sector 1 + number % 1024
+        0xb8, 0x00, 0x43, 0x8a, 0x16, drive, 0x7c, 0xbe, packet, 0x7c, // write it (int 13h, 43h)
+        0xcd, 0x13, 0x72, 0xd2,
+        0x66, 0xa1, count, 0x7c, 0xb9, 8, 0, 0xba, 0xf8, 0x03,      // print the number
+        0x66, 0xc1, 0xc0, 0x04, 0x50, 0x24, 0x0f, 0x3c, 0x0a, 0x1c, 0x69, 0x2f, 0xee, 0x58, 0xe2, 0xf0,
+        0xb0, b'\n', 0xee, 0xeb, 0xb3,
+        16, 0, 1, 0, 0x00, 0x80, 0, 0,                              // 6c: one sector from 8000
+        0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,
+        0,
+    ];
+    assert_eq!(code.len(), usize::from(hello));
+    code.extend(HELLO);
     code.resize(510, 0);
     code.extend([0x55, 0xaa]);
     code

@@ -1,6 +1,6 @@
 //! The agent as a whole, seen from outside: one binary, so that it is linked once.
 //!
-//! `contract` asks the same of every runtime; `life` drives agents through a scheduler that these
+//! `contract` asks the same of every runtime, `moving` of those whose guests can go to another host; `life` drives agents through a scheduler that these
 //! tests play themselves; `crash` kills the real program at any moment. What needs QEMU says
 //! plainly that it is skipped where there is none.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)] // as in any test
@@ -8,6 +8,7 @@ mod contract;
 mod crash;
 mod guest;
 mod life;
+mod moving;
 mod scheduler;
 mod snapshot;
 mod wired;

@@ -41,7 +41,7 @@ echo lease $ip
 ";
 
 /// False, with a line that says so, where there is no KVM at all.
-fn kvm_is_here(story: &str) -> bool {
+pub fn kvm_is_here(story: &str) -> bool {
     let opened = fs::File::options().read(true).write(true).open("/dev/kvm");
     if let Err(error) = &opened {
         println!("{story}: skipped: /dev/kvm: {error}");
@@ -50,7 +50,7 @@ fn kvm_is_here(story: &str) -> bool {
 }
 
 /// The freestanding guest's kernel file, built where it was not.
-fn freestanding() -> Vec<u8> {
+pub fn freestanding() -> Vec<u8> {
     let path = std::env::var_os("PILVI_TEST_GUEST").map_or_else(
         || {
             let target = Path::new(env!("CARGO_TARGET_TMPDIR")).join("guest");
@@ -65,7 +65,7 @@ fn freestanding() -> Vec<u8> {
 }
 
 /// What the host's agent found out about itself.
-fn traits(admin: &Api) -> Vec<String> {
+pub fn traits(admin: &Api) -> Vec<String> {
     until(30, "the host is a provider with traits", || {
         let providers = admin.get("/placement/resource_providers").ok()?;
         let id = providers["resource_providers"][0]["uuid"].as_str()?.to_owned();

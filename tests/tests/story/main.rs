@@ -10,6 +10,7 @@ mod first_light;
 mod fleet;
 mod hostile;
 mod kvm;
+mod moves;
 mod pair;
 mod tenants;
 mod tour;

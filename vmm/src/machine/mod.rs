@@ -19,7 +19,7 @@ use crate::config::{Config, Transport};
 use crate::cpu::run_loop::{self, Processor, Seen};
 use crate::cpu::state::ProcessorState;
 use crate::cpu::throttle::Throttle;
-use crate::cpu::{cpuid, registers};
+use crate::cpu::{self, cpuid, registers};
 use crate::device::Bus;
 use crate::gate::{Gate, lock};
 use crate::memory::{self, Memory, MemoryError};
@@ -282,15 +282,8 @@ impl Machine {
 
     /// Processor time that a processor has used, in nanoseconds.
     pub fn cpu_time_ns(&self, number: usize) -> Option<u64> {
-        use std::os::unix::thread::JoinHandleExt;
-        let thread = self.processors.get(number).filter(|t| !t.is_finished())?;
-        let (mut clock, mut time) = (0, libc::timespec { tv_sec: 0, tv_nsec: 0 });
-        // SAFETY: the thread is not joined, so its handle is valid; both results go to live variables.
-        let got = unsafe {
-            libc::pthread_getcpuclockid(thread.as_pthread_t(), &raw mut clock) == 0
-                && libc::clock_gettime(clock, &raw mut time) == 0
-        };
-        got.then(|| time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+        let used = cpu::time_of(self.processors.get(number)?)?;
+        u64::try_from(used.as_nanos()).ok()
     }
 
     /// Writes down everything but guest memory. Every thread stands at the gate.

@@ -78,6 +78,7 @@ impl Model {
                 doc.started.clear();
                 (doc.starting, doc.suspended) = (false, true);
             }
+            Step::Move(step) => panic!("{step:?}, though no move is wanted"),
             Step::Snapshot(step) => {
                 self.found.snapshot = match step {
                     SnapshotStep::Copy => Some(SnapshotStep::Upload),
@@ -146,7 +147,7 @@ prop_compose! {
         let (starting, suspended, disks, wired) = flags;
         let ended = ended.map(|(generation, crashed)| Ended { generation, crashed });
         let doc = Doc { done, starting, started: started.into(), ended, suspended, ..Doc::default() };
-        let found = Found { run, doc, saved: false, disks, boot: "this".into(), snapshot };
+        let found = Found { run, doc, saved: false, disks, boot: "this".into(), snapshot, wish: Wish::Stay };
         Model { found, files: true, wired, starts: 0, roots_removed: 0 }
     }
 }
@@ -196,6 +197,7 @@ fn fresh() -> Model {
         disks: false,
         boot: "this".into(),
         snapshot: None,
+        wish: Wish::Stay,
     };
     Model { found, files: true, wired: false, starts: 0, roots_removed: 0 }
 }

@@ -18,8 +18,22 @@ pub struct Host {
     pub user: Option<String>,
 }
 
+/// Where a guest begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// At its firmware, or the kernel that it is given.
+    Fresh,
+    /// Where it was when its state was saved.
+    Saved,
+    /// Where it is on another host, when it comes over.
+    Elsewhere,
+}
+
 /// Name of the control socket in the guest's folder, which is the process' working directory.
 pub const SOCKET: &str = "qmp";
+/// Name of the socket at which the state of a guest comes in that moves here. QEMU binds it while it may still write
+/// to the folder.
+pub const STATE_DOOR: &str = "door-state";
 /// Bytes of console output that QEMU holds for the agent.
 pub const CONSOLE_RING: u64 = 1 << 20;
 /// First file descriptor that a guest inherits: the saved state if any, then taps in order.
@@ -27,7 +41,7 @@ const FIRST_FD: usize = 3;
 
 /// Builds the arguments, the program first.
 #[must_use]
-pub fn arguments(host: &Host, guest: &Guest, machine: &Machine) -> Vec<OsString> {
+pub fn arguments(host: &Host, guest: &Guest, machine: &Machine, begin: Begin) -> Vec<OsString> {
     let mut line = Line(vec![host.binary.clone()]);
     line.base(host, guest, machine);
     line.sandbox(host);
@@ -36,10 +50,13 @@ pub fn arguments(host: &Host, guest: &Guest, machine: &Machine) -> Vec<OsString>
         line.disk(at, disk, property(machine, "hw_disk_bus"));
     }
     let mut fd = FIRST_FD;
-    if machine.restore {
-        line.add("-incoming", format!("fd:{fd}"));
-        line.0.push("-S".into());
-        fd += 1;
+    match begin {
+        Begin::Fresh => {}
+        Begin::Saved => {
+            line.incoming(&format!("fd:{fd}"));
+            fd += 1;
+        }
+        Begin::Elsewhere => line.incoming(&format!("unix:{STATE_DOOR}")),
     }
     line.nics(machine, fd);
     if let Some(boot) = &machine.boot {
@@ -62,6 +79,12 @@ impl Line {
     fn add(&mut self, option: &str, value: impl Into<OsString>) {
         self.0.push(option.into());
         self.0.push(value.into());
+    }
+
+    /// What comes in does not run before it is told to.
+    fn incoming(&mut self, from: &str) {
+        self.add("-incoming", from);
+        self.0.push("-S".into());
     }
 
     fn base(&mut self, host: &Host, guest: &Guest, machine: &Machine) {
@@ -194,7 +217,11 @@ mod tests {
     }
 
     fn text(host: &Host, machine: &Machine) -> String {
-        let words = arguments(host, &guest(), machine);
+        text_from(host, machine, Begin::Fresh)
+    }
+
+    fn text_from(host: &Host, machine: &Machine, begin: Begin) -> String {
+        let words = arguments(host, &guest(), machine, begin);
         let words: Vec<_> = words.iter().map(|w| w.to_string_lossy()).collect();
         words.join(" ")
     }
@@ -203,14 +230,15 @@ mod tests {
     fn descriptors_follow_their_order() {
         let tap = || File::open("/dev/null").unwrap().into();
         let nic = |taps| MachineNic { mac: "02:00:00:00:00:01".into(), mtu: 1450, taps };
-        let mut machine =
+        let machine =
             Machine { nics: vec![nic(vec![tap()]), nic(vec![]), nic(vec![tap(), tap()])], ..Machine::default() };
         let line = text(&Host::default(), &machine);
         assert!(line.contains("id=net0,fd=3,") && line.contains("id=net2,fds=4:5,"), "{line}");
         assert!(!line.contains("id=net1") && line.contains("\"host_mtu\":1450"));
-        machine.restore = true;
-        let line = text(&Host::default(), &machine);
+        let line = text_from(&Host::default(), &machine, Begin::Saved);
         assert!(line.contains("-incoming fd:3 -S") && line.contains("id=net0,fd=4,"), "{line}");
+        let line = text_from(&Host::default(), &machine, Begin::Elsewhere);
+        assert!(line.contains("-incoming unix:door-state -S") && line.contains("id=net0,fd=3,"), "{line}");
     }
 
     #[test]
@@ -225,7 +253,7 @@ mod tests {
             boot: Some(DirectBoot { kernel: "/k".into(), ramdisk: None, cmdline: "a=b -monitor stdio".into() }),
             ..Machine::default()
         };
-        let words = arguments(&Host::default(), &guest(), &machine);
+        let words = arguments(&Host::default(), &guest(), &machine, Begin::Fresh);
         assert_eq!(words.last().unwrap(), "a=b -monitor stdio");
         let line = text(&Host::default(), &machine);
         assert!(line.contains("\"filename\":\"/a,format=qcow2\""));

@@ -5,33 +5,35 @@
 //! powered off by the guest: QEMU stays, stopped (-no-shutdown), so that the agent sees why the
 //!          guest ended even if it was away, and reads the rest of the console first
 //! suspend: stop -> migrate into a file -> end;  start(restore) reads that file
+//! send:    running -> Moved, receive: Arriving -> running: moving/
 //! ```
 //! After a restart of the agent the process is recalled by its record and the control socket is
 //! connected again. Console output waits in a ring inside QEMU and is fetched from there.
 pub mod command;
+mod moving;
 mod qmp;
+mod saving;
 
-use super::{Guest, Kind, Machine, Run, Runtime, RuntimeError, Status};
+use super::{Guest, Kind, Machine, Run, Runtime, RuntimeError, Status, Wires};
 use crate::{durable, process};
 use async_trait::async_trait;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use command::Host;
+use command::{Begin, Host};
+use moving::{Gate, Stage};
 use qmp::{Qmp, QmpError};
 use serde_json::{Value, json};
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::sync::Mutex;
+use tokio_util::sync::CancellationToken;
 
 /// How long QEMU may take until its control socket answers.
 const START_LIMIT: Duration = Duration::from_secs(30);
-/// How long saving or loading a guest may take.
-const STATE_LIMIT: Duration = Duration::from_secs(600);
 /// How long a process that no longer answers may take to be gone: looks, and the time between them.
 const DYING_LOOKS: u32 = 25;
 const DYING_LOOK: Duration = Duration::from_millis(20);
@@ -49,18 +51,29 @@ fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> RuntimeError {
 /// One guest's connection: connecting to one that hangs must not hold up the others.
 type Slot = Arc<Mutex<Option<Arc<Qmp>>>>;
 
+/// One guest's way to another host: held while it is sent, and what stops that.
+type Way = (Arc<Mutex<()>>, CancellationToken);
+
 /// The QEMU runtime.
 #[derive(Debug)]
 pub struct Qemu {
     host: Host,
     connections: std::sync::Mutex<HashMap<String, Slot>>,
+    /// Where guests that arrive are told to run.
+    gates: std::sync::Mutex<HashMap<String, Arc<Gate>>>,
+    ways: std::sync::Mutex<HashMap<String, Way>>,
 }
 
 impl Qemu {
     /// A runtime with these host decisions.
     #[must_use]
     pub fn new(host: Host) -> Self {
-        Self { host, connections: std::sync::Mutex::default() }
+        Self {
+            host,
+            connections: std::sync::Mutex::default(),
+            gates: std::sync::Mutex::default(),
+            ways: std::sync::Mutex::default(),
+        }
     }
 
     fn slot(&self, guest: &Guest) -> Slot {
@@ -89,6 +102,15 @@ impl Qemu {
         connections.remove(&guest.id);
     }
 
+    /// The connection to a guest that runs here, or would, rather than one that arrives or is gone.
+    async fn here(&self, guest: &Guest) -> Result<Arc<Qmp>, RuntimeError> {
+        match Stage::of(guest) {
+            Stage::Arriving => Err(RuntimeError::Failed("the guest has not arrived from another host".into())),
+            Stage::Moved => Err(RuntimeError::Failed("the guest has moved to another host".into())),
+            Stage::Settled | Stage::Told => Ok(self.qmp(guest).await?),
+        }
+    }
+
     async fn run_state(&self, guest: &Guest) -> Result<String, QmpError> {
         let qmp = self.qmp(guest).await?;
         let answer = qmp.execute("query-status", json!({})).await?;
@@ -105,21 +127,30 @@ impl Qemu {
                 Err(error) if tokio::time::Instant::now() > deadline => return Err(error.into()),
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
-            if process::recall(&guest.dir).is_none() {
-                // Its exit status is written behind its last words.
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                let said = process::output(&guest.dir);
-                return Err(RuntimeError::Failed(format!("qemu ended: {said}")));
-            }
+            self.alive(guest).await?;
         }
     }
 
-    async fn spawn(&self, guest: &Guest, machine: Machine) -> Result<(), RuntimeError> {
+    /// An error that says why when the process has ended.
+    async fn alive(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        if process::recall(&guest.dir).is_some() {
+            return Ok(());
+        }
+        // Its exit status is written behind its last words.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        let said = process::output(&guest.dir);
+        Err(RuntimeError::Failed(format!("qemu ended: {said}")))
+    }
+
+    fn spawn(&self, guest: &Guest, machine: Machine, begin: Begin) -> Result<(), RuntimeError> {
         self.forget(guest);
         durable::remove(&guest.dir.join(command::SOCKET)).map_err(io("old control socket"))?;
-        let argv = command::arguments(&self.host, guest, &machine);
+        moving::clear(guest).map_err(io("old move"))?;
+        let argv = command::arguments(&self.host, guest, &machine, begin);
         let mut fds: Vec<OwnedFd> = Vec::new();
-        if machine.restore {
+        if begin == Begin::Elsewhere {
+            moving::note_arriving(guest).map_err(io("note of an arrival"))?;
+        } else if begin == Begin::Saved {
             let state = File::open(guest.saved_state()).map_err(io("saved state"))?;
             fds.push(state.into());
         }
@@ -127,52 +158,13 @@ impl Qemu {
         process::spawn(&guest.dir, &argv, fds).map_err(io("qemu"))?;
         Ok(())
     }
+}
 
-    /// Lets a guest go on that has been read from its saved state.
-    async fn loaded(&self, guest: &Guest) -> Result<(), RuntimeError> {
-        let deadline = tokio::time::Instant::now() + STATE_LIMIT;
-        while self.answered(guest).await? == "inmigrate" {
-            if tokio::time::Instant::now() > deadline {
-                return Err(RuntimeError::Failed("reading the saved state took too long".into()));
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        self.resume(guest).await
-    }
-
-    async fn save_state(&self, qmp: &Qmp, fresh: &PathBuf) -> Result<(), RuntimeError> {
-        let file = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(fresh)
-            .map_err(io("saved state"))?;
-        let copy = file.try_clone().map_err(io("saved state"))?;
-        qmp.give_fd("state", copy.into()).await?;
-        // A file takes all that comes: the default limit for networks would only slow it.
-        let fast = json!({"max-bandwidth": 1_u64 << 40});
-        qmp.execute("migrate-set-parameters", fast).await?;
-        qmp.execute("migrate", json!({"uri": "fd:state"})).await?;
-        let deadline = tokio::time::Instant::now() + STATE_LIMIT;
-        loop {
-            let answer = qmp.execute("query-migrate", json!({})).await?;
-            match answer.get("status").and_then(Value::as_str) {
-                Some("completed") => break,
-                Some("failed" | "cancelled") => {
-                    let why = answer.get("error-desc").and_then(Value::as_str);
-                    let why = why.unwrap_or("no reason given");
-                    return Err(RuntimeError::Failed(format!("saving the guest: {why}")));
-                }
-                _ if tokio::time::Instant::now() > deadline => {
-                    return Err(RuntimeError::Failed("saving the guest took too long".into()));
-                }
-                _ => tokio::time::sleep(Duration::from_millis(50)).await,
-            }
-        }
-        let synced = tokio::task::spawn_blocking(move || file.sync_all()).await;
-        synced.unwrap_or_else(|e| Err(std::io::Error::other(e))).map_err(io("saved state"))
-    }
+/// The guest's process, recorded or not.
+async fn found(guest: &Guest) -> Option<process::Identity> {
+    let folder = guest.dir.clone();
+    let found = tokio::task::spawn_blocking(move || process::find(&folder)).await;
+    found.ok().and_then(|found| found.into_iter().next())
 }
 
 /// Is the process gone, or about to be?
@@ -194,11 +186,12 @@ impl Runtime for Qemu {
 
     async fn start(&self, guest: &Guest, machine: Machine) -> Result<(), RuntimeError> {
         let restore = machine.restore;
-        let folder = guest.dir.clone();
-        let found = tokio::task::spawn_blocking(move || process::find(&folder)).await;
-        match found.ok().and_then(|found| found.into_iter().next()) {
-            Some(found) => process::record(&guest.dir, &found).map_err(io("process record"))?,
-            None => self.spawn(guest, machine).await?,
+        match found(guest).await {
+            Some(found) => {
+                process::record(&guest.dir, &found).map_err(io("process record"))?;
+                self.here(guest).await?;
+            }
+            None => self.spawn(guest, machine, if restore { Begin::Saved } else { Begin::Fresh })?,
         }
         let started = async {
             self.answered(guest).await?;
@@ -224,10 +217,17 @@ impl Runtime for Qemu {
                 return if ends_soon(&found).await { Ok(Status::default()) } else { Err(error.into()) };
             }
         };
-        let run = match state.as_str() {
-            "shutdown" => Run::PoweredOff,
-            "internal-error" => Run::Broken,
-            "paused" | "prelaunch" | "postmigrate" | "finish-migrate" | "save-vm" | "io-error" => Run::Paused,
+        let run = match (state.as_str(), Stage::of(guest)) {
+            (_, Stage::Moved) => Run::Moved,
+            // Between its last instruction and the note that it has arrived.
+            ("running", _) => Run::Running,
+            (_, Stage::Arriving | Stage::Told) => Run::Arriving,
+            ("shutdown", _) => Run::PoweredOff,
+            ("internal-error", _) => Run::Broken,
+            // At the end of a send it stands still for a moment, which is nobody's wish.
+            ("postmigrate", _) if self.on_its_way(guest) => Run::Running,
+            ("finish-migrate", _) if moving::sending(&*self.qmp(guest).await?).await? => Run::Running,
+            ("paused" | "prelaunch" | "postmigrate" | "finish-migrate" | "save-vm" | "io-error", _) => Run::Paused,
             _ => Run::Running,
         };
         Ok(Status { run, pid: found.pid.unsigned_abs() })
@@ -248,28 +248,58 @@ impl Runtime for Qemu {
         }
         process::end(&guest.dir).await.map_err(io("kill"))?;
         self.forget(guest);
+        self.shut(guest);
+        self.new_way(guest);
+        moving::clear(guest).map_err(io("doors of a move"))?;
         durable::remove(&guest.dir.join(command::SOCKET)).map_err(io("control socket"))
     }
 
     async fn pause(&self, guest: &Guest) -> Result<(), RuntimeError> {
-        self.qmp(guest).await?.execute("stop", json!({})).await?;
+        let qmp = self.here(guest).await?;
+        if Stage::of(guest) == Stage::Told && self.run_state(guest).await? == "running" {
+            // An agent ended between letting it run and forgetting that it came.
+            moving::clear(guest).map_err(io("doors of an arrival"))?;
+        }
+        // It would arrive running: that it was paused does not go with it.
+        if moving::sending(&qmp).await? && self.run_state(guest).await? != "postmigrate" {
+            return Err(RuntimeError::Failed("the guest is on its way to another host".into()));
+        }
+        qmp.execute("stop", json!({})).await?;
         Ok(())
     }
 
     async fn resume(&self, guest: &Guest) -> Result<(), RuntimeError> {
-        self.qmp(guest).await?.execute("cont", json!({})).await?;
+        let qmp = self.here(guest).await?;
+        let sent = self.run_state(guest).await? == "postmigrate";
+        qmp.execute("cont", json!({})).await?;
+        if sent {
+            moving::settle(&qmp).await?;
+        }
         Ok(())
     }
 
     async fn suspend(&self, guest: &Guest) -> Result<(), RuntimeError> {
-        let qmp = self.qmp(guest).await?;
-        qmp.execute("stop", json!({})).await?;
-        // An agent that died in the middle may have left one under way.
-        qmp.execute("migrate_cancel", json!({})).await?;
-        let fresh = guest.dir.join("saved-state.new");
-        self.save_state(&qmp, &fresh).await?;
-        std::fs::rename(&fresh, guest.saved_state()).map_err(io("saved state"))?;
-        self.kill(guest).await
+        self.suspend_guest(guest).await
+    }
+
+    async fn receive(&self, guest: &Guest, machine: Machine) -> Result<(), RuntimeError> {
+        self.receive_guest(guest, machine).await
+    }
+
+    fn door(&self, guest: &Guest, name: &str) -> Option<PathBuf> {
+        moving::door(guest, name)
+    }
+
+    async fn arrive(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        self.arrive_guest(guest).await
+    }
+
+    async fn send(&self, guest: &Guest, wires: &dyn Wires) -> Result<(), RuntimeError> {
+        self.send_guest(guest, wires).await
+    }
+
+    async fn cancel_send(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        self.cancel_guest(guest).await
     }
 
     async fn collect_console(&self, guest: &Guest) -> Result<(), RuntimeError> {

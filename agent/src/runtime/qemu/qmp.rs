@@ -103,6 +103,11 @@ impl Qmp {
         self.events.notified().await;
     }
 
+    /// Returns at the next event, when the connection ends, or after `limit`.
+    pub async fn event_within(&self, limit: Duration) {
+        let _ = tokio::time::timeout(limit, self.event()).await;
+    }
+
     /// Whether the connection still stands.
     #[must_use]
     pub fn open(&self) -> bool {
@@ -171,7 +176,10 @@ async fn read_lines(mut lines: FramedRead<OwnedReadHalf, LinesCodec>, waiters: W
         let Ok(message) = serde_json::from_str::<Value>(&line) else {
             break;
         };
-        if message.get("event").is_some() {
+        if let Some(event) = message.get("event").and_then(Value::as_str) {
+            let at = &message["timestamp"];
+            let at = [at["seconds"].as_u64(), at["microseconds"].as_u64()].map(Option::unwrap_or_default);
+            tracing::debug!(event, at_us = at[0] * 1_000_000 + at[1], "qemu says");
             // One that comes while nobody listens wakes the next listener.
             events.notify_one();
             events.notify_waiters();

@@ -1,7 +1,7 @@
 //! Nova: the compute API v2.1 (microversions 2.1 to 2.104), at `/compute`.
 //!
 //! Resources: servers (with actions, metadata, tags, addresses, console log, instance actions), flavors,
-//! key pairs, server groups, availability zones, aggregates, hypervisors, services, limits, quotas; and, as old
+//! live migrations, key pairs, server groups, availability zones, aggregates, hypervisors, services, limits, quotas; and, as old
 //! microversions have them, images, networks, security groups and floating IPs of the services that own them.
 //!
 //! ```text
@@ -29,6 +29,7 @@ pub mod image;
 pub mod interface;
 pub mod keypair;
 pub mod limit;
+pub mod migration;
 pub mod network;
 pub mod quota;
 pub mod security_group;
@@ -136,6 +137,7 @@ fn resources() -> Vec<Route<Compute>> {
     routes.extend(aggregate::api::routes());
     routes.extend(hypervisor::api::routes());
     routes.extend(limit::api::routes());
+    routes.extend(migration::api::routes());
     routes.extend(quota::api::routes());
     routes.extend(interface::api::routes());
     routes.extend(security_group::api::routes());

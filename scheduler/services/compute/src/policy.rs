@@ -96,6 +96,15 @@ const MEMBER: &[&str] = &[
     "os-multinic:remove",
 ];
 
+/// What managers of a project may do with its servers.
+const MANAGER: &[&str] = &[
+    "os-migrate-server:migrate_live",
+    "os-migrations:index",
+    "servers:migrations:index",
+    "servers:migrations:show",
+    "servers:migrations:delete",
+];
+
 /// What only administrators may do.
 const ADMINS: &[&str] = &[
     "servers:index:get_all_tenants",
@@ -104,7 +113,10 @@ const ADMINS: &[&str] = &[
     "servers:show:host_status",
     "servers:detail:fault_details",
     "servers:allow_all_filters",
-    "servers:migrations:index",
+    "servers:migrations:index:host",
+    "os-migrations:index:all_projects",
+    "os-migrations:index:host",
+    "os-migrate-server:migrate_live:host",
     "os-extended-server-attributes",
     "os-server-diagnostics",
     "os-lock-server:unlock:unlock_override",
@@ -145,7 +157,6 @@ const ADMINS: &[&str] = &[
     "os-quota-class-sets:show",
     "os-quota-class-sets:update",
     "os-simple-tenant-usage:list",
-    "os-migrations:index",
     "os-tenant-networks",
     "limits:other_project",
 ];
@@ -172,6 +183,7 @@ pub fn rules() -> Vec<RuleDefault> {
     for (names, check) in [
         (READER, PROJECT_READER_OR_ADMIN),
         (MEMBER, PROJECT_MEMBER_OR_ADMIN),
+        (MANAGER, PROJECT_MANAGER_OR_ADMIN),
         (ADMINS, ADMIN),
         (ANYONE, "@"),
         (KEYPAIRS, owner),

@@ -16,6 +16,7 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<Keypair>(),
         KindSpec::of::<ServerGroup>(),
         KindSpec::of::<Aggregate>(),
+        KindSpec::of::<Migration>(),
     ]
 }
 
@@ -36,6 +37,12 @@ pub struct Server {
     /// What the host said last.
     pub seen: Option<Seen>,
     pub host: Option<String>,
+    /// While it moves to another host.
+    #[serde(default)]
+    pub moving: Option<Moving>,
+    /// The host that had something of it last, and shall hear that it has not any more.
+    #[serde(default)]
+    pub left: Option<String>,
     /// Set when the server was first active.
     pub launched_us: Option<i64>,
     pub terminated_us: Option<i64>,
@@ -114,6 +121,47 @@ pub struct Seen {
     pub step: String,
     #[serde(default)]
     pub snapshot: Option<SeenSnapshot>,
+    /// Of its disks, in their order.
+    #[serde(default)]
+    pub disk_bytes: Vec<u64>,
+    #[serde(default, rename = "move")]
+    pub moved: Option<SeenMove>,
+}
+
+/// A server on its way to another host.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moving {
+    /// Of the [`Migration`].
+    pub id: String,
+    /// The host's name.
+    pub to: String,
+    /// Ids of the two nodes.
+    pub from_node: String,
+    pub to_node: String,
+    /// Where it may come in over there, once a process waits for it.
+    pub address: Option<String>,
+    /// It shall stay after all.
+    pub cancelled: bool,
+}
+
+/// How far a move has come, as the host says that was asked.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeenMove {
+    pub id: String,
+    pub stage: MoveStage,
+    pub error: String,
+    pub address: String,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MoveStage {
+    Waiting,
+    Sending,
+    Done,
+    Failed,
+    /// It stands still here, and only the other host knows whether it runs.
+    Lost,
 }
 
 /// How far a snapshot has come.
@@ -217,6 +265,7 @@ impl Record for Server {
         Column::text("task_state"),
         Column::int("alive"),
         Column::int("changed"),
+        Column::text("moving_to"),
     ];
     fn id(&self) -> &str {
         &self.id
@@ -240,7 +289,49 @@ impl Record for Server {
             self.task_state.map(|t| t.as_str().to_owned()).into(),
             i64::from(self.vm_state != VmState::Deleted).into(),
             self.changed_us.into(),
+            self.moving.as_ref().map(|m| m.to.clone()).into(),
         ]
+    }
+}
+
+/// A move of a server from host to host, also when it is long over.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Migration {
+    /// UUID
+    pub id: String,
+    /// Small number that the API shows as `id`.
+    pub number: i64,
+    pub server_id: String,
+    /// Of the server.
+    pub project_id: String,
+    /// Who asked for it.
+    pub user_id: String,
+    /// Names of hosts.
+    pub from: String,
+    pub to: String,
+    /// `host:port` over there; "" before it was known.
+    pub to_address: String,
+    /// As `os-migrations` spells it.
+    pub status: String,
+    pub flavor_id: String,
+    pub created_us: i64,
+    pub updated_us: i64,
+}
+
+impl Record for Migration {
+    const KIND: &'static str = "compute_migration";
+    const COLUMNS: &'static [Column] = &[Column::int("number"), Column::text("server_id")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn columns(&self) -> Vec<Value> {
+        vec![self.number.into(), self.server_id.clone().into()]
+    }
+    fn claims(&self) -> Vec<Claim> {
+        vec![Claim { scope: "compute_migration_number".into(), value: self.number.to_string() }]
     }
 }
 

@@ -22,6 +22,8 @@ pub const NAMED_HOST: Version = Version(2, 74);
 pub const LOCK_REASON: Version = Version(2, 73);
 /// `server_groups` shown with a server.
 pub const SERVER_GROUPS_SHOWN: Version = Version(2, 71);
+/// A live migration cannot be forced on a host any more.
+pub const NOTHING_FORCED: Version = Version(2, 68);
 /// `trusted_image_certificates`.
 pub const TRUSTED_CERTIFICATES: Version = Version(2, 63);
 /// Instance actions page and show `updated_at`.
@@ -36,8 +38,14 @@ pub const TAGS_AT_CREATION: Version = Version(2, 52);
 pub const FLAVOR_EMBEDDED: Version = Version(2, 47);
 /// No `networks` member is an error; `auto` and `none` are words.
 pub const NETWORKS_NEEDED: Version = Version(2, 37);
+/// A live migration is checked after it was accepted.
+pub const MIGRATION_IN_BACKGROUND: Version = Version(2, 34);
+/// A live migration may be forced on a host.
+pub const FORCED_MIGRATION: Version = Version(2, 30);
 /// Tags shown and filtered by.
 pub const TAGS: Version = Version(2, 26);
+/// `block_migration` may be left to the cloud.
+pub const BLOCK_MIGRATION_AUTO: Version = Version(2, 25);
 /// `description`.
 pub const DESCRIPTION: Version = Version(2, 19);
 /// `host_status` shown to administrators.

@@ -2,7 +2,7 @@
 use crate::{
     Compute,
     server::{model::VmState, snapshot},
-    tables::{Action, FileCopy, Seen, SeenSnapshot, Server, SnapshotStage, WantedPower},
+    tables::{Action, FileCopy, MoveStage, Moving, Seen, SeenMove, SeenSnapshot, Server, SnapshotStage, WantedPower},
 };
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -27,10 +27,24 @@ impl ComputePart {
 #[async_trait]
 impl HostPart for ComputePart {
     async fn wanted(&self, host: &str) -> Result<Part, Fault> {
-        let servers = self.compute.store.list::<Server>(Query::all().eq("host", host).eq("alive", 1)).await?;
+        let of_host = |column: &'static str| Query::all().eq(column, host).eq("alive", 1);
         let mut instances = Vec::new();
-        for server in servers.iter().filter(|s| !s.wanted.delete) {
-            instances.push(self.compute.instance(server).await?);
+        for server in self.compute.store.list::<Server>(of_host("host")).await?.iter().filter(|s| !s.wanted.delete) {
+            let mut instance = self.compute.instance(server).await?;
+            instance.departure = server.moving.as_ref().and_then(departure);
+            instances.push(instance);
+        }
+        for server in self.compute.store.list::<Server>(of_host("moving_to")).await?.iter().filter(|s| !s.wanted.delete)
+        {
+            let mut instance = self.compute.instance(server).await?;
+            let seen = server.seen.clone().unwrap_or_default();
+            instance.runtime = seen.runtime;
+            instance.arrival = server.moving.as_ref().map(|moving| v1::Arrival {
+                move_id: moving.id.clone(),
+                node_id: moving.from_node.clone(),
+                disk_bytes: seen.disk_bytes,
+            });
+            instances.push(instance);
         }
         instances.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(Part { instances, network: None })
@@ -41,7 +55,10 @@ impl HostPart for ComputePart {
             return Affected::None;
         }
         match self.compute.store.get::<Server>(&change.id).await {
-            Ok(Some(server)) => Affected::Hosts(server.host.iter().cloned().collect()),
+            Ok(Some(server)) => {
+                let there = server.moving.as_ref().map(|moving| &moving.to);
+                Affected::Hosts(server.host.iter().chain(there).chain(&server.left).cloned().collect())
+            }
             Ok(None) => Affected::None,
             Err(_) => Affected::All,
         }
@@ -49,7 +66,9 @@ impl HostPart for ComputePart {
 
     async fn observed(&self, host: &str, observed: &v1::Observed) -> Result<(), Fault> {
         for instance in &observed.instances {
-            self.compute.observe(host, &instance.id, seen(instance)).await?;
+            let seen = seen(instance);
+            self.compute.observe_move(host, &instance.id, &seen).await?;
+            self.compute.observe(host, &instance.id, seen).await?;
         }
         Ok(())
     }
@@ -71,6 +90,14 @@ impl HostPart for ComputePart {
         let waiting =
             self.compute.store.list::<Server>(Query::all().eq("alive", 1).eq("host", node.name.as_str())).await?;
         waiting.iter().filter(|s| s.wanted.delete).for_each(|s| self.compute.poke(&s.id));
+        if !node.is_up() {
+            let coming = Query::all().eq("alive", 1).eq("moving_to", node.name.as_str());
+            // One whose host here knows the way may run there: that host's streams break, and it says what it knows.
+            let waits = |s: &&Stored<Server>| s.moving.as_ref().is_some_and(|moving| moving.address.is_none());
+            for server in self.compute.store.list::<Server>(coming).await?.iter().filter(waits) {
+                self.compute.give_up_move(&server.record.id).await?;
+            }
+        }
         Ok(())
     }
 }
@@ -95,7 +122,29 @@ fn seen(i: &v1::ObservedInstance) -> Seen {
         runtime: i.runtime.clone(),
         step: i.step.clone(),
         snapshot: i.snapshot.as_ref().and_then(seen_snapshot),
+        disk_bytes: i.disk_bytes.clone(),
+        moved: i.r#move.as_ref().and_then(seen_move),
     }
+}
+
+/// Where to, once that is known, and while it shall go.
+fn departure(moving: &Moving) -> Option<v1::Departure> {
+    let address = moving.address.clone().filter(|_| !moving.cancelled)?;
+    Some(v1::Departure { move_id: moving.id.clone(), node_id: moving.to_node.clone(), address })
+}
+
+fn seen_move(said: &v1::ObservedMove) -> Option<SeenMove> {
+    use v1::MoveStage as S;
+    let stage = match said.stage() {
+        S::MoveUnspecified => return None,
+        S::MoveWaiting => MoveStage::Waiting,
+        S::MoveSending => MoveStage::Sending,
+        S::MoveDone => MoveStage::Done,
+        S::MoveFailed => MoveStage::Failed,
+        S::MoveLost => MoveStage::Lost,
+    };
+    let short = |text: &str| text.chars().take(2000).collect();
+    Some(SeenMove { id: said.move_id.clone(), stage, error: short(&said.error), address: short(&said.address) })
 }
 
 fn seen_snapshot(s: &v1::ObservedSnapshot) -> Option<SeenSnapshot> {
@@ -167,6 +216,8 @@ impl Compute {
             properties: acted_on,
             snapshot: snapshot::wish(server).map(|image_id| v1::Snapshot { image_id }),
             request_id: self.newest_request(&server.id).await?,
+            arrival: None,
+            departure: None,
         })
     }
 

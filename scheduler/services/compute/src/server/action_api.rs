@@ -1,6 +1,6 @@
 //! `POST /servers/{id}/action`: one path, the verb is the only member of the body.
 use crate::{
-    Compute, interface,
+    Compute, interface, migration,
     server::{
         api, create,
         model::{Verb, VmState},
@@ -43,6 +43,7 @@ const ACTIONS: &[(&str, &str)] = &[
     ("unlock", "os_compute_api:os-lock-server:unlock"),
     ("os-getConsoleOutput", "os_compute_api:os-console-output"),
     ("os-resetState", "os_compute_api:os-admin-actions:reset_state"),
+    ("os-migrateLive", "os_compute_api:os-migrate-server:migrate_live"),
     ("createImage", "os_compute_api:servers:create_image"),
     ("forceDelete", "os_compute_api:os-deferred-delete:force"),
     ("addSecurityGroup", "os_compute_api:os-security-groups:add"),
@@ -87,6 +88,7 @@ async fn act(svc: Arc<Compute>, call: Call) -> Reply {
         "lock" | "unlock" => lock(&svc, &call, &server, action == "lock", &body).await,
         "os-getConsoleOutput" => console(&svc, &server, &body).await,
         "createImage" => snapshot::create(&svc, &call, &server, &body).await,
+        "os-migrateLive" => migration::api::migrate(&svc, &call, &server, &body).await,
         "os-resetState" => reset_state(&svc, &server, &body).await,
         action if interface::action::knows(action) => interface::action::act(&svc, &call, &server, action, &body).await,
         _ => {

@@ -337,6 +337,8 @@ fn record(
         },
         seen: None,
         host: None,
+        moving: None,
+        left: None,
         launched_us: None,
         terminated_us: None,
         flavor: found.flavor.clone(),

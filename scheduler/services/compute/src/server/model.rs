@@ -47,7 +47,7 @@ names! {
         Unpausing = "unpausing", Suspending = "suspending", Resuming = "resuming", Rebuilding = "rebuilding",
         ResizePrep = "resize_prep", ResizeFinish = "resize_finish", ResizeReverting = "resize_reverting",
         ImageSnapshot = "image_snapshot", ImagePendingUpload = "image_pending_upload", ImageUploading = "image_uploading",
-        Deleting = "deleting",
+        Migrating = "migrating", Deleting = "deleting",
     }
 }
 
@@ -75,6 +75,7 @@ pub fn status(vm: VmState, task: Option<TaskState>) -> &'static str {
         (VmState::Active | VmState::Stopped | VmState::Error, Some(T::Rebuilding)) => "REBUILD",
         (VmState::Active | VmState::Stopped, Some(T::ResizePrep | T::ResizeFinish)) => "RESIZE",
         (VmState::Resized, Some(T::ResizeReverting)) => "REVERT_RESIZE",
+        (VmState::Active, Some(T::Migrating)) => "MIGRATING",
         (VmState::Active, _) => "ACTIVE",
         (VmState::Stopped, _) => "SHUTOFF",
         (VmState::Paused, _) => "PAUSED",
@@ -96,6 +97,7 @@ pub fn states_of(wish: &str) -> Option<Vec<VmState>> {
         "REBUILD" => Some(vec![V::Active, V::Stopped, V::Error]),
         "RESIZE" => Some(vec![V::Active, V::Stopped]),
         "REVERT_RESIZE" => Some(vec![V::Resized]),
+        "MIGRATING" => Some(vec![V::Active]),
         _ => {
             let found: Vec<_> = all.into_iter().filter(|v| status(*v, None) == wish).collect();
             (!found.is_empty()).then_some(found)
@@ -278,6 +280,10 @@ pub fn settle(server: &mut Server, seen: Seen, now_us: i64) -> Option<Ended> {
     if server.wanted.delete || server.vm_state == VmState::Deleted {
         return None;
     }
+    if server.moving.is_some() {
+        // What becomes of it is decided by what both hosts say of the move.
+        return None;
+    }
     if snapshot::is_on(server) && seen.error.is_empty() {
         return snapshot::settle(server);
     }
@@ -373,6 +379,8 @@ pub(crate) mod tests {
             },
             seen: None,
             host: Some("h".into()),
+            moving: None,
+            left: None,
             launched_us: None,
             terminated_us: None,
             flavor: FlavorCopy {

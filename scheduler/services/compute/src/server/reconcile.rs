@@ -6,7 +6,7 @@
 //! to be gone  -> host confirms (or is dead) -> one transaction: ports + claim released, record DELETED
 //! ```
 use crate::{
-    Compute, action,
+    Compute, action, migration,
     server::{
         model::{Ended, TaskState, VmState},
         ops::living_in,
@@ -205,6 +205,17 @@ impl Compute {
         Ok(Some(GroupRule { policy, members, max_per_host: group.max_server_per_host.unwrap_or(1) }))
     }
 
+    /// Hosts that a running server could move to, best first; only the named one if one is named.
+    pub(crate) async fn hosts_to_move_to(&self, server: &Server, named: Option<String>) -> Result<Vec<String>, Fault> {
+        let mut request = self.request(server).await?;
+        request.avoid.extend(server.host.clone());
+        request.host = named;
+        // It goes on with what it runs with.
+        request.runtime = server.seen.as_ref().map(|seen| seen.runtime.clone());
+        let hosts = self.snapshot(server).await?;
+        Ok(pilvi_place::rank(&request, &hosts).hosts)
+    }
+
     /// Hosts as placement and the fleet know them now.
     async fn snapshot(&self, server: &Server) -> Result<Vec<Host>, Fault> {
         let (resources, required) = self.wants(server).await?;
@@ -277,7 +288,8 @@ impl Compute {
     }
 
     async fn remove_server(&self, server: &Stored<Server>) -> Result<Next, Fault> {
-        if let Some(host) = &server.host {
+        let there = server.moving.as_ref().map(|moving| &moving.to);
+        for host in server.host.iter().chain(there) {
             let node = self.fleet.node_by_name(host).await?;
             // A dead host cannot confirm; should it live again, its wanted state lacks the server.
             let alive = node.as_ref().is_some_and(|n| n.is_up());
@@ -311,6 +323,7 @@ impl Compute {
                         return Ok(());
                     }
                     release_in(tx, &server).await?;
+                    migration::ops::forget_in(tx, &mut server.record).await?;
                     let now = clock::now_us();
                     let record = &mut server.record;
                     (record.vm_state, record.task_state) = (VmState::Deleted, None);

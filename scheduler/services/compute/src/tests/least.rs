@@ -22,7 +22,7 @@ const EGRESS: &str = "NET_BW_EGR_KILOBIT_PER_SEC";
 
 impl Rig {
     /// A host with so much of its link to promise.
-    async fn host(&self, name: &str, kbps: u64) -> String {
+    pub(super) async fn host(&self, name: &str, kbps: u64) -> String {
         let id = pilvi_kit::id::new();
         let link: Value = if kbps > 0 { json!({ EGRESS: kbps }) } else { json!({}) };
         let inventory = json!({"vcpus": 8, "memory_mib": 8192, "disk_gib": 100, "cpu_model": "", "cpu_arch": "x86_64",
@@ -53,7 +53,7 @@ impl Rig {
         id
     }
 
-    async fn api<R: Api>(&self, member: Value) -> R {
+    pub(super) async fn api<R: Api>(&self, member: Value) -> R {
         let who = &self.alice;
         let attrs = R::RESOURCE.parse(&member, Verb::Create, who.project_id().unwrap()).unwrap();
         let ctx = ctx(who);
@@ -88,7 +88,7 @@ impl Rig {
     }
 
     /// A server that takes a port, placed if it can be.
-    async fn placed(&self, port: &str) -> Server {
+    pub(super) async fn placed(&self, port: &str) -> Server {
         let mut new = server();
         new.id = pilvi_kit::id::new();
         new.project_id = "alice".into();
@@ -107,7 +107,7 @@ impl Rig {
         self.record(&id).await
     }
 
-    async fn held(&self, server: &str) -> Value {
+    pub(super) async fn held(&self, server: &str) -> Value {
         json!(pilvi_placement::allocation::ops::of(&self.svc.store, server).await.unwrap())
     }
 }

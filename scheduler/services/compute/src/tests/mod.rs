@@ -2,6 +2,7 @@
 mod image;
 mod interface;
 mod least;
+mod migration;
 mod old_apis;
 
 use crate::{Compute, Config, service, tables::Server};

@@ -249,3 +249,47 @@ async fn hosts_learn_how_ipv6_addresses_are_had() {
     let first = told.networks[0].subnets.iter().find(|s| s.cidr == "fd00::/64").unwrap();
     assert_eq!((first.ra().as_str_name(), first.dhcp), ("RA_SLAAC", false));
 }
+
+#[tokio::test]
+async fn a_host_is_prepared_for_a_port_before_its_guest_comes() {
+    let rig = Rig::new().await;
+    let all = hosts(3);
+    let network = rig.network(&rig.alice, "net").await;
+    rig.subnet(&rig.alice, &network, "10.1.0.0/24").await;
+    let port = server(&rig, &network, "s1", "h1").await;
+    let bystander = server(&rig, &network, "s2", "h3").await;
+    let change = async |step: u8| {
+        let port = port.clone();
+        let done = rig.svc.store.write(move |tx| {
+            let port = port.clone();
+            Box::pin(async move {
+                match step {
+                    0 => ops::prepare_in(tx, &port, "h2").await,
+                    1 => ops::prepare_in(tx, &port, "").await,
+                    _ => ops::follow_in(tx, &port, "h2").await,
+                }
+            })
+        });
+        done.await.unwrap();
+    };
+    let idle = async |host: &str| {
+        let view = view(&rig, host, &all).await;
+        view.ports.iter().find(|p| p.id == port).map(|p| p.idle)
+    };
+    let vtep = |n: usize| all[n].vtep.clone();
+    let elsewhere = async |host: &str| {
+        let view = view(&rig, host, &all).await;
+        view.remotes.iter().find(|r| r.port_id == port).map(|r| r.vtep.clone())
+    };
+    change(0).await;
+    assert_eq!((idle("h1").await, idle("h2").await), (Some(false), Some(true)));
+    // Where it will be, its packets go to where it is; and so they do everywhere else.
+    assert_eq!((elsewhere("h2").await, elsewhere("h3").await), (Some(vtep(0)), Some(vtep(0))));
+    change(1).await;
+    assert_eq!(idle("h2").await, None, "taken back");
+    change(0).await;
+    change(2).await;
+    assert_eq!((idle("h1").await, idle("h2").await), (None, Some(false)));
+    assert_eq!(elsewhere("h3").await, Some(vtep(1)));
+    let _ = bystander;
+}
