@@ -95,7 +95,7 @@ pub fn inherit(fd: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// A raw disk image or block device.
+/// A disk image or block device, raw unless its engine says otherwise.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Disk {
@@ -129,6 +129,8 @@ pub enum Engine {
     Threads,
     /// One after the other.
     Plain,
+    /// The same, through the tables of a qcow2 image that needs no other file. What a file is, is never guessed.
+    Qcow2,
 }
 
 /// The host's end of a network card.
@@ -258,6 +260,12 @@ pub enum CpuFeature {
     X2apic,
     /// APIC timer in TSC deadline mode.
     TscDeadline,
+    /// Everything beyond the baseline x86-64-v2: the machine can move to any host of the vendor since 2008.
+    #[serde(rename = "above_x86_64_v2")]
+    AboveV2,
+    /// Everything beyond the baseline x86-64-v3: since 2013.
+    #[serde(rename = "above_x86_64_v3")]
+    AboveV3,
 }
 
 /// One machine.

@@ -62,6 +62,15 @@ impl Gate {
         if self.wanted.load(Ordering::Acquire) == QUIT { Pass::Quit } else { Pass::Go }
     }
 
+    /// Rests for a time, or until threads are meant to come to the gate.
+    pub fn rest(&self, time: Duration) {
+        let end = Instant::now() + time;
+        let mut waiting = lock(&self.waiting);
+        while let (false, Some(left)) = (self.is_calling(), end.checked_duration_since(Instant::now())) {
+            waiting = self.changed.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
     /// True while threads are meant to come to the gate.
     pub fn is_calling(&self) -> bool {
         self.wanted.load(Ordering::Acquire) != OPEN
@@ -137,6 +146,19 @@ mod tests {
         gate.open();
         threads.into_iter().for_each(|t| t.join().unwrap());
         assert_eq!(gate.pass(), Pass::Quit);
+    }
+
+    #[test]
+    fn a_rest_ends_with_its_time_or_when_the_gate_shuts() {
+        let gate = Gate::new_shut();
+        gate.open();
+        let begin = Instant::now();
+        gate.rest(Duration::from_millis(20));
+        assert!(begin.elapsed() >= Duration::from_millis(20));
+        std::thread::scope(|scope| {
+            scope.spawn(|| gate.rest(Duration::from_secs(3600)));
+            gate.shut();
+        });
     }
 
     #[test]

@@ -6,7 +6,7 @@ use crate::control::{ClientError, command};
 use crate::cpu::run_loop;
 use crate::machine::{MachineError, Parts};
 use crate::monitor::{Monitor, Signals};
-use crate::sandbox::{SandboxError, Threads, jail, seccomp};
+use crate::sandbox::{self, SandboxError, Threads, jail, seccomp};
 use crate::state::{EXIT_CONFIG, EXIT_FAILURE, Report};
 use crate::{journal, probe};
 use std::ffi::OsString;
@@ -137,7 +137,7 @@ fn ask(words: &[OsString]) -> Result<u8, Failure> {
 }
 
 /// Opens everything, closes the jail, builds the machine, runs it.
-fn run(config: Config, sandbox: bool) -> Result<u8, Failure> {
+fn run(config: Config, jailed: bool) -> Result<u8, Failure> {
     let signals = Signals::block()?;
     run_loop::install_kick()?;
     let parts = Parts::open(&config, &signals)?;
@@ -146,7 +146,8 @@ fn run(config: Config, sandbox: bool) -> Result<u8, Failure> {
     let report = report.transpose().map_err(Failure::Report)?;
     let server = Server::open(&config.control_socket).map_err(Failure::Socket)?;
 
-    let threads = if sandbox {
+    let threads = if jailed {
+        sandbox::quiet_allocator();
         seccomp::install_report()?;
         if !jail::close(config.user)? {
             journal::line(&config.id, format_args!("not started as root: no namespaces of its own"));

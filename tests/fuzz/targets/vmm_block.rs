@@ -22,7 +22,7 @@ fuzz_target!(|data: &[u8]| {
         });
         let backing = Box::new(RawFile::new(file.try_clone().unwrap()));
         let read_only = data.last().is_some_and(|byte| byte & 1 != 0);
-        let geometry = Geometry { bytes: BYTES, read_only, serial: "fuzz".into(), queues: 2 };
+        let geometry = Geometry { bytes: BYTES, read_only, serial: "fuzz".into(), queues: 2, block_size: 512 };
         rings::drive(&mut Block::new(backing, &geometry, Default::default(), Default::default()), data);
         assert_eq!(file.metadata().unwrap().len(), BYTES);
     });

@@ -1,7 +1,8 @@
-//! Finds power button and power off through the ACPI tables, as an operating system does.
+//! Finds power button, power off and the events of hot-plug through the ACPI tables, as an operating system does; but for
+//! the ports of the PCI bus's hot-plug controller, which an operating system leaves to the tables' control methods.
 
 use crate::hal::read32;
-use crate::port::{read8, write8};
+use crate::port::{self, read8, write8};
 use crate::say;
 use core::sync::atomic::{AtomicU32, Ordering};
 
@@ -11,6 +12,12 @@ const SEARCHED: core::ops::Range<usize> = 0xe_0000..0x10_0000;
 static EVENT: AtomicU32 = AtomicU32::new(0);
 static CONTROL: AtomicU32 = AtomicU32::new(0);
 static OFF: AtomicU32 = AtomicU32::new(0);
+/// First port of the general purpose events.
+static HOT: AtomicU32 = AtomicU32::new(0);
+const PCI_EVENT: u8 = 1 << 1;
+const PCI_CAME: u16 = 0xae00;
+const PCI_TO_GO: u16 = 0xae04;
+const PCI_EJECT: u16 = 0xae08;
 
 fn byte(address: usize) -> u8 {
     // SAFETY: the tables lie in RAM below 1 MiB, mapped one to one.
@@ -61,6 +68,7 @@ pub fn enable_button() {
         at += usize::from(byte(at + 1)).max(2);
     }
     write8(EVENT.load(Ordering::Relaxed) as u16 + 3, 1);
+    HOT.store(read32(fadt + 80), Ordering::Relaxed);
     say!("acpi processors={processors} slots={slots}");
 }
 
@@ -81,4 +89,33 @@ pub fn power_off() {
     if control != 0 {
         write8(control + 1, (OFF.load(Ordering::Relaxed) << 2) as u8 | 0x20);
     }
+}
+
+/// Enables the PCI bus's event. False: the tables tell of none.
+pub fn listen() -> bool {
+    let block = HOT.load(Ordering::Relaxed) as u16;
+    if block != 0 {
+        write8(block + 2, PCI_EVENT);
+    }
+    block != 0
+}
+
+/// Waits for the event, then asks a register of the controller.
+fn wait(register: u16) -> u32 {
+    let block = HOT.load(Ordering::Relaxed) as u16;
+    while read8(block) & PCI_EVENT == 0 {}
+    write8(block, PCI_EVENT);
+    port::read32(register)
+}
+
+/// Waits until a function has come.
+pub fn wait_for_function() {
+    say!("came: {:#x}", wait(PCI_CAME));
+}
+
+/// Waits until a function is to go, and lets go of it.
+pub fn let_go_of_function() {
+    let bits = wait(PCI_TO_GO);
+    port::write32(PCI_EJECT, bits);
+    say!("went: {bits:#x}");
 }

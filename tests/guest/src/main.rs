@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | `disk` | reads sector 0 and prints its first bytes, writes a pattern to sector 1 and reads it back, flushes |
 //! | `pci` | lists the PCI bus |
-//! | `hotplug` | waits until a disk is there, uses it, waits until it is gone |
+//! | `hotplug` | waits until a disk is there, uses it, waits until it is gone; with `acpi` it is told of both |
 //! | `rng` | prints 16 random bytes |
 //! | `smp` | wakes the processors that the MP table names, and counts those that come |
 //! | `garbage` | writes nonsense into the virtqueues of every device, over and over, then goes on |
@@ -19,6 +19,7 @@
 //! | `terminal` | says a line on the virtio terminal and echoes there until `q` |
 //! | `vsock` | calls port 1024 of the host, echoes on port 52 until somebody says `bye` |
 //! | `spin` | prints `tick N` for ever, without pausing the processor |
+//! | `dirty` | changes 1024 pages one after the other for ever, and looks whether each is as it was left |
 //! | `net` | gets an address by DHCP (or takes `ip=A.B.C.D/N`), answers ping, and echoes UDP port 7 |
 //! | `acpi` | finds power button and power off in the ACPI tables, and uses them from then on |
 //! | `idle` | waits |
@@ -33,6 +34,7 @@ extern crate alloc;
 
 mod acpi;
 mod clock;
+mod dirty;
 mod disk;
 mod garbage;
 mod hal;
@@ -62,11 +64,21 @@ pub fn main(entry: &str, command_line: u64) -> ! {
     if wants("pci") {
         pci::list();
     }
+    if wants("acpi") {
+        acpi::enable_button();
+    }
     if wants("hotplug") {
+        let told = acpi::listen();
         say!("waiting for a disk");
+        if told {
+            acpi::wait_for_function();
+        }
         while !disk::is_there() {}
         disk::exercise();
         say!("let go of it");
+        if told {
+            acpi::let_go_of_function();
+        }
         while disk::is_there() {}
         say!("it is gone");
     }
@@ -124,8 +136,8 @@ pub fn main(entry: &str, command_line: u64) -> ! {
             count += 1;
         }
     }
-    if wants("acpi") {
-        acpi::enable_button();
+    if wants("dirty") {
+        dirty::run();
     }
     if wants("net") {
         let address = words.iter().find_map(|w| w.strip_prefix("ip="));

@@ -18,11 +18,13 @@ Usage: pilvi-vmm ctl SOCKET VERB [ARGUMENT...]
   pause, resume           stops between two instructions; goes on
   snapshot STATE MEMORY   writes the machine into two new files and lets it go on as it was before
   power-button, soft-reset, reset, kill
-  migrate SOCKET [PAUSE_MS [force]]
-                          moves the machine to the process that waits at SOCKET (its configuration's `incoming`)
+  migrate SOCKET [PAUSE_MS [force|gently]]
+                          moves the machine to the process that waits at SOCKET (its configuration's `incoming`);
+                          gently: without slowing down a guest that changes memory too fast
   cancel                  stops a migration
   add-disk FILE SERIAL [ro]
   remove DEVICE           a disk comes to or goes from the PCI bus
+  resize DEVICE [BYTES]   a disk has grown, or is to; prints its length
   rate DEVICE BYTES OPERATIONS [both|transmit|receive]
                           another limit a second for a disk or a card; 0 is none
   balloon MIB             asks the guest to give up that much memory
@@ -60,7 +62,12 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
             if let Some(pause) = rest.first() {
                 terms.pause_ms = number(pause)?;
             }
-            terms.force = rest.get(1).is_some_and(|word| word == "force");
+            match rest.get(1).map(|word| word.to_str()) {
+                None => {}
+                Some(Some("force")) => terms.force = true,
+                Some(Some("gently")) => terms.converge = false,
+                _ => return Err(words("a migration is done with force or gently")),
+            }
             let stream = UnixStream::connect(Path::new(target))?;
             client.migrate(stream.as_raw_fd(), terms).map(|()| String::new())
         }
@@ -77,6 +84,13 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
         ("remove", [device]) => {
             let device = device.to_string_lossy().into_owned();
             client.done(&Request::Remove { device }).map(|()| String::new())
+        }
+        ("resize", [device, bytes @ ..]) if bytes.len() < 2 => {
+            let bytes = bytes.first().map(|bytes| number(bytes)).transpose()?;
+            match client.ask(&Request::ResizeDisk { device: device.to_string_lossy().into_owned(), bytes })? {
+                Reply::Resized { bytes } => Ok(format!("{bytes}\n")),
+                _ => Err(ClientError::Unexpected),
+            }
         }
         ("cancel", []) => client.done(&Request::CancelMigration {}).map(|()| String::new()),
         ("balloon", [mib]) => client.done(&Request::SetBalloon { mib: number(mib)? }).map(|()| String::new()),

@@ -74,7 +74,9 @@ pub enum Request {
         /// Largest frame payload.
         mtu: u16,
     },
-    /// Take a disk or a card off the PCI bus. Refused while the guest uses it.
+    /// Take a disk or a card off the PCI bus. A guest with ACPI is asked to let go of it, and the answer comes when it has;
+    /// when it has not after eight seconds it may still do so, and this is refused until then. Where no guest listens it is
+    /// refused while a driver uses the device.
     Remove {
         /// Its name in the status.
         device: String,
@@ -88,6 +90,14 @@ pub enum Request {
         direction: Direction,
         /// The limit.
         rate: Rate,
+    },
+    /// A disk has grown, or is to grow: the guest is told its new length. A disk cannot become shorter.
+    ResizeDisk {
+        /// Its name in the status.
+        device: String,
+        /// A file is made so long first, when it is not; without, it has been made longer already, or is a block device.
+        #[serde(default)]
+        bytes: Option<u64>,
     },
     /// Ask the guest to give up this much memory in all. It does so as it can; the status shows how far it is.
     SetBalloon {
@@ -138,6 +148,11 @@ pub enum Reply {
     Added {
         /// As in the status.
         device: String,
+    },
+    /// To `resize_disk`: its length now.
+    Resized {
+        /// Bytes.
+        bytes: u64,
     },
     /// To `console_tail`.
     Console {

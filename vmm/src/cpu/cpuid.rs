@@ -3,16 +3,25 @@
 //! Every virtual processor is one core of one package. Some KVMs put bits back that user space left out; `difference`
 //! tells which, so that the journal can say what the guest really sees.
 
+use super::level::{self, Level};
 use crate::config::CpuFeature;
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES};
+use crate::snapshot::SnapshotError;
+use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::{Kvm, VcpuFd};
 
-/// Leaf and register bit of a feature that can be hidden.
-fn bit(feature: CpuFeature) -> (u32, u32) {
+/// Takes a feature, or several, from a leaf.
+fn hide(entry: &mut kvm_cpuid_entry2, feature: CpuFeature) {
+    let mut take = |bits: u32| {
+        if (entry.function, entry.index) == (1, 0) {
+            entry.ecx &= !bits;
+        }
+    };
     match feature {
-        CpuFeature::Cx16 => (1, 1 << 13),
-        CpuFeature::X2apic => (1, 1 << 21),
-        CpuFeature::TscDeadline => (1, 1 << 24),
+        CpuFeature::Cx16 => take(1 << 13),
+        CpuFeature::X2apic => take(1 << 21),
+        CpuFeature::TscDeadline => take(1 << 24),
+        CpuFeature::AboveV2 => level::keep(entry, Level::V2),
+        CpuFeature::AboveV3 => level::keep(entry, Level::V3),
     }
 }
 
@@ -59,12 +68,21 @@ fn adjust(table: &mut CpuId, number: u8, vcpus: u16, mask: &[CpuFeature]) {
             }
             _ => {}
         }
-        for feature in mask {
-            let (leaf, bits) = bit(*feature);
-            if entry.function == leaf && entry.index == 0 {
-                entry.ecx &= !bits;
-            }
-        }
+        mask.iter().for_each(|feature| hide(entry, *feature));
+    }
+}
+
+/// Refuses a processor whose guest was told of features that this host lacks.
+pub fn admit(kvm: &Kvm, vcpu: &VcpuFd, had: &[kvm_cpuid_entry2]) -> Result<(), SnapshotError> {
+    let asked = SnapshotError::kvm("say what processors it supports");
+    let supported = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES).map_err(asked)?;
+    // Some give more than they say that they support.
+    vcpu.set_cpuid2(&supported).map_err(SnapshotError::kvm("set a processor's features"))?;
+    let given = vcpu.get_cpuid2(KVM_MAX_CPUID_ENTRIES).map_err(SnapshotError::kvm("read a processor's features"))?;
+    let lacking = level::missing(had, &[supported.as_slice(), given.as_slice()]);
+    match lacking.is_empty() {
+        true => Ok(()),
+        false => Err(SnapshotError::Mismatch(format!("this host lacks features that it had: {}", lacking.join(", ")))),
     }
 }
 
@@ -87,7 +105,6 @@ pub fn difference(vcpu: &VcpuFd, set: &CpuId) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kvm_bindings::kvm_cpuid_entry2;
 
     fn entry(function: u32, index: u32) -> kvm_cpuid_entry2 {
         kvm_cpuid_entry2 { function, index, ecx: u32::MAX, eax: 0x121, ..Default::default() }
@@ -109,5 +126,10 @@ mod tests {
         let mut table = CpuId::from_entries(&[entry(1, 0)]).unwrap();
         adjust(&mut table, 0, 1, &[CpuFeature::Cx16]);
         assert_eq!(table.as_slice()[0].ecx, !(1 << 13));
+        let mut table = CpuId::from_entries(&[entry(1, 0), entry(7, 0)]).unwrap();
+        adjust(&mut table, 0, 1, &[CpuFeature::AboveV2]);
+        // AVX is gone, SSE4.2 is not; nor is the topology.
+        let [one, seven] = table.as_slice() else { panic!() };
+        assert_eq!((one.ecx >> 28 & 1, one.ecx >> 20 & 1, one.ebx >> 16 & 0xff, seven.ecx), (0, 1, 1, 0));
     }
 }

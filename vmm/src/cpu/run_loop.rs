@@ -11,6 +11,7 @@
 //! Kicking is a signal whose handler sets `immediate_exit` of this thread's `kvm_run`: a signal that comes just before
 //! KVM_RUN is therefore not lost.
 
+use crate::cpu::throttle::Throttle;
 use crate::device::{Bus, Flow};
 use crate::gate::{Gate, Pass, lock};
 use crate::machine::Stop;
@@ -21,6 +22,7 @@ use std::cell::Cell;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 /// The interrupt flag in RFLAGS.
 const RFLAGS_IF: u64 = 1 << 9;
@@ -55,6 +57,8 @@ pub struct Processor {
     pub stop: Arc<Stop>,
     /// For status and halt detection.
     pub seen: Arc<Seen>,
+    /// How slow it is to be.
+    pub throttle: Arc<Throttle>,
 }
 
 extern "C" fn on_kick(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
@@ -90,6 +94,7 @@ impl Drop for Registered {
 pub fn run(processor: Processor) {
     RUN.set(&raw mut *lock(&processor.fd).get_kvm_run());
     let _registered = Registered;
+    let mut began = Instant::now();
     loop {
         if processor.gate.is_calling() {
             if let Some(reason) = settle(&processor) {
@@ -100,7 +105,13 @@ pub fn run(processor: Processor) {
             }
         }
         match step(&processor) {
-            Next::Again | Next::Interrupted => {}
+            Next::Again => {}
+            Next::Interrupted => {
+                if let Some(time) = processor.throttle.rest_after(began.elapsed()) {
+                    processor.gate.rest(time);
+                    began = Instant::now();
+                }
+            }
             Next::Inspect => inspect(&processor),
             Next::Park(reason) => {
                 // This sends all home through the gate: no guest instruction runs on this processor after it.

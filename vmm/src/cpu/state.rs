@@ -3,6 +3,7 @@
 //! Order matters: features first, for they decide what the rest may be; the TSC before the timer that is set in terms
 //! of it; pending events last, because setting registers can drop them.
 
+use super::cpuid;
 use crate::snapshot::SnapshotError;
 use kvm_bindings::{
     CpuId, KVM_MAX_CPUID_ENTRIES, Msrs, kvm_cpuid_entry2, kvm_debugregs, kvm_lapic_state, kvm_mp_state, kvm_msr_entry,
@@ -60,7 +61,8 @@ impl ProcessorState {
     }
 
     /// Sets it on a processor that has not run.
-    pub fn restore(&self, vcpu: &VcpuFd) -> Result<(), SnapshotError> {
+    pub fn restore(&self, kvm: &Kvm, vcpu: &VcpuFd) -> Result<(), SnapshotError> {
+        cpuid::admit(kvm, vcpu, &self.features)?;
         let set = |what: &str| SnapshotError::kvm(format!("set a processor's {what}"));
         let features =
             CpuId::from_entries(&self.features).map_err(|_| SnapshotError::Malformed("too many features".into()))?;

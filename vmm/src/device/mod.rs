@@ -4,6 +4,7 @@
 //!   port 0x60,0x64  keyboard controller (reset, Ctrl-Alt-Del)    0x70,0x71  clock
 //!   port 0x600..     power button, power off (ACPI)
 //!   port 0xf4       exit port (see exit_port)                    0x3f8..    serial console
+//!   port 0x610..     events of what comes and goes (ACPI)         0xae00..   what came to, is to go from PCI
 //!   port 0x505      panic device                                 0x441,0x443 watchdog
 //!   0xd0000000 + n * 0x1000   virtio slot n                      0xcf8..    PCI, where the machine has it
 //! ```
@@ -12,6 +13,7 @@
 
 pub mod clock;
 pub mod console;
+pub mod events;
 pub mod exit_port;
 pub mod keyboard;
 pub mod panic;
@@ -46,6 +48,8 @@ pub struct Bus {
     pub keyboard: Mutex<keyboard::Keyboard>,
     /// Power button and power off.
     pub power: Mutex<power::Power>,
+    /// How the guest is told to look at what comes and goes.
+    pub events: Mutex<events::Events>,
     /// CMOS clock.
     pub clock: Mutex<clock::Clock>,
     /// How a kernel says that it crashed.
@@ -69,6 +73,11 @@ pub struct PortsState {
     clock: clock::Clock,
     watchdog: Option<watchdog::Watchdog>,
     pci_register: Option<u32>,
+    /// Missing where the machine was written down by a version that had none.
+    #[serde(default)]
+    events: events::EventsState,
+    #[serde(default)]
+    hotplug: pci::hotplug::HotplugState,
 }
 
 impl Bus {
@@ -81,17 +90,26 @@ impl Bus {
             clock: lock(&self.clock).clone(),
             watchdog: self.watchdog.as_ref().map(|watchdog| lock(watchdog).clone()),
             pci_register: self.pci.as_ref().map(pci::Root::selected),
+            events: lock(&self.events).save(),
+            hotplug: self.pci.as_ref().map(|pci| lock(&pci.hotplug).save()).unwrap_or_default(),
         }
     }
 
-    /// Takes it up again, before a processor runs.
+    /// Takes it up again, before a processor runs. Functions on the PCI bus are back already.
     pub fn restore_ports(&self, state: &PortsState) -> Result<(), SnapshotError> {
         lock(&self.serial).restore(&state.serial)?;
         lock(&self.keyboard).restore(&state.keyboard);
         lock(&self.power).restore(&state.power);
+        lock(&self.events).restore(state.events);
         lock(&self.clock).clone_from(&state.clock);
         match (&self.pci, state.pci_register) {
-            (Some(pci), Some(register)) => pci.select(register),
+            (Some(pci), Some(register)) => {
+                pci.select(register);
+                let let_go = lock(&pci.hotplug).restore(state.hotplug);
+                let_go.for_each(|number| {
+                    pci.remove(number);
+                });
+            }
             (None, None) => {}
             _ => return Err(SnapshotError::Mismatch("one has a PCI bus, the other has none".into())),
         }
@@ -156,7 +174,8 @@ impl Bus {
                     return Flow::Stop(StopReason::PoweredOff);
                 }
             }
-            pci::ADDRESS..=pci::DATA_LAST => match &self.pci {
+            events::FIRST..=events::LAST => lock(&self.events).write(port, data),
+            pci::ADDRESS..=pci::DATA_LAST | pci::hotplug::FIRST..=pci::hotplug::LAST => match &self.pci {
                 Some(pci) => pci.write(port, data),
                 None => return self.miss(),
             },
@@ -191,7 +210,8 @@ impl Bus {
                 data.iter_mut().for_each(|byte| *byte = keyboard.read(port));
             }
             power::EVENT..=power::LAST => lock(&self.power).read(port, data),
-            pci::ADDRESS..=pci::DATA_LAST => match &self.pci {
+            events::FIRST..=events::LAST => lock(&self.events).read(port, data),
+            pci::ADDRESS..=pci::DATA_LAST | pci::hotplug::FIRST..=pci::hotplug::LAST => match &self.pci {
                 Some(pci) => pci.read(port, data),
                 None => return self.miss(),
             },

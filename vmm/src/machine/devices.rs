@@ -3,7 +3,7 @@
 use super::parts::{OpenDisk, OpenTap, Parts};
 use super::{MachineError, Stop, event, kvm_step};
 use crate::config::{Config, Disk, Engine, Nic, Transport};
-use crate::device::{Bus, clock, keyboard, panic, power, serial, watchdog};
+use crate::device::{Bus, clock, events, keyboard, panic, power, serial, watchdog};
 use crate::memory::Memory;
 use crate::pci::Root;
 use crate::sandbox::Threads;
@@ -12,6 +12,7 @@ use crate::virtio::balloon::{Balloon, Target};
 use crate::virtio::block::changes::Watched;
 use crate::virtio::block::file::{Backing, RawFile};
 use crate::virtio::block::pool::Pool;
+use crate::virtio::block::qcow2::Image;
 use crate::virtio::block::ring::Ring;
 use crate::virtio::block::{Block, Geometry};
 use crate::virtio::console::{Input, Terminal};
@@ -82,10 +83,12 @@ impl Builder<'_> {
             read_only: disk.read_only,
             serial: disk.serial.clone().unwrap_or_else(|| name.clone()),
             queues: disk.queues,
+            block_size: open.block_size(),
         };
         let file = || open.file.try_clone().map(RawFile::new);
         let backing: Box<dyn Backing> = match disk.engine {
             Engine::Plain => Box::new(file()?),
+            Engine::Qcow2 => Box::new(Image::new(&open.file, disk.read_only)?),
             Engine::Threads => Box::new(Pool::new(file()?, &name, self.threads, self.stop)?),
             Engine::Auto => match Ring::new(file()?) {
                 Ok(ring) => Box::new(ring),
@@ -94,7 +97,8 @@ impl Builder<'_> {
         };
         let backing = Box::new(Watched::new(backing, open.changes.clone()));
         let device = Box::new(Block::new(backing, &geometry, rate.clone(), counters.clone()));
-        Ok(Part { name, device, counters, handle: Handle::Disk(rate) })
+        let handle = Handle::Disk { rate, sectors: device.length() };
+        Ok(Part { name, device, counters, handle })
     }
 }
 
@@ -154,10 +158,11 @@ pub fn bus(config: &Config, slots: Vec<Mmio>, vm: &VmFd, parts: &Parts) -> Resul
         serial: Mutex::new(serial::SerialPort::new(line(serial::LINE)?, parts.console.clone())?),
         keyboard: Mutex::new(keyboard::Keyboard::new(line(1)?)),
         power: Mutex::new(power::Power::new(line(power::LINE)?)),
+        events: Mutex::new(events::Events::new(line(power::LINE)?)),
         clock: Mutex::new(clock::Clock::default()),
         panic: panic::Panic::default(),
         watchdog: config.watchdog.then(|| Mutex::new(watchdog::Watchdog::default())),
-        pci: (config.transport == Transport::Pci).then(Root::default),
+        pci: (config.transport == Transport::Pci).then(event).transpose()?.map(Root::new),
         slots,
         unclaimed: AtomicU64::new(0),
     })

@@ -9,13 +9,16 @@
 
 mod devices;
 mod parts;
+mod plug;
 
 pub use parts::{OpenDisk, OpenTap, Parts};
+pub use plug::Leave;
 
 use crate::boot::{self, BootError, Hardware};
 use crate::config::{Config, Transport};
 use crate::cpu::run_loop::{self, Processor, Seen};
 use crate::cpu::state::ProcessorState;
+use crate::cpu::throttle::Throttle;
 use crate::cpu::{self, cpuid, registers};
 use crate::device::Bus;
 use crate::gate::{Gate, lock};
@@ -28,7 +31,7 @@ use crate::snapshot::chips::Chips;
 use crate::snapshot::{MachineState, SnapshotError};
 use crate::state::StopReason;
 use crate::virtio::pci::{Pci, PciState};
-use crate::virtio::transport::{Part, Slot};
+use crate::virtio::transport::Slot;
 use crate::virtio::worker::Worker;
 use crate::virtio::{SLOT_BYTES, SLOT_LINES, SLOTS_START};
 pub use devices::{Builder, card};
@@ -139,6 +142,8 @@ pub struct Machine {
     pub arrival: Option<Arrival>,
     /// What can be seen of the processors, by number.
     pub seen: Vec<Arc<Seen>>,
+    /// How slow they are to be.
+    pub throttle: Arc<Throttle>,
     processors: Vec<JoinHandle<()>>,
     workers: Vec<Serving>,
     pci: Vec<Arc<Pci>>,
@@ -192,7 +197,7 @@ impl Machine {
             None => Vec::new(),
         };
         let vcpus = match restored {
-            Some(state) => restore(config, &vm, &bus, &pci, &state)?,
+            Some(state) => restore((config, parts), &vm, &bus, &pci, &state)?,
             None => prepare(config, parts, &vm, &memory, bus.slots.len())?,
         };
         let mut machine = Machine::spawn(config, (vm, memory), bus, vcpus, threads, stop)?;
@@ -218,6 +223,7 @@ impl Machine {
             stop: stop.clone(),
             arrival: None,
             seen: Vec::new(),
+            throttle: Arc::default(),
             processors: Vec::new(),
             workers: Vec::new(),
             pci: Vec::new(),
@@ -229,7 +235,8 @@ impl Machine {
             let seen = Arc::new(Seen::default());
             machine.seen.push(seen.clone());
             let (bus, gate) = (bus.clone(), gate.clone());
-            let processor = Processor { number, fd, bus, gate, stop: stop.clone(), seen };
+            let throttle = machine.throttle.clone();
+            let processor = Processor { number, fd, bus, gate, stop: stop.clone(), seen, throttle };
             let name = format!("vcpu-{number}");
             let run = move || run_loop::run(processor);
             machine.processors.push(threads.spawn(&name, Threads::PROCESSOR, stop.clone(), run)?);
@@ -245,40 +252,6 @@ impl Machine {
         let thread = threads.spawn(&slot.name, kind, self.stop.clone(), move || worker.run())?;
         self.workers.push(Serving { slot, wake, thread });
         Ok(())
-    }
-
-    /// Puts a device on the bus of a running machine.
-    pub fn add(&mut self, part: Part, threads: &Threads) -> Result<(), MachineError> {
-        let taken: Vec<u8> = self.pci.iter().map(|device| device.number).collect();
-        let number = (1..DEVICES).find(|number| !taken.contains(number));
-        let (Some(root), Some(number)) = (&self.bus.pci, number) else {
-            let text = "only a machine with a PCI bus that has room takes devices while it runs";
-            return Err(SnapshotError::Mismatch(text.into()).into());
-        };
-        let added = devices::connect_pci(&self.vm, &self.memory, root, vec![part], [number])?;
-        self.pci.extend(added.iter().cloned());
-        added.into_iter().try_for_each(|device| self.serve(device.slot.clone(), threads))
-    }
-
-    /// Takes a device off the bus. None: there is no such device on it; false: the guest uses it.
-    pub fn remove(&mut self, name: &str) -> Option<bool> {
-        let at = self.pci.iter().position(|device| device.slot.name == name)?;
-        if self.pci[at].slot.driver_state().0 {
-            return Some(false);
-        }
-        let device = self.pci.remove(at);
-        if let Some(root) = &self.bus.pci {
-            root.remove(device.number);
-        }
-        device.unmap();
-        device.slot.retire();
-        if let Some(at) = self.workers.iter().position(|serving| serving.slot.name == name) {
-            let serving = self.workers.remove(at);
-            let _ = serving.wake.write(1);
-            // One that panicked has ended the machine already.
-            let _ = serving.thread.join();
-        }
-        Some(true)
     }
 
     /// The virtio devices, in the order of the configuration.
@@ -385,7 +358,7 @@ fn prepare(
 
 /// Devices and processors as they were.
 fn restore(
-    config: &Config,
+    (config, parts): (&Config, &Parts),
     vm: &VmFd,
     bus: &Bus,
     pci: &[Arc<Pci>],
@@ -404,7 +377,7 @@ fn restore(
         vcpus.push(vm.create_vcpu(u64::from(number)).map_err(kvm_step("make a processor"))?);
     }
     for (vcpu, saved) in vcpus.iter().zip(&state.processors) {
-        saved.restore(vcpu)?;
+        saved.restore(&parts.kvm, vcpu)?;
     }
     state.chips.restore(vm)?;
     Ok(vcpus)

@@ -3,7 +3,7 @@
 use super::{MachineError, kvm_step};
 use crate::boot::disk::Found;
 use crate::boot::{self, BootError};
-use crate::config::{Config, Disk, Restore};
+use crate::config::{Config, Disk, Engine, Restore};
 use crate::control::server::listen;
 use crate::device::console::Console;
 use crate::memory::{self, Memory};
@@ -12,7 +12,7 @@ use crate::migrate::receive::Incoming;
 use crate::monitor::Signals;
 use crate::snapshot::{self, MachineState, SnapshotError};
 use crate::virtio::block::changes::Changes;
-use crate::virtio::block::file;
+use crate::virtio::block::{file, qcow2};
 use crate::virtio::net::tap::Tap;
 use kvm_ioctls::Kvm;
 use std::fs::File;
@@ -31,6 +31,8 @@ pub struct OpenDisk {
     pub name: String,
     pub(super) file: File,
     pub(super) bytes: u64,
+    /// It lies in an image, behind tables.
+    qcow2: bool,
     /// What the guest writes while the machine moves.
     pub(super) changes: Arc<Changes>,
 }
@@ -112,6 +114,12 @@ impl Parts {
     pub fn leave_disks(&self, config: &Config) -> io::Result<Leavings> {
         let disks = (0..).zip(self.disks.iter().zip(&config.disks)).filter(|(_, (_, disk))| !disk.read_only);
         let leaving = disks.map(|(number, (open, _))| {
+            if open.qcow2 {
+                return Err(io::Error::new(
+                    io::ErrorKind::Unsupported,
+                    "a qcow2 image does not go over with its machine",
+                ));
+            }
             let file = open.file.try_clone()?;
             Ok((number, Leaving { file, bytes: open.bytes, changes: open.changes.clone() }))
         });
@@ -132,10 +140,42 @@ impl Parts {
 
 fn open_disk(number: usize, disk: &Disk, claim: bool) -> io::Result<OpenDisk> {
     let file = disk.source.open(!disk.read_only)?;
-    OpenDisk::of(format!("disk{number}"), file, disk.read_only, claim)
+    let mut open = OpenDisk::of(format!("disk{number}"), file, disk.read_only, claim)?;
+    if disk.engine == Engine::Qcow2 {
+        (open.bytes, open.qcow2) = (qcow2::length(&open.file)?, true);
+    }
+    Ok(open)
 }
 
 impl OpenDisk {
+    /// Makes a file so long, where that is asked for, and looks how long it is now. A disk never becomes shorter: its
+    /// guest would lose what lies there.
+    pub fn grow(&mut self, bytes: Option<u64>) -> io::Result<u64> {
+        let shorter = |now: u64| {
+            let text = format!("the disk has {} bytes and cannot become shorter ({now})", self.bytes);
+            io::Error::new(io::ErrorKind::InvalidInput, text)
+        };
+        if self.qcow2 {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "a qcow2 image does not grow here"));
+        }
+        if let Some(bytes) = bytes {
+            if bytes < self.bytes {
+                return Err(shorter(bytes));
+            }
+            // A block device is as long as it is.
+            if self.file.metadata()?.is_file() && bytes > file::size(&mut self.file)? {
+                self.file.set_len(bytes)?;
+            }
+        }
+        let now = file::size(&mut self.file)?;
+        if now < self.bytes || bytes.is_some_and(|bytes| now < bytes) {
+            return Err(shorter(now));
+        }
+        self.bytes = now;
+        self.changes.grow(now);
+        Ok(now)
+    }
+
     /// Lets another process take it.
     pub fn release(&self) -> io::Result<()> {
         file::release(&self.file)
@@ -143,7 +183,15 @@ impl OpenDisk {
 
     /// The kernel that the disk would start by itself.
     pub(super) fn find_kernel(&self) -> Result<Found, BootError> {
-        Ok(boot::disk::find(&self.file, self.bytes)?)
+        match self.qcow2 {
+            true => Err(BootError::Kernel("it is not looked for in a qcow2 image".into())),
+            false => Ok(boot::disk::find(&self.file, self.bytes)?),
+        }
+    }
+
+    /// What the guest is to take for a sector.
+    pub(super) fn block_size(&self) -> u32 {
+        if self.qcow2 { 512 } else { boot::disk::block_size(&self.file) }
     }
 
     /// Looks whether an open file can be a disk, and takes it.
@@ -161,7 +209,7 @@ impl OpenDisk {
             file::claim_soon(&file, read_only)?;
         }
         let bytes = file::size(&mut file)?;
-        Ok(OpenDisk { name, file, bytes, changes: Changes::new(bytes) })
+        Ok(OpenDisk { name, file, bytes, qcow2: false, changes: Changes::new(bytes) })
     }
 }
 
@@ -181,5 +229,27 @@ impl OpenSnapshot {
         }
         snapshot::memory::check(&self.image, &snapshot.memory, bytes, self.whole)?;
         Ok((memory::map_image(bytes, self.image)?, snapshot.machine))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_disk_grows_and_never_shrinks() {
+        let file = tempfile::tempfile().unwrap();
+        file.set_len(4096).unwrap();
+        let mut disk = OpenDisk::of("disk0".into(), file.try_clone().unwrap(), false, false).unwrap();
+        assert_eq!(disk.grow(Some(8192)).unwrap(), 8192);
+        assert!(disk.grow(Some(4096)).is_err());
+        file.set_len(16_384).unwrap();
+        assert_eq!(disk.grow(None).unwrap(), 16_384);
+        // Longer already than asked for.
+        file.set_len(20_480).unwrap();
+        assert_eq!(disk.grow(Some(16_384)).unwrap(), 20_480);
+        file.set_len(512).unwrap();
+        assert!(disk.grow(None).unwrap_err().to_string().contains("shorter"));
+        assert_eq!(disk.bytes, 20_480);
     }
 }

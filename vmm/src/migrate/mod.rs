@@ -14,8 +14,9 @@
 //! says so, because two running copies are worse than none. Disks make it safe besides: their lock goes from the one to
 //! the other, and a source that is resumed must get it back first.
 //!
-//! Disks go over as well where that is asked for ([`disks`]): before the memory, in the same passes and with the rest.
-//! Otherwise both processes have the same files.
+//! A guest that changes memory faster than it goes over is slowed down (`cpu::throttle`), more with each pass, until the
+//! rest is small enough; terms can forbid that. Disks go over as well where that is asked for ([`disks`]): before the memory,
+//! in the same passes and with the rest. Otherwise both processes have the same files.
 //!
 //! What changed is known from two sides: KVM logs what the guest writes, a bitmap what this process writes.
 //! Encryption, authentication and who may be a target are the business of whoever passes the stream.
@@ -39,11 +40,13 @@ pub struct Terms {
     pub passes: u32,
     /// Move it even then, however long it stands still.
     pub force: bool,
+    /// Slow its processors down, more from pass to pass, when it changes memory so fast that it cannot be moved.
+    pub converge: bool,
 }
 
 impl Default for Terms {
     fn default() -> Terms {
-        Terms { pause_ms: 300, passes: 30, force: false }
+        Terms { pause_ms: 300, passes: 30, force: false, converge: true }
     }
 }
 
@@ -56,6 +59,8 @@ pub struct Progress {
     pub pages: AtomicU64,
     /// Pages that the pass under way still has to send.
     pub left: AtomicU64,
+    /// Share of their time that processors rest, in percent.
+    pub slowed: AtomicU64,
 }
 
 /// The same at one moment.
@@ -65,13 +70,20 @@ pub struct ProgressStatus {
     pub passes: u64,
     pub pages: u64,
     pub left: u64,
+    #[serde(default)]
+    pub slowed: u64,
 }
 
 impl Progress {
     /// Reads all.
     pub fn status(&self) -> ProgressStatus {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        ProgressStatus { passes: read(&self.passes), pages: read(&self.pages), left: read(&self.left) }
+        ProgressStatus {
+            passes: read(&self.passes),
+            pages: read(&self.pages),
+            left: read(&self.left),
+            slowed: read(&self.slowed),
+        }
     }
 }
 

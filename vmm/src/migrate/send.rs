@@ -4,6 +4,7 @@ use super::disks::{self, Leavings, Parts};
 use super::stream::Stream;
 use super::wire::{self, PAGE, RUN_MAX};
 use super::{MigrateError, Progress, Terms};
+use crate::cpu::throttle::Throttle;
 use crate::memory::Memory;
 use crate::snapshot::MachineState;
 use crate::virtio::block::changes::PART;
@@ -17,6 +18,9 @@ use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 /// How long the target has to say that it runs the machine.
 const ANSWER: Duration = Duration::from_secs(30);
+/// How much a guest is slowed down at first, and then more each time, in percent.
+const SLOW_FIRST: u32 = 20;
+const SLOW_MORE: u32 = 15;
 const BUFFER: usize = 256 * 1024;
 /// Pages that a part of a disk is as large as.
 const PART_PAGES: u64 = PART / PAGE;
@@ -26,12 +30,23 @@ pub struct Sending {
     stream: BufWriter<Stream>,
     memory: Memory,
     vm: Arc<VmFd>,
+    throttle: Arc<Throttle>,
     terms: Terms,
     progress: Arc<Progress>,
     /// Where the target has other files.
     disks: Option<Leavings>,
     /// Of the disks, what has been asked for and not sent.
     parts: Parts,
+}
+
+/// The machine, as far as it is sent while it runs.
+pub struct Source {
+    /// Guest memory.
+    pub memory: Memory,
+    /// Which keeps the log.
+    pub vm: Arc<VmFd>,
+    /// For a guest that is too fast.
+    pub throttle: Arc<Throttle>,
 }
 
 /// What became of the last step.
@@ -44,15 +59,10 @@ pub enum Handover {
 
 impl Sending {
     /// Over this stream. KVM's log has been turned on.
-    pub fn new(
-        stream: File,
-        memory: Memory,
-        vm: Arc<VmFd>,
-        terms: Terms,
-        progress: Arc<Progress>,
-    ) -> io::Result<Sending> {
+    pub fn new(stream: File, source: Source, terms: Terms, progress: Arc<Progress>) -> io::Result<Sending> {
         let stream = BufWriter::with_capacity(BUFFER, Stream::new(stream)?);
-        Ok(Sending { stream, memory, vm, terms, progress, disks: None, parts: Parts::new() })
+        let Source { memory, vm, throttle } = source;
+        Ok(Sending { stream, memory, vm, throttle, terms, progress, disks: None, parts: Parts::new() })
     }
 
     /// These disks go over as well.
@@ -108,6 +118,7 @@ impl Sending {
                 }
                 return Err(MigrateError::Busy { left, passes: pass });
             }
+            self.slow_down(pass, left, sent);
         }
         // What `changed` has just taken away from the logs must not be forgotten.
         self.send(&wanted, cancelled)?;
@@ -124,6 +135,15 @@ impl Sending {
         disks.send(&mut self.stream, &due, cancelled, sent)?;
         self.parts = disks.changed();
         Ok(())
+    }
+
+    /// Slows the guest down when the pass took no more than half away of what there was to send.
+    fn slow_down(&self, pass: u64, left: u64, sent: u64) {
+        if self.terms.converge && pass > 1 && left > sent / 2 {
+            let percent = self.throttle.percent();
+            self.throttle.set(if percent == 0 { SLOW_FIRST } else { percent + SLOW_MORE });
+            self.progress.slowed.store(self.throttle.percent().into(), Ordering::Relaxed);
+        }
     }
 
     /// The rest and the state, while the guest stands still. An error: the target has not been told to run it.

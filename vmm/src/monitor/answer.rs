@@ -7,6 +7,7 @@ use crate::control::{
 use crate::gate::lock;
 use crate::machine::Machine;
 use crate::state::{RunState, StopReason};
+use crate::virtio::block;
 use crate::virtio::handle::Handle;
 use crate::virtio::limit::Rate;
 use crate::virtio::transport::Slot;
@@ -27,7 +28,7 @@ impl Monitor {
             Request::Migrate { terms, disks } => return self.migrate(key, terms, disks),
             Request::AddDisk { read_only, serial } => self.add_disk(key, read_only, serial),
             Request::AddNic { mac, mtu } => self.add_nic(key, mac, mtu),
-            Request::Remove { device } => self.remove(&device),
+            Request::Remove { device } => return self.remove(key, device),
             Request::CancelMigration {} => self.cancel_migration(),
             Request::Status {} => Reply::Status(Box::new(self.status())),
             Request::Pause {} => self.pause(),
@@ -47,6 +48,7 @@ impl Monitor {
                 Reply::Done
             }
             Request::SetRate { device, direction, rate } => self.set_rate(&device, direction, rate),
+            Request::ResizeDisk { device, bytes } => self.resize_disk(&device, bytes),
             Request::SetBalloon { mib } => self.set_balloon(mib),
             Request::ConsoleWrite { data } => match to_bytes(&data) {
                 Some(bytes) => Reply::Taken { bytes: self.type_in(&bytes) },
@@ -89,7 +91,7 @@ impl Monitor {
     fn set_rate(&self, device: &str, direction: Direction, rate: Rate) -> Reply {
         let slot = self.machine.iter().flat_map(Machine::slots).find(|slot| slot.name == device);
         let settings = match slot.as_ref().map(|slot| &slot.handle) {
-            Some(Handle::Disk(setting)) if direction == Direction::Both => vec![setting],
+            Some(Handle::Disk { rate, .. }) if direction == Direction::Both => vec![rate],
             Some(Handle::Card { transmit, receive }) => match direction {
                 Direction::Both => vec![transmit, receive],
                 Direction::Transmit => vec![transmit],
@@ -100,6 +102,26 @@ impl Monitor {
         };
         settings.into_iter().for_each(|setting| setting.set(rate));
         Reply::Done
+    }
+
+    /// A disk has become longer, or is to: its driver is told.
+    fn resize_disk(&mut self, device: &str, bytes: Option<u64>) -> Reply {
+        if self.job.is_some() {
+            return refused("a snapshot or a migration is under way");
+        }
+        let Some(disk) = self.parts.disks.iter_mut().find(|disk| disk.name == device) else {
+            return refused("there is no such disk");
+        };
+        let bytes = match disk.grow(bytes) {
+            Ok(bytes) => bytes,
+            Err(e) => return refused(&e.to_string()),
+        };
+        let slot = self.machine.iter().flat_map(Machine::slots).find(|slot| slot.name == device);
+        if let Some((slot, Handle::Disk { sectors, .. })) = slot.as_ref().map(|slot| (slot, &slot.handle)) {
+            sectors.store(bytes / block::SECTOR, Ordering::Release);
+            slot.config_changed();
+        }
+        Reply::Resized { bytes }
     }
 
     /// Asks the guest for memory, or offers some back.

@@ -11,7 +11,7 @@ use super::answer::refused;
 use super::{JOB, Monitor, watch};
 use crate::control::Reply;
 use crate::job::{Job, Outcome};
-use crate::migrate::send::{Handover, Sending};
+use crate::migrate::send::{Handover, Sending, Source};
 use crate::migrate::{MigrateError, Progress, Terms};
 use crate::snapshot::{self, Snapshot, SnapshotError};
 use crate::state::{RunState, StopReason};
@@ -65,7 +65,9 @@ impl Monitor {
             return Some(refused(&e.to_string()));
         }
         let progress = Arc::new(Progress::default());
-        let sending = Sending::new(stream, machine.memory.clone(), machine.vm.clone(), terms, progress.clone());
+        let source =
+            Source { memory: machine.memory.clone(), vm: machine.vm.clone(), throttle: machine.throttle.clone() };
+        let sending = Sending::new(stream, source, terms, progress.clone());
         let mut sending = match sending {
             Ok(sending) => sending,
             Err(e) => return Some(refused(&format!("the stream cannot be used: {e}"))),
@@ -113,6 +115,7 @@ impl Monitor {
     fn stay(&mut self) {
         self.progress = None;
         if let Some(machine) = &self.machine {
+            machine.throttle.set(0);
             let _ = memory::log_writes(&machine.vm, &machine.memory, false);
             if self.state == RunState::Paused
                 && let Reply::Refused { reason } = self.resume()

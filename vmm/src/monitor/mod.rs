@@ -14,6 +14,7 @@ mod plug;
 use crate::config::{Config, OnReset};
 use crate::control::server::{Input, Server};
 use crate::control::{Reply, Request};
+use crate::cpu::throttle::SLICE;
 use crate::gate::lock;
 use crate::job::Job;
 use crate::journal;
@@ -32,6 +33,7 @@ const LISTENER: u64 = u64::MAX;
 const SIGNAL: u64 = u64::MAX - 1;
 const STOP: u64 = u64::MAX - 2;
 const JOB: u64 = u64::MAX - 3;
+const LET_GO: u64 = u64::MAX - 4;
 /// Between two looks for a guest that has halted for good.
 const LOOK: Duration = Duration::from_secs(1);
 /// Longest wait for processors and workers to come to the gate.
@@ -96,6 +98,8 @@ pub struct Monitor {
     job: Option<Job>,
     /// Of a migration.
     progress: Option<Arc<Progress>>,
+    /// Who waits for devices to go.
+    leaving: Vec<plug::Leaving>,
 }
 
 fn watch(epoll: &Epoll, fd: RawFd, key: u64) -> io::Result<()> {
@@ -133,6 +137,7 @@ impl Monitor {
             watched: None,
             job: None,
             progress: None,
+            leaving: Vec::new(),
         })
     }
 
@@ -140,6 +145,9 @@ impl Monitor {
     pub fn build(&mut self) -> Result<(), MachineError> {
         let machine = Machine::build(&self.config, &mut self.parts, &self.threads)?;
         watch(&self.epoll, machine.stop.event.as_raw_fd(), STOP)?;
+        if let Some(root) = &machine.bus.pci {
+            watch(&self.epoll, lock(&root.hotplug).let_go.as_raw_fd(), LET_GO)?;
+        }
         self.machine = Some(machine);
         Ok(())
     }
@@ -163,7 +171,8 @@ impl Monitor {
                 match event.data() {
                     LISTENER => self.accept(),
                     SIGNAL => self.stop(StopReason::Killed),
-                    STOP => {}
+                    // Looked at below.
+                    STOP | LET_GO => {}
                     JOB => self.job_done(),
                     key => self.serve(key),
                 }
@@ -184,6 +193,8 @@ impl Monitor {
                 self.build()?;
                 self.start()?;
             }
+            self.look_at_leaving();
+            self.slow_down();
             self.look_for_halt();
             self.look_at_watchdog();
         }
@@ -210,7 +221,12 @@ impl Monitor {
     }
 
     fn timeout_ms(&self) -> i32 {
-        let next = if self.machine.is_none() { RESTART_DELAY } else { LOOK };
+        let slowed = self.machine.as_ref().is_some_and(|machine| machine.throttle.percent() > 0);
+        let next = match &self.machine {
+            None => RESTART_DELAY,
+            Some(_) if slowed => SLICE,
+            Some(_) => LOOK,
+        };
         let past = if self.machine.is_none() { self.started.elapsed() } else { Duration::ZERO };
         next.saturating_sub(past).as_millis() as i32 + 1
     }
@@ -270,6 +286,13 @@ impl Monitor {
                 Input::Gone => self.parts.console.unwatch(key),
                 Input::Nonsense => {}
             }
+        }
+    }
+
+    /// Has processors see that they are to rest.
+    fn slow_down(&self) {
+        if let Some(machine) = self.machine.as_ref().filter(|machine| machine.throttle.percent() > 0) {
+            (0..machine.seen.len()).for_each(|number| machine.kick(number));
         }
     }
 

@@ -1,14 +1,32 @@
 //! Disks and cards that come and go while the machine runs. What is added stays across a reset, as it would in a machine
 //! of metal; the process keeps its file or tap until it is removed.
+//!
+//! ```text
+//!   remove ─► does the guest listen? ── no ──► used? refused : done
+//!                    └─ yes ─► asked to let go ─┬─► it lets go ─► done
+//!                                               └─► LET_GO_WAIT ─► refused; it may still let go: the next request finds that
+//! ```
 
 use super::Monitor;
 use super::answer::refused;
 use crate::config::{Disk, Engine, Nic, Source, Tap as TapSource};
 use crate::control::Reply;
-use crate::machine::{Builder, Machine, OpenDisk, OpenTap, card};
+use crate::gate::lock;
+use crate::machine::{Builder, Leave, Machine, OpenDisk, OpenTap, card};
 use crate::virtio::net::tap::Tap;
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::time::{Duration, Instant};
+
+/// How long somebody waits for a guest to let go of a device. Clients wait ten seconds for an answer.
+const LET_GO_WAIT: Duration = Duration::from_secs(8);
+
+/// Somebody waits for a device to go.
+pub(super) struct Leaving {
+    requester: u64,
+    device: String,
+    until: Instant,
+}
 
 impl Monitor {
     /// The first name of this kind that is free.
@@ -87,26 +105,64 @@ impl Monitor {
         busy.then_some("only a machine that runs, and is not being written down or moved, takes and gives devices")
     }
 
-    pub(super) fn remove(&mut self, device: &str) -> Reply {
-        let disk = self.parts.disks.iter().position(|disk| disk.name == device);
-        let card = self.parts.taps.iter().position(|tap| tap.name == device);
-        if disk.is_none() && card.is_none() {
-            return refused("there is no such disk or card");
+    /// Takes a device out. A guest that listens is asked to let go of it first: None, the answer comes then.
+    pub(super) fn remove(&mut self, key: u64, device: String) -> Option<Reply> {
+        if !self.has(&device) {
+            return Some(refused("there is no such disk or card"));
         }
         if let Some(reason) = self.cannot_plug() {
-            return refused(reason);
+            return Some(refused(reason));
         }
-        match self.machine.as_mut().and_then(|machine| machine.remove(device)) {
-            Some(true) => {}
-            Some(false) => return refused("the guest uses it: have the guest let go of it first"),
-            None => return refused("it is not on a PCI bus"),
+        match self.machine.as_ref().map_or(Leave::Unknown, |machine| machine.can_leave(&device)) {
+            Leave::Unknown => Some(refused("it is not on a PCI bus")),
+            Leave::Used => Some(refused("the guest uses it: have the guest let go of it first")),
+            Leave::Free => Some(self.take_out(&device)),
+            Leave::Ask => {
+                if let Some(machine) = &self.machine {
+                    machine.ask_to_leave(&device);
+                }
+                self.leaving.push(Leaving { requester: key, device, until: Instant::now() + LET_GO_WAIT });
+                None
+            }
         }
-        if let Some(at) = disk {
+    }
+
+    /// Who waits for a device to go, and has waited enough, or need not wait any more.
+    pub(super) fn look_at_leaving(&mut self) {
+        if let Some(root) = self.machine.as_ref().and_then(|machine| machine.bus.pci.as_ref()) {
+            let _ = lock(&root.hotplug).let_go.read();
+        }
+        for leaving in std::mem::take(&mut self.leaving) {
+            let state = self.machine.as_ref().map_or(Leave::Unknown, |machine| machine.can_leave(&leaving.device));
+            let late = Instant::now() >= leaving.until;
+            let reply = match (state, self.cannot_plug()) {
+                (Leave::Unknown, _) => refused("the machine has ended, or the device has gone, meanwhile"),
+                (Leave::Free, None) => self.take_out(&leaving.device),
+                (Leave::Free, Some(reason)) => refused(reason),
+                _ if late => refused("the guest was asked to let go of it and has not done so yet: ask again"),
+                _ => {
+                    self.leaving.push(leaving);
+                    continue;
+                }
+            };
+            self.server.reply(leaving.requester, &reply);
+        }
+    }
+
+    fn has(&self, device: &str) -> bool {
+        self.parts.disks.iter().any(|disk| disk.name == device) || self.parts.taps.iter().any(|tap| tap.name == device)
+    }
+
+    fn take_out(&mut self, device: &str) -> Reply {
+        if let Some(machine) = &mut self.machine {
+            machine.remove(device);
+        }
+        if let Some(at) = self.parts.disks.iter().position(|disk| disk.name == device) {
             self.config.disks.remove(at);
             // Now, not when the kernel has taken its ring apart.
             let _ = self.parts.disks.remove(at).release();
         }
-        if let Some(at) = card {
+        if let Some(at) = self.parts.taps.iter().position(|tap| tap.name == device) {
             drop((self.config.nics.remove(at), self.parts.taps.remove(at)));
         }
         Reply::Done

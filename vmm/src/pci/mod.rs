@@ -5,16 +5,20 @@
 //!   00:00.0     host bridge                     00:01.0 .. 00:1f.0   one function each
 //!   0xd1000000  window for their memory
 //! ```
-//! Functions interrupt by MSI-X only. A function is added and taken away between two accesses of the guest; how the guest
-//! comes to look again is its own affair (see the crate's README).
+//! Functions interrupt by MSI-X only. A function is added and taken away between two accesses of the guest, which hears of
+//! it by the controller in `hotplug`.
 
 pub mod config;
+pub mod hotplug;
 pub mod msix;
 
+use crate::gate::lock;
 use config::Space;
+use hotplug::Hotplug;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use vmm_sys_util::eventfd::EventFd;
 
 /// Port that selects a register.
 pub const ADDRESS: u16 = 0xcf8;
@@ -41,24 +45,28 @@ pub trait Function: Send + Sync {
     fn memory_read(&self, address: u64, data: &mut [u8]) -> bool;
     /// Writes it.
     fn memory_write(&self, address: u64, data: &[u8]) -> bool;
+    /// It is off the bus: nothing reaches it any more, and it touches no guest memory.
+    fn unplugged(&self);
 }
 
 /// The bus.
 pub struct Root {
+    /// What comes and goes.
+    pub hotplug: Mutex<Hotplug>,
     address: AtomicU32,
     bridge: Space,
     functions: RwLock<BTreeMap<u8, Arc<dyn Function>>>,
 }
 
-impl Default for Root {
-    fn default() -> Root {
+impl Root {
+    /// Empty but for the host bridge. `let_go` becomes readable when the guest lets go of a function.
+    pub fn new(let_go: EventFd) -> Root {
         let mut bridge = Space::default();
         bridge.identify(0x8086, 0x1237, 0x06_0000, 0);
-        Root { address: AtomicU32::new(0), bridge, functions: RwLock::default() }
+        let hotplug = Mutex::new(Hotplug::new(let_go));
+        Root { hotplug, address: AtomicU32::new(0), bridge, functions: RwLock::default() }
     }
-}
 
-impl Root {
     /// Puts a function at a number. False: it is taken, or none.
     pub fn add(&self, number: u8, function: Arc<dyn Function>) -> bool {
         let mut functions = self.functions.write().unwrap_or_else(PoisonError::into_inner);
@@ -69,9 +77,23 @@ impl Root {
         free
     }
 
-    /// Takes the function away.
-    pub fn remove(&self, number: u8) {
-        self.functions.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
+    /// Takes the function away. False: there was none.
+    pub fn remove(&self, number: u8) -> bool {
+        let function = self.functions.write().unwrap_or_else(PoisonError::into_inner).remove(&number);
+        if let Some(function) = &function {
+            function.unplugged();
+        }
+        function.is_some()
+    }
+
+    /// The guest lets go of functions.
+    fn eject(&self, port: u16, data: &[u8]) {
+        let mut hotplug = lock(&self.hotplug);
+        for number in hotplug.write(port, data) {
+            if self.remove(number) {
+                let _ = hotplug.let_go.write(1);
+            }
+        }
     }
 
     /// The selected register, as a snapshot keeps it.
@@ -99,6 +121,9 @@ impl Root {
     /// Port read.
     pub fn read(&self, port: u16, data: &mut [u8]) {
         data.fill(0xff);
+        if port >= hotplug::FIRST {
+            return lock(&self.hotplug).read(port, data);
+        }
         match (port, self.target(port.max(DATA))) {
             (ADDRESS, _) => {
                 let address = self.selected().to_le_bytes();
@@ -119,6 +144,7 @@ impl Root {
     /// Port write.
     pub fn write(&self, port: u16, data: &[u8]) {
         match (port, <[u8; 4]>::try_from(data)) {
+            (hotplug::FIRST..=hotplug::LAST, _) => self.eject(port, data),
             (ADDRESS, Ok(address)) => self.select(u32::from_le_bytes(address)),
             (DATA..=DATA_LAST, _) => {
                 if let Some((number @ 1.., offset)) = self.target(port)
@@ -157,6 +183,13 @@ mod tests {
         fn memory_write(&self, _address: u64, _data: &[u8]) -> bool {
             false
         }
+        fn unplugged(&self) {
+            self.0.lock().unwrap().clear();
+        }
+    }
+
+    fn root() -> Root {
+        Root::new(EventFd::new(libc::EFD_NONBLOCK).unwrap())
     }
 
     fn read(root: &Root, device: u32, offset: u32) -> u32 {
@@ -168,7 +201,7 @@ mod tests {
 
     #[test]
     fn functions_come_and_go_and_empty_numbers_read_as_ones() {
-        let (root, echo) = (Root::default(), Arc::new(Echo(Default::default())));
+        let (root, echo) = (root(), Arc::new(Echo(Default::default())));
         assert_eq!(read(&root, 0, 0), 0x1237_8086);
         assert_eq!(read(&root, 0, 8) >> 8, 0x06_0000);
         assert_eq!(read(&root, 3, 0), u32::MAX);
@@ -183,7 +216,20 @@ mod tests {
         let mut byte = [0];
         root.read(DATA + 3, &mut byte);
         assert_eq!(byte, [0xff]);
-        root.remove(3);
+        assert!(root.remove(3) && !root.remove(3));
         assert_eq!(read(&root, 3, 0), u32::MAX);
+    }
+
+    #[test]
+    fn a_guest_takes_a_function_off_the_bus_once() {
+        let (root, echo) = (root(), Arc::new(Echo(Default::default())));
+        assert!(root.add(3, echo.clone()));
+        echo.config_write(0, &[1]);
+        for _ in 0..2 {
+            root.write(hotplug::FIRST + 8, &(1u32 << 3 | 1).to_le_bytes());
+        }
+        assert_eq!(lock(&root.hotplug).let_go.read().unwrap(), 1);
+        assert!(lock(&root.hotplug).has_let_go(3) && echo.0.lock().unwrap().is_empty());
+        assert_eq!((read(&root, 3, 0), read(&root, 0, 0)), (u32::MAX, 0x1237_8086));
     }
 }

@@ -62,7 +62,7 @@ const EVERYWHERE: [i64; 23] = [
 const CONSOLE: [i64; 4] = [libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_sendto];
 
 /// Waiting and disk work. The rings are restricted to reading and writing their disk (`virtio::block::ring`).
-const DEVICES: [i64; 10] = [
+const DEVICES: [i64; 12] = [
     libc::SYS_io_uring_enter,
     libc::SYS_epoll_wait,
     libc::SYS_epoll_pwait,
@@ -71,6 +71,9 @@ const DEVICES: [i64; 10] = [
     libc::SYS_pwritev,
     libc::SYS_fdatasync,
     libc::SYS_fallocate,
+    // An image of its own tables grows and is made durable by its library.
+    libc::SYS_ftruncate,
+    libc::SYS_fsync,
     libc::SYS_pread64,
     libc::SYS_pwrite64,
 ];

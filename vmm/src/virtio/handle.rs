@@ -5,6 +5,7 @@ use super::balloon::Target;
 use super::console::Input;
 use super::limit::Setting;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 /// By kind of device.
 #[derive(Clone, Default)]
@@ -12,8 +13,13 @@ pub enum Handle {
     /// Nothing.
     #[default]
     Fixed,
-    /// A disk's limit on reads and writes together.
-    Disk(Arc<Setting>),
+    /// A disk.
+    Disk {
+        /// Its limit on reads and writes together.
+        rate: Arc<Setting>,
+        /// Its length.
+        sectors: Arc<AtomicU64>,
+    },
     /// A card's limits.
     Card {
         /// From the guest.

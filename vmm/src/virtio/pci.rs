@@ -134,13 +134,6 @@ impl Pci {
         *at = now;
     }
 
-    /// Takes the notifications back before the function goes.
-    pub fn unmap(&self) {
-        let mut space = lock(&self.space).clone();
-        space.write(4, &[0, 0]);
-        self.remap(&space);
-    }
-
     /// Writes it down.
     pub fn save(&self) -> Result<PciState, SnapshotError> {
         let load = |vector: &AtomicU16| vector.load(Ordering::Relaxed);
@@ -324,6 +317,14 @@ impl Function for Pci {
             _ => count(&self.slot.counters.bad_accesses),
         }
         true
+    }
+
+    fn unplugged(&self) {
+        let mut space = lock(&self.space);
+        space.write(4, &[0, 0]);
+        self.remap(&space);
+        drop(space);
+        self.slot.reset();
     }
 }
 

@@ -5,6 +5,28 @@ use pilvi_vmm::state::StopReason;
 use serde_json::json;
 use std::time::Instant;
 
+/// Where KVM gives features back that were hidden, the guest sees them all the same; that it runs and is restored shows
+/// that KVM takes the tables, and that they are no more than what this host has.
+#[test]
+fn a_machine_of_a_baseline_processor_runs_and_is_restored() {
+    if !kvm_is_here() {
+        return;
+    }
+    for level in ["above_x86_64_v2", "above_x86_64_v3"] {
+        let mut setup = Setup::new("disk idle");
+        setup.with_disk(false);
+        setup.config["cpu_mask"] = json!([level]);
+        let mut guest = setup.start();
+        guest.expect("idle");
+        let (state, memory) = crate::snapshot::save(&mut guest);
+        guest.client().kill().unwrap();
+        guest.ends_with(5);
+        let mut copy = crate::snapshot::restored(&guest, &state, &memory, false).start();
+        assert_eq!(copy.client().console_write(b"q").unwrap(), 1);
+        copy.ends_with(0);
+    }
+}
+
 #[test]
 fn a_disk_is_read_and_written_and_random_bytes_come() {
     if !kvm_is_here() {
@@ -120,4 +142,38 @@ fn idle_processors_of_a_larger_machine_do_not_count_as_halted() {
     assert_eq!((status.exits.len(), status.exits[1], status.memory_mib), (3, 0, 3200));
     guest.client().console_write(b"q").unwrap();
     guest.ends_with(0);
+}
+
+#[test]
+fn a_disk_in_a_qcow2_image_is_read_and_written() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut setup = Setup::new("disk");
+    let (raw, image) = (setup.with_disk(false), setup.path("disk.qcow2"));
+    let convert = |from: &str, to: &str, source: &std::path::Path, target: &std::path::Path| {
+        std::process::Command::new("qemu-img").args(["convert", "-f", from, "-O", to]).arg(source).arg(target).status()
+    };
+    let Ok(made) = convert("raw", "qcow2", &raw, &image) else {
+        eprintln!("SKIPPED: qemu-img is missing (package qemu-utils)");
+        return;
+    };
+    assert!(made.success());
+    setup.config["disks"] = json!([{"source": {"path": image}, "engine": "qcow2"}]);
+    let mut guest = setup.start();
+    guest.ends_with(0);
+    let console = guest.console();
+    for line in ["sectors=2048", "sector0=FIRST-SECTOR", "disk verified", "disk end holds"] {
+        assert!(console.contains(line), "{line:?} is not in:\n{console}");
+    }
+    // What the guest wrote is there for an independent reader.
+    let again = guest.setup.path("again.raw");
+    assert!(convert("qcow2", "raw", &image, &again).unwrap().success());
+    assert!(std::fs::read(again).unwrap() != std::fs::read(raw).unwrap());
+    let mut wrong = Setup::new("disk");
+    wrong.with_disk(false);
+    wrong.config["disks"][0]["engine"] = json!("qcow2");
+    let mut wrong = wrong.start();
+    wrong.ends_with(1);
+    assert!(wrong.stderr().contains("no qcow2 image"), "{}", wrong.stderr());
 }

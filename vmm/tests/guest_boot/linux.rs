@@ -106,6 +106,10 @@ fn linux_finds_devices_on_pci_and_sees_disks_and_memory_come_and_go() {
         .console_write(b"echo 1 > /sys/bus/pci/rescan; read line < /dev/vdb && echo \"second disk says $line\"\n")
         .unwrap();
     guest.expect_within("second disk says two", BOOT);
+    // It grows under its driver, which hears of it: 2 MiB are 4096 sectors.
+    let grow = Request::ResizeDisk { device: "disk1".into(), bytes: Some(2 << 20) };
+    assert_eq!(client.ask(&grow).unwrap(), Reply::Resized { bytes: 2 << 20 });
+    guest.expect_within("[vdb] new size: 4096 512-byte logical blocks", BOOT);
     assert!(client.done(&Request::Remove { device: "disk1".into() }).is_err());
     // The terminal repeats what is typed: the answer must not stand in the question.
     client

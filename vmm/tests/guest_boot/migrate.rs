@@ -232,3 +232,67 @@ fn it_can_be_cancelled_and_a_lie_after_the_handover_keeps_the_guest_paused() {
     let seen = ticks(&guest.console()).len();
     until("more ticks", PATIENCE, || ticks(&guest.console()).len() > seen + 3);
 }
+
+/// Passes what comes from one side on to the other at this rate, both ways, until one of them ends.
+fn slow_wire(target: &Running, bytes_per_s: u64) -> UnixStream {
+    let (ours, mut near) = UnixStream::pair().unwrap();
+    let mut far = stream(target);
+    let (mut back_from, mut back_to) = (far.try_clone().unwrap(), near.try_clone().unwrap());
+    std::thread::spawn(move || std::io::copy(&mut back_from, &mut back_to));
+    std::thread::spawn(move || {
+        let (mut part, begin, mut total) = (vec![0; 64 << 10], Instant::now(), 0u64);
+        while let Ok(count @ 1..) = near.read(&mut part) {
+            total += count as u64;
+            if far.write_all(&part[..count]).is_err() {
+                break;
+            }
+            let due = Duration::from_secs_f64(total as f64 / bytes_per_s as f64);
+            crate::rig::rest(due.saturating_sub(begin.elapsed()));
+        }
+        let _ = far.shutdown(std::net::Shutdown::Both);
+    });
+    ours
+}
+
+#[test]
+fn a_guest_that_outruns_its_migration_is_slowed_down_and_loses_nothing() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut guest = Setup::new("dirty").start();
+    guest.expect("round 3");
+    let mut waiting = target(&guest);
+    let terms = Terms { pause_ms: 40, passes: 4, force: false, converge: false };
+    // 4 MiB are changed again and again, 2 MiB go over in a second.
+    let Err(ClientError::Refused(reason)) = guest.client().migrate(slow_wire(&waiting, 2 << 20).as_raw_fd(), terms)
+    else {
+        panic!()
+    };
+    assert!(reason.contains("faster than it goes over"), "{reason}");
+    waiting.ends_with(1);
+    let mut waiting = target(&guest);
+    let wire = slow_wire(&waiting, 2 << 20);
+    let control = guest.setup.path("control");
+    let asked = std::thread::spawn(move || {
+        let terms = Terms { passes: 30, converge: true, ..terms };
+        Client::connect(&control).unwrap().migrate(wire.as_raw_fd(), terms)
+    });
+    let (mut client, mut slowest) = (guest.client(), 0);
+    while !asked.is_finished() {
+        if let Ok(status) = client.status() {
+            slowest = status.migration.map_or(slowest, |progress| progress.slowed.max(slowest));
+        }
+        crate::rig::rest(Duration::from_millis(20));
+    }
+    asked.join().unwrap().unwrap();
+    eprintln!("slowed down by up to {slowest} %");
+    assert!(slowest >= 20);
+    guest.ends_with(7);
+    // It goes on there, at its own speed, and every page is as it was left.
+    let rounds = |running: &Running| running.console().matches("round ").count();
+    let seen = rounds(&waiting);
+    until("more rounds", PATIENCE, || rounds(&waiting) > seen + 3);
+    assert!(!guest.console().contains("LOST") && !waiting.console().contains("LOST"), "{}", waiting.console());
+    waiting.client().kill().unwrap();
+    waiting.ends_with(5);
+}

@@ -75,6 +75,40 @@ fn a_disk_comes_and_goes_while_the_machine_runs() {
 }
 
 #[test]
+fn a_guest_with_acpi_is_told_of_a_disk_and_asked_for_it() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut setup = Setup::new("acpi hotplug idle");
+    setup.config["transport"] = json!("pci");
+    let path = setup.path("plugged");
+    std::fs::write(&path, vec![0x41; 1 << 20]).unwrap();
+    let mut guest = setup.start();
+    guest.expect("waiting for a disk");
+    let mut client = guest.client();
+    let add = Request::AddDisk { read_only: false, serial: "plugged".into() };
+    let open = || std::fs::File::options().read(true).write(true).open(&path).unwrap();
+    let added = client.ask_with(&add, &[open().as_raw_fd()]).unwrap();
+    guest.expect("let go of it");
+    assert!(guest.console().contains("came: 0x4") && guest.console().contains("disk verified"), "{}", guest.console());
+    let Reply::Added { device } = added else { panic!() };
+    let remove = Request::Remove { device };
+    client.done(&remove).unwrap();
+    guest.expect("it is gone");
+    assert!(guest.console().contains("went: 0x4"), "{}", guest.console());
+    assert!(client.status().unwrap().devices.iter().all(|device| device.name != "disk0"));
+    // Nobody answers any more: the place is taken again, and not given back.
+    client.ask_with(&add, &[open().as_raw_fd()]).unwrap();
+    let Err(ClientError::Refused(reason)) = client.ask_with(&Request::Remove { device: "disk0".into() }, &[]) else {
+        panic!()
+    };
+    assert!(reason.contains("ask again"), "{reason}");
+    assert_eq!(client.status().unwrap().devices.len(), 2);
+    assert_eq!(client.console_write(b"q").unwrap(), 1);
+    guest.ends_with(0);
+}
+
+#[test]
 fn a_machine_of_fixed_slots_takes_nothing() {
     if !kvm_is_here() {
         return;

@@ -1,15 +1,18 @@
 //! Direct boot: finds the kernel that a disk image would start by itself, without firmware and boot loader.
 //!
 //! ```text
-//!   disk ─► partitions.rs (GPT, MBR, or none) ─► ext4 (crate ext4-view) ─► entries.rs ─► kernel, initramfs, command line
-//!                                                  BLS entries │ grub.cfg │ /vmlinuz
+//!   disk ─► partitions.rs (GPT, MBR, or none) ─► ext4 (crate ext4-view) ─┐ entries.rs ─► kernel, initramfs, command line
+//!                                                xfs.rs, fat.rs (tree.rs) ┴►  BLS entries │ grub.cfg │ /vmlinuz
 //! ```
 //! The image belongs to the guest and is read at every start, so a kernel that it has upgraded starts at the next reset.
 //! Every number in it is hostile: this runs in the jail, the readers are memory safe, sizes are looked at before anything
 //! is read. What is found is copied into memory files and goes the way of any kernel.
 
 mod entries;
+mod fat;
 mod partitions;
+mod tree;
+mod xfs;
 
 use ext4_view::{Ext4, Ext4Read};
 use partitions::Stretch;
@@ -55,54 +58,103 @@ pub struct Found {
     pub cmdline: String,
 }
 
-/// A part of the disk as the file system reader wants it.
+/// A part of the disk as file system readers want it.
+#[derive(Debug)]
 struct Window {
     disk: File,
     stretch: Stretch,
 }
 
+impl Window {
+    fn of(disk: &File, stretch: &Stretch) -> io::Result<Window> {
+        Ok(Window { disk: disk.try_clone()?, stretch: stretch.clone() })
+    }
+
+    /// Reads inside the part.
+    fn read_at(&self, start: u64, bytes: &mut [u8]) -> io::Result<()> {
+        let end = start.checked_add(bytes.len() as u64).filter(|end| *end <= self.stretch.bytes);
+        let at = end.and_then(|_| start.checked_add(self.stretch.start));
+        self.disk.read_exact_at(bytes, at.ok_or_else(|| tree::nonsense("outside the partition"))?)
+    }
+}
+
 impl Ext4Read for Window {
     fn read(&mut self, start: u64, bytes: &mut [u8]) -> Result<(), Box<dyn std::error::Error + Send + Sync + 'static>> {
-        let end = start.checked_add(bytes.len() as u64).filter(|end| *end <= self.stretch.bytes);
-        let at = end.and_then(|_| start.checked_add(self.stretch.start)).ok_or("outside the partition")?;
-        Ok(self.disk.read_exact_at(bytes, at)?)
+        Ok(self.read_at(start, bytes)?)
     }
+}
+
+/// What whoever partitioned the disk took for a sector: 4096 bytes where its table says so, else 512.
+pub fn block_size(disk: &File) -> u32 {
+    let table_at = |place: u64| {
+        let mut magic = [0; 8];
+        disk.read_exact_at(&mut magic, place).is_ok() && magic == *b"EFI PART"
+    };
+    if !table_at(512) && table_at(4096) { 4096 } else { 512 }
 }
 
 /// Looks through the disk's file systems for a kernel.
 pub fn find(disk: &File, bytes: u64) -> Result<Found, DiskBootError> {
     let mut seen = Vec::new();
     for stretch in partitions::list(disk, bytes) {
-        let window = Window { disk: disk.try_clone()?, stretch: stretch.clone() };
-        let system = match Ext4::load(Box::new(window)) {
-            Ok(system) => system,
+        let reader = match Reader::load(disk, &stretch) {
+            Ok(reader) => reader,
             Err(e) => {
                 seen.push(format!("{}: {e}", stretch.name));
                 continue;
             }
         };
-        let reader = Reader { system };
         match entries::choose(&reader, &stretch) {
-            Some(entry) => return reader.load(&entry),
-            None => seen.push(format!("{}: ext4 without a boot entry", stretch.name)),
+            Some(entry) => return reader.load_entry(&entry),
+            None => seen.push(format!("{}: {} without a boot entry", stretch.name, reader.name())),
         }
     }
     Err(DiskBootError::NoKernel(seen.join("; ")))
 }
 
 /// A file system with bounds on what is read from it.
-pub struct Reader {
-    system: Ext4,
+pub enum Reader {
+    /// By its crate.
+    Ext4(Ext4),
+    /// Our own.
+    Xfs(xfs::Xfs),
+    /// Our own.
+    Fat(fat::Fat),
 }
 
 impl Reader {
-    fn read(&self, path: &str, most: u64) -> Result<Vec<u8>, DiskBootError> {
-        let failed = |problem: String| DiskBootError::File { path: path.to_owned(), problem };
-        let length = self.system.metadata(path).map_err(|e| failed(e.to_string()))?.len();
-        if length > most {
-            return Err(failed(format!("has {length} bytes, more than {most}")));
+    /// Whichever it is. What is said when it is none is of the first.
+    fn load(disk: &File, stretch: &Stretch) -> Result<Reader, String> {
+        let window = || Window::of(disk, stretch).map_err(|e| e.to_string());
+        if let Ok(xfs) = xfs::Xfs::load(window()?) {
+            return Ok(Reader::Xfs(xfs));
         }
-        self.system.read(path).map_err(|e| failed(e.to_string()))
+        match Ext4::load(Box::new(window()?)) {
+            Ok(ext4) => Ok(Reader::Ext4(ext4)),
+            // Last, for its marks are the weakest.
+            Err(e) => fat::Fat::load(window()?).map(Reader::Fat).map_err(|_| e.to_string()),
+        }
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Reader::Ext4(_) => "ext4",
+            Reader::Xfs(_) => "xfs",
+            Reader::Fat(_) => "FAT",
+        }
+    }
+
+    fn read(&self, path: &str, most: u64) -> Result<Vec<u8>, DiskBootError> {
+        let contents = match self {
+            Reader::Ext4(ext4) => match ext4.metadata(path).map(|metadata| metadata.len()) {
+                Ok(length) if length > most => Err(format!("has {length} bytes, more than {most}")),
+                Ok(_) => ext4.read(path).map_err(|e| e.to_string()),
+                Err(e) => Err(e.to_string()),
+            },
+            Reader::Xfs(xfs) => of_tree(xfs, path, most).map_err(|e| e.to_string()),
+            Reader::Fat(fat) => of_tree(fat, path, most).map_err(|e| e.to_string()),
+        };
+        contents.map_err(|problem| DiskBootError::File { path: path.to_owned(), problem })
     }
 
     /// A small text; None where there is none.
@@ -113,16 +165,27 @@ impl Reader {
 
     /// Whether there is such a file.
     pub fn has(&self, path: &str) -> bool {
-        self.system.exists(path).unwrap_or(false)
+        match self {
+            Reader::Ext4(ext4) => ext4.exists(path).unwrap_or(false),
+            Reader::Xfs(xfs) => tree::walk(xfs, path).is_ok(),
+            Reader::Fat(fat) => tree::walk(fat, path).is_ok(),
+        }
     }
 
     /// Names in a folder, at most a thousand.
     pub fn names(&self, path: &str) -> Vec<String> {
-        let entries = self.system.read_dir(path).into_iter().flatten().take(1000);
-        entries.filter_map(|entry| entry.ok()?.file_name().as_str().ok().map(str::to_owned)).collect()
+        const MOST: usize = 1000;
+        match self {
+            Reader::Ext4(ext4) => {
+                let entries = ext4.read_dir(path).into_iter().flatten().take(MOST);
+                entries.filter_map(|entry| entry.ok()?.file_name().as_str().ok().map(str::to_owned)).collect()
+            }
+            Reader::Xfs(xfs) => tree::names(xfs, path, MOST),
+            Reader::Fat(fat) => tree::names(fat, path, MOST),
+        }
     }
 
-    fn load(&self, entry: &entries::Entry) -> Result<Found, DiskBootError> {
+    fn load_entry(&self, entry: &entries::Entry) -> Result<Found, DiskBootError> {
         let kernel = keep(&self.read(&entry.kernel, KERNEL_BYTES_MAX)?)?;
         let mut all = Vec::new();
         for path in &entry.initramfs {
@@ -133,6 +196,10 @@ impl Reader {
         let initramfs = if all.is_empty() { None } else { Some(keep(&all)?) };
         Ok(Found { kernel, initramfs, cmdline: entry.cmdline.clone() })
     }
+}
+
+fn of_tree<T: tree::Tree>(tree: &T, path: &str, most: u64) -> io::Result<Vec<u8>> {
+    tree::contents(tree, &tree::walk(tree, path)?, most)
 }
 
 /// A file in memory: the jail has no other place.
@@ -148,5 +215,7 @@ fn keep(bytes: &[u8]) -> io::Result<File> {
     Ok(file)
 }
 
+#[cfg(test)]
+mod reader_tests;
 #[cfg(test)]
 mod tests;

@@ -29,7 +29,9 @@ pub fn list(disk: &File, bytes: u64) -> Vec<Stretch> {
     let has_table = disk.read_exact_at(&mut first, 0).is_ok() && first[510..] == [0x55, 0xaa];
     let mut found = if has_table { mbr(&first) } else { Vec::new() };
     if has_table && first[450] == PROTECTIVE {
-        found = gpt(disk);
+        // Sectors of 512 bytes are tried first: of 4096 the second half of the table's first block says nothing.
+        found =
+            [LogicalBlockSize::Lb512, LogicalBlockSize::Lb4096].into_iter().flat_map(|size| gpt(disk, size)).collect();
     }
     let inside = |s: &Stretch| s.bytes > 0 && s.start.checked_add(s.bytes).is_some_and(|end| end <= bytes);
     found.retain(inside);
@@ -54,10 +56,11 @@ fn mbr(sector: &[u8; SECTOR as usize]) -> Vec<Stretch> {
     (0..4).map(one).collect()
 }
 
-fn gpt(disk: &File) -> Vec<Stretch> {
+fn gpt(disk: &File, size: LogicalBlockSize) -> Vec<Stretch> {
+    let sector = size.as_u64();
     // The reader trusts the counts of a header whose checksum is right; anybody can make that.
     let mut counts = [0; 8];
-    if disk.read_exact_at(&mut counts, SECTOR + 80).is_err() {
+    if disk.read_exact_at(&mut counts, sector + 80).is_err() {
         return Vec::new();
     }
     let count = |at: usize| u32::from_le_bytes([counts[at], counts[at + 1], counts[at + 2], counts[at + 3]]);
@@ -65,15 +68,15 @@ fn gpt(disk: &File) -> Vec<Stretch> {
         return Vec::new();
     }
     let Ok(disk) = disk.try_clone() else { return Vec::new() };
-    let config = gpt::GptConfig::new().writable(false).logical_block_size(LogicalBlockSize::Lb512);
+    let config = gpt::GptConfig::new().writable(false).logical_block_size(size);
     let Ok(table) = config.only_valid_headers(true).open_from_device(disk) else { return Vec::new() };
     let used = table.partitions().iter().filter(|(_, part)| part.last_lba >= part.first_lba);
     used.filter_map(|(number, part)| {
         Some(Stretch {
             name: format!("partition {number}"),
             root: format!("PARTUUID={}", part.part_guid),
-            start: part.first_lba.checked_mul(SECTOR)?,
-            bytes: (part.last_lba - part.first_lba).checked_add(1)?.checked_mul(SECTOR)?,
+            start: part.first_lba.checked_mul(sector)?,
+            bytes: (part.last_lba - part.first_lba).checked_add(1)?.checked_mul(sector)?,
         })
     })
     .collect()

@@ -51,7 +51,7 @@ fn image(dir: &Path, table: &str, files: &[(&str, &[u8])]) -> Option<PathBuf> {
     Some(image)
 }
 
-fn text(file: &mut File) -> String {
+pub(super) fn text(file: &mut File) -> String {
     let mut out = String::new();
     file.rewind().unwrap();
     file.read_to_string(&mut out).unwrap();

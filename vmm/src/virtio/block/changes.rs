@@ -7,8 +7,8 @@ use super::file::{Backing, Transfer, Way};
 use crate::memory::Memory;
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use vm_memory::bitmap::AtomicBitmap;
 
 /// Bytes of a part.
@@ -18,31 +18,43 @@ pub const PART: u64 = 64 * 1024;
 #[derive(Debug)]
 pub struct Changes {
     watched: AtomicBool,
-    parts: AtomicBitmap,
+    parts: RwLock<AtomicBitmap>,
+}
+
+fn parts(bytes: u64) -> AtomicBitmap {
+    const SIZE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(PART as usize - 1);
+    AtomicBitmap::new(usize::try_from(bytes).unwrap_or(usize::MAX), SIZE)
 }
 
 impl Changes {
     /// Of a disk of this size; nobody watches yet.
     pub fn new(bytes: u64) -> Arc<Changes> {
-        const SIZE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(PART as usize - 1);
-        let parts = AtomicBitmap::new(usize::try_from(bytes).unwrap_or(usize::MAX), SIZE);
-        Arc::new(Changes { watched: AtomicBool::new(false), parts })
+        Arc::new(Changes { watched: AtomicBool::new(false), parts: RwLock::new(parts(bytes)) })
+    }
+
+    fn parts(&self) -> RwLockReadGuard<'_, AtomicBitmap> {
+        self.parts.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The disk has grown. Nobody watches: a disk does not grow while its machine moves.
+    pub fn grow(&self, bytes: u64) {
+        *self.parts.write().unwrap_or_else(PoisonError::into_inner) = parts(bytes);
     }
 
     /// From here on every write is remembered, or none.
     pub fn watch(&self, on: bool) {
         self.watched.store(on, Ordering::SeqCst);
-        self.parts.reset();
+        self.parts().reset();
     }
 
     /// What was written since the last question, a bit for each part.
     pub fn take(&self) -> Vec<u64> {
-        self.parts.get_and_reset()
+        self.parts().get_and_reset()
     }
 
     fn written(&self, offset: u64, bytes: u64) {
         if self.watched.load(Ordering::SeqCst) {
-            self.parts.set_addr_range(offset as usize, bytes as usize);
+            self.parts().set_addr_range(offset as usize, bytes as usize);
         }
     }
 }
@@ -109,8 +121,11 @@ mod tests {
         assert_eq!(changes.take(), [0]);
         disk.zero(2 * PART, 512, false).unwrap();
         assert_eq!(changes.take(), [0b100]);
+        changes.grow(100 * PART);
+        disk.zero(99 * PART, 512, false).unwrap();
+        assert_eq!(changes.take(), [0, 1 << 35]);
         changes.watch(false);
         disk.zero(0, 512, false).unwrap();
-        assert_eq!(changes.take(), [0]);
+        assert_eq!(changes.take(), [0, 0]);
     }
 }

@@ -1,7 +1,7 @@
-//! virtio-blk: a raw file or block device as a disk.
+//! virtio-blk: a raw file, block device or qcow2 image as a disk.
 //!
 //! ```text
-//!   queues ─► requests ─► batch of reads and writes ─► ring.rs (io_uring) │ pool.rs (threads) │ file.rs (one by one)
+//!   queues ─► requests ─► batch of reads and writes ─► ring.rs (io_uring) │ pool.rs (threads) │ file.rs, qcow2.rs (one by one)
 //!                    └─► anything else, after the batch before it
 //! ```
 //! Bytes go straight between the file and guest memory. A batch is done when its turn ends: at the gate nothing is under
@@ -11,6 +11,7 @@
 pub mod changes;
 pub mod file;
 pub mod pool;
+pub mod qcow2;
 pub mod ring;
 
 use super::chain::{self, Chain, Piece};
@@ -21,10 +22,12 @@ use crate::memory::Memory;
 use crate::snapshot::{self, SnapshotError};
 use file::{Backing, Transfer, Way};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use virtio_bindings::virtio_blk as abi;
 use virtio_queue::Queue;
 
-const SECTOR: u64 = 512;
+/// The unit of lengths and places.
+pub const SECTOR: u64 = 512;
 const QUEUE_SIZE: u16 = 256;
 /// Requests between two passes of the gate.
 const BUDGET: usize = 64;
@@ -51,15 +54,18 @@ pub struct Geometry {
     pub serial: String,
     /// Queues.
     pub queues: u16,
+    /// What the guest takes for a sector: 512 or 4096 bytes.
+    pub block_size: u32,
 }
 
 /// A disk.
 pub struct Block {
     backing: Box<dyn Backing>,
     read_only: bool,
-    sectors: u64,
+    sectors: Arc<AtomicU64>,
     serial: [u8; 20],
     queues: u16,
+    block_size: u32,
     limiter: Limiter,
     counters: Arc<Counters>,
 }
@@ -88,12 +94,22 @@ impl Block {
         Block {
             backing,
             read_only: geometry.read_only,
-            sectors: geometry.bytes / SECTOR,
+            sectors: Arc::new(AtomicU64::new(geometry.bytes / SECTOR)),
             serial,
             queues: geometry.queues,
+            block_size: geometry.block_size,
             limiter: Limiter::new(rate),
             counters,
         }
+    }
+
+    /// Its length in sectors, which may grow while it is used: then the driver is to be told.
+    pub fn length(&self) -> Arc<AtomicU64> {
+        self.sectors.clone()
+    }
+
+    fn sectors(&self) -> u64 {
+        self.sectors.load(Ordering::Acquire)
     }
 
     /// Serves up to a budget of requests. Pure but for the backing and the counters, so that a fuzzer can drive it.
@@ -236,7 +252,7 @@ impl Block {
         if flags & !1 != 0 || (discard && flags != 0) {
             return Ok(STATUS_UNSUPPORTED);
         }
-        let inside = sector.checked_add(u64::from(count)).is_some_and(|end| end <= self.sectors);
+        let inside = sector.checked_add(u64::from(count)).is_some_and(|end| end <= self.sectors());
         if self.read_only || !inside || count == 0 || count > ZERO_SECTORS_MAX {
             return Ok(STATUS_ERROR);
         }
@@ -250,7 +266,7 @@ impl Block {
     fn offset(&self, sector: u64, bytes: u64) -> Option<u64> {
         let whole = bytes.is_multiple_of(SECTOR) && bytes <= REQUEST_BYTES_MAX;
         let end = sector.checked_add(bytes / SECTOR)?;
-        (whole && end <= self.sectors).then(|| sector * SECTOR)
+        (whole && end <= self.sectors()).then(|| sector * SECTOR)
     }
 }
 
@@ -285,10 +301,17 @@ impl Device for Block {
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
         let mut config = [0u8; 60];
-        config[..8].copy_from_slice(&self.sectors.to_le_bytes());
+        config[..8].copy_from_slice(&self.sectors().to_le_bytes());
         // Words by offset: segments, block size; discard: most sectors, ranges, alignment; zeroes: sectors, ranges.
-        let words =
-            [(12, SEGMENTS_MAX), (20, 512), (36, ZERO_SECTORS_MAX), (40, 1), (44, 8), (48, ZERO_SECTORS_MAX), (52, 1)];
+        let words = [
+            (12, SEGMENTS_MAX),
+            (20, self.block_size),
+            (36, ZERO_SECTORS_MAX),
+            (40, 1),
+            (44, 8),
+            (48, ZERO_SECTORS_MAX),
+            (52, 1),
+        ];
         for (offset, value) in words {
             config[offset..offset + 4].copy_from_slice(&value.to_le_bytes());
         }
@@ -302,17 +325,17 @@ impl Device for Block {
     fn reset(&mut self) {}
 
     fn save(&self) -> Result<Vec<u8>, SnapshotError> {
-        snapshot::encode(&(self.sectors, self.read_only))
+        snapshot::encode(&(self.sectors(), self.read_only))
     }
 
     /// Nothing is in flight while the worker stands at the gate; the disk itself must be the same.
     fn restore(&mut self, saved: &[u8], _memory: &Memory) -> Result<(), SnapshotError> {
         let (sectors, read_only): (u64, bool) = snapshot::decode(saved)?;
-        if (sectors, read_only) == (self.sectors, self.read_only) {
+        if (sectors, read_only) == (self.sectors(), self.read_only) {
             return Ok(());
         }
         let (here, ways) =
-            (self.sectors, [read_only, self.read_only].map(|r| if r { "read-only" } else { "writable" }));
+            (self.sectors(), [read_only, self.read_only].map(|r| if r { "read-only" } else { "writable" }));
         let text = format!("a disk had {sectors} sectors, {}; this has {here}, {}", ways[0], ways[1]);
         Err(SnapshotError::Mismatch(text))
     }

@@ -13,7 +13,7 @@ fn disk(read_only: bool) -> (Block, std::fs::File, Arc<Counters>) {
     file.write_all_at(&[7; 512], 512).unwrap();
     let counters = Arc::new(Counters::default());
     let backing = Box::new(file::RawFile::new(file.try_clone().unwrap()));
-    let geometry = Geometry { bytes: 8 * SECTOR + 3, read_only, serial: "serial-1".into(), queues: 2 };
+    let geometry = Geometry { bytes: 8 * SECTOR + 3, read_only, serial: "serial-1".into(), queues: 2, block_size: 512 };
     (Block::new(backing, &geometry, Arc::default(), counters.clone()), file, counters)
 }
 
@@ -78,7 +78,8 @@ fn batches_come_out_the_same_over_ring_and_pool() {
             "pool" => Box::new(pool::Pool::new(raw, "test", &threads, &stop).unwrap()),
             _ => Box::new(raw),
         };
-        let geometry = Geometry { bytes: 8 * SECTOR, read_only: false, serial: String::new(), queues: 1 };
+        let geometry =
+            Geometry { bytes: 8 * SECTOR, read_only: false, serial: String::new(), queues: 1, block_size: 512 };
         let mut block = Block::new(backing, &geometry, Arc::default(), Arc::default());
         // Six requests: sectors written, one of them over two pieces, a flush, all read back, one past the end of the
         // file though not of the disk.
@@ -110,6 +111,23 @@ fn batches_come_out_the_same_over_ring_and_pool() {
         assert_eq!([0x2_01ff, 0x2_2000, 0x3_00ff, 0x3_2000].map(at), [1, 2, 1, 2], "{way}");
         assert_eq!(used(&memory, 256).len(), 6);
     }
+}
+
+#[test]
+fn a_disk_that_has_grown_says_so_and_takes_more() {
+    let (memory, mut queue) = (memory(), queue(8));
+    let (mut block, file, _) = disk(false);
+    let length = |block: &Block| {
+        let mut sectors = [0; 8];
+        block.read_config(0, &mut sectors);
+        u64::from_le_bytes(sectors)
+    };
+    assert_eq!(length(&block), 8);
+    assert_eq!(ask(&mut block, &memory, &mut queue, 1, 8, 512, true).0, STATUS_ERROR);
+    file.set_len(16 * SECTOR).unwrap();
+    block.length().store(16, Ordering::Release);
+    assert_eq!((length(&block), ask(&mut block, &memory, &mut queue, 1, 15, 512, true).0), (16, STATUS_OK));
+    assert_eq!(ask(&mut block, &memory, &mut queue, 1, 16, 512, true).0, STATUS_ERROR);
 }
 
 #[test]
