@@ -48,7 +48,7 @@ pub(super) fn door(dir: &Path) -> PathBuf {
     dir.join(DOOR)
 }
 
-/// Takes calls until one of them is a guest.
+/// Takes the one call that can be the guest.
 pub(super) async fn arrive(guest: &Guest) -> Result<(), RuntimeError> {
     if !is_awaited(&guest.dir) {
         return Ok(());
@@ -59,18 +59,16 @@ pub(super) async fn arrive(guest: &Guest) -> Result<(), RuntimeError> {
     let folder = std::fs::File::open(&guest.dir).map_err(io("instance folder"))?;
     let short = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&folder))).join(DOOR);
     let listener = UnixListener::bind(short).map_err(io("door"))?;
-    loop {
-        let (mut stream, _) = listener.accept().await.map_err(io("door"))?;
-        let mut word = [0; 2];
-        match stream.read_exact(&mut word).await {
-            Ok(_) if word == *b"go" => {
-                durable::remove(&guest.dir.join(ARRIVING)).map_err(io("mark"))?;
-                let _ = stream.write_all(b"here").await;
-                let _ = stream.shutdown().await;
-                return Ok(());
-            }
-            _ => return Err(RuntimeError::Failed("the guest did not arrive".into())),
+    let (mut stream, _) = listener.accept().await.map_err(io("door"))?;
+    let mut word = [0; 2];
+    match stream.read_exact(&mut word).await {
+        Ok(_) if word == *b"go" => {
+            durable::remove(&guest.dir.join(ARRIVING)).map_err(io("mark"))?;
+            let _ = stream.write_all(b"here").await;
+            let _ = stream.shutdown().await;
+            Ok(())
         }
+        _ => Err(RuntimeError::Failed("the guest did not arrive".into())),
     }
 }
 
