@@ -105,6 +105,24 @@ pub struct Link {
     pub ingress_kpps: u64,
 }
 
+/// The log of what security groups decided, `flow.log` in the state directory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct FlowLog {
+    /// Lines that one port may cause in a second, in the long run.
+    pub rate: u32,
+    /// And at once.
+    pub burst: u32,
+    /// Size at which a new file is begun; the one before is kept.
+    pub max_mib: u32,
+}
+
+impl Default for FlowLog {
+    fn default() -> Self {
+        Self { rate: 100, burst: 25, max_mib: 64 }
+    }
+}
+
 /// How one host's agent runs.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -144,6 +162,8 @@ pub struct Config {
     pub reserved: Reserved,
     /// What may be promised of its link; unset: nothing.
     pub link: Option<Link>,
+    /// How much is written down where somebody asks for a log.
+    pub flow_log: FlowLog,
     /// Said instead of measured.
     pub capacity: Option<Capacity>,
     /// Where other hosts' agents bring guests that move here; port 0 is any. Unset: any port of the address from which
@@ -181,6 +201,7 @@ impl Default for Config {
             guest_user: None,
             reserved: Reserved::default(),
             link: None,
+            flow_log: FlowLog::default(),
             capacity: None,
             moves_listen: None,
             heartbeat_ms: 2_000,
@@ -230,6 +251,9 @@ impl Config {
         }
         if self.image_fetches == 0 || self.console_kib == 0 {
             return wrong("image_fetches and console_kib must be at least 1");
+        }
+        if self.flow_log.rate == 0 || self.flow_log.burst == 0 || !(1..=65_536).contains(&self.flow_log.max_mib) {
+            return wrong("flow_log: rate, burst and max_mib must be at least 1, max_mib at most 65536");
         }
         crate::tls::Target::parse_all(&self.scheduler_url).map(|_| ())
     }
@@ -289,6 +313,7 @@ mod tests {
             ("runtimes", Config { runtimes: vec![], ..good.clone() }),
             ("scheduler_url", Config { scheduler_url: "http://x".into(), ..good.clone() }),
             ("heartbeat_ms", Config { heartbeat_ms: 1, ..good.clone() }),
+            ("flow_log", Config { flow_log: FlowLog { rate: 0, ..FlowLog::default() }, ..good.clone() }),
         ] {
             let error = bad.validate().unwrap_err().to_string();
             assert!(error.contains(field), "{error}");

@@ -43,7 +43,7 @@ use host::Host;
 use image::Cache;
 use instance::Context;
 use ledger::Ledger;
-use net::{Network, NoNetwork, Plane, neighbours::Neighbourhood, real::RealNetwork};
+use net::{Network, NoNetwork, Plane, flowlog::FlowLog, neighbours::Neighbourhood, real::RealNetwork};
 use report::Board;
 use runtime::set::Runtimes;
 use session::{FromScheduler, Introduction};
@@ -99,9 +99,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let host = Host::new(context.clone(), config.console_kib);
     host.recover().map_err(Error::io(&config.state_dir))?;
     let keep = Duration::from_secs(config.image_keep_s);
+    let flows = FlowLog::new(config.state_dir.join("flow.log"), config.flow_log.max_mib);
     tokio::select! {
         () = context.plane.run(&context.board) => {}
         () = context.plane.meter(&context.board) => {}
+        () = flows.keep(&context.plane) => {}
         () = context.neighbours.save(&context.ledger) => {}
         () = session::run(host.clone(), link, me, config) => {}
         () = serve_metadata(host.clone()) => {}

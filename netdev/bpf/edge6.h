@@ -1,7 +1,7 @@
 /* IPv6 on the edge link: neighbours are answered for gateways, what the provider routes to one goes inside.
  *
  *   NS -> `addresses6` of the external network -> NA from here       NA, other NS -> the stack, which asks for next hops
- *   frame for a gateway's hardware address -> router -> tap or overlay
+ *   frame for a gateway's hardware address -> router -> tap or overlay      one that proxies: for its own addresses alone
  */
 #ifndef PILVI_EDGE6_H
 #define PILVI_EDGE6_H
@@ -17,6 +17,19 @@ static __always_inline int from_inside6(__u64 router, const struct ip6 *saddr)
 	key.ip = *saddr;
 	r = bpf_map_lookup_elem(&routes6, &key);
 	return r && r->kind == ROUTE_LEG;
+}
+
+/* Whether the router answers for the address on the edge link, as its own or as another's. */
+__attribute__((noinline)) int answers_for(const struct packet6 *q, __u64 router, __u32 vni)
+{
+	struct ip6_key key = {.vni = vni};
+	struct hop *h;
+
+	if (!q)
+		return 0;
+	key.ip = q->daddr;
+	h = bpf_map_lookup_elem(&addresses6, &key);
+	return h && h->kind == HOP_ROUTER && h->router == router;
 }
 
 __attribute__((noinline)) int edge_neighbour(struct __sk_buff *skb, const struct packet6 *q, __u32 vni)
@@ -72,6 +85,8 @@ __attribute__((noinline)) int edge_ip6(struct __sk_buff *skb, const struct eth *
 		return drop(skb, DROP_MULTICAST);
 	if (from_inside6(router, &q.saddr))
 		return drop(skb, DROP_SPOOFED_IP);
+	if (h->how == ADDRESS_PROXY && !answers_for(&q, router, key.vni))
+		return drop(skb, DROP_EDGE);
 	no = route_packet6(skb, &q, router, key.vni, VIA_EDGE);
 	if (no == REFUSED_TTL)
 		return send_error6(skb, &q, router, 3, 0);

@@ -16,6 +16,7 @@
 #define PILVI_FILTER_H
 
 #include "frame.h"
+#include "note.h"
 
 #define TCP_FIN 1
 #define TCP_SYN 2
@@ -212,8 +213,8 @@ static __always_inline void begin(struct flow *f, const struct packet *p, __u32 
 	f->code = p->code;
 }
 
-/* Whether the groups of port `ifindex` let this packet pass. 0, or the reason to drop it. */
-__attribute__((noinline)) int admit(struct __sk_buff *skb, const struct packet *p, const struct port *port, __u32 direction)
+/* Whether the groups of the frame's port let this packet pass. 0, ADMITTED_FIRST, or the reason to drop it. */
+__attribute__((noinline)) int judge_packet(struct __sk_buff *skb, const struct packet *p, const struct port *port, __u32 direction)
 {
 	__u32 no = (direction == FROM_GUEST ? DROP_GROUP_OUT : DROP_GROUP_IN) + 1, ifindex = whose(skb);
 	__u64 now = bpf_ktime_get_coarse_ns();
@@ -259,15 +260,21 @@ __attribute__((noinline)) int admit(struct __sk_buff *skb, const struct packet *
 		return no;
 	/* Only what can be answered is tracked; a later fragment follows its first. */
 	if (j.stateless || p->later || (p->protocol == ICMP && !(echo(p) && p->type == 8)))
-		return 0;
+		return p->later ? 0 : ADMITTED_FIRST;
 	if (p->protocol == TCP && p->tcp & TCP_RST)
-		return 0;
+		return ADMITTED_FIRST;
 	full = room(ifindex, set, now);
 	if (full)
 		return full;
 	begin(&fresh, p, direction, set->epoch, now);
 	bpf_map_update_elem(&flows, &k, &fresh, BPF_ANY);
-	return 0;
+	return ADMITTED_FIRST;
+}
+
+/* The same with a note of it, where the port has one taken. 0, or the reason to drop it. */
+static __always_inline int admit(struct __sk_buff *skb, const struct packet *p, const struct port *port, __u32 direction)
+{
+	return noting(skb, p, port, direction, 0, judge_packet(skb, p, port, direction));
 }
 
 /* Whether the guest behind `ifindex` may use this pair of addresses. */

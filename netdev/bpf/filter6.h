@@ -121,8 +121,8 @@ __attribute__((noinline)) int related6(struct __sk_buff *skb, const struct packe
 	return f && f->epoch == set->epoch && !(f->state & FLOW_CUT) && now - f->seen < lifetime(k.protocol, f);
 }
 
-/* Whether the groups of the port let this packet pass. 0, or the reason to drop it. */
-__attribute__((noinline)) int admit6(struct __sk_buff *skb, const struct packet6 *q, const struct port *port, __u32 direction)
+/* Whether the groups of the port let this packet pass. 0, ADMITTED_FIRST, or the reason to drop it. */
+__attribute__((noinline)) int judge_packet6(struct __sk_buff *skb, const struct packet6 *q, const struct port *port, __u32 direction)
 {
 	__u32 no = (direction == FROM_GUEST ? DROP_GROUP_OUT : DROP_GROUP_IN) + 1, ifindex = whose(skb);
 	__u64 now = bpf_ktime_get_coarse_ns();
@@ -165,15 +165,20 @@ __attribute__((noinline)) int admit6(struct __sk_buff *skb, const struct packet6
 	if (!judged6(&j))
 		return no;
 	if (j.stateless || p->later || (p->protocol == ICMP6 && !(echo6(p) && p->type == ECHO6)))
-		return 0;
+		return p->later ? 0 : ADMITTED_FIRST;
 	if (p->protocol == TCP && p->tcp & TCP_RST)
-		return 0;
+		return ADMITTED_FIRST;
 	full = room(ifindex, set, now);
 	if (full)
 		return full;
 	begin(&fresh, p, direction, set->epoch, now);
 	bpf_map_update_elem(&flows6, &k, &fresh, BPF_ANY);
-	return 0;
+	return ADMITTED_FIRST;
+}
+
+static __always_inline int admit6(struct __sk_buff *skb, const struct packet6 *q, const struct port *port, __u32 direction)
+{
+	return noting(skb, &q->p, port, direction, NOTE_V6, judge_packet6(skb, q, port, direction));
 }
 
 /* Whether the guest behind `ifindex` may use this pair of addresses. */

@@ -54,6 +54,7 @@ enum reason {
 	DROP_RESERVED,
 	DROP_TOO_BIG,
 	DROP_RATE,
+	DROP_SCOPE, /* a router passes nothing from one address scope to another */
 };
 
 struct packet {
@@ -155,6 +156,15 @@ static __always_inline struct settings *get_settings(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&settings, &zero);
+}
+
+/* Which address scope a network is in. */
+static __always_inline __u32 scope_of(__u32 vni, __u32 family)
+{
+	struct scope_key key = {.vni = vni, .family = family};
+	__u32 *scope = bpf_map_lookup_elem(&scopes, &key);
+
+	return scope ? *scope : SCOPE_NONE;
 }
 
 static __always_inline int same_mac(const __u8 *a, const __u8 *b)

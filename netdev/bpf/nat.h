@@ -3,6 +3,9 @@
  *   nats: {router, local ip:port, remote ip:port} -> gateway port     what a guest sends
  *   tans: {gateway ip:port, remote ip:port} -> {router, local ip:port}  what comes back
  *
+ *   helpers: {router, port}; a question to it leaves a second row of `tans` with no remote port, and the first answer from
+ *            another port takes it and has rows of its own from then on
+ *
  * The router is part of the key, so tenants with the same addresses never meet. A gateway port is shared
  * by connections to different remote ends, as in any symmetric NAT.
  */
@@ -12,6 +15,70 @@
 #include "frame.h"
 
 #define NAT_TRIES 24
+
+/* Lets an answer to this question, which is hidden by now, come from another port, if the router has a helper for it. Not
+ * part of `hide`, as the stack is short.
+ */
+__attribute__((noinline)) int expect(struct __sk_buff *skb, const struct packet *p, __u64 router, __u32 gw)
+{
+	struct helper_key key = {.router = router};
+	struct tan_key t = {.gw = gw};
+	struct tan back = {};
+	__u32 *helper;
+
+	if (!p)
+		return 0;
+	key.port = p->dport;
+	key.protocol = p->protocol;
+	helper = bpf_map_lookup_elem(&helpers, &key);
+	if (!helper || *helper != HELPER_TFTP || p->later || bpf_skb_load_bytes(skb, p->l4, &t.port, 2))
+		return 0;
+	t.remote_ip = p->daddr;
+	t.protocol = p->protocol;
+	back.seen = bpf_ktime_get_coarse_ns();
+	back.router = router;
+	back.ip = p->saddr;
+	back.port = p->sport;
+	bpf_map_update_elem(&tans, &t, &back, BPF_ANY);
+	return 0;
+}
+
+/* An answer that was expected from any port: from now on from this one alone. 1: it was not expected. */
+__attribute__((noinline)) int meet_expected(const struct packet *p)
+{
+	struct tan_key t = {}, own = {};
+	struct nat_key k = {};
+	struct nat there = {};
+	struct tan back = {}, *way;
+
+	if (!p)
+		return 1;
+	t.gw = p->daddr;
+	t.remote_ip = p->saddr;
+	t.port = p->dport;
+	t.protocol = p->protocol;
+	way = bpf_map_lookup_elem(&tans, &t);
+	if (!way)
+		return 1;
+	back = *way;
+	back.seen = bpf_ktime_get_coarse_ns();
+	own = t;
+	own.remote_port = p->sport;
+	if (bpf_map_update_elem(&tans, &own, &back, BPF_NOEXIST))
+		return 1;
+	bpf_map_delete_elem(&tans, &t);
+	k.router = back.router;
+	k.local_ip = back.ip;
+	k.remote_ip = p->saddr;
+	k.local_port = back.port;
+	k.remote_port = p->sport;
+	k.protocol = p->protocol;
+	there.seen = back.seen;
+	there.gw = p->daddr;
+	there.port = p->dport;
+	bpf_map_update_elem(&nats, &k, &there, BPF_ANY);
+	return 0;
+}
 
 /* Hides the source behind `gw`. 0, or the reason to drop. */
 __attribute__((noinline)) int hide(struct __sk_buff *skb, const struct packet *p, __u64 router, __u32 gw)
@@ -128,6 +195,8 @@ static __always_inline int reveal(struct __sk_buff *skb, struct packet *p, __u64
 		t.protocol = p->protocol;
 	}
 	way = bpf_map_lookup_elem(&tans, &t);
+	if (!way && !error && p->protocol == UDP && !meet_expected(p))
+		way = bpf_map_lookup_elem(&tans, &t);
 	if (!way)
 		return 1;
 	*router = way->router;

@@ -15,6 +15,7 @@
 #include "filter.h"
 #include "nat.h"
 #include "forward.h"
+#include "local.h"
 #include "meter.h"
 #include "quality.h"
 
@@ -56,7 +57,7 @@ static __always_inline int send_gateway(struct __sk_buff *skb, const struct pack
 {
 	struct fixed_key key = {.router = router, .ip = p->saddr};
 	__u32 *floating, saddr, next = r->via ? r->via : p->daddr;
-	int no;
+	int no, apart, open;
 
 	if (via == VIA_EDGE)
 		return drop(skb, DROP_NO_ROUTE);
@@ -74,10 +75,20 @@ static __always_inline int send_gateway(struct __sk_buff *skb, const struct pack
 		no = translate(skb, p, *floating, 1);
 	} else {
 		no = forward_out(skb, p, router);
-		if (no == 1) /* without a gateway address, the provider routes the inside's addresses to it */
-			no = r->gw ? hide(skb, p, router, r->gw) : 0;
-		else if (no)
+		if (no == 1) {
+			apart = r->scope && scope_of(vni, 4) != r->scope;
+			if (apart && !r->gw)
+				return drop(skb, DROP_SCOPE);
+			/* Without a gateway address, or in one scope, the provider routes the inside's addresses to it. But what
+			 * turns round before the wire must come back the same way.
+			 */
+			open = r->scope > SCOPE_NONE && !apart && !bpf_map_lookup_elem(&externals, &p->daddr);
+			no = r->gw && !open ? hide(skb, p, router, r->gw) : 0;
+			if (!no && r->gw && !open && p->protocol == UDP)
+				expect(skb, p, router, r->gw);
+		} else if (no) {
 			no = DROP_NAT + 1;
+		}
 	}
 	if (no)
 		return drop(skb, no - 1);
@@ -109,7 +120,9 @@ __attribute__((noinline)) int send_error(struct __sk_buff *skb, const struct pac
 	return give(skb, whose(skb));
 }
 
-/* Forwards an IPv4 packet that router `router` got, from where `via` says; `vni`: the leg it came in by. */
+/* Forwards an IPv4 packet that router `router` got, from where `via` says; `vni`: the network it came in by, 0: by a
+ * translation, for which no address scope counts.
+ */
 __attribute__((noinline)) int route_packet(struct __sk_buff *skb, const struct packet *p, __u64 router, __u32 vni, __u32 via)
 {
 	struct route_key key = {.prefixlen = 96, .router_lo = router, .router_hi = router >> 32};
@@ -132,6 +145,8 @@ __attribute__((noinline)) int route_packet(struct __sk_buff *skb, const struct p
 		return send_error(skb, p, router, 3 << 8 | 4, r->mtu);
 	if (r->kind == ROUTE_EXTERNAL)
 		return send_gateway(skb, p, router, r, vni, via);
+	if (r->scope && vni && scope_of(vni, 4) != r->scope)
+		return drop(skb, DROP_SCOPE);
 	target.vni = r->vni;
 	target.ip = r->via ? r->via : p->daddr;
 	h = bpf_map_lookup_elem(&addresses, &target);
@@ -153,6 +168,8 @@ __attribute__((noinline)) int route_packet(struct __sk_buff *skb, const struct p
 		return drop(skb, DROP_NO_HOST);
 	if (forward_once(skb, p) || set_macs(skb, h->mac, r->mac))
 		return drop(skb, DROP_MALFORMED);
+	if (h->how == ADDRESS_LOCAL && meet_local(skb, p, r->vni))
+		return drop(skb, DROP_NAT);
 	if (via == VIA_EDGE)
 		meter_packet(skb, p, router, METER_IN);
 	if (h->kind == HOP_REMOTE)
@@ -166,7 +183,7 @@ static __always_inline void take_over(struct __sk_buff *skb, const struct port *
 	struct ip_key key = {.vni = port->vni, .ip = a->spa};
 	struct hop *h = bpf_map_lookup_elem(&addresses, &key);
 
-	if (!h || !h->movable || h->kind != HOP_LOCAL || !owns(port, whose(skb), a->spa, a->sha))
+	if (!h || h->how != ADDRESS_MOVES || h->kind != HOP_LOCAL || !owns(port, whose(skb), a->spa, a->sha))
 		return;
 	h->where = whose(skb);
 	__builtin_memcpy(h->mac, a->sha, 6);
@@ -264,8 +281,13 @@ static __always_inline int switch_frame(struct __sk_buff *skb, const struct port
 			return bpf_redirect(set->edge_if, 0);
 		return drop(skb, DROP_UNKNOWN_STATION);
 	}
-	if (h->kind == HOP_LOCAL)
-		return h->where == whose(skb) ? drop(skb, DROP_UNKNOWN_STATION) : give(skb, h->where);
+	if (h->kind == HOP_LOCAL) {
+		if (h->where == whose(skb))
+			return drop(skb, DROP_UNKNOWN_STATION);
+		if (p && port->flags & PORT_LOCALS && meet_local(skb, p, port->vni))
+			return drop(skb, DROP_NAT);
+		return give(skb, h->where);
+	}
 	if (h->kind == HOP_REMOTE)
 		return send_tunnel(skb, port->vni, h->where);
 	if (h->kind == HOP_ROUTER && p)
@@ -305,6 +327,8 @@ static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *po
 		if (no)
 			return drop(skb, no - 1);
 	}
+	if (port->flags & PORT_LOCALS && leave_local(skb, &p, port->vni))
+		return drop(skb, DROP_NAT);
 	return switch_frame(skb, port, eth, &p);
 }
 
@@ -545,7 +569,7 @@ __attribute__((noinline)) int edge_ip(struct __sk_buff *skb, const struct eth *e
 		/* A gateway that hides nobody: the provider routes to it. */
 		if (h && h->kind == HOP_ROUTER)
 			return from_inside(h->router, p.saddr) ? drop(skb, DROP_SPOOFED_IP) :
-								 route_packet(skb, &p, h->router, 0, VIA_EDGE);
+								 route_packet(skb, &p, h->router, set->ext_vni, VIA_EDGE);
 	}
 	return set->flags & SETTING_SHARED ? TC_ACT_OK : drop(skb, DROP_EDGE);
 }

@@ -54,9 +54,11 @@ __attribute__((noinline)) int route_packet6(struct __sk_buff *skb, const struct 
 	h = bpf_map_lookup_elem(&addresses6, &target);
 	key.ip = q->daddr;
 	r = bpf_map_lookup_elem(&routes6, &key);
-	if (!(h && h->kind == HOP_ROUTER)) {
+	if (!(h && h->kind == HOP_ROUTER && h->how != ADDRESS_PROXY)) {
 		if (!r)
 			return drop(skb, DROP_NO_ROUTE);
+		if (r->scope && scope_of(vni, 6) != r->scope)
+			return drop(skb, DROP_SCOPE);
 		if (r->kind == ROUTE_EXTERNAL)
 			return via == VIA_EDGE ? drop(skb, DROP_NO_ROUTE) : TO_GATEWAY6;
 		target.vni = r->vni;
@@ -147,7 +149,7 @@ __attribute__((noinline)) int take_over6(struct __sk_buff *skb, const struct por
 	if (bpf_skb_load_bytes(skb, q->p.l4 + 8, &key.ip, 16))
 		return 0;
 	h = bpf_map_lookup_elem(&addresses6, &key);
-	if (!h || !h->movable || h->kind != HOP_LOCAL || !owns6(whose(skb), &key.ip, eth))
+	if (!h || h->how != ADDRESS_MOVES || h->kind != HOP_LOCAL || !owns6(whose(skb), &key.ip, eth))
 		return 0;
 	h->where = whose(skb);
 	__builtin_memcpy(h->mac, eth->src, 6);
@@ -253,8 +255,11 @@ __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port
 __attribute__((noinline)) int welcome6(struct __sk_buff *skb, const struct port *port)
 {
 	struct packet6 q = {};
-	int no = parse6(skb, &q, whose(skb) | 0x80000000u);
+	int no;
 
+	if (!port)
+		return DROP_NO_PORT + 1;
+	no = parse6(skb, &q, whose(skb) | 0x80000000u);
 	if (no)
 		return no;
 	/* Who has which address is said by us alone. */

@@ -26,6 +26,9 @@ struct ip6 {
 #define PORT_LIMITED_OUT 64u /* from the guest */
 #define PORT_MARKED 128u     /* what the guest sends gets `tos` */
 #define PORT_ASKS6 256u      /* the agent answers its router solicitations and DHCPv6 */
+#define PORT_NOTES_ACCEPTED 512u /* of what its groups decide, what they allow is noted, */
+#define PORT_NOTES_DROPPED 1024u /* and what they refuse */
+#define PORT_LOCALS 2048u        /* its network has local IPs here */
 
 /* A port whose frames come tagged over another's device: its name is this bit, that device and the tag. */
 #define SUBPORT (1u << 30)
@@ -46,6 +49,9 @@ struct port {
 struct live {
 	__u64 dhcp_tat; /* theoretical arrival time of the next DHCP frame, ns */
 	__u64 flows;    /* recounted by the agent's sweep */
+	__u64 note_tat; /* as the first, of the next note about its groups */
+	__u32 unsaid;   /* notes that were too many since the last one */
+	__u32 pad;
 };
 
 /* ---- who may say he is whom: {interface, source prefix} -> hardware addresses */
@@ -65,12 +71,16 @@ struct source {
 #define HOP_ROUTER 3u  /* router = which */
 #define HOP_SERVICE 4u /* this host itself: DHCP and metadata */
 
+#define ADDRESS_MOVES 1u /* several ports may have the address: the last that announced it does */
+#define ADDRESS_LOCAL 2u /* a local IP: what is sent to it is translated */
+#define ADDRESS_PROXY 3u /* on the edge link, a router answers for it; of a router itself: it lets nothing else in */
+
 struct hop {
 	__u32 kind;
 	__u32 where;
 	__u64 router;
 	__u8 mac[6];
-	__u16 movable; /* several ports may have the address: the last that announced it does */
+	__u16 how;
 };
 struct ip_key {
 	__u32 vni;
@@ -100,6 +110,14 @@ struct route {
 	__u32 vtep; /* ROUTE_EXTERNAL: the host that holds the gateway, 0: this one */
 	__u8 mac[6];
 	__u16 mtu; /* bytes that the network behind it carries, 0: any */
+	__u32 scope; /* that it leads to; 0: nobody asks */
+};
+
+/* ---- address scopes: {network, 4 or 6} -> number of its scope */
+#define SCOPE_NONE 1u /* of a network that is not in the table */
+struct scope_key {
+	__u32 vni;
+	__u32 family;
 };
 
 /* ---- addresses that this host answers for on the edge link */
@@ -230,6 +248,15 @@ struct tan {
 	__u16 pad;
 };
 
+/* ---- protocols whose answers come from another port than the one that was asked */
+#define HELPER_TFTP 1u /* any port of the same host, once */
+struct helper_key {
+	__u64 router;
+	__u16 port; /* that is asked, network order */
+	__u8 protocol;
+	__u8 pad[5];
+};
+
 /* ---- ports of an external address that lead inside, by the longest prefix of the port's bits */
 struct forward_key {
 	__u32 prefixlen; /* 48 + prefix length */
@@ -316,6 +343,7 @@ struct route6 {
 	struct ip6 own; /* the leg's */
 	__u8 mac[6];
 	__u16 mtu;
+	__u32 scope;
 };
 #define CHUNK6_RULES 16
 struct rule6 {
@@ -397,6 +425,8 @@ struct settings {
 	__u8 ask_mac[6];  /* who asks by ARP on the edge link: one of `externals` */
 	__u32 ask_ip;
 	__u32 pad;
+	__u64 note_cost;  /* ns for a note of one port's groups */
+	__u64 note_burst; /* ns that may be owed */
 };
 
 #define TABLE(name_, type_, key_, value_, size_, flags_)                                                  \
@@ -415,6 +445,7 @@ TABLE(sources, LPM_TRIE, struct source_key, struct source, 262144, BPF_F_NO_PREA
 TABLE(addresses, HASH, struct ip_key, struct hop, 1048576, BPF_F_NO_PREALLOC);
 TABLE(stations, HASH, struct mac_key, struct hop, 1048576, BPF_F_NO_PREALLOC);
 TABLE(routes, LPM_TRIE, struct route_key, struct route, 262144, BPF_F_NO_PREALLOC);
+TABLE(scopes, HASH, struct scope_key, __u32, 65536, BPF_F_NO_PREALLOC);
 TABLE(externals, HASH, __u32, struct ext, 65536, BPF_F_NO_PREALLOC);
 TABLE(fixed, HASH, struct fixed_key, __u32, 65536, BPF_F_NO_PREALLOC);
 TABLE(chunks, HASH, struct chunk_key, struct chunk, 65536, BPF_F_NO_PREALLOC);
@@ -429,7 +460,10 @@ TABLE(flows, LRU_HASH, struct flow_key, struct flow, 131072, 0);
 TABLE(fragments, LRU_HASH, struct fragment_key, struct fragment, 8192, 0);
 TABLE(nats, LRU_HASH, struct nat_key, struct nat, 65536, 0);
 TABLE(tans, LRU_HASH, struct tan_key, struct tan, 65536, 0);
+TABLE(helpers, HASH, struct helper_key, __u32, 16384, BPF_F_NO_PREALLOC);
 TABLE(forwards, LPM_TRIE, struct forward_key, struct forward, 65536, BPF_F_NO_PREALLOC);
+TABLE(locals, HASH, struct ip_key, __u32, 16384, BPF_F_NO_PREALLOC);
+TABLE(met, LRU_HASH, struct nat_key, struct nat, 65536, 0);
 TABLE(forwarded, LRU_HASH, struct nat_key, struct nat, 65536, 0);
 TABLE(limits, HASH, struct limit_key, struct limit, 65536, BPF_F_NO_PREALLOC);
 TABLE(buckets, HASH, struct limit_key, struct bucket, 65536, BPF_F_NO_PREALLOC);

@@ -182,6 +182,7 @@ async fn node(prefix: &str, dir: &str, n: u8, far: bool) -> DataPlane {
         underlay: far.then_some(underlay),
         external: External::None,
         join_edge: None,
+        notes: NoteRate::default(),
     };
     DataPlane::open(config).await.unwrap()
 }

@@ -20,6 +20,31 @@ pub struct Config {
     pub external: External,
     /// With [`External::Edge`]: name of an existing edge namespace to join instead of owning one.
     pub join_edge: Option<String>,
+    pub notes: NoteRate,
+}
+
+/// How many notes of what its groups decide one port may cause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NoteRate {
+    /// In a second, in the long run; at least 1.
+    pub rate: u32,
+    /// At once.
+    pub burst: u32,
+}
+
+impl Default for NoteRate {
+    /// As Neutron's drivers.
+    fn default() -> Self {
+        Self { rate: 100, burst: 25 }
+    }
+}
+
+impl NoteRate {
+    /// Nanoseconds that a note costs, and how many may be owed.
+    pub(crate) fn times(self) -> (u64, u64) {
+        let cost = 1_000_000_000 / u64::from(self.rate.max(1));
+        (cost, cost.saturating_mul(u64::from(self.burst.saturating_sub(1))))
+    }
 }
 
 /// The device in the node namespace that VXLAN runs over. If it is not there and an edge namespace is, it
@@ -150,6 +175,7 @@ mod tests {
             underlay: None,
             external: External::Edge,
             join_edge: None,
+            notes: NoteRate::default(),
         }
     }
 

@@ -5,12 +5,15 @@
 //!   routes6     {router, ::/0} -> gateway here: next hop on the edge link; elsewhere: that host
 //!   addresses6  {external network, gateway's address and link-local one} -> router
 //!   stations    {external network, gateway's hardware address, IPv6} -> router
+//!
+//! A gateway with proxies answers for single addresses of the inside as well, and lets nothing else in.
 //! ```
 use crate::picture::Picture;
 use crate::router::router_name;
+use crate::scope::Scopes;
 use crate::table::{Bytes, Hop, Table, put};
 use crate::v6::{leg6, link_local};
-use crate::wanted::{Gateway6, Router};
+use crate::wanted::{Family, Gateway6, Router};
 use ipnet::{IpNet, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -38,12 +41,13 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
 fn draw_routes(picture: &mut Picture<'_>, router: &Router, gateway: &Gateway6, here: bool, mtu: u16) {
     let Ok(net) = Ipv6Net::new(gateway.address, gateway.prefix).map(|n| n.trunc()) else { return };
     let vtep = if here { Ipv4Addr::UNSPECIFIED } else { gateway.vtep.unwrap_or(Ipv4Addr::UNSPECIFIED) };
+    let scope = Scopes::of(&picture.scopes, router, Family::V6).number(&gateway.network);
     let mut route = |to: Ipv6Net, via: Option<Ipv6Addr>| {
         let key =
             Bytes::new().u32(64 + u32::from(to.prefix_len())).u64(router_name(&router.id)).raw(&to.addr().octets());
         let via = via.unwrap_or(Ipv6Addr::UNSPECIFIED).octets();
         let row = Bytes::new().u32(EXTERNAL).u32(0).ip(vtep).raw(&via).raw(&gateway.address.octets());
-        put(&mut picture.tables, Table::Routes6, key, row.raw(&gateway.mac.0).u16(mtu));
+        put(&mut picture.tables, Table::Routes6, key, row.raw(&gateway.mac.0).u16(mtu).u32(scope));
     };
     route(net, None);
     let inside = |via: &Ipv6Addr| router.interfaces.iter().filter_map(leg6).any(|leg| leg.contains(via));
@@ -68,6 +72,13 @@ fn draw_answers(picture: &mut Picture<'_>, router: &Router, gateway: &Gateway6, 
             picture.problem(None, format!("router {}: {ip} is in use", router.id));
         }
     }
+    let proxy = || Hop::proxy(router_name(&router.id), gateway.mac.0);
+    for ip in gateway.proxied.iter().flatten() {
+        if !put(&mut picture.tables, Table::Addresses6, Bytes::new().u32(vni).raw(&ip.octets()), proxy()) {
+            picture.problem(None, format!("router {}: {ip} is in use outside", router.id));
+        }
+    }
     let key = Bytes::new().u32(vni).raw(&gateway.mac.0).u16(FAMILY6);
-    put(&mut picture.tables, Table::Stations, key, row());
+    let row = if gateway.proxied.is_some() { proxy() } else { row() };
+    put(&mut picture.tables, Table::Stations, key, row);
 }

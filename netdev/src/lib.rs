@@ -14,8 +14,9 @@
 //!  |                     |  3 DHCP: rate limit --> agent1 --> packet socket --(mark)----+  | a rule in     |
 //!  |                     |  4 169.254.169.254: source := 100.64/10+ifindex --> agent0  -+  | `chunks`      |
 //!  |                     |  5 its groups: `flows`, or a rule in `chunks`, `members`     |  v              |
+//!  |                     |       what they decide: `notes`, if somebody asked           |                 |
 //!  |                     |  6 `stations`: where is the destination's MAC?               | drop: `drops`   |
-//!  |                     |       local tap ---------------------------------------------+                 |
+//!  |                     |       local tap (by a local IP: `locals`, `met`) -------------+                 |
 //!  |                     |       169.254.169.253 --> dns0 --> packet socket (`resolver`)                  |
 //!  |                     |       other host --> key {vni, vtep} --> overlay0 (VXLAN) --> underlay --> ... |
 //!  |                     |       router --> `routes` {router, prefix}, TTL-1, MACs                        |
@@ -44,7 +45,8 @@
 //! # What it does not do yet
 //! - IPv6 guests speak by their fixed addresses and by the link-local one that follows from their hardware address; packets
 //!   with a routing header are dropped. What leaves by a router's gateway is not translated, and its prefixes are announced
-//!   to nobody: the provider routes them. A port on the external network itself finds no IPv6 neighbours there.
+//!   to nobody: the provider routes them, or the gateway answers for single addresses. A port on the external network itself
+//!   finds no IPv6 neighbours there.
 //! - Broadcast and multicast other than ARP and DHCP are dropped and counted (`multicast`), also for unsecured
 //!   ports; frames to unknown stations as well (`unknown-station`).
 //! - A single address of `allowed_pairs` (VRRP) follows the port that announced it last among the ports of this
@@ -54,7 +56,8 @@
 //! - Ports that share another's device (by a VLAN tag) have no metadata service by IPv4.
 //! - Limits drop what is too much and queue nothing; nothing reserves bandwidth.
 //! - TCP sequence numbers are not checked; a packet in the middle of an unknown connection is judged as a new one.
-//! - Source NAT translates TCP, UDP, ICMP echo and the ICMP errors about them, nothing else (`nat`).
+//! - Source NAT translates TCP, UDP, ICMP echo and the ICMP errors about them, nothing else (`nat`). It looks into no
+//!   protocol; of those that answer from elsewhere it knows TFTP.
 #![allow(unsafe_code)]
 
 mod ask6;
@@ -68,14 +71,17 @@ mod error;
 mod filter;
 mod forward;
 mod gateway6;
+mod helper;
 pub mod hostile;
 mod loader;
+mod local;
 mod metadata;
 mod meter;
 mod namespace;
 mod nat;
 mod netlink;
 mod node;
+mod note;
 mod overlay;
 mod packet;
 mod picture;
@@ -89,6 +95,7 @@ mod realm;
 mod regroup;
 mod resolver;
 mod router;
+mod scope;
 mod standing;
 mod stats;
 mod switch;
@@ -98,11 +105,12 @@ mod v6;
 mod view;
 pub mod wanted;
 
-pub use config::{Config, External, NETNS_DIR, Ns, Underlay, edge_name, node_name, ns_path};
+pub use config::{Config, External, NETNS_DIR, NoteRate, Ns, Underlay, edge_name, node_name, ns_path};
 pub use device::{Applied, AppliedPort, tap_name};
 pub use error::Error;
 pub use metadata::{METADATA_ADDRESS, METADATA_ADDRESS6, MetadataListener};
 pub use namespace::{connect_in, listen as listen_in_ns};
+pub use note::{Note, Notes};
 pub use plane::{DataPlane, clear};
 pub use resolver::RESOLVER_ADDRESS;
 pub use stats::{Metered, PortStats, REASONS, Stats};

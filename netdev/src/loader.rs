@@ -21,7 +21,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Raised with every change of `bpf/tables.h`.
-const LAYOUT: u32 = 3;
+const LAYOUT: u32 = 7;
 const OBJECT: &[u8] = include_bytes!("../bpf/plane.bpf.o");
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 /// Rows of one table that a dump reads at most.
@@ -87,7 +87,7 @@ fn program_error(what: &'static str) -> impl Fn(String) -> Error {
     move |message| Error::Program { what, message }
 }
 
-fn tables_dir(bpffs: &Path) -> PathBuf {
+pub(crate) fn tables_dir(bpffs: &Path) -> PathBuf {
     bpffs.join(format!("t{LAYOUT}"))
 }
 

@@ -100,6 +100,7 @@ impl Node {
         let sender = packet::sender()?;
         let agent = standing::agent_links(&mut netlink)?;
         let (resolver_if, names_end) = resolver::link(&mut netlink)?;
+        let notes = config.notes.times();
         let mut node = Self {
             config,
             netlink,
@@ -111,7 +112,13 @@ impl Node {
             edge: None,
             spare: HashMap::new(),
             names_end,
-            settings: Settings { flow_cap: FLOW_CAP, service_mac: SERVICE_MAC, resolver_if, ..Settings::default() },
+            settings: Settings {
+                flow_cap: FLOW_CAP,
+                service_mac: SERVICE_MAC,
+                resolver_if,
+                notes,
+                ..Settings::default()
+            },
             bindings,
             names,
         };

@@ -4,7 +4,9 @@
 //!   port      ports live sources      switch   addresses stations
 //!   overlay   vteps                   router   routes
 //!   filter    chunks members          nat      externals fixed
-//!   forward   forwards                meter    meters meter_rules
+//!   local     locals, its addresses    meter    meters meter_rules
+//!   forward   forwards                scope    scopes
+//!   helper    helpers
 //!   quality   limits buckets          v6       sources6 addresses6 routes6 chunks6 members6
 //!   gateway6  addresses6 routes6 stations
 //!   view     more addresses, addresses6 and stations      resolver more addresses and stations
@@ -12,10 +14,12 @@
 //! Pure: the same input and the same devices give the same rows. What cannot be expressed becomes a
 //! [`Problem`] and the rest goes on; a port with a problem is closed rather than open.
 use crate::realm::Realms;
+use crate::scope;
 use crate::table::{Settings, Table, Tables, put};
 use crate::wanted::{Network, Wanted};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::Ipv4Addr;
+use std::rc::Rc;
 
 /// Something wanted that cannot be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +42,7 @@ pub(crate) struct Picture<'a> {
     pub tables: Tables,
     pub problems: Vec<Problem>,
     pub realms: Realms,
+    pub scopes: Rc<scope::Index<'a>>,
     /// Ports that must stay closed whatever is wanted.
     pub closed: BTreeSet<&'a str>,
 }
@@ -67,13 +72,15 @@ pub fn draw(
     let tables = Table::ALL.into_iter().map(|t| (t, BTreeMap::new())).collect();
     let realms = Realms::of_wanted(wanted);
     let (problems, closed) = (Vec::new(), BTreeSet::new());
-    let mut picture = Picture { wanted, devices, vtep, networks, tables, problems, realms, closed };
+    let scopes = Rc::new(scope::index(wanted));
+    let mut picture = Picture { wanted, devices, vtep, networks, tables, problems, realms, scopes, closed };
     crate::overlay::draw(&mut picture);
     crate::filter::draw(&mut picture);
     crate::port::draw(&mut picture);
     // Before the switch: where no router has the address of a DHCP server, the resolver stands behind it.
     crate::resolver::draw(&mut picture, settings.resolver_if);
     crate::switch::draw(&mut picture);
+    crate::scope::draw(&mut picture);
     crate::router::draw(&mut picture);
     crate::v6::draw(&mut picture);
     crate::gateway6::draw(&mut picture);
@@ -81,6 +88,7 @@ pub fn draw(
     crate::view::draw(&mut picture);
     crate::nat::draw(&mut picture);
     crate::forward::draw(&mut picture);
+    crate::helper::draw(&mut picture);
     crate::meter::draw(&mut picture);
     crate::quality::draw(&mut picture);
     let mut settings = *settings;

@@ -14,6 +14,7 @@ use crate::metadata::{METADATA_ADDRESS, MetadataListener, PortNames, Sockets, ad
 use crate::meter::label_name;
 use crate::namespace;
 use crate::node::Node;
+use crate::note::Notes;
 use crate::packet::{Bindings, DhcpService};
 use crate::resolver::{self, Forwarders, Resolver};
 use crate::stats::{Counters, Metered, PortStats, Stats};
@@ -237,6 +238,15 @@ impl DataPlane {
     pub fn meters(&self) -> Result<BTreeMap<String, Metered>> {
         let labels = self.labels.lock().clone();
         self.counters.meters(&labels)
+    }
+
+    /// What the groups of watched ports decide from now on. Each note is given to one reader alone. Must be called within a
+    /// tokio runtime.
+    ///
+    /// # Errors
+    /// The notes cannot be opened.
+    pub fn notes(&self) -> Result<Notes> {
+        Notes::open(&self.config.bpffs(), self.names.clone())
     }
 
     /// Ends this packet path and removes everything that its prefix owns.

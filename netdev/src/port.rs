@@ -1,12 +1,13 @@
 //! Ports: what stands behind each device, and which addresses it may use as its own.
 use crate::ask6::answers6;
 use crate::filter::policy_name;
+use crate::local;
 use crate::picture::Picture;
 use crate::quality;
 use crate::table::{Bytes, Table, put};
-use crate::wanted::{Fixed, Mac, Port, Subnet};
+use crate::wanted::{Fixed, Mac, Port, Subnet, Watch};
 use ipnet::{IpNet, Ipv4Net};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 
 const UP: u32 = 1;
@@ -18,6 +19,9 @@ const LIMITED_IN: u32 = 32;
 const LIMITED_OUT: u32 = 64;
 const MARKED: u32 = 128;
 const ASKS6: u32 = 256;
+const NOTES_ACCEPTED: u32 = 512;
+const NOTES_DROPPED: u32 = 1024;
+const LOCALS: u32 = 2048;
 
 /// Hardware addresses that one prefix may be used with.
 const SOURCE_MACS: usize = 4;
@@ -34,6 +38,8 @@ pub(crate) fn addresses(fixed: &[Fixed]) -> impl Iterator<Item = Ipv4Addr> {
 
 pub(crate) fn draw(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
+    let locals = local::networks(wanted);
+    let watches: HashMap<&str, &Watch> = wanted.watches.iter().map(|w| (w.port.as_str(), w)).collect();
     for port in &wanted.ports {
         let Some(&ifindex) = picture.devices.get(&port.id) else { continue };
         let Some(&network) = picture.networks.get(port.network.as_str()) else {
@@ -47,6 +53,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
         let v4 = |s: &Subnet| matches!(s.cidr, IpNet::V4(_));
         let dhcp = network.subnets.iter().any(|s| s.dhcp && v4(s) && port.fixed.iter().any(|f| f.subnet == s.id));
         let quality = quality::of_port(&wanted.qualities, &port.id);
+        let watch = watches.get(port.id.as_str());
         let mut flags = 0;
         for (on, bit) in [
             (port.up && !picture.closed.contains(port.id.as_str()), UP),
@@ -58,6 +65,9 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
             (quality.limited_out, LIMITED_OUT),
             (quality.tos.is_some(), MARKED),
             (answers6(wanted, port, network), ASKS6),
+            (watch.is_some_and(|w| w.accepted), NOTES_ACCEPTED),
+            (watch.is_some_and(|w| w.dropped), NOTES_DROPPED),
+            (locals.contains(port.network.as_str()), LOCALS),
         ] {
             flags |= if on { bit } else { 0 };
         }
@@ -67,7 +77,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
         let value = Bytes::new().u32(network.vni).u32(flags).ip(first).raw(&port.mac.0);
         let value = value.u16(quality.tos.unwrap_or(0)).u32(realm).u64(policy_name(&port.groups));
         put(&mut picture.tables, Table::Ports, key.clone(), value);
-        put(&mut picture.tables, Table::Live, key, Bytes::new().u64(0).u64(0));
+        put(&mut picture.tables, Table::Live, key, Bytes::new().u64(0).u64(0).u64(0).u64(0));
         draw_sources(picture, port, ifindex);
     }
 }

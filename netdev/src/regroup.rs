@@ -91,7 +91,23 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
     let same_groups =
         old.groups.len() == new.groups.len() && old.groups.iter().zip(&new.groups).all(|(a, b)| a.id == b.id);
     // Every field by name, so that a new one is not forgotten here.
-    let Wanted { networks, ports, remotes, groups, routers, floating, forwards, qualities, labels, zones, views } = old;
+    let Wanted {
+        networks,
+        ports,
+        remotes,
+        groups,
+        routers,
+        floating,
+        forwards,
+        qualities,
+        labels,
+        zones,
+        views,
+        watches,
+        locals,
+        scopes,
+        helpers,
+    } = old;
     let same = same_groups
         && *networks == new.networks
         && *ports == new.ports
@@ -102,7 +118,11 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         && *qualities == new.qualities
         && *labels == new.labels
         && *zones == new.zones
-        && *views == new.views;
+        && *views == new.views
+        && *watches == new.watches
+        && *locals == new.locals
+        && *scopes == new.scopes
+        && *helpers == new.helpers;
     same.then(|| groups.iter().zip(&new.groups).filter(|(a, b)| a != b).map(|(_, b)| b.clone()).collect())
 }
 

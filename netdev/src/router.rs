@@ -5,8 +5,9 @@
 //! network where it ends. Traffic for the gateway leaves from this host when the gateway is here; when
 //! another host has it, the frame goes there as the guest sent it.
 use crate::picture::Picture;
+use crate::scope::Scopes;
 use crate::table::{Bytes, Table, name64, put};
-use crate::wanted::{Gateway, Interface, Router};
+use crate::wanted::{Family, Gateway, Interface, Router};
 use ipnet::{IpNet, Ipv4Net};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -46,21 +47,22 @@ struct Leg<'a> {
     address: Ipv4Addr,
     vni: u32,
     mtu: u16,
+    scope: u32,
     interface: &'a Interface,
 }
 
 fn by_leg(leg: &Leg<'_>, via: Option<Ipv4Addr>) -> Bytes {
     let none = Ipv4Addr::UNSPECIFIED;
     let row = Bytes::new().u32(1).u32(leg.vni).ip(via.unwrap_or(none)).ip(leg.address).ip(none);
-    row.raw(&leg.interface.mac.0).u16(leg.mtu)
+    row.raw(&leg.interface.mac.0).u16(leg.mtu).u32(leg.scope)
 }
 
-fn by_gateway(via: Option<Ipv4Addr>, gateway: &Gateway, here: bool, mtu: u16) -> Bytes {
+fn by_gateway(via: Option<Ipv4Addr>, gateway: &Gateway, here: bool, mtu: u16, scopes: &Scopes<'_>) -> Bytes {
     let none = Ipv4Addr::UNSPECIFIED;
     let hide = if gateway.snat { gateway.address } else { none };
     let vtep = if here { none } else { gateway.vtep.unwrap_or(none) };
     let row = Bytes::new().u32(2).u32(0).ip(via.unwrap_or(none)).ip(hide).ip(vtep);
-    row.raw(&gateway.mac.0).u16(mtu)
+    row.raw(&gateway.mac.0).u16(mtu).u32(scopes.number(&gateway.network))
 }
 
 pub(crate) fn draw(picture: &mut Picture<'_>) {
@@ -77,6 +79,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
 }
 
 fn draw_router(picture: &mut Picture<'_>, router: &Router, name: u64) {
+    let scopes = Scopes::of(&picture.scopes, router, Family::V4);
     let mut legs = Vec::new();
     for interface in &router.interfaces {
         let Some((vni, mtu)) = picture.networks.get(interface.network.as_str()).map(|n| (n.vni, n.mtu)) else {
@@ -84,7 +87,7 @@ fn draw_router(picture: &mut Picture<'_>, router: &Router, name: u64) {
             continue;
         };
         if let Some((address, net)) = leg_net(interface) {
-            let leg = Leg { net, address, vni, mtu, interface };
+            let leg = Leg { net, address, vni, mtu, scope: scopes.number(&interface.network), interface };
             route(picture, name, net, by_leg(&leg, None));
             legs.push(leg);
         }
@@ -93,7 +96,7 @@ fn draw_router(picture: &mut Picture<'_>, router: &Router, name: u64) {
     let out = |picture: &mut Picture<'_>, gateway: &Gateway, to: Ipv4Net, via: Option<Ipv4Addr>| {
         let here = gateway_here(gateway, picture.vtep);
         let mtu = picture.networks.get(gateway.network.as_str()).map_or(1500, |n| n.mtu);
-        route(picture, name, to, by_gateway(via, gateway, here, mtu));
+        route(picture, name, to, by_gateway(via, gateway, here, mtu, &scopes));
     };
     if let Some((gateway, net)) = gateway {
         out(picture, gateway, net, None);

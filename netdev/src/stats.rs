@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// Names of `enum reason` in `bpf/frame.h`, same order.
-pub const REASONS: [&str; 28] = [
+pub const REASONS: [&str; 29] = [
     "malformed",
     "no-port",
     "port-down",
@@ -36,6 +36,7 @@ pub const REASONS: [&str; 28] = [
     "reserved",
     "too-big",
     "rate",
+    "scope",
 ];
 
 const SECOND: u64 = 1_000_000_000;
@@ -83,6 +84,7 @@ pub(crate) struct Counters {
     nats: Map,
     tans: Map,
     forwarded: Map,
+    met: Map,
     meters: Map,
 }
 
@@ -121,12 +123,13 @@ impl Counters {
     pub fn open(bpffs: &Path) -> Result<Self> {
         Ok(Self {
             drops: open_side_table(bpffs, "drops", 8, 8, true)?,
-            live: open_side_table(bpffs, "live", 4, 16, false)?,
+            live: open_side_table(bpffs, "live", 4, 32, false)?,
             flows: open_side_table(bpffs, "flows", 20, 16, false)?,
             flows6: open_side_table(bpffs, "flows6", 44, 16, false)?,
             sweeps: open_side_table(bpffs, "sweeps", 4, 8, false)?,
             nats: open_side_table(bpffs, "nats", 24, 16, false)?,
             tans: open_side_table(bpffs, "tans", 16, 24, false)?,
+            met: open_side_table(bpffs, "met", 24, 16, false)?,
             forwarded: open_side_table(bpffs, "forwarded", 24, 16, false)?,
             meters: open_side_table(bpffs, "meters", 8, 16, false)?,
         })
@@ -184,7 +187,7 @@ impl Counters {
                 }
             }
         }
-        for (map, protocol_at) in [(&self.nats, 20), (&self.tans, 12), (&self.forwarded, 20)] {
+        for (map, protocol_at) in [(&self.nats, 20), (&self.tans, 12), (&self.forwarded, 20), (&self.met, 20)] {
             for key in map.keys(LIMIT).step("list translations")? {
                 let Some(entry) = map.get(&key).step("read translations")? else { continue };
                 // Both halves are refreshed together, so both go together.
@@ -201,8 +204,7 @@ impl Counters {
         for key in self.live.keys(LIMIT).step("list live")? {
             if let Some(mut value) = self.live.get(&key).step("read live")? {
                 let flows = count.get(&u32_at(&key, 0)).copied().unwrap_or(0);
-                value.truncate(8);
-                value.extend(flows.to_ne_bytes());
+                value.get_mut(8..16).unwrap_or_default().copy_from_slice(&flows.to_ne_bytes());
                 self.live.put(&key, &value).step("count flows")?;
             }
         }

@@ -3,9 +3,10 @@
 use crate::picture::Picture;
 use crate::port;
 use crate::router::{gateway_here, router_name};
+use crate::scope::Scopes;
 use crate::table::{Bytes, Hop, Table, put};
 use crate::view::is_apart;
-use crate::wanted::Mac;
+use crate::wanted::{Family, Gateway, Mac};
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -33,6 +34,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
             }
         }
     }
+    crate::local::draw(picture);
     draw_open_gateways(picture);
     for network in &wanted.networks {
         for server in network.subnets.iter().filter(|s| s.dhcp).filter_map(|s| s.dhcp_server) {
@@ -61,12 +63,13 @@ fn draw_remotes(picture: &mut Picture<'_>) {
     }
 }
 
-/// Gateways without source NAT: the provider sends what is for their inside to their hardware address.
+/// Gateways without source NAT, or with a network behind them that is in the outside's scope: the provider sends what is for their inside to their hardware address.
 fn draw_open_gateways(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
     let Some(vni) = wanted.networks.iter().find(|n| n.external).map(|n| n.vni) else { return };
     for router in &wanted.routers {
-        if let Some(gateway) = router.gateway.as_ref().filter(|g| !g.snat && gateway_here(g, picture.vtep)) {
+        let open = |g: &&Gateway| !g.snat || Scopes::of(&picture.scopes, router, Family::V4).is_open();
+        if let Some(gateway) = router.gateway.as_ref().filter(|g| gateway_here(g, picture.vtep)).filter(open) {
             station(picture, vni, gateway.mac, Hop::Router(router_name(&router.id)));
         }
     }

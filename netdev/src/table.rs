@@ -25,7 +25,10 @@ pub enum Table {
     Stations,
     Routes6,
     Externals,
+    Scopes,
     Fixed,
+    Locals,
+    Helpers,
     Forwards,
     Routes,
     Meters,
@@ -35,7 +38,7 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Table; 23] = [
+    pub const ALL: [Table; 26] = [
         Table::Vteps,
         Table::Members6,
         Table::Chunks6,
@@ -52,7 +55,10 @@ impl Table {
         Table::Stations,
         Table::Routes6,
         Table::Externals,
+        Table::Scopes,
         Table::Fixed,
+        Table::Locals,
+        Table::Helpers,
         Table::Forwards,
         Table::Routes,
         Table::Meters,
@@ -82,6 +88,9 @@ impl Table {
             Table::Chunks6 => "chunks6",
             Table::Addresses6 => "addresses6",
             Table::Routes6 => "routes6",
+            Table::Scopes => "scopes",
+            Table::Locals => "locals",
+            Table::Helpers => "helpers",
             Table::Forwards => "forwards",
             Table::Routes => "routes",
             Table::Meters => "meters",
@@ -99,7 +108,7 @@ impl Table {
             Table::Members => (16, 4),
             Table::Chunks => (16, 8 + 24 * CHUNK_RULES),
             Table::Sources => (12, 24),
-            Table::Live => (4, 16),
+            Table::Live => (4, 32),
             Table::Limits => (12, 32),
             Table::Buckets => (12, 16),
             Table::Ports => (4, 32),
@@ -111,13 +120,16 @@ impl Table {
             Table::Members6 => (32, 4),
             Table::Chunks6 => (16, 8 + 48 * CHUNK6_RULES),
             Table::Addresses6 => (20, 24),
-            Table::Routes6 => (28, 52),
+            Table::Routes6 => (28, 56),
+            Table::Scopes => (8, 4),
+            Table::Locals => (8, 4),
+            Table::Helpers => (16, 4),
             Table::Forwards => (12, 12),
-            Table::Routes => (16, 28),
+            Table::Routes => (16, 32),
             Table::Meters => (8, 16),
             Table::MeterRules => (16, 8 + 32 * METER_RULES),
             Table::MeterRules6 => (16, 8 + 80 * METER_RULES),
-            Table::Settings => (4, 64),
+            Table::Settings => (4, 80),
         }
     }
 
@@ -201,6 +213,11 @@ pub fn name64(id: &str) -> u64 {
     h ^ (h >> 33)
 }
 
+/// `ADDRESS_*` of `bpf/tables.h`.
+const MOVES: u16 = 1;
+const LOCAL: u16 = 2;
+const PROXY: u16 = 3;
+
 /// `hop`: where an address is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hop {
@@ -212,6 +229,10 @@ pub(crate) enum Hop {
 
 impl Hop {
     pub fn bytes(self, mac: [u8; 6]) -> Bytes {
+        self.bytes_as(mac, 0)
+    }
+
+    fn bytes_as(self, mac: [u8; 6], how: u16) -> Bytes {
         let b = Bytes::new();
         let b = match self {
             Hop::Local(ifindex) => b.u32(1).u32(ifindex).u64(0),
@@ -219,12 +240,22 @@ impl Hop {
             Hop::Router(router) => b.u32(3).u32(0).u64(router),
             Hop::Service => b.u32(4).u32(0).u64(0),
         };
-        b.mac(mac)
+        b.raw(&mac).u16(how)
     }
 
     /// A local address that moves to whichever of its ports announced it last.
     pub fn movable(ifindex: u32, mac: [u8; 6]) -> Bytes {
-        Bytes::new().u32(1).u32(ifindex).u64(0).raw(&mac).u16(1)
+        Hop::Local(ifindex).bytes_as(mac, MOVES)
+    }
+
+    /// A local IP behind which this port stands.
+    pub fn local_ip(ifindex: u32, mac: [u8; 6]) -> Bytes {
+        Hop::Local(ifindex).bytes_as(mac, LOCAL)
+    }
+
+    /// An address that a router answers for, or such a router.
+    pub fn proxy(router: u64, mac: [u8; 6]) -> Bytes {
+        Hop::Router(router).bytes_as(mac, PROXY)
     }
 }
 
@@ -233,7 +264,7 @@ impl Hop {
 pub fn movable_at(row: &[u8]) -> Option<u32> {
     let flag = u16::from_ne_bytes(*row.get(22..)?.first_chunk()?);
     let ifindex = u32::from_ne_bytes(*row.get(4..)?.first_chunk()?);
-    (flag != 0).then_some(ifindex)
+    (flag == MOVES).then_some(ifindex)
 }
 
 /// Values for the `settings` table.
@@ -254,6 +285,8 @@ pub struct Settings {
     pub resolver_if: u32,
     /// Who asks by ARP on the edge link.
     pub ask: Option<(Ipv4Addr, [u8; 6])>,
+    /// Nanoseconds: what a note costs, what may be owed.
+    pub notes: (u64, u64),
 }
 
 impl Settings {
@@ -273,6 +306,8 @@ impl Settings {
             .raw(&self.ask.map_or([0; 6], |(_, mac)| mac))
             .ip(self.ask.map_or(Ipv4Addr::UNSPECIFIED, |(ip, _)| ip))
             .u32(0)
+            .u64(self.notes.0)
+            .u64(self.notes.1)
     }
 
     /// The epoch that a found row says, 0 if there is none.

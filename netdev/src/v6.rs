@@ -9,6 +9,7 @@ use crate::filter::{policies, policy_chunks};
 use crate::picture::Picture;
 use crate::realm::Realms;
 use crate::router::router_name;
+use crate::scope::Scopes;
 use crate::table::{Bytes, CHUNK6_RULES, Hop, Table, Tables, name64, put};
 use crate::view::is_apart;
 use crate::wanted::{Direction, Family, Fixed, Group, Interface, Mac, Network, Peer, Port, Router, Rule};
@@ -150,13 +151,17 @@ fn draw_routes(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
     for router in &wanted.routers {
         let legs: Vec<(&Interface, Ipv6Net)> = router.interfaces.iter().filter_map(|l| Some((l, leg6(l)?))).collect();
+        let scopes = Scopes::of(&picture.scopes, router, Family::V6);
         for (leg, net) in &legs {
-            route(picture, router, net.trunc(), (leg, *net), None);
+            route(picture, router, net.trunc(), (leg, *net, scopes.number(&leg.network)), None);
         }
         for extra in &router.routes {
             let (IpNet::V6(to), IpAddr::V6(via)) = (extra.destination, extra.nexthop) else { continue };
             match legs.iter().find(|(_, net)| net.contains(&via)) {
-                Some(leg) => route(picture, router, to.trunc(), *leg, Some(via)),
+                Some((leg, net)) => {
+                    let scope = scopes.number(&leg.network);
+                    route(picture, router, to.trunc(), (leg, *net, scope), Some(via));
+                }
                 None if outside(router, &via) => {}
                 None => picture.problem(None, format!("router {}: next hop {via} is on no leg", router.id)),
             }
@@ -168,13 +173,14 @@ fn route(
     picture: &mut Picture<'_>,
     router: &Router,
     to: Ipv6Net,
-    (leg, net): (&Interface, Ipv6Net),
+    (leg, net, scope): (&Interface, Ipv6Net, u32),
     via: Option<Ipv6Addr>,
 ) {
     let Some((vni, mtu)) = picture.networks.get(leg.network.as_str()).map(|n| (n.vni, n.mtu)) else { return };
     let key = Bytes::new().u32(64 + u32::from(to.prefix_len())).u64(router_name(&router.id)).raw(&to.addr().octets());
     let via = via.unwrap_or(Ipv6Addr::UNSPECIFIED).octets();
     let value = Bytes::new().u32(1).u32(vni).u32(0).raw(&via).raw(&net.addr().octets()).raw(&leg.mac.0).u16(mtu);
+    let value = value.u32(scope);
     put(&mut picture.tables, Table::Routes6, key, value);
 }
 

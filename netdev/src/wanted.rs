@@ -29,6 +29,11 @@ pub struct Wanted {
     pub zones: Vec<Zone>,
     /// Ports that are seen in other networks than their own.
     pub views: Vec<View>,
+    /// Ports of which is noted what their groups decide.
+    pub watches: Vec<Watch>,
+    pub locals: Vec<LocalIp>,
+    pub scopes: Vec<Scope>,
+    pub helpers: Vec<Helper>,
 }
 
 /// One layer-2 segment.
@@ -159,7 +164,7 @@ pub enum Direction {
     Egress,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Family {
     V4,
     V6,
@@ -214,7 +219,8 @@ pub struct Gateway {
     pub vtep: Option<Ipv4Addr>,
 }
 
-/// The way out of IPv6: nothing is translated, the provider routes the inside's prefixes to `address`.
+/// The way out of IPv6: nothing is translated. The provider routes the inside's prefixes to `address`, or it answers for single
+/// addresses of the inside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gateway6 {
     /// External network.
@@ -226,6 +232,8 @@ pub struct Gateway6 {
     pub mac: Mac,
     /// Underlay address of the host that holds the gateway; `None`: this host.
     pub vtep: Option<Ipv4Addr>,
+    /// Addresses of the inside that it answers for by itself; nothing else comes in then.
+    pub proxied: Option<Vec<Ipv6Addr>>,
 }
 
 /// A stateless one-to-one translation between an external and a fixed address.
@@ -291,6 +299,51 @@ pub struct Rate {
     /// Packets a second, and at once.
     pub packets: u64,
     pub burst_packets: u64,
+}
+
+/// An address of a port's network that means this port for every guest of this host.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalIp {
+    pub id: String,
+    pub port: String,
+    pub address: Ipv4Addr,
+    /// The port's own, which packets are translated to.
+    pub fixed: Ipv4Addr,
+    /// The port gets them with its own address; else it has the other one itself.
+    pub translates: bool,
+}
+
+/// A network whose addresses of one family mean the same as those of other networks of the scope, and nothing elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Scope {
+    pub id: String,
+    pub family: Family,
+    pub network: String,
+}
+
+/// Questions of a router's guests to a port outside whose answers come from elsewhere.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Helper {
+    pub router: String,
+    pub port: u16,
+    pub answers: Answers,
+}
+
+/// Where they come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Answers {
+    /// UDP: from one other port of the host that was asked.
+    Tftp,
+}
+
+/// What is noted of one port of this host: see [`crate::Notes`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watch {
+    pub port: String,
+    /// The first packet of each flow that its groups allow.
+    pub accepted: bool,
+    /// Every packet that they refuse.
+    pub dropped: bool,
 }
 
 /// Ports of this host that are seen in a network which is not theirs, but shares its subnets.

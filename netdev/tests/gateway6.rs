@@ -16,6 +16,7 @@ fn way_out(last: u8) -> Gateway6 {
         next_hop: Some("2001:db8:e::1".parse().unwrap()),
         mac: Mac([0xfa, 0x16, 0x3e, 2, 0, last]),
         vtep: None,
+        proxied: None,
     }
 }
 
@@ -230,4 +231,49 @@ async fn metadata_is_there_by_ipv6_and_knows_who_asks() {
     assert_eq!(ask(&n, "").await.unwrap(), "", "not every port may ask");
     assert_eq!(ask(&r, "--interface fd00:0::11").await.unwrap(), "", "by the link-local address alone");
     assert!(!r.try_sh("nc -6 -z -w 1 fe80::a9fe:a9fe%eth0 22").status.success(), "no other port of the node");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_router_answers_for_single_addresses_and_lets_nothing_else_in() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("ndp");
+    let plane = DataPlane::open(cloud.config()).await.unwrap();
+    let proxied = Some(vec!["2001:db8:e:0:1::11".parse().unwrap()]);
+    let inside = Interface { address: "2001:db8:e:0:1::1".parse().unwrap(), prefix: 80, ..leg6("n0", 0, 1) };
+    let mut n0 = network6("n0", 100, 0, None);
+    n0.subnets[0].cidr = "2001:db8:e:0:1::/80".parse().unwrap();
+    let mut wanted = Wanted {
+        networks: vec![n0, external()],
+        ports: vec![port("a", "n0", 1, "2001:db8:e:0:1::11", &["g"]), port("b", "n0", 2, "2001:db8:e:0:1::12", &["g"])],
+        groups: vec![open6("g")],
+        routers: vec![Router {
+            gateway6: Some(Gateway6 { proxied, ..way_out(0x10) }),
+            ..router("r", vec![inside], None)
+        }],
+        ..Wanted::default()
+    };
+    apply(&plane, &wanted).await;
+    // The provider thinks that the inside's addresses are on his link: he asks for each of them.
+    let edge = Guest::at(&plane.ns_path(Ns::Edge).unwrap(), &cloud);
+    edge.sh("sysctl -qw net.ipv6.conf.ext0.disable_ipv6=0; ip addr add 2001:db8:e::1/64 dev ext0 nodad");
+    let a = guest6(&mut cloud, &plane, "a", None).await;
+    let b = guest6(&mut cloud, &plane, "b", None).await;
+    for (guest, last) in [(&a, "11"), (&b, "12")] {
+        guest.sh(&format!("ip addr add 2001:db8:e:0:1::{last}/80 dev eth0 nodad"));
+        guest.sh("ip -6 route add default via 2001:db8:e:0:1::1");
+    }
+    assert!(soon(|| pings(&edge, "2001:db8:e:0:1::11")), "{:?}", plane.stats());
+    let known = edge.sh("ip -6 neigh show dev ext0");
+    assert!(known.contains("2001:db8:e:0:1::11 lladdr fa:16:3e:02:00:10"), "by the router's own MAC: {known}");
+    assert!(pings(&a, "2001:db8:e::1") && pings(&edge, "2001:db8:e::10"), "{:?}", plane.stats());
+    assert!(!pings(&edge, "2001:db8:e:0:1::12"), "nobody answers for it");
+    edge.sh("ip -6 neigh replace 2001:db8:e:0:1::12 lladdr fa:16:3e:02:00:10 dev ext0");
+    let lost = || plane.stats().unwrap().drops.get("edge").copied().unwrap_or(0);
+    let before = lost();
+    assert!(!pings(&edge, "2001:db8:e:0:1::12") && lost() > before, "nor does it come in by force");
+    wanted.routers[0].gateway6.as_mut().unwrap().proxied = Some(vec!["2001:db8:e:0:1::12".parse().unwrap()]);
+    apply(&plane, &wanted).await;
+    assert!(pings(&edge, "2001:db8:e:0:1::12") && !pings(&edge, "2001:db8:e:0:1::11"), "{:?}", plane.stats());
 }

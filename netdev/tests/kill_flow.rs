@@ -15,6 +15,7 @@ fn config(prefix: &str, dir: &str) -> Config {
         underlay: Some(Underlay { device: "under0".into(), address: vtep(1) }),
         external: External::Edge,
         join_edge: None,
+        notes: NoteRate::default(),
     }
 }
 

@@ -285,3 +285,35 @@ async fn a_gateway_without_nat_is_routed_to() {
     assert!(!edge.pings("10.0.7.11"), "with NAT nobody outside can start");
     assert!(r.pings("203.0.113.1"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_helper_lets_an_answer_come_from_another_port_once() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("helper");
+    let plane = DataPlane::open(cloud.config()).await.unwrap();
+    let mut wanted = Wanted {
+        networks: vec![network("n0", 100, 0), external()],
+        ports: vec![port("a", "n0", 1, "10.0.0.11", &["g"])],
+        groups: vec![open_group("g")],
+        routers: vec![router("r", vec![leg("n0", 0, 1)], Some(gateway(10)))],
+        ..Wanted::default()
+    };
+    apply(&plane, &wanted).await;
+    let a = guest(&mut cloud, &plane, "a", "10.0.0.11").await;
+    let edge = Guest::at(&plane.ns_path(Ns::Edge).unwrap(), &cloud);
+    // Like a server of files: the question comes to port 69, and the rest is said from ports of its own, each asked for more.
+    let server = "python3 -u -c 'import socket\ns=socket.socket(2,2);s.bind((\"203.0.113.1\",69))\nwhile 1:\n d,c=s.recvfrom(99)\n for n in (1,2):\n  t=socket.socket(2,2);t.settimeout(1);t.bind((\"203.0.113.1\",0));t.sendto((\"block%d\"%n).encode(),c)\n  try: t.sendto(t.recvfrom(99)[0],c)\n  except OSError: pass'";
+    cloud.background(edge.spawn(server));
+    let client = "import socket\ns=socket.socket(2,2);s.settimeout(3);s.sendto(b'read',('203.0.113.1',69))\nsaid=[]\ntry:\n while 1:\n  d,f=s.recvfrom(99);said.append(d.decode())\n  if d.startswith(b'block'): s.sendto(b'ack',f)\nexcept OSError: pass\nprint(' '.join(said))";
+    let ask = || text(&run(&mut a.command("python3", &["-c", client])).stdout).trim().to_owned();
+    assert!(soon(|| a.pings("203.0.113.1")));
+    assert_eq!(ask(), "", "nobody asked that port");
+    wanted.helpers = vec![Helper { router: "r".into(), port: 69, answers: Answers::Tftp }];
+    apply(&plane, &wanted).await;
+    assert_eq!(ask(), "block1 ack", "one other port, both ways, and no second: {:?}", plane.stats());
+    wanted.helpers[0].port = 70;
+    apply(&plane, &wanted).await;
+    assert_eq!(ask(), "");
+}

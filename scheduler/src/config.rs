@@ -45,9 +45,18 @@ pub struct Config {
     pub rate_limits: RateLimits,
     pub identity: IdentityConfig,
     pub image: ImageConfig,
+    pub network: NetworkConfig,
     pub compute: ComputeConfig,
     pub placement: PlacementConfig,
     pub external: ExternalConfig,
+}
+
+/// What projects may have of the network.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NetworkConfig {
+    /// Limits of projects without quotas of their own, by resource; -1: none.
+    pub quotas: BTreeMap<String, i64>,
 }
 
 /// Where images lie, what they must be, how they may come in.
@@ -272,6 +281,7 @@ impl Default for Config {
             rate_limits: RateLimits::default(),
             identity: IdentityConfig::default(),
             image: ImageConfig::default(),
+            network: NetworkConfig::default(),
             compute: ComputeConfig::default(),
             placement: PlacementConfig::default(),
             external: ExternalConfig::default(),

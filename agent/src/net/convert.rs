@@ -2,12 +2,15 @@
 //!
 //! One thing that cannot be read does not stop the rest: a port is refused by name, anything else is
 //! left out and logged. Leaving a rule out only ever closes, since nothing is allowed by default.
+use super::Flow;
 use pilvi_agent_api::v1;
+use pilvi_netdev::Note;
 use pilvi_netdev::wanted::{
-    AddressPair, Direction, Family, Fixed, Floating, Forward, Gateway, Gateway6, Group, Interface, Label, Limited, Mac,
-    MeterRule, Name, Network, Parent, Peer, Port, Ports, Quality, Ra, Rate, Remote, Route, Router, Rule, Subnet, View,
-    Wanted, Zone,
+    AddressPair, Answers, Direction, Family, Fixed, Floating, Forward, Gateway, Gateway6, Group, Helper, Interface,
+    Label, Limited, LocalIp, Mac, MeterRule, Name, Network, Parent, Peer, Port, Ports, Quality, Ra, Rate, Remote,
+    Route, Router, Rule, Scope, Subnet, View, Wanted, Watch, Zone,
 };
+use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
@@ -41,6 +44,10 @@ pub fn wanted(from: &v1::HostNetwork) -> (Wanted, Vec<(String, String)>) {
         labels: each("label", &from.labels, |l| &l.id, label),
         zones: each("zone", &from.zones, |z| &z.network_id, zone),
         views: from.views.iter().map(view).collect(),
+        watches: watches(&from.logs),
+        scopes: from.networks.iter().flat_map(scopes).collect(),
+        helpers: from.routers.iter().flat_map(helpers).collect(),
+        locals: each("local IP", &from.local_ips, |l| &l.id, local_ip),
     };
     (wanted, refused)
 }
@@ -246,7 +253,9 @@ fn router(from: &v1::Router) -> Result<Router, String> {
 }
 
 fn gateway6(from: &v1::RouterGateway) -> Result<Gateway6, String> {
+    let proxied = from.proxied.iter().map(|a| parse("address", a)).collect::<Result<_, String>>()?;
     Ok(Gateway6 {
+        proxied: from.proxies_only.then_some(proxied),
         network: from.network_id.clone(),
         address: parse("address", &from.address)?,
         prefix: small("prefix", from.prefix)?,
@@ -299,6 +308,31 @@ fn forward(from: &v1::Forward) -> Result<Forward, String> {
     })
 }
 
+/// Those of a router; one that this host does not know is left out, and its answers stay outside.
+fn helpers(from: &v1::Router) -> Vec<Helper> {
+    let helper = |h: &v1::Helper| match (h.name.as_str(), h.protocol) {
+        ("tftp", 17) => Ok(Helper { router: from.id.clone(), port: small("port", h.port)?, answers: Answers::Tftp }),
+        (name, protocol) => Err(format!("{name} over {protocol}")),
+    };
+    each("helper", &from.helpers, |h| &h.name, helper)
+}
+
+fn scopes(from: &v1::L2) -> impl Iterator<Item = Scope> {
+    let families = [(&from.scope4, Family::V4), (&from.scope6, Family::V6)];
+    let named = families.into_iter().filter(|(id, _)| !id.is_empty());
+    named.map(|(id, family)| Scope { id: id.clone(), family, network: from.id.clone() })
+}
+
+fn local_ip(from: &v1::LocalIp) -> Result<LocalIp, String> {
+    Ok(LocalIp {
+        id: from.id.clone(),
+        port: from.port_id.clone(),
+        address: parse("address", &from.address)?,
+        fixed: parse("fixed address", &from.fixed_address)?,
+        translates: from.translate,
+    })
+}
+
 fn quality(from: &v1::Quality) -> Result<Quality, String> {
     let of = match (from.port_id.as_str(), from.address.as_str()) {
         ("", address) => Limited::Address(parse("address", address)?),
@@ -326,6 +360,44 @@ fn label(from: &v1::MeterLabel) -> Result<Label, String> {
     Ok(Label { id: from.id.clone(), routers: from.routers.clone(), rules: rules.collect::<Result<_, String>>()? })
 }
 
+/// What all logs together want noted of each port.
+fn watches(logs: &[v1::FlowLog]) -> Vec<Watch> {
+    let mut ports: BTreeMap<&str, (bool, bool)> = BTreeMap::new();
+    for log in logs {
+        for port in &log.ports {
+            let (accepted, dropped) = ports.entry(port).or_default();
+            *accepted |= log.accepted;
+            *dropped |= log.dropped;
+        }
+    }
+    ports.into_iter().map(|(port, (accepted, dropped))| Watch { port: port.to_owned(), accepted, dropped }).collect()
+}
+
+/// A note in the words of the flow log.
+#[must_use]
+pub fn flow(note: &Note) -> Flow {
+    let direction = if note.direction == Direction::Ingress { "ingress" } else { "egress" };
+    let mac = |m: Mac| m.0.map(|b| format!("{b:02x}")).join(":");
+    let mut packet = format!(
+        "direction={direction} eth_src={} eth_dst={} src={} dst={} protocol={} length={}",
+        mac(note.source_mac),
+        mac(note.destination_mac),
+        note.source,
+        note.destination,
+        note.protocol,
+        note.length
+    );
+    if ICMP.contains(&note.protocol) {
+        packet.push_str(&format!(" type={} code={}", note.icmp.0, note.icmp.1));
+    } else if note.source_port != 0 || note.destination_port != 0 {
+        packet.push_str(&format!(" sport={} dport={}", note.source_port, note.destination_port));
+    }
+    if note.skipped > 0 {
+        packet.push_str(&format!(" skipped={}", note.skipped));
+    }
+    Flow { port: note.port.clone(), accepted: note.accepted, packet }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -339,6 +411,35 @@ mod tests {
         assert_eq!(wanted.ports.len(), 1);
         assert_eq!(wanted.ports[0].mac, Mac([2, 0, 0, 0, 0, 1]));
         assert!(refused.len() == 1 && refused[0].1.contains("hardware address"));
+    }
+
+    #[test]
+    fn logs_are_one_wish_for_each_port() {
+        let log = |ports: &[&str], accepted, dropped| {
+            let ports = ports.iter().map(|p| (*p).to_owned()).collect();
+            v1::FlowLog { ports, accepted, dropped, ..v1::FlowLog::default() }
+        };
+        let wanted = watches(&[log(&["a", "b"], true, false), log(&["b"], false, true)]);
+        let brief: Vec<_> = wanted.iter().map(|w| (w.port.as_str(), w.accepted, w.dropped)).collect();
+        assert_eq!(brief, [("a", true, false), ("b", true, true)]);
+        let note = Note {
+            port: "a".into(),
+            direction: Direction::Egress,
+            accepted: true,
+            skipped: 3,
+            source_mac: Mac([2, 0, 0, 0, 0, 1]),
+            destination_mac: Mac([2, 0, 0, 0, 0, 2]),
+            source: "10.0.0.1".parse().unwrap(),
+            destination: "10.0.0.2".parse().unwrap(),
+            protocol: 6,
+            source_port: 1234,
+            destination_port: 80,
+            icmp: (0, 0),
+            length: 60,
+        };
+        let words = "direction=egress eth_src=02:00:00:00:00:01 eth_dst=02:00:00:00:00:02 src=10.0.0.1 dst=10.0.0.2 \
+                     protocol=6 length=60 sport=1234 dport=80 skipped=3";
+        assert_eq!(flow(&note), Flow { port: "a".into(), accepted: true, packet: words.into() });
     }
 
     #[test]

@@ -7,11 +7,12 @@
 //! ```
 //! [`Network`] hides what makes it so: pilvi-netdev on a real host, nothing on a simulated one.
 pub mod convert;
+pub mod flowlog;
 pub mod neighbours;
 pub mod real;
 
 use async_trait::async_trait;
-use pilvi_agent_api::v1::{HostNetwork, ObservedMeter, ObservedPort};
+use pilvi_agent_api::v1::{self, HostNetwork, ObservedMeter, ObservedPort};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -30,6 +31,15 @@ pub struct PortState {
     pub error: String,
 }
 
+/// What the security groups of a port decided about one packet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flow {
+    pub port: String,
+    pub accepted: bool,
+    /// Words that describe it.
+    pub packet: String,
+}
+
 /// What makes packets flow.
 #[async_trait]
 pub trait Network: Send + Sync {
@@ -42,6 +52,12 @@ pub trait Network: Send + Sync {
     /// What the labels of the last set have counted.
     async fn meters(&self) -> Result<Vec<ObservedMeter>, String> {
         Ok(Vec::new())
+    }
+
+    /// The next decisions of security groups that a log of the last set asks for, at least one. Never returns on a network
+    /// that has none.
+    async fn flows(&self) -> Result<Vec<Flow>, String> {
+        std::future::pending().await
     }
 
     /// The next connection to 169.254.169.254 and the port that it came from. Never returns on a
@@ -115,6 +131,11 @@ impl Plane {
     pub fn want(&self, set: HostNetwork) {
         *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = set;
         self.renew();
+    }
+
+    /// The logs of what security groups decide.
+    fn latest_logs(&self) -> Vec<v1::FlowLog> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).logs.clone()
     }
 
     /// Ports of this instance stay until [`Plane::release`].

@@ -1,5 +1,5 @@
 //! pilvi-netdev as the packet path of a real host.
-use super::{Network, PortState, convert};
+use super::{Flow, Network, PortState, convert};
 use crate::config::{Config, External};
 use async_trait::async_trait;
 use pilvi_agent_api::v1::{HostNetwork, ObservedMeter};
@@ -22,6 +22,7 @@ const LOCK_PATIENCE: u32 = 60;
 pub struct RealNetwork {
     plane: DataPlane,
     metadata: MetadataListener,
+    notes: tokio::sync::Mutex<netdev::Notes>,
     name_servers: Vec<IpAddr>,
 }
 
@@ -40,6 +41,7 @@ fn netdev_config(config: &Config) -> netdev::Config {
             External::None => netdev::External::None,
         },
         join_edge: config.join_edge.clone(),
+        notes: netdev::NoteRate { rate: config.flow_log.rate, burst: config.flow_log.burst },
     }
 }
 
@@ -75,7 +77,8 @@ impl RealNetwork {
             }
         };
         let metadata = plane.metadata().map_err(|e| e.to_string())?;
-        Ok(Self { plane, metadata, name_servers: config.name_servers.clone() })
+        let notes = tokio::sync::Mutex::new(plane.notes().map_err(|e| e.to_string())?);
+        Ok(Self { plane, metadata, notes, name_servers: config.name_servers.clone() })
     }
 }
 
@@ -115,6 +118,11 @@ impl Network for RealNetwork {
         let meter =
             |(label_id, m): (String, netdev::Metered)| ObservedMeter { label_id, packets: m.packets, bytes: m.bytes };
         Ok(self.plane.meters().map_err(|e| e.to_string())?.into_iter().map(meter).collect())
+    }
+
+    async fn flows(&self) -> Result<Vec<Flow>, String> {
+        let notes = self.notes.lock().await.next().await.map_err(|e| e.to_string())?;
+        Ok(notes.iter().map(convert::flow).collect())
     }
 
     async fn accept_metadata(&self) -> Result<(TcpStream, String), String> {

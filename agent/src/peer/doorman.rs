@@ -1,7 +1,7 @@
 //! The side that is called: lets the streams of expected moves through to the runtime.
 //!
 //! ```text
-//! expect(move, node) --first one--> listening --TLS--> which node? --line--> which move, which door? --> its socket
+//! admit(move, node) --first one--> listening --TLS--> which node? --line--> which move, which door? --> its socket
 //!   '--dropped: the move is not expected any more, its streams end with their runtime
 //! ```
 use super::{GREETING, LINE_MAX, OPEN, Proof, proof};
@@ -68,7 +68,7 @@ impl Doorman {
     ///
     /// # Errors
     /// When nothing can listen.
-    pub async fn expect(
+    pub async fn admit(
         &self,
         move_id: &str,
         node_id: &str,

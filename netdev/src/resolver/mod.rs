@@ -86,6 +86,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>, resolver_if: u32) {
         let none = Ipv4Addr::UNSPECIFIED;
         let key = Bytes::new().u32(64 + 32).u64(router_name(&router.id)).ip(RESOLVER_ADDRESS);
         let row = Bytes::new().u32(1).u32(network.vni).ip(none).ip(address).ip(none).raw(&leg.mac.0).u16(network.mtu);
-        put(&mut picture.tables, Table::Routes, key, row);
+        // Whatever scope a guest is in, it asks its own host.
+        put(&mut picture.tables, Table::Routes, key, row.u32(0));
     }
 }

@@ -51,6 +51,7 @@ impl Cloud {
             underlay: None,
             external: External::Edge,
             join_edge: None,
+            notes: NoteRate::default(),
         };
         self.configs.push(config.clone());
         config
@@ -64,6 +65,7 @@ impl Cloud {
             underlay: Some(Underlay { device: "under0".into(), address: vtep(n) }),
             external: External::Edge,
             join_edge: (n > 1).then(|| edge_name(&format!("{}-1", self.prefix))),
+            notes: NoteRate::default(),
         };
         self.configs.push(config.clone());
         config

@@ -110,7 +110,7 @@ impl Kernel {
             }
         }
         for port in ports {
-            let (key, value) = (port.to_ne_bytes(), [0u8; 16]);
+            let (key, value) = (port.to_ne_bytes(), [0u8; 32]);
             let mut attr = [0u64; 16];
             (attr[0], attr[1], attr[2]) = (number(&self.live), key.as_ptr() as u64, value.as_ptr() as u64);
             assert!(bpf(UPDATE, &mut attr) >= 0);
@@ -119,7 +119,7 @@ impl Kernel {
 
     /// The version of the rules.
     pub fn version(&self) -> u32 {
-        let (key, value) = ([0u8; 4], [0u8; 64]);
+        let (key, value) = ([0u8; 4], [0u8; 80]);
         let mut attr = [0u64; 16];
         (attr[0], attr[1], attr[2]) = (number(&self.settings), key.as_ptr() as u64, value.as_ptr() as u64);
         assert!(bpf(LOOKUP, &mut attr) >= 0);

@@ -155,6 +155,8 @@ impl Scheduler {
         }
         fleet.set_member(member.clone());
         let placement = Placement::with(store.clone(), search_limits(config));
+        let quotas = pilvi_network::quota::choose(config.network.quotas.clone());
+        quotas.map_err(|why| anyhow::anyhow!("[network] quotas: {why}"))?;
         let network = Network::new(store.clone());
         let sizes = &config.compute;
         let settings = pilvi_compute::Config {

@@ -145,7 +145,7 @@ impl Driver {
         let runtime = self.needed()?;
         let (id, node) = (arrival_id(wanted), wanted.arrival.as_ref().map(|a| a.node_id.clone()).unwrap_or_default());
         if self.moves.expecting.is_none() {
-            let expecting = self.context.doorman.expect(&id, &node, self.guest.clone(), runtime.clone()).await;
+            let expecting = self.context.doorman.admit(&id, &node, self.guest.clone(), runtime.clone()).await;
             self.moves.expecting = Some(expecting.map_err(io("no way in for the other host"))?);
             let mut seen = self.seen(wanted.generation);
             seen.step = "arriving".into();

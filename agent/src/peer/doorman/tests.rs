@@ -95,7 +95,7 @@ async fn only_the_expected_node_comes_in_and_only_by_a_door() {
     let (here, there) = (cloud.member("here"), cloud.member("there"));
     let doorman = Doorman::new(there, "127.0.0.1:0".parse().unwrap());
     let guest = Guest { id: "g".into(), console: Log::new(&dir, 1024), dir };
-    let expecting = doorman.expect("m", "here", guest, Arc::new(OneDoor)).await.unwrap();
+    let expecting = doorman.admit("m", "here", guest, Arc::new(OneDoor)).await.unwrap();
     let address = expecting.address.to_string();
     let talk = |proof: &Arc<Proof>, node: &str, of: &str, door: &'static str| {
         let calls = Calls::new(proof.clone(), of, node, &address);

@@ -97,13 +97,8 @@ const MEMBER: &[&str] = &[
 ];
 
 /// What managers of a project may do with its servers.
-const MANAGER: &[&str] = &[
-    "os-migrate-server:migrate_live",
-    "os-migrations:index",
-    "servers:migrations:index",
-    "servers:migrations:show",
-    "servers:migrations:delete",
-];
+const MANAGER: &[&str] =
+    &["os-migrate-server:migrate_live", "os-migrations:index", "servers:migrations:index", "servers:migrations:delete"];
 
 /// What only administrators may do.
 const ADMINS: &[&str] = &[
@@ -113,6 +108,7 @@ const ADMINS: &[&str] = &[
     "servers:show:host_status",
     "servers:detail:fault_details",
     "servers:allow_all_filters",
+    "servers:migrations:show",
     "servers:migrations:index:host",
     "os-migrations:index:all_projects",
     "os-migrations:index:host",

@@ -9,6 +9,7 @@ use std::sync::Arc;
 /// (alias, name, what it adds)
 const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("address-group", "Address group", "Lists of blocks that rules of security groups name."),
+    ("address-scope", "Address scope", "Address scopes that routers keep apart."),
     ("agent", "agent", "The hosts of the cloud as agents."),
     ("allowed-address-pairs", "Allowed Address Pairs", "Further addresses that a port may use."),
     ("auto-allocated-topology", "Auto Allocated Topology Services", "A network that leads outside, by one call."),
@@ -20,6 +21,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("dns-integration", "DNS Integration", "Ports and floating IPs have names, and guests find each other by them."),
     ("dvr", "Distributed Virtual Router", "Routing happens on the host of each guest."),
     ("empty-string-filtering", "Empty String Filtering Extension", "Filters for attributes without a value."),
+    ("expose-l3-conntrack-helper", "Expose CT helpers in Router", "Routers show their conntrack helpers."),
     (
         "expose-port-forwarding-in-fip",
         "Expose Floating IP port forwardings",
@@ -52,8 +54,13 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("floatingip-pools", "Floating IP Pools Extension", "Subnets that floating IPs come from."),
     ("ip-substring-filtering", "IP address substring filtering", "Ports by a part of an address."),
     ("ip_allocation", "IP Allocation", "When a port gets its addresses."),
+    ("l3-conntrack-helper", "Neutron L3 Conntrack Helper", "Protocols that source NAT has to be told of: tftp."),
+    ("l3-ext-ndp-proxy", "Router support NDP proxy", "Routers answer for single IPv6 addresses of their inside."),
     ("l3-flavors", "Router Flavor Extension", "Routers by flavor."),
+    ("l3-ndp-proxy", "L3 NDP Proxy", "Which IPv6 addresses a router answers for."),
     ("l3_agent_scheduler", "L3 Agent Scheduler", "Which host holds the way out of a router."),
+    ("local_ip", "Local IP", "An address that means, on every host, a guest of that host."),
+    ("logging", "Logging API Extension", "What security groups decide, written down by every host."),
     ("metering", "Neutron Metering", "Labels that count what routers carry to and from the outside."),
     (
         "metering_source_and_destination_fields",
@@ -98,6 +105,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("quota_details", "Quota details management support", "Quotas with usage."),
     ("quotas", "Quota management support", "Quotas by project."),
     ("rbac-address-group", "Add address_group type to RBAC", "Address groups opened to projects."),
+    ("rbac-address-scope", "Add address_scope type to RBAC", "Address scopes opened to projects."),
     ("rbac-policies", "RBAC Policies", "Things opened to single projects."),
     ("rbac-security-groups", "Add security_group type to network RBAC", "Security groups opened to projects."),
     ("rbac-subnetpool", "Add subnet pool type to network RBAC", "Subnet pools opened to projects."),

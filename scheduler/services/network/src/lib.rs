@@ -15,16 +15,20 @@ pub mod address_scope;
 pub mod agent;
 pub mod attribute;
 pub mod check;
+pub mod conntrack_helper;
 mod crud;
 pub mod default_rule;
 pub mod discovery;
 pub mod fault;
 pub mod floating_ip;
+pub mod flow_log;
 pub mod host;
 pub mod hosting;
 pub mod ip_availability;
 pub mod list;
+pub mod local_ip;
 pub mod metering;
+pub mod ndp_proxy;
 pub mod network;
 pub mod policy;
 pub mod port;
@@ -107,7 +111,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 25] = [
+pub const RESOURCES: [&Resource; 30] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -133,6 +137,11 @@ pub const RESOURCES: [&Resource; 25] = [
     &qos::rule::DSCP,
     &qos::rule::LEAST_BANDWIDTH,
     &qos::rule::LEAST_PACKET_RATE,
+    &flow_log::api::FLOW_LOG,
+    &local_ip::api::LOCAL_IP,
+    &local_ip::association::ASSOCIATION,
+    &ndp_proxy::api::NDP_PROXY,
+    &conntrack_helper::api::CONNTRACK_HELPER,
 ];
 
 pub fn service() -> Service<Network> {
@@ -155,6 +164,10 @@ pub fn service() -> Service<Network> {
         metering::rule::routes(),
         port_forwarding::api::routes(),
         trunk::api::routes(),
+        flow_log::api::routes(),
+        local_ip::api::routes(),
+        ndp_proxy::api::routes(),
+        conntrack_helper::api::routes(),
         qos::policy::routes(),
         qos::rule::routes(),
         qos::rule_type::routes(),

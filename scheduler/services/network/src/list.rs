@@ -73,6 +73,8 @@ impl<'c> Permits<'c> {
 }
 
 const RESERVED: [&str; 6] = ["fields", "limit", "marker", "page_reverse", "sort_key", "sort_dir"];
+/// Resources that Neutron reads without a look at who sees the marker.
+const FORGIVING: [&str; 5] = ["local_ip", "log", "ndp_proxy", "policy", "trunk"];
 const TAGS: [&str; 6] = ["tags", "tags-any", "tags_any", "not-tags", "not-tags-any", "not_tags_any"];
 
 /// `{"<collection>": [...]}` of what the caller may see and asked for.
@@ -116,6 +118,9 @@ fn page(call: &Call, res: &Resource, views: Vec<Raw>) -> Reply {
         return Err(Fault::bad_request(format!("{key} is invalid attribute for sort_keys")));
     }
     let id = |v: &Raw| v.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
+    // As Neutron reads these, a marker that the caller does not see is none.
+    let seen = |marker: &String| views.iter().any(|v| id(v) == *marker);
+    page.marker = page.marker.take().filter(|m| !FORGIVING.contains(&res.name) || seen(m));
     let keyed: Vec<(String, Raw)> = views.into_iter().map(|v| (id(&v), v)).collect();
     let (items, _) = page.cut(keyed, |i| &i.0, |i, key| i.1.get(key).cloned().unwrap_or(Value::Null))?;
     let links = links(call, &page, &items);

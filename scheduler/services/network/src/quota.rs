@@ -16,25 +16,52 @@ use crate::{
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema, call::owned_by, quota::Quotas};
 use pilvi_store::{Record, Store, Tx};
 use serde_json::{Map, Value, json};
-use std::sync::{Arc, LazyLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, LazyLock, OnceLock},
+};
 
-/// Neutron's own defaults.
+/// What the operator has instead of Neutron's defaults.
+static CHOSEN: OnceLock<BTreeMap<String, i64>> = OnceLock::new();
+
+/// Takes the operator's defaults, once, before anything is counted.
+///
+/// # Errors
+/// Text that names a resource which has no quota, or a limit that cannot be.
+pub fn choose(limits: BTreeMap<String, i64>) -> Result<(), String> {
+    if let Some((name, limit)) = limits.iter().find(|(_, limit)| **limit < -1) {
+        return Err(format!("{name} = {limit}: a limit is -1 (none) or more"));
+    }
+    if let Some(name) = limits.keys().find(|name| DEFAULTS.iter().all(|(known, _)| known != name)) {
+        return Err(format!("{name} has no quota"));
+    }
+    // Who comes second in a process (a test) finds what the first has chosen.
+    let _ = CHOSEN.set(limits);
+    Ok(())
+}
+
+/// Neutron's own.
+const DEFAULTS: &[(&str, i64)] = &[
+    ("network", 100),
+    ("subnet", 100),
+    ("subnetpool", -1),
+    ("port", 500),
+    ("router", 10),
+    ("floatingip", 50),
+    ("security_group", 10),
+    ("security_group_rule", 100),
+    ("rbac_policy", 10),
+    ("address_group", 10),
+];
+
 pub static QUOTAS: LazyLock<Quotas> = LazyLock::new(|| {
-    Quotas::new(
-        "network",
-        &[
-            ("network", 100),
-            ("subnet", 100),
-            ("subnetpool", -1),
-            ("port", 500),
-            ("router", 10),
-            ("floatingip", 50),
-            ("security_group", 10),
-            ("security_group_rule", 100),
-            ("rbac_policy", 10),
-            ("address_group", 10),
-        ],
-    )
+    let mut quotas = Quotas::new("network", DEFAULTS);
+    for (name, limit) in CHOSEN.get().into_iter().flatten() {
+        if let Some(known) = quotas.defaults.get_mut(name.as_str()) {
+            *known = *limit;
+        }
+    }
+    quotas
 });
 
 /// 409 `OverQuota` if `project` has no room for one more `R`. Service-owned records (no project) are not counted.
@@ -195,4 +222,17 @@ async fn clear(svc: Arc<Network>, call: Call) -> Reply {
         })
         .await?;
     Ok(Response::no_content())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::choose;
+    use std::collections::BTreeMap;
+
+    #[test]
+    fn an_operator_cannot_limit_what_is_not_counted() {
+        let one = |name: &str, limit| choose(BTreeMap::from([(name.to_owned(), limit)]));
+        assert!(one("rooter", 5).unwrap_err().contains("rooter"));
+        assert!(one("router", -2).unwrap_err().contains("-2"));
+    }
 }

@@ -42,6 +42,11 @@ pub trait Api: Record {
     /// parent's id.
     const PARENT: Option<(&'static str, &'static str)> = None;
 
+    /// The id of the record that the path names.
+    fn record_id(call: &Call) -> String {
+        call.param("id").to_owned()
+    }
+
     /// The owner of the parent, or the parent's 404 for whoever may not know of it.
     fn parent(_store: &Store, _ctx: &Ctx, _id: &str) -> impl Future<Output = Result<String, Fault>> + Send {
         std::future::ready(Ok(String::new()))
@@ -111,10 +116,10 @@ async fn parent_of<R: Api>(store: &Store, call: &Call) -> Result<Option<Parent>,
 
 /// The record that the path names, below the parent that the path names.
 async fn named<R: Api>(store: &Store, call: &Call) -> Result<Raw, Fault> {
-    let id = call.param("id");
+    let id = R::record_id(call);
     let parent = parent_of::<R>(store, call).await?;
-    let raw = raw_of::<R>(store, &call.ctx, id).await?;
-    if parent.is_some_and(|p| !p.has(&raw)) { Err(R::RESOURCE.not_found(id)) } else { Ok(raw) }
+    let raw = raw_of::<R>(store, &call.ctx, &id).await?;
+    if parent.is_some_and(|p| !p.has(&raw)) { Err(R::RESOURCE.not_found(&id)) } else { Ok(raw) }
 }
 
 pub async fn show<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
@@ -218,7 +223,7 @@ async fn write_all<R: Api>(store: &Store, ctx: &Ctx, wanted: Vec<Raw>) -> Result
 
 pub async fn update<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
     let res = R::RESOURCE;
-    let id = call.param("id").to_owned();
+    let id = R::record_id(&call);
     let member = call
         .body
         .get(res.name)
@@ -250,7 +255,7 @@ pub async fn update<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
 
 pub async fn delete<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
     let res = R::RESOURCE;
-    let id = call.param("id").to_owned();
+    let id = R::record_id(&call);
     let raw = named::<R>(&svc.store, &call).await;
     asked(&call);
     gate(&call, res, &raw?)?;

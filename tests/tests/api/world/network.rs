@@ -98,6 +98,27 @@ const FACTS: Facts = Facts {
             "/v2.0/metering/metering-label-rules",
             r#"{"metering_label_rule": {"project_id": "p-own", "metering_label_id": "<metering_label_id>", "direction": "egress", "remote_ip_prefix": "10.1.0.0/24"}}"#,
         ),
+        (
+            "POST",
+            "/v2.0/log/logs",
+            r#"{"log": {"project_id": "p-own", "resource_type": "security_group", "resource_id": "<security_group_id>"}}"#,
+        ),
+        ("POST", "/v2.0/local_ips", r#"{"local_ip": {"project_id": "p-own", "network_id": "<inside_network_id>"}}"#),
+        (
+            "POST",
+            "/v2.0/local_ips/{local_ip_id}/port_associations",
+            r#"{"port_association": {"fixed_port_id": "<free_inside_port_id>"}}"#,
+        ),
+        (
+            "POST",
+            "/v2.0/ndp_proxies",
+            r#"{"ndp_proxy": {"project_id": "p-own", "router_id": "<proxy_router_id>", "port_id": "<six_port_id>"}}"#,
+        ),
+        (
+            "POST",
+            "/v2.0/routers/{router_id}/conntrack_helpers",
+            r#"{"conntrack_helper": {"helper": "tftp", "protocol": "udp", "port": 70}}"#,
+        ),
         ("POST", "/v2.0/flavors", r#"{"flavor": {"name": "x", "service_type": "L3_ROUTER_NAT"}}"#),
         ("POST", "/v2.0/service_profiles", r#"{"service_profile": {"metainfo": "{}"}}"#),
         ("POST", "/v2.0/flavors/{id}/service_profiles", r#"{"service_profile": {"id": "<profile_id>"}}"#),
@@ -210,6 +231,32 @@ pub async fn world() -> World {
     let label = create(&app, &root(), "metering/metering-labels", "metering_label", label).await;
     let counts = json!({"metering_label_id": label, "direction": "ingress", "remote_ip_prefix": "10.1.0.0/24"});
     let counts = create(&app, &root(), "metering/metering-label-rules", "metering_label_rule", counts).await;
+    let local = create(&app, &owner, "local_ips", "local_ip", json!({"network_id": inside})).await;
+    let below = format!("/v2.0/local_ips/{local}/port_associations");
+    make(&app, &owner, "POST", &below, json!({"port_association": {"fixed_port_id": inside_port}}), &[]).await;
+    let free_inside_port = create(&app, &owner, "ports", "port", json!({"network_id": inside})).await;
+    // A router that answers for IPv6 addresses: outside and inside are of one scope.
+    let scope6 = json!({"name": "six", "ip_version": 6, "shared": true});
+    let scope6 = create(&app, &root(), "address-scopes", "address_scope", scope6).await;
+    let pool6 = json!({"name": "six", "prefixes": ["2001:db8::/48"], "default_prefixlen": 64, "shared": true, "address_scope_id": scope6});
+    let pool6 = create(&app, &root(), "subnetpools", "subnetpool", pool6).await;
+    let six = |network: &str| json!({"network_id": network, "ip_version": 6, "subnetpool_id": pool6});
+    create(&app, &root(), "subnets", "subnet", six(&external)).await;
+    let inside6 = create(&app, &owner, "networks", "network", json!({"name": "inside6"})).await;
+    let inside6_subnet = create(&app, &owner, "subnets", "subnet", six(&inside6)).await;
+    let answers = json!({"external_gateway_info": {"network_id": external}, "enable_ndp_proxy": true});
+    let answers = create(&app, &owner, "routers", "router", answers).await;
+    let join = format!("/v2.0/routers/{answers}/add_router_interface");
+    make(&app, &owner, "PUT", &join, json!({"subnet_id": inside6_subnet}), &[]).await;
+    let port6 = create(&app, &owner, "ports", "port", json!({"network_id": inside6})).await;
+    let proxy = json!({"router_id": answers, "port_id": port6});
+    let proxy = create(&app, &owner, "ndp_proxies", "ndp_proxy", proxy).await;
+    let six_port = create(&app, &owner, "ports", "port", json!({"network_id": inside6})).await;
+    let helper = json!({"helper": "tftp", "protocol": "udp", "port": 69});
+    let below = format!("routers/{router}/conntrack_helpers");
+    let helper = create(&app, &owner, &below, "conntrack_helper", helper).await;
+    let log = json!({"project_id": "p-own", "resource_type": "security_group"});
+    let log = create(&app, &root(), "log/logs", "log", log).await;
     let agents = app.call("GET", "/v2.0/agents", Some(&root()), None).await.body;
     let agent = text(&agents["agents"][0]["id"]);
     let mut params = HashMap::new();
@@ -245,6 +292,11 @@ pub async fn world() -> World {
         ("qos/alias_dscp_marking_rules", &mark),
         ("metering/metering-labels", &label),
         ("metering/metering-label-rules", &counts),
+        ("log/logs", &log),
+        ("routers/{router_id}/conntrack_helpers", &helper),
+        ("ndp_proxies", &proxy),
+        ("local_ips", &local),
+        ("local_ips/{local_ip_id}/port_associations", &inside_port),
         ("agents", &agent),
     ] {
         let tags = format!("/v2.0/{collection}/{id}/tags/a-tag");
@@ -255,6 +307,7 @@ pub async fn world() -> World {
     }
     params.extend(map([("{tag}", "a-tag"), ("{project_id}", "p-own"), ("{router_id}", &router)]));
     params.insert("{floatingip_id}".to_owned(), forwarder);
+    params.insert("{local_ip_id}".to_owned(), local);
     params.insert("{policy_id}".to_owned(), quality.clone());
     params.insert("{rule_type}".to_owned(), "bandwidth_limit".to_owned());
     params.extend(map([("{network_id}", net.as_str()), ("{profile_id}", &profile)]));
@@ -269,6 +322,10 @@ pub async fn world() -> World {
         ("metering_label_id", &label),
         ("inside_port_id", &inside_port),
         ("free_port_id", &free_port),
+        ("proxy_router_id", &answers),
+        ("six_port_id", &six_port),
+        ("inside_network_id", &inside),
+        ("free_inside_port_id", &free_inside_port),
         ("sub_port_id", &sub_port),
     ]);
     World { app, store, names, params, fill, facts: FACTS, judged_by_original: false, _dir: None }

@@ -1,3 +1,4 @@
+//! A disk through the stream, and what is no disk.
 use super::*;
 use crate::memory::Memory;
 

@@ -22,7 +22,7 @@ pub struct Changes {
 }
 
 fn parts(bytes: u64) -> AtomicBitmap {
-    const SIZE: NonZeroUsize = NonZeroUsize::new(PART as usize).unwrap();
+    const SIZE: NonZeroUsize = NonZeroUsize::MIN.saturating_add(PART as usize - 1);
     AtomicBitmap::new(usize::try_from(bytes).unwrap_or(usize::MAX), SIZE)
 }
 

@@ -1,5 +1,5 @@
 //! The verbs of address scopes, and what subnet pools ask of them.
-use super::model::AddressScope;
+use super::model::{AddressScope, of_network};
 use crate::{
     address,
     attribute::overlay,
@@ -7,6 +7,7 @@ use crate::{
     list::Raw,
     network::ops::sees_all,
     rbac::{self, model::Action},
+    subnet::model::Subnet,
     subnet_pool::model::SubnetPool,
     tables::find,
 };
@@ -106,6 +107,15 @@ pub async fn check_pool_in(
         }
     }
     Ok(())
+}
+
+/// The scope of a network's addresses of one IP version.
+pub async fn of_network_in(tx: &mut Tx, network_id: &str, version: u8) -> Result<Option<String>, Fault> {
+    let subnets = tx.list::<Subnet>(find::on_network(network_id)).await?;
+    let pools = subnets.iter().filter_map(|s| s.subnetpool_id.as_deref());
+    let pools = tx.list::<SubnetPool>(Query::all().ids(pools)).await?;
+    let scope = |id: &str| pools.iter().find(|p| p.id == id)?.address_scope_id.as_deref();
+    Ok(of_network(subnets.iter().map(|s| &s.record), version, scope).map(str::to_owned))
 }
 
 /// The scope of each subnet pool, for networks that show theirs.

@@ -9,9 +9,13 @@
 use super::reach::Reach;
 use crate::{
     Network,
+    conntrack_helper::model::ConntrackHelper,
     floating_ip::model::FloatingIp,
+    flow_log::model::FlowLog,
     hosting::model::Hosting,
+    local_ip::model::Association,
     metering::model::{MeteringLabel, MeteringRule},
+    ndp_proxy::model::NdpProxy,
     port::model::{Port, ROUTER_GATEWAY, ROUTER_INTERFACE, Status},
     port_forwarding::model::PortForwarding,
     qos::model::{Bandwidth, Dscp, PacketRate, QosRule},
@@ -115,13 +119,23 @@ impl Reach {
             map.keys().map(String::as_str)
         }
         let ways_out = self.routers.values().any(|r| r.external_gateway_info.is_some()).then_some(WAYS_OUT);
-        let wire = of(&self.local).chain(of(&self.networks)).chain(of(&self.subnets)).chain(of(&self.trunks));
+        let wire = of(&self.local)
+            .chain(of(&self.networks))
+            .chain(of(&self.subnets))
+            .chain(of(&self.pools))
+            .chain(of(&self.trunks));
         let rooms = self.rooms.iter().map(String::as_str);
-        let routing = of(&self.routers).chain(of(&self.legs)).chain(of(&self.floating)).chain(of(&self.forwardings));
+        let routing = of(&self.routers)
+            .chain(of(&self.legs))
+            .chain(of(&self.floating))
+            .chain(of(&self.forwardings))
+            .chain(of(&self.proxies))
+            .chain(of(&self.helpers));
         let filters = of(&self.groups).chain(of(&self.rules)).chain(of(&self.address_groups));
         let quality = of(&self.bandwidths).chain(of(&self.packet_rates)).chain(of(&self.marks));
         let policies = self.policies.iter().map(String::as_str);
-        let counted = of(&self.forwarders).chain(of(&self.labels)).chain(of(&self.meter_rules));
+        let counted =
+            of(&self.forwarders).chain(of(&self.associations)).chain(of(&self.labels)).chain(of(&self.meter_rules));
         wire.chain(rooms).chain(routing).chain(filters).chain(quality).chain(policies).chain(counted).chain(ways_out)
     }
 }
@@ -136,7 +150,7 @@ impl Network {
         if !KINDS.contains(&kind) {
             return Ok(Concerned::Hosts(BTreeSet::new()));
         }
-        if kind == Hosting::KIND || kind == MeteringLabel::KIND {
+        if [Hosting::KIND, MeteringLabel::KIND, FlowLog::KIND].contains(&kind) {
             return Ok(Concerned::All);
         }
         let (mut keys, mut hosts) = (vec![change.id.clone()], BTreeSet::new());
@@ -181,9 +195,10 @@ impl Network {
     ) -> Result<bool, Fault> {
         use crate::{
             address_group::model::AddressGroup, network::model::VirtualNetwork, security_group::model::SecurityGroup,
+            subnet_pool::model::SubnetPool,
         };
         match kind {
-            VirtualNetwork::KIND | SecurityGroup::KIND | AddressGroup::KIND => {}
+            VirtualNetwork::KIND | SecurityGroup::KIND | AddressGroup::KIND | SubnetPool::KIND => {}
             Subnet::KIND => keys.extend(self.parent::<Subnet>(id, |s| vec![s.network_id.clone()]).await?),
             SecurityGroupRule::KIND => {
                 keys.extend(self.parent::<SecurityGroupRule>(id, |r| vec![r.security_group_id.clone()]).await?);
@@ -196,6 +211,15 @@ impl Network {
             }
             MeteringRule::KIND => {
                 keys.extend(self.parent::<MeteringRule>(id, |r| vec![r.metering_label_id.clone()]).await?);
+            }
+            ConntrackHelper::KIND => {
+                keys.extend(self.parent::<ConntrackHelper>(id, |h| vec![h.router_id.clone()]).await?);
+            }
+            NdpProxy::KIND => {
+                keys.extend(self.parent::<NdpProxy>(id, |p| vec![p.router_id.clone()]).await?);
+            }
+            Association::KIND => {
+                keys.extend(self.parent::<Association>(id, |a| vec![a.fixed_port_id.clone()]).await?);
             }
             Trunk::KIND => {
                 keys.extend(self.parent::<Trunk>(id, |t| t.ports().map(str::to_owned).collect()).await?);

@@ -1,7 +1,11 @@
 //! From gathered records to the agent's message. Pure.
 use super::{HostInfo, names, private, quality, reach::Reach};
 use crate::{
+    address_scope::model::of_network,
+    conntrack_helper::model::ConntrackHelper,
+    flow_log::model::FlowLog,
     hosting::model::{answers_dhcp, holder},
+    local_ip::{model::Association, ops::translates},
     metering::model::MeteringLabel,
     network::model::VirtualNetwork,
     port::model::{DhcpOption, Port, ROUTER_GATEWAY, ROUTER_INTERFACE},
@@ -32,6 +36,8 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
         labels: reach.labels.values().map(|l| label(reach, l)).collect(),
         zones: names::zones(reach),
         views: Vec::new(),
+        local_ips: reach.associations.values().filter_map(|a| local_ip(reach, a)).collect(),
+        logs: reach.logs.values().map(|l| flow_log(reach, l)).collect(),
     };
     private::split(reach, &mut message);
     message
@@ -46,7 +52,16 @@ fn network(reach: &Reach, network: &VirtualNetwork, host: &str) -> v1::L2 {
         external: network.is_physical(),
         subnets: reach.subnets.values().filter(|s| s.network_id == network.id).map(|s| subnet(s, answers)).collect(),
         neighbours: reach.rooms.contains(&network.id),
+        scope4: scope(reach, network, 4),
+        scope6: scope(reach, network, 6),
     }
+}
+
+/// "" is none.
+fn scope(reach: &Reach, network: &VirtualNetwork, version: u8) -> String {
+    let subnets = reach.subnets.values().filter(|s| s.network_id == network.id);
+    let scope = of_network(subnets, version, |pool| reach.pools.get(pool)?.address_scope_id.as_deref());
+    scope.unwrap_or_default().to_owned()
 }
 
 fn route(route: &crate::subnet::model::Route) -> v1::Route {
@@ -214,7 +229,13 @@ fn router(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo]) -> v1:
         gateway: gateway(reach, router, host, hosts, false),
         gateway6: gateway(reach, router, host, hosts, true),
         routes: router.routes.iter().map(route).collect(),
+        helpers: reach.helpers.values().filter(|h| h.router_id == router.id).map(helper).collect(),
     }
+}
+
+fn helper(helper: &ConntrackHelper) -> v1::Helper {
+    let protocol = if helper.protocol == "udp" { 17 } else { 6 };
+    v1::Helper { name: helper.helper.clone(), protocol, port: u32::from(helper.port) }
 }
 
 /// The way out of a family; unset while no host is up that could hold it.
@@ -242,7 +263,14 @@ fn gateway(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo], v6: b
         mac: port.mac_address.clone(),
         snat: info.enable_snat,
         vtep,
+        proxies_only: v6 && router.enable_ndp_proxy,
+        proxied: if v6 { proxied(reach, router) } else { Vec::new() },
     })
+}
+
+/// The addresses that a router answers for.
+fn proxied(reach: &Reach, router: &Router) -> Vec<String> {
+    reach.proxies.values().filter(|p| p.router_id == router.id).map(|p| p.ip_address.clone()).collect()
 }
 
 fn floating(floating: &crate::floating_ip::model::FloatingIp) -> Option<v1::Floating> {
@@ -288,6 +316,27 @@ fn label(reach: &Reach, label: &MeteringLabel) -> v1::MeterLabel {
         id: label.id.clone(),
         routers: reach.routers.values().filter(counts).map(|r| r.id.clone()).collect(),
         rules: rules.collect(),
+    }
+}
+
+fn local_ip(reach: &Reach, association: &Association) -> Option<v1::LocalIp> {
+    let local = reach.local_ips.get(&association.local_ip_id)?;
+    Some(v1::LocalIp {
+        id: association.id.clone(),
+        port_id: association.fixed_port_id.clone(),
+        address: local.local_ip_address.clone(),
+        fixed_address: association.fixed_ip.clone(),
+        translate: translates(local),
+    })
+}
+
+fn flow_log(reach: &Reach, log: &FlowLog) -> v1::FlowLog {
+    v1::FlowLog {
+        id: log.id.clone(),
+        project_id: log.project_id.clone(),
+        ports: reach.local.values().filter(|p| log.means(p)).map(|p| p.id.clone()).collect(),
+        accepted: log.accepts(),
+        dropped: log.drops(),
     }
 }
 

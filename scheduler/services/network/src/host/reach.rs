@@ -2,12 +2,16 @@
 use super::HostInfo;
 use crate::{
     address_group::model::AddressGroup,
+    conntrack_helper::model::ConntrackHelper,
     floating_ip::model::FloatingIp,
+    flow_log::model::FlowLog,
     hosting::{
         self,
         model::{Hosting, holder},
     },
+    local_ip::model::{Association, LocalIp},
     metering::model::{MeteringLabel, MeteringRule},
+    ndp_proxy::model::NdpProxy,
     network::model::VirtualNetwork,
     port::model::{Port, ROUTER_GATEWAY, ROUTER_INTERFACE},
     port_forwarding::model::PortForwarding,
@@ -15,6 +19,7 @@ use crate::{
     router::model::Router,
     security_group::model::{SecurityGroup, SecurityGroupRule},
     subnet::model::Subnet,
+    subnet_pool::model::SubnetPool,
     tables::find,
     trunk::model::Trunk,
 };
@@ -35,6 +40,8 @@ pub struct Reach {
     pub rooms: BTreeSet<String>,
     pub networks: BTreeMap<String, VirtualNetwork>,
     pub subnets: BTreeMap<String, Subnet>,
+    /// Those that the subnets come from: they say which address scope a network is in.
+    pub pools: BTreeMap<String, SubnetPool>,
     pub routers: BTreeMap<String, Router>,
     /// Interface and gateway ports of the routers.
     pub legs: BTreeMap<String, Port>,
@@ -45,6 +52,9 @@ pub struct Reach {
     pub floating: BTreeMap<String, FloatingIp>,
     /// Trunks whose parent is here.
     pub trunks: BTreeMap<String, Trunk>,
+    /// Of these routers.
+    pub proxies: BTreeMap<String, NdpProxy>,
+    pub helpers: BTreeMap<String, ConntrackHelper>,
     /// Of these routers, with the floating IPs that they belong to.
     pub forwardings: BTreeMap<String, PortForwarding>,
     pub forwarders: BTreeMap<String, FloatingIp>,
@@ -56,6 +66,11 @@ pub struct Reach {
     /// Labels that may count for these routers, and their rules.
     pub labels: BTreeMap<String, MeteringLabel>,
     pub meter_rules: BTreeMap<String, MeteringRule>,
+    /// Logs that mean some of these ports.
+    pub logs: BTreeMap<String, FlowLog>,
+    /// Of these ports, with the local IPs that they belong to.
+    pub associations: BTreeMap<String, Association>,
+    pub local_ips: BTreeMap<String, LocalIp>,
     /// What operators wish of hosts.
     pub wishes: Vec<Hosting>,
 }
@@ -162,6 +177,8 @@ impl Reach {
         networks.extend(self.legs.values().map(|l| l.network_id.clone()));
         self.networks = fetch(store, &networks, by_id).await?;
         self.subnets = fetch(store, &networks, |ids| find::on_networks(ids)).await?;
+        let pools: BTreeSet<String> = self.subnets.values().filter_map(|s| s.subnetpool_id.clone()).collect();
+        self.pools = fetch(store, &pools, by_id).await?;
         let groups: BTreeSet<String> = self.local.values().flat_map(|p| p.security_groups.clone()).collect();
         self.groups = fetch(store, &groups, by_id).await?;
         self.rules = fetch(store, &groups, |ids| find::of_groups(ids)).await?;
@@ -170,12 +187,30 @@ impl Reach {
         let local: BTreeSet<String> = self.local.keys().cloned().collect();
         self.floating = fetch(store, &local, |ids| find::of_ports(ids)).await?;
         self.trunks = fetch(store, &local, |ids| find::of_ports(ids)).await?;
+        self.associations = fetch(store, &local, |ids| find::of_fixed_ports(ids)).await?;
+        let named: BTreeSet<String> = self.associations.values().map(|a| a.local_ip_id.clone()).collect();
+        self.local_ips = fetch(store, &named, by_id).await?;
         let routers: BTreeSet<String> = self.routers.keys().cloned().collect();
+        self.proxies = fetch(store, &routers, |ids| find::of_routers(ids)).await?;
+        self.helpers = fetch(store, &routers, |ids| find::of_routers(ids)).await?;
         self.forwardings = fetch(store, &routers, |ids| find::of_routers(ids)).await?;
         let floating: BTreeSet<String> = self.forwardings.values().map(|f| f.floatingip_id.clone()).collect();
         self.forwarders = fetch(store, &floating, by_id).await?;
         self.complete_quality(store).await?;
+        self.complete_logs(store).await?;
         self.complete_metering(store).await
+    }
+
+    async fn complete_logs(&mut self, store: &Store) -> Result<(), Fault> {
+        if self.local.is_empty() {
+            return Ok(());
+        }
+        for log in store.list::<FlowLog>(find::all()).await? {
+            if self.local.values().any(|port| log.means(port)) {
+                self.logs.insert(log.record.id.clone(), log.record);
+            }
+        }
+        Ok(())
     }
 
     /// Rules of every policy that anything here names.

@@ -1,7 +1,8 @@
 //! `/v2.0/networks`
 use super::{model::VirtualNetwork, ops};
 use crate::{
-    Network, address_scope,
+    Network,
+    address_scope::{self, model::of_network},
     attribute::{Absent, Resource, Verb, once, open, shown},
     check,
     list::{self, Raw},
@@ -117,8 +118,7 @@ fn raw(
     let mut raw = list::raw(item)?;
     raw.insert("subnets".into(), json!(subnets.iter().map(|s| &s.id).collect::<Vec<_>>()));
     for (name, version) in [("ipv4_address_scope", 4), ("ipv6_address_scope", 6)] {
-        let pools = subnets.iter().filter(|s| s.ip_version == version).filter_map(|s| s.subnetpool_id.as_ref());
-        let scope = pools.filter_map(|p| scopes.get(p).cloned().flatten()).next();
+        let scope = of_network(subnets.iter(), version, |pool| scopes.get(pool)?.as_deref());
         raw.insert(name.into(), json!(scope));
     }
     raw.insert("status".into(), json!("ACTIVE"));

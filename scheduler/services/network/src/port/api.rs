@@ -10,6 +10,7 @@ use crate::{
     check::{self, Checked},
     fault,
     list::{self, Raw},
+    local_ip,
     network::{model::VirtualNetwork, ops as networks},
     qos,
     subnet::api::{by_id, parent, target_on_network},
@@ -182,6 +183,7 @@ impl Api for Port {
     }
 
     async fn delete_in(tx: &mut Tx, ctx: &Ctx, found: Stored<Self>) -> Result<(), Fault> {
+        local_ip::ops::refuse_holder_in(tx, &found.id).await?;
         ops::delete_in(tx, ctx, &found.id).await
     }
 }

@@ -10,6 +10,7 @@ use serde_json::Value;
 pub const ROUTER_INTERFACE: &str = "network:router_interface";
 pub const ROUTER_GATEWAY: &str = "network:router_gateway";
 pub const FLOATING: &str = "network:floatingip";
+pub const LOCAL_IP: &str = "network:local_ip";
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]

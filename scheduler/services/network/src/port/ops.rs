@@ -2,14 +2,16 @@
 pub use super::address_list::addresses;
 use super::{
     allocation::{self, Wish},
-    model::{AddressPair, DhcpOption, FLOATING, FixedIp, Port, ROUTER_GATEWAY, ROUTER_INTERFACE, Status},
+    model::{AddressPair, DhcpOption, FLOATING, FixedIp, LOCAL_IP, Port, ROUTER_GATEWAY, ROUTER_INTERFACE, Status},
 };
 use crate::{
     address,
     attribute::overlay,
     fault,
     floating_ip::{self, model::FloatingIp},
+    flow_log,
     list::Raw,
+    local_ip, ndp_proxy,
     network::{
         model::VirtualNetwork,
         ops::sees_all,
@@ -132,7 +134,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Store
         tags: new.tags,
     };
     port.allowed_address_pairs = pairs(&new.allowed_address_pairs, &port.mac_address);
-    if port.device_owner == FLOATING {
+    if [FLOATING, LOCAL_IP].contains(&port.device_owner.as_str()) {
         port.status = Status::NotApplicable;
     }
     port.fixed_ips = allocation::allocate_in(tx, port.clone().holder(), new.fixed_ips.as_deref()).await?;
@@ -255,6 +257,9 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<Port>, changes: &Raw) -> R
         refuse_losing_floating(tx, &before, &wishes).await?;
         after.fixed_ips = allocation::reallocate_in(tx, after.clone().holder(), &before.fixed_ips, &wishes).await?;
         port_forwarding::ops::forget_in(tx, &before.id, &after.fixed_ips).await?;
+        local_ip::ops::refuse_losing_in(tx, &before.id, &after.fixed_ips).await?;
+        local_ip::ops::forget_in(tx, &before.id, &after.fixed_ips).await?;
+        ndp_proxy::ops::forget_in(tx, &before.id, &after.fixed_ips).await?;
     }
     if after.host_id != before.host_id && !after.device_owner.starts_with("network:") {
         after.status = Status::Down;
@@ -440,6 +445,10 @@ pub async fn delete_in(tx: &mut Tx, ctx: &Ctx, port_id: &str) -> Result<(), Faul
 /// Deletes a port and gives its addresses back, whoever owns it.
 pub(crate) async fn remove_in(tx: &mut Tx, port: &Port) -> Result<(), Fault> {
     allocation::release_in(tx, &port.fixed_ips).await?;
+    flow_log::ops::forget_in(tx, &port.id).await?;
+    local_ip::ops::forget_in(tx, &port.id, &[]).await?;
+    local_ip::ops::forget_holder_in(tx, &port.id).await?;
+    ndp_proxy::ops::forget_in(tx, &port.id, &[]).await?;
     tx.delete::<Port>(&port.id).await?;
     Ok(())
 }

@@ -3,14 +3,20 @@ use super::{interface, model::Router, ops};
 use crate::{
     Network,
     attribute::{Absent, Resource, Verb, later, once, open, shown},
-    check, fault,
+    check,
+    conntrack_helper::{api::brief, model::ConntrackHelper},
+    fault,
     list::{self, Raw},
+    tables::find,
     verbs::{self, Api, gate, raw_of},
 };
 use pilvi_kit::{Call, Ctx, Fault, Reply, Response, Route, Schema};
 use pilvi_store::{Store, Stored, Tx};
 use serde_json::{Value, json};
-use std::sync::{Arc, LazyLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock},
+};
 
 pub static ROUTER: Resource = Resource {
     name: "router",
@@ -22,11 +28,13 @@ pub static ROUTER: Resource = Resource {
         open("external_gateway_info", check::gateway_info).absent(Absent::Null),
         open("distributed", check::boolean_or_null).ruled().restricted(),
         open("ha", check::boolean_or_null).ruled().restricted(),
+        open("enable_ndp_proxy", check::boolean),
         later("routes", check::routes),
         once("availability_zone_hints", check::texts).absent(Absent::EmptyList),
         once("flavor_id", check::uuid_or_null),
         shown("status"),
         shown("availability_zones"),
+        shown("conntrack_helpers"),
     ],
     lacks: &[],
     below: "",
@@ -76,8 +84,15 @@ pub fn routes() -> Vec<Route<Network>> {
 impl Api for Router {
     const RESOURCE: &'static Resource = &ROUTER;
 
-    async fn raws(_store: &Store, items: Vec<Stored<Self>>) -> Result<Vec<Raw>, Fault> {
-        items.iter().map(raw).collect()
+    async fn raws(store: &Store, items: Vec<Stored<Self>>) -> Result<Vec<Raw>, Fault> {
+        let mut helpers: HashMap<String, Vec<Value>> = HashMap::new();
+        let ids: Vec<&str> = items.iter().map(|r| r.id.as_str()).collect();
+        for chunk in ids.chunks(400) {
+            for helper in store.list::<ConntrackHelper>(find::of_routers(chunk.iter().copied())).await? {
+                helpers.entry(helper.router_id.clone()).or_default().push(brief(&helper));
+            }
+        }
+        items.iter().map(|item| raw(item, helpers.remove(&item.id).unwrap_or_default())).collect()
     }
 
     fn finer_rules(call: &Call, sent: &Value, target: &Raw, verb: Verb) -> Result<(), Fault> {
@@ -105,8 +120,9 @@ impl Api for Router {
     }
 }
 
-fn raw(item: &Stored<Router>) -> Result<Raw, Fault> {
+fn raw(item: &Stored<Router>, helpers: Vec<Value>) -> Result<Raw, Fault> {
     let mut raw = list::raw(item)?;
+    raw.insert("conntrack_helpers".into(), Value::Array(helpers));
     raw.insert("status".into(), json!("ACTIVE"));
     raw.insert("availability_zones".into(), json!(["nova"]));
     Ok(raw)

@@ -6,6 +6,7 @@ use super::{
 use crate::{
     address, fault,
     floating_ip::model::FloatingIp,
+    ndp_proxy,
     network::{model::VirtualNetwork, ops::is_visible},
     port::{
         allocation::{self, Wish},
@@ -122,6 +123,7 @@ pub async fn clear_in(tx: &mut Tx, router: &mut Router) -> Result<(), Fault> {
             ),
         ));
     }
+    ndp_proxy::ops::refuse_gateway_in(tx, &router.id).await?;
     if let Some(port) = tx.get::<Port>(&port_id).await? {
         ports::remove_in(tx, &port).await?;
     }

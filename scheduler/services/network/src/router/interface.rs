@@ -3,6 +3,7 @@ use super::model::Router;
 use crate::{
     address, fault,
     floating_ip::model::FloatingIp,
+    ndp_proxy,
     network::model::VirtualNetwork,
     network::ops::{is_visible, sees_all},
     port::{
@@ -265,6 +266,7 @@ async fn refuse_in_use(tx: &mut Tx, router: &Router, port: &Port, subnet_ids: &[
             return Err(needed_by_floating(router, fixed));
         }
     }
+    ndp_proxy::ops::refuse_leg_in(tx, &router.id, subnet_ids).await?;
     let legs = legs_in(tx, router).await?;
     let gone: Vec<&Leg> = legs
         .iter()

@@ -29,4 +29,7 @@ pub struct Router {
     pub availability_zone_hints: Vec<String>,
     #[serde(default)]
     pub tags: Vec<String>,
+    /// Answers for addresses with a proxy alone, and lets nothing else of IPv6 in.
+    #[serde(default)]
+    pub enable_ndp_proxy: bool,
 }

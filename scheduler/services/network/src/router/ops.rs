@@ -1,6 +1,6 @@
 //! The verbs of routers; with [`super::gateway`] and [`super::interface`] the only writers of the record.
 use super::{gateway, interface, model::Router};
-use crate::{fault, hosting, list::Raw, quota, service_flavor, subnet::model::Route};
+use crate::{conntrack_helper, fault, hosting, list::Raw, ndp_proxy, quota, service_flavor, subnet::model::Route};
 use pilvi_kit::{Ctx, Fault};
 use pilvi_store::{Stored, Tx};
 use serde_json::Value;
@@ -38,6 +38,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Rou
             attrs.get("availability_zone_hints").cloned().unwrap_or_default(),
         )
         .unwrap_or_default(),
+        enable_ndp_proxy: flag("enable_ndp_proxy").unwrap_or(false),
         tags: serde_json::from_value(attrs.get("tags").cloned().unwrap_or_default()).unwrap_or_default(),
     };
     let mut stored = tx.insert(&router).await?;
@@ -45,6 +46,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Rou
         gateway::set_in(tx, ctx, &mut stored.record, wish).await?;
         stored = tx.update(&stored).await?;
     }
+    ndp_proxy::ops::check_router_in(tx, &stored).await?;
     Ok(stored)
 }
 
@@ -68,6 +70,11 @@ pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<Router>, change
     if let Some(wish) = wish {
         gateway::set_in(tx, ctx, &mut found.record, &wish).await?;
     }
+    // Who loses his way out answers for nobody any more, unless that is just what he wishes.
+    if found.external_gateway_info.is_none() && !changes.contains_key("enable_ndp_proxy") {
+        found.enable_ndp_proxy = false;
+    }
+    ndp_proxy::ops::check_router_in(tx, &found).await?;
     if routes_changed {
         check_routes(tx, &found.record).await?;
     }
@@ -131,6 +138,7 @@ pub async fn delete_in(tx: &mut Tx, mut found: Stored<Router>) -> Result<(), Fau
     }
     gateway::clear_in(tx, &mut found.record).await?;
     hosting::ops::forget_in(tx, &found.id).await?;
+    conntrack_helper::ops::forget_in(tx, &found.id).await?;
     tx.delete::<Router>(&found.id).await?;
     Ok(())
 }

@@ -6,7 +6,7 @@ use super::{
 use crate::{
     address_group::{self, model::AddressGroup},
     attribute::overlay,
-    default_rule, fault,
+    default_rule, fault, flow_log,
     list::Raw,
     network::ops::sees_all,
     quota,
@@ -132,6 +132,7 @@ pub async fn delete_in(tx: &mut Tx, ctx: &Ctx, found: Stored<SecurityGroup>) -> 
         tx.delete::<SecurityGroupRule>(&rule.id).await?;
     }
     rbac::ops::forget_in(tx, &found.id).await?;
+    flow_log::ops::forget_in(tx, &found.id).await?;
     tx.delete::<SecurityGroup>(&found.id).await?;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! Ports and their addresses: no address twice, none lost, also when many ask at once.
 use super::{Rig, id};
+use crate::host::HostInfo;
 use serde_json::{Value, json};
 use std::collections::HashSet;
 
@@ -141,4 +142,28 @@ async fn ipv6_hosts_make_their_own_addresses() {
     rig.want(204, &rig.alice, "DELETE", &format!("/v2.0/subnets/{}", id(&slaac)), Value::Null).await;
     let left = rig.get(&rig.alice, &format!("/v2.0/ports/{}", id(&before))).await;
     assert_eq!(left["port"]["fixed_ips"], json!([]));
+}
+
+#[tokio::test]
+async fn hosts_are_told_the_scope_of_each_network() {
+    let rig = Rig::new().await;
+    let scope = json!({"name": "s", "ip_version": 4});
+    let scope = id(&rig.make(&rig.alice, "/v2.0/address-scopes", "address_scope", scope).await);
+    let pool = json!({"name": "p", "prefixes": ["10.0.0.0/16"], "default_prefixlen": 24, "address_scope_id": scope});
+    let pool = id(&rig.make(&rig.alice, "/v2.0/subnetpools", "subnetpool", pool).await);
+    let network = rig.network(&rig.alice, "n").await;
+    let subnet = json!({"network_id": network, "ip_version": 4, "subnetpool_id": pool});
+    rig.make(&rig.alice, "/v2.0/subnets", "subnet", subnet).await;
+    let port =
+        json!({"network_id": network, "project_id": "alice", "binding:host_id": "h1", "device_owner": "compute:nova"});
+    rig.make(&rig.admin, "/v2.0/ports", "port", port).await;
+    let hosts = [HostInfo { name: "h1".into(), up: true, ..HostInfo::default() }];
+    let told = || async {
+        let networks = rig.svc.host_network("h1", &hosts).await.unwrap().networks;
+        networks.into_iter().map(|n| (n.scope4, n.scope6)).collect::<Vec<_>>()
+    };
+    assert_eq!(told().await, [(scope, String::new())]);
+    let out = json!({"subnetpool": {"address_scope_id": null}});
+    rig.want(200, &rig.alice, "PUT", &format!("/v2.0/subnetpools/{pool}"), out).await;
+    assert_eq!(told().await, [(String::new(), String::new())]);
 }

@@ -1,11 +1,15 @@
 //! Calls through the whole kit on a store in memory: one file per subject.
 mod address;
+mod conntrack_helper;
 mod extras;
+mod flow_log;
 mod forwarding;
 mod host;
 mod hosting;
+mod local_ip;
 mod metering;
 mod names;
+mod ndp_proxy;
 mod neighbours;
 mod network;
 mod outside;

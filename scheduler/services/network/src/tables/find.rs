@@ -1,0 +1,164 @@
+//! What to look for: every query of this service by the columns it uses.
+use crate::rbac::model::label;
+use pilvi_store::Query;
+
+/// By what leases are counted.
+pub const SUBNET: &str = "subnet_id";
+
+pub fn of_project(project: &str) -> Query {
+    Query::all().project(project)
+}
+pub fn all() -> Query {
+    Query::all()
+}
+/// What a project owns, what is open to all, and what policies open to it.
+pub fn open_to(project: &str) -> Query {
+    let choices = [of_project(project), Query::all().eq("open", 1), Query::all().labelled(label(project))];
+    Query::all().any_of(choices)
+}
+/// Policies on one thing.
+pub fn about(object_id: &str) -> Query {
+    Query::all().eq("object_id", object_id)
+}
+/// Pools of an address scope.
+pub fn in_scope(id: &str) -> Query {
+    Query::all().eq("address_scope_id", id)
+}
+/// Routers of a service flavor.
+pub fn with_flavor(id: &str) -> Query {
+    Query::all().eq("flavor_id", id)
+}
+/// What is wished of hosts for one network or router.
+pub fn hosting(object_id: &str) -> Query {
+    Query::all().eq("object_id", object_id)
+}
+/// Rules that name an address group.
+pub fn with_address_group(id: &str) -> Query {
+    Query::all().eq("remote_address_group_id", id)
+}
+pub fn external() -> Query {
+    Query::all().eq("external", 1)
+}
+pub fn vni(vni: u32) -> Query {
+    Query::all().eq("vni", vni)
+}
+/// Networks with numbers from one to another, both included.
+pub fn vni_between(first: u32, last: u32) -> Query {
+    Query::all().ge("vni", first).le("vni", last)
+}
+pub fn physical_network(name: &str) -> Query {
+    Query::all().eq("physical_network", name)
+}
+/// Subnets or ports of some networks.
+pub fn on_networks<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+    Query::all().one_of("network_id", ids)
+}
+pub fn on_network(id: &str) -> Query {
+    on_networks([id])
+}
+pub fn from_pool(id: &str) -> Query {
+    Query::all().eq("subnetpool_id", id)
+}
+pub fn mac_on(network: &str, mac: &str) -> Query {
+    on_network(network).eq("mac_address", mac)
+}
+pub fn of_device(id: &str) -> Query {
+    of_devices([id])
+}
+pub fn of_devices<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+    Query::all().one_of("device_id", ids)
+}
+/// Ports of one kind of device on some networks.
+pub fn owned_on<'a>(networks: impl IntoIterator<Item = &'a str>, owner: &str) -> Query {
+    on_networks(networks).eq("device_owner", owner)
+}
+pub fn on_host(host: &str) -> Query {
+    Query::all().eq("host_id", host)
+}
+/// Ports whose guests are about to come to a host.
+pub fn coming_to(host: &str) -> Query {
+    Query::all().eq("also_on", host)
+}
+/// Leases of a subnet.
+pub fn on_subnet(id: &str) -> Query {
+    Query::all().eq("subnet_id", id)
+}
+/// Floating IPs (or leases) of some ports.
+pub fn of_ports<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+    Query::all().one_of("port_id", ids)
+}
+/// Floating IPs that a router translates.
+pub fn of_router(id: &str) -> Query {
+    Query::all().eq("router_id", id)
+}
+pub fn of_floating_network(id: &str) -> Query {
+    Query::all().eq("floating_network_id", id)
+}
+/// Routers whose gateway is on some network.
+pub fn by_gateway(network: &str) -> Query {
+    Query::all().eq("external_network_id", network)
+}
+/// Routers that have a gateway at all.
+pub fn with_gateway() -> Query {
+    Query::all().ne("external_network_id", "")
+}
+/// Rules of some groups.
+pub fn of_groups<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+    Query::all().one_of("security_group_id", ids)
+}
+pub fn with_remote_group(id: &str) -> Query {
+    Query::all().eq("remote_group_id", id)
+}
+/// What lives below another's path.
+pub fn below(member: &str, id: &str) -> Query {
+    Query::all().eq(member, id)
+}
+/// Rules of some QoS policies.
+pub fn of_policies<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+    Query::all().one_of("policy_id", ids)
+}
+/// What has a QoS policy.
+pub fn with_policy(id: &str) -> Query {
+    Query::all().eq("qos_policy_id", id)
+}
+/// Port forwardings of a floating IP.
+pub fn of_floating(id: &str) -> Query {
+    of_floatings([id])
+}
+pub fn of_floatings<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+    Query::all().one_of("floatingip_id", ids)
+}
+/// Port forwardings that lead to a port.
+pub fn to_port(id: &str) -> Query {
+    Query::all().eq("internal_port_id", id)
+}
+/// What several routers translate.
+pub fn of_routers<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+    Query::all().one_of("router_id", ids)
+}
+/// Rules and readings of a metering label.
+pub fn of_label(id: &str) -> Query {
+    of_labels([id])
+}
+pub fn of_labels<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+    Query::all().one_of("metering_label_id", ids)
+}
+/// Ports behind a local IP.
+pub fn of_local_ip(id: &str) -> Query {
+    Query::all().eq("local_ip_id", id)
+}
+/// Associations of some ports.
+pub fn of_fixed_ports<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+    Query::all().one_of("fixed_port_id", ids)
+}
+/// Local IPs whose address a port holds.
+pub fn held_by(port: &str) -> Query {
+    Query::all().eq("local_port_id", port)
+}
+/// Logs that name a port or a group.
+pub fn of_subject(id: &str) -> Query {
+    Query::all().any_of([Query::all().eq("resource_id", id), Query::all().eq("target_id", id)])
+}
+pub fn named(project: &str, name: &str) -> Query {
+    of_project(project).name(name)
+}
