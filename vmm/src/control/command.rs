@@ -85,13 +85,8 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
             let device = device.to_string_lossy().into_owned();
             client.done(&Request::Remove { device }).map(|()| String::new())
         }
-        ("resize", [device, bytes @ ..]) if bytes.len() < 2 => {
-            let bytes = bytes.first().map(|bytes| number(bytes)).transpose()?;
-            match client.ask(&Request::ResizeDisk { device: device.to_string_lossy().into_owned(), bytes })? {
-                Reply::Resized { bytes } => Ok(format!("{bytes}\n")),
-                _ => Err(ClientError::Unexpected),
-            }
-        }
+        ("resize", [device]) => resize(&mut client, device, None),
+        ("resize", [device, bytes]) => resize(&mut client, device, Some(number(bytes)?)),
         ("cancel", []) => client.done(&Request::CancelMigration {}).map(|()| String::new()),
         ("balloon", [mib]) => client.done(&Request::SetBalloon { mib: number(mib)? }).map(|()| String::new()),
         ("rate", [device, bytes, operations, direction @ ..]) if direction.len() < 2 => {
@@ -118,6 +113,13 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
             Ok(String::new())
         }
         _ => Err(words(format!("{verb} does not take these arguments; see ctl --help"))),
+    }
+}
+
+fn resize(client: &mut Client, device: &OsStr, bytes: Option<u64>) -> Result<String, ClientError> {
+    match client.ask(&Request::ResizeDisk { device: device.to_string_lossy().into_owned(), bytes })? {
+        Reply::Resized { bytes } => Ok(format!("{bytes}\n")),
+        _ => Err(ClientError::Unexpected),
     }
 }
 

@@ -32,10 +32,14 @@ exec /bin/busybox sh
 ";
 
 fn kernel() -> Option<PathBuf> {
+    find_kernel("PILVI_TEST_KERNEL", "vmlinux.full")
+}
+
+/// By the variable, or as `tests/guest/kernel/build` leaves it.
+fn find_kernel(variable: &str, name: &str) -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
-    let candidates =
-        [std::env::var_os("PILVI_TEST_KERNEL").map(PathBuf::from), cache.map(|cache| cache.join("pilvi/vmlinux.full"))];
+    let candidates = [std::env::var_os(variable).map(PathBuf::from), cache.map(|cache| cache.join("pilvi").join(name))];
     candidates.into_iter().flatten().find(|path| path.exists())
 }
 
@@ -59,6 +63,27 @@ fn disk(dir: &Path) -> Option<PathBuf> {
     made.is_ok_and(|status| status.success()).then_some(image)
 }
 
+/// A program of 120 bytes of head and a few instructions: says that it is there, and waits for ever. A shell takes minutes
+/// to unpack and start where KVM emulates the kernel.
+fn smallest_init(text: &str) -> Vec<u8> {
+    const ADDRESS: u64 = 0x40_0000;
+    const HEAD: u64 = 64 + 56;
+    let mut code = vec![0xb8, 1, 0, 0, 0, 0xbf, 1, 0, 0, 0]; // mov eax, 1 (write); mov edi, 1
+    code.extend([0x48, 0x8d, 0x35, 16, 0, 0, 0]); // lea rsi, [rip + 16]: the text
+    code.push(0xba); // mov edx, length
+    code.extend((text.len() as u32).to_le_bytes());
+    code.extend([0x0f, 0x05, 0xb8, 34, 0, 0, 0, 0x0f, 0x05, 0xeb, 0xf7]); // syscall; mov eax, 34 (pause); syscall; again
+    code.extend(text.as_bytes());
+    let size = HEAD + code.len() as u64;
+    let mut out = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x02\0\x3e\0\x01\0\0\0".to_vec();
+    [ADDRESS + HEAD, 64, 0].iter().for_each(|word| out.extend(word.to_le_bytes()));
+    out.extend([0, 0, 0, 0, 64, 0, 56, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    out.extend([1, 0, 0, 0, 5, 0, 0, 0]); // a loaded segment, read and executed
+    [0, ADDRESS, ADDRESS, size, size, 4096].iter().for_each(|word: &u64| out.extend(word.to_le_bytes()));
+    out.extend(code);
+    out
+}
+
 /// As few processes as can be; the shell looks for devices itself.
 const INIT_PCI: &str = "#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs none /dev
@@ -67,6 +92,52 @@ read line < /dev/vda && echo \"first disk says $line\"
 echo shell ready
 exec /bin/busybox sh
 ";
+
+/// A kernel with ACPI hears of what comes and is asked for what is to go: nobody types anything.
+#[test]
+fn linux_with_acpi_finds_a_disk_that_comes_and_lets_go_of_it_when_asked() {
+    let kernel = find_kernel("PILVI_TEST_KERNEL_HOTPLUG", "vmlinux.hotplug");
+    let Some(kernel) = kernel else {
+        eprintln!(
+            "SKIPPED: no kernel with ACPI: set PILVI_TEST_KERNEL_HOTPLUG, or run tests/guest/kernel/build OUT hotplug"
+        );
+        return;
+    };
+    if !kvm_is_here() {
+        return;
+    }
+    let mut setup = Setup::new("");
+    let path = setup.path("plugged");
+    std::fs::File::create(&path).unwrap().set_len(1 << 20).unwrap();
+    let mut archive = Cpio::default();
+    archive.directory("dev").add("dev/console", CHARACTER_DEVICE | 0o600, (5, 1), b"");
+    std::fs::write(setup.path("initramfs"), archive.program("init", &smallest_init("init is up\n")).finish()).unwrap();
+    setup.config["memory_mib"] = json!(64);
+    setup.config["transport"] = json!("pci");
+    setup.config["kernel"] = json!({"path": kernel});
+    setup.config["initramfs"] = json!({"path": setup.path("initramfs")});
+    // Notices are what tells of disks; everything else only takes time.
+    setup.config["cmdline"] = json!(format!("{COMMAND_LINE} no-kvmclock loglevel=6"));
+    setup.config["cpu_mask"] = json!(pilvi_vmm::probe::probe().cpu_mask());
+    let mut guest = setup.start();
+    guest.expect_within("init is up", BOOT);
+    let mut client = guest.client();
+    for turn in 1..=2 {
+        let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
+        let add = Request::AddDisk { read_only: false, serial: "plugged".into() };
+        assert_eq!(client.ask_with(&add, &[file.as_raw_fd()]).unwrap(), Reply::Added { device: "disk0".into() });
+        let found = || guest.console().matches("[vda] 2048 512-byte logical blocks").count() == turn;
+        crate::rig::until("the guest to find it", BOOT, found);
+        let remove = Request::Remove { device: "disk0".into() };
+        let begin = Instant::now();
+        // It is asked again where it takes longer than an answer may.
+        crate::rig::until("the guest to let go", BOOT, || client.ask_with(&remove, &[]).is_ok());
+        eprintln!("let go of after {:.1} ms", begin.elapsed().as_secs_f64() * 1e3);
+        assert!(client.status().unwrap().devices.iter().all(|device| device.name != "disk0"));
+    }
+    client.kill().unwrap();
+    guest.ends_with(5);
+}
 
 /// This kernel has neither ACPI nor PCIe hot-plug, so it looks at the bus when it is told to; what it then finds and lets
 /// go of is the same as under a kernel that is told by hardware.
