@@ -6,7 +6,7 @@ use pilvi_agent::runtime::fake::Fake;
 use pilvi_agent::runtime::kvm::Kvm;
 use pilvi_agent::runtime::qemu::{Qemu, command::Host};
 use pilvi_agent::runtime::{
-    DirectBoot, DiskFormat, Guest, Machine, MachineDisk, MachineNic, Run, Runtime, RuntimeError, Status, stop_kindly,
+    DirectBoot, DiskFormat, Guest, Machine, MachineDisk, MachineNic, Run, Runtime, Status, stop_kindly,
 };
 use pilvi_agent::{Config, process};
 use pilvi_vmm::probe::Probe;
@@ -22,8 +22,6 @@ pub struct Subject {
     pub machine: fn(&Path, bool) -> Machine,
     /// What its console says once it runs.
     pub says: &'static str,
-    /// It can save a guest and go on from there.
-    pub suspends: bool,
     /// A machine whose guest counts, on its first disk and on its console ([`guest::counting_sector`]), if its guests
     /// can move to another host. The disks' files are made when they are not there.
     pub counts: Option<fn(&Path) -> Machine>,
@@ -39,7 +37,6 @@ const FAKE: Subject = Subject {
         machine
     },
     says: "fake guest started",
-    suspends: true,
     counts: None,
 };
 
@@ -70,7 +67,6 @@ pub const QEMU: Subject = Subject {
         }
     },
     says: "pilvi guest up",
-    suspends: true,
     counts: Some(|dir| {
         let disk = |name: &str, read_only| MachineDisk {
             path: dir.join(name),
@@ -111,7 +107,6 @@ const KVM: Subject = Subject {
         ..Machine::default()
     },
     says: "PILVI-GUEST up",
-    suspends: false,
     counts: None,
 };
 
@@ -283,12 +278,6 @@ async fn suspended_and_restored(subject: &'static Subject) {
     let case = Case::new(subject);
     case.start().await;
     case.until_said(subject.says).await;
-    if !subject.suspends {
-        let error = case.runtime.suspend(&case.guest).await.unwrap_err();
-        assert!(matches!(error, RuntimeError::Unsupported(..)), "{error}");
-        assert_eq!(case.status().await.run, Run::Running, "a refused verb changed the guest");
-        return case.end().await;
-    }
     case.runtime.suspend(&case.guest).await.unwrap();
     assert_eq!(case.status().await, Status::default());
     assert!(case.guest.saved_state().exists());

@@ -45,9 +45,6 @@ async fn moves_on_and_back(subject: &'static Subject) {
 }
 
 async fn moves_after_it_was_restored(subject: &'static Subject) {
-    if !subject.suspends {
-        return;
-    }
     let pair = Pair::new(subject).await;
     // In the middle of a move it can be saved as well: it goes nowhere then.
     let wires = Streams::slow(&pair.there);
