@@ -9,6 +9,7 @@
 //! is read. What is found is copied into memory files and goes the way of any kernel.
 
 mod entries;
+mod ext4;
 mod fat;
 mod partitions;
 mod tree;
@@ -129,10 +130,11 @@ impl Reader {
         if let Ok(xfs) = xfs::Xfs::load(window()?) {
             return Ok(Reader::Xfs(xfs));
         }
-        match Ext4::load(Box::new(window()?)) {
+        let sound = ext4::check(&window()?).map_err(|e| e.to_string());
+        match sound.and_then(|()| Ext4::load(Box::new(window()?)).map_err(|e| e.to_string())) {
             Ok(ext4) => Ok(Reader::Ext4(ext4)),
             // Last, for its marks are the weakest.
-            Err(e) => fat::Fat::load(window()?).map(Reader::Fat).map_err(|_| e.to_string()),
+            Err(e) => fat::Fat::load(window()?).map(Reader::Fat).map_err(|_| e),
         }
     }
 

@@ -125,3 +125,26 @@ fn damaged_disks_are_survived() {
     }
     find(&disk, BYTES).unwrap();
 }
+
+/// A superblock alone, with these blocks and so many in a group.
+fn superblock(blocks: u32, in_group: u32) -> File {
+    let mut bytes = vec![0; 1 << 20];
+    bytes[1024 + 0x4..1024 + 0x8].copy_from_slice(&blocks.to_le_bytes());
+    bytes[1024 + 0x20..1024 + 0x24].copy_from_slice(&in_group.to_le_bytes());
+    bytes[1024 + 0x38..1024 + 0x3a].copy_from_slice(&[0x53, 0xef]);
+    let file = tempfile::tempfile().unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &bytes, 0).unwrap();
+    file
+}
+
+#[test]
+fn an_ext4_that_would_take_all_memory_is_refused() {
+    for (blocks, in_group, why) in [
+        (u32::MAX, 1, "larger than its partition"),
+        (1025, 8, "larger than its partition"),
+        (1024, 0, "too many block groups"),
+    ] {
+        let error = find(&superblock(blocks, in_group), 1 << 20).err().unwrap().to_string();
+        assert!(error.contains(why), "{blocks} {in_group}: {error}");
+    }
+}
