@@ -34,6 +34,7 @@ pub mod report;
 pub mod runtime;
 pub mod session;
 pub mod snapshot;
+pub mod socket;
 pub mod tls;
 
 pub use config::{Config, NetworkMode, Secret};

@@ -114,13 +114,25 @@ pub fn channel(addresses: Addresses, tls: Arc<ClientConfig>) -> Result<Channel, 
     Ok(endpoint.connect_with_connector_lazy(connect))
 }
 
-fn config_with(
-    build: impl FnOnce(rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>) -> Result<ClientConfig, Error>,
-) -> Result<Arc<ClientConfig>, Error> {
-    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .map_err(|e| Error::Tls(e.to_string()))?;
-    let mut config = build(builder)?;
+type Builder = rustls::ConfigBuilder<ClientConfig, rustls::WantsVerifier>;
+
+/// What every configuration of ours for whoever calls begins with.
+pub(crate) fn client() -> Result<Builder, Error> {
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    builder.with_protocol_versions(&[&rustls::version::TLS13]).map_err(|e| Error::Tls(e.to_string()))
+}
+
+/// The authority's certificates, as roots.
+pub(crate) fn roots(ca: &str) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    for root in certificates(ca)? {
+        roots.add(root).map_err(|e| Error::Tls(format!("CA: {e}")))?;
+    }
+    Ok(roots)
+}
+
+fn config_with(build: impl FnOnce(Builder) -> Result<ClientConfig, Error>) -> Result<Arc<ClientConfig>, Error> {
+    let mut config = build(client()?)?;
     config.alpn_protocols = vec![b"h2".to_vec()];
     Ok(Arc::new(config))
 }
@@ -131,8 +143,7 @@ fn config_with(
 /// [`Error::Tls`] when TLS itself cannot be set up.
 pub fn pinned(pin: [u8; 32]) -> Result<Arc<ClientConfig>, Error> {
     config_with(|builder| {
-        let provider = Arc::new(ring::default_provider());
-        let verifier = Arc::new(Pinned { pin, provider });
+        let verifier = Judged::by(move |shown| judge_pinned(pin, shown));
         let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
         Ok(builder.with_no_client_auth())
     })
@@ -144,10 +155,7 @@ pub fn pinned(pin: [u8; 32]) -> Result<Arc<ClientConfig>, Error> {
 /// [`Error::Tls`] when one of the three cannot be read or they do not belong together.
 pub fn mutual(ca: &str, certificate: &str, key: &str) -> Result<Arc<ClientConfig>, Error> {
     let bad = |what: &'static str| move |e: &dyn std::fmt::Display| Error::Tls(format!("{what}: {e}"));
-    let mut roots = RootCertStore::empty();
-    for root in certificates(ca)? {
-        roots.add(root).map_err(|e| bad("CA")(&e))?;
-    }
+    let roots = roots(ca)?;
     let chain = certificates(certificate)?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|e| bad("key")(&e))?;
     config_with(|builder| {
@@ -182,29 +190,57 @@ fn verifier(roots: RootCertStore) -> Result<Arc<WebPkiServerVerifier>, Error> {
         .map_err(|e| Error::Tls(e.to_string()))
 }
 
-/// Verifies a chain against the one certificate in it that has the pinned hash.
-#[derive(Debug)]
-struct Pinned {
-    pin: [u8; 32],
-    provider: Arc<CryptoProvider>,
+/// Judges a server's chain by what `J` says; its signatures as everybody does.
+pub(crate) struct Judged<J>(Arc<CryptoProvider>, J);
+
+impl<J> Judged<J>
+where
+    J: Fn(&Shown<'_>) -> Result<ServerCertVerified, rustls::Error> + Send + Sync + 'static,
+{
+    pub(crate) fn by(judge: J) -> Arc<dyn ServerCertVerifier> {
+        Arc::new(Self(Arc::new(ring::default_provider()), judge))
+    }
 }
 
-impl ServerCertVerifier for Pinned {
+/// What a server shows.
+pub(crate) struct Shown<'a> {
+    pub end_entity: &'a CertificateDer<'a>,
+    pub intermediates: &'a [CertificateDer<'a>],
+    pub name: &'a ServerName<'a>,
+    pub ocsp_response: &'a [u8],
+    pub now: UnixTime,
+}
+
+impl<J> std::fmt::Debug for Judged<J> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Judged")
+    }
+}
+
+/// Verifies a chain against the one certificate in it that has the pinned hash.
+fn judge_pinned(pin: [u8; 32], shown: &Shown<'_>) -> Result<ServerCertVerified, rustls::Error> {
+    let unknown = || rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
+    let root = shown.intermediates.iter().find(|c| fingerprint(c) == pin);
+    let mut roots = RootCertStore::empty();
+    roots.add(root.ok_or_else(unknown)?.clone().into_owned())?;
+    let verifier = verifier(roots).map_err(|_| unknown())?;
+    let Shown { end_entity, intermediates, name, ocsp_response, now } = *shown;
+    verifier.verify_server_cert(end_entity, intermediates, name, ocsp_response, now)
+}
+
+impl<J> ServerCertVerifier for Judged<J>
+where
+    J: Fn(&Shown<'_>) -> Result<ServerCertVerified, rustls::Error> + Send + Sync,
+{
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
         intermediates: &[CertificateDer<'_>],
-        server_name: &ServerName<'_>,
+        name: &ServerName<'_>,
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let unknown = || rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer);
-        let root = intermediates.iter().find(|c| fingerprint(c) == self.pin);
-        let root = root.ok_or_else(unknown)?.clone().into_owned();
-        let mut roots = RootCertStore::empty();
-        roots.add(root)?;
-        let verifier = verifier(roots).map_err(|_| unknown())?;
-        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+        (self.1)(&Shown { end_entity, intermediates, name, ocsp_response, now })
     }
 
     fn verify_tls12_signature(
@@ -213,8 +249,7 @@ impl ServerCertVerifier for Pinned {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls12_signature(message, cert, dss, algorithms)
+        rustls::crypto::verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
     }
 
     fn verify_tls13_signature(
@@ -223,12 +258,11 @@ impl ServerCertVerifier for Pinned {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        let algorithms = &self.provider.signature_verification_algorithms;
-        rustls::crypto::verify_tls13_signature(message, cert, dss, algorithms)
+        rustls::crypto::verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.provider.signature_verification_algorithms.supported_schemes()
+        self.0.signature_verification_algorithms.supported_schemes()
     }
 }
 

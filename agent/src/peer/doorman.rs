@@ -6,12 +6,11 @@
 //! ```
 use super::{GREETING, LINE_MAX, OPEN, Proof, proof};
 use crate::runtime::{Guest, Runtime};
+use crate::socket::Short;
 use std::collections::HashMap;
-use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -146,16 +145,14 @@ async fn greet(
     Ok((stream, here))
 }
 
-/// A path through the open folder is short, however deep the state directory lies.
 async fn connect(path: &Path) -> io::Result<UnixStream> {
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
-    let folder = File::open(folder)?;
-    let short = PathBuf::from(format!("/proc/self/fd/{}", folder.as_raw_fd())).join(name);
+    let socket = Short::to(folder, name)?;
     // The process behind it may be about to listen; the greeting's limit ends this.
     loop {
-        match UnixStream::connect(&short).await {
+        match UnixStream::connect(socket.path()).await {
             Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }

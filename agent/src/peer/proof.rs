@@ -3,16 +3,14 @@
 //! Nodes' certificates say that their owner is a client. Between two nodes both sides are: each is verified as the
 //! scheduler verifies them, and must then be the one node that is expected.
 use crate::error::Error;
-use crate::tls::certificates;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use crate::tls::{self, Judged, certificates};
+use rustls::client::danger::ServerCertVerified;
 use rustls::crypto::ring;
 use rustls::server::WebPkiClientVerifier;
 use rustls::server::danger::ClientCertVerifier;
-use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, ServerConfig, SignatureScheme, version,
-};
+use rustls::{CertificateError, ClientConfig, ServerConfig, version};
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use std::fmt;
 use std::sync::Arc;
 
@@ -39,12 +37,8 @@ impl Proof {
     /// # Errors
     /// [`Error::Tls`] when they are not what they should be.
     pub fn new(ca: &str, certificate: &str, key: &str) -> Result<Self, Error> {
-        let mut roots = RootCertStore::empty();
-        for root in certificates(ca)? {
-            roots.add(root).map_err(bad)?;
-        }
-        let provider = Arc::new(ring::default_provider());
-        let members = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().map_err(bad)?;
+        let (roots, provider) = (Arc::new(tls::roots(ca)?), Arc::new(ring::default_provider()));
+        let members = WebPkiClientVerifier::builder_with_provider(roots, provider).build().map_err(bad)?;
         let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(bad)?;
         Ok(Self { chain: certificates(certificate)?, key, members })
     }
@@ -59,16 +53,19 @@ impl Proof {
             .map_err(bad)
     }
 
-    /// For whoever calls: talks to this node alone.
+    /// For whoever calls: talks to this node alone, wherever it is.
     pub(super) fn calling(&self, node_id: &str) -> Result<ClientConfig, Error> {
-        let one = OneNode { node_id: node_id.to_owned(), members: self.members.clone() };
-        ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_protocol_versions(&[&version::TLS13])
-            .map_err(bad)?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(one))
-            .with_client_auth_cert(self.chain.clone(), self.key.clone_key())
-            .map_err(bad)
+        let (node_id, members) = (node_id.to_owned(), self.members.clone());
+        let verifier = Judged::by(move |shown| {
+            members.verify_client_cert(shown.end_entity, shown.intermediates, shown.now)?;
+            if node_of(shown.end_entity).is_some_and(|node| node == node_id) {
+                Ok(ServerCertVerified::assertion())
+            } else {
+                Err(rustls::Error::InvalidCertificate(CertificateError::NotValidForName))
+            }
+        });
+        let builder = tls::client()?.dangerous().with_custom_certificate_verifier(verifier);
+        builder.with_client_auth_cert(self.chain.clone(), self.key.clone_key()).map_err(bad)
     }
 }
 
@@ -77,51 +74,4 @@ pub(super) fn node_of(certificate: &CertificateDer<'_>) -> Option<String> {
     let (_, parsed) = x509_parser::parse_x509_certificate(certificate).ok()?;
     let name = parsed.subject().iter_common_name().next()?.as_str().ok()?;
     Some(name.to_owned())
-}
-
-/// Lets one node of this cloud answer, wherever it is.
-#[derive(Debug)]
-struct OneNode {
-    node_id: String,
-    members: Arc<dyn ClientCertVerifier>,
-}
-
-impl ServerCertVerifier for OneNode {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        self.members.verify_client_cert(end_entity, intermediates, now)?;
-        if node_of(end_entity).is_some_and(|node| node == self.node_id) {
-            Ok(ServerCertVerified::assertion())
-        } else {
-            Err(rustls::Error::InvalidCertificate(CertificateError::NotValidForName))
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.members.verify_tls12_signature(message, cert, dss)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        self.members.verify_tls13_signature(message, cert, dss)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.members.supported_verify_schemes()
-    }
 }

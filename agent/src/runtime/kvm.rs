@@ -12,6 +12,7 @@ mod moving;
 use super::choose::Offer;
 use super::{Guest, Kind, Machine, Run, Runtime, RuntimeError, Status, Wires};
 use crate::config::Config;
+use crate::socket::Short;
 use crate::{durable, process};
 use async_trait::async_trait;
 use pilvi_vmm::config::{self as vmm, Source};
@@ -19,8 +20,7 @@ use pilvi_vmm::control::{Client, ClientError};
 use pilvi_vmm::probe::Probe;
 use pilvi_vmm::state::{Report, RunState, StopReason};
 use std::ffi::OsString;
-use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -164,15 +164,6 @@ impl Kvm {
         Ok(())
     }
 
-    /// Ends the process and takes what it leaves behind.
-    async fn kill_all(&self, guest: &Guest) -> Result<(), RuntimeError> {
-        process::end(&guest.dir).await.map_err(io("kill"))?;
-        for stale in [SOCKET, REPORT, CONFIG] {
-            durable::remove(&guest.dir.join(stale)).map_err(io("its files"))?;
-        }
-        moving::forget(&guest.dir).map_err(io("its files"))
-    }
-
     async fn answered(&self, guest: &Guest) -> Result<(), RuntimeError> {
         let deadline = tokio::time::Instant::now() + START_LIMIT;
         loop {
@@ -218,10 +209,8 @@ async fn ask<T: Send + 'static>(
 ) -> Result<T, RuntimeError> {
     let dir = guest.dir.clone();
     let asked = tokio::task::spawn_blocking(move || {
-        // A path through the open folder is short, however deep the state directory lies.
-        let folder = File::open(&dir).map_err(io("instance folder"))?;
-        let path = PathBuf::from(format!("/proc/self/fd/{}/{SOCKET}", folder.as_raw_fd()));
-        let mut client = Client::connect(&path).map_err(|e| failed(e.to_string()))?;
+        let socket = Short::to(&dir, SOCKET).map_err(io("instance folder"))?;
+        let mut client = Client::connect(&socket.path()).map_err(|e| failed(e.to_string()))?;
         question(&mut client).map_err(|e| failed(e.to_string()))
     });
     asked.await.unwrap_or_else(|e| Err(failed(e.to_string())))
@@ -276,7 +265,11 @@ impl Runtime for Kvm {
     }
 
     async fn kill(&self, guest: &Guest) -> Result<(), RuntimeError> {
-        self.kill_all(guest).await
+        process::end(&guest.dir).await.map_err(io("kill"))?;
+        for stale in [SOCKET, REPORT, CONFIG] {
+            durable::remove(&guest.dir.join(stale)).map_err(io("its files"))?;
+        }
+        moving::forget(&guest.dir).map_err(io("its files"))
     }
 
     async fn pause(&self, guest: &Guest) -> Result<(), RuntimeError> {

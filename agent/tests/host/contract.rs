@@ -286,24 +286,38 @@ async fn suspended_and_restored(subject: &'static Subject) {
     case.end().await;
 }
 
-macro_rules! contract {
-    ($name:ident, $subject:expr, $there:expr) => {
+/// A test each for these functions, of a runtime that is there.
+macro_rules! suite {
+    ($name:ident, $subject:expr, $there:expr, $($test:ident),+ $(,)?) => {
         mod $name {
             use super::*;
-            contract!(@each $subject, $there,
-                nothing_there, started_once, paused_and_resumed, found_by_the_next_agent,
-                powers_off_when_asked, powers_itself_off, a_killed_process_is_absent,
-                suspended_and_restored);
+            $(#[tokio::test(flavor = "multi_thread")]
+            async fn $test() {
+                if $there {
+                    super::$test(&$subject).await;
+                }
+            })+
         }
     };
-    (@each $subject:expr, $there:expr, $($test:ident),+) => {$(
-        #[tokio::test(flavor = "multi_thread")]
-        async fn $test() {
-            if $there {
-                super::$test(&$subject).await;
-            }
-        }
-    )+};
+}
+pub(crate) use suite;
+
+macro_rules! contract {
+    ($name:ident, $subject:expr, $there:expr) => {
+        suite!(
+            $name,
+            $subject,
+            $there,
+            nothing_there,
+            started_once,
+            paused_and_resumed,
+            found_by_the_next_agent,
+            powers_off_when_asked,
+            powers_itself_off,
+            a_killed_process_is_absent,
+            suspended_and_restored
+        );
+    };
 }
 contract!(fake, FAKE, true);
 contract!(qemu, QEMU, guest::qemu());

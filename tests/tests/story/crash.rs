@@ -16,10 +16,6 @@ use std::{collections::BTreeMap, time::Duration};
 
 const PATIENCE: u64 = 120;
 
-fn number(name: &str, or: u64) -> u64 {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(or)
-}
-
 #[derive(Clone, Copy, Debug)]
 enum Victim {
     Scheduler,
@@ -56,7 +52,7 @@ impl Crash {
         let image =
             if runtime == "fake" { world::fake_image(&api) } else { world::starter_image(&api, &site.starter()) };
         let (network, _) = world::network(&api, "crash", "10.44.0.0/16");
-        let seed = number("PILVI_STORY_SEED", rand::rng().random());
+        let seed = world::number("PILVI_STORY_SEED", rand::rng().random());
         println!("{story}: PILVI_STORY_SEED={seed}");
         let random = StdRng::seed_from_u64(seed);
         Crash { scheduler: Some(scheduler), agent: Some(agent), site, host, api, image, network, random, made: 0 }
@@ -195,7 +191,7 @@ fn crashes_at_any_moment_converge() {
     if !may_run("crash") {
         return;
     }
-    let rounds = number("PILVI_STORY_ROUNDS", 20);
+    let rounds = world::number("PILVI_STORY_ROUNDS", 20);
     let mut crash = Crash::start("crash", "fake");
     for victim in [Victim::Scheduler, Victim::Agent, Victim::Both] {
         crash.rounds(victim, rounds);
@@ -208,7 +204,7 @@ fn crashes_with_real_guests_converge() {
     if !may_run("crash with real guests") {
         return;
     }
-    let rounds = number("PILVI_STORY_ROUNDS", 20).min(2);
+    let rounds = world::number("PILVI_STORY_ROUNDS", 20).min(2);
     let mut crash = Crash::start("crashq", "qemu");
     for victim in [Victim::Scheduler, Victim::Agent, Victim::Both] {
         crash.rounds(victim, rounds);

@@ -13,10 +13,6 @@ const PATIENCE: u64 = 120;
 const SIMULATED: &str = "runtimes = [\"fake\"]\nnetwork = \"none\"\nheartbeat_ms = 300\n\
     [capacity]\nvcpus = 8\nmemory_mib = 8192\ndisk_gib = 100";
 
-fn number(name: &str, or: u64) -> u64 {
-    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(or)
-}
-
 /// Two hosts and their scheduler. The programs stand first, so that a failed story ends them before it clears up.
 struct Pair {
     scheduler: Option<Program>,
@@ -106,10 +102,10 @@ fn a_server_moves_and_whoever_is_killed_meanwhile_loses_nothing() {
         json!({"server": {"name": "nomad", "imageRef": image, "flavorRef": "one", "networks": [{"uuid": network}]}});
     let id = text(&pair.api.post("/compute/v2.1/servers", &new).unwrap()["server"], "id");
     pair.settled(&id);
-    let seed = number("PILVI_STORY_SEED", rand::rng().random());
+    let seed = world::number("PILVI_STORY_SEED", rand::rng().random());
     println!("moves: PILVI_STORY_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
-    let (mut went, rounds) = (0, number("PILVI_STORY_ROUNDS", 12));
+    let (mut went, rounds) = (0, world::number("PILVI_STORY_ROUNDS", 12));
     for round in 0..rounds {
         let (from, pid) = pair.place(&id);
         until(PATIENCE, "the migration is taken", || (pair.migrate(&id)? == 202).then_some(()));

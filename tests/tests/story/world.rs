@@ -112,3 +112,8 @@ pub fn wait_host(admin: &Api, host: &str) {
         rows.iter().any(|s| s["host"] == host && s["state"] == "up").then_some(())
     });
 }
+
+/// A number from the environment.
+pub fn number(name: &str, or: u64) -> u64 {
+    std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(or)
+}

@@ -50,6 +50,15 @@ impl Leavings {
         self.0.iter().map(|(_, disk)| disk.changes.take()).collect()
     }
 
+    /// The same, added to parts that are due anyway.
+    pub fn add_changed(&self, due: &mut Parts) {
+        due.resize(self.0.len(), Vec::new());
+        for (due, changed) in due.iter_mut().zip(self.changed()) {
+            due.resize(due.len().max(changed.len()), 0);
+            due.iter_mut().zip(&changed).for_each(|(due, changed)| *due |= changed);
+        }
+    }
+
     /// Sends these parts as they are now; `sent` hears of each that had contents.
     pub fn send(
         &self,
@@ -129,14 +138,13 @@ impl Empty {
 /// A disk of the target, in which what comes is written.
 pub struct Landing {
     file: RawFile,
-    raw: File,
     bytes: u64,
 }
 
 impl Landing {
     /// In this file, of this size.
     pub fn new(file: &File, bytes: u64) -> io::Result<Landing> {
-        Ok(Landing { file: RawFile::new(file.try_clone()?), raw: file.try_clone()?, bytes })
+        Ok(Landing { file: RawFile::new(file.try_clone()?), bytes })
     }
 
     /// Refuses what lies outside.
@@ -148,7 +156,7 @@ impl Landing {
     }
 
     pub(super) fn write(&self, offset: u64, contents: &[u8]) -> Result<(), MigrateError> {
-        Ok(self.raw.write_all_at(contents, offset)?)
+        Ok(self.file.write(offset, contents)?)
     }
 
     pub(super) fn empty(&mut self, offset: u64, bytes: u64) -> Result<(), MigrateError> {
@@ -156,8 +164,8 @@ impl Landing {
         Ok(punched.or_else(|_| self.file.zero(offset, bytes, false))?)
     }
 
-    pub(super) fn sync(&self) -> Result<(), MigrateError> {
-        Ok(self.raw.sync_data()?)
+    pub(super) fn sync(&mut self) -> Result<(), MigrateError> {
+        Ok(self.file.flush()?)
     }
 }
 

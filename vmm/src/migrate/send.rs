@@ -125,10 +125,11 @@ impl Sending {
         self.send_parts(cancelled)
     }
 
-    /// The parts of disks that are due; those that were written meanwhile are due next.
+    /// The parts of disks that are due, and what was written since; what is written meanwhile is due next.
     fn send_parts(&mut self, cancelled: &AtomicBool) -> Result<(), MigrateError> {
         let Some(disks) = &self.disks else { return Ok(()) };
-        let (due, progress) = (std::mem::take(&mut self.parts), &self.progress);
+        let (mut due, progress) = (std::mem::take(&mut self.parts), &self.progress);
+        disks.add_changed(&mut due);
         let sent = || {
             progress.pages.fetch_add(PART_PAGES, Ordering::Relaxed);
         };
@@ -151,8 +152,6 @@ impl Sending {
         self.cancellable(cancelled, |sending| {
             let wanted = sending.changed()?;
             sending.send(&wanted, cancelled)?;
-            // Twice: those that were due, and those that were written until the guest stood still.
-            sending.send_parts(cancelled)?;
             sending.send_parts(cancelled)?;
             wire::send_state(&mut sending.stream, state)?;
             sending.stream.flush()?;

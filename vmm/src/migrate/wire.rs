@@ -160,7 +160,7 @@ pub fn receive(input: &mut impl Read, memory: &Memory, disks: &mut [Landing]) ->
                 disk.check(offset, bytes)?;
                 disk.empty(offset, bytes)?;
             }
-            [DISK_SYNC] => disks.iter().try_for_each(Landing::sync)?,
+            [DISK_SYNC] => disks.iter_mut().try_for_each(Landing::sync)?,
             [STATE] => {
                 let mut header = number::<{ file::HEADER }>(input)?.to_vec();
                 let length = file::length(&header)?;

@@ -30,7 +30,13 @@ pub fn target(guest: &Running) -> Running {
 }
 
 pub fn stream(target: &Running) -> UnixStream {
-    UnixStream::connect(target.setup.path("incoming")).unwrap()
+    let mut found = None;
+    // Its name is there a moment before anybody listens at it.
+    until("the target to take a stream", PATIENCE, || {
+        found = UnixStream::connect(target.setup.path("incoming")).ok();
+        found.is_some()
+    });
+    found.unwrap()
 }
 
 fn ticks(console: &str) -> Vec<u64> {

@@ -8,6 +8,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use std::io::{Read, Write};
+use std::path::PathBuf;
 
 /// A cloud's authority.
 struct Authority(String, Issuer<'static, KeyPair>);

@@ -5,6 +5,7 @@
 //! ```
 use super::{io, signal_and_see};
 use crate::runtime::{Guest, RuntimeError, Wires};
+use crate::socket::Short;
 use crate::{durable, process};
 use nix::sys::signal::Signal;
 use std::io::{Read, Write};
@@ -53,12 +54,9 @@ pub(super) async fn arrive(guest: &Guest) -> Result<(), RuntimeError> {
     if !is_awaited(&guest.dir) {
         return Ok(());
     }
-    // The path may be too long for a socket's address, so it is made from within.
-    let path = door(&guest.dir);
-    durable::remove(&path).map_err(io("door"))?;
-    let folder = std::fs::File::open(&guest.dir).map_err(io("instance folder"))?;
-    let short = PathBuf::from(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&folder))).join(DOOR);
-    let listener = UnixListener::bind(short).map_err(io("door"))?;
+    durable::remove(&door(&guest.dir)).map_err(io("door"))?;
+    let socket = Short::to(&guest.dir, DOOR).map_err(io("instance folder"))?;
+    let listener = UnixListener::bind(socket.path()).map_err(io("door"))?;
     let (mut stream, _) = listener.accept().await.map_err(io("door"))?;
     let mut word = [0; 2];
     match stream.read_exact(&mut word).await {

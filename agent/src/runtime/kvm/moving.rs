@@ -7,7 +7,7 @@
 //! ```
 //! A VMM that waits for its guest answers nobody: until then the mark says what its process is for.
 use super::{Kvm, START_LIMIT, ask, ended, failed, io, report};
-use crate::runtime::{Guest, Machine, Run, RuntimeError, Wires};
+use crate::runtime::{Guest, Machine, Run, Runtime, RuntimeError, Wires};
 use crate::{durable, process};
 use pilvi_vmm::control::{Client, Request};
 use pilvi_vmm::migrate::Terms;
@@ -45,7 +45,7 @@ impl Kvm {
         {
             return process::record(&guest.dir, &found).map_err(io("process record"));
         }
-        self.kill_all(guest).await?;
+        self.kill(guest).await?;
         durable::save_plain(&guest.dir.join(ARRIVING), b"").map_err(io("mark"))?;
         self.spawn(guest, machine)?;
         let deadline = tokio::time::Instant::now() + START_LIMIT;
@@ -113,6 +113,6 @@ impl Kvm {
         // The state under its name is the promise that both are whole.
         std::fs::rename(&fresh, &state).map_err(io("saved state"))?;
         File::open(&guest.dir).and_then(|folder| folder.sync_all()).map_err(io("saved state"))?;
-        self.kill_all(guest).await
+        self.kill(guest).await
     }
 }

@@ -15,6 +15,7 @@ mod qmp;
 mod saving;
 
 use super::{Guest, Kind, Machine, Run, Runtime, RuntimeError, Status, Wires};
+use crate::socket::Short;
 use crate::{durable, process};
 use async_trait::async_trait;
 use base64::Engine;
@@ -25,7 +26,7 @@ use qmp::{Qmp, QmpError};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -89,10 +90,8 @@ impl Qemu {
             return Ok(qmp.clone());
         }
         *held = None;
-        // A path through the open folder is short, however deep the state directory lies.
-        let folder = File::open(&guest.dir)?;
-        let path = format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), command::SOCKET);
-        let qmp = Arc::new(Qmp::connect(&PathBuf::from(path)).await?);
+        let socket = Short::to(&guest.dir, command::SOCKET)?;
+        let qmp = Arc::new(Qmp::connect(&socket.path()).await?);
         *held = Some(qmp.clone());
         Ok(qmp)
     }

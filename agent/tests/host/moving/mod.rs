@@ -7,7 +7,7 @@ mod pair;
 mod pause;
 mod streams;
 
-use crate::contract::{Case, QEMU, Subject};
+use crate::contract::{Case, QEMU, Subject, suite};
 use crate::guest;
 use nix::sys::signal::Signal;
 use pair::{Pair, counted_through, numbers};
@@ -210,28 +210,24 @@ fn kill(case: &Case) {
     process::recall(&case.guest.dir).unwrap().signal(Signal::SIGKILL).unwrap();
 }
 
-macro_rules! moves {
-    ($name:ident, $subject:expr, $there:expr) => {
-        mod $name {
-            use super::*;
-            moves!(@each $subject, $there,
-                moves_while_it_runs, moves_on_and_back, moves_after_it_was_restored,
-                a_move_that_cannot_begin_changes_nothing, what_powers_off_on_its_way_stays, a_cancelled_move_leaves_it_running, a_move_of_an_earlier_agent_is_given_up,
-                moves_after_a_move_was_given_up, a_target_that_dies_leaves_it_running,
-                a_source_that_dies_never_arrives, a_lost_word_leaves_it_stopped, a_lost_answer_leaves_it_stopped,
-                a_second_receive_takes_up_the_first);
-        }
-    };
-    (@each $subject:expr, $there:expr, $($test:ident),+) => {$(
-        #[tokio::test(flavor = "multi_thread")]
-        async fn $test() {
-            if $there {
-                super::$test(&$subject).await;
-            }
-        }
-    )+};
-}
-moves!(qemu, QEMU, guest::qemu());
+suite!(
+    qemu,
+    QEMU,
+    guest::qemu(),
+    moves_while_it_runs,
+    moves_on_and_back,
+    moves_after_it_was_restored,
+    a_move_that_cannot_begin_changes_nothing,
+    what_powers_off_on_its_way_stays,
+    a_cancelled_move_leaves_it_running,
+    a_move_of_an_earlier_agent_is_given_up,
+    moves_after_a_move_was_given_up,
+    a_target_that_dies_leaves_it_running,
+    a_source_that_dies_never_arrives,
+    a_lost_word_leaves_it_stopped,
+    a_lost_answer_leaves_it_stopped,
+    a_second_receive_takes_up_the_first
+);
 
 /// The guest has stopped here and is all there, but that it could be read is never heard: it goes on here.
 #[tokio::test(flavor = "multi_thread")]

@@ -62,10 +62,15 @@ impl RawFile {
         let mut done = 0;
         while done < bytes {
             let part = (bytes - done).min(zeroes.len() as u64) as usize;
-            self.file.write_all_at(&zeroes[..part], start + done)?;
+            self.write(start + done, &zeroes[..part])?;
             done += part as u64;
         }
         Ok(())
+    }
+
+    /// Writes bytes that come from elsewhere than guest memory.
+    pub fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        self.file.write_all_at(bytes, offset)
     }
 
     /// Another descriptor of the same file.

@@ -29,10 +29,10 @@ use super::command;
 use super::qmp::{Qmp, QmpError};
 use crate::durable;
 use crate::runtime::{Guest, RuntimeError};
+use crate::socket::Short;
 use serde_json::json;
 use std::fs::File;
 use std::io;
-use std::os::fd::AsRawFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -94,11 +94,10 @@ pub(super) fn note_arriving(guest: &Guest) -> io::Result<()> {
     File::create(guest.dir.join(ARRIVING)).map(drop)
 }
 
-/// Listens at a socket in the guest's folder; a path through the open folder is short.
+/// Listens at a socket in the guest's folder.
 fn listen(guest: &Guest, name: &str) -> io::Result<std::os::unix::net::UnixListener> {
     durable::remove(&guest.dir.join(name))?;
-    let folder = File::open(&guest.dir)?;
-    std::os::unix::net::UnixListener::bind(format!("/proc/self/fd/{}/{name}", folder.as_raw_fd()))
+    std::os::unix::net::UnixListener::bind(Short::to(&guest.dir, name)?.path())
 }
 
 fn failed(text: impl Into<String>) -> RuntimeError {

@@ -66,9 +66,7 @@ impl HostPart for ComputePart {
 
     async fn observed(&self, host: &str, observed: &v1::Observed) -> Result<(), Fault> {
         for instance in &observed.instances {
-            let seen = seen(instance);
-            self.compute.observe_move(host, &instance.id, &seen).await?;
-            self.compute.observe(host, &instance.id, seen).await?;
+            self.compute.observe(host, &instance.id, seen(instance)).await?;
         }
         Ok(())
     }

@@ -1,3 +1,3 @@
 //! Hosts as administrators see them: hypervisors and compute services.
 pub mod api;
-mod service;
+pub mod service;

@@ -41,7 +41,12 @@ pub fn routes() -> Vec<Route<Compute>> {
 
 /// Clients before 2.53 want numbers.
 pub fn number(node: &Node) -> u64 {
-    u64::from_str_radix(node.id.get(..7).unwrap_or("1"), 16).unwrap_or(1)
+    number_of(&node.id)
+}
+
+/// A number that is always the same for an id.
+pub fn number_of(id: &str) -> u64 {
+    u64::from_str_radix(id.get(..7).unwrap_or("1"), 16).unwrap_or(1)
 }
 
 fn view(call: &Call, node: &Stored<Node>, zones: &BTreeMap<String, String>, default_zone: &str) -> Value {

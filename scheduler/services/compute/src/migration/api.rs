@@ -2,6 +2,8 @@
 use super::{model::status, ops::Wish};
 use crate::{
     Compute, fault,
+    hypervisor::service::number_of,
+    server::{api::truth, schema::boolean},
     tables::{Migration, Server},
     version as v,
 };
@@ -43,18 +45,14 @@ fn host() -> Value {
     json!({"type": ["string", "null"], "minLength": 1, "maxLength": 255})
 }
 
-fn yes_or_no() -> Value {
-    json!({"oneOf": [{"type": "boolean"}, {"type": "string", "pattern": "^(?i:true|false|yes|no|on|off|1|0|t|f|y|n)$"}]})
-}
-
 fn automatic() -> Value {
-    json!({"oneOf": [yes_or_no(), {"type": "string", "enum": ["auto"]}]})
+    json!({"oneOf": [boolean(), {"type": "string", "enum": ["auto"]}]})
 }
 
 static FIRST: LazyLock<Schema> = LazyLock::new(|| {
     Schema::new(|| {
         let all = ["block_migration", "disk_over_commit", "host"];
-        body(json!({"block_migration": yes_or_no(), "disk_over_commit": yes_or_no(), "host": host()}), &all)
+        body(json!({"block_migration": boolean(), "disk_over_commit": boolean(), "host": host()}), &all)
     })
 });
 static AUTOMATIC: LazyLock<Schema> = LazyLock::new(|| {
@@ -62,18 +60,10 @@ static AUTOMATIC: LazyLock<Schema> = LazyLock::new(|| {
 });
 static FORCED: LazyLock<Schema> = LazyLock::new(|| {
     Schema::new(|| {
-        let members = json!({"block_migration": automatic(), "host": host(), "force": yes_or_no()});
+        let members = json!({"block_migration": automatic(), "host": host(), "force": boolean()});
         body(members, &["block_migration", "host"])
     })
 });
-
-fn is_true(value: &Value) -> bool {
-    match value {
-        Value::Bool(yes) => *yes,
-        Value::String(word) => matches!(word.to_ascii_lowercase().as_str(), "true" | "yes" | "on" | "1" | "t" | "y"),
-        _ => false,
-    }
-}
 
 /// The handler of the action.
 pub async fn migrate(svc: &Compute, call: &Call, server: &Stored<Server>, body: &Value) -> Reply {
@@ -88,12 +78,12 @@ pub async fn migrate(svc: &Compute, call: &Call, server: &Stored<Server>, body: 
         call.enforce(MOVE_TO, &owned_by(&server.project_id))?;
     }
     let automatic = body["block_migration"] == "auto";
-    if !automatic && !is_true(&body["block_migration"]) {
+    if !automatic && !truth(&body["block_migration"]) {
         return Err(Fault::bad_request(
             "Disks are local to their hosts: a live migration has to take them along (block_migration).",
         ));
     }
-    let forced = is_true(&body["force"]);
+    let forced = truth(&body["force"]);
     if forced && named.is_none() {
         return Err(Fault::bad_request("Can't force to a non-provided destination"));
     }
@@ -125,11 +115,6 @@ fn hosts(migration: &Migration, shown: bool) -> Value {
     })
 }
 
-/// Clients want a number, though flavors have names here; the same for the same flavor.
-fn flavor_number(id: &str) -> u64 {
-    id.parse().unwrap_or_else(|_| u64::from_str_radix(id.get(..7).unwrap_or("1"), 16).unwrap_or(1))
-}
-
 fn owners(call: &Call, migration: &Migration, out: &mut Value) {
     if call.at_least(2, 59) {
         out["uuid"] = json!(migration.id);
@@ -144,7 +129,8 @@ fn owners(call: &Call, migration: &Migration, out: &mut Value) {
 fn brief(call: &Call, migration: &Migration, shown: bool) -> Value {
     let mut out = hosts(migration, shown);
     out["instance_uuid"] = json!(migration.server_id);
-    out["old_instance_type_id"] = json!(flavor_number(&migration.flavor_id));
+    out["old_instance_type_id"] =
+        json!(migration.flavor_id.parse().unwrap_or_else(|_| number_of(&migration.flavor_id)));
     out["new_instance_type_id"] = out["old_instance_type_id"].clone();
     if call.at_least(2, 23) {
         out["migration_type"] = json!("live-migration");

@@ -3,9 +3,9 @@ use super::model::{self, Decision, status};
 use crate::{
     Compute, action,
     server::{
-        model::{Ended, TaskState, VmState},
+        model::{Ended, TaskState, VmState, refusal},
         ops::{living_in, refuse_if_locked},
-        reconcile::claim_in,
+        reconcile::{claim_in, hold_in},
     },
     tables::{Event, Migration, Moving, Seen, Server},
 };
@@ -178,14 +178,8 @@ impl Compute {
 }
 
 fn movable(server: &Server) -> Result<(), Fault> {
-    let (attribute, value) = match server.task_state {
-        Some(task) => ("task_state", task.as_str()),
-        None => ("vm_state", server.vm_state.as_str()),
-    };
     if server.task_state.is_some() || server.vm_state != VmState::Active || server.wanted.delete {
-        let id = &server.id;
-        let text = format!("Cannot 'os-migrateLive' instance {id} while it is in {attribute} {value}");
-        return Err(Fault::conflict(text));
+        return Err(Fault::conflict(refusal("os-migrateLive", server)));
     }
     let known = server.seen.as_ref().filter(|seen| !seen.runtime.is_empty() && !seen.disk_bytes.is_empty());
     if known.is_none() || server.host.is_none() {
@@ -201,7 +195,7 @@ async fn begin_in(tx: &mut Tx, ctx: &Ctx, key: &str, moving: Moving) -> Result<(
     // As much there as here, until it is known where it stays.
     let held = allocations::of_in(tx, key).await?.into_values().next().unwrap_or_default();
     let both = BTreeMap::from([(moving.from_node.clone(), held.clone()), (moving.to_node.clone(), held)]);
-    allocate_in(tx, &server, both).await?;
+    hold_in(tx, &server, both).await?;
     for port in &server.ports {
         port::ops::prepare_in(tx, &port.id, &moving.to).await?;
     }
@@ -228,18 +222,6 @@ async fn begin_in(tx: &mut Tx, ctx: &Ctx, key: &str, moving: Moving) -> Result<(
     (record.moving, record.task_state, record.changed_us) = (Some(moving), Some(TaskState::Migrating), now);
     tx.update(&server).await?;
     Ok(())
-}
-
-async fn allocate_in(tx: &mut Tx, server: &Server, held: BTreeMap<String, BTreeMap<String, i64>>) -> Result<(), Fault> {
-    let claim = allocations::Claim {
-        consumer: server.id.clone(),
-        project_id: server.project_id.clone(),
-        user_id: server.user_id.clone(),
-        consumer_type: "INSTANCE".into(),
-        allocations: held,
-    };
-    let refused = |f: Fault| if f.code() == 409 { f.kind("AllocationRefused") } else { f };
-    allocations::claim_in(tx, claim).await.map_err(refused)
 }
 
 fn decide(server: &Server, host: &str, seen: &Seen) -> Decision {

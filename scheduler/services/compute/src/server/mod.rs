@@ -9,6 +9,6 @@ pub mod part_api;
 pub mod password_api;
 pub mod reconcile;
 pub(crate) mod resize;
-mod schema;
+pub mod schema;
 pub mod snapshot;
 pub mod view;

@@ -167,13 +167,13 @@ impl Verb {
     }
 }
 
-/// Why a verb was refused: the state that stood in its way, as a fault's text.
-pub fn refusal(verb: Verb, server: &Server) -> String {
+/// Why an action was refused: the state that stood in its way, as a fault's text.
+pub fn refusal(action: &str, server: &Server) -> String {
     let (attribute, value) = match server.task_state {
         Some(task) if !matches!(server.vm_state, VmState::Deleted) => ("task_state", task.as_str()),
         _ => ("vm_state", server.vm_state.as_str()),
     };
-    format!("Cannot '{}' instance {} while it is in {attribute} {value}", verb.name(), server.id)
+    format!("Cannot '{action}' instance {} while it is in {attribute} {value}", server.id)
 }
 
 /// Takes a verb: sets the task and what the host shall do. False when the state does not allow it.

@@ -72,7 +72,7 @@ impl Compute {
                     let before = server.record.clone();
                     prepare(&mut server.record)?;
                     if !model::begin(&mut server.record, verb) {
-                        return Err(Fault::conflict(model::refusal(verb, &before)));
+                        return Err(Fault::conflict(model::refusal(verb.name(), &before)));
                     }
                     server.record.changed_us = clock::now_us();
                     let mut log = action::started(
@@ -131,6 +131,9 @@ impl Compute {
     pub async fn observe(&self, host: &str, id: &str, seen: Seen) -> Result<(), Fault> {
         let (key, host) = (id.to_owned(), host.to_owned());
         let known = self.store.get::<Server>(id).await?;
+        if known.as_ref().is_some_and(|s| s.moving.is_some()) {
+            self.observe_move(&host, id, &seen).await?;
+        }
         if known.is_none_or(|s| s.host.as_deref() != Some(&host) || s.seen.as_ref() == Some(&seen) && !needs_look(&s)) {
             return Ok(());
         }

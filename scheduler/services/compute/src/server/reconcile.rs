@@ -390,6 +390,15 @@ pub(crate) async fn claim_in(tx: &mut Tx, server: &Server, provider: &str) -> Re
     if pilvi_placement::allocation::ops::of_in(tx, &server.id).await? == allocations {
         return Ok(());
     }
+    hold_in(tx, server, allocations).await
+}
+
+/// Gives the server exactly these allocations, by provider.
+pub(crate) async fn hold_in(
+    tx: &mut Tx,
+    server: &Server,
+    allocations: BTreeMap<String, BTreeMap<String, i64>>,
+) -> Result<(), Fault> {
     let claim = pilvi_placement::allocation::ops::Claim {
         consumer: server.id.clone(),
         project_id: server.project_id.clone(),

@@ -70,7 +70,7 @@ async fn change_in(tx: &mut Tx, ctx: &Ctx, key: &str, verb: Verb, change: impl F
     refuse_if_locked(ctx, &server)?;
     let before = server.record.clone();
     if !model::begin(&mut server.record, verb) {
-        return Err(Fault::conflict(model::refusal(verb, &before)));
+        return Err(Fault::conflict(model::refusal(verb.name(), &before)));
     }
     change(&mut server.record);
     server.record.changed_us = clock::now_us();

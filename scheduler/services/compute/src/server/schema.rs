@@ -20,7 +20,7 @@ fn count() -> Value {
     json!({"oneOf": [{"type": "integer", "minimum": 1}, {"type": "string", "pattern": "^0*[1-9][0-9]*$"}]})
 }
 
-fn boolean() -> Value {
+pub fn boolean() -> Value {
     json!({"oneOf": [{"type": "boolean"},
         {"type": "string", "pattern": "^(?i:true|false|yes|no|on|off|1|0|t|f|y|n)$"}]})
 }

@@ -9,7 +9,7 @@
 //! ```
 //! The image's id names the snapshot everywhere, so whatever is sent or said twice does no harm.
 use super::{
-    model::{Ended, TaskState, VmState},
+    model::{Ended, TaskState, VmState, refusal},
     ops::living_in,
 };
 use crate::{
@@ -77,14 +77,9 @@ pub fn settle(server: &mut Server) -> Option<Ended> {
 /// Begins a snapshot; 409 when the server's state does not allow one.
 fn begin(server: &mut Server, image_id: &str) -> Result<(), Fault> {
     use VmState as V;
-    let (attribute, value) = match server.task_state {
-        Some(task) => ("task_state", task.as_str()),
-        None => ("vm_state", server.vm_state.as_str()),
-    };
     let fits = matches!(server.vm_state, V::Active | V::Stopped | V::Paused | V::Suspended);
     if !fits || server.task_state.is_some() || server.wanted.delete || server.wanted.snapshot.is_some() {
-        let id = &server.id;
-        return Err(Fault::conflict(format!("Cannot '{VERB}' instance {id} while it is in {attribute} {value}")));
+        return Err(Fault::conflict(refusal(VERB, server)));
     }
     // The generation stays: a guest that has powered itself off meanwhile is not to be started by this.
     server.wanted.snapshot = Some(image_id.to_owned());
