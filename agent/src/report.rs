@@ -2,7 +2,7 @@
 //!
 //! Tasks write whenever something changes; the session reads the whole board at its own pace. A
 //! hundred changes between two looks are one message.
-use pilvi_agent_api::v1::{Observed, ObservedInstance, ObservedMeter, ObservedPort};
+use pilvi_agent_api::v1::{Observed, ObservedInstance, ObservedMeter, ObservedPort, ObservedVolume};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -18,6 +18,7 @@ pub struct Board {
 struct State {
     generation: u64,
     instances: BTreeMap<String, ObservedInstance>,
+    volumes: BTreeMap<String, ObservedVolume>,
     ports: Vec<ObservedPort>,
     network_error: String,
     meters: Vec<ObservedMeter>,
@@ -70,6 +71,25 @@ impl Board {
         self.change(|state| state.instances.remove(id).is_some());
     }
 
+    /// What one volume looks like now.
+    pub fn set_volume(&self, seen: ObservedVolume) {
+        self.change(|state| {
+            let old = state.volumes.insert(seen.id.clone(), seen.clone());
+            old.as_ref() != Some(&seen)
+        });
+    }
+
+    /// What was last seen of one volume.
+    #[must_use]
+    pub fn volume(&self, id: &str) -> Option<ObservedVolume> {
+        self.locked().volumes.get(id).cloned()
+    }
+
+    /// One volume is gone from this host.
+    pub fn remove_volume(&self, id: &str) {
+        self.change(|state| state.volumes.remove(id).is_some());
+    }
+
     /// The packet path as it is now.
     pub fn set_network(&self, ports: Vec<ObservedPort>, error: String) {
         self.change(|state| {
@@ -94,6 +114,7 @@ impl Board {
             ports: state.ports.clone(),
             network_error: state.network_error.clone(),
             meters: state.meters.clone(),
+            volumes: state.volumes.values().cloned().collect(),
         }
     }
 

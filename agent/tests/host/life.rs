@@ -85,7 +85,7 @@ async fn from_join_to_removal() {
     assert!(inventory.vcpus > 0 && inventory.runtimes[0].name == "fake");
     let image = scheduler.image("img", vec![7; 300_000]);
     scheduler.want(|wanted| {
-        let disk = Disk { id: "root".into(), size_gib: 1, image: Some(image), read_only: false };
+        let disk = Disk { id: "root".into(), size_gib: 1, image: Some(image), ..Disk::default() };
         let nic = Nic { port_id: "p1".into(), ..Nic::default() };
         let port = Port { id: "p1".into(), instance_id: ONE.into(), ..Port::default() };
         wanted.network = Some(HostNetwork { ports: vec![port], ..HostNetwork::default() });

@@ -12,6 +12,7 @@ use crate::Node;
 #[derive(Debug, Clone, Default)]
 pub struct Part {
     pub instances: Vec<v1::Instance>,
+    pub volumes: Vec<v1::Volume>,
     pub network: Option<v1::HostNetwork>,
 }
 

@@ -46,14 +46,16 @@ pub(crate) struct Session {
 pub(crate) struct Sent {
     pub hash: [u8; 32],
     pub generation: u64,
-    pub instances: HashSet<String>,
+    /// Ids of instances and volumes.
+    pub things: HashSet<String>,
 }
 
 /// An observation, as far as it is compared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Reported {
     pub generation: u64,
-    pub instances: HashSet<String>,
+    /// Ids of instances and volumes.
+    pub things: HashSet<String>,
 }
 
 impl std::fmt::Debug for Session {
@@ -126,8 +128,9 @@ impl Session {
     }
 
     pub fn heard_of(&self, observed: &v1::Observed) {
-        let instances = observed.instances.iter().map(|i| i.id.clone()).collect();
-        *self.reported.lock() = Some(Reported { generation: observed.generation, instances });
+        let instances = observed.instances.iter().map(|i| &i.id);
+        let things = instances.chain(observed.volumes.iter().map(|v| &v.id)).cloned().collect();
+        *self.reported.lock() = Some(Reported { generation: observed.generation, things });
     }
 
     /// False when the agent is gone or does not read.
@@ -172,15 +175,15 @@ impl Fleet {
         self.sessions.lock().get(node).cloned()
     }
 
-    /// Has the host taken up a wanted state without this instance, and does it have it no more?
+    /// Has the host taken up a wanted state without this instance or volume, and does it have it no more?
     /// False when that is not known, as after a reconnection: then the next observation tells.
-    pub fn confirmed_gone(&self, host: &str, instance: &str) -> bool {
+    pub fn confirmed_gone(&self, host: &str, thing: &str) -> bool {
         let Some(session) = self.session_of_host(host) else { return false };
         let (sent, reported) = (session.sent.lock().clone(), session.reported.lock().clone());
         let (Some(sent), Some(reported)) = (sent, reported) else { return false };
-        !sent.instances.contains(instance)
+        !sent.things.contains(thing)
             && reported.generation >= sent.generation
-            && !reported.instances.contains(instance)
+            && !reported.things.contains(thing)
     }
 
     fn session_of_host(&self, host: &str) -> Option<std::sync::Arc<Session>> {

@@ -162,6 +162,7 @@ impl Fleet {
         for part in self.parts() {
             let part = part.wanted(&session.host).await?;
             wanted.instances.extend(part.instances);
+            wanted.volumes.extend(part.volumes);
             if let Some(network) = part.network {
                 wanted.network = Some(network);
             }
@@ -178,11 +179,13 @@ impl Fleet {
             host = session.host,
             generation = wanted.generation,
             instances = wanted.instances.len(),
+            volumes = wanted.volumes.len(),
             "sending wanted state"
         );
-        let instances = wanted.instances.iter().map(|i| i.id.clone()).collect();
+        let instances = wanted.instances.iter().map(|i| &i.id);
+        let things = instances.chain(wanted.volumes.iter().map(|v| &v.id)).cloned().collect();
         // Before it is sent: the answer may be quicker than we are.
-        *session.sent.lock() = Some(Sent { hash, generation: wanted.generation, instances });
+        *session.sent.lock() = Some(Sent { hash, generation: wanted.generation, things });
         if !session.send(v1::scheduler_message::Body::Wanted(wanted)) {
             *session.sent.lock() = None;
         }

@@ -109,7 +109,7 @@ impl Heir for Uploads {
 impl HostPart for NetworkPart {
     async fn wanted(&self, host: &str) -> Result<Part, Fault> {
         let network = self.network.host_network(host, &self.network.hosts()).await?;
-        Ok(Part { instances: Vec::new(), network: Some(network) })
+        Ok(Part { network: Some(network), ..Part::default() })
     }
 
     async fn affected(&self, change: &Change) -> Affected {

@@ -47,7 +47,7 @@ impl HostPart for ComputePart {
             instances.push(instance);
         }
         instances.sort_by(|a, b| a.id.cmp(&b.id));
-        Ok(Part { instances, network: None })
+        Ok(Part { instances, ..Part::default() })
     }
 
     async fn affected(&self, change: &Change) -> Affected {
@@ -259,6 +259,7 @@ fn disks(server: &Server) -> Vec<v1::Disk> {
         size_gib,
         image,
         read_only: false,
+        volume: None,
     };
     let mut disks = vec![disk("root", server.flavor.disk_gib, server.image.as_ref().map(|i| file(&i.file)))];
     if server.flavor.ephemeral_gib > 0 {
