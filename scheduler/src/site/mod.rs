@@ -198,7 +198,7 @@ impl Scheduler {
             pilvi_placement::service().mount(placement, with("placement"))?,
             pilvi_network::service().mount(network, with("network"))?,
             pilvi_compute::service().mount(compute.clone(), with("compute"))?,
-            pilvi_volume::service().mount(volumes.clone(), with("volume"))?,
+            pilvi_volume::service().mount(volumes.clone(), with("volume"))?.literally(),
         ];
         let tls = fleet.authority().server_config(&config.certificate_names())?;
         let grpc = fleet.routes().into_axum_router();

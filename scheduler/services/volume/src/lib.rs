@@ -18,15 +18,23 @@
 pub mod attachment;
 mod fault;
 pub mod group;
+pub mod group_type;
 mod host;
+mod info;
+mod limit;
 mod list;
 mod literal;
 pub mod message;
+mod metadata;
 mod policy;
+pub mod qos;
 pub mod quota;
 mod route;
+mod schema;
+pub mod service;
 pub mod snapshot;
 pub mod tables;
+pub mod transfer;
 mod version;
 mod version_document;
 pub mod volume;
@@ -147,6 +155,27 @@ impl Volumes {
 fn resources() -> Vec<Route<Volumes>> {
     let mut routes = Vec::new();
     routes.extend(volume::api::routes());
+    routes.extend(volume::action_api::routes());
+    routes.extend(volume::metadata_api::routes());
+    routes.extend(snapshot::api::routes());
+    routes.extend(snapshot::metadata_api::routes());
+    routes.extend(attachment::api::routes());
+    routes.extend(volume_type::api::routes());
+    routes.extend(volume_type::spec_api::routes());
+    routes.extend(volume_type::access_api::routes());
+    routes.extend(volume_type::default_api::routes());
+    routes.extend(qos::api::routes());
+    routes.extend(transfer::api::routes());
+    routes.extend(quota::api::routes());
+    routes.extend(message::api::routes());
+    routes.extend(group::api::routes());
+    routes.extend(group::snapshot_api::routes());
+    routes.extend(group_type::api::routes());
+    routes.extend(service::api::routes());
+    routes.extend(service::host_api::routes());
+    routes.extend(service::pool_api::routes());
+    routes.extend(limit::routes());
+    routes.extend(info::routes());
     routes
 }
 

@@ -5,6 +5,8 @@
 //! ```
 //! What is counted by type has the type's name in its own: `gigabytes_fast`.
 
+pub mod api;
+
 use crate::tables::{Group, Snapshot, Volume, VolumeType};
 use pilvi_kit::{
     Fault,

@@ -1,5 +1,8 @@
 //! Calls through the whole kit on a store in memory, with a test that plays the host: one file per subject.
+mod actions;
+mod catalogue;
 mod life;
+mod people;
 mod seam;
 
 use crate::{
@@ -56,7 +59,7 @@ impl Rig {
         svc.prepare().await.unwrap();
         let state = svc.clone();
         let app = App::new(move |authenticator| {
-            service().mount(state, Mounting { authenticator, policy_file: None }).unwrap()
+            service().mount(state, Mounting { authenticator, policy_file: None }).unwrap().literally()
         });
         let member = |project: &str| caller(project, &["member", "reader"]);
         let rig = Rig {

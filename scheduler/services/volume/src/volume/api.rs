@@ -4,13 +4,12 @@ use super::{
     filter::Filter,
     image,
     ops::{self, Deletion},
-    schema,
     view::{self, Around},
 };
 use crate::{
     Volumes, fault,
     list::{Listing, Sorted},
-    route,
+    route, schema,
     tables::Volume,
     version as v,
 };
@@ -18,7 +17,7 @@ use pilvi_kit::{
     Call, Fault, Reply, Response, Route,
     call::{boolean, owned_by},
 };
-use pilvi_store::{Query, Stored};
+use pilvi_store::Stored;
 use serde_json::{Map, Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -368,10 +367,5 @@ impl Volumes {
         .await?;
         self.poke(id);
         Ok(())
-    }
-
-    /// Volumes of a list of ids.
-    pub(crate) async fn volumes(&self, ids: impl IntoIterator<Item = String>) -> Result<Vec<Stored<Volume>>, Fault> {
-        Ok(self.store.list::<Volume>(Query::all().ids(ids)).await?)
     }
 }

@@ -257,6 +257,7 @@ async fn observe_snapshots_in(
             snapshots::Next::Stays => {}
             snapshots::Next::Gone => {
                 tx.delete::<Snapshot>(&snapshot.record.id).await?;
+                crate::group::ops::snapshot_gone_in(tx, &snapshot).await?;
             }
             next => {
                 if next == snapshots::Next::Failed {

@@ -1,4 +1,4 @@
-//! What bodies about volumes may look like.
+//! What bodies may look like: the parts that many share, and those about volumes.
 use pilvi_kit::Schema;
 use serde_json::{Value, json};
 use std::sync::LazyLock;
@@ -40,8 +40,11 @@ pub fn size() -> Value {
 
 /// A verb and what it is given.
 pub fn action(name: &str, members: Value, required: &[&str]) -> Value {
-    json!({"type": "object", "required": [name], "additionalProperties": false, "properties": {
-        name: {"type": "object", "properties": members, "required": required, "additionalProperties": false}}})
+    let mut given = json!({"type": "object", "properties": members, "additionalProperties": false});
+    if !required.is_empty() {
+        given["required"] = json!(required);
+    }
+    json!({"type": "object", "required": [name], "additionalProperties": false, "properties": {name: given}})
 }
 
 pub static CREATE: LazyLock<Schema> = LazyLock::new(|| {
