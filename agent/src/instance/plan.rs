@@ -20,6 +20,7 @@ pub mod moving;
 
 use crate::ledger::{Counters, Doc, Ended};
 use crate::runtime::Run;
+use crate::snapshot::SnapshotStep;
 use moving::{MoveStep, Wish};
 use pilvi_agent_api::v1::Power;
 
@@ -46,19 +47,6 @@ pub struct Found {
     pub snapshot: Option<SnapshotStep>,
     /// What is wanted of a move to or from another host.
     pub wish: Wish,
-}
-
-/// One thing to do for a snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SnapshotStep {
-    /// The root disk is copied while the guest is held.
-    Copy,
-    /// The copy's way to the scheduler begins; it goes on beside everything else.
-    Upload,
-    /// How that ended is written down.
-    Uploaded,
-    /// Files of snapshots that are not wanted, or have ended, are removed.
-    Sweep,
 }
 
 impl Found {

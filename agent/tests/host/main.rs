@@ -11,4 +11,5 @@ mod life;
 mod moving;
 mod scheduler;
 mod snapshot;
+mod volume;
 mod wired;
