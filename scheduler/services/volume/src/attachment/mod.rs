@@ -1,0 +1,3 @@
+//! Attachments: who uses a volume, and how.
+pub mod model;
+pub mod ops;

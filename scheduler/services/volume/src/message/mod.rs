@@ -1,0 +1,2 @@
+//! Messages to users: what failed after the call about it had been answered.
+pub mod ops;

@@ -1,0 +1,3 @@
+//! Snapshots of volumes.
+pub mod model;
+pub mod ops;
