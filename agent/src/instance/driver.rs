@@ -17,9 +17,11 @@ use crate::ledger::{Counters, Doc};
 use crate::runtime::{Guest, Kind, Run, Runtime, Status, stop_kindly};
 use crate::snapshot::Flight;
 use crate::{configdrive, disk, durable, process};
-use pilvi_agent_api::v1::{ImageRef, Instance, ObservedInstance, Power};
+use pilvi_agent_api::v1::{Disk, ImageRef, Instance, ObservedInstance, Power};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedMutexGuard;
 
 /// Name of the config drive's file in the instance's folder.
 const CONFIG_DRIVE: &str = "config-drive";
@@ -37,6 +39,8 @@ pub struct Driver {
     /// Of the wanted disks that are there, in their order.
     disk_bytes: Vec<u64>,
     devices: devices::Devices,
+    /// Held while it acts; given up while it waits for volumes, whose copies may need the guest held.
+    pub(super) turn: Option<OwnedMutexGuard<()>>,
 }
 
 fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> Trouble {
@@ -51,6 +55,11 @@ pub fn goal(instance: &Instance) -> Goal {
 
 fn counters(instance: &Instance) -> Counters {
     Counters { hard_reboots: instance.hard_reboots, soft_reboots: instance.soft_reboots, rebuilds: instance.rebuilds }
+}
+
+/// Disks that are made for the instance and go with it.
+fn own_disks(wanted: &Instance) -> impl Iterator<Item = &Disk> {
+    wanted.disks.iter().filter(|disk| disk.volume.is_none())
 }
 
 impl Driver {
@@ -85,6 +94,7 @@ impl Driver {
             moves: moving::Moves::default(),
             disk_bytes: Vec::new(),
             devices: devices::Devices::default(),
+            turn: None,
         })
     }
 
@@ -124,8 +134,7 @@ impl Driver {
         }
         self.observe_devices(wanted).await;
         let disks = wanted.map_or(&[][..], |wanted| &wanted.disks);
-        let size_of = |disk| Some(self.disk_path(disk).ok()?.metadata().ok()?.len());
-        let sizes: Vec<Option<u64>> = disks.iter().map(size_of).collect();
+        let sizes: Vec<Option<u64>> = disks.iter().map(|wanted| self.disk_size(wanted)).collect();
         let mut all = disks.iter().zip(&sizes);
         let there = all.all(|(wanted, size)| size.is_some_and(|size| size >= wanted.size_gib << 30));
         self.disk_bytes = sizes.into_iter().map_while(|size| size).collect();
@@ -199,7 +208,10 @@ impl Driver {
         let none = Instance::default();
         let wanted = wanted.unwrap_or(&none);
         match step {
-            Step::Fetch => self.fetch(wanted).await,
+            Step::Fetch => {
+                self.volumes(&wanted.disks).await?;
+                self.fetch(wanted).await
+            }
             Step::Disks => self.disks(wanted).await,
             Step::Ports => {
                 let ports: Vec<String> = wanted.nics.iter().map(|n| n.port_id.clone()).collect();
@@ -226,9 +238,11 @@ impl Driver {
                     doc.done.soft_reboots = done.soft_reboots;
                 })
             }
-            // What a volume holds is not the instance's to remove.
             Step::RemoveRoot => match wanted.disks.first().filter(|root| root.volume.is_none()) {
-                Some(root) => durable::remove(&self.disk_path(root)?).map_err(io("root disk")),
+                Some(root) => {
+                    let path = disk::path(&self.guest.dir, &root.id)?;
+                    durable::remove(&path).map_err(io("root disk"))
+                }
                 None => Ok(()),
             },
             Step::Rebuilt => {
@@ -273,9 +287,34 @@ impl Driver {
         self.runtime().ok_or_else(|| "its runtime is not known".into())
     }
 
+    /// The file of a disk, made or not.
+    fn disk_path(&self, disk: &Disk) -> Result<PathBuf, String> {
+        match &disk.volume {
+            Some(volume) if volume.node_id.is_empty() => self.context.volumes.file(&volume.id),
+            Some(volume) => Err(format!("volume {} is on another host", volume.id)),
+            None => disk::path(&self.guest.dir, &disk.id),
+        }
+    }
+
+    /// Bytes of a disk that is there.
+    fn disk_size(&self, disk: &Disk) -> Option<u64> {
+        let there = disk.volume.as_ref().is_none_or(|volume| self.context.volumes.ready(&volume.id));
+        there.then(|| Some(self.disk_path(disk).ok()?.metadata().ok()?.len())).flatten()
+    }
+
+    /// Waits for the volumes among these disks.
+    async fn volumes(&mut self, disks: &[Disk]) -> Result<(), Trouble> {
+        self.turn = None;
+        for volume in disks.iter().filter_map(|disk| disk.volume.as_ref()) {
+            self.context.volumes.wait(&volume.id).await?;
+        }
+        self.turn = Some(self.context.turns.take(&self.guest.id).await);
+        Ok(())
+    }
+
     async fn fetch(&self, wanted: &Instance) -> Result<(), Trouble> {
-        for wanted in wanted.disks.iter().filter(|disk| disk.volume.is_none()) {
-            let path = self.disk_path(wanted)?;
+        for wanted in own_disks(wanted) {
+            let path = disk::path(&self.guest.dir, &wanted.id)?;
             if let Some(image) = wanted.image.as_ref().filter(|_| !path.exists()) {
                 self.image(image, wanted.size_gib << 30).await?;
             }
@@ -294,8 +333,8 @@ impl Driver {
     }
 
     async fn disks(&self, wanted: &Instance) -> Result<(), Trouble> {
-        for wanted in wanted.disks.iter().filter(|disk| disk.volume.is_none()) {
-            let path = self.disk_path(wanted)?;
+        for wanted in own_disks(wanted) {
+            let path = disk::path(&self.guest.dir, &wanted.id)?;
             let size = wanted.size_gib << 30;
             let image = match &wanted.image {
                 Some(image) if !path.exists() => Some(self.image(image, size).await?),

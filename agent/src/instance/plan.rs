@@ -22,6 +22,7 @@ pub mod moving;
 
 use crate::ledger::{Counters, Doc, Ended};
 use crate::runtime::Run;
+use crate::snapshot::SnapshotStep;
 use devices::DeviceStep;
 use moving::{MoveStep, Wish};
 use pilvi_agent_api::v1::Power;
@@ -51,19 +52,6 @@ pub struct Found {
     pub wish: Wish,
     /// What is to be tried now, so that the machine has the devices that are wanted.
     pub devices: Vec<DeviceStep>,
-}
-
-/// One thing to do for a snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SnapshotStep {
-    /// The root disk is copied while the guest is held.
-    Copy,
-    /// The copy's way to the scheduler begins; it goes on beside everything else.
-    Upload,
-    /// How that ended is written down.
-    Uploaded,
-    /// Files of snapshots that are not wanted, or have ended, are removed.
-    Sweep,
 }
 
 impl Found {

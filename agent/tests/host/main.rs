@@ -12,4 +12,5 @@ mod moving;
 mod plug;
 mod scheduler;
 mod snapshot;
+mod volume;
 mod wired;

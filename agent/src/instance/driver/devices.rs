@@ -96,8 +96,7 @@ impl Driver {
     }
 
     fn wanted_devices(&self, wanted: &Instance, runtime: &dyn Runtime) -> Vec<Want> {
-        let length = |disk| Some(self.disk_path(disk).ok()?.metadata().ok()?.len());
-        let disks = wanted.disks.iter().map(|disk| Want { id: disk.id.clone(), bytes: length(disk) });
+        let disks = wanted.disks.iter().map(|disk| Want { id: disk.id.clone(), bytes: self.disk_size(disk) });
         // A card that can be nothing but a tap's end is not missed where there are no taps.
         let cards = self.context.plane.network.has_taps() || runtime.has_cards_without_taps();
         let nics = wanted.nics.iter().filter(|_| cards).map(|nic| Want { id: nic.port_id.clone(), bytes: None });
@@ -131,6 +130,7 @@ impl Driver {
         let properties = wanted.properties.clone();
         if let Some(disk) = wanted.disks.iter().find(|disk| disk.id == id) {
             self.disks(wanted).await?;
+            self.volumes(std::slice::from_ref(disk)).await?;
             let disk = self.machine_disk(disk)?;
             return whole(async move { runtime.plug_disk(&guest, disk, &properties).await }).await;
         }

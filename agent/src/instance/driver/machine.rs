@@ -1,6 +1,5 @@
 //! From a wanted instance to the machine that a runtime starts.
 use super::{CONFIG_DRIVE, CONFIG_DRIVE_ID, Driver};
-use crate::disk;
 use crate::error::Trouble;
 use crate::runtime::{DirectBoot, DiskFormat, Machine, MachineDisk, MachineNic};
 use pilvi_agent_api::v1::{Disk, ImageRef, Instance, Nic};
@@ -22,14 +21,6 @@ fn places_there(wanted: &Instance) -> BTreeMap<String, u8> {
 }
 
 impl Driver {
-    /// The file of a wanted disk, made or not.
-    pub(super) fn disk_path(&self, wanted: &Disk) -> Result<PathBuf, String> {
-        match &wanted.volume {
-            Some(volume) => Err(format!("this host has no volume {}", volume.id)),
-            None => disk::path(&self.guest.dir, &wanted.id),
-        }
-    }
-
     pub(super) fn machine_disk(&self, wanted: &Disk) -> Result<MachineDisk, Trouble> {
         Ok(MachineDisk {
             id: wanted.id.clone(),

@@ -1,7 +1,6 @@
 //! What a pass costs. Prints; fails only when a change of one port costs as much as all of them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
-mod cloud;
-use cloud::*;
+use crate::cloud::*;
 use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
 use std::time::Instant;

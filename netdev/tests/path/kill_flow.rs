@@ -1,8 +1,7 @@
 //! Agents that are killed at random while guests talk, by IPv4 and IPv6, on one host and through a router: nothing is lost.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
-mod cloud;
-use cloud::six::*;
-use cloud::*;
+use crate::cloud::six::*;
+use crate::cloud::*;
 use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
 use std::process::{Command, Stdio};
@@ -95,7 +94,7 @@ async fn no_packet_is_lost_while_agents_are_killed() {
     eprintln!("kills from {dice}");
     for _ in 0..12 {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["victim", "--exact"])
+            .args(["kill_flow::victim", "--exact"])
             .env("VICTIM_PREFIX", &cloud.prefix)
             .env("VICTIM_DIR", &dir)
             .stdout(Stdio::null())

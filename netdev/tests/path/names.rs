@@ -1,7 +1,6 @@
 //! Names, as dig hears them.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
-mod cloud;
-use cloud::*;
+use crate::cloud::*;
 use hickory_proto::op::Message;
 use hickory_proto::rr::{RData, Record, rdata::A};
 use pilvi_netdev::wanted::*;

@@ -3,14 +3,10 @@
 //!
 //! A failure prints the seed of its case; `ORACLE_SEED` runs it again, `ORACLE_CASES` says how many cases.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, unsafe_code)]
-mod cloud;
-#[path = "oracle/kernel.rs"]
 mod kernel;
-#[path = "oracle/model.rs"]
 mod model;
-#[path = "oracle/wire.rs"]
 mod wire;
-use cloud::{Cloud, apply, mac, network, port, root, vtep};
+use crate::cloud::{Cloud, apply, mac, network, port, root, vtep};
 use kernel::Kernel;
 use model::{Model, link_local};
 use pilvi_netdev::wanted::*;

@@ -1,7 +1,6 @@
 //! Ports that share another's device: tagged frames, by what a raw socket in the guest sees.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod cloud;
-use cloud::*;
+use crate::cloud::*;
 use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
 

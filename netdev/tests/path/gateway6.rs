@@ -1,8 +1,7 @@
 //! IPv6 to and from the outside, by real stacks: the provider routes the inside's prefix to a router that answers for itself.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod cloud;
-use cloud::six::*;
-use cloud::*;
+use crate::cloud::six::*;
+use crate::cloud::*;
 use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

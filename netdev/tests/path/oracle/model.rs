@@ -1,6 +1,6 @@
 //! What the packet path should do, said a second time and simply: lists instead of tables, no sharing between ports, no
 //! epochs, every question asked anew of what is wanted. Nothing ends by time here.
-use crate::wire::{ACK, Body, FIN, Packet, Part, RST, SYN, TCP, icmp};
+use super::wire::{ACK, Body, FIN, Packet, Part, RST, SYN, TCP, icmp};
 use ipnet::IpNet;
 use pilvi_netdev::wanted::*;
 use std::collections::HashMap;

@@ -1,7 +1,6 @@
 //! kill -9 at any moment: the next pass converges, and the end leaves nothing.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod cloud;
-use cloud::*;
+use crate::cloud::*;
 use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
 use std::process::{Command, Stdio};
@@ -58,7 +57,7 @@ async fn a_killed_agent_is_survived_at_any_moment() {
     cloud.keep(config.clone());
     for (i, ms) in [20u64, 60, 90, 130, 170, 230, 310, 420, 600, 900].into_iter().enumerate() {
         let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["victim", "--exact"])
+            .args(["kill::victim", "--exact"])
             .env("VICTIM_PREFIX", &cloud.prefix)
             .env("VICTIM_DIR", &dir)
             .stdout(Stdio::null())

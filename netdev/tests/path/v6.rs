@@ -1,8 +1,7 @@
 //! IPv6 by what real stacks do: neighbours, addresses, groups, routers, other hosts.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod cloud;
-use cloud::six::*;
-use cloud::*;
+use crate::cloud::six::*;
+use crate::cloud::*;
 use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
 

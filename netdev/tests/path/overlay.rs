@@ -1,7 +1,6 @@
 //! Two nodes of one cloud: VXLAN between them, routing on both, the gateway on one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod cloud;
-use cloud::*;
+use crate::cloud::*;
 use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
 use std::net::Ipv4Addr;

@@ -1,7 +1,6 @@
 //! Routing, source NAT, floating addresses and the metadata service.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod cloud;
-use cloud::*;
+use crate::cloud::*;
 use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -138,7 +137,7 @@ async fn floating_addresses_work_both_ways_and_between_guests() {
     wanted.floating.push(floating(102, "b", "10.0.0.11", "rb"));
     apply(&plane, &wanted).await;
     assert_eq!(ask(&b, "203.0.113.101"), "203.0.113.102");
-    assert_eq!(ask(&r, "203.0.113.102"), "203.0.113.101");
+    assert!(soon(|| ask(&r, "203.0.113.102") == "203.0.113.101"));
     assert_eq!(ask(&r, "203.0.113.101"), "203.0.113.101", "a guest reaches itself by its floating address");
     wanted.floating.remove(0);
     apply(&plane, &wanted).await;

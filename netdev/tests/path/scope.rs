@@ -1,8 +1,7 @@
 //! Address scopes, by what real packets reach.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod cloud;
-use cloud::six::*;
-use cloud::*;
+use crate::cloud::six::*;
+use crate::cloud::*;
 use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
 

@@ -1,7 +1,6 @@
 //! Notes of what groups decide, by what real packets cause.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod cloud;
-use cloud::*;
+use crate::cloud::*;
 use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
 use std::time::Duration;

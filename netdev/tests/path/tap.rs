@@ -1,7 +1,6 @@
 //! A guest as a virtual machine sees its port: frames on a descriptor, behind a virtio-net header.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod cloud;
-use cloud::*;
+use crate::cloud::*;
 use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
 use std::fs::File;
