@@ -5,6 +5,8 @@
 //! ```
 //! What cannot be seen afterwards (that a start was under way, that a reboot is the one that was
 //! asked for) is written to the ledger before or after the step, so that it can be repeated.
+mod devices;
+mod machine;
 mod moving;
 mod snapshot;
 
@@ -12,9 +14,7 @@ use super::Context;
 use super::plan::{Found, Goal, Step, moving::Wish};
 use crate::error::Trouble;
 use crate::ledger::{Counters, Doc};
-use crate::runtime::{
-    DirectBoot, DiskFormat, Guest, Kind, Machine, MachineDisk, MachineNic, Run, Runtime, Status, stop_kindly,
-};
+use crate::runtime::{Guest, Kind, Run, Runtime, Status, stop_kindly};
 use crate::snapshot::Flight;
 use crate::{configdrive, disk, durable, process};
 use pilvi_agent_api::v1::{Disk, ImageRef, Instance, ObservedInstance, Power};
@@ -25,6 +25,8 @@ use tokio::sync::OwnedMutexGuard;
 
 /// Name of the config drive's file in the instance's folder.
 const CONFIG_DRIVE: &str = "config-drive";
+/// Its id among the machine's devices, and what the guest reads as its serial number.
+const CONFIG_DRIVE_ID: &str = "config-2";
 
 /// One instance of this host.
 pub struct Driver {
@@ -36,6 +38,7 @@ pub struct Driver {
     moves: moving::Moves,
     /// Of the wanted disks that are there, in their order.
     disk_bytes: Vec<u64>,
+    devices: devices::Devices,
     /// Held while it acts; given up while it waits for volumes, whose copies may need the guest held.
     pub(super) turn: Option<OwnedMutexGuard<()>>,
 }
@@ -57,14 +60,6 @@ fn counters(instance: &Instance) -> Counters {
 /// Disks that are made for the instance and go with it.
 fn own_disks(wanted: &Instance) -> impl Iterator<Item = &Disk> {
     wanted.disks.iter().filter(|disk| disk.volume.is_none())
-}
-
-/// The kernel's command line; without one, what finds the root disk and shows the console.
-fn cmdline(wanted: &Instance) -> String {
-    match wanted.cmdline.as_str() {
-        "" => "root=/dev/vda console=tty0 console=ttyS0".into(),
-        said => said.to_owned(),
-    }
 }
 
 impl Driver {
@@ -98,6 +93,7 @@ impl Driver {
             flight: None,
             moves: moving::Moves::default(),
             disk_bytes: Vec::new(),
+            devices: devices::Devices::default(),
             turn: None,
         })
     }
@@ -136,6 +132,7 @@ impl Driver {
             let runtime = self.needed()?;
             self.last = runtime.status(&self.guest).await?;
         }
+        self.observe_devices(wanted).await;
         let disks = wanted.map_or(&[][..], |wanted| &wanted.disks);
         let sizes: Vec<Option<u64>> = disks.iter().map(|wanted| self.disk_size(wanted)).collect();
         let mut all = disks.iter().zip(&sizes);
@@ -149,6 +146,7 @@ impl Driver {
             boot: self.context.boot.clone(),
             snapshot: wanted.and_then(|wanted| self.snapshot_step(wanted)),
             wish: wanted.map_or(Wish::Stay, |wanted| self.wish(wanted)),
+            devices: self.devices.due(),
         })
     }
 
@@ -177,7 +175,7 @@ impl Driver {
             Run::Absent if self.doc.suspended => Power::Suspended,
             Run::Absent | Run::PoweredOff | Run::Broken | Run::Arriving | Run::Moved => Power::Stopped,
         };
-        ObservedInstance {
+        let mut seen = ObservedInstance {
             id: self.guest.id.clone(),
             generation,
             power: power.into(),
@@ -191,7 +189,15 @@ impl Driver {
             disk_bytes: self.disk_bytes.clone(),
             r#move: self.move_seen(),
             ..ObservedInstance::default()
-        }
+        };
+        self.devices.tell(&mut seen);
+        seen
+    }
+
+    /// Whether disks or cards are still on their way into the machine, or out of it.
+    #[must_use]
+    pub fn devices_open(&self) -> bool {
+        self.devices.are_open()
     }
 
     /// Does one step. `wanted` is `None` only for the steps of a removal.
@@ -203,7 +209,7 @@ impl Driver {
         let wanted = wanted.unwrap_or(&none);
         match step {
             Step::Fetch => {
-                self.volumes(wanted).await?;
+                self.volumes(&wanted.disks).await?;
                 self.fetch(wanted).await
             }
             Step::Disks => self.disks(wanted).await,
@@ -249,13 +255,17 @@ impl Driver {
                 durable::remove(&self.guest.saved_state()).map_err(io("saved state"))?;
                 Ok(self.needed()?.resume(&self.guest).await?)
             }
-            Step::Suspend => Ok(self.needed()?.suspend(&self.guest).await?),
+            Step::Suspend => {
+                self.note_places().await?;
+                Ok(self.needed()?.suspend(&self.guest).await?)
+            }
             Step::MarkSuspended => self.save(|doc| {
                 doc.started.clear();
                 (doc.starting, doc.suspended) = (false, true);
             }),
             Step::Snapshot(step) => self.snapshot(step, wanted).await,
             Step::Move(step) => self.run_move(step, wanted).await,
+            Step::Device(step) => self.run_devices(step, wanted).await,
             Step::MarkRemoving => {
                 self.flight = None;
                 self.moves = moving::Moves::default();
@@ -265,7 +275,7 @@ impl Driver {
                 }
                 Ok(())
             }
-            Step::Unplug => {
+            Step::ReleasePorts => {
                 self.context.plane.release(&self.guest.id);
                 Ok(())
             }
@@ -292,10 +302,10 @@ impl Driver {
         there.then(|| Some(self.disk_path(disk).ok()?.metadata().ok()?.len())).flatten()
     }
 
-    /// Waits for the instance's volumes.
-    async fn volumes(&mut self, wanted: &Instance) -> Result<(), Trouble> {
+    /// Waits for the volumes among these disks.
+    async fn volumes(&mut self, disks: &[Disk]) -> Result<(), Trouble> {
         self.turn = None;
-        for volume in wanted.disks.iter().filter_map(|disk| disk.volume.as_ref()) {
+        for volume in disks.iter().filter_map(|disk| disk.volume.as_ref()) {
             self.context.volumes.wait(&volume.id).await?;
         }
         self.turn = Some(self.context.turns.take(&self.guest.id).await);
@@ -386,59 +396,6 @@ impl Driver {
             (doc.starting, doc.ended, doc.suspended) = (false, None, false);
             change(doc);
         })
-    }
-
-    async fn machine(&self, wanted: &Instance) -> Result<Machine, Trouble> {
-        let mut disks = Vec::new();
-        for wanted in &wanted.disks {
-            disks.push(MachineDisk {
-                path: self.disk_path(wanted)?,
-                format: DiskFormat::Raw,
-                read_only: wanted.read_only,
-                serial: wanted.id.clone(),
-            });
-        }
-        let config_drive = self.guest.dir.join(CONFIG_DRIVE);
-        if config_drive.exists() {
-            disks.push(MachineDisk {
-                path: config_drive,
-                format: DiskFormat::Raw,
-                read_only: true,
-                serial: "config-2".into(),
-            });
-        }
-        let mut nics = Vec::new();
-        for nic in &wanted.nics {
-            nics.push(MachineNic {
-                mac: nic.mac.clone(),
-                mtu: u16::try_from(nic.mtu).unwrap_or(0),
-                taps: self.context.plane.network.open_taps(&nic.port_id).await?,
-            });
-        }
-        let boot = match &wanted.kernel {
-            Some(kernel) => Some(DirectBoot {
-                kernel: self.boot_file(kernel).await?,
-                ramdisk: match &wanted.ramdisk {
-                    Some(ramdisk) => Some(self.boot_file(ramdisk).await?),
-                    None => None,
-                },
-                cmdline: cmdline(wanted),
-            }),
-            None => None,
-        };
-        Ok(Machine {
-            vcpus: wanted.vcpus,
-            memory_mib: wanted.memory_mib,
-            disks,
-            nics,
-            boot,
-            properties: wanted.properties.clone(),
-            restore: self.doc.suspended,
-        })
-    }
-
-    async fn boot_file(&self, image: &ImageRef) -> Result<PathBuf, Trouble> {
-        Ok(self.image(image, 0).await?.path)
     }
 
     async fn shutdown(&self) -> Result<(), Trouble> {

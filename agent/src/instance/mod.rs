@@ -241,7 +241,7 @@ async fn pass(driver: &mut Driver, target: &Target, mailbox: &mut watch::Receive
         let steps = plan::plan(wanted.map(goal).as_ref(), &found);
         if steps.is_empty() {
             let mut seen = driver.seen(generation);
-            seen.settled = true;
+            seen.settled = !driver.devices_open();
             driver.context.board.set_instance(seen);
             return Ok(Pass::Settled);
         }

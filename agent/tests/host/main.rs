@@ -9,6 +9,7 @@ mod crash;
 mod guest;
 mod life;
 mod moving;
+mod plug;
 mod scheduler;
 mod snapshot;
 mod volume;

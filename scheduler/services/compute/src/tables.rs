@@ -129,6 +129,15 @@ pub struct Seen {
     /// Of its disks, in their order.
     #[serde(default)]
     pub disk_bytes: Vec<u64>,
+    /// Ids of the disks and ports that its machine has now.
+    #[serde(default)]
+    pub devices: Vec<String>,
+    /// Where its machine's devices are, by their ids.
+    #[serde(default)]
+    pub places: BTreeMap<String, u32>,
+    /// What keeps the machine's devices from being as wanted, by their ids.
+    #[serde(default)]
+    pub device_troubles: BTreeMap<String, String>,
     #[serde(default, rename = "move")]
     pub moved: Option<SeenMove>,
     /// Ids of disks and ports that the guest's machine has; none when there is no machine.

@@ -44,6 +44,7 @@ impl HostPart for ComputePart {
                 move_id: moving.id.clone(),
                 node_id: moving.from_node.clone(),
                 disk_bytes: seen.disk_bytes,
+                places: seen.places.into_iter().map(|(id, place)| v1::DevicePlace { id, place }).collect(),
             });
             instances.push(instance);
         }
@@ -101,6 +102,11 @@ impl HostPart for ComputePart {
     }
 }
 
+/// What a host says, as far as it is kept.
+fn short(text: &str) -> String {
+    text.chars().take(2000).collect()
+}
+
 fn seen(i: &v1::ObservedInstance) -> Seen {
     let power = match i.power() {
         v1::Power::Unspecified => None,
@@ -113,7 +119,7 @@ fn seen(i: &v1::ObservedInstance) -> Seen {
         generation: i.generation,
         power,
         settled: i.settled,
-        error: i.error.chars().take(2000).collect(),
+        error: short(&i.error),
         hard_reboots: i.hard_reboots,
         soft_reboots: i.soft_reboots,
         rebuilds: i.rebuilds,
@@ -122,6 +128,9 @@ fn seen(i: &v1::ObservedInstance) -> Seen {
         step: i.step.clone(),
         snapshot: i.snapshot.as_ref().and_then(seen_snapshot),
         disk_bytes: i.disk_bytes.clone(),
+        devices: i.devices.clone(),
+        places: i.places.iter().map(|at| (at.id.clone(), at.place)).collect(),
+        device_troubles: i.device_troubles.iter().map(|trouble| (trouble.id.clone(), short(&trouble.error))).collect(),
         moved: i.r#move.as_ref().and_then(seen_move),
         devices: i.devices.clone(),
     }
@@ -143,7 +152,6 @@ fn seen_move(said: &v1::ObservedMove) -> Option<SeenMove> {
         S::MoveFailed => MoveStage::Failed,
         S::MoveLost => MoveStage::Lost,
     };
-    let short = |text: &str| text.chars().take(2000).collect();
     Some(SeenMove { id: said.move_id.clone(), stage, error: short(&said.error), address: short(&said.address) })
 }
 
