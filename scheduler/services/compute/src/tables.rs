@@ -129,7 +129,7 @@ pub struct Seen {
     /// Of its disks, in their order.
     #[serde(default)]
     pub disk_bytes: Vec<u64>,
-    /// Ids of the disks and ports that its machine has now.
+    /// Ids of the disks and ports that its machine has now; none when there is no machine.
     #[serde(default)]
     pub devices: Vec<String>,
     /// Where its machine's devices are, by their ids.
@@ -140,9 +140,6 @@ pub struct Seen {
     pub device_troubles: BTreeMap<String, String>,
     #[serde(default, rename = "move")]
     pub moved: Option<SeenMove>,
-    /// Ids of disks and ports that the guest's machine has; none when there is no machine.
-    #[serde(default)]
-    pub devices: Vec<String>,
 }
 
 /// A server on its way to another host.

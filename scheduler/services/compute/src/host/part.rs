@@ -128,7 +128,6 @@ fn seen(i: &v1::ObservedInstance) -> Seen {
         step: i.step.clone(),
         snapshot: i.snapshot.as_ref().and_then(seen_snapshot),
         disk_bytes: i.disk_bytes.clone(),
-        devices: i.devices.clone(),
         places: i.places.iter().map(|at| (at.id.clone(), at.place)).collect(),
         device_troubles: i.device_troubles.iter().map(|trouble| (trouble.id.clone(), short(&trouble.error))).collect(),
         moved: i.r#move.as_ref().and_then(seen_move),
