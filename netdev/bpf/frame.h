@@ -19,6 +19,7 @@
 #define MARK_AGENT 0x70696c76u /* sent by the agent itself: no more questions */
 
 #define METADATA_IP bpf_htonl(0xa9fea9feu)
+#define RESOLVER_IP bpf_htonl(0xa9fea9fdu)
 #define METADATA_BASE 0x64400000u /* 100.64.0.0/10, low 22 bits: interface index */
 #define METADATA_MASK 0xffc00000u
 

@@ -8,6 +8,7 @@
 
 #include "filter6.h"
 #include "metadata6.h"
+#include "names.h"
 #include "meter6.h"
 
 /* Sends an ICMPv6 error from the leg that the packet came in by. */
@@ -235,6 +236,11 @@ __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port
 		no = related6(skb, &q, FROM_GUEST) ? 0 : admit6(skb, &q, port, FROM_GUEST);
 		if (no)
 			return drop(skb, no - 1);
+	}
+	if (port->flags & PORT_NAMES && is_resolver6(&q.daddr)) {
+		no = guest_names6(skb, port, &q);
+		if (no != NAMES_ELSEWHERE)
+			return no;
 	}
 	key.vni = port->vni;
 	__builtin_memcpy(key.mac, eth->dst, 6);

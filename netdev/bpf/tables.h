@@ -29,6 +29,7 @@ struct ip6 {
 #define PORT_NOTES_ACCEPTED 512u /* of what its groups decide, what they allow is noted, */
 #define PORT_NOTES_DROPPED 1024u /* and what they refuse */
 #define PORT_LOCALS 2048u        /* its network has local IPs here */
+#define PORT_NAMES 4096u         /* its network has a resolver here */
 
 /* A port whose frames come tagged over another's device: its name is this bit, that device and the tag. */
 #define SUBPORT (1u << 30)
@@ -50,6 +51,7 @@ struct live {
 	__u64 dhcp_tat; /* theoretical arrival time of the next DHCP frame, ns */
 	__u64 flows;    /* recounted by the agent's sweep */
 	__u64 note_tat; /* as the first, of the next note about its groups */
+	__u64 names_tat; /* and of the next question about names */
 	__u32 unsaid;   /* notes that were too many since the last one */
 	__u32 pad;
 };

@@ -17,7 +17,7 @@
 //!  |                     |       what they decide: `notes`, if somebody asked           |                 |
 //!  |                     |  6 `stations`: where is the destination's MAC?               | drop: `drops`   |
 //!  |                     |       local tap (by a local IP: `locals`, `met`) -------------+                 |
-//!  |                     |       169.254.169.253 --> dns0 --> packet socket (`resolver`)                  |
+//!  |                     |       169.254.169.253 --> dns0 --> packet socket (TCP: as 4)                   |
 //!  |                     |       other host --> key {vni, vtep} --> overlay0 (VXLAN) --> underlay --> ... |
 //!  |                     |       router --> `routes` {router, prefix}, TTL-1, MACs                        |
 //!  |                     |            a leg --> `addresses` --> local tap or overlay, as above            |
@@ -112,6 +112,6 @@ pub use metadata::{METADATA_ADDRESS, METADATA_ADDRESS6, MetadataListener};
 pub use namespace::{connect_in, listen as listen_in_ns};
 pub use note::{Note, Notes};
 pub use plane::{DataPlane, clear};
-pub use resolver::RESOLVER_ADDRESS;
+pub use resolver::{RESOLVER_ADDRESS, RESOLVER_ADDRESS6};
 pub use stats::{Metered, PortStats, REASONS, Stats};
 pub use switch::SERVICE_MAC;

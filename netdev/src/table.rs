@@ -108,7 +108,7 @@ impl Table {
             Table::Members => (16, 4),
             Table::Chunks => (16, 8 + 24 * CHUNK_RULES),
             Table::Sources => (12, 24),
-            Table::Live => (4, 32),
+            Table::Live => (4, 40),
             Table::Limits => (12, 32),
             Table::Buckets => (12, 16),
             Table::Ports => (4, 32),

@@ -172,11 +172,18 @@ impl Scheduler {
             default_zone: sizes.default_zone.clone(),
             ..pilvi_compute::Config::default()
         };
-        let compute =
-            Compute::new(store.clone(), fleet.clone(), network.clone(), image.clone(), placement.clone(), settings);
-        compute.driver().set_job(member.job("compute.server"));
         let volumes =
             Volumes::new(store.clone(), fleet.clone(), image.clone(), placement.clone(), volume_settings(config));
+        let compute = Compute::new(
+            store.clone(),
+            fleet.clone(),
+            network.clone(),
+            image.clone(),
+            placement.clone(),
+            volumes.clone(),
+            settings,
+        );
+        compute.driver().set_job(member.job("compute.server"));
         volumes.set_cloud(Arc::new(VolumeCloud(compute.clone())));
         volumes.prepare().await.context("the volume service")?;
         volumes.driver().set_job(member.job("volume.volume"));

@@ -180,7 +180,13 @@ pub async fn detach_in(tx: &mut Tx, attachment_id: &str, delete_volume: bool) ->
     tx.delete::<Attachment>(attachment_id).await?;
     rest_in(tx, &attachment.volume_id).await?;
     if delete_volume && of_in(tx, &attachment.volume_id).await?.is_empty() {
-        volumes::delete_in(tx, &Ctx::internal(), &attachment.volume_id).await?;
+        let volume = volumes::get_in(tx, &attachment.volume_id).await?;
+        // What has snapshots stays: somebody's images are made of them.
+        let how = volumes::Deletion { cascade: false, force: true };
+        match volumes::begin_delete_in(tx, volume, how).await {
+            Err(fault) if fault.status.is_client_error() => {}
+            other => other?,
+        }
     }
     Ok(())
 }
