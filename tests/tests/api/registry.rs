@@ -32,6 +32,7 @@ pub fn of(service: &str) -> BTreeMap<String, Rule> {
         "placement" => include_str!("../../registry/placement.json"),
         "network" => include_str!("../../registry/network.json"),
         "compute" => include_str!("../../registry/compute.json"),
+        "volume" => include_str!("../../registry/volume.json"),
         _ => return BTreeMap::new(),
     };
     let value: Value = serde_json::from_str(text).unwrap();

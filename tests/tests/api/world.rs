@@ -4,6 +4,7 @@ pub mod identity;
 pub mod image;
 pub mod network;
 pub mod placement;
+pub mod volume;
 
 use crate::registry::About;
 use pilvi_kit::{Caller, Route, Version, testing::App};
@@ -70,6 +71,7 @@ pub async fn all() -> Vec<World> {
         placement::world().await,
         network::world().await,
         compute::world().await,
+        volume::world().await,
     ]
 }
 

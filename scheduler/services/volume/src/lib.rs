@@ -16,6 +16,7 @@
 //! It calls: placement (claims), image (what volumes are made of, and become), fleet (hosts). Compute calls it:
 //! [`volume::ops`], [`attachment::ops`], [`snapshot::ops`].
 pub mod attachment;
+pub mod backup;
 mod fault;
 pub mod group;
 pub mod group_type;
@@ -160,6 +161,7 @@ fn resources() -> Vec<Route<Volumes>> {
     routes.extend(snapshot::api::routes());
     routes.extend(snapshot::metadata_api::routes());
     routes.extend(attachment::api::routes());
+    routes.extend(backup::api::routes());
     routes.extend(volume_type::api::routes());
     routes.extend(volume_type::spec_api::routes());
     routes.extend(volume_type::access_api::routes());

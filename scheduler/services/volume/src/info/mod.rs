@@ -1,6 +1,6 @@
 //! What clients ask about the service itself: extensions, filters; and what there is none of: clusters, workers, volumes
 //! of elsewhere to take over.
-use crate::{Volumes, attachment, fault, message, route, service::pool_api, snapshot, volume};
+use crate::{Volumes, attachment, backup, fault, message, route, service::pool_api, snapshot, volume};
 use pilvi_kit::{Call, Fault, Reply, Response, Route};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -42,6 +42,7 @@ pub fn routes() -> Vec<Route<Volumes>> {
 const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("os-admin-actions", "AdminActions", "Enable admin actions."),
     ("os-availability-zone", "AvailabilityZones", "Describe Availability Zones."),
+    ("backups", "Backups", "Backups support."),
     ("capabilities", "Capabilities", "Capabilities support."),
     ("os-extended-services", "ExtendedServices", "Extended services support."),
     ("os-extended-snapshot-attributes", "ExtendedSnapshotAttributes", "Extended SnapshotAttributes support."),
@@ -84,7 +85,7 @@ async fn extension(_: Arc<Volumes>, call: Call) -> Reply {
 /// What each list can be filtered by.
 const FILTERS: &[(&str, &[&str])] = &[
     ("volume", volume::filter::FILTERS),
-    ("backup", &[]),
+    ("backup", backup::api::FILTERS),
     ("snapshot", snapshot::api::FILTERS),
     ("group", &["name"]),
     ("group_snapshot", &["name", "status", "group_id"]),

@@ -7,7 +7,7 @@
 
 pub mod api;
 
-use crate::tables::{Group, Snapshot, Volume, VolumeType};
+use crate::tables::{Backup, Group, Snapshot, Volume, VolumeType};
 use pilvi_kit::{
     Fault,
     quota::{QuotaOverride, Quotas},
@@ -46,6 +46,8 @@ struct Held {
     volumes: Vec<(String, u64)>,
     snapshots: Vec<(String, u64)>,
     groups: u64,
+    /// Their sizes.
+    backups: Vec<u64>,
 }
 
 impl Held {
@@ -59,6 +61,8 @@ impl Held {
             }
         }
         amounts.insert("groups".into(), self.groups);
+        amounts.insert("backups".into(), self.backups.len() as u64);
+        amounts.insert("backup_gigabytes".into(), self.backups.iter().sum());
         amounts
     }
 }
@@ -106,11 +110,13 @@ macro_rules! reading {
             let types = from.list::<VolumeType>(Query::all()).await?;
             let volumes = from.list::<Volume>(Query::all().project(project)).await?;
             let snapshots = from.list::<Snapshot>(Query::all().project(project)).await?;
+            let backups = from.list::<Backup>(Query::all().project(project)).await?;
             Ok(Held {
                 types: types.into_iter().map(|t| (t.record.id, t.record.name)).collect(),
                 volumes: volumes.into_iter().map(|v| (v.record.volume_type, v.record.wanted.size_gib)).collect(),
                 snapshots: snapshots.into_iter().map(|s| (s.record.volume_type, s.record.size_gib)).collect(),
                 groups: from.count::<Group>(Query::all().project(project)).await?,
+                backups: backups.into_iter().map(|b| b.record.size_gib).collect(),
             })
         }
 
@@ -168,6 +174,12 @@ fn exceeded(name: &str, asked: u64, used: u64, limit: i64) -> Fault {
         )
     } else if name.starts_with("snapshots") {
         format!("SnapshotLimitExceeded: Maximum number of snapshots allowed ({limit}) exceeded")
+    } else if name == "backup_gigabytes" {
+        format!(
+            "VolumeBackupSizeExceedsAvailableQuota: Requested backup exceeds allowed Backup gigabytes quota. Requested {asked}G, quota is {limit}G and {used}G has been consumed."
+        )
+    } else if name == "backups" {
+        format!("BackupLimitExceeded: Maximum number of backups allowed ({limit}) exceeded")
     } else if name == "groups" {
         format!("GroupLimitExceeded: Maximum number of groups allowed ({limit}) exceeded")
     } else {
@@ -187,6 +199,7 @@ mod tests {
             volumes: vec![("t".into(), 3), ("gone".into(), 1)],
             snapshots: vec![("t".into(), 2)],
             groups: 1,
+            backups: vec![4],
         };
         let counted = held.count();
         let of = |name: &str| counted.get(name).copied();

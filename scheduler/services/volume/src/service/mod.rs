@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 
 pub const VOLUME: &str = "cinder-volume";
 pub const SCHEDULER: &str = "cinder-scheduler";
+pub const BACKUP: &str = "cinder-backup";
 /// What the schedulers are called together: any of them does the work of one that is gone.
 const SCHEDULER_HOST: &str = "pilvi";
 
@@ -35,15 +36,16 @@ impl Volumes {
         let said: BTreeMap<String, HostService> = said.into_iter().map(|s| (s.record.id.clone(), s.record)).collect();
         let silent = |host: &str| HostService { id: host.into(), disabled: false, reason: None, frozen: false };
         let zones = self.zones().await?;
-        let mut listed = vec![Listed {
-            binary: SCHEDULER,
+        let central = |binary: &'static str| Listed {
+            binary,
             host: SCHEDULER_HOST.into(),
             zone: self.config.default_zone.clone(),
             up: true,
             updated_us: clock::now_us(),
             said: silent(SCHEDULER_HOST),
             node: None,
-        }];
+        };
+        let mut listed = vec![central(SCHEDULER), central(BACKUP)];
         let mut nodes: Vec<Node> = self.fleet.nodes().await?.into_iter().map(|n| n.record).collect();
         nodes.sort_by(|a, b| a.name.cmp(&b.name));
         for node in nodes {

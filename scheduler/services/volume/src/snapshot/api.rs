@@ -117,7 +117,7 @@ async fn create(svc: Arc<Volumes>, call: Call) -> Reply {
         .write((new, call.ctx.clone()), |tx, (new, ctx)| Box::pin(async move { ops::take_in(tx, &ctx, new).await }))
         .await?;
     svc.poke(&volume_id);
-    Ok(Response::accepted(json!({"snapshot": view::full(&call, &taken)})))
+    Ok(Response::accepted(json!({"snapshot": view::plain(&call, &taken)})))
 }
 
 const KEYS: &[&str] = &[
@@ -275,7 +275,7 @@ async fn update(svc: Arc<Volumes>, call: Call) -> Reply {
         Ok(())
     };
     let snapshot = svc.change_snapshot(&snapshot.record.id, change).await?;
-    Ok(Response::ok(json!({"snapshot": view::full(&call, &snapshot)})))
+    Ok(Response::ok(json!({"snapshot": view::plain(&call, &snapshot)})))
 }
 
 async fn delete(svc: Arc<Volumes>, call: Call) -> Reply {

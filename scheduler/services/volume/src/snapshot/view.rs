@@ -16,11 +16,17 @@ pub fn brief(snapshot: &Stored<Snapshot>) -> Value {
 
 /// Everything.
 pub fn full(call: &Call, snapshot: &Stored<Snapshot>) -> Value {
-    let (mut view, record) = (brief(snapshot), &snapshot.record);
+    let (mut view, record) = (plain(call, snapshot), &snapshot.record);
     if call.may("volume_extension:extended_snapshot_attributes", &owned_by(&record.project_id)) {
         view["os-extended-snapshot-attributes:project_id"] = json!(record.project_id);
         view["os-extended-snapshot-attributes:progress"] = json!(record.progress);
     }
+    view
+}
+
+/// What who creates or changes it is told: as ever, without what extensions add.
+pub fn plain(call: &Call, snapshot: &Stored<Snapshot>) -> Value {
+    let (mut view, record) = (brief(snapshot), &snapshot.record);
     if call.version >= v::GROUP_SNAPSHOTS {
         view["group_snapshot_id"] = json!(record.group_snapshot_id);
     }

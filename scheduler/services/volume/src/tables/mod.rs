@@ -1,9 +1,11 @@
 //! The records of the volume service: the only files that name a column.
+mod backup;
 mod catalogue;
 mod group;
 mod trail;
 mod volume;
 
+pub use backup::Backup;
 pub use catalogue::{DefaultType, QosSpec, VolumeType};
 pub use group::{Group, GroupSnapshot, GroupType};
 pub use trail::{HostService, Message, Transfer};
@@ -27,5 +29,6 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<Transfer>(),
         KindSpec::of::<Message>(),
         KindSpec::of::<HostService>(),
+        KindSpec::of::<Backup>(),
     ]
 }

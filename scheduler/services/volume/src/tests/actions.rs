@@ -169,3 +169,53 @@ async fn flags_metadata_and_what_is_refused() {
         rig.want(404, &rig.alice, call, Value::Null).await;
     }
 }
+
+/// The image of a backup has all its bytes.
+async fn filled(rig: &Rig, image: &str) {
+    pilvi_image::image::ops::change(&rig.svc.store, image, |image| {
+        image.status = pilvi_image::image::model::Status::Active;
+        (image.size, image.read_hash) = (Some(9), Some("ab".into()));
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_backup_is_kept_when_its_volume_is_gone_and_gives_another() {
+    let rig = Rig::new().await;
+    let id = rig.volume(&rig.alice, json!({"size": 2, "metadata": {"k": "v"}})).await;
+    let ask = json!({"backup": {"volume_id": id, "name": "b"}});
+    let made = rig.want(202, &rig.alice, "POST /v3/backups", ask.clone()).await["backup"].clone();
+    assert_eq!(status(&rig, &id).await, "backing-up");
+    rig.want(400, &rig.alice, "POST /v3/backups", ask).await;
+    let path = format!("/v3/backups/{}", made["id"].as_str().unwrap());
+    rig.want(404, &rig.bob, &format!("GET {path}"), Value::Null).await;
+    rig.want(400, &rig.alice, &format!("POST {path}/restore"), json!({"restore": {}})).await;
+    let image = rig.record(&id).await.wanted.upload.clone().unwrap().image_id;
+    assert!(rig.svc.awaits_upload("h1", &image).await.unwrap());
+    filled(&rig, &image).await;
+    let upload = Some(SeenUpload { image_id: image.clone(), stage: UploadStage::Done });
+    let seen = Seen { upload, ..rig.done(&id).await };
+    rig.host_says(&id, seen).await;
+    let shown = rig.want(200, &rig.alice, &format!("GET {path}"), Value::Null).await["backup"].clone();
+    assert_eq!(
+        (&shown["status"], &shown["size"], status(&rig, &id).await.as_str()),
+        (&json!("available"), &json!(2), "available")
+    );
+    rig.want(202, &rig.alice, &format!("DELETE /v3/volumes/{id}"), Value::Null).await;
+    rig.svc.release(&id).await.unwrap();
+    let told = rig.want(202, &rig.alice, &format!("POST {path}/restore"), json!({"restore": {"name": "r"}})).await;
+    let restored = told["restore"]["volume_id"].as_str().unwrap().to_owned();
+    rig.want(400, &rig.alice, &format!("DELETE {path}"), Value::Null).await;
+    rig.pass(&restored).await;
+    let volume = rig.record(&restored).await.record;
+    assert_eq!((volume.image.unwrap().id, volume.metadata["k"].as_str(), volume.size_gib), (image.clone(), "v", 2));
+    rig.host_does(&restored).await;
+    let exported = rig.want(200, &rig.admin, &format!("GET {path}/export_record"), Value::Null).await;
+    rig.want(400, &rig.admin, "POST /v3/backups/import_record", exported).await;
+    rig.want(202, &rig.alice, &format!("DELETE {path}"), Value::Null).await;
+    rig.pass(&crate::volume::reconcile::backup_key(made["id"].as_str().unwrap())).await;
+    rig.want(404, &rig.alice, &format!("GET {path}"), Value::Null).await;
+    assert_eq!(pilvi_image::image::ops::get_any(&rig.svc.store, &image).await.unwrap_err().code(), 404);
+}

@@ -10,7 +10,7 @@ use crate::{
     Volumes, fault,
     list::{Listing, Sorted},
     route, schema,
-    tables::Volume,
+    tables::{Backup, Volume},
     version as v,
 };
 use pilvi_kit::{
@@ -156,14 +156,16 @@ async fn summary(svc: Arc<Volumes>, call: Call) -> Reply {
     Ok(Response::ok(json!({"volume-summary": told})))
 }
 
-pub async fn shown(svc: &Volumes, call: &Call, volume: &Stored<Volume>) -> Result<Value, Fault> {
+/// What who creates or changes a volume is told.
+async fn told(svc: &Volumes, call: &Call, volume: &Stored<Volume>) -> Result<Value, Fault> {
     let around = Around::of(&svc.store, std::slice::from_ref(volume)).await?;
-    Ok(view::full(call, volume, &around))
+    Ok(view::plain(call, volume, &around))
 }
 
 async fn show(svc: Arc<Volumes>, call: Call) -> Reply {
     let volume = owned(&svc, &call).await?;
-    Ok(Response::ok(json!({"volume": shown(&svc, &call, &volume).await?})))
+    let around = Around::of(&svc.store, std::slice::from_ref(&volume)).await?;
+    Ok(Response::ok(json!({"volume": view::full(&call, &volume, &around)})))
 }
 
 /// A member of a body that is a text of some length.
@@ -227,9 +229,6 @@ fn check_members(call: &Call, body: &Map<String, Value>) -> Result<(), Fault> {
             "multiattach parameter has been removed. The default behavior is to use multiattach enabled volume types. Contact your administrator to create a multiattach enabled volume type and use it to create multiattach volumes.",
         ));
     }
-    if body.get("backup_id").is_some_and(|id| !id.is_null()) {
-        return Err(Fault::not_found("Backup could not be found: there is no backup service."));
-    }
     Ok(())
 }
 
@@ -243,11 +242,16 @@ impl Volumes {
     }
 }
 
+/// Volumes are made of backups.
+const BACKUP_SOURCE: pilvi_kit::Version = pilvi_kit::Version(3, 47);
+
 /// What the volume shall be made of, and the image, if it is one.
 async fn source(svc: &Volumes, call: &Call, body: &Value) -> Result<Source, Fault> {
     let named = |name: &str| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
     let image_ref = named("imageRef").or_else(|| named("image_id"));
-    let mut sources = [named("snapshot_id"), named("source_volid"), image_ref.clone()].into_iter().flatten();
+    let backup = named("backup_id").filter(|_| call.version >= BACKUP_SOURCE);
+    let all = [named("snapshot_id"), named("source_volid"), image_ref.clone(), backup.clone()];
+    let mut sources = all.into_iter().flatten();
     if sources.next().is_some() && sources.next().is_some() {
         return Err(fault::invalid_input(
             "May specify only one of snapshot, source_volume, image_id, or backup for volume creation.",
@@ -260,6 +264,10 @@ async fn source(svc: &Volumes, call: &Call, body: &Value) -> Result<Source, Faul
     if let Some(id) = named("source_volid") {
         ops::visible(&svc.store, &call.ctx, &id).await?;
         return Ok(Source::Volume(id));
+    }
+    if let Some(id) = backup {
+        let found = svc.store.get::<Backup>(&id).await?.filter(|b| ops::sees(&call.ctx, &b.project_id));
+        return found.map(|_| Source::Backup(id.clone())).ok_or_else(|| crate::backup::ops::no_backup(&id));
     }
     let Some(image_ref) = image_ref else { return Ok(Source::Blank) };
     call.enforce("volume:create_from_image", &call.target())?;
@@ -309,7 +317,7 @@ async fn create(svc: Arc<Volumes>, call: Call) -> Reply {
         })
         .await?;
     svc.poke(&made.record.id);
-    Ok(Response::accepted(json!({"volume": shown(&svc, &call, &made).await?})))
+    Ok(Response::accepted(json!({"volume": told(&svc, &call, &made).await?})))
 }
 
 async fn update(svc: Arc<Volumes>, call: Call) -> Reply {
@@ -337,7 +345,7 @@ async fn update(svc: Arc<Volumes>, call: Call) -> Reply {
             Ok(())
         })
         .await?;
-    Ok(Response::ok(json!({"volume": shown(&svc, &call, &volume).await?})))
+    Ok(Response::ok(json!({"volume": told(&svc, &call, &volume).await?})))
 }
 
 async fn delete(svc: Arc<Volumes>, call: Call) -> Reply {

@@ -1,7 +1,9 @@
 //! A new volume: what it is made of, whether the project may have it, and its record.
 use super::{image, model::Status, ops};
 use crate::{
-    Volumes, fault, quota,
+    Volumes,
+    backup::model::BackupStatus,
+    fault, quota,
     snapshot::model::SnapshotStatus,
     tables::{Group, ImageFile, Volume, VolumeType, Wanted},
     volume_type::ops as types,
@@ -19,6 +21,7 @@ pub enum Source {
     Image(String),
     Snapshot(String),
     Volume(String),
+    Backup(String),
 }
 
 /// What was asked for.
@@ -62,6 +65,7 @@ struct Given {
 enum Least {
     Snapshot,
     Volume,
+    Backup,
 }
 
 /// Makes the record in the caller's transaction; quota and, where the host is known, room are taken in it.
@@ -133,6 +137,7 @@ async fn given_in(tx: &mut Tx, ctx: &Ctx, new: &NewVolume) -> Result<Given, Faul
         }
         Source::Snapshot(id) => of_snapshot_in(tx, ctx, id).await,
         Source::Volume(id) => of_volume_in(tx, ctx, id).await,
+        Source::Backup(id) => of_backup_in(tx, ctx, id).await,
     }
 }
 
@@ -174,6 +179,21 @@ async fn of_volume_in(tx: &mut Tx, ctx: &Ctx, id: &str) -> Result<Given, Fault> 
     })
 }
 
+async fn of_backup_in(tx: &mut Tx, ctx: &Ctx, id: &str) -> Result<Given, Fault> {
+    let backup = crate::backup::ops::visible_in(tx, ctx, id).await?.record;
+    if backup.status != BackupStatus::Available || backup.file.is_none() {
+        return Err(crate::backup::ops::invalid("Backup status must be available"));
+    }
+    Ok(Given {
+        size_gib: backup.size_gib,
+        least: Some(Least::Backup),
+        bootable: backup.bootable,
+        image_metadata: backup.image_metadata,
+        image: backup.file,
+        ..Given::default()
+    })
+}
+
 fn size_of(new: &NewVolume, given: &Given) -> Result<u64, Fault> {
     let (size, least) = (if new.size_gib == 0 { given.size_gib } else { new.size_gib }, given.size_gib);
     match given.least {
@@ -182,6 +202,9 @@ fn size_of(new: &NewVolume, given: &Given) -> Result<u64, Fault> {
         ))),
         Some(Least::Volume) if size < least => Err(fault::invalid_input(format!(
             "Volume size '{size}'GB cannot be smaller than original volume size  {least}GB. They must be >= original volume size."
+        ))),
+        Some(Least::Backup) if size < least => Err(fault::invalid_input(format!(
+            "Volume size {size}GB cannot be smaller than the backup size {least}GB. It must be >= backup size."
         ))),
         _ if size == 0 => Err(fault::invalid_input(
             "Invalid volume size provided for create request: 0 (size argument must be an integer (or string representation of an integer) and greater than zero).",

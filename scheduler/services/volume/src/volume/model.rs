@@ -97,7 +97,8 @@ pub fn settle(volume: &mut Volume, seen: Seen, used: Use, now_us: i64) -> Vec<En
     let failed = current && !seen.error.is_empty();
     let done =
         current && !failed && seen.bytes > 0 && seen.reverts >= wanted.reverts && seen.reimages >= wanted.reimages;
-    let fetching = seen.step == FETCHING;
+    // What is made of an image is fetched first.
+    let fetching = volume.image.is_some() && seen.step == MAKING;
     volume.seen = Some(seen);
     let mut ended = Vec::new();
     if volume.wanted.delete {
@@ -114,8 +115,8 @@ pub fn settle(volume: &mut Volume, seen: Seen, used: Use, now_us: i64) -> Vec<En
     ended
 }
 
-/// What a host calls it when it has to get an image first.
-const FETCHING: &str = "fetching";
+/// What a host calls it when it makes a volume.
+const MAKING: &str = "making";
 
 fn completed(volume: &mut Volume, used: Use, now_us: i64) -> Option<Ended> {
     let first = !std::mem::replace(&mut volume.made, true);
@@ -133,7 +134,7 @@ fn completed(volume: &mut Volume, used: Use, now_us: i64) -> Option<Ended> {
             Some(Ended::Resized)
         }
         // Made anew of an image, or of a snapshot.
-        Status::Downloading | Status::Reverting if volume.previous_status.is_some() => {
+        Status::Downloading | Status::Reverting | Status::RestoringBackup if volume.previous_status.is_some() => {
             volume.previous_status = None;
             volume.status = resting(used);
             Some(Ended::Made)
@@ -153,6 +154,7 @@ fn refused(volume: &mut Volume) -> Option<Ended> {
         }
         Status::Reverting => (Status::Error, Ended::NotReverted),
         Status::Downloading => (Status::Error, Ended::NotReimaged),
+        Status::RestoringBackup => (Status::ErrorRestoring, Ended::NotReimaged),
         _ => return None,
     };
     (volume.status, volume.previous_status) = (status, None);
@@ -174,7 +176,7 @@ fn settle_upload(volume: &mut Volume, used: Use) -> Option<Ended> {
             Ended::NotUploaded
         }
     };
-    if volume.status == Status::Uploading {
+    if matches!(volume.status, Status::Uploading | Status::BackingUp) {
         volume.previous_status = None;
         volume.status = resting(used);
     }
@@ -188,7 +190,7 @@ pub const DELETABLE: &[Status] =
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::tables::{SeenUpload, Upload, Wanted};
+    use crate::tables::{ImageFile, SeenUpload, Upload, Wanted};
 
     pub fn volume() -> Volume {
         Volume {
@@ -240,8 +242,11 @@ pub(crate) mod tests {
     #[test]
     fn a_volume_of_an_image_is_fetched_made_and_rests_as_it_is_used() {
         let mut v = volume();
-        let fetching = Seen { generation: 1, step: "fetching".into(), ..Seen::default() };
-        assert_eq!(settle(&mut v, fetching, Use::Nobody, 5), vec![]);
+        let making = Seen { generation: 1, step: "making".into(), ..Seen::default() };
+        assert_eq!(settle(&mut v, making.clone(), Use::Nobody, 5), vec![]);
+        assert_eq!(v.status, Status::Creating);
+        v.image = Some(ImageFile { id: "i".into(), sha512: "h".into(), size: 1, disk_format: "raw".into() });
+        assert_eq!(settle(&mut v, making, Use::Nobody, 5), vec![]);
         assert_eq!(v.status, Status::Downloading);
         let seen = well(&v);
         assert_eq!(settle(&mut v, seen, Use::Reserved, 5), vec![Ended::Made]);

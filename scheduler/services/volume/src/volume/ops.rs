@@ -165,6 +165,7 @@ pub(crate) async fn release_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
         tx.delete::<Transfer>(&transfer.record.id).await?;
     }
     attachments::forget_in(tx, id).await?;
+    crate::backup::ops::restored_in(tx, id).await?;
     placement::release_in(tx, id).await?;
     tx.delete::<Volume>(id).await?;
     Ok(())
@@ -185,6 +186,7 @@ pub(crate) async fn fail_in(
     volume.record.status = Status::Error;
     tell_in(tx, keep_us, &volume, doing, why).await?;
     tx.update(&volume).await?;
+    crate::backup::ops::restored_in(tx, id).await?;
     Ok(())
 }
 
@@ -226,8 +228,14 @@ async fn observe_in(tx: &mut Tx, keep_us: i64, host: &str, id: &str, seen: Seen)
     let attachments = attachments::of_in(tx, id).await?;
     let before = (volume.status, volume.wanted.reverts);
     let used = used(attachments.iter().map(|a| &a.record));
+    let upload = volume.wanted.upload.as_ref().map(|u| u.image_id.clone()).unwrap_or_default();
     let ended = model::settle(&mut volume.record, seen.clone(), used, clock::now_us());
     for end in ended {
+        match end {
+            Ended::Uploaded | Ended::NotUploaded => crate::backup::ops::uploaded_in(tx, &upload).await?,
+            Ended::Made | Ended::NotMade | Ended::NotReimaged => crate::backup::ops::restored_in(tx, id).await?,
+            _ => {}
+        }
         if matches!(end, Ended::Resized | Ended::NotExtended) {
             hold_again_in(tx, &volume).await?;
         }

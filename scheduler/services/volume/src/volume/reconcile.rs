@@ -5,13 +5,14 @@
 //! on a host     -> nothing: the fleet sends, the host observes, model::settle decides
 //! to be gone    -> host confirms (or is dead) -> one transaction: claim and all records go
 //! upload failed -> its image goes
+//! a backup to be gone -> its image, then its record
 //! ```
 use super::{model::Status, ops};
 use crate::{
     Volumes,
     host::backend,
     message::ops as messages,
-    tables::{Volume, VolumeType},
+    tables::{Backup, Volume, VolumeType},
 };
 use async_trait::async_trait;
 use pilvi_fleet::Node;
@@ -46,6 +47,14 @@ impl VolumePlaces {
     }
 }
 
+/// Before the ids of backups, among the keys.
+const BACKUP: &str = "backup/";
+
+/// The key of a backup that is to be gone.
+pub fn backup_key(id: &str) -> String {
+    format!("{BACKUP}{id}")
+}
+
 /// What a pass has to do. Pure.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Step {
@@ -76,15 +85,24 @@ impl Reconcile for VolumePlaces {
         if change.kind == Volume::KIND {
             return vec![change.id.clone()];
         }
+        if change.kind == Backup::KIND {
+            return vec![backup_key(&change.id)];
+        }
         if change.kind == Node::KIND { self.volumes.leaving_of_node(&change.id).await } else { Vec::new() }
     }
 
     async fn all(&self) -> Result<Vec<String>, Failure> {
         let volumes = self.volumes.store.list::<Volume>(Query::all()).await?;
-        Ok(volumes.into_iter().filter(|v| plan(v) != Step::Nothing).map(|v| v.record.id).collect())
+        let leaving = self.volumes.store.list::<Backup>(Query::all().state("deleting")).await?;
+        let backups = leaving.iter().map(|b| backup_key(&b.record.id));
+        Ok(volumes.into_iter().filter(|v| plan(v) != Step::Nothing).map(|v| v.record.id).chain(backups).collect())
     }
 
     async fn reconcile(&self, key: &str) -> Result<Next, Failure> {
+        if let Some(backup) = key.strip_prefix(BACKUP) {
+            self.volumes.drop_backup(backup).await?;
+            return Ok(Next::Settled);
+        }
         let Some(volume) = self.volumes.store.get::<Volume>(key).await? else { return Ok(Next::Settled) };
         match plan(&volume) {
             Step::Nothing => Ok(Next::Settled),

@@ -77,6 +77,13 @@ pub fn metadata(volume: &Volume) -> BTreeMap<String, String> {
 
 /// Everything.
 pub fn full(call: &Call, volume: &Stored<Volume>, around: &Around) -> Value {
+    let mut view = plain(call, volume, around);
+    extended(call, &volume.record, &mut view);
+    view
+}
+
+/// What who creates or changes it is told: as ever, without what extensions add.
+pub fn plain(call: &Call, volume: &Stored<Volume>, around: &Around) -> Value {
     let (created, updated) = times(volume);
     let record = &volume.record;
     let is_admin = call.caller().has_role("admin");
@@ -94,7 +101,6 @@ pub fn full(call: &Call, volume: &Stored<Volume>, around: &Around) -> Value {
         view["migration_status"] = json!(record.migration_status);
     }
     by_version(call, record, is_admin, &mut view);
-    extended(call, record, &mut view);
     view
 }
 

@@ -101,7 +101,10 @@ async fn create(svc: Arc<Volumes>, call: Call) -> Reply {
     let name = new.name.clone();
     let made = svc.write(new, |tx, new| Box::pin(async move { Ok(tx.insert(&new).await?) })).await;
     let made = made.map_err(|fault| exists(fault, &name))?;
-    Ok(Response::ok(json!({"volume_type": view(&call, &made)})))
+    let mut told = view(&call, &made);
+    // A new one has none, and clients do not look for it.
+    told.as_object_mut().and_then(|told| told.remove("qos_specs_id"));
+    Ok(Response::ok(json!({"volume_type": told})))
 }
 
 fn exists(fault: Fault, name: &str) -> Fault {
