@@ -138,6 +138,8 @@ __attribute__((noinline)) int route_packet(struct __sk_buff *skb, const struct p
 	if (p->ttl <= 1)
 		return via == VIA_GUEST ? send_error(skb, p, router, 11 << 8, 0) : drop(skb, DROP_TTL);
 	r = bpf_map_lookup_elem(&routes, &key);
+	if (r)
+		r = choose(r, p);
 	if (!r)
 		return drop(skb, DROP_NO_ROUTE);
 	length = skb->gso_size ? skb->gso_size + IP_LEN + 20 : p->length;
@@ -518,7 +520,7 @@ static __always_inline int from_inside(__u64 router, __u32 saddr)
 	struct route_key key = {.prefixlen = 96, .router_lo = router, .router_hi = router >> 32, .ip = saddr};
 	struct route *r = bpf_map_lookup_elem(&routes, &key);
 
-	return r && r->kind == ROUTE_LEG;
+	return r && (r->kind & ~ROUTE_SHARED) == ROUTE_LEG;
 }
 
 /* Not part of its caller, which has little of the stack so that IPv6 may have the rest. */
