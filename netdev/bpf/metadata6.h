@@ -17,6 +17,11 @@ static __always_inline int is_metadata6(const struct ip6 *ip)
 	return ip->word[0] == LOCAL6 && !ip->word[1] && !ip->word[2] && ip->word[3] == METADATA_IP;
 }
 
+static __always_inline int is_resolver6(const struct ip6 *ip)
+{
+	return ip->word[0] == LOCAL6 && !ip->word[1] && !ip->word[2] && ip->word[3] == RESOLVER_IP;
+}
+
 static __always_inline void link_local6(struct ip6 *ip, const __u8 *mac)
 {
 	ip->word[0] = LOCAL6;
@@ -35,7 +40,8 @@ static __always_inline int set_address6(struct __sk_buff *skb, __u32 l4, __u32 a
 	return bpf_skb_store_bytes(skb, ETH_LEN + at, new, 16, 0);
 }
 
-__attribute__((noinline)) int guest_metadata6(struct __sk_buff *skb, const struct port *port, const struct packet6 *q)
+/* To a TCP port of the host's own stack, from the link-local address that says who asks. */
+__attribute__((noinline)) int to_stack6(struct __sk_buff *skb, const struct port *port, const struct packet6 *q, __u32 dport)
 {
 	struct settings *set = get_settings();
 	struct ip6 own = {}, name = {};
@@ -46,12 +52,16 @@ __attribute__((noinline)) int guest_metadata6(struct __sk_buff *skb, const struc
 	name.word[0] = LOCAL6;
 	name.word[2] = NAMED6;
 	name.word[3] = bpf_htonl(whose(skb));
-	if (!(port->flags & PORT_METADATA) || q->p.protocol != TCP || q->p.dport != bpf_htons(80) || q->p.later ||
-	    !same6(&q->saddr, &own))
+	if (q->p.protocol != TCP || q->p.dport != bpf_htons(dport) || q->p.later || !same6(&q->saddr, &own))
 		return drop(skb, DROP_METADATA);
 	if (set_address6(skb, q->p.l4, 8, &own, &name) || set_macs(skb, set->agent_mac, set->service_mac))
 		return drop(skb, DROP_MALFORMED);
 	return bpf_redirect(set->agent_if, BPF_F_INGRESS);
+}
+
+static __always_inline int guest_metadata6(struct __sk_buff *skb, const struct port *port, const struct packet6 *q)
+{
+	return port->flags & PORT_METADATA ? to_stack6(skb, port, q, 80) : drop(skb, DROP_METADATA);
 }
 
 __attribute__((noinline)) int agent_ip6(struct __sk_buff *skb)
@@ -65,7 +75,7 @@ __attribute__((noinline)) int agent_ip6(struct __sk_buff *skb)
 	if (!set || parse6(skb, &q, whose(skb)))
 		return drop(skb, DROP_STACK);
 	name = q.daddr;
-	if (!is_metadata6(&q.saddr) || name.word[0] != LOCAL6 || name.word[1] || name.word[2] != NAMED6 || q.p.protocol != TCP)
+	if (!(is_metadata6(&q.saddr) || is_resolver6(&q.saddr)) || name.word[0] != LOCAL6 || name.word[1] || name.word[2] != NAMED6 || q.p.protocol != TCP)
 		return drop(skb, DROP_STACK);
 	who = bpf_ntohl(name.word[3]);
 	port = bpf_map_lookup_elem(&ports, &who);

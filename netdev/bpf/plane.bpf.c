@@ -5,7 +5,7 @@
  *                               +-> router: next leg, as above, or gateway -> NAT -> edge link -> to_edge
  *                               +-> this host: DHCP (packet socket), metadata (its TCP stack)
  *   edge link -> from_edge -> NAT back -> router -> tap or overlay
- *   host's stack -> agent link -> from_agent -> tap             (answers of the metadata service)
+ *   host's stack -> agent link -> from_agent -> tap             (answers of the metadata service, names by TCP)
  *
  * There is no bridge, no learning and no flooding: the agent has written where every address is.
  * Whoever sends to a tap meets to_guest there, so a guest's groups are judged in one place.
@@ -16,6 +16,7 @@
 #include "nat.h"
 #include "forward.h"
 #include "local.h"
+#include "names.h"
 #include "meter.h"
 #include "quality.h"
 
@@ -137,6 +138,8 @@ __attribute__((noinline)) int route_packet(struct __sk_buff *skb, const struct p
 	if (p->ttl <= 1)
 		return via == VIA_GUEST ? send_error(skb, p, router, 11 << 8, 0) : drop(skb, DROP_TTL);
 	r = bpf_map_lookup_elem(&routes, &key);
+	if (r)
+		r = choose(r, p);
 	if (!r)
 		return drop(skb, DROP_NO_ROUTE);
 	length = skb->gso_size ? skb->gso_size + IP_LEN + 20 : p->length;
@@ -327,6 +330,11 @@ static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *po
 		if (no)
 			return drop(skb, no - 1);
 	}
+	if (port->flags & PORT_NAMES && p.daddr == RESOLVER_IP) {
+		no = guest_names(skb, port, &p);
+		if (no != NAMES_ELSEWHERE)
+			return no;
+	}
 	if (port->flags & PORT_LOCALS && leave_local(skb, &p, port->vni))
 		return drop(skb, DROP_NAT);
 	return switch_frame(skb, port, eth, &p);
@@ -512,7 +520,7 @@ static __always_inline int from_inside(__u64 router, __u32 saddr)
 	struct route_key key = {.prefixlen = 96, .router_lo = router, .router_hi = router >> 32, .ip = saddr};
 	struct route *r = bpf_map_lookup_elem(&routes, &key);
 
-	return r && r->kind == ROUTE_LEG;
+	return r && (r->kind & ~ROUTE_SHARED) == ROUTE_LEG;
 }
 
 /* Not part of its caller, which has little of the stack so that IPv6 may have the rest. */
@@ -532,8 +540,9 @@ __attribute__((noinline)) int edge_ip(struct __sk_buff *skb, const struct eth *e
 	no = parse(skb, &p, whose(skb));
 	if (no)
 		return drop(skb, no - 1);
-	/* Names of ports and of the metadata service are ours to give. */
-	if ((p.saddr & bpf_htonl(METADATA_MASK)) == bpf_htonl(METADATA_BASE) || p.daddr == METADATA_IP || p.saddr == METADATA_IP)
+	/* Names of ports and of the services of hosts are ours to give. */
+	if ((p.saddr & bpf_htonl(METADATA_MASK)) == bpf_htonl(METADATA_BASE) || p.daddr == METADATA_IP || p.saddr == METADATA_IP ||
+	    p.saddr == RESOLVER_IP)
 		return drop(skb, DROP_RESERVED);
 	e = bpf_map_lookup_elem(&externals, &p.daddr);
 	if (e && from_inside(e->router, p.saddr))
@@ -635,7 +644,7 @@ int from_agent(struct __sk_buff *skb)
 		return agent_ip6(skb);
 	if (!set || skb->protocol != bpf_htons(ETH_IP) || parse(skb, &p, whose(skb)))
 		return drop(skb, DROP_STACK);
-	if (p.saddr != METADATA_IP || (p.daddr & bpf_htonl(METADATA_MASK)) != bpf_htonl(METADATA_BASE))
+	if ((p.saddr != METADATA_IP && p.saddr != RESOLVER_IP) || (p.daddr & bpf_htonl(METADATA_MASK)) != bpf_htonl(METADATA_BASE))
 		return drop(skb, DROP_STACK);
 	ifindex = bpf_ntohl(p.daddr) & ~METADATA_MASK;
 	port = bpf_map_lookup_elem(&ports, &ifindex);

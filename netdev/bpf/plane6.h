@@ -8,6 +8,7 @@
 
 #include "filter6.h"
 #include "metadata6.h"
+#include "names.h"
 #include "meter6.h"
 
 /* Sends an ICMPv6 error from the leg that the packet came in by. */
@@ -54,6 +55,8 @@ __attribute__((noinline)) int route_packet6(struct __sk_buff *skb, const struct 
 	h = bpf_map_lookup_elem(&addresses6, &target);
 	key.ip = q->daddr;
 	r = bpf_map_lookup_elem(&routes6, &key);
+	if (r)
+		r = choose6(r, q);
 	if (!(h && h->kind == HOP_ROUTER && h->how != ADDRESS_PROXY)) {
 		if (!r)
 			return drop(skb, DROP_NO_ROUTE);
@@ -109,6 +112,8 @@ __attribute__((noinline)) int send_gateway6(struct __sk_buff *skb, const struct 
 		return drop(skb, DROP_MALFORMED);
 	key.ip = q->daddr;
 	r = bpf_map_lookup_elem(&routes6, &key);
+	if (r)
+		r = choose6(r, q);
 	if (!r)
 		return drop(skb, DROP_NO_ROUTE);
 	if (r->vtep) /* another host has the gateway: it gets the frame as the guest sent it */
@@ -235,6 +240,11 @@ __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port
 		no = related6(skb, &q, FROM_GUEST) ? 0 : admit6(skb, &q, port, FROM_GUEST);
 		if (no)
 			return drop(skb, no - 1);
+	}
+	if (port->flags & PORT_NAMES && is_resolver6(&q.daddr)) {
+		no = guest_names6(skb, port, &q);
+		if (no != NAMES_ELSEWHERE)
+			return no;
 	}
 	key.vni = port->vni;
 	__builtin_memcpy(key.mac, eth->dst, 6);

@@ -29,6 +29,7 @@ struct ip6 {
 #define PORT_NOTES_ACCEPTED 512u /* of what its groups decide, what they allow is noted, */
 #define PORT_NOTES_DROPPED 1024u /* and what they refuse */
 #define PORT_LOCALS 2048u        /* its network has local IPs here */
+#define PORT_NAMES 4096u         /* its network has a resolver here */
 
 /* A port whose frames come tagged over another's device: its name is this bit, that device and the tag. */
 #define SUBPORT (1u << 30)
@@ -50,6 +51,7 @@ struct live {
 	__u64 dhcp_tat; /* theoretical arrival time of the next DHCP frame, ns */
 	__u64 flows;    /* recounted by the agent's sweep */
 	__u64 note_tat; /* as the first, of the next note about its groups */
+	__u64 names_tat; /* and of the next question about names */
 	__u32 unsaid;   /* notes that were too many since the last one */
 	__u32 pad;
 };
@@ -95,6 +97,7 @@ struct mac_key {
 /* ---- routers: {router, prefix} -> leg */
 #define ROUTE_LEG 1u      /* out of the leg in `vni`; `via` or the address itself is the next hop */
 #define ROUTE_EXTERNAL 2u /* out of the gateway */
+#define ROUTE_SHARED 4u   /* added: one of `vni` rows of `choices`, whose group `via` and `gw` (IPv6: `via`) name */
 
 struct route_key {
 	__u32 prefixlen; /* 64 + prefix length */
@@ -111,6 +114,13 @@ struct route {
 	__u8 mac[6];
 	__u16 mtu; /* bytes that the network behind it carries, 0: any */
 	__u32 scope; /* that it leads to; 0: nobody asks */
+};
+
+struct choice_key {
+	__u32 group_lo;
+	__u32 group_hi;
+	__u32 index;
+	__u32 pad;
 };
 
 /* ---- address scopes: {network, 4 or 6} -> number of its scope */
@@ -445,6 +455,7 @@ TABLE(sources, LPM_TRIE, struct source_key, struct source, 262144, BPF_F_NO_PREA
 TABLE(addresses, HASH, struct ip_key, struct hop, 1048576, BPF_F_NO_PREALLOC);
 TABLE(stations, HASH, struct mac_key, struct hop, 1048576, BPF_F_NO_PREALLOC);
 TABLE(routes, LPM_TRIE, struct route_key, struct route, 262144, BPF_F_NO_PREALLOC);
+TABLE(choices, HASH, struct choice_key, struct route, 65536, BPF_F_NO_PREALLOC);
 TABLE(scopes, HASH, struct scope_key, __u32, 65536, BPF_F_NO_PREALLOC);
 TABLE(externals, HASH, __u32, struct ext, 65536, BPF_F_NO_PREALLOC);
 TABLE(fixed, HASH, struct fixed_key, __u32, 65536, BPF_F_NO_PREALLOC);
@@ -470,6 +481,7 @@ TABLE(buckets, HASH, struct limit_key, struct bucket, 65536, BPF_F_NO_PREALLOC);
 TABLE(sources6, LPM_TRIE, struct source6_key, struct source, 262144, BPF_F_NO_PREALLOC);
 TABLE(addresses6, HASH, struct ip6_key, struct hop, 1048576, BPF_F_NO_PREALLOC);
 TABLE(routes6, LPM_TRIE, struct route6_key, struct route6, 262144, BPF_F_NO_PREALLOC);
+TABLE(choices6, HASH, struct choice_key, struct route6, 65536, BPF_F_NO_PREALLOC);
 TABLE(chunks6, HASH, struct chunk_key, struct chunk6, 65536, BPF_F_NO_PREALLOC);
 TABLE(members6, HASH, struct member6_key, __u32, 1048576, BPF_F_NO_PREALLOC);
 TABLE(flows6, LRU_HASH, struct flow6_key, struct flow, 131072, 0);

@@ -43,7 +43,8 @@ pub(crate) fn answers6(wanted: &Wanted, port: &Port, network: &Network) -> bool 
 }
 
 fn binding(wanted: &Wanted, port: &Port, network: &Network) -> Option<Binding6> {
-    let (ra, dhcp) = (ra::of(wanted, network), dhcp6::of(port, network));
+    let names = wanted.zones.iter().any(|z| z.network == network.id);
+    let (ra, dhcp) = (ra::of(wanted, network), dhcp6::of(port, network, names));
     (ra.is_some() || dhcp.is_some()).then(|| Binding6 { port: port.id.clone(), mac: port.mac.0, ra, dhcp })
 }
 

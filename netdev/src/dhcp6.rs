@@ -4,6 +4,7 @@
 //! input: it is read within its bounds (question.rs), and nothing of it but identifiers is given back.
 use crate::ask6::{checksum, frame as frame6};
 use crate::question::Question6;
+use crate::resolver::name_servers6;
 use crate::switch::SERVICE_MAC;
 use crate::wanted::{Network, Port, Ra};
 use dhcproto::v6::{DhcpOption, DhcpOptions, IAAddr, IANA, Message, MessageType, Status, StatusCode};
@@ -24,15 +25,15 @@ pub struct Dhcp6 {
     pub lease_seconds: u32,
 }
 
-/// What a port is told: by the first of its subnets that answers.
-pub(crate) fn of(port: &Port, network: &Network) -> Option<Dhcp6> {
+/// What a port is told: by the first of its subnets that answers. `names`: this host knows the network's names.
+pub(crate) fn of(port: &Port, network: &Network, names: bool) -> Option<Dhcp6> {
     port.fixed.iter().find_map(|f| {
         let subnet = network.subnets.iter().find(|s| s.id == f.subnet && s.dhcp && matches!(s.cidr, IpNet::V6(_)))?;
         let IpAddr::V6(address) = f.address else { return None };
         Some(Dhcp6 {
             // Without a router's word the answer is the same: an address for who asks.
             address: (!matches!(subnet.ra, Some(Ra::Slaac | Ra::Stateless))).then_some(address),
-            dns: subnet.dns.iter().filter_map(|d| if let IpAddr::V6(d) = d { Some(*d) } else { None }).collect(),
+            dns: name_servers6(subnet, names),
             lease_seconds: subnet.lease_seconds.max(60),
         })
     })

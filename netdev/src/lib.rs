@@ -17,7 +17,7 @@
 //!  |                     |       what they decide: `notes`, if somebody asked           |                 |
 //!  |                     |  6 `stations`: where is the destination's MAC?               | drop: `drops`   |
 //!  |                     |       local tap (by a local IP: `locals`, `met`) -------------+                 |
-//!  |                     |       169.254.169.253 --> dns0 --> packet socket (`resolver`)                  |
+//!  |                     |       169.254.169.253 --> dns0 --> packet socket (TCP: as 4)                   |
 //!  |                     |       other host --> key {vni, vtep} --> overlay0 (VXLAN) --> underlay --> ... |
 //!  |                     |       router --> `routes` {router, prefix}, TTL-1, MACs                        |
 //!  |                     |            a leg --> `addresses` --> local tap or overlay, as above            |
@@ -51,7 +51,8 @@
 //!   ports; frames to unknown stations as well (`unknown-station`).
 //! - A single address of `allowed_pairs` (VRRP) follows the port that announced it last among the ports of this
 //!   host; other hosts do not hear of it. A hardware address that two ports share stays with the first.
-//! - A router's route through another router's leg on a shared network (`no-host`).
+//! - A router's route through another router's leg on a shared network (`no-host`). Ways of a router are not watched: one whose
+//!   next hop is dead is taken all the same.
 //! - One external layer-2 network for each host.
 //! - Ports that share another's device (by a VLAN tag) have no metadata service by IPv4.
 //! - Limits drop what is too much and queue nothing; nothing reserves bandwidth.
@@ -62,6 +63,7 @@
 
 mod ask6;
 mod bpf;
+mod choice;
 mod config;
 mod device;
 mod dhcp;
@@ -112,6 +114,6 @@ pub use metadata::{METADATA_ADDRESS, METADATA_ADDRESS6, MetadataListener};
 pub use namespace::{connect_in, listen as listen_in_ns};
 pub use note::{Note, Notes};
 pub use plane::{DataPlane, clear};
-pub use resolver::RESOLVER_ADDRESS;
+pub use resolver::{RESOLVER_ADDRESS, RESOLVER_ADDRESS6};
 pub use stats::{Metered, PortStats, REASONS, Stats};
 pub use switch::SERVICE_MAC;

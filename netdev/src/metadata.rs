@@ -85,7 +85,7 @@ impl MetadataListener {
 }
 
 /// The interface index in a rewritten source address.
-fn interface_of(ip: IpAddr) -> Option<u32> {
+pub(crate) fn interface_of(ip: IpAddr) -> Option<u32> {
     match ip {
         IpAddr::V4(ip) => {
             let bits = u32::from(ip);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   port      ports live sources      switch   addresses stations
-//!   overlay   vteps                   router   routes
+//!   overlay   vteps                   router   routes, by choice: choices
 //!   filter    chunks members          nat      externals fixed
 //!   local     locals, its addresses    meter    meters meter_rules
 //!   forward   forwards                scope    scopes
@@ -13,6 +13,7 @@
 //! ```
 //! Pure: the same input and the same devices give the same rows. What cannot be expressed becomes a
 //! [`Problem`] and the rest goes on; a port with a problem is closed rather than open.
+use crate::choice::Offers;
 use crate::realm::Realms;
 use crate::scope;
 use crate::table::{Settings, Table, Tables, put};
@@ -40,6 +41,8 @@ pub(crate) struct Picture<'a> {
     pub vtep: Option<Ipv4Addr>,
     pub networks: HashMap<&'a str, &'a Network>,
     pub tables: Tables,
+    /// What routers know, before the nearest is chosen.
+    pub offers: Offers,
     pub problems: Vec<Problem>,
     pub realms: Realms,
     pub scopes: Rc<scope::Index<'a>>,
@@ -73,7 +76,8 @@ pub fn draw(
     let realms = Realms::of_wanted(wanted);
     let (problems, closed) = (Vec::new(), BTreeSet::new());
     let scopes = Rc::new(scope::index(wanted));
-    let mut picture = Picture { wanted, devices, vtep, networks, tables, problems, realms, scopes, closed };
+    let offers = Offers::default();
+    let mut picture = Picture { wanted, devices, vtep, networks, tables, offers, problems, realms, scopes, closed };
     crate::overlay::draw(&mut picture);
     crate::filter::draw(&mut picture);
     crate::port::draw(&mut picture);
@@ -84,6 +88,7 @@ pub fn draw(
     crate::router::draw(&mut picture);
     crate::v6::draw(&mut picture);
     crate::gateway6::draw(&mut picture);
+    crate::choice::draw(&mut picture);
     // After all that is really there: what is only seen comes last.
     crate::view::draw(&mut picture);
     crate::nat::draw(&mut picture);

@@ -16,7 +16,7 @@ use crate::namespace;
 use crate::node::Node;
 use crate::note::Notes;
 use crate::packet::{Bindings, DhcpService};
-use crate::resolver::{self, Forwarders, Resolver};
+use crate::resolver::{self, Forwarders, Resolver, Streams};
 use crate::stats::{Counters, Metered, PortStats, Stats};
 use crate::wanted::{Group, Wanted};
 use nix::fcntl::{Flock, FlockArg};
@@ -47,6 +47,7 @@ pub struct DataPlane {
     sweeper: Option<Sweeper>,
     dhcp: Option<DhcpService>,
     resolver: Option<Resolver>,
+    streams: Option<Streams>,
     forwarders: Forwarders,
     counters: Arc<Counters>,
     links: Mutex<crate::netlink::Netlink>,
@@ -94,9 +95,9 @@ impl DataPlane {
         }
         let (bindings, names) = (Bindings::default(), PortNames::default());
         let parts = start_worker(&config, bindings.clone(), names.clone())?;
-        let forwarders = Forwarders::default();
+        let (forwarders, rates) = (Forwarders::default(), resolver::Rates::default());
         // From here, so that it asks others from where the caller is.
-        let resolver = Resolver::start(parts.questions, bindings, forwarders.clone())?;
+        let resolver = Resolver::start(parts.questions, bindings.clone(), forwarders.clone(), rates.clone())?;
         let counters = Arc::new(Counters::open(&config.bpffs())?);
         let sweeper = Some(Sweeper::start(counters.clone())?);
         let ns = ns_path(&config.node());
@@ -104,6 +105,9 @@ impl DataPlane {
         let has6 = Path::new("/proc/sys/net/ipv6").exists();
         let v6 = has6.then(|| listen_soon(&ns, address6(parts.agent))).transpose()?;
         let metadata = Sockets { v4: listen_soon(&ns, METADATA_ADDRESS)?, v6 };
+        let asked = resolver::stream_addresses(has6.then_some(parts.agent));
+        let asked = asked.map(|at| listen_soon(&ns, at)).collect::<Result<Vec<_>>>()?;
+        let streams = Some(Streams::start(asked, bindings, forwarders.clone(), rates)?);
         Ok(Self {
             config,
             jobs: Some(parts.jobs),
@@ -111,6 +115,7 @@ impl DataPlane {
             sweeper,
             dhcp: Some(parts.dhcp),
             resolver: Some(resolver),
+            streams,
             forwarders,
             counters,
             links: Mutex::new(parts.links),
@@ -264,6 +269,7 @@ impl DataPlane {
         self.sweeper = None;
         self.dhcp = None;
         self.resolver = None;
+        self.streams = None;
         self.jobs = None;
         if let Some(worker) = self.worker.take() {
             drop(worker.join());

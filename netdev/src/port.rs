@@ -7,7 +7,7 @@ use crate::quality;
 use crate::table::{Bytes, Table, put};
 use crate::wanted::{Fixed, Mac, Port, Subnet, Watch};
 use ipnet::{IpNet, Ipv4Net};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 const UP: u32 = 1;
@@ -22,6 +22,7 @@ const ASKS6: u32 = 256;
 const NOTES_ACCEPTED: u32 = 512;
 const NOTES_DROPPED: u32 = 1024;
 const LOCALS: u32 = 2048;
+const NAMES: u32 = 4096;
 
 /// Hardware addresses that one prefix may be used with.
 const SOURCE_MACS: usize = 4;
@@ -39,6 +40,7 @@ pub(crate) fn addresses(fixed: &[Fixed]) -> impl Iterator<Item = Ipv4Addr> {
 pub(crate) fn draw(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
     let locals = local::networks(wanted);
+    let zones: HashSet<&str> = wanted.zones.iter().map(|z| z.network.as_str()).collect();
     let watches: HashMap<&str, &Watch> = wanted.watches.iter().map(|w| (w.port.as_str(), w)).collect();
     for port in &wanted.ports {
         let Some(&ifindex) = picture.devices.get(&port.id) else { continue };
@@ -68,6 +70,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
             (watch.is_some_and(|w| w.accepted), NOTES_ACCEPTED),
             (watch.is_some_and(|w| w.dropped), NOTES_DROPPED),
             (locals.contains(port.network.as_str()), LOCALS),
+            (zones.contains(port.network.as_str()), NAMES),
         ] {
             flags |= if on { bit } else { 0 };
         }
@@ -77,7 +80,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
         let value = Bytes::new().u32(network.vni).u32(flags).ip(first).raw(&port.mac.0);
         let value = value.u16(quality.tos.unwrap_or(0)).u32(realm).u64(policy_name(&port.groups));
         put(&mut picture.tables, Table::Ports, key.clone(), value);
-        put(&mut picture.tables, Table::Live, key, Bytes::new().u64(0).u64(0).u64(0).u64(0));
+        put(&mut picture.tables, Table::Live, key, Bytes::new().raw(&[0; 40]));
         draw_sources(picture, port, ifindex);
     }
 }

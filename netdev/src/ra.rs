@@ -1,10 +1,11 @@
 //! Router advertisements (RFC 4861, 8106): each router tells the guests of its legs' networks that it is one, and how
 //! they get their addresses. Sent when asked, when something of it changes, and now and then.
 use crate::ask6::{checksum, frame};
+use crate::resolver::name_servers6;
 use crate::v6::leg6;
 use crate::wanted::{Network, Ra, Wanted};
 use ipnet::{IpNet, Ipv6Net};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::Ipv6Addr;
 
 /// Seconds that a router is one without saying so again.
 pub(crate) const LIFETIME: u16 = 1800;
@@ -17,6 +18,8 @@ const MANAGED: u8 = 0x80;
 const OTHER: u8 = 0x40;
 const ON_LINK: u8 = 0x80;
 const AUTONOMOUS: u8 = 0x40;
+/// Name servers that are told.
+const DNS_MAX: usize = 8;
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Advertisement {
@@ -44,14 +47,17 @@ pub(crate) fn of(wanted: &Wanted, network: &Network) -> Option<Advertisement> {
         let found: Vec<_> = legs.filter_map(|l| Some((l.mac, said(leg6(l)?)?))).collect();
         let Some((mac, _)) = found.first() else { continue };
         let modes = || found.iter().map(|(_, (_, _, ra))| *ra);
-        let dns = found.iter().flat_map(|(_, (s, ..))| &s.dns);
+        let own = wanted.zones.iter().any(|z| z.network == network.id);
+        let mut dns: Vec<Ipv6Addr> = found.iter().flat_map(|(_, (s, ..))| name_servers6(s, own)).collect();
+        dns.dedup();
+        dns.truncate(DNS_MAX);
         return Some(Advertisement {
             mac: mac.0,
             mtu: network.mtu,
             managed: modes().any(|ra| ra == Ra::Stateful),
             other: modes().any(|ra| ra != Ra::Slaac),
             prefixes: found.iter().map(|(_, (_, cidr, ra))| (*cidr, *ra != Ra::Stateful)).collect(),
-            dns: dns.filter_map(|d| if let IpAddr::V6(d) = d { Some(*d) } else { None }).take(8).collect(),
+            dns,
         });
     }
     None

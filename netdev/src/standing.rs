@@ -6,6 +6,7 @@ use crate::error::{Error, Result, Step};
 use crate::metadata::METADATA_ADDRESS6;
 use crate::namespace;
 use crate::netlink::{Change, Netlink};
+use crate::resolver::{RESOLVER_ADDRESS, RESOLVER_ADDRESS6};
 use crate::table::name64;
 use std::fs::{self, File};
 use std::net::Ipv4Addr;
@@ -28,9 +29,11 @@ pub(crate) fn agent_links(netlink: &mut Netlink) -> Result<(u32, [u8; 6], u32)> 
     netlink.change(punt.index, &Change { up: Some(true), no_arp: true, ..Change::default() })?;
     netlink.change(agent.index, &Change { up: Some(true), no_arp: true, ..Change::default() })?;
     netlink.add_address(agent.index, Ipv4Addr::new(169, 254, 169, 254), 32)?;
+    netlink.add_address(agent.index, RESOLVER_ADDRESS, 32)?;
     netlink.add_link_route(agent.index, Ipv4Addr::new(100, 64, 0, 0), 10)?;
     if speak6(AGENT_LINK)? {
         netlink.add_address(agent.index, METADATA_ADDRESS6, 64)?;
+        netlink.add_address(agent.index, RESOLVER_ADDRESS6, 64)?;
     }
     Ok((agent.index, agent.mac, punt.index))
 }

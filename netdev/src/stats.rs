@@ -2,6 +2,7 @@
 use crate::bpf::Map;
 use crate::error::{Result, Step};
 use crate::loader::open_side_table;
+use crate::table::Table;
 use nix::time::{ClockId, clock_gettime};
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -123,7 +124,10 @@ impl Counters {
     pub fn open(bpffs: &Path) -> Result<Self> {
         Ok(Self {
             drops: open_side_table(bpffs, "drops", 8, 8, true)?,
-            live: open_side_table(bpffs, "live", 4, 32, false)?,
+            live: {
+                let (key, value) = Table::Live.sizes();
+                open_side_table(bpffs, "live", key, value, false)?
+            },
             flows: open_side_table(bpffs, "flows", 20, 16, false)?,
             flows6: open_side_table(bpffs, "flows6", 44, 16, false)?,
             sweeps: open_side_table(bpffs, "sweeps", 4, 8, false)?,

@@ -23,6 +23,8 @@ pub enum Table {
     Addresses,
     Addresses6,
     Stations,
+    Choices,
+    Choices6,
     Routes6,
     Externals,
     Scopes,
@@ -38,7 +40,7 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Table; 26] = [
+    pub const ALL: [Table; 28] = [
         Table::Vteps,
         Table::Members6,
         Table::Chunks6,
@@ -53,6 +55,8 @@ impl Table {
         Table::Addresses,
         Table::Addresses6,
         Table::Stations,
+        Table::Choices,
+        Table::Choices6,
         Table::Routes6,
         Table::Externals,
         Table::Scopes,
@@ -87,6 +91,8 @@ impl Table {
             Table::Members6 => "members6",
             Table::Chunks6 => "chunks6",
             Table::Addresses6 => "addresses6",
+            Table::Choices => "choices",
+            Table::Choices6 => "choices6",
             Table::Routes6 => "routes6",
             Table::Scopes => "scopes",
             Table::Locals => "locals",
@@ -108,7 +114,7 @@ impl Table {
             Table::Members => (16, 4),
             Table::Chunks => (16, 8 + 24 * CHUNK_RULES),
             Table::Sources => (12, 24),
-            Table::Live => (4, 32),
+            Table::Live => (4, 40),
             Table::Limits => (12, 32),
             Table::Buckets => (12, 16),
             Table::Ports => (4, 32),
@@ -120,6 +126,8 @@ impl Table {
             Table::Members6 => (32, 4),
             Table::Chunks6 => (16, 8 + 48 * CHUNK6_RULES),
             Table::Addresses6 => (20, 24),
+            Table::Choices => (16, 32),
+            Table::Choices6 => (16, 56),
             Table::Routes6 => (28, 56),
             Table::Scopes => (8, 4),
             Table::Locals => (8, 4),

@@ -7,8 +7,8 @@ use pilvi_agent_api::v1;
 use pilvi_netdev::Note;
 use pilvi_netdev::wanted::{
     AddressPair, Answers, Direction, Family, Fixed, Floating, Forward, Gateway, Gateway6, Group, Helper, Interface,
-    Label, Limited, LocalIp, Mac, MeterRule, Name, Network, Parent, Peer, Port, Ports, Quality, Ra, Rate, Remote,
-    Route, Router, Rule, Scope, Subnet, View, Wanted, Watch, Zone,
+    Label, Limited, LocalIp, Mac, MeterRule, Name, Network, Out, Parent, Peer, Port, Ports, Quality, Ra, Rate, Remote,
+    Route, Router, Rule, Scope, Subnet, View, Wanted, Watch, Way, Zone,
 };
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -47,6 +47,7 @@ pub fn wanted(from: &v1::HostNetwork) -> (Wanted, Vec<(String, String)>) {
         watches: watches(&from.logs),
         scopes: from.networks.iter().flat_map(scopes).collect(),
         helpers: from.routers.iter().flat_map(helpers).collect(),
+        ways: from.routers.iter().flat_map(ways).collect(),
         locals: each("local IP", &from.local_ips, |l| &l.id, local_ip),
     };
     (wanted, refused)
@@ -275,6 +276,15 @@ fn gateway(from: &v1::RouterGateway) -> Result<Gateway, String> {
         snat: from.snat,
         vtep: maybe("vtep", &from.vtep)?,
     })
+}
+
+/// The ways out beside the first; one that this host does not understand is left out.
+fn ways(from: &v1::Router) -> Vec<Way> {
+    let way = |g: &v1::RouterGateway| {
+        let out = if g.address.contains(':') { Out::V6(gateway6(g)?) } else { Out::V4(gateway(g)?) };
+        Ok(Way { router: from.id.clone(), out, balanced: from.balanced })
+    };
+    each("way out", &from.further, |g| &g.address, way)
 }
 
 fn floating(from: &v1::Floating) -> Result<Floating, String> {

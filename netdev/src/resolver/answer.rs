@@ -11,10 +11,19 @@ use std::net::IpAddr;
 const PLAIN_MAX: u16 = 512;
 /// Bytes of an answer at most: what passes through any network without fragments.
 pub(crate) const ANSWER_MAX: u16 = 1232;
+/// The bit of the third byte that says that something is missing.
+const TRUNCATED: u8 = 2;
 /// Seconds that a name may be remembered.
 const TTL: u32 = 10;
 /// Addresses of one name in an answer.
-const ADDRESSES_MAX: usize = 24;
+const ADDRESSES_MAX: usize = 100;
+
+/// How a question has come, and so what may go back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    Datagram,
+    Stream,
+}
 
 /// What becomes of a question.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,7 +34,7 @@ pub(crate) enum Verdict {
     Ask(Vec<u8>),
 }
 
-pub(crate) fn judge(names: &Names, question: &[u8]) -> Verdict {
+pub(crate) fn judge(names: &Names, question: &[u8], by: Transport) -> Verdict {
     let Some(head) = question.first_chunk::<12>() else { return Verdict::Silence };
     // An answer is not answered: two resolvers would talk for ever.
     if head[2] & 0x80 != 0 || question.len() > usize::from(ANSWER_MAX) {
@@ -52,6 +61,7 @@ pub(crate) fn judge(names: &Names, question: &[u8]) -> Verdict {
     let name = query.name.to_lowercase().to_ascii();
     let name = name.trim_end_matches('.');
     match known(names, &query.name, name, query.query_type) {
+        Some(Ok(records)) if by == Transport::Stream => finish(reply, records, u16::MAX),
         Some(Ok(records)) => finish(reply, records, limit(asked)),
         Some(Err(code)) => refuse(&authoritative(reply), code),
         None => ask(asked),
@@ -143,6 +153,28 @@ fn ask(asked: &Message) -> Verdict {
         message.set_edns(edns);
     }
     message.to_vec().map_or(Verdict::Silence, Verdict::Ask)
+}
+
+/// Bytes of an answer that a question of ours asks for.
+pub(crate) fn room(question: &[u8]) -> u16 {
+    Message::from_vec(question).map_or(PLAIN_MAX, |m| limit(&m))
+}
+
+/// The answer if it fits; else its head and question alone, marked as cut.
+pub(crate) fn cut(answer: &[u8], room: u16) -> Vec<u8> {
+    let question = question_of(answer).map_or(12, |q| 12 + q.len());
+    if answer.len() <= usize::from(room) || answer.len() < question {
+        return answer.to_vec();
+    }
+    let mut short = answer[..question].to_vec();
+    short[2] |= TRUNCATED;
+    short[6..12].fill(0);
+    short
+}
+
+/// Whether an answer says that it has been cut.
+pub(crate) fn is_cut(answer: &[u8]) -> bool {
+    answer.get(2).is_some_and(|flags| flags & TRUNCATED != 0)
 }
 
 /// The question as it stands in a message: what an answer must repeat.

@@ -25,7 +25,7 @@ fn question(name: &str, kind: RecordType) -> Message {
 }
 
 fn verdict(message: &Message) -> Verdict {
-    judge(&names(), &message.to_vec().unwrap())
+    judge(&names(), &message.to_vec().unwrap(), Transport::Datagram)
 }
 
 fn answer(name: &str, kind: RecordType) -> Message {
@@ -66,12 +66,14 @@ fn what_nobody_outside_can_know_is_not_asked_outside() {
     assert_eq!(answer("nobody", RecordType::A).metadata.response_code, ResponseCode::NXDomain);
     let closed = book_of("inside.", true, &[("web", "10.0.0.11")]);
     for name in ["nobody.inside.", "a.b.inside.", "inside."] {
-        let Verdict::Answer(bytes) = judge(&closed, &question(name, RecordType::MX).to_vec().unwrap()) else {
+        let Verdict::Answer(bytes) =
+            judge(&closed, &question(name, RecordType::MX).to_vec().unwrap(), Transport::Datagram)
+        else {
             panic!("{name}")
         };
         assert_eq!(Message::from_vec(&bytes).unwrap().metadata.response_code, ResponseCode::NXDomain, "{name}");
     }
-    let near = judge(&closed, &question("nobody.notinside.", RecordType::A).to_vec().unwrap());
+    let near = judge(&closed, &question("nobody.notinside.", RecordType::A).to_vec().unwrap(), Transport::Datagram);
     assert!(matches!(near, Verdict::Ask(_)), "another domain that ends alike");
     for (name, kind) in
         [("example.org.", RecordType::A), ("nobody.cloud.example.", RecordType::A), ("org.", RecordType::NS)]
@@ -99,17 +101,19 @@ fn what_does_not_fit_says_so() {
     let many: Vec<(&str, &str)> = many.iter().map(|a| ("a-name-of-many-servers.of-one-company", a.as_str())).collect();
     let names = book_of("cloud.example.", false, &many);
     let mut asked = question("a-name-of-many-servers.of-one-company.cloud.example.", RecordType::A);
-    let Verdict::Answer(cut) = judge(&names, &asked.to_vec().unwrap()) else { panic!("answered") };
+    let Verdict::Answer(cut) = judge(&names, &asked.to_vec().unwrap(), Transport::Datagram) else { panic!("answered") };
     let whole = Message::from_vec(&cut).unwrap();
     assert!(cut.len() <= 512 && (whole.metadata.truncation || whole.answers.len() == 24));
     asked.set_edns(own_edns(4096));
-    let Verdict::Answer(whole) = judge(&names, &asked.to_vec().unwrap()) else { panic!("answered") };
+    let Verdict::Answer(whole) = judge(&names, &asked.to_vec().unwrap(), Transport::Datagram) else {
+        panic!("answered")
+    };
     assert_eq!(Message::from_vec(&whole).unwrap().answers.len(), 24);
 }
 
 #[test]
 fn strange_questions_are_refused() {
-    let code = |bytes: &[u8]| match judge(&names(), bytes) {
+    let code = |bytes: &[u8]| match judge(&names(), bytes, Transport::Datagram) {
         Verdict::Answer(bytes) => Some(Message::from_vec(&bytes).unwrap().metadata.response_code),
         _ => None,
     };
@@ -123,8 +127,8 @@ fn strange_questions_are_refused() {
     assert_eq!(code(&update), Some(ResponseCode::NotImp));
     let mut reply = question("web", RecordType::A).to_vec().unwrap();
     reply[2] |= 0x80;
-    assert_eq!(judge(&names(), &reply), Verdict::Silence, "an answer is not answered");
-    assert_eq!(judge(&names(), &[0; 11]), Verdict::Silence);
+    assert_eq!(judge(&names(), &reply, Transport::Datagram), Verdict::Silence, "an answer is not answered");
+    assert_eq!(judge(&names(), &[0; 11], Transport::Datagram), Verdict::Silence);
     // A name that points at itself.
     let mut knot = vec![0, 1, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0xc0, 12, 0, 1, 0, 1];
     assert_eq!(code(&knot), Some(ResponseCode::FormErr));
@@ -138,7 +142,7 @@ proptest! {
         if plain && bytes.len() > 12 {
             bytes[2..12].copy_from_slice(&[1, 0, 0, 1, 0, 0, 0, 0, 0, 0]);
         }
-        if let Verdict::Answer(answer) = judge(&names(), &bytes) {
+        if let Verdict::Answer(answer) = judge(&names(), &bytes, Transport::Datagram) {
             prop_assert!(answer.len() <= usize::from(ANSWER_MAX) + 12);
         }
         let _ = question_of(&bytes);

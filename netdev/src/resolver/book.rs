@@ -38,6 +38,8 @@ pub(crate) struct Book {
     legs: HashMap<(u32, [u8; 6]), usize>,
     /// By router and address: what a router has passed on.
     routed: HashMap<(usize, Ipv4Addr), Arc<Client>>,
+    /// By what stands for the interface.
+    named: HashMap<u32, Arc<Client>>,
 }
 
 impl Names {
@@ -84,6 +86,7 @@ pub(crate) fn book(wanted: &Wanted, devices: &BTreeMap<String, u32>) -> Book {
         };
         let Mac(mac) = port.mac;
         let client = Arc::new(Client { name, mac, station: station(vni), names: names.clone() });
+        book.named.insert(name, client.clone());
         book.near.entry((vni, mac)).or_insert_with(|| client.clone());
         let own = crate::port::addresses(&port.fixed).map(|ip| (ip, client.clone()));
         on.entry(network).or_default().extend(own);
@@ -102,14 +105,16 @@ pub(crate) fn book(wanted: &Wanted, devices: &BTreeMap<String, u32>) -> Book {
 
 impl Book {
     /// Whoever sent a frame: to the resolver of network `vni`, from a hardware address of that network.
-    pub fn client(&self, vni: u32, mac: [u8; 6], address: Ipv4Addr) -> Option<&Arc<Client>> {
-        match self.legs.get(&(vni, mac)) {
-            Some(router) => self.routed.get(&(*router, address)),
-            None => self.near.get(&(vni, mac)),
+    pub fn client(&self, vni: u32, mac: [u8; 6], address: IpAddr) -> Option<&Arc<Client>> {
+        match (self.legs.get(&(vni, mac)), address) {
+            (Some(router), IpAddr::V4(address)) => self.routed.get(&(*router, address)),
+            // No router passes on what is for a link-local address.
+            (Some(_), IpAddr::V6(_)) => None,
+            (None, _) => self.near.get(&(vni, mac)),
         }
     }
-    pub fn has(&self, name: u32) -> bool {
-        self.near.values().chain(self.routed.values()).any(|c| c.name == name)
+    pub fn named(&self, name: u32) -> Option<&Arc<Client>> {
+        self.named.get(&name)
     }
 }
 
@@ -173,12 +178,13 @@ pub(super) mod tests {
             ..Wanted::default()
         };
         let book = book(&wanted, &BTreeMap::from([("a".into(), 7), ("b".into(), 8)]));
-        let ip = Ipv4Addr::new(10, 0, 1, 5);
+        let ip = IpAddr::from([10, 0, 1, 5]);
         let who = |vni: u32, mac: u8| book.client(vni, [mac; 6], ip).map(|c| c.name);
         assert_eq!([who(1, 10), who(2, 10)], [Some(7), Some(8)], "by its own network");
         assert_eq!([who(3, 21), who(3, 31)], [Some(7), Some(8)], "by the leg of its router");
         assert_eq!([who(3, 10), who(1, 32), who(9, 10)], [None, None, None]);
-        assert!(book.client(3, [21; 6], Ipv4Addr::new(10, 0, 1, 6)).is_none(), "nobody has that address");
-        assert!(book.has(7) && !book.has(9));
+        assert!(book.client(3, [21; 6], IpAddr::from([10, 0, 1, 6])).is_none(), "nobody has that address");
+        assert!(book.client(3, [21; 6], "fe80::5".parse().unwrap()).is_none(), "no router passes it on");
+        assert!(book.named(7).is_some() && book.named(9).is_none());
     }
 }

@@ -5,11 +5,11 @@
 //!   asked --> first server --2 s--> next server ... (3 tries) --> SERVFAIL
 //!                 '--> its answer, with the guest's id
 //! ```
-use super::answer::{ANSWER_MAX, failure, question_of};
+use super::answer::{cut, failure, question_of, room};
 use super::book::Client;
 use hickory_proto::op::ResponseCode;
 use std::io::ErrorKind;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,15 +17,17 @@ use std::time::{Duration, Instant};
 const ALL_MAX: usize = 512;
 const PORT_MAX: usize = 32;
 /// What one try waits, and how many there are.
-const PATIENCE: Duration = Duration::from_secs(2);
-const TRIES: usize = 3;
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const TRIES: usize = 3;
+/// Bytes of an answer that are looked at: more than any server sends to who asked for less.
+const ANSWER_ROOM: usize = 4096;
 
 /// Where an answer goes.
 #[derive(Debug, Clone)]
 pub(crate) struct Asker {
     pub client: Arc<Client>,
     pub to: [u8; 6],
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub port: u16,
     pub id: u16,
 }
@@ -47,14 +49,14 @@ pub(crate) struct Waiting {
     first: usize,
 }
 
-fn put_id(message: &mut [u8], id: u16) {
+pub(crate) fn put_id(message: &mut [u8], id: u16) {
     if let Some(place) = message.first_chunk_mut::<2>() {
         *place = id.to_be_bytes();
     }
 }
 
 /// A number that nobody can foretell.
-fn random() -> std::io::Result<u16> {
+pub(crate) fn random() -> std::io::Result<u16> {
     use std::io::Read;
     let mut bytes = [0; 2];
     std::fs::File::open("/dev/urandom")?.read_exact(&mut bytes)?;
@@ -107,12 +109,13 @@ impl Waiting {
     /// Answers that have come, with whom they are for.
     pub fn collect(&mut self) -> Vec<(Asker, Vec<u8>)> {
         let mut done = Vec::new();
-        let mut buffer = [0; ANSWER_MAX as usize];
+        let mut buffer = [0; ANSWER_ROOM];
         self.list.retain_mut(|pending| {
             loop {
                 match pending.socket.recv(&mut buffer) {
                     Ok(length) if pending.is_answer(&buffer[..length]) => {
-                        let mut answer = buffer[..length].to_vec();
+                        // A server that says more than was asked for is not the guest's to hear out.
+                        let mut answer = cut(&buffer[..length], room(&pending.question));
                         put_id(&mut answer, pending.asker.id);
                         done.push((pending.asker.clone(), answer));
                         return false;
@@ -163,11 +166,15 @@ impl Waiting {
 }
 
 impl Pending {
-    /// An answer to this very question.
     fn is_answer(&self, message: &[u8]) -> bool {
-        message.first_chunk::<2>() == self.question.first_chunk::<2>()
-            && message.get(2).is_some_and(|flags| flags & 0x80 != 0)
-            && message.get(4..6) == Some(&[0, 1])
-            && question_of(message).is_some_and(|q| Some(q) == question_of(&self.question))
+        answers(&self.question, message)
     }
+}
+
+/// Whether a message is an answer to this very question.
+pub(crate) fn answers(question: &[u8], message: &[u8]) -> bool {
+    message.first_chunk::<2>() == question.first_chunk::<2>()
+        && message.get(2).is_some_and(|flags| flags & 0x80 != 0)
+        && message.get(4..6) == Some(&[0, 1])
+        && question_of(message).is_some_and(|q| Some(q) == question_of(question))
 }

@@ -111,7 +111,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 30] = [
+pub const RESOURCES: [&Resource; 31] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -120,6 +120,7 @@ pub const RESOURCES: [&Resource; 30] = [
     &floating_ip::api::FLOATING_IP,
     &security_group::api::GROUP,
     &security_group::api::RULE,
+    &security_group::statefulness::STATEFULNESS,
     &rbac::api::RBAC_POLICY,
     &address_scope::api::ADDRESS_SCOPE,
     &address_group::api::ADDRESS_GROUP,
@@ -150,9 +151,11 @@ pub fn service() -> Service<Network> {
         subnet::api::routes(),
         subnet_pool::api::routes(),
         port::api::routes(),
+        port::binding::routes(),
         router::api::routes(),
         floating_ip::api::routes(),
         security_group::api::routes(),
+        security_group::statefulness::routes(),
         rbac::api::routes(),
         address_scope::api::routes(),
         address_group::api::routes(),

@@ -7,6 +7,7 @@
 //! | address lease | the address within its subnet (its id says the same, so it can be looked up) |
 //! | security group | being its project's default group |
 //! | trunk | its parent port |
+//! | default statefulness of groups | being its project's, or the cloud's |
 //! | QoS policy | being its project's default |
 //! | RBAC policy | its target for one action on one thing |
 use crate::{
@@ -26,7 +27,10 @@ use crate::{
     qos::model::{Bandwidth, Dscp, Kind, LeastBandwidth, LeastPacketRate, PacketRate, QosPolicy, QosRule},
     rbac::model::{RbacPolicy, label},
     router::model::Router,
-    security_group::model::{SecurityGroup, SecurityGroupRule},
+    security_group::{
+        model::{SecurityGroup, SecurityGroupRule},
+        statefulness::Statefulness,
+    },
     segment_range::model::SegmentRange,
     service_flavor::model::{Flavor, ServiceProfile},
     subnet::model::Subnet,
@@ -52,6 +56,7 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<FloatingIp>(),
         KindSpec::of::<SecurityGroup>(),
         KindSpec::of::<SecurityGroupRule>(),
+        KindSpec::of::<Statefulness>(),
         KindSpec::of::<RbacPolicy>(),
         KindSpec::of::<AddressScope>(),
         KindSpec::of::<AddressGroup>(),
@@ -252,6 +257,20 @@ impl Record for Port {
     }
     fn claims(&self) -> Vec<Claim> {
         vec![Claim { scope: format!("mac:{}", self.network_id), value: self.mac_address.clone() }]
+    }
+}
+
+impl Record for Statefulness {
+    const KIND: &'static str = "security_group_statefulness";
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        self.project_id.as_deref()
+    }
+    fn claims(&self) -> Vec<Claim> {
+        let value = self.project_id.clone().unwrap_or_default();
+        vec![Claim { scope: "security_group:statefulness".into(), value }]
     }
 }
 

@@ -55,6 +55,23 @@ const FACTS: Facts = Facts {
             "/v2.0/floatingips/{floatingip_id}/port_forwardings",
             r#"{"port_forwarding": {"internal_port_id": "<inside_port_id>", "protocol": "udp", "external_port": 9, "internal_port": 9}}"#,
         ),
+        (
+            "POST",
+            "/v2.0/security-groups-default-statefulness",
+            r#"{"security_groups_default_statefulness": {"project_id": "p-own", "stateful": false}}"#,
+        ),
+        ("POST", "/v2.0/ports/{port_id}/bindings", r#"{"binding": {"host": "h2"}}"#),
+        (
+            "PUT",
+            "/v2.0/routers/{id}/add_external_gateways",
+            r#"{"router": {"external_gateways": [{"network_id": "<floating_network_id>"}]}}"#,
+        ),
+        (
+            "PUT",
+            "/v2.0/routers/{id}/update_external_gateways",
+            r#"{"router": {"external_gateways": [{"network_id": "<floating_network_id>"}]}}"#,
+        ),
+        ("PUT", "/v2.0/routers/{id}/remove_external_gateways", r#"{"router": {"external_gateways": []}}"#),
         ("POST", "/v2.0/trunks", r#"{"trunk": {"project_id": "p-own", "port_id": "<free_port_id>"}}"#),
         (
             "PUT",
@@ -207,6 +224,11 @@ pub async fn world() -> World {
     let members = json!({"internal_port_id": inside_port, "protocol": "tcp", "external_port": 22, "internal_port": 22});
     let below = format!("floatingips/{forwarder}/port_forwardings");
     let forwarding = create(&app, &owner, &below, "port_forwarding", members).await;
+    let statefulness = json!({"project_id": "p-third"});
+    let kind = "security_groups_default_statefulness";
+    let statefulness = create(&app, &root(), "security-groups-default-statefulness", kind, statefulness).await;
+    let bound = json!({"network_id": net, "project_id": "p-own", "device_owner": "compute:nova", "binding:host_id": "h1"});
+    let bound = create(&app, &root(), "ports", "port", bound).await;
     let free_port = create(&app, &owner, "ports", "port", json!({"network_id": net})).await;
     let sub_port = create(&app, &owner, "ports", "port", json!({"network_id": net})).await;
     let parent = create(&app, &owner, "ports", "port", json!({"network_id": net})).await;
@@ -297,6 +319,7 @@ pub async fn world() -> World {
         ("ndp_proxies", &proxy),
         ("local_ips", &local),
         ("local_ips/{local_ip_id}/port_associations", &inside_port),
+        ("security-groups-default-statefulness", &statefulness),
         ("agents", &agent),
     ] {
         let tags = format!("/v2.0/{collection}/{id}/tags/a-tag");
@@ -309,6 +332,8 @@ pub async fn world() -> World {
     params.insert("{floatingip_id}".to_owned(), forwarder);
     params.insert("{local_ip_id}".to_owned(), local);
     params.insert("{policy_id}".to_owned(), quality.clone());
+    params.insert("{port_id}".to_owned(), bound);
+    params.insert("{host}".to_owned(), "h1".to_owned());
     params.insert("{rule_type}".to_owned(), "bandwidth_limit".to_owned());
     params.extend(map([("{network_id}", net.as_str()), ("{profile_id}", &profile)]));
     let fill = map([

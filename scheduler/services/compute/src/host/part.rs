@@ -3,6 +3,7 @@ use crate::{
     Compute,
     server::{model::VmState, snapshot},
     tables::{Action, FileCopy, MoveStage, Moving, Seen, SeenMove, SeenSnapshot, Server, SnapshotStage, WantedPower},
+    volume::model,
 };
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -127,10 +128,10 @@ fn seen(i: &v1::ObservedInstance) -> Seen {
         step: i.step.clone(),
         snapshot: i.snapshot.as_ref().and_then(seen_snapshot),
         disk_bytes: i.disk_bytes.clone(),
-        devices: i.devices.clone(),
         places: i.places.iter().map(|at| (at.id.clone(), at.place)).collect(),
         device_troubles: i.device_troubles.iter().map(|trouble| (trouble.id.clone(), short(&trouble.error))).collect(),
         moved: i.r#move.as_ref().and_then(seen_move),
+        devices: i.devices.clone(),
     }
 }
 
@@ -269,13 +270,18 @@ fn disks(server: &Server) -> Vec<v1::Disk> {
         read_only: false,
         volume: None,
     };
-    let mut disks = vec![disk("root", server.flavor.disk_gib, server.image.as_ref().map(|i| file(&i.file)))];
+    let root = match model::root(server) {
+        Some(volume) => model::disk(volume),
+        None => disk("root", server.flavor.disk_gib, server.image.as_ref().map(|i| file(&i.file))),
+    };
+    let mut disks = vec![root];
     if server.flavor.ephemeral_gib > 0 {
         disks.push(disk("ephemeral0", server.flavor.ephemeral_gib, None));
     }
     if server.flavor.swap_mib > 0 {
         disks.push(disk("swap", server.flavor.swap_mib.div_ceil(1024), None));
     }
+    disks.extend(model::others(server).map(model::disk));
     disks
 }
 
