@@ -4,7 +4,7 @@ use pilvi_store::{Claim, Column, Record, Value};
 
 impl Record for TapService {
     const KIND: &'static str = "tap_service";
-    const COLUMNS: &'static [Column] = &[Column::text("port_id")];
+    const COLUMNS: &'static [Column] = &[Column::text("port_id"), Column::int("vni")];
     fn id(&self) -> &str {
         &self.id
     }
@@ -15,7 +15,7 @@ impl Record for TapService {
         Some(&self.name)
     }
     fn columns(&self) -> Vec<Value> {
-        vec![self.port_id.clone().into()]
+        vec![self.port_id.clone().into(), self.vni.into()]
     }
     fn claims(&self) -> Vec<Claim> {
         vec![Claim { scope: "vni".into(), value: self.vni.to_string() }]

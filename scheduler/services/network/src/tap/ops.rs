@@ -38,7 +38,7 @@ fn made<R: DeserializeOwned>(attrs: &Raw, more: Value) -> Result<R, Fault> {
 pub async fn create_service_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<TapService>, Fault> {
     let project = text(attrs, "project_id");
     port_in(tx, ctx, text(attrs, "port_id"), project).await?;
-    let vni = segment_range::ops::number_in(tx, project).await?;
+    let vni = segment_range::ops::spare_in(tx).await?;
     let service: TapService = made(attrs, json!({"id": pilvi_kit::id::new(), "vni": vni}))?;
     Ok(tx.insert(&service).await?)
 }
