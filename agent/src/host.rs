@@ -9,45 +9,44 @@
 //! ```
 //! A wanted set that comes over the session is authoritative, also when its generation is lower
 //! than the ledger's (the scheduler was restored from a backup): that is logged and obeyed.
-use crate::console::Log;
-use crate::instance::{self, Context, Target};
+use crate::instance::{self, Context};
 use crate::ledger::safe_name;
+use crate::mailbox::{Mailboxes, Target};
 use crate::metadata::{View, http};
 use crate::net::neighbours::Taken;
 use crate::process;
 use crate::runtime::{Guest, Runtime};
-use pilvi_agent_api::v1::{Answer, Instance, Neighbours, Question, Wanted, question};
+use crate::volume;
+use pilvi_agent_api::v1::{Answer, Instance, Neighbours, Question, Volume, Wanted, question, volume_source};
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
 
 /// Most instances that one wanted set may have.
 const INSTANCES_LIMIT: usize = 10_000;
+/// Most volumes.
+const VOLUMES_LIMIT: usize = 50_000;
 
 /// One host and its instances.
 pub struct Host {
     pub context: Arc<Context>,
-    console_limit: u64,
     /// Held while targets are given out: an older set must not follow a newer one.
     order: Mutex<()>,
     wanted: Mutex<Arc<Wanted>>,
-    mailboxes: Mutex<BTreeMap<String, watch::Sender<Target>>>,
-    tasks: Mutex<JoinSet<()>>,
+    instances: Mailboxes<Instance>,
+    volumes: Mailboxes<Volume>,
 }
 
 impl Host {
     /// A host that knows of nothing yet.
     #[must_use]
-    pub fn new(context: Arc<Context>, console_kib: u64) -> Arc<Self> {
+    pub fn new(context: Arc<Context>) -> Arc<Self> {
         Arc::new(Self {
             context,
-            console_limit: console_kib << 10,
             order: Mutex::default(),
             wanted: Mutex::default(),
-            mailboxes: Mutex::default(),
-            tasks: Mutex::default(),
+            instances: Mailboxes::default(),
+            volumes: Mailboxes::default(),
         })
     }
 
@@ -59,6 +58,9 @@ impl Host {
         let known = self.context.ledger.load_wanted()?;
         for id in self.context.ledger.instance_ids()? {
             self.set_target(&id, Target::Unknown);
+        }
+        for id in self.context.volumes.ids()? {
+            self.set_volume(&id, Target::Unknown);
         }
         match known {
             Some(wanted) => self.spread(&wanted, false),
@@ -106,11 +108,11 @@ impl Host {
             self.set_target(&instance.id, Target::Wanted(Arc::new(instance.clone())));
         }
         if authoritative {
-            let known: Vec<String> = self.locked_mailboxes().keys().cloned().collect();
-            for id in known.into_iter().filter(|id| !named.contains(id)) {
+            for id in self.instances.ids().into_iter().filter(|id| !named.contains(id)) {
                 self.set_target(&id, Target::Gone);
             }
         }
+        self.spread_volumes(wanted, authoritative);
         *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(wanted.clone());
         let network = wanted.network.clone().unwrap_or_default();
         self.context.neighbours.keep(&network);
@@ -118,45 +120,36 @@ impl Host {
         self.context.board.set_generation(wanted.generation);
     }
 
-    fn locked_mailboxes(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, watch::Sender<Target>>> {
-        self.mailboxes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Leaves a target in an instance's mailbox; starts its task if there is none.
-    fn set_target(&self, id: &str, target: Target) {
-        let mut mailboxes = self.locked_mailboxes();
-        // A task that has removed its instance has closed its mailbox.
-        if let Some(mailbox) = mailboxes.get(id).filter(|mailbox| !mailbox.is_closed()) {
-            mailbox.send_if_modified(|old| {
-                let new = *old != target;
-                if new {
-                    *old = target.clone();
-                }
-                new
-            });
-            // Closed in between: the target may not have been seen.
-            if !mailbox.is_closed() {
-                return;
+    fn spread_volumes(&self, wanted: &Wanted, authoritative: bool) {
+        self.context.volumes.used_by(&wanted.instances);
+        let mut named = BTreeSet::new();
+        for volume in wanted.volumes.iter().take(VOLUMES_LIMIT) {
+            if !safe_name(&volume.id) || !named.insert(volume.id.clone()) {
+                tracing::error!(id = volume.id, "volume id refused");
+                continue;
+            }
+            self.set_volume(&volume.id, Target::Wanted(Arc::new(volume.clone())));
+        }
+        if authoritative {
+            for id in self.volumes.ids().into_iter().filter(|id| !named.contains(id)) {
+                self.set_volume(&id, Target::Gone);
             }
         }
-        if target == Target::Gone && !self.context.ledger.instance_dir(id).exists() {
-            mailboxes.remove(id);
-            return;
-        }
-        let mailbox = watch::Sender::new(target);
-        let task = instance::run(self.context.clone(), self.guest(id), mailbox.subscribe());
-        mailboxes.insert(id.to_owned(), mailbox);
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-        while tasks.try_join_next().is_some() {}
-        tasks.spawn(task);
     }
 
-    fn guest(&self, id: &str) -> Guest {
-        let dir = self.context.ledger.instance_dir(id);
-        Guest { id: id.to_owned(), console: Log::new(&dir, self.console_limit), dir }
+    fn set_target(&self, id: &str, target: Target<Instance>) {
+        let there = || self.context.ledger.instance_dir(id).exists();
+        let task = |mailbox| instance::run(self.context.clone(), self.context.guest(id), mailbox);
+        self.instances.set(id, target, there, task);
     }
 
-    /// Makes sure that every wanted instance has a task: one that was wanted anew in the moment in
+    fn set_volume(&self, id: &str, target: Target<Volume>) {
+        let there = || self.context.volumes.folder(id).is_ok_and(|folder| folder.exists());
+        let task = |mailbox| volume::keeper::run(self.context.clone(), id.to_owned(), mailbox);
+        self.volumes.set(id, target, there, task);
+    }
+
+    /// Makes sure that everything wanted has a task: what was wanted anew in the moment in
     /// which its task ended has none.
     pub fn refresh(&self) {
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
@@ -165,7 +158,13 @@ impl Host {
                 self.set_target(&instance.id, Target::Wanted(Arc::new(instance.clone())));
             }
         }
-        self.locked_mailboxes().retain(|_, mailbox| !mailbox.is_closed());
+        for volume in &self.wanted().volumes {
+            if safe_name(&volume.id) {
+                self.set_volume(&volume.id, Target::Wanted(Arc::new(volume.clone())));
+            }
+        }
+        self.instances.sweep();
+        self.volumes.sweep();
     }
 
     /// The last wanted set that was taken up.
@@ -174,7 +173,7 @@ impl Host {
         self.wanted.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Keys of the images that some wanted instance may need.
+    /// Keys of the images that something wanted may need.
     #[must_use]
     pub fn images(&self) -> BTreeSet<String> {
         let wanted = self.wanted();
@@ -182,16 +181,17 @@ impl Host {
             let disks = instance.disks.iter().filter_map(|disk| disk.image.as_ref());
             disks.chain(&instance.kernel).chain(&instance.ramdisk)
         });
-        refs.filter_map(|image| crate::image::key(image).ok()).collect()
+        let of_volumes = wanted.volumes.iter().filter_map(|volume| match volume.source.as_ref()?.from.as_ref()? {
+            volume_source::From::Image(image) => Some(image),
+            _ => None,
+        });
+        refs.chain(of_volumes).filter_map(|image| crate::image::key(image).ok()).collect()
     }
 
     /// Stops acting: from here on nothing changes until the next start of an agent.
     pub async fn rest(&self) {
-        let mut tasks = {
-            let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut *tasks)
-        };
-        tasks.shutdown().await;
+        self.instances.rest().await;
+        self.volumes.rest().await;
     }
 
     /// Answers a question.
@@ -212,12 +212,12 @@ impl Host {
 
     /// The guest of an instance that is on this host, and what runs it.
     fn find(&self, id: &str) -> Result<(Guest, Option<Arc<dyn Runtime>>), String> {
-        if !safe_name(id) || !self.locked_mailboxes().contains_key(id) {
+        if !safe_name(id) || !self.instances.has(id) {
             return Err(format!("there is no instance {id} on this host"));
         }
         let seen = self.context.board.instance(id).unwrap_or_default();
         let kind = crate::runtime::Kind::from_word(&seen.runtime);
-        Ok((self.guest(id), kind.and_then(|kind| self.context.runtimes.get(kind))))
+        Ok((self.context.guest(id), kind.and_then(|kind| self.context.runtimes.get(kind))))
     }
 
     /// What the guest posted as its password; nothing where it has posted none.

@@ -17,6 +17,7 @@ use nix::fcntl::{Flock, FlockArg};
 use pilvi_agent_api::v1;
 use prost::Message;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -93,6 +94,8 @@ pub struct Doc {
     pub ended: Option<Ended>,
     /// Its state lies in a file and the next start goes on from there.
     pub suspended: bool,
+    /// Where the devices of the saved machine are on its bus.
+    pub places: BTreeMap<String, u8>,
     /// Its removal has begun. It is carried through even when the same id is wanted anew: what is left of the old one
     /// says nothing about the new one.
     pub removing: bool,

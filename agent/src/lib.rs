@@ -26,6 +26,7 @@ pub mod inventory;
 pub mod join;
 pub mod ledger;
 pub mod link;
+pub mod mailbox;
 pub mod metadata;
 pub mod net;
 pub mod peer;
@@ -36,6 +37,8 @@ pub mod session;
 pub mod snapshot;
 pub mod socket;
 pub mod tls;
+pub mod turn;
+pub mod volume;
 
 pub use config::{Config, NetworkMode, Secret};
 pub use error::Error;
@@ -85,6 +88,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let listen = config.moves_listen.unwrap_or_else(|| (peer::own_address(&config.schedulers()), 0).into());
     let neighbours = Neighbourhood::open(&ledger, me.inventory.vtep.clone()).map_err(Error::io(&config.state_dir))?;
     let context = Arc::new(Context {
+        turns: turn::Turns::default(),
+        volumes: volume::Volumes::new(ledger.root().join("volumes")),
+        console_limit: config.console_kib << 10,
         ledger,
         neighbours,
         runtimes,
@@ -97,7 +103,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         grace: Duration::from_secs(config.stop_grace_s),
         boot: me.boot_id.clone(),
     });
-    let host = Host::new(context.clone(), config.console_kib);
+    let host = Host::new(context.clone());
     host.recover().map_err(Error::io(&config.state_dir))?;
     let keep = Duration::from_secs(config.image_keep_s);
     let flows = FlowLog::new(config.state_dir.join("flow.log"), config.flow_log.max_mib);

@@ -85,6 +85,14 @@ impl Board {
         self.locked().volumes.get(id).cloned()
     }
 
+    /// Instances whose machines have the volume.
+    #[must_use]
+    pub fn holders(&self, volume: &str) -> Vec<String> {
+        let state = self.locked();
+        let holds = state.instances.values().filter(|seen| seen.devices.iter().any(|device| device == volume));
+        holds.map(|seen| seen.id.clone()).collect()
+    }
+
     /// One volume is gone from this host.
     pub fn remove_volume(&self, id: &str) {
         self.change(|state| state.volumes.remove(id).is_some());

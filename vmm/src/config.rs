@@ -19,6 +19,8 @@ pub const MEMORY_MIB_MIN: u32 = 16;
 pub const MEMORY_MIB_MAX: u32 = 4 * 1024 * 1024;
 /// Most queues of a disk.
 pub const DISK_QUEUES_MAX: u16 = 16;
+/// Longest name of a device.
+pub const NAME_MAX: usize = 80;
 /// Longest command line that Linux on x86 takes.
 pub const CMDLINE_BYTES_MAX: usize = 2047;
 /// Largest configuration file that is read.
@@ -104,6 +106,9 @@ pub struct Disk {
     /// Refuse writes, and say so to the guest.
     #[serde(default)]
     pub read_only: bool,
+    /// In status and requests, default `diskN`. A snapshot's and a migration's devices are known again by it.
+    #[serde(default)]
+    pub name: Option<String>,
     /// What the guest reads as the disk's serial number, at most 20 bytes; default `diskN`.
     #[serde(default)]
     pub serial: Option<String>,
@@ -149,6 +154,9 @@ pub enum Tap {
 pub struct Nic {
     /// The host's end.
     pub tap: Tap,
+    /// In status and requests, default `nicN`.
+    #[serde(default)]
+    pub name: Option<String>,
     /// Address that the guest is told, `02:00:00:00:00:01`.
     pub mac: String,
     /// Largest frame payload in bytes that the guest is told.
@@ -416,7 +424,30 @@ impl Config {
             return Err(refuse("incoming", "and `restore` exclude each other"));
         }
         self.validate_devices()?;
+        self.validate_names()?;
         self.validate_descriptors()
+    }
+
+    /// Names of disks and cards, given or by number.
+    pub fn device_names(&self) -> Vec<String> {
+        let name = |given: &Option<String>, kind: &str, n: usize| given.clone().unwrap_or_else(|| format!("{kind}{n}"));
+        let disks = self.disks.iter().enumerate().map(|(n, disk)| name(&disk.name, "disk", n));
+        let nics = self.nics.iter().enumerate().map(|(n, nic)| name(&nic.name, "nic", n));
+        disks.chain(nics).collect()
+    }
+
+    fn validate_names(&self) -> Result<(), ConfigError> {
+        let mut names = self.device_names();
+        let spelled = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if names.iter().any(|name| !(1..=NAME_MAX).contains(&name.len()) || !name.bytes().all(spelled)) {
+            return Err(refuse("name", format!("must be 1 to {NAME_MAX} letters, digits and -_.")));
+        }
+        names.extend(["rng", "balloon", "console", "vsock"].map(str::to_owned));
+        names.sort_unstable();
+        if names.windows(2).any(|pair| pair[0] == pair[1]) {
+            return Err(refuse("name", "is that of two devices"));
+        }
+        Ok(())
     }
 
     fn validate_devices(&self) -> Result<(), ConfigError> {

@@ -9,6 +9,7 @@
 //! for that one. What does not hash to what the scheduler said is thrown away, never used.
 use crate::durable;
 use crate::error::Trouble;
+use crate::turn::Turns;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
@@ -17,12 +18,12 @@ use pilvi_agent_api::v1::ImageRef;
 use pilvi_disk::convert::{self, Named, Unsettled, Wanted};
 use pilvi_disk::{Format, Refusal, Rules};
 use sha2::{Digest, Sha512};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 use tokio::sync::Semaphore;
 
@@ -46,7 +47,7 @@ pub struct Cache {
     dir: PathBuf,
     source: Arc<dyn Source>,
     fetches: Semaphore,
-    flights: Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>,
+    flights: Turns,
 }
 
 /// A file that holds an image's bytes as a guest shall see them.
@@ -78,7 +79,7 @@ impl Cache {
     /// A cache in `dir` with at most `fetches` transfers at the same time.
     #[must_use]
     pub fn new(dir: PathBuf, source: Arc<dyn Source>, fetches: usize) -> Self {
-        Self { dir, source, fetches: Semaphore::new(fetches), flights: Mutex::default() }
+        Self { dir, source, fetches: Semaphore::new(fetches), flights: Turns::default() }
     }
 
     /// The file of an image, fetched and verified if it is not there. `limit` is the size of the
@@ -88,8 +89,7 @@ impl Cache {
     /// Text for the observation. A later call resumes where this one stopped.
     pub async fn get(&self, image: &ImageRef, limit: u64) -> Result<Cached, Trouble> {
         let key = key(image)?;
-        let flight = self.flight(&key);
-        let _alone = flight.lock().await;
+        let _alone = self.flights.take(&key).await;
         let path = self.dir.join(format!("{key}.img"));
         if let Some(cached) = present(&path) {
             return Ok(fits(cached, image, limit)?);
@@ -107,17 +107,6 @@ impl Cache {
         settled.map_err(|e| format!("image {}: {e}", image.id))?;
         let cached = present(&path).ok_or("the image vanished from the cache")?;
         Ok(fits(cached, image, limit)?)
-    }
-
-    fn flight(&self, key: &str) -> Arc<tokio::sync::Mutex<()>> {
-        let mut flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        flights.retain(|_, flight| flight.strong_count() > 0);
-        if let Some(flight) = flights.get(key).and_then(Weak::upgrade) {
-            return flight;
-        }
-        let flight = Arc::default();
-        flights.insert(key.to_owned(), Arc::downgrade(&flight));
-        flight
     }
 
     /// Brings `part` to the verified bytes of the image.
@@ -178,7 +167,7 @@ impl Cache {
             let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned());
             let Some(stem) = stem else { continue };
             let stem = stem.strip_suffix(".img").unwrap_or(&stem);
-            if needed.contains(stem) || self.flight_is_on(stem) {
+            if needed.contains(stem) || self.flights.busy(stem) {
                 continue;
             }
             let used = path.metadata()?.modified()?;
@@ -188,11 +177,6 @@ impl Cache {
             }
         }
         Ok(())
-    }
-
-    fn flight_is_on(&self, key: &str) -> bool {
-        let flights = self.flights.lock().unwrap_or_else(PoisonError::into_inner);
-        flights.get(key).is_some_and(|flight| flight.strong_count() > 0)
     }
 }
 

@@ -1,6 +1,7 @@
 //! The image cache against a source that stutters, lies and counts.
 use super::*;
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 #[derive(Default)]

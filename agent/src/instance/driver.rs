@@ -5,6 +5,8 @@
 //! ```
 //! What cannot be seen afterwards (that a start was under way, that a reboot is the one that was
 //! asked for) is written to the ledger before or after the step, so that it can be repeated.
+mod devices;
+mod machine;
 mod moving;
 mod snapshot;
 
@@ -12,18 +14,19 @@ use super::Context;
 use super::plan::{Found, Goal, Step, moving::Wish};
 use crate::error::Trouble;
 use crate::ledger::{Counters, Doc};
-use crate::runtime::{
-    DirectBoot, DiskFormat, Guest, Kind, Machine, MachineDisk, MachineNic, Run, Runtime, Status, stop_kindly,
-};
+use crate::runtime::{Guest, Kind, Run, Runtime, Status, stop_kindly};
 use crate::snapshot::Flight;
 use crate::{configdrive, disk, durable, process};
-use pilvi_agent_api::v1::{ImageRef, Instance, ObservedInstance, Power};
+use pilvi_agent_api::v1::{Disk, ImageRef, Instance, ObservedInstance, Power};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::OwnedMutexGuard;
 
 /// Name of the config drive's file in the instance's folder.
 const CONFIG_DRIVE: &str = "config-drive";
+/// Its id among the machine's devices, and what the guest reads as its serial number.
+const CONFIG_DRIVE_ID: &str = "config-2";
 
 /// One instance of this host.
 pub struct Driver {
@@ -35,6 +38,9 @@ pub struct Driver {
     moves: moving::Moves,
     /// Of the wanted disks that are there, in their order.
     disk_bytes: Vec<u64>,
+    devices: devices::Devices,
+    /// Held while it acts; given up while it waits for volumes, whose copies may need the guest held.
+    pub(super) turn: Option<OwnedMutexGuard<()>>,
 }
 
 fn io(what: &'static str) -> impl FnOnce(std::io::Error) -> Trouble {
@@ -51,12 +57,9 @@ fn counters(instance: &Instance) -> Counters {
     Counters { hard_reboots: instance.hard_reboots, soft_reboots: instance.soft_reboots, rebuilds: instance.rebuilds }
 }
 
-/// The kernel's command line; without one, what finds the root disk and shows the console.
-fn cmdline(wanted: &Instance) -> String {
-    match wanted.cmdline.as_str() {
-        "" => "root=/dev/vda console=tty0 console=ttyS0".into(),
-        said => said.to_owned(),
-    }
+/// Disks that are made for the instance and go with it.
+fn own_disks(wanted: &Instance) -> impl Iterator<Item = &Disk> {
+    wanted.disks.iter().filter(|disk| disk.volume.is_none())
 }
 
 impl Driver {
@@ -90,6 +93,8 @@ impl Driver {
             flight: None,
             moves: moving::Moves::default(),
             disk_bytes: Vec::new(),
+            devices: devices::Devices::default(),
+            turn: None,
         })
     }
 
@@ -127,9 +132,9 @@ impl Driver {
             let runtime = self.needed()?;
             self.last = runtime.status(&self.guest).await?;
         }
+        self.observe_devices(wanted).await;
         let disks = wanted.map_or(&[][..], |wanted| &wanted.disks);
-        let size_of = |id: &str| Some(disk::path(&self.guest.dir, id).ok()?.metadata().ok()?.len());
-        let sizes: Vec<Option<u64>> = disks.iter().map(|wanted| size_of(&wanted.id)).collect();
+        let sizes: Vec<Option<u64>> = disks.iter().map(|wanted| self.disk_size(wanted)).collect();
         let mut all = disks.iter().zip(&sizes);
         let there = all.all(|(wanted, size)| size.is_some_and(|size| size >= wanted.size_gib << 30));
         self.disk_bytes = sizes.into_iter().map_while(|size| size).collect();
@@ -141,6 +146,7 @@ impl Driver {
             boot: self.context.boot.clone(),
             snapshot: wanted.and_then(|wanted| self.snapshot_step(wanted)),
             wish: wanted.map_or(Wish::Stay, |wanted| self.wish(wanted)),
+            devices: self.devices.due(),
         })
     }
 
@@ -169,7 +175,7 @@ impl Driver {
             Run::Absent if self.doc.suspended => Power::Suspended,
             Run::Absent | Run::PoweredOff | Run::Broken | Run::Arriving | Run::Moved => Power::Stopped,
         };
-        ObservedInstance {
+        let mut seen = ObservedInstance {
             id: self.guest.id.clone(),
             generation,
             power: power.into(),
@@ -183,7 +189,15 @@ impl Driver {
             disk_bytes: self.disk_bytes.clone(),
             r#move: self.move_seen(),
             ..ObservedInstance::default()
-        }
+        };
+        self.devices.tell(&mut seen);
+        seen
+    }
+
+    /// Whether disks or cards are still on their way into the machine, or out of it.
+    #[must_use]
+    pub fn devices_open(&self) -> bool {
+        self.devices.are_open()
     }
 
     /// Does one step. `wanted` is `None` only for the steps of a removal.
@@ -194,7 +208,10 @@ impl Driver {
         let none = Instance::default();
         let wanted = wanted.unwrap_or(&none);
         match step {
-            Step::Fetch => self.fetch(wanted).await,
+            Step::Fetch => {
+                self.volumes(&wanted.disks).await?;
+                self.fetch(wanted).await
+            }
             Step::Disks => self.disks(wanted).await,
             Step::Ports => {
                 let ports: Vec<String> = wanted.nics.iter().map(|n| n.port_id.clone()).collect();
@@ -221,7 +238,7 @@ impl Driver {
                     doc.done.soft_reboots = done.soft_reboots;
                 })
             }
-            Step::RemoveRoot => match wanted.disks.first() {
+            Step::RemoveRoot => match wanted.disks.first().filter(|root| root.volume.is_none()) {
                 Some(root) => {
                     let path = disk::path(&self.guest.dir, &root.id)?;
                     durable::remove(&path).map_err(io("root disk"))
@@ -238,13 +255,17 @@ impl Driver {
                 durable::remove(&self.guest.saved_state()).map_err(io("saved state"))?;
                 Ok(self.needed()?.resume(&self.guest).await?)
             }
-            Step::Suspend => Ok(self.needed()?.suspend(&self.guest).await?),
+            Step::Suspend => {
+                self.note_places().await?;
+                Ok(self.needed()?.suspend(&self.guest).await?)
+            }
             Step::MarkSuspended => self.save(|doc| {
                 doc.started.clear();
                 (doc.starting, doc.suspended) = (false, true);
             }),
             Step::Snapshot(step) => self.snapshot(step, wanted).await,
             Step::Move(step) => self.run_move(step, wanted).await,
+            Step::Device(step) => self.run_devices(step, wanted).await,
             Step::MarkRemoving => {
                 self.flight = None;
                 self.moves = moving::Moves::default();
@@ -254,7 +275,7 @@ impl Driver {
                 }
                 Ok(())
             }
-            Step::Unplug => {
+            Step::ReleasePorts => {
                 self.context.plane.release(&self.guest.id);
                 Ok(())
             }
@@ -266,8 +287,33 @@ impl Driver {
         self.runtime().ok_or_else(|| "its runtime is not known".into())
     }
 
+    /// The file of a disk, made or not.
+    fn disk_path(&self, disk: &Disk) -> Result<PathBuf, String> {
+        match &disk.volume {
+            Some(volume) if volume.node_id.is_empty() => self.context.volumes.file(&volume.id),
+            Some(volume) => Err(format!("volume {} is on another host", volume.id)),
+            None => disk::path(&self.guest.dir, &disk.id),
+        }
+    }
+
+    /// Bytes of a disk that is there.
+    fn disk_size(&self, disk: &Disk) -> Option<u64> {
+        let there = disk.volume.as_ref().is_none_or(|volume| self.context.volumes.ready(&volume.id));
+        there.then(|| Some(self.disk_path(disk).ok()?.metadata().ok()?.len())).flatten()
+    }
+
+    /// Waits for the volumes among these disks.
+    async fn volumes(&mut self, disks: &[Disk]) -> Result<(), Trouble> {
+        self.turn = None;
+        for volume in disks.iter().filter_map(|disk| disk.volume.as_ref()) {
+            self.context.volumes.wait(&volume.id).await?;
+        }
+        self.turn = Some(self.context.turns.take(&self.guest.id).await);
+        Ok(())
+    }
+
     async fn fetch(&self, wanted: &Instance) -> Result<(), Trouble> {
-        for wanted in &wanted.disks {
+        for wanted in own_disks(wanted) {
             let path = disk::path(&self.guest.dir, &wanted.id)?;
             if let Some(image) = wanted.image.as_ref().filter(|_| !path.exists()) {
                 self.image(image, wanted.size_gib << 30).await?;
@@ -287,7 +333,7 @@ impl Driver {
     }
 
     async fn disks(&self, wanted: &Instance) -> Result<(), Trouble> {
-        for wanted in &wanted.disks {
+        for wanted in own_disks(wanted) {
             let path = disk::path(&self.guest.dir, &wanted.id)?;
             let size = wanted.size_gib << 30;
             let image = match &wanted.image {
@@ -350,59 +396,6 @@ impl Driver {
             (doc.starting, doc.ended, doc.suspended) = (false, None, false);
             change(doc);
         })
-    }
-
-    async fn machine(&self, wanted: &Instance) -> Result<Machine, Trouble> {
-        let mut disks = Vec::new();
-        for wanted in &wanted.disks {
-            disks.push(MachineDisk {
-                path: disk::path(&self.guest.dir, &wanted.id)?,
-                format: DiskFormat::Raw,
-                read_only: wanted.read_only,
-                serial: wanted.id.clone(),
-            });
-        }
-        let config_drive = self.guest.dir.join(CONFIG_DRIVE);
-        if config_drive.exists() {
-            disks.push(MachineDisk {
-                path: config_drive,
-                format: DiskFormat::Raw,
-                read_only: true,
-                serial: "config-2".into(),
-            });
-        }
-        let mut nics = Vec::new();
-        for nic in &wanted.nics {
-            nics.push(MachineNic {
-                mac: nic.mac.clone(),
-                mtu: u16::try_from(nic.mtu).unwrap_or(0),
-                taps: self.context.plane.network.open_taps(&nic.port_id).await?,
-            });
-        }
-        let boot = match &wanted.kernel {
-            Some(kernel) => Some(DirectBoot {
-                kernel: self.boot_file(kernel).await?,
-                ramdisk: match &wanted.ramdisk {
-                    Some(ramdisk) => Some(self.boot_file(ramdisk).await?),
-                    None => None,
-                },
-                cmdline: cmdline(wanted),
-            }),
-            None => None,
-        };
-        Ok(Machine {
-            vcpus: wanted.vcpus,
-            memory_mib: wanted.memory_mib,
-            disks,
-            nics,
-            boot,
-            properties: wanted.properties.clone(),
-            restore: self.doc.suspended,
-        })
-    }
-
-    async fn boot_file(&self, image: &ImageRef) -> Result<PathBuf, Trouble> {
-        Ok(self.image(image, 0).await?.path)
     }
 
     async fn shutdown(&self) -> Result<(), Trouble> {

@@ -10,6 +10,7 @@
 pub mod driver;
 pub mod plan;
 
+use crate::console::Log;
 use crate::error::Trouble;
 use crate::image::Cache;
 use crate::ledger::Ledger;
@@ -19,6 +20,8 @@ use crate::report::Board;
 use crate::runtime::Guest;
 use crate::runtime::set::Runtimes;
 use crate::snapshot::Uploads;
+use crate::turn::Turns;
+use crate::volume::Volumes;
 use driver::{Driver, goal};
 use pilvi_agent_api::v1::Instance;
 use plan::Step;
@@ -42,20 +45,26 @@ pub struct Context {
     pub board: Board,
     /// How long a guest has to power off when asked.
     pub grace: Duration,
+    /// Whoever acts on an instance has its turn.
+    pub turns: Turns,
+    pub volumes: Volumes,
+    /// Bytes of a console that are kept.
+    pub console_limit: u64,
     /// Boot id of the host.
     pub boot: String,
 }
 
-/// What shall become of an instance.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Target {
-    /// Found on disk, and no wanted set has been received yet: look, do not touch.
-    Unknown,
-    /// It shall be like this.
-    Wanted(Arc<Instance>),
-    /// It shall go, with all that belongs to it.
-    Gone,
+impl Context {
+    /// The guest of an instance, there or not. `id` must be fit for a file name.
+    #[must_use]
+    pub fn guest(&self, id: &str) -> Guest {
+        let dir = self.ledger.instance_dir(id);
+        Guest { id: id.to_owned(), console: Log::new(&dir, self.console_limit), dir }
+    }
 }
+
+/// What shall become of an instance.
+pub type Target = crate::mailbox::Target<Instance>;
 
 /// How long a settled instance is left alone.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
@@ -75,7 +84,7 @@ enum Pass {
 
 /// Keeps one instance as its target says until it is gone.
 pub async fn run(context: Arc<Context>, guest: Guest, mut mailbox: watch::Receiver<Target>) {
-    let mut driver = None;
+    let mut driver: Option<Driver> = None;
     let mut pause = BACK_OFF.0;
     let mut troubled_since: Option<Instant> = None;
     let mut former = Target::Unknown;
@@ -87,7 +96,12 @@ pub async fn run(context: Arc<Context>, guest: Guest, mut mailbox: watch::Receiv
         }
         former = target.clone();
         let passed = match &mut driver {
-            Some(driver) => pass(driver, &target, &mut mailbox).instrument(span_of(&guest, &target)).await,
+            Some(driver) => {
+                driver.turn = Some(context.turns.take(&guest.id).await);
+                let passed = pass(driver, &target, &mut mailbox).instrument(span_of(&guest, &target)).await;
+                driver.turn = None;
+                passed
+            }
             none => match take_up(&context, &guest, &target) {
                 Ok(fresh) => {
                     *none = Some(fresh);
@@ -227,7 +241,7 @@ async fn pass(driver: &mut Driver, target: &Target, mailbox: &mut watch::Receive
         let steps = plan::plan(wanted.map(goal).as_ref(), &found);
         if steps.is_empty() {
             let mut seen = driver.seen(generation);
-            seen.settled = true;
+            seen.settled = !driver.devices_open();
             driver.context.board.set_instance(seen);
             return Ok(Pass::Settled);
         }

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //!  wanted      found            steps
-//!  (gone)      anything         MarkRemoving, Kill, Unplug, RemoveFiles
+//!  (gone)      anything         MarkRemoving, Kill, ReleasePorts, RemoveFiles
 //!  any         rebuild pending  Ending, Kill, RemoveRoot, then as if absent
 //!  RUNNING     absent           Fetch, Disks, Ports, ConfigDrive, Start
 //!  RUNNING     paused           Resume
+//!  RUNNING     other devices    Plug, Grow, Unplug: see [`devices`]
 //!  RUNNING     reboot pending   Ending, [Shutdown,] Kill, Rebooted, then as if absent
 //!  RUNNING     off or gone      MarkEnded: it stays off until a newer generation wants it
 //!  STOPPED     running          Ending, Shutdown, Kill, MarkOff
@@ -16,10 +17,13 @@
 //! ```
 //! The driver runs the steps, looks again and plans again, until nothing is left to do. Since each
 //! plan starts from what is found, an agent that died between any two steps just goes on.
+pub mod devices;
 pub mod moving;
 
 use crate::ledger::{Counters, Doc, Ended};
 use crate::runtime::Run;
+use crate::snapshot::SnapshotStep;
+use devices::DeviceStep;
 use moving::{MoveStep, Wish};
 use pilvi_agent_api::v1::Power;
 
@@ -46,19 +50,8 @@ pub struct Found {
     pub snapshot: Option<SnapshotStep>,
     /// What is wanted of a move to or from another host.
     pub wish: Wish,
-}
-
-/// One thing to do for a snapshot.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SnapshotStep {
-    /// The root disk is copied while the guest is held.
-    Copy,
-    /// The copy's way to the scheduler begins; it goes on beside everything else.
-    Upload,
-    /// How that ended is written down.
-    Uploaded,
-    /// Files of snapshots that are not wanted, or have ended, are removed.
-    Sweep,
+    /// What is to be tried now, so that the machine has the devices that are wanted.
+    pub devices: Vec<DeviceStep>,
 }
 
 impl Found {
@@ -73,6 +66,7 @@ impl Found {
             boot: String::new(),
             snapshot: None,
             wish: Wish::Stay,
+            devices: Vec::new(),
         }
     }
 }
@@ -116,10 +110,11 @@ pub enum Step {
     MarkSuspended,
     Snapshot(SnapshotStep),
     Move(MoveStep),
+    Device(DeviceStep),
     /// From here on there is no way back.
     MarkRemoving,
     /// Its ports are no longer used.
-    Unplug,
+    ReleasePorts,
     /// Its folder is removed.
     RemoveFiles,
 }
@@ -143,14 +138,15 @@ impl Step {
             Self::Suspend | Self::MarkSuspended => "suspending",
             Self::Snapshot(_) => "snapshot",
             Self::Move(step) => step.word(),
-            Self::MarkRemoving | Self::Unplug | Self::RemoveFiles => "removing",
+            Self::Device(_) => "devices",
+            Self::MarkRemoving | Self::ReleasePorts | Self::RemoveFiles => "removing",
         }
     }
 
     /// Whether it mostly waits, and is given up when something else is wanted meanwhile.
     #[must_use]
     pub fn waits(self) -> bool {
-        matches!(self, Self::Fetch | Self::Ports | Self::Shutdown | Self::Move(MoveStep::Arrive))
+        matches!(self, Self::Fetch | Self::Ports | Self::Shutdown | Self::Device(_) | Self::Move(MoveStep::Arrive))
     }
 }
 
@@ -160,7 +156,7 @@ const PREPARE: [Step; 4] = [Step::Fetch, Step::Disks, Step::Ports, Step::ConfigD
 #[must_use]
 pub fn plan(goal: Option<&Goal>, found: &Found) -> Vec<Step> {
     let Some(goal) = goal.filter(|_| !found.doc.removing) else {
-        return vec![Step::MarkRemoving, Step::Kill, Step::Unplug, Step::RemoveFiles];
+        return vec![Step::MarkRemoving, Step::Kill, Step::ReleasePorts, Step::RemoveFiles];
     };
     let doc = &found.doc;
     if let Some(steps) = moving::plan(&found.wish, doc, found.run) {
@@ -180,7 +176,10 @@ pub fn plan(goal: Option<&Goal>, found: &Found) -> Vec<Step> {
     }
     match (goal.power, found.run) {
         (Power::Running | Power::Unspecified, Run::Paused) => vec![Step::Resume],
-        (Power::Running | Power::Unspecified, Run::Running) | (Power::Paused, Run::Paused) => vec![],
+        (Power::Running | Power::Unspecified, Run::Running) => {
+            found.devices.iter().map(|step| Step::Device(*step)).collect()
+        }
+        (Power::Paused, Run::Paused) => vec![],
         (Power::Paused, Run::Running) => vec![Step::Pause],
         (Power::Suspended, Run::Running | Run::Paused) => vec![Step::Suspend, Step::MarkSuspended],
         (Power::Stopped, Run::Running) => vec![Step::Ending, Step::Shutdown, Step::Kill, Step::MarkOff],

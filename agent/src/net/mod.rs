@@ -3,6 +3,7 @@
 //! ```text
 //! want(set) ----> [ apply task ] ----> Network::apply ----> state: per port wired or why not
 //! hold(instance): its ports stay although the wanted set no longer names them, until
+//! uses(instance, ports): its guest has cards for these alone, the others need not stay
 //! release(instance): the guest is gone, its ports may go
 //! ```
 //! [`Network`] hides what makes it so: pilvi-netdev on a real host, nothing on a simulated one.
@@ -49,6 +50,11 @@ pub trait Network: Send + Sync {
     /// Descriptors of a wired port's tap, one for each queue.
     async fn open_taps(&self, port: &str) -> Result<Vec<OwnedFd>, String>;
 
+    /// Whether ports have devices at all.
+    fn has_taps(&self) -> bool {
+        true
+    }
+
     /// What the labels of the last set have counted.
     async fn meters(&self) -> Result<Vec<ObservedMeter>, String> {
         Ok(Vec::new())
@@ -81,6 +87,9 @@ impl Network for NoNetwork {
     async fn open_taps(&self, _port: &str) -> Result<Vec<OwnedFd>, String> {
         Ok(Vec::new())
     }
+    fn has_taps(&self) -> bool {
+        false
+    }
     async fn accept_metadata(&self) -> Result<(TcpStream, String), String> {
         std::future::pending().await
     }
@@ -100,6 +109,9 @@ struct Applied {
     error: String,
 }
 
+/// Instances whose ports stay, and which of them where that is known: all of them, where it is not.
+type Held = BTreeMap<String, Option<BTreeSet<String>>>;
+
 /// The wanted packet path and how far it is made.
 pub struct Plane {
     /// What carries it out.
@@ -107,7 +119,7 @@ pub struct Plane {
     /// Nothing is touched before something is wanted: guests may be running on it.
     wanted: watch::Sender<Option<Arc<HostNetwork>>>,
     applied: watch::Sender<Applied>,
-    held: Mutex<BTreeSet<String>>,
+    held: Mutex<Held>,
     /// Instances that have arrived, whatever the wanted set still says.
     arrived: Mutex<BTreeSet<String>>,
     latest: Mutex<HostNetwork>,
@@ -141,7 +153,19 @@ impl Plane {
     /// Ports of this instance stay until [`Plane::release`].
     pub fn hold(&self, instance: &str) {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        held.insert(instance.to_owned());
+        held.insert(instance.to_owned(), None);
+    }
+
+    /// The guest of a held instance has cards for these ports: others of it need not stay.
+    pub fn uses(&self, instance: &str, ports: BTreeSet<String>) {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(known) = held.get_mut(instance) else { return };
+        let news = known.as_ref() != Some(&ports);
+        *known = Some(ports);
+        drop(held);
+        if news && self.wanted.borrow().is_some() {
+            self.renew();
+        }
     }
 
     /// The instance has no guest any more.
@@ -149,7 +173,7 @@ impl Plane {
         let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         let was = held.remove(instance);
         drop(held);
-        if was && self.wanted.borrow().is_some() {
+        if was.is_some() && self.wanted.borrow().is_some() {
             self.renew();
         }
     }
@@ -256,12 +280,13 @@ fn wake(set: &mut HostNetwork, arrived: &mut BTreeSet<String>) {
 }
 
 /// The set `next`, with those ports of `former` that held instances still use.
-fn retain(former: &HostNetwork, mut next: HostNetwork, held: &BTreeSet<String>) -> HostNetwork {
+fn retain(former: &HostNetwork, mut next: HostNetwork, held: &Held) -> HostNetwork {
     let named: BTreeSet<String> = next.ports.iter().map(|port| port.id.clone()).collect();
     let groups: BTreeSet<String> = next.groups.iter().map(|group| group.id.clone()).collect();
     for port in &former.ports {
         let taken = next.ports.iter().any(|other| other.network_id == port.network_id && other.mac == port.mac);
-        if named.contains(&port.id) || taken || !held.contains(&port.instance_id) {
+        let used = held.get(&port.instance_id).is_some_and(|ports| ports.as_ref().is_none_or(|p| p.contains(&port.id)));
+        if named.contains(&port.id) || taken || !used {
             continue;
         }
         let network = former.networks.iter().find(|network| network.id == port.network_id);
@@ -304,8 +329,9 @@ mod tests {
 
     #[test]
     fn ports_of_a_guest_that_still_runs_stay() {
-        let former = set(&[("p1", "i1"), ("p2", "i2"), ("p3", "i3")]);
-        let held = BTreeSet::from(["i1".to_owned(), "i3".to_owned()]);
+        let former = set(&[("p1", "i1"), ("p2", "i2"), ("p3", "i3"), ("p4", "i3")]);
+        let of_i3 = BTreeSet::from(["p3".to_owned()]);
+        let held = BTreeMap::from([("i1".to_owned(), None), ("i3".to_owned(), Some(of_i3))]);
         let next = retain(&former, HostNetwork::default(), &held);
         let ids: Vec<_> = next.ports.iter().map(|p| (p.id.as_str(), p.up)).collect();
         assert_eq!(ids, [("p1", false), ("p3", false)]);
@@ -324,6 +350,14 @@ mod tests {
         let count = || plane.wanted.borrow().as_ref().map_or(0, |set| set.ports.len());
         let drive = async {
             plane.wired(&["p1".into()]).await.unwrap();
+            plane.want(HostNetwork::default());
+            assert_eq!(count(), 1);
+            plane.uses("i1", BTreeSet::from(["p1".to_owned()]));
+            assert_eq!(count(), 1);
+            plane.uses("i1", BTreeSet::new());
+            assert_eq!(count(), 0, "its card was taken out");
+            plane.want(set(&[("p1", "i1")]));
+            plane.hold("i1");
             plane.want(HostNetwork::default());
             assert_eq!(count(), 1);
             plane.release("i1");

@@ -12,12 +12,15 @@
 //! | `fake:crash_ms` | its process is gone after that time |
 //! | `fake:deaf` | it does not power off when asked |
 //! | `fake:move_ms` | a move to another host takes that long |
+//! | `fake:clings` | it does not let go of disks and cards (all but those whose id the value is) |
+mod devices;
 mod moving;
 
-use super::{Guest, Kind, Machine, Run, Runtime, RuntimeError, Status, Wires};
+use super::{Device, Guest, Kind, Leave, Machine, MachineDisk, MachineNic, Run, Runtime, RuntimeError, Status, Wires};
 use crate::{durable, process};
 use async_trait::async_trait;
 use nix::sys::signal::Signal;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -79,6 +82,7 @@ impl Runtime for Fake {
         }
         .map_err(io("deaf mark"))?;
         moving::set_slowness(&guest.dir, millis("fake:move_ms")).map_err(io("slowness"))?;
+        devices::begin(&guest.dir, &machine)?;
         let power_off = millis("fake:power_off_ms");
         set_off_at(&guest.dir, power_off.map(|ms| now_ms() + ms))?;
         let life = power_off.or(millis("fake:crash_ms"));
@@ -120,6 +124,7 @@ impl Runtime for Fake {
     async fn kill(&self, guest: &Guest) -> Result<(), RuntimeError> {
         process::end(&guest.dir).await.map_err(io("kill"))?;
         moving::forget(&guest.dir).map_err(io("marks"))?;
+        devices::forget(&guest.dir)?;
         set_off_at(&guest.dir, None)
     }
 
@@ -159,6 +164,37 @@ impl Runtime for Fake {
         }
         durable::save_plain(&guest.saved_state(), b"fake").map_err(io("saved state"))?;
         self.kill(guest).await
+    }
+
+    async fn devices(&self, guest: &Guest) -> Result<Vec<Device>, RuntimeError> {
+        devices::list(&guest.dir)
+    }
+
+    async fn plug_disk(
+        &self,
+        guest: &Guest,
+        disk: MachineDisk,
+        _properties: &BTreeMap<String, String>,
+    ) -> Result<(), RuntimeError> {
+        let bytes = disk.path.metadata().map_err(io("disk"))?.len();
+        devices::plug(&guest.dir, disk.id, Some(bytes))
+    }
+
+    async fn plug_nic(
+        &self,
+        guest: &Guest,
+        nic: MachineNic,
+        _properties: &BTreeMap<String, String>,
+    ) -> Result<(), RuntimeError> {
+        devices::plug(&guest.dir, nic.id, None)
+    }
+
+    async fn unplug(&self, guest: &Guest, id: &str) -> Result<Leave, RuntimeError> {
+        devices::unplug(&guest.dir, id)
+    }
+
+    async fn resize_disk(&self, guest: &Guest, id: &str, bytes: u64) -> Result<(), RuntimeError> {
+        devices::resize(&guest.dir, id, bytes)
     }
 
     async fn collect_console(&self, _guest: &Guest) -> Result<(), RuntimeError> {

@@ -8,9 +8,10 @@
 //! The VMM writes the bounded console log itself. It has no firmware: guests bring a kernel. `moving` has guests that go
 //! to another host or into a file.
 mod moving;
+mod plug;
 
 use super::choose::Offer;
-use super::{Guest, Kind, Machine, Run, Runtime, RuntimeError, Status, Wires};
+use super::{Device, Guest, Kind, Leave, Machine, MachineDisk, MachineNic, Run, Runtime, RuntimeError, Status, Wires};
 use crate::config::Config;
 use crate::socket::Short;
 use crate::{durable, process};
@@ -19,6 +20,7 @@ use pilvi_vmm::config::{self as vmm, Source};
 use pilvi_vmm::control::{Client, ClientError};
 use pilvi_vmm::probe::Probe;
 use pilvi_vmm::state::{Report, RunState, StopReason};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -101,6 +103,7 @@ impl Kvm {
         let disks = machine.disks.iter().map(|disk| match disk.format {
             super::DiskFormat::Raw => Ok(vmm::Disk {
                 source: Source::Path(disk.path.clone()),
+                name: Some(plug::disk_name(&disk.id)),
                 read_only: disk.read_only,
                 serial: Some(disk.serial.chars().take(20).collect()),
                 queues: 1,
@@ -113,6 +116,7 @@ impl Kvm {
         let wired = machine.nics.iter().filter(|nic| !nic.taps.is_empty());
         let nics = (3..).zip(wired).map(|(fd, nic)| vmm::Nic {
             tap: vmm::Tap::Fd(fd),
+            name: Some(plug::nic_name(&nic.id)),
             mac: nic.mac.clone(),
             mtu: if nic.mtu == 0 { 1500 } else { nic.mtu },
             transmit: Default::default(),
@@ -125,7 +129,7 @@ impl Kvm {
             kernel: Some(Source::Path(boot.kernel.clone())),
             initramfs: boot.ramdisk.clone().map(Source::Path),
             cmdline: boot.cmdline.clone(),
-            transport: vmm::Transport::Mmio,
+            transport: transport(machine),
             disks: disks.collect::<Result<_, _>>()?,
             nics: nics.collect(),
             rng: true,
@@ -185,6 +189,14 @@ impl Kvm {
                 return Err(failed(format!("pilvi-vmm ended: {}", process::output(&guest.dir))));
             }
         }
+    }
+}
+
+/// On PCI devices can come and go. A kernel that knows no PCI has them in fixed slots, if its image says so.
+fn transport(machine: &Machine) -> vmm::Transport {
+    match machine.properties.get("hw_pilvi_transport").map(String::as_str) {
+        Some("mmio") => vmm::Transport::Mmio,
+        _ => vmm::Transport::Pci,
     }
 }
 
@@ -302,6 +314,40 @@ impl Runtime for Kvm {
 
     async fn cancel_send(&self, guest: &Guest) -> Result<(), RuntimeError> {
         self.call_back(guest).await
+    }
+
+    async fn devices(&self, guest: &Guest) -> Result<Vec<Device>, RuntimeError> {
+        self.list_devices(guest).await
+    }
+
+    async fn plug_disk(
+        &self,
+        guest: &Guest,
+        disk: MachineDisk,
+        _properties: &BTreeMap<String, String>,
+    ) -> Result<(), RuntimeError> {
+        self.add_disk(guest, disk).await
+    }
+
+    async fn plug_nic(
+        &self,
+        guest: &Guest,
+        nic: MachineNic,
+        _properties: &BTreeMap<String, String>,
+    ) -> Result<(), RuntimeError> {
+        self.add_nic(guest, nic).await
+    }
+
+    async fn unplug(&self, guest: &Guest, id: &str) -> Result<Leave, RuntimeError> {
+        self.take_out(guest, id).await
+    }
+
+    async fn resize_disk(&self, guest: &Guest, id: &str, bytes: u64) -> Result<(), RuntimeError> {
+        self.grow_disk(guest, id, bytes).await
+    }
+
+    fn has_cards_without_taps(&self) -> bool {
+        false
     }
 
     async fn collect_console(&self, _guest: &Guest) -> Result<(), RuntimeError> {

@@ -17,6 +17,7 @@
 pub mod choose;
 pub mod fake;
 pub mod kvm;
+pub mod places;
 pub mod qemu;
 pub mod set;
 mod stop;
@@ -113,6 +114,8 @@ pub enum DiskFormat {
 /// A block device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineDisk {
+    /// By which it is found again; unique among the machine's disks and cards, and fit for a file name.
+    pub id: String,
     /// The backing file.
     pub path: PathBuf,
     pub format: DiskFormat,
@@ -124,6 +127,8 @@ pub struct MachineDisk {
 /// A network interface.
 #[derive(Debug)]
 pub struct MachineNic {
+    /// As of a disk.
+    pub id: String,
     pub mac: String,
     /// Bytes; 0 leaves it to the guest.
     pub mtu: u16,
@@ -150,6 +155,8 @@ pub struct Machine {
     pub boot: Option<DirectBoot>,
     /// `hw_*`, `fake:*`: each runtime takes those it knows.
     pub properties: BTreeMap<String, String>,
+    /// Where disks and cards are that the guest knows from before, by their ids. The others come to the first free places.
+    pub places: BTreeMap<String, u8>,
     /// Go on from [`Guest::saved_state`].
     pub restore: bool,
 }
@@ -178,6 +185,24 @@ pub struct Status {
     pub run: Run,
     /// 0 when there is no process.
     pub pid: u32,
+}
+
+/// A disk or a card that a machine has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    pub id: String,
+    /// Where it is on the machine's bus.
+    pub place: u8,
+    /// Of a disk, its length as the guest sees it, if that is known.
+    pub bytes: Option<u64>,
+}
+
+/// What became of the wish to take a device out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Leave {
+    Gone,
+    /// The guest was asked to let go of it and has not done so yet. It still may.
+    Asked,
 }
 
 /// Streams to the other host of a move, one for each call.
@@ -246,6 +271,52 @@ pub trait Runtime: Send + Sync {
     async fn cancel_send(&self, guest: &Guest) -> Result<(), RuntimeError> {
         let _ = guest;
         Err(RuntimeError::Unsupported(self.kind(), "send a guest to another host"))
+    }
+
+    /// The disks and cards of a machine whose guest runs or is paused.
+    async fn devices(&self, guest: &Guest) -> Result<Vec<Device>, RuntimeError> {
+        let _ = guest;
+        Err(RuntimeError::Unsupported(self.kind(), "tell which devices a machine has"))
+    }
+
+    /// Gives the running guest one more disk. `properties` as at the start.
+    async fn plug_disk(
+        &self,
+        guest: &Guest,
+        disk: MachineDisk,
+        properties: &BTreeMap<String, String>,
+    ) -> Result<(), RuntimeError> {
+        let _ = (guest, disk, properties);
+        Err(RuntimeError::Unsupported(self.kind(), "give a running guest a disk"))
+    }
+
+    /// Gives the running guest one more card.
+    async fn plug_nic(
+        &self,
+        guest: &Guest,
+        nic: MachineNic,
+        properties: &BTreeMap<String, String>,
+    ) -> Result<(), RuntimeError> {
+        let _ = (guest, nic, properties);
+        Err(RuntimeError::Unsupported(self.kind(), "give a running guest a card"))
+    }
+
+    /// Asks the running guest to let go of a disk or a card, waits some seconds, and takes it out when the guest has. May be
+    /// repeated until then, and is done when there is no such device.
+    async fn unplug(&self, guest: &Guest, id: &str) -> Result<Leave, RuntimeError> {
+        let _ = (guest, id);
+        Err(RuntimeError::Unsupported(self.kind(), "take a device from a running guest"))
+    }
+
+    /// Tells the running guest how long a disk is whose file has grown to `bytes`.
+    async fn resize_disk(&self, guest: &Guest, id: &str, bytes: u64) -> Result<(), RuntimeError> {
+        let _ = (guest, id, bytes);
+        Err(RuntimeError::Unsupported(self.kind(), "let a disk grow under a running guest"))
+    }
+
+    /// Whether a guest can have a card that no tap belongs to.
+    fn has_cards_without_taps(&self) -> bool {
+        true
     }
 
     /// Moves fresh console output into the guest's log.

@@ -11,6 +11,8 @@ pub mod upload;
 
 use crate::disk;
 use crate::image::Cached;
+use crate::ledger::{SnapshotEnd, safe_name};
+use pilvi_agent_api::v1::{ObservedSnapshot, Snapshot, SnapshotStage};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -53,6 +55,64 @@ impl Stage {
     }
 }
 
+/// One thing to do for a disk that shall become an image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SnapshotStep {
+    /// The disk is copied while the guest is held.
+    Copy,
+    /// The copy's way to the scheduler begins; it goes on beside everything else.
+    Upload,
+    /// How that ended is written down.
+    Uploaded,
+    /// Files of snapshots that are not wanted, or have ended, are removed.
+    Sweep,
+}
+
+/// The image that is wanted.
+#[must_use]
+pub fn image_of(wanted: Option<&Snapshot>) -> Option<&str> {
+    wanted.map(|snapshot| snapshot.image_id.as_str()).filter(|id| safe_name(id))
+}
+
+/// What the disk needs next to become the wanted image; `dir` is where its copies are. The image's id tells one from the
+/// next; one that has ended is never begun again.
+#[must_use]
+pub fn next(
+    wanted: Option<&Snapshot>,
+    ended: Option<&SnapshotEnd>,
+    flight: Option<&Flight>,
+    dir: &Path,
+) -> Option<SnapshotStep> {
+    let ended = ended.map(|ended| ended.image_id.as_str());
+    let Some(image) = image_of(wanted).filter(|image| ended != Some(image)) else {
+        return (flight.is_some() || dir.exists()).then_some(SnapshotStep::Sweep);
+    };
+    match flight {
+        Some(flight) if flight.image != image => Some(SnapshotStep::Sweep),
+        Some(flight) => flight.stage().ended().then_some(SnapshotStep::Uploaded),
+        None if copied(dir, image) => Some(SnapshotStep::Upload),
+        None => Some(SnapshotStep::Copy),
+    }
+}
+
+/// The newest one, for the observation.
+#[must_use]
+pub fn seen(flight: Option<&Flight>, ended: Option<&SnapshotEnd>) -> Option<ObservedSnapshot> {
+    if let Some(flight) = flight {
+        // Its end counts once it is written down.
+        let packing = flight.stage() == Stage::Packing;
+        let stage = if packing { SnapshotStage::SnapshotPacking } else { SnapshotStage::SnapshotUploading };
+        return Some(ObservedSnapshot { image_id: flight.image.clone(), stage: stage.into(), error: String::new() });
+    }
+    let ended = ended?;
+    let stage = match ended {
+        SnapshotEnd { gone: true, .. } => SnapshotStage::SnapshotGone,
+        SnapshotEnd { error, .. } if !error.is_empty() => SnapshotStage::SnapshotFailed,
+        _ => SnapshotStage::SnapshotDone,
+    };
+    Some(ObservedSnapshot { image_id: ended.image_id.clone(), stage: stage.into(), error: ended.error.clone() })
+}
+
 /// A copy on its way; dropping it ends that.
 #[derive(Debug)]
 pub struct Flight {
@@ -86,6 +146,17 @@ impl Flight {
             return Stage::Failed("the upload broke off".into());
         }
         stage
+    }
+
+    /// How it ended.
+    #[must_use]
+    pub fn end(&self) -> SnapshotEnd {
+        let image_id = self.image.clone();
+        match self.stage() {
+            Stage::Gone => SnapshotEnd { image_id, gone: true, error: String::new() },
+            Stage::Failed(error) => SnapshotEnd { image_id, gone: false, error },
+            _ => SnapshotEnd { image_id, ..SnapshotEnd::default() },
+        }
     }
 
     /// Returns when it is at another stage than `known`.

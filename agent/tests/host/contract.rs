@@ -10,14 +10,19 @@ use pilvi_agent::runtime::{
 };
 use pilvi_agent::{Config, process};
 use pilvi_vmm::probe::Probe;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 use tempfile::TempDir;
 
+/// A disk in a raw file that can be written.
+pub fn raw(id: &str, path: PathBuf) -> MachineDisk {
+    MachineDisk { id: id.into(), path, format: DiskFormat::Raw, read_only: false, serial: id.into() }
+}
+
 /// A runtime under test and how to make machines for it.
 pub struct Subject {
-    make: fn() -> Box<dyn Runtime>,
+    pub make: fn() -> Box<dyn Runtime>,
     /// A machine that powers itself off after a moment if `short`.
     pub machine: fn(&Path, bool) -> Machine,
     /// What its console says once it runs.
@@ -27,7 +32,7 @@ pub struct Subject {
     pub counts: Option<fn(&Path) -> Machine>,
 }
 
-const FAKE: Subject = Subject {
+pub const FAKE: Subject = Subject {
     make: || Box::new(Fake),
     machine: |_, short| {
         let mut machine = Machine::default();
@@ -59,21 +64,11 @@ pub const QEMU: Subject = Subject {
             disk.resize(1 << 20, 0);
             std::fs::write(&path, disk).unwrap();
         }
-        Machine {
-            vcpus: 1,
-            memory_mib: 32,
-            disks: vec![MachineDisk { path, format: DiskFormat::Raw, read_only: false, serial: "root".into() }],
-            ..Machine::default()
-        }
+        Machine { vcpus: 1, memory_mib: 32, disks: vec![raw("root", path)], ..Machine::default() }
     },
     says: "pilvi guest up",
     counts: Some(|dir| {
-        let disk = |name: &str, read_only| MachineDisk {
-            path: dir.join(name),
-            format: DiskFormat::Raw,
-            read_only,
-            serial: name.into(),
-        };
+        let disk = |name: &str, read_only| MachineDisk { read_only, ..raw(name, dir.join(name)) };
         let disks = vec![disk("root", false), disk("config", true), disk("data", false)];
         if !disks[0].path.exists() {
             let mut root = guest::counting_sector();
@@ -84,12 +79,12 @@ pub const QEMU: Subject = Subject {
             let words = (0..DATA / 8).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
             std::fs::write(&disks[2].path, words.flatten().collect::<Vec<u8>>()).unwrap();
         }
-        let nic = MachineNic { mac: "02:00:00:00:00:01".into(), mtu: 1450, taps: Vec::new() };
+        let nic = MachineNic { id: "port".into(), mac: "02:00:00:00:00:01".into(), mtu: 1450, taps: Vec::new() };
         Machine { vcpus: 1, memory_mib: 32, disks, nics: vec![nic], ..Machine::default() }
     }),
 };
 
-const KVM: Subject = Subject {
+pub const KVM: Subject = Subject {
     make: || {
         let vmm_command = vec![env!("CARGO_BIN_EXE_pilvi-agent").into(), "vmm".into()];
         let config = Config { vmm_command, ..Config::default() };
@@ -115,7 +110,7 @@ fn kvm_probe() -> &'static Probe {
     PROBE.get_or_init(pilvi_vmm::probe::probe)
 }
 
-fn kvm() -> bool {
+pub fn kvm() -> bool {
     let probe = kvm_probe();
     if !probe.usable {
         eprintln!("skipped: no guest can run on KVM here: {}", probe.reason);

@@ -9,6 +9,8 @@ mod crash;
 mod guest;
 mod life;
 mod moving;
+mod plug;
 mod scheduler;
 mod snapshot;
+mod volume;
 mod wired;

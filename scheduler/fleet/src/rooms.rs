@@ -159,10 +159,8 @@ mod tests {
     impl HostPart for One {
         async fn wanted(&self, _host: &str) -> Result<Part, Fault> {
             let network = v1::L2 { id: "n".into(), neighbours: true, ..v1::L2::default() };
-            Ok(Part {
-                instances: Vec::new(),
-                network: Some(v1::HostNetwork { networks: vec![network], ..v1::HostNetwork::default() }),
-            })
+            let network = v1::HostNetwork { networks: vec![network], ..v1::HostNetwork::default() };
+            Ok(Part { network: Some(network), ..Part::default() })
         }
         async fn affected(&self, _change: &Change) -> Affected {
             Affected::None

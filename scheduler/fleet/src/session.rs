@@ -181,9 +181,7 @@ impl Fleet {
         let Some(session) = self.session_of_host(host) else { return false };
         let (sent, reported) = (session.sent.lock().clone(), session.reported.lock().clone());
         let (Some(sent), Some(reported)) = (sent, reported) else { return false };
-        !sent.things.contains(thing)
-            && reported.generation >= sent.generation
-            && !reported.things.contains(thing)
+        !sent.things.contains(thing) && reported.generation >= sent.generation && !reported.things.contains(thing)
     }
 
     fn session_of_host(&self, host: &str) -> Option<std::sync::Arc<Session>> {

@@ -165,9 +165,14 @@ async fn answer(
     }
     let spoken = told.version.unwrap_or(Version(0, 0));
     let caller = &mut told.caller;
-    let (index, params) = match service.matcher.find(&parts.method, path, spoken) {
+    let found = match service.literal && lacks_a_segment(path) {
+        true => Found::Nothing,
+        false => service.matcher.find(&parts.method, path, spoken),
+    };
+    let (index, params) = match found {
         Found::Route(index, params) => (index, params),
         found => {
+            let found = if service.literal { Found::Nothing } else { found };
             // Whoever has no token learns nothing about what exists.
             token(service, &parts.headers, certificate.as_ref(), caller).await?;
             return Err(unmatched(found));
@@ -254,6 +259,12 @@ async fn run(route: &Route<()>, call: Call, gate: &Gate) -> Result<Response, Fau
         return Err(Fault::internal(format!("handler of {route:?} did not ask its rule {}", gate.rule)));
     }
     Ok(response)
+}
+
+/// `/v3/volumes/`, `/v3/volumes//action`: the slash behind a version alone means nothing.
+fn lacks_a_segment(path: &str) -> bool {
+    let segments = path.strip_prefix('/').unwrap_or(path).split('/');
+    path.trim_matches('/').contains('/') && segments.into_iter().any(str::is_empty)
 }
 
 fn unmatched(found: Found) -> Fault {

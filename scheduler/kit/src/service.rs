@@ -37,6 +37,8 @@ pub struct Mounted {
     pub events: EventStyle,
     /// Addresses of the server's root that it answers too, as `/PREFIX/..` of its own routes: what others have fixed.
     pub(crate) roots: &'static [&'static str],
+    /// An address with an empty segment is another address, and one without the method is none.
+    pub(crate) literal: bool,
     pub(crate) enforcer: Arc<Enforcer>,
     pub(crate) matcher: Matcher,
     pub(crate) routes: Vec<Route<()>>,
@@ -51,6 +53,11 @@ impl Mounted {
     /// Answers these addresses of the server's root too, not only below its own prefix.
     pub fn also_at(self, roots: &'static [&'static str]) -> Self {
         Mounted { roots, ..self }
+    }
+    /// Takes addresses to the letter, as some originals do: 404 for one with an empty segment (`/volumes/`), which is an id
+    /// that a client forgot, and for a method that an address does not have.
+    pub fn literally(self) -> Self {
+        Mounted { literal: true, ..self }
     }
     /// The path of a route of this service that an address of the server means.
     pub(crate) fn below<'p>(&self, path: &'p str) -> Option<&'p str> {
@@ -137,6 +144,7 @@ impl<S: Send + Sync + 'static> Service<S> {
             documented: self.documented,
             events: self.events,
             roots: &[],
+            literal: false,
             enforcer: Arc::new(enforcer),
             matcher,
             routes,

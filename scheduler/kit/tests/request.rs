@@ -137,3 +137,22 @@ async fn limits_answer_429_in_the_services_envelope() {
     assert_eq!(app.call("POST", "/v1/login", None, None).await.status, 401);
     assert_eq!(app.call("POST", "/v1/login", None, None).await.status, 429, "the address has used up its own");
 }
+
+#[tokio::test]
+async fn a_service_may_take_addresses_to_the_letter() {
+    let mut app = app(&Kept::default(), Limits::default());
+    let member = caller("p", &["member"]);
+    let status = async |app: &App, method: &str, path: &str| app.call(method, path, Some(&member), None).await.status;
+    let asked = [("POST", "/v1/things"), ("POST", "/v1/things/"), ("PUT", "/v1/things"), ("POST", "/v1/things//act")];
+    let mut found = Vec::new();
+    for (method, path) in asked {
+        found.push(status(&app, method, path).await);
+    }
+    assert_eq!(found, [201, 201, 405, 405]);
+    app.service = app.service.literally();
+    let mut found = Vec::new();
+    for (method, path) in asked {
+        found.push(status(&app, method, path).await);
+    }
+    assert_eq!(found, [201, 404, 404, 404], "a forgotten id is another address");
+}

@@ -7,7 +7,7 @@ mod vault;
 
 use crate::{config::Config, events, preflight::Refusal, state::State};
 use anyhow::{Context, Result};
-use part::{ImageBytes, ImageCloud, NetworkPart, Snapshots, Uploads};
+use part::{ImageBytes, ImageCloud, NetworkPart, Snapshots, Uploads, VolumeCloud};
 use pilvi_compute::{Compute, ComputePart};
 use pilvi_fleet::{Authority, Fleet};
 use pilvi_identity::{Bootstrap, EndpointSpec, HashCost, Identity};
@@ -25,6 +25,7 @@ use pilvi_network::Network;
 use pilvi_placement::{Breadth, Placement};
 use pilvi_reconcile::Member;
 use pilvi_store::{Sole, Store};
+use pilvi_volume::{VolumePart, Volumes};
 use std::{sync::Arc, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use turn::Turn;
@@ -38,6 +39,7 @@ pub struct Scheduler {
     /// The administrator's password, when this start made it.
     pub store: Store,
     compute: Arc<Compute>,
+    volumes: Arc<Volumes>,
     identity: Arc<Identity>,
     image: Arc<Image>,
     member: Arc<Member>,
@@ -58,6 +60,8 @@ const CATALOGUE: &[(&str, &str, &str)] = &[
     ("placement", "placement", "/placement"),
     ("network", "neutron", "/network"),
     ("compute", "nova", "/compute/v2.1"),
+    ("block-storage", "cinder", "/volume/v3/%(project_id)s"),
+    ("volumev3", "cinderv3", "/volume/v3/%(project_id)s"),
 ];
 
 /// Opens the store with every kind of record there is.
@@ -69,6 +73,7 @@ pub async fn open_store(state: &State, config: &Config) -> Result<Store> {
     kinds.extend(pilvi_placement::kinds());
     kinds.extend(pilvi_network::kinds());
     kinds.extend(pilvi_compute::kinds());
+    kinds.extend(pilvi_volume::kinds());
     kinds.extend(pilvi_reconcile::kinds());
     kinds.push(pilvi_store::KindSpec::of::<vault::SealedKeys>());
     kinds.push(pilvi_store::KindSpec::of::<pilvi_kit::quota::QuotaOverride>());
@@ -97,6 +102,7 @@ pub fn coverage() -> Vec<navigator::Coverage> {
         navigator::of_service(&pilvi_placement::service()),
         navigator::of_service(&pilvi_network::service()),
         navigator::of_service(&pilvi_compute::service()),
+        navigator::of_service(&pilvi_volume::service()),
     ]
 }
 
@@ -166,17 +172,30 @@ impl Scheduler {
             default_zone: sizes.default_zone.clone(),
             ..pilvi_compute::Config::default()
         };
-        let compute =
-            Compute::new(store.clone(), fleet.clone(), network.clone(), image.clone(), placement.clone(), settings);
+        let volumes =
+            Volumes::new(store.clone(), fleet.clone(), image.clone(), placement.clone(), volume_settings(config));
+        let compute = Compute::new(
+            store.clone(),
+            fleet.clone(),
+            network.clone(),
+            image.clone(),
+            placement.clone(),
+            volumes.clone(),
+            settings,
+        );
         compute.driver().set_job(member.job("compute.server"));
+        volumes.set_cloud(Arc::new(VolumeCloud(compute.clone())));
+        volumes.prepare().await.context("the volume service")?;
+        volumes.driver().set_job(member.job("volume.volume"));
         let front = front(config)?;
         let network_part = Arc::new(NetworkPart::new(network.clone(), fleet.clone(), front.outlet.clone()));
         network_part.refresh(None).await.context("the hosts")?;
         store.listen(network_part.clone());
         fleet.add_part(network_part);
         fleet.add_part(Arc::new(ComputePart::new(compute.clone())));
+        fleet.add_part(Arc::new(VolumePart::new(volumes.clone())));
         fleet.set_images(Arc::new(ImageBytes::new(image.clone())));
-        fleet.set_snapshots(Arc::new(Snapshots::new(image.clone(), compute.clone())));
+        fleet.set_snapshots(Arc::new(Snapshots::new(image.clone(), compute.clone(), volumes.clone())));
         let authenticator = Authenticator::new(identity.clone());
         let with =
             |name: &str| Mounting { authenticator: authenticator.clone(), policy_file: policy_file(state, name) };
@@ -186,11 +205,12 @@ impl Scheduler {
             pilvi_placement::service().mount(placement, with("placement"))?,
             pilvi_network::service().mount(network, with("network"))?,
             pilvi_compute::service().mount(compute.clone(), with("compute"))?,
+            pilvi_volume::service().mount(volumes.clone(), with("volume"))?.literally(),
         ];
         let tls = fleet.authority().server_config(&config.certificate_names())?;
         let grpc = fleet.routes().into_axum_router();
         let site = Arc::new(Site::new(services, Some(grpc), front, config.plain_http));
-        Ok(Scheduler { fleet, site, tls, store, compute, identity, image, member, vault, _sole: sole })
+        Ok(Scheduler { fleet, site, tls, store, compute, volumes, identity, image, member, vault, _sole: sole })
     }
 
     /// Answers on `listeners` and keeps the cloud as it is wanted, until `stop` turns true.
@@ -207,6 +227,7 @@ impl Scheduler {
         }
         tasks.spawn(self.fleet.clone().run(stop.clone()));
         tasks.spawn(self.compute.driver().run(self.store.clone(), stop.clone()));
+        tasks.spawn(self.volumes.driver().run(self.store.clone(), stop.clone()));
         tasks.spawn(self.identity.clone().run(stop.clone()));
         tasks.spawn(self.image.clone().run(stop.clone()));
         tasks.spawn(compact(self.store.clone(), stop));
@@ -214,6 +235,10 @@ impl Scheduler {
         end_member.send_replace(true);
         let _ = member.await;
     }
+}
+
+fn volume_settings(config: &Config) -> pilvi_volume::Config {
+    pilvi_volume::Config { default_zone: config.compute.default_zone.clone(), ..pilvi_volume::Config::default() }
 }
 
 /// What all requests share: metrics, the operator's sinks of events, and limits.

@@ -1,4 +1,4 @@
-//! What the network and image services give the fleet: adapters, so that neither knows it.
+//! What services give the fleet and each other: adapters, so that neither knows the other.
 use async_trait::async_trait;
 use pilvi_agent_api::v1;
 use pilvi_compute::Compute;
@@ -12,6 +12,7 @@ use pilvi_network::{
 };
 use pilvi_reconcile::{Failure, Heir};
 use pilvi_store::{Change, Listen, Record, Stored, Told};
+use pilvi_volume::Volumes;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -176,27 +177,42 @@ impl pilvi_image::Cloud for ImageCloud {
     }
 }
 
+/// What the volume service asks of compute: an operator's zones are aggregates of hosts.
+#[derive(Debug)]
+pub struct VolumeCloud(pub Arc<Compute>);
+
+#[async_trait]
+impl pilvi_volume::Cloud for VolumeCloud {
+    async fn zones(&self) -> Result<BTreeMap<String, String>, Fault> {
+        self.0.zones_of_hosts().await
+    }
+}
+
 /// Image bytes for agents.
 pub struct ImageBytes {
     image: Arc<Image>,
 }
 
-/// Snapshots from agents: compute says which image a host may fill, the image service takes the bytes.
+/// Snapshots and uploads of volumes from agents: compute or the volume service says which image a host may fill, the
+/// image service takes the bytes.
 pub struct Snapshots {
     image: Arc<Image>,
     compute: Arc<Compute>,
+    volumes: Arc<Volumes>,
 }
 
 impl Snapshots {
-    pub fn new(image: Arc<Image>, compute: Arc<Compute>) -> Self {
-        Snapshots { image, compute }
+    pub fn new(image: Arc<Image>, compute: Arc<Compute>, volumes: Arc<Volumes>) -> Self {
+        Snapshots { image, compute, volumes }
     }
 }
 
 #[async_trait]
 impl ImageSink for Snapshots {
     async fn take(&self, host: &str, image_id: &str, size: u64, bytes: Upload) -> Result<(), Fault> {
-        if !self.compute.awaits_snapshot(host, image_id).await? {
+        let awaited =
+            self.compute.awaits_snapshot(host, image_id).await? || self.volumes.awaits_upload(host, image_id).await?;
+        if !awaited {
             return Err(Fault::forbidden("This host was not asked for this image."));
         }
         let image = pilvi_image::image::ops::get_any(self.image.store(), image_id).await?;

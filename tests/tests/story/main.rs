@@ -14,4 +14,5 @@ mod moves;
 mod pair;
 mod tenants;
 mod tour;
+mod volumes;
 mod world;

@@ -38,6 +38,9 @@ fn each_bad_value_is_named() {
     assert!(problem(|v| v["nics"][0]["mtu"] = 10.into()).contains("mtu"));
     assert!(problem(|v| v["user"] = serde_json::json!({"uid": 0, "gid": 5})).contains("`user`"));
     assert!(problem(|v| v["console"]["max_bytes"] = 1.into()).contains("`console`"));
+    assert!(problem(|v| v["disks"][0]["name"] = "a/b".into()).contains("`name`"));
+    assert!(problem(|v| v["disks"][0]["name"] = "nic0".into()).contains("two devices"));
+    assert!(problem(|v| v["nics"][0]["name"] = "rng".into()).contains("two devices"));
     assert!(problem(|v| v["surprise"] = 1.into()).contains("unknown field `surprise`"));
     assert!(problem(|v| v["kernel"] = serde_json::json!({"fd": 7})).contains("twice"));
     assert!(problem(|v| v["kernel"] = serde_json::json!({"fd": 1})).contains("standard stream"));
@@ -58,7 +61,7 @@ proptest! {
 
     #[test]
     fn macs_parse_only_in_one_form(text in "[0-9a-f:]{0,18}") {
-        let nic = Nic { tap: Tap::Fd(3), mac: text.clone(), mtu: 1500, transmit: Rate::default(), receive: Rate::default() };
+        let nic = Nic { tap: Tap::Fd(3), name: None, mac: text.clone(), mtu: 1500, transmit: Rate::default(), receive: Rate::default() };
         if let Some(b) = nic.mac_bytes() {
             prop_assert_eq!(text, b.map(|x| format!("{x:02x}")).join(":"));
         }

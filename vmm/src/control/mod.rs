@@ -66,6 +66,9 @@ pub enum Request {
         read_only: bool,
         /// What the guest reads as its serial number, at most 20 ASCII characters.
         serial: String,
+        /// Its name from here on; none: the next that is free of `disk0`, `disk1`, ...
+        #[serde(default)]
+        name: Option<String>,
     },
     /// Put a card on the PCI bus. Its tap comes with this line.
     AddNic {
@@ -73,6 +76,9 @@ pub enum Request {
         mac: String,
         /// Largest frame payload.
         mtu: u16,
+        /// Its name from here on; none: the next that is free of `nic0`, `nic1`, ...
+        #[serde(default)]
+        name: Option<String>,
     },
     /// Take a disk or a card off the PCI bus. A guest with ACPI is asked to let go of it, and the answer comes when it has;
     /// when it has not after eight seconds it may still do so, and this is refused until then. Where no guest listens it is
@@ -204,8 +210,14 @@ pub struct Status {
 /// State of a virtio device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeviceStatus {
-    /// `disk0`, `nic0`, `rng`.
+    /// As configured; else `disk0`, `nic0`, `rng`, ...
     pub name: String,
+    /// Its device number, if it is on the PCI bus.
+    #[serde(default)]
+    pub number: Option<u8>,
+    /// Of a disk, its length.
+    #[serde(default)]
+    pub bytes: Option<u64>,
     /// The driver has taken it into use.
     pub driver_ok: bool,
     /// The driver broke it; it does nothing until the driver resets it.

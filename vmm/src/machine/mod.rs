@@ -189,8 +189,11 @@ impl Machine {
         };
         let bus = Arc::new(devices::bus(config, slots, &vm, parts)?);
         let numbers: Vec<u8> = match &restored {
-            Some(state) => state.pci.iter().map(PciState::number).collect(),
-            None => (1..DEVICES).collect(),
+            Some(state) if bus.pci.is_some() => {
+                let names: Vec<&str> = functions.iter().map(|part| part.name.as_str()).collect();
+                PciState::in_order_of(&state.pci, &names)?.into_iter().map(PciState::number).collect()
+            }
+            _ => (1..DEVICES).collect(),
         };
         let pci = match &bus.pci {
             Some(root) => devices::connect_pci(&vm, &memory, root, functions, numbers)?,
@@ -369,7 +372,8 @@ fn restore(
     for (slot, saved) in bus.slots.iter().zip(&state.slots) {
         slot.restore(saved)?;
     }
-    for (device, saved) in pci.iter().zip(&state.pci) {
+    let names: Vec<&str> = pci.iter().map(|device| device.slot.name.as_str()).collect();
+    for (device, saved) in pci.iter().zip(PciState::in_order_of(&state.pci, &names)?) {
         device.restore(saved)?;
     }
     let mut vcpus = Vec::new();

@@ -77,16 +77,14 @@ impl Parts {
         let kvm = Kvm::new().map_err(kvm_step("be opened"))?;
         let kernel = config.kernel.as_ref().map(|s| open("the kernel", s.open(false))).transpose()?;
         let initramfs = config.initramfs.as_ref().map(|s| open("the initramfs", s.open(false))).transpose()?;
-        let disks = config
-            .disks
-            .iter()
-            .enumerate()
-            .map(|(n, disk)| open(format!("disk {n}"), open_disk(n, disk, config.incoming.is_none())));
+        let mut names = config.device_names().into_iter();
+        let disks = config.disks.iter().zip(names.by_ref());
+        let disks = disks.map(|(disk, name)| open(name.clone(), open_disk(name, disk, config.incoming.is_none())));
         let disks = disks.collect::<Result<Vec<_>, _>>()?;
         let mut taps = Vec::new();
-        for (n, nic) in config.nics.iter().enumerate() {
-            let tap = open(format!("the tap of nic {n}"), Tap::open(&nic.tap))?.into_fd();
-            taps.push(OpenTap { name: format!("nic{n}"), tap });
+        for (nic, name) in config.nics.iter().zip(names) {
+            let tap = open(format!("the tap of {name}"), Tap::open(&nic.tap))?.into_fd();
+            taps.push(OpenTap { name, tap });
         }
         let restore = config.restore.as_ref().map(OpenSnapshot::of).transpose()?;
         let incoming = config.incoming.as_ref().map(|source| -> io::Result<Incoming> {
@@ -120,15 +118,15 @@ impl Parts {
                     "a qcow2 image does not go over with its machine",
                 ));
             }
-            let file = open.file.try_clone()?;
-            Ok((number, Leaving { file, bytes: open.bytes, changes: open.changes.clone() }))
+            let (name, file) = (open.name.clone(), open.file.try_clone()?);
+            Ok((number, Leaving { name, file, bytes: open.bytes, changes: open.changes.clone() }))
         });
         leaving.collect::<io::Result<_>>().map(Leavings::watch)
     }
 
     /// The disks, for a machine that brings their contents.
     pub(super) fn land_disks(&self) -> io::Result<Vec<Landing>> {
-        self.disks.iter().map(|disk| Landing::new(&disk.file, disk.bytes)).collect()
+        self.disks.iter().map(|disk| Landing::new(&disk.name, &disk.file, disk.bytes)).collect()
     }
 
     /// Takes the disks. Fails while another process has one.
@@ -138,9 +136,9 @@ impl Parts {
     }
 }
 
-fn open_disk(number: usize, disk: &Disk, claim: bool) -> io::Result<OpenDisk> {
+fn open_disk(name: String, disk: &Disk, claim: bool) -> io::Result<OpenDisk> {
     let file = disk.source.open(!disk.read_only)?;
-    let mut open = OpenDisk::of(format!("disk{number}"), file, disk.read_only, claim)?;
+    let mut open = OpenDisk::of(name, file, disk.read_only, claim)?;
     if disk.engine == Engine::Qcow2 {
         (open.bytes, open.qcow2) = (qcow2::length(&open.file)?, true);
     }

@@ -40,6 +40,11 @@ impl Machine {
         Ok(())
     }
 
+    /// The device number of that name on the PCI bus.
+    pub fn number_of(&self, name: &str) -> Option<u8> {
+        self.pci.iter().find(|device| device.slot.name == name).map(|device| device.number)
+    }
+
     /// How the device of that name can leave now.
     pub fn can_leave(&self, name: &str) -> Leave {
         let device = self.pci.iter().find(|device| device.slot.name == name);

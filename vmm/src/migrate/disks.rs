@@ -10,6 +10,7 @@
 use super::{MigrateError, wire};
 use crate::virtio::block::changes::{Changes, PART};
 use crate::virtio::block::file::{Backing, RawFile};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -18,6 +19,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A disk of the source.
 pub struct Leaving {
+    /// By which the target knows it.
+    pub name: String,
     /// Its file.
     pub file: File,
     /// Its size.
@@ -43,6 +46,11 @@ impl Leavings {
     pub fn all(&self) -> Parts {
         let words = |disk: &Leaving| disk.bytes.div_ceil(PART).div_ceil(64) as usize;
         self.0.iter().map(|(_, disk)| vec![u64::MAX; words(disk)]).collect()
+    }
+
+    /// Tells which disks they are.
+    pub fn announce(&self, out: &mut impl Write) -> Result<(), MigrateError> {
+        self.0.iter().try_for_each(|(number, disk)| wire::send_disk(out, *number, disk.bytes, &disk.name))
     }
 
     /// What was written since the last question.
@@ -137,14 +145,51 @@ impl Empty {
 
 /// A disk of the target, in which what comes is written.
 pub struct Landing {
+    name: String,
     file: RawFile,
     bytes: u64,
 }
 
+/// Which of the target's disks the source's numbers mean.
+pub(super) struct Landings<'d> {
+    disks: &'d mut [Landing],
+    announced: BTreeMap<u16, usize>,
+}
+
+impl<'d> Landings<'d> {
+    pub(super) fn new(disks: &'d mut [Landing]) -> Landings<'d> {
+        Landings { disks, announced: BTreeMap::new() }
+    }
+
+    /// The source calls the disk of this name by this number. Each is announced once.
+    pub(super) fn announce(&mut self, number: u16, bytes: u64, name: &str) -> Result<(), MigrateError> {
+        let at = self.disks.iter().position(|disk| disk.name == name);
+        let at = at.ok_or(MigrateError::Nonsense("a disk that is not there"))?;
+        if self.disks[at].bytes < bytes {
+            return Err(MigrateError::Nonsense("a disk for which there is no room"));
+        }
+        if self.announced.values().any(|other| *other == at) || self.announced.insert(number, at).is_some() {
+            return Err(MigrateError::Nonsense("a disk that was announced twice"));
+        }
+        Ok(())
+    }
+
+    /// The disk of this number.
+    pub(super) fn get(&mut self, number: u16) -> Result<&mut Landing, MigrateError> {
+        let at = self.announced.get(&number).copied();
+        let disk = at.and_then(|at| self.disks.get_mut(at));
+        disk.ok_or(MigrateError::Nonsense("a disk that was not announced"))
+    }
+
+    pub(super) fn sync(&mut self) -> Result<(), MigrateError> {
+        self.disks.iter_mut().try_for_each(Landing::sync)
+    }
+}
+
 impl Landing {
     /// In this file, of this size.
-    pub fn new(file: &File, bytes: u64) -> io::Result<Landing> {
-        Ok(Landing { file: RawFile::new(file.try_clone()?), bytes })
+    pub fn new(name: &str, file: &File, bytes: u64) -> io::Result<Landing> {
+        Ok(Landing { name: name.to_owned(), file: RawFile::new(file.try_clone()?), bytes })
     }
 
     /// Refuses what lies outside.

@@ -93,6 +93,9 @@ impl Sending {
 
     fn passes(&mut self, cancelled: &AtomicBool) -> Result<(), MigrateError> {
         wire::greet(&mut self.stream, &self.memory)?;
+        if let Some(disks) = &self.disks {
+            disks.announce(&mut self.stream)?;
+        }
         // Disks are the most: what the guest does to its memory meanwhile goes over in the first pass anyway.
         self.send_parts(cancelled)?;
         // Nothing before this moment counts: all pages go over now.

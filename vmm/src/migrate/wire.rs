@@ -10,18 +10,19 @@
 //! | part of a disk | 7, disk (2), offset (8), bytes (4), CRC-32 of the contents (4), contents |
 //! | zeroes of a disk | 8, disk (2), offset (8), bytes (8) |
 //! | sync of the disks | 9 |
+//! | which disk a number means | 10, disk (2), its bytes (8), length of its name (1), name |
 //!
 //! Numbers are little endian. The target answers `ready` (5) and `running` (6).
 
 use super::MigrateError;
-use super::disks::Landing;
+use super::disks::{Landing, Landings};
 use crate::memory::Memory;
 use crate::snapshot::{MachineState, file};
 use std::io::{Read, Write};
 use vm_memory::{Address, Bytes, GuestAddress, GuestMemoryBackend, GuestMemoryRegion};
 
 /// Of this stream.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const MAGIC: &[u8; 8] = b"PILVIMIG";
 /// Bytes of a page.
 pub const PAGE: u64 = 4096;
@@ -46,6 +47,7 @@ const PART_MAX: u32 = crate::virtio::block::changes::PART as u32;
 const DISK_PART: u8 = 7;
 const DISK_EMPTY: u8 = 8;
 const DISK_SYNC: u8 = 9;
+const DISK_NAMED: u8 = 10;
 
 /// Guest memory in bytes.
 pub fn size(memory: &Memory) -> u64 {
@@ -74,6 +76,18 @@ pub fn send_zeroes(out: &mut impl Write, address: u64, count: u32) -> Result<(),
     let mut head = vec![ZEROES];
     head.extend(address.to_le_bytes());
     head.extend(count.to_le_bytes());
+    out.write_all(&head)?;
+    Ok(())
+}
+
+/// The disk of this name is called by this number from here on.
+pub fn send_disk(out: &mut impl Write, disk: u16, bytes: u64, name: &str) -> Result<(), MigrateError> {
+    let length = u8::try_from(name.len()).map_err(|_| MigrateError::Nonsense("a disk of too long a name"))?;
+    let mut head = vec![DISK_NAMED];
+    head.extend(disk.to_le_bytes());
+    head.extend(bytes.to_le_bytes());
+    head.push(length);
+    head.extend(name.as_bytes());
     out.write_all(&head)?;
     Ok(())
 }
@@ -134,6 +148,7 @@ pub fn receive(input: &mut impl Read, memory: &Memory, disks: &mut [Landing]) ->
     }
     let mut buffer = vec![0; (RUN_MAX as u64 * PAGE) as usize];
     let zeroes = vec![0; buffer.len()];
+    let mut disks = Landings::new(disks);
     loop {
         match number::<1>(input)? {
             [PAGES] => {
@@ -150,9 +165,15 @@ pub fn receive(input: &mut impl Read, memory: &Memory, disks: &mut [Landing]) ->
                 let (address, bytes) = run(input, memory)?;
                 memory.write_slice(&zeroes[..bytes], address)?;
             }
-            [DISK_PART] => take_part(input, disks, &mut buffer)?,
+            [DISK_NAMED] => {
+                let (disk, bytes) = (u16::from_le_bytes(number(input)?), u64::from_le_bytes(number(input)?));
+                let mut name = vec![0; usize::from(number::<1>(input)?[0])];
+                input.read_exact(&mut name)?;
+                disks.announce(disk, bytes, &String::from_utf8_lossy(&name))?;
+            }
+            [DISK_PART] => take_part(input, &mut disks, &mut buffer)?,
             [DISK_EMPTY] => {
-                let (disk, offset) = disk_offset(input, disks)?;
+                let (disk, offset) = disk_offset(input, &mut disks)?;
                 let bytes = u64::from_le_bytes(number(input)?);
                 if bytes == 0 || bytes > EMPTY_MAX {
                     return Err(MigrateError::Nonsense("no or too many zeroes"));
@@ -160,7 +181,7 @@ pub fn receive(input: &mut impl Read, memory: &Memory, disks: &mut [Landing]) ->
                 disk.check(offset, bytes)?;
                 disk.empty(offset, bytes)?;
             }
-            [DISK_SYNC] => disks.iter_mut().try_for_each(Landing::sync)?,
+            [DISK_SYNC] => disks.sync()?,
             [STATE] => {
                 let mut header = number::<{ file::HEADER }>(input)?.to_vec();
                 let length = file::length(&header)?;
@@ -172,14 +193,13 @@ pub fn receive(input: &mut impl Read, memory: &Memory, disks: &mut [Landing]) ->
     }
 }
 
-fn disk_offset<'d>(input: &mut impl Read, disks: &'d mut [Landing]) -> Result<(&'d mut Landing, u64), MigrateError> {
+fn disk_offset<'d>(input: &mut impl Read, disks: &'d mut Landings) -> Result<(&'d mut Landing, u64), MigrateError> {
     let disk = u16::from_le_bytes(number(input)?);
     let offset = u64::from_le_bytes(number(input)?);
-    let disk = disks.get_mut(usize::from(disk)).ok_or(MigrateError::Nonsense("a disk that is not there"))?;
-    Ok((disk, offset))
+    Ok((disks.get(disk)?, offset))
 }
 
-fn take_part(input: &mut impl Read, disks: &mut [Landing], buffer: &mut [u8]) -> Result<(), MigrateError> {
+fn take_part(input: &mut impl Read, disks: &mut Landings, buffer: &mut [u8]) -> Result<(), MigrateError> {
     let (disk, offset) = disk_offset(input, disks)?;
     let length = u32::from_le_bytes(number(input)?);
     let sum = u32::from_le_bytes(number(input)?);

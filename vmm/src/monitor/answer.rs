@@ -26,8 +26,8 @@ impl Monitor {
         Some(match request {
             Request::Snapshot {} => return self.snapshot(key),
             Request::Migrate { terms, disks } => return self.migrate(key, terms, disks),
-            Request::AddDisk { read_only, serial } => self.add_disk(key, read_only, serial),
-            Request::AddNic { mac, mtu } => self.add_nic(key, mac, mtu),
+            Request::AddDisk { read_only, serial, name } => self.add_disk(key, read_only, serial, name),
+            Request::AddNic { mac, mtu, name } => self.add_nic(key, (mac, mtu), name),
             Request::Remove { device } => return self.remove(key, device),
             Request::CancelMigration {} => self.cancel_migration(),
             Request::Status {} => Reply::Status(Box::new(self.status())),
@@ -182,7 +182,13 @@ impl Monitor {
         let machine = self.machine.as_ref();
         let devices = machine.into_iter().flat_map(Machine::slots).map(|slot| {
             let (driver_ok, needs_reset) = slot.driver_state();
-            DeviceStatus { name: slot.name.clone(), driver_ok, needs_reset, counters: slot.counters.snapshot() }
+            let bytes = match &slot.handle {
+                Handle::Disk { sectors, .. } => Some(sectors.load(Ordering::Acquire) * block::SECTOR),
+                _ => None,
+            };
+            let number = machine.and_then(|machine| machine.number_of(&slot.name));
+            let (name, counters) = (slot.name.clone(), slot.counters.snapshot());
+            DeviceStatus { name, number, bytes, driver_ok, needs_reset, counters }
         });
         let console = self.parts.console.counters();
         Status {

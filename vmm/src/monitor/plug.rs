@@ -36,13 +36,14 @@ impl Monitor {
         all.find(|name| !names.contains(name)).unwrap_or_default()
     }
 
-    pub(super) fn add_disk(&mut self, key: u64, read_only: bool, serial: String) -> Reply {
+    pub(super) fn add_disk(&mut self, key: u64, read_only: bool, serial: String, name: Option<String>) -> Reply {
         let Ok([file]) = <[File; 1]>::try_from(self.server.take_files(key)) else {
             return refused("a disk needs its open file with the request");
         };
-        let (fd, name) = (file.as_raw_fd(), self.free_name("disk"));
+        let (fd, name) = (file.as_raw_fd(), name.unwrap_or_else(|| self.free_name("disk")));
         let disk = Disk {
             source: Source::Fd(fd),
+            name: Some(name.clone()),
             read_only,
             serial: Some(serial),
             queues: 1,
@@ -71,13 +72,14 @@ impl Monitor {
         Reply::Added { device: name }
     }
 
-    pub(super) fn add_nic(&mut self, key: u64, mac: String, mtu: u16) -> Reply {
+    pub(super) fn add_nic(&mut self, key: u64, (mac, mtu): (String, u16), name: Option<String>) -> Reply {
         let Ok([file]) = <[File; 1]>::try_from(self.server.take_files(key)) else {
             return refused("a card needs its tap with the request");
         };
-        let name = self.free_name("nic");
+        let name = name.unwrap_or_else(|| self.free_name("nic"));
         let tap = TapSource::Fd(file.as_raw_fd());
-        let nic = Nic { tap, mac, mtu, transmit: Default::default(), receive: Default::default() };
+        let nic =
+            Nic { tap, name: Some(name.clone()), mac, mtu, transmit: Default::default(), receive: Default::default() };
         let mut config = self.config.clone();
         config.nics.push(nic.clone());
         if let Err(e) = config.validate() {

@@ -106,7 +106,7 @@ pub struct MachineState {
     pub ports: PortsState,
     /// virtio devices in MMIO slots, in their order.
     pub slots: Vec<MmioState>,
-    /// virtio devices on PCI, in the order of the configuration.
+    /// virtio devices on PCI; they are known again by their names.
     pub pci: Vec<PciState>,
 }
 

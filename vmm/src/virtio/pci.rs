@@ -83,6 +83,9 @@ pub struct Pci {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PciState {
     number: u8,
+    /// "": written by a version that told devices by their order.
+    #[serde(default)]
+    name: String,
     transport: TransportState,
     space: Vec<u8>,
     msix: MsixState,
@@ -95,6 +98,22 @@ impl PciState {
     /// Device number on the bus.
     pub fn number(&self) -> u8 {
         self.number
+    }
+
+    /// These states in the order of the devices of these names. An error when they are not the same devices.
+    pub fn in_order_of<'s>(states: &'s [PciState], names: &[&str]) -> Result<Vec<&'s PciState>, SnapshotError> {
+        if states.len() != names.len() {
+            let text = format!("it had {} PCI devices, this has {}", states.len(), names.len());
+            return Err(SnapshotError::Mismatch(text));
+        }
+        if states.iter().any(|state| state.name.is_empty()) {
+            return Ok(states.iter().collect());
+        }
+        let state_of = |name: &&str| {
+            let found = states.iter().find(|state| state.name == **name);
+            found.ok_or_else(|| SnapshotError::Mismatch(format!("it had no {name}")))
+        };
+        names.iter().map(state_of).collect()
     }
 }
 
@@ -139,6 +158,7 @@ impl Pci {
         let load = |vector: &AtomicU16| vector.load(Ordering::Relaxed);
         Ok(PciState {
             number: self.number,
+            name: self.slot.name.clone(),
             transport: self.slot.save()?,
             space: lock(&self.space).written(),
             msix: self.vectors.msix.save(),

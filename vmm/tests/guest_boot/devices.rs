@@ -29,7 +29,13 @@ fn the_terminal_goes_both_ways_and_through_a_snapshot() {
 }
 
 fn call(path: &std::path::Path, line: &str) -> UnixStream {
-    let mut stream = UnixStream::connect(path).unwrap();
+    // The file is there a moment before somebody listens at it.
+    let mut stream = None;
+    until("somebody at the socket", PATIENCE, || {
+        stream = UnixStream::connect(path).ok();
+        stream.is_some()
+    });
+    let mut stream = stream.unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
     stream.write_all(line.as_bytes()).unwrap();
     stream

@@ -114,12 +114,12 @@ fn bad_configurations_say_what_is_wrong() {
         std::fs::File::create(s.path("i")).unwrap().set_len(1 << 30).unwrap();
         s.config["initramfs"] = json!({"path": s.path("i")});
     });
-    refused(1, "tap of nic 0", &|s| {
+    refused(1, "the tap of nic0", &|s| {
         std::fs::write(s.path("t"), b"").unwrap();
         let fd = s.inherit(std::fs::File::open(s.path("t")).unwrap().into());
         s.config["nics"] = json!([{"tap": {"fd": fd}, "mac": "02:00:00:00:00:01"}]);
     });
-    refused(1, "disk 0", &|s| s.config["disks"] = json!([{"source": {"path": "/dev/null"}}]));
+    refused(1, "disk0", &|s| s.config["disks"] = json!([{"source": {"path": "/dev/null"}}]));
 }
 
 #[test]

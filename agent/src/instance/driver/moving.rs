@@ -107,8 +107,8 @@ impl Driver {
 
     fn room(&self, wanted: &Instance) -> Result<(), Trouble> {
         let sizes = wanted.arrival.as_ref().map_or(&[][..], |arrival| &arrival.disk_bytes);
-        for (at, wanted) in wanted.disks.iter().enumerate() {
-            let path = disk::path(&self.guest.dir, &wanted.id)?;
+        for (at, wanted) in wanted.disks.iter().enumerate().filter(|(_, disk)| disk.volume.is_none()) {
+            let path = self.disk_path(wanted)?;
             // Whatever an earlier try left there is not what comes now.
             durable::remove(&path).map_err(io("a former disk"))?;
             let size = sizes.get(at).copied().filter(|size| *size > 0);

@@ -3,22 +3,15 @@
 //! ```text
 //! Copy (guest held) -> Upload -> ... in the background ... -> Uploaded -> Sweep
 //! ```
-//! The image's id tells one snapshot from the next; one that has ended is never begun again. An agent that dies
-//! while the guest is held finds it paused although it shall run, and lets it go on.
+//! An agent that dies while the guest is held finds it paused although it shall run, and lets it go on.
 use super::{Driver, io};
+use crate::durable;
 use crate::error::Trouble;
-use crate::instance::plan::SnapshotStep;
-use crate::ledger::{SnapshotEnd, safe_name};
+use crate::ledger::SnapshotEnd;
 use crate::runtime::Run;
-use crate::snapshot::{self, Flight, Stage};
-use crate::{disk, durable};
+use crate::snapshot::{self, Flight, SnapshotStep, Stage};
 use pilvi_agent_api::v1::{Instance, ObservedSnapshot, SnapshotStage};
 use std::path::PathBuf;
-
-/// The image that the instance's root disk shall become.
-fn image_of(wanted: &Instance) -> Option<&str> {
-    wanted.snapshot.as_ref().map(|snapshot| snapshot.image_id.as_str()).filter(|id| safe_name(id))
-}
 
 impl Driver {
     fn snapshot_dir(&self) -> PathBuf {
@@ -27,35 +20,13 @@ impl Driver {
 
     /// What a snapshot needs next.
     pub(super) fn snapshot_step(&self, wanted: &Instance) -> Option<SnapshotStep> {
-        let ended = self.doc.snapshot.as_ref().map(|ended| ended.image_id.as_str());
-        let Some(image) = image_of(wanted).filter(|image| ended != Some(image)) else {
-            return (self.flight.is_some() || self.snapshot_dir().exists()).then_some(SnapshotStep::Sweep);
-        };
-        match &self.flight {
-            Some(flight) if flight.image != image => Some(SnapshotStep::Sweep),
-            Some(flight) => flight.stage().ended().then_some(SnapshotStep::Uploaded),
-            None if snapshot::copied(&self.snapshot_dir(), image) => Some(SnapshotStep::Upload),
-            None => Some(SnapshotStep::Copy),
-        }
+        let (ended, flight) = (self.doc.snapshot.as_ref(), self.flight.as_ref());
+        snapshot::next(wanted.snapshot.as_ref(), ended, flight, &self.snapshot_dir())
     }
 
     /// The newest snapshot, for the observation.
     pub(super) fn snapshot_seen(&self) -> Option<ObservedSnapshot> {
-        let ended = self.doc.snapshot.as_ref().map(|ended| {
-            let stage = match ended {
-                SnapshotEnd { gone: true, .. } => SnapshotStage::SnapshotGone,
-                SnapshotEnd { error, .. } if !error.is_empty() => SnapshotStage::SnapshotFailed,
-                _ => SnapshotStage::SnapshotDone,
-            };
-            ObservedSnapshot { image_id: ended.image_id.clone(), stage: stage.into(), error: ended.error.clone() }
-        });
-        let flying = self.flight.as_ref().map(|flight| {
-            // Its end counts once it is written down.
-            let packing = flight.stage() == Stage::Packing;
-            let stage = if packing { SnapshotStage::SnapshotPacking } else { SnapshotStage::SnapshotUploading };
-            ObservedSnapshot { image_id: flight.image.clone(), stage: stage.into(), error: String::new() }
-        });
-        flying.or(ended)
+        snapshot::seen(self.flight.as_ref(), self.doc.snapshot.as_ref())
     }
 
     /// Returns when there is news of the snapshot that is under way.
@@ -69,7 +40,7 @@ impl Driver {
     }
 
     pub(super) async fn snapshot(&mut self, step: SnapshotStep, wanted: &Instance) -> Result<(), Trouble> {
-        let image = image_of(wanted).unwrap_or_default().to_owned();
+        let image = snapshot::image_of(wanted.snapshot.as_ref()).unwrap_or_default().to_owned();
         match step {
             SnapshotStep::Copy => self.copy_root(wanted, &image).await,
             SnapshotStep::Upload => {
@@ -77,15 +48,10 @@ impl Driver {
                 self.flight = Some(Flight::begin(self.context.uploads.clone(), self.snapshot_dir(), image));
                 Ok(())
             }
-            SnapshotStep::Uploaded => {
-                let stage = self.flight.as_ref().map(Flight::stage);
-                let (gone, error) = match stage {
-                    Some(Stage::Gone) => (true, String::new()),
-                    Some(Stage::Failed(error)) => (false, error),
-                    _ => (false, String::new()),
-                };
-                self.snapshot_ended(SnapshotEnd { image_id: image, gone, error })
-            }
+            SnapshotStep::Uploaded => match &self.flight {
+                Some(flight) => self.snapshot_ended(flight.end()),
+                None => Ok(()),
+            },
             SnapshotStep::Sweep => {
                 self.flight = None;
                 let dir = self.snapshot_dir();
@@ -105,7 +71,7 @@ impl Driver {
     /// Copies the root disk while the guest stands still. That this does not work is no fault of the instance's.
     async fn copy_root(&mut self, wanted: &Instance, image: &str) -> Result<(), Trouble> {
         let copied = match wanted.disks.first() {
-            Some(root) => self.copy_held(disk::path(&self.guest.dir, &root.id)?, image).await?,
+            Some(root) => self.copy_held(self.disk_path(root)?, image).await?,
             None => Err("the instance has no disk".into()),
         };
         match copied {

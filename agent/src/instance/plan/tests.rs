@@ -88,7 +88,11 @@ impl Model {
                 }
             }
             Step::MarkRemoving => doc.removing = true,
-            Step::Unplug => self.wired = false,
+            Step::ReleasePorts => self.wired = false,
+            Step::Device(step) => {
+                assert_eq!(self.found.run, Run::Running, "only a running guest takes and gives devices");
+                self.found.devices.retain(|due| *due != step);
+            }
             Step::RemoveFiles => {
                 assert!(self.found.run == Run::Absent && !self.wired, "removed while in use");
                 self.files = false;
@@ -145,9 +149,10 @@ prop_compose! {
         ]),
     ) -> Model {
         let (starting, suspended, disks, wired) = flags;
+        let devices = if wired { vec![DeviceStep::Plug, DeviceStep::Unplug] } else { vec![] };
         let ended = ended.map(|(generation, crashed)| Ended { generation, crashed });
         let doc = Doc { done, starting, started: started.into(), ended, suspended, ..Doc::default() };
-        let found = Found { run, doc, saved: false, disks, boot: "this".into(), snapshot, wish: Wish::Stay };
+        let found = Found { run, doc, saved: false, disks, boot: "this".into(), snapshot, wish: Wish::Stay, devices };
         Model { found, files: true, wired, starts: 0, roots_removed: 0 }
     }
 }
@@ -198,6 +203,7 @@ fn fresh() -> Model {
         boot: "this".into(),
         snapshot: None,
         wish: Wish::Stay,
+        devices: Vec::new(),
     };
     Model { found, files: true, wired: false, starts: 0, roots_removed: 0 }
 }

@@ -2,10 +2,9 @@
 //!
 //! Nothing of it is taken from a user unchecked: property values are chosen from short lists, file
 //! names go through JSON, and what has no place on a command line (secrets) is not there at all.
-use crate::runtime::{Guest, Machine, MachineDisk};
-use serde_json::{Value, json};
+use super::device::{self, Board, PLACES};
+use crate::runtime::{Guest, Machine, places};
 use std::ffi::OsString;
-use std::path::Path;
 
 /// What the host decides about every guest.
 #[derive(Debug, Clone, Default)]
@@ -40,14 +39,26 @@ pub const CONSOLE_RING: u64 = 1 << 20;
 const FIRST_FD: usize = 3;
 
 /// Builds the arguments, the program first.
-#[must_use]
-pub fn arguments(host: &Host, guest: &Guest, machine: &Machine, begin: Begin) -> Vec<OsString> {
+///
+/// # Errors
+/// When the machine's devices do not fit on its bus.
+pub fn arguments(host: &Host, guest: &Guest, machine: &Machine, begin: Begin) -> Result<Vec<OsString>, String> {
+    let board = Board::of(&machine.properties);
+    let places = places::assign(machine, PLACES)?;
+    let (disks, nics) = places.split_at(machine.disks.len());
     let mut line = Line(vec![host.binary.clone()]);
     line.base(host, guest, machine);
     line.sandbox(host);
     line.channels();
-    for (at, disk) in machine.disks.iter().enumerate() {
-        line.disk(at, disk, property(machine, "hw_disk_bus"));
+    if board == Board::Q35 {
+        for place in 0..PLACES {
+            line.add("-device", device::port(place).to_string());
+        }
+    }
+    for (at, (disk, place)) in machine.disks.iter().zip(disks).enumerate() {
+        line.add("-blockdev", device::node(*place, disk, &disk.path.to_string_lossy()).to_string());
+        let device = device::disk(board, *place, disk, &machine.properties, Some(at + 1));
+        line.add("-device", device.to_string());
     }
     let mut fd = FIRST_FD;
     match begin {
@@ -58,7 +69,7 @@ pub fn arguments(host: &Host, guest: &Guest, machine: &Machine, begin: Begin) ->
         }
         Begin::Elsewhere => line.incoming(&format!("unix:{STATE_DOOR}")),
     }
-    line.nics(machine, fd);
+    line.nics(board, machine, nics, fd);
     if let Some(boot) = &machine.boot {
         line.add("-kernel", &boot.kernel);
         if let Some(ramdisk) = &boot.ramdisk {
@@ -66,11 +77,7 @@ pub fn arguments(host: &Host, guest: &Guest, machine: &Machine, begin: Begin) ->
         }
         line.add("-append", &boot.cmdline);
     }
-    line.0
-}
-
-fn property<'a>(machine: &'a Machine, name: &str) -> &'a str {
-    machine.properties.get(name).map_or("", String::as_str)
+    Ok(line.0)
 }
 
 struct Line(Vec<OsString>);
@@ -94,10 +101,7 @@ impl Line {
         self.add("-display", "none");
         self.add("-name", format!("guest=pilvi-{},debug-threads=on", guest.id));
         self.add("-uuid", &guest.id);
-        let board = match property(machine, "hw_machine_type") {
-            kind if kind.starts_with("pc") => "pc",
-            _ => "q35",
-        };
+        let board = Board::of(&machine.properties).word();
         self.add("-machine", format!("{board},memory-backend=ram0,hpet=off"));
         if host.kvm {
             self.add("-accel", "kvm");
@@ -136,77 +140,28 @@ impl Line {
         self.add("-mon", "chardev=control,mode=control");
     }
 
-    fn disk(&mut self, at: usize, disk: &MachineDisk, bus: &str) {
-        self.add("-blockdev", block_node(at, disk).to_string());
-        let serial: String = disk.serial.chars().take(20).collect();
-        let device = match bus {
-            "ide" | "sata" => "ide-hd",
-            _ => "virtio-blk-pci",
-        };
-        let device = json!({
-            "driver": device, "id": format!("disk{at}"), "drive": format!("node{at}"),
-            "serial": serial, "bootindex": at + 1,
-        });
-        self.add("-device", device.to_string());
-    }
-
-    fn nics(&mut self, machine: &Machine, mut fd: usize) {
-        let model = match property(machine, "hw_vif_model") {
-            "e1000" => "e1000",
-            "e1000e" => "e1000e",
-            "rtl8139" => "rtl8139",
-            _ => "virtio-net-pci",
-        };
-        for (at, nic) in machine.nics.iter().enumerate() {
-            let mut device = json!({
-                "driver": model, "id": format!("nic{at}"), "mac": nic.mac, "romfile": "",
-            });
+    fn nics(&mut self, board: Board, machine: &Machine, places: &[u8], mut fd: usize) {
+        for (nic, place) in machine.nics.iter().zip(places) {
             let queues = nic.taps.len();
             if queues > 0 {
                 let fds: Vec<String> = (fd..fd + queues).map(|n| n.to_string()).collect();
                 let word = if queues == 1 { "fd" } else { "fds" };
-                let fds = fds.join(":");
-                self.add("-netdev", format!("tap,id=net{at},{word}={fds},vhost=off"));
-                device["netdev"] = json!(format!("net{at}"));
+                let (name, fds) = (device::net_name(*place), fds.join(":"));
+                self.add("-netdev", format!("tap,id={name},{word}={fds},vhost=off"));
                 fd += queues;
             }
-            if model == "virtio-net-pci" {
-                if queues > 1 {
-                    device["mq"] = json!(true);
-                }
-                if nic.mtu >= 68 {
-                    device["host_mtu"] = json!(nic.mtu);
-                }
-            }
-            self.add("-device", device.to_string());
+            self.add("-device", device::nic(board, *place, nic, &machine.properties).to_string());
         }
     }
-}
-
-/// The block graph of one disk, with every format said: nothing is ever guessed from content.
-fn block_node(at: usize, disk: &MachineDisk) -> Value {
-    let file = |path: &Path| json!({"driver": "file", "filename": path.to_string_lossy()});
-    let mut node = match &disk.format {
-        crate::runtime::DiskFormat::Raw => json!({"driver": "raw", "file": file(&disk.path)}),
-        crate::runtime::DiskFormat::Overlay(base) => json!({
-            "driver": "qcow2", "file": file(&disk.path),
-            "backing": {"driver": "raw", "read-only": true, "file": file(base)},
-        }),
-    };
-    node["node-name"] = json!(format!("node{at}"));
-    node["read-only"] = json!(disk.read_only);
-    if !disk.read_only {
-        node["discard"] = json!("unmap");
-    }
-    node
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::console::Log;
-    use crate::runtime::{DirectBoot, DiskFormat, MachineNic};
+    use crate::runtime::{DirectBoot, DiskFormat, MachineDisk, MachineNic};
     use std::fs::File;
+    use std::path::Path;
 
     fn guest() -> Guest {
         Guest {
@@ -221,7 +176,7 @@ mod tests {
     }
 
     fn text_from(host: &Host, machine: &Machine, begin: Begin) -> String {
-        let words = arguments(host, &guest(), machine, begin);
+        let words = arguments(host, &guest(), machine, begin).unwrap();
         let words: Vec<_> = words.iter().map(|w| w.to_string_lossy()).collect();
         words.join(" ")
     }
@@ -229,9 +184,9 @@ mod tests {
     #[test]
     fn descriptors_follow_their_order() {
         let tap = || File::open("/dev/null").unwrap().into();
-        let nic = |taps| MachineNic { mac: "02:00:00:00:00:01".into(), mtu: 1450, taps };
-        let machine =
-            Machine { nics: vec![nic(vec![tap()]), nic(vec![]), nic(vec![tap(), tap()])], ..Machine::default() };
+        let nic = |id: &str, taps| MachineNic { id: id.into(), mac: "02:00:00:00:00:01".into(), mtu: 1450, taps };
+        let nics = vec![nic("a", vec![tap()]), nic("b", vec![]), nic("c", vec![tap(), tap()])];
+        let machine = Machine { nics, ..Machine::default() };
         let line = text(&Host::default(), &machine);
         assert!(line.contains("id=net0,fd=3,") && line.contains("id=net2,fds=4:5,"), "{line}");
         assert!(!line.contains("id=net1") && line.contains("\"host_mtu\":1450"));
@@ -245,6 +200,7 @@ mod tests {
     fn names_with_commas_stay_names() {
         let machine = Machine {
             disks: vec![MachineDisk {
+                id: "root".into(),
                 path: "/a,format=qcow2".into(),
                 format: DiskFormat::Overlay("/b".into()),
                 read_only: false,
@@ -253,7 +209,7 @@ mod tests {
             boot: Some(DirectBoot { kernel: "/k".into(), ramdisk: None, cmdline: "a=b -monitor stdio".into() }),
             ..Machine::default()
         };
-        let words = arguments(&Host::default(), &guest(), &machine, Begin::Fresh);
+        let words = arguments(&Host::default(), &guest(), &machine, Begin::Fresh).unwrap();
         assert_eq!(words.last().unwrap(), "a=b -monitor stdio");
         let line = text(&Host::default(), &machine);
         assert!(line.contains("\"filename\":\"/a,format=qcow2\""));

@@ -10,11 +10,13 @@
 //! After a restart of the agent the process is recalled by its record and the control socket is
 //! connected again. Console output waits in a ring inside QEMU and is fetched from there.
 pub mod command;
+mod device;
 mod moving;
+mod plug;
 mod qmp;
 mod saving;
 
-use super::{Guest, Kind, Machine, Run, Runtime, RuntimeError, Status, Wires};
+use super::{Device, Guest, Kind, Leave, Machine, MachineDisk, MachineNic, Run, Runtime, RuntimeError, Status, Wires};
 use crate::socket::Short;
 use crate::{durable, process};
 use async_trait::async_trait;
@@ -24,7 +26,7 @@ use command::{Begin, Host};
 use moving::{Gate, Stage};
 use qmp::{Qmp, QmpError};
 use serde_json::{Value, json};
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -145,7 +147,7 @@ impl Qemu {
         self.forget(guest);
         durable::remove(&guest.dir.join(command::SOCKET)).map_err(io("old control socket"))?;
         moving::clear(guest).map_err(io("old move"))?;
-        let argv = command::arguments(&self.host, guest, &machine, begin);
+        let argv = command::arguments(&self.host, guest, &machine, begin).map_err(RuntimeError::Failed)?;
         let mut fds: Vec<OwnedFd> = Vec::new();
         if begin == Begin::Elsewhere {
             moving::note_arriving(guest).map_err(io("note of an arrival"))?;
@@ -299,6 +301,36 @@ impl Runtime for Qemu {
 
     async fn cancel_send(&self, guest: &Guest) -> Result<(), RuntimeError> {
         self.cancel_guest(guest).await
+    }
+
+    async fn devices(&self, guest: &Guest) -> Result<Vec<Device>, RuntimeError> {
+        self.list_devices(guest).await
+    }
+
+    async fn plug_disk(
+        &self,
+        guest: &Guest,
+        disk: MachineDisk,
+        properties: &BTreeMap<String, String>,
+    ) -> Result<(), RuntimeError> {
+        self.add_disk(guest, &disk, properties).await
+    }
+
+    async fn plug_nic(
+        &self,
+        guest: &Guest,
+        nic: MachineNic,
+        properties: &BTreeMap<String, String>,
+    ) -> Result<(), RuntimeError> {
+        self.add_nic(guest, nic, properties).await
+    }
+
+    async fn unplug(&self, guest: &Guest, id: &str) -> Result<Leave, RuntimeError> {
+        self.take_out(guest, id).await
+    }
+
+    async fn resize_disk(&self, guest: &Guest, id: &str, bytes: u64) -> Result<(), RuntimeError> {
+        self.grow_disk(guest, id, bytes).await
     }
 
     async fn collect_console(&self, guest: &Guest) -> Result<(), RuntimeError> {

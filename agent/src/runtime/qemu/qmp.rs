@@ -98,6 +98,15 @@ impl Qmp {
         self.run("getfd", arguments, Some(fd)).await.map(|_| ())
     }
 
+    /// Gives QEMU a file descriptor as `/dev/fdset/<set>`.
+    ///
+    /// # Errors
+    /// [`QmpError`].
+    pub async fn give_set(&self, set: u8, fd: OwnedFd) -> Result<(), QmpError> {
+        let arguments = json!({ "fdset-id": set });
+        self.run("add-fd", arguments, Some(fd)).await.map(|_| ())
+    }
+
     /// Returns at the next event, or when the connection ends.
     pub async fn event(&self) {
         self.events.notified().await;

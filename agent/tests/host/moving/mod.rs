@@ -5,7 +5,7 @@
 //! ```
 mod pair;
 mod pause;
-mod streams;
+pub mod streams;
 
 use crate::contract::{Case, QEMU, Subject, suite};
 use crate::guest;

@@ -1,6 +1,6 @@
 //! Nova: the compute API v2.1 (microversions 2.1 to 2.104), at `/compute`.
 //!
-//! Resources: servers (with actions, metadata, tags, addresses, console log, instance actions), flavors,
+//! Resources: servers (with actions, metadata, tags, addresses, volumes, console log, instance actions), flavors,
 //! live migrations, key pairs, server groups, availability zones, aggregates, hypervisors, services, limits, quotas; and, as old
 //! microversions have them, images, networks, security groups and floating IPs of the services that own them.
 //!
@@ -11,7 +11,8 @@
 //!      agent's observation -> host/part -> server/model::settle -> ACTIVE, or ERROR with the reason
 //! ```
 //!
-//! It calls: placement (claims), network (ports, addresses), image (what to boot), fleet (hosts, console).
+//! It calls: placement (claims), network (ports, addresses), image (what to boot), volume (what outlives servers), fleet (hosts,
+//! console).
 //! The states of a server and their rules are in [`server::model`].
 mod action;
 mod fault;
@@ -35,6 +36,7 @@ pub mod quota;
 pub mod security_group;
 pub mod server_group;
 mod version_document;
+pub mod volume;
 pub mod zone;
 
 pub use host::part::ComputePart;
@@ -48,6 +50,7 @@ use pilvi_network::Network;
 use pilvi_placement::Placement;
 use pilvi_reconcile::Driver;
 use pilvi_store::Store;
+use pilvi_volume::Volumes;
 use std::sync::{Arc, OnceLock};
 
 /// What an operator may set.
@@ -85,6 +88,7 @@ pub struct Compute {
     pub network: Arc<Network>,
     pub images: Arc<Image>,
     pub placement: Arc<Placement>,
+    pub volumes: Arc<Volumes>,
     pub config: Config,
     pub quotas: Quotas,
     driver: OnceLock<Driver>,
@@ -103,10 +107,11 @@ impl Compute {
         network: Arc<Network>,
         images: Arc<Image>,
         placement: Arc<Placement>,
+        volumes: Arc<Volumes>,
         config: Config,
     ) -> Arc<Self> {
         let quotas = Quotas::new("compute", quota::DEFAULTS);
-        Arc::new(Compute { store, fleet, network, images, placement, config, quotas, driver: OnceLock::new() })
+        Arc::new(Compute { store, fleet, network, images, placement, volumes, config, quotas, driver: OnceLock::new() })
     }
 
     /// Makes the driver of the server reconciler; the caller runs it.
@@ -140,6 +145,8 @@ fn resources() -> Vec<Route<Compute>> {
     routes.extend(migration::api::routes());
     routes.extend(quota::api::routes());
     routes.extend(interface::api::routes());
+    routes.extend(volume::api::routes());
+    routes.extend(volume::proxy::routes());
     routes.extend(security_group::api::routes());
     routes.extend(floating_ip::api::routes());
     routes.extend(image::api::routes());

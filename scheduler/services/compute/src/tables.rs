@@ -54,6 +54,11 @@ pub struct Server {
     pub networks: Vec<NetworkWish>,
     /// In guest order.
     pub ports: Vec<PortOf>,
+    /// Volumes that were asked for; each is one of `volumes` once the server has a host.
+    #[serde(default)]
+    pub volume_wishes: Vec<VolumeWish>,
+    #[serde(default)]
+    pub volumes: Vec<VolumeOf>,
     pub security_groups: Vec<String>,
     pub key: Option<KeyCopy>,
     /// Base64, as it came.
@@ -124,6 +129,15 @@ pub struct Seen {
     /// Of its disks, in their order.
     #[serde(default)]
     pub disk_bytes: Vec<u64>,
+    /// Ids of the disks and ports that its machine has now; none when there is no machine.
+    #[serde(default)]
+    pub devices: Vec<String>,
+    /// Where its machine's devices are, by their ids.
+    #[serde(default)]
+    pub places: BTreeMap<String, u32>,
+    /// What keeps the machine's devices from being as wanted, by their ids.
+    #[serde(default)]
+    pub device_troubles: BTreeMap<String, String>,
     #[serde(default, rename = "move")]
     pub moved: Option<SeenMove>,
 }
@@ -230,6 +244,57 @@ pub struct PortOf {
     /// We made it, so we delete it; otherwise it is the user's and is only set free.
     pub ours: bool,
     pub tag: Option<String>,
+}
+
+/// A volume that was asked for.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct VolumeWish {
+    pub from: VolumeFrom,
+    /// 0: that of the source.
+    pub size_gib: u64,
+    /// The server boots from it.
+    pub root: bool,
+    pub volume_type: Option<String>,
+    pub delete_on_termination: bool,
+    pub tag: Option<String>,
+    pub device: Option<String>,
+    /// Of a volume that is there already and kept for the server.
+    pub attachment_id: Option<String>,
+}
+
+/// Where a wished volume comes from; ids.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VolumeFrom {
+    #[default]
+    Blank,
+    Image(String),
+    Snapshot(String),
+    Volume(String),
+}
+
+/// A volume of the server's.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VolumeOf {
+    pub volume_id: String,
+    pub attachment_id: String,
+    pub device: String,
+    /// The server boots from it.
+    pub root: bool,
+    pub delete_on_termination: bool,
+    pub tag: Option<String>,
+    pub stage: VolumeStage,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VolumeStage {
+    /// The host shall give it to the guest.
+    #[default]
+    Attaching,
+    Attached,
+    /// The guest shall let go of it.
+    Detaching,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -8,6 +8,7 @@ use pilvi_kit::{Caller, service::Mounting, testing::App};
 use pilvi_network::Network;
 use pilvi_placement::Placement;
 use pilvi_store::{KindSpec, Store};
+use pilvi_volume::Volumes;
 use serde_json::{Value, json};
 use std::{collections::HashMap, sync::Arc};
 
@@ -48,7 +49,11 @@ async fn services(store: &Store, dir: &std::path::Path) -> (Arc<Compute>, Arc<Im
     let placement = Placement::new(store.clone());
     let authority = Authority::open(&dir.join("pki")).unwrap();
     let fleet = Fleet::new(store.clone(), authority, pilvi_fleet::Config::default());
-    let compute = Compute::new(store.clone(), fleet, network.clone(), image.clone(), placement, Config::default());
+    let volumes =
+        Volumes::new(store.clone(), fleet.clone(), image.clone(), placement.clone(), pilvi_volume::Config::default());
+    volumes.prepare().await.unwrap();
+    let compute =
+        Compute::new(store.clone(), fleet, network.clone(), image.clone(), placement, volumes, Config::default());
     (compute, image, network)
 }
 
@@ -59,7 +64,13 @@ async fn create(app: &App, who: &Caller, path: &str, kind: &str, members: Value)
 pub async fn world() -> World {
     let dir = tempfile::tempdir().unwrap();
     let mut all = pilvi_fleet::kinds();
-    for kinds in [pilvi_image::kinds(), pilvi_placement::kinds(), pilvi_network::kinds(), pilvi_compute::kinds()] {
+    for kinds in [
+        pilvi_image::kinds(),
+        pilvi_placement::kinds(),
+        pilvi_network::kinds(),
+        pilvi_compute::kinds(),
+        pilvi_volume::kinds(),
+    ] {
         all.extend(kinds);
     }
     all.push(KindSpec::of::<pilvi_kit::quota::QuotaOverride>());

@@ -26,9 +26,12 @@ fn contents(file: &File) -> Vec<u8> {
 /// Takes in what `stream` says of disk 1; it never comes to a state, so there is always an error.
 fn take(stream: &[u8], to: &File) -> MigrateError {
     let other = tempfile::tempfile().unwrap();
-    let mut disks = vec![Landing::new(&other, 0).unwrap(), Landing::new(to, BYTES).unwrap()];
+    // Not in the order of their numbers there.
+    let mut disks = vec![Landing::new("data", to, BYTES).unwrap(), Landing::new("root", &other, 0).unwrap()];
     let mut whole = Vec::new();
     wire::greet(&mut whole, &memory()).unwrap();
+    wire::send_disk(&mut whole, 0, 0, "root").unwrap();
+    wire::send_disk(&mut whole, 1, BYTES, "data").unwrap();
     whole.extend(stream);
     wire::receive(&mut &whole[..], &memory(), &mut disks).err().unwrap()
 }
@@ -39,7 +42,8 @@ fn a_disk_goes_over_and_then_what_was_written_meanwhile() {
     // What was there before does not shine through.
     let to = file(&[(PART, 9), (3 * PART + 512, 9)]);
     let changes = Changes::new(BYTES);
-    let leaving = Leaving { file: from.try_clone().unwrap(), bytes: BYTES, changes: changes.clone() };
+    let leaving =
+        Leaving { name: "data".into(), file: from.try_clone().unwrap(), bytes: BYTES, changes: changes.clone() };
     let leavings = Leavings::watch(vec![(1, leaving)]);
     let go = AtomicBool::new(false);
     let (mut stream, mut parts) = (Vec::new(), 0);
@@ -68,7 +72,16 @@ fn lies_about_disks_are_refused() {
     };
     let mut altered = part(1, 0, &[1; 512]);
     *altered.last_mut().unwrap() ^= 1;
+    let named = |disk, bytes, name: &str| {
+        let mut stream = Vec::new();
+        wire::send_disk(&mut stream, disk, bytes, name).unwrap();
+        stream
+    };
     for stream in [
+        named(2, BYTES, "data"),
+        named(1, 0, "root"),
+        named(2, 1, "root"),
+        named(2, 0, "other"),
         part(2, 0, &[1; 512]),
         part(1, BYTES - 511, &[1; 512]),
         part(1, u64::MAX, &[1; 512]),

@@ -11,9 +11,10 @@ use super::gate::Gate;
 use super::{ARRIVING, DISKS_DOOR, LOOK, Stage, TOLD, clear, failed, listen};
 use crate::process;
 use crate::runtime::qemu::command::Begin;
+use crate::runtime::qemu::device::PLACES;
 use crate::runtime::qemu::qmp::{Qmp, QmpError};
 use crate::runtime::qemu::{Qemu, found, io};
-use crate::runtime::{Guest, Machine, Runtime, RuntimeError};
+use crate::runtime::{Guest, Machine, Runtime, RuntimeError, places};
 use serde_json::json;
 use std::sync::{Arc, PoisonError};
 use std::time::{Duration, Instant};
@@ -24,8 +25,9 @@ const LINE_LIMIT: Duration = Duration::from_secs(10);
 impl Qemu {
     /// Starts a process that waits for the guest, or takes up the one that does.
     pub(in super::super) async fn receive_guest(&self, guest: &Guest, machine: Machine) -> Result<(), RuntimeError> {
-        let disks = machine.disks.iter().enumerate().filter(|(_, disk)| !disk.read_only);
-        let disks: Vec<usize> = disks.map(|(at, _)| at).collect();
+        let places = places::assign(&machine, PLACES).map_err(failed)?;
+        let disks = machine.disks.iter().zip(places).filter(|(disk, _)| !disk.read_only);
+        let disks: Vec<u8> = disks.map(|(_, place)| place).collect();
         match found(guest).await {
             Some(found) => process::record(&guest.dir, &found).map_err(io("process record"))?,
             None => self.spawn(guest, machine, Begin::Elsewhere)?,
@@ -43,7 +45,7 @@ impl Qemu {
         ready
     }
 
-    async fn open_doors(&self, guest: &Guest, disks: &[usize]) -> Result<(), RuntimeError> {
+    async fn open_doors(&self, guest: &Guest, disks: &[u8]) -> Result<(), RuntimeError> {
         let qmp = self.qmp(guest).await?;
         let events = json!({"capabilities": [{"capability": "events", "state": true}]});
         qmp.execute("migrate-set-capabilities", events).await?;
@@ -172,7 +174,7 @@ impl Qemu {
 }
 
 /// Has QEMU serve these disks to the other host; does nothing when it does.
-async fn serve_disks(qmp: &Qmp, guest: &Guest, disks: &[usize]) -> Result<(), RuntimeError> {
+async fn serve_disks(qmp: &Qmp, guest: &Guest, disks: &[u8]) -> Result<(), RuntimeError> {
     let answer = qmp.execute("query-block-exports", json!({})).await?;
     let exported = answer.as_array().map_or(0, Vec::len);
     if exported == disks.len() {

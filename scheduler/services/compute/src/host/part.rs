@@ -3,6 +3,7 @@ use crate::{
     Compute,
     server::{model::VmState, snapshot},
     tables::{Action, FileCopy, MoveStage, Moving, Seen, SeenMove, SeenSnapshot, Server, SnapshotStage, WantedPower},
+    volume::model,
 };
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -43,6 +44,7 @@ impl HostPart for ComputePart {
                 move_id: moving.id.clone(),
                 node_id: moving.from_node.clone(),
                 disk_bytes: seen.disk_bytes,
+                places: seen.places.into_iter().map(|(id, place)| v1::DevicePlace { id, place }).collect(),
             });
             instances.push(instance);
         }
@@ -100,6 +102,11 @@ impl HostPart for ComputePart {
     }
 }
 
+/// What a host says, as far as it is kept.
+fn short(text: &str) -> String {
+    text.chars().take(2000).collect()
+}
+
 fn seen(i: &v1::ObservedInstance) -> Seen {
     let power = match i.power() {
         v1::Power::Unspecified => None,
@@ -112,7 +119,7 @@ fn seen(i: &v1::ObservedInstance) -> Seen {
         generation: i.generation,
         power,
         settled: i.settled,
-        error: i.error.chars().take(2000).collect(),
+        error: short(&i.error),
         hard_reboots: i.hard_reboots,
         soft_reboots: i.soft_reboots,
         rebuilds: i.rebuilds,
@@ -121,7 +128,10 @@ fn seen(i: &v1::ObservedInstance) -> Seen {
         step: i.step.clone(),
         snapshot: i.snapshot.as_ref().and_then(seen_snapshot),
         disk_bytes: i.disk_bytes.clone(),
+        places: i.places.iter().map(|at| (at.id.clone(), at.place)).collect(),
+        device_troubles: i.device_troubles.iter().map(|trouble| (trouble.id.clone(), short(&trouble.error))).collect(),
         moved: i.r#move.as_ref().and_then(seen_move),
+        devices: i.devices.clone(),
     }
 }
 
@@ -141,7 +151,6 @@ fn seen_move(said: &v1::ObservedMove) -> Option<SeenMove> {
         S::MoveFailed => MoveStage::Failed,
         S::MoveLost => MoveStage::Lost,
     };
-    let short = |text: &str| text.chars().take(2000).collect();
     Some(SeenMove { id: said.move_id.clone(), stage, error: short(&said.error), address: short(&said.address) })
 }
 
@@ -261,13 +270,18 @@ fn disks(server: &Server) -> Vec<v1::Disk> {
         read_only: false,
         volume: None,
     };
-    let mut disks = vec![disk("root", server.flavor.disk_gib, server.image.as_ref().map(|i| file(&i.file)))];
+    let root = match model::root(server) {
+        Some(volume) => model::disk(volume),
+        None => disk("root", server.flavor.disk_gib, server.image.as_ref().map(|i| file(&i.file))),
+    };
+    let mut disks = vec![root];
     if server.flavor.ephemeral_gib > 0 {
         disks.push(disk("ephemeral0", server.flavor.ephemeral_gib, None));
     }
     if server.flavor.swap_mib > 0 {
         disks.push(disk("swap", server.flavor.swap_mib.div_ceil(1024), None));
     }
+    disks.extend(model::others(server).map(model::disk));
     disks
 }
 

@@ -1,7 +1,7 @@
 //! The verbs on a server's interfaces: port, list of ports and wanted generation change in one transaction.
 //!
-//! The host wires a new port at once; the guest gets the device when it starts next (a hard reboot, or
-//! stop and start): its devices are not changed while it runs.
+//! The host wires a new port and gives the device to the running guest; a paused one gets it when it goes on, one that is
+//! off with its next start. A device that is taken away goes once the guest lets go of it.
 use crate::{
     Compute, action,
     server::{

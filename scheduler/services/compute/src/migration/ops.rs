@@ -181,6 +181,12 @@ fn movable(server: &Server) -> Result<(), Fault> {
     if server.task_state.is_some() || server.vm_state != VmState::Active || server.wanted.delete {
         return Err(Fault::conflict(refusal("os-migrateLive", server)));
     }
+    if !server.volumes.is_empty() {
+        return Err(Fault::bad_request(format!(
+            "Migration pre-check error: the volumes of instance {} lie on its host and cannot follow.",
+            server.id
+        )));
+    }
     let known = server.seen.as_ref().filter(|seen| !seen.runtime.is_empty() && !seen.disk_bytes.is_empty());
     if known.is_none() || server.host.is_none() {
         return Err(Fault::conflict(format!("Instance {} is not ready: its host has not reported it yet", server.id)));

@@ -109,6 +109,9 @@ fn reboot_kind(body: &Value) -> Result<Verb, Fault> {
 async fn rebuild(svc: &Compute, call: &Call, server: &Stored<Server>, body: Value) -> Reply {
     schema::REBUILD.check(&body)?;
     let image_id = body["imageRef"].as_str().unwrap_or_default().rsplit('/').next().unwrap_or_default().to_owned();
+    if crate::volume::model::backed(server) {
+        return Err(Fault::bad_request("Rebuilding a server whose root disk is a volume is not offered."));
+    }
     let image = svc.image_copy(&call.ctx, &image_id).await?;
     create::fits(&server.flavor, &image)?;
     let key = match body.get("key_name").and_then(Value::as_str) {

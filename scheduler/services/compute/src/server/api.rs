@@ -8,6 +8,7 @@ use crate::{
     },
     tables::{NetworkWish, Server},
     version as v,
+    volume::mapping,
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use pilvi_kit::{
@@ -267,18 +268,16 @@ fn parse(call: &Call, body: &Value) -> Result<NewServer, Fault> {
     {
         return Err(Fault::bad_request("Additional properties are not allowed at this microversion."));
     }
-    if body.get("block_device_mapping_v2").and_then(Value::as_array).is_some_and(|b| !local_only(b)) {
-        return Err(Fault::bad_request(
-            "Block device mappings of volumes are not offered yet: this cloud has no volume service.",
-        ));
-    }
+    let image = Some(id_of(body.get("imageRef"))).filter(|i| !i.is_empty());
+    let mappings = mapping::parse(call, body, image.as_deref())?;
     let (zone, host) = place(call, &text("availability_zone"), body)?;
     Ok(NewServer {
         name: text("name").unwrap_or_default().trim().to_owned(),
         hostname: text("hostname").filter(|_| call.version >= v::HOSTNAME),
         description: text("description"),
         flavor: id_of(body.get("flavorRef")),
-        image: Some(id_of(body.get("imageRef"))).filter(|i| !i.is_empty()),
+        image: image.or(mappings.local_image.clone()),
+        mappings,
         networks: networks(call, body)?,
         security_groups: groups(body),
         key_name: text("key_name"),
@@ -308,11 +307,6 @@ fn parse(call: &Call, body: &Value) -> Result<NewServer, Fault> {
         min_count,
         max_count,
     })
-}
-
-/// Clients may spell the image as a device mapping: allowed as long as it names no volume.
-fn local_only(mappings: &[Value]) -> bool {
-    mappings.iter().all(|m| m["source_type"] == "image" && m["destination_type"] == "local")
 }
 
 /// Ids used to be URLs; the last segment counts.

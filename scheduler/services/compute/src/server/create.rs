@@ -7,8 +7,9 @@ use crate::{
     server::model::{PowerState, TaskState, VmState},
     tables::{
         Action, Event, FileCopy, Flavor, FlavorCopy, ImageCopy, KeyCopy, Keypair, NetworkWish, Server, ServerGroup,
-        Wanted, WantedPower,
+        VolumeFrom, VolumeWish, Wanted, WantedPower,
     },
+    volume::{self, mapping::Mappings},
 };
 use pilvi_kit::{Ctx, Fault, clock, id};
 use pilvi_store::{Query, Tx};
@@ -31,6 +32,7 @@ pub struct NewServer {
     pub description: Option<String>,
     pub flavor: String,
     pub image: Option<String>,
+    pub mappings: Mappings,
     pub networks: Networks,
     /// Names or ids; empty: the project's default group.
     pub security_groups: Vec<String>,
@@ -56,6 +58,7 @@ pub struct NewServer {
 struct Found {
     flavor: FlavorCopy,
     image: Option<ImageCopy>,
+    volumes: Vec<VolumeWish>,
     key: Option<KeyCopy>,
     networks: Vec<NetworkWish>,
     group: Option<String>,
@@ -84,7 +87,8 @@ impl Compute {
                     let reservation = format!("r-{}", &id::hex()[..8]);
                     let mut servers = Vec::new();
                     for index in 0..count {
-                        let server = record(&ctx, &new, &found, &groups, &reservation, index, count);
+                        let mut server = record(&ctx, &new, &found, &groups, &reservation, index, count);
+                        volume::ops::reserve_in(tx, &ctx, &mut server).await?;
                         tx.insert(&server).await?;
                         tx.insert(&created_action(&ctx, &server)).await?;
                         servers.push(server);
@@ -104,15 +108,7 @@ impl Compute {
             return Err(Fault::bad_request(format!("Flavor {} could not be found.", new.flavor)));
         }
         let flavor = copy_flavor(&flavor);
-        let image = match &new.image {
-            Some(id) => Some(self.image_copy(ctx, id).await?),
-            None => {
-                return Err(Fault::bad_request("Invalid imageRef provided: booting from a volume is not offered yet."));
-            }
-        };
-        if let Some(image) = &image {
-            fits(&flavor, image)?;
-        }
+        let (image, volumes) = self.boots_from(ctx, new, &flavor).await?;
         let key = match &new.key_name {
             None => None,
             Some(name) => Some(self.key_copy(ctx, name).await?),
@@ -129,7 +125,52 @@ impl Compute {
         {
             return Err(Fault::bad_request(format!("Compute host {host} could not be found.")));
         }
-        Ok(Found { flavor, image, key, networks, group })
+        Ok(Found { flavor, image, volumes, key, networks, group })
+    }
+
+    /// What the server boots, and the volumes that it shall have.
+    async fn boots_from(
+        &self,
+        ctx: &Ctx,
+        new: &NewServer,
+        flavor: &FlavorCopy,
+    ) -> Result<(Option<ImageCopy>, Vec<VolumeWish>), Fault> {
+        let asked = &new.mappings;
+        if asked.ephemeral_gib > flavor.ephemeral_gib || asked.swap_mib > flavor.swap_mib {
+            return Err(Fault::bad_request(
+                "Block Device Mapping is Invalid: the flavor has less ephemeral disk or swap.",
+            ));
+        }
+        let mut volumes = asked.volumes.clone();
+        if let (Some(id), false) = (&new.image, volumes.iter().any(|wish| wish.root)) {
+            let missing = |_| Fault::bad_request(format!("Can not find requested image {id}"));
+            let image = pilvi_image::image::ops::visible(&self.store, ctx, id).await.map_err(missing)?;
+            let of_image = volume::image::wishes(&image)?;
+            if of_image.is_empty() {
+                let image = self.image_copy(ctx, id).await?;
+                fits(flavor, &image)?;
+                self.look_at_volumes(ctx, &volumes).await?;
+                self.refuse_many(&volumes, new)?;
+                return Ok((Some(image), volumes));
+            }
+            volumes.splice(0..0, of_image);
+        }
+        if volumes.iter().filter(|wish| wish.root).count() != 1 {
+            return Err(volume::mapping::no_boot_order());
+        }
+        self.refuse_many(&volumes, new)?;
+        Ok((self.look_at_volumes(ctx, &volumes).await?, volumes))
+    }
+
+    /// A volume is one server's.
+    fn refuse_many(&self, volumes: &[VolumeWish], new: &NewServer) -> Result<(), Fault> {
+        if volumes.len() > volume::model::VOLUMES_MAX {
+            return Err(Fault::bad_request("Block Device Mapping is Invalid: too many volumes."));
+        }
+        if new.max_count > 1 && volumes.iter().any(|wish| matches!(wish.from, VolumeFrom::Volume(_))) {
+            return Err(Fault::bad_request("Cannot attach one or more volumes to multiple instances"));
+        }
+        Ok(())
     }
 
     /// What a server needs of an image that the caller may see and that is ready.
@@ -153,7 +194,7 @@ impl Compute {
         })
     }
 
-    async fn boot_file(&self, ctx: &Ctx, image_id: Option<&str>) -> Result<Option<FileCopy>, Fault> {
+    pub(crate) async fn boot_file(&self, ctx: &Ctx, image_id: Option<&str>) -> Result<Option<FileCopy>, Fault> {
         let Some(id) = image_id.filter(|i| !i.is_empty()) else { return Ok(None) };
         let missing = |_| Fault::bad_request(format!("Kernel or ramdisk image {id} could not be found."));
         let image = pilvi_image::image::ops::visible(&self.store, ctx, id).await.map_err(missing)?;
@@ -346,6 +387,8 @@ fn record(
         image: found.image.clone(),
         networks: found.networks.clone(),
         ports: Vec::new(),
+        volume_wishes: found.volumes.clone(),
+        volumes: Vec::new(),
         security_groups: groups.to_vec(),
         key: found.key.clone(),
         user_data: new.user_data.clone(),

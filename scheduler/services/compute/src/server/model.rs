@@ -397,6 +397,8 @@ pub(crate) mod tests {
             image: None,
             networks: vec![],
             ports: vec![],
+            volume_wishes: vec![],
+            volumes: vec![],
             security_groups: vec![],
             key: None,
             user_data: None,

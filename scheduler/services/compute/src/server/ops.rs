@@ -2,7 +2,8 @@
 use crate::{
     Compute, action, fault,
     server::model::{self, Ended, TaskState, Verb, VmState},
-    tables::{Action, Event, FaultOf, Seen, Server},
+    tables::{Action, Event, FaultOf, Seen, Server, VolumeOf, VolumeStage},
+    volume,
 };
 use pilvi_kit::{Ctx, Fault, clock};
 use pilvi_store::{Query, Stored, Tx};
@@ -147,6 +148,7 @@ impl Compute {
                     }
                     let before = (server.vm_state, server.task_state);
                     let ended = model::settle(&mut server.record, seen, clock::now_us());
+                    volume::ops::settle_in(tx, &mut server.record).await?;
                     if (server.vm_state, server.task_state) != before {
                         server.record.changed_us = clock::now_us();
                     }
@@ -194,7 +196,8 @@ impl Compute {
 
 /// The same words again may still end a task that began since.
 fn needs_look(server: &Server) -> bool {
-    server.task_state.is_some() || server.vm_state == VmState::Building
+    let moving = |volume: &VolumeOf| volume.stage != VolumeStage::Attached;
+    server.task_state.is_some() || server.vm_state == VmState::Building || server.volumes.iter().any(moving)
 }
 
 pub(crate) async fn living_in(tx: &mut Tx, id: &str) -> Result<Stored<Server>, Fault> {

@@ -19,8 +19,6 @@ pub fn routes() -> Vec<Route<Compute>> {
             .rule_by_handler("os_compute_api:os-server-diagnostics"),
         Route::get("/v2.1/servers/{server_id}/os-security-groups", security_groups)
             .rule_by_handler("os_compute_api:os-security-groups:list"),
-        Route::get("/v2.1/servers/{server_id}/os-volume_attachments", volumes)
-            .rule_by_handler("os_compute_api:os-volumes-attachments:index"),
     ]);
     routes
 }
@@ -267,10 +265,4 @@ async fn security_groups(svc: Arc<Compute>, call: Call) -> Reply {
     let server = owned(&svc, &call).await?;
     let list = pilvi_network::security_group::ops::compute_view(&svc.store, &server.security_groups).await?;
     Ok(Response::ok(json!({"security_groups": list})))
-}
-
-/// This cloud has no volume service yet, so no server has a volume.
-async fn volumes(svc: Arc<Compute>, call: Call) -> Reply {
-    owned(&svc, &call).await?;
-    Ok(Response::ok(json!({"volumeAttachments": []})))
 }

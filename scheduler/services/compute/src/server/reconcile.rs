@@ -13,6 +13,7 @@ use crate::{
         snapshot,
     },
     tables::{NetworkWish, PortOf, Server, ServerGroup},
+    volume,
 };
 use async_trait::async_trait;
 use pilvi_fleet::Node;
@@ -126,7 +127,14 @@ pub(crate) fn owner(server: &Server) -> Ctx {
 impl Compute {
     async fn place_server(&self, server: &Stored<Server>) -> Result<Next, Fault> {
         let hosts = self.snapshot(server).await?;
-        let ranking = pilvi_place::rank(&self.request(server).await?, &hosts);
+        let request = match self.request(server).await {
+            Err(fault) if fault.status.is_client_error() => {
+                self.fail_server(&server.record.id, fault.code(), &fault.message).await?;
+                return Ok(Next::Settled);
+            }
+            other => other?,
+        };
+        let ranking = pilvi_place::rank(&request, &hosts);
         if ranking.hosts.is_empty() {
             tracing::info!(server = server.id, refused = ?ranking.refused, "no host");
             self.fail_server(&server.record.id, 500, NO_HOST).await?;
@@ -163,16 +171,20 @@ impl Compute {
                 _ => BTreeSet::new(),
             }
         };
+        let of_volumes = self.host_of_volumes(server).await?;
         let mut request = Request {
             vcpus: u64::from(server.flavor.vcpus),
             memory_mib: server.flavor.memory_mib,
             disk_gib: disk_of(server),
             zone: server.zone.clone(),
-            host: server.target_host.clone(),
+            host: server.target_host.clone().or(of_volumes.clone()),
             avoid: server.tried_hosts.iter().cloned().collect(),
             runtime: crate::host::part::runtime_of(server).cloned(),
             ..Request::default()
         };
+        if server.target_host.is_some() && of_volumes.is_some() && server.target_host != of_volumes {
+            return Err(Fault::bad_request("The volumes lie on another host than the one that was named."));
+        }
         for (word, hosts) in
             [("same_host", &mut request.same_host_as), ("different_host", &mut request.different_host_from)]
         {
@@ -267,9 +279,10 @@ impl Compute {
     async fn settle_on(&self, server: &Stored<Server>, host: &str) -> Result<(), Fault> {
         let node = self.fleet.node_by_name(host).await?.ok_or_else(|| Fault::unavailable("The host was removed."))?;
         let (id, host, provider) = (server.record.id.clone(), host.to_owned(), node.record.id);
+        let volumes = self.volumes.clone();
         self.store
             .write(move |tx| {
-                let (id, host, provider) = (id.clone(), host.clone(), provider.clone());
+                let (id, host, provider, volumes) = (id.clone(), host.clone(), provider.clone(), volumes.clone());
                 Box::pin(async move {
                     let mut server = living_in(tx, &id).await?;
                     if server.host.is_some() || server.wanted.delete {
@@ -277,6 +290,7 @@ impl Compute {
                     }
                     server.record.ports = wire_in(tx, &server, &host).await?;
                     claim_in(tx, &server, &provider).await?;
+                    volume::ops::place_in(tx, &volumes, &mut server.record, &host).await?;
                     server.record.host = Some(host);
                     server.record.task_state = Some(TaskState::Spawning);
                     server.record.changed_us = clock::now_us();
@@ -330,6 +344,8 @@ impl Compute {
                     (record.terminated_us, record.changed_us) = (Some(now), now);
                     (record.admin_password, record.user_data) = (None, None);
                     record.ports.clear();
+                    record.volumes.clear();
+                    record.volume_wishes.clear();
                     let host = record.host.clone();
                     action::finish_latest_in(tx, &id, &Ended::Well, host.as_deref()).await?;
                     tx.update(&server).await?;
@@ -359,7 +375,9 @@ impl Compute {
 
 /// Disk that a server takes of its host, in GiB.
 fn disk_of(server: &Server) -> u64 {
-    server.flavor.disk_gib + server.flavor.ephemeral_gib + server.flavor.swap_mib.div_ceil(1024)
+    // A volume has taken its own.
+    let root = if volume::model::backed(server) { 0 } else { server.flavor.disk_gib };
+    root + server.flavor.ephemeral_gib + server.flavor.swap_mib.div_ceil(1024)
 }
 
 /// As placement counts it.
@@ -456,6 +474,7 @@ pub(crate) async fn wire_one_in(
 /// Gives back everything a server holds.
 async fn release_in(tx: &mut Tx, server: &Server) -> Result<(), Fault> {
     let ctx = owner(server);
+    volume::ops::release_in(tx, server).await?;
     for port in &server.ports {
         let gone = if port.ours {
             pilvi_network::port::ops::delete_in(tx, &ctx, &port.id).await

@@ -11,6 +11,7 @@ use crate::{
         reconcile::claim_in,
     },
     tables::{Event, Flavor, FlavorCopy, Server},
+    volume,
 };
 use pilvi_kit::{Ctx, Fault, clock};
 use pilvi_store::Tx;
@@ -27,7 +28,7 @@ impl Compute {
         if new.disk_gib < server.flavor.disk_gib && server.flavor.disk_gib > 0 {
             return Err(Fault::bad_request("Flavor's disk is too small: a disk cannot shrink."));
         }
-        if let Some(image) = &server.image {
+        if let Some(image) = server.image.as_ref().filter(|_| !volume::model::backed(&server)) {
             create::fits(&new, image)?;
         }
         self.change_size(ctx, id, Verb::Resize, move |s| {

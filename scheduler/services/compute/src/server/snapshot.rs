@@ -15,6 +15,7 @@ use super::{
 use crate::{
     Compute, action,
     tables::{Event, Server, SnapshotStage},
+    volume::{image, model},
 };
 use pilvi_image::{
     data,
@@ -23,7 +24,7 @@ use pilvi_image::{
         ops as images,
     },
 };
-use pilvi_kit::{Call, Ctx, Fault, Reply, Response, Schema, clock, id};
+use pilvi_kit::{Call, Ctx, Fault, Reply, Response, Schema, call::BodyStream, clock, id};
 use pilvi_reconcile::Next;
 use pilvi_store::{Query, Stored, Tx};
 use serde_json::{Value, json};
@@ -109,6 +110,9 @@ impl Compute {
         name: &str,
         metadata: &BTreeMap<String, String>,
     ) -> Result<String, Fault> {
+        if model::backed(&self.server(server_id).await?.record) {
+            return self.create_image_of_volumes(ctx, server_id, name, metadata).await;
+        }
         let (image_id, quotas) = (id::new(), self.quotas.clone());
         let (key, ctx, name, metadata) = (server_id.to_owned(), ctx.clone(), name.to_owned(), metadata.clone());
         let made = image_id.clone();
@@ -135,6 +139,39 @@ impl Compute {
             })
             .await?;
         self.poke(server_id);
+        Ok(made)
+    }
+
+    /// The same of a server that runs from a volume: snapshots, and an image that has no bytes but names them.
+    async fn create_image_of_volumes(
+        &self,
+        ctx: &Ctx,
+        server_id: &str,
+        name: &str,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<String, Fault> {
+        let (image_id, key) = (id::new(), server_id.to_owned());
+        let (made, ctx, name, metadata) = (image_id.clone(), ctx.clone(), name.to_owned(), metadata.clone());
+        self.store
+            .write(move |tx| {
+                let (key, ctx, name, mut metadata) = (key.clone(), ctx.clone(), name.clone(), metadata.clone());
+                let image_id = image_id.clone();
+                Box::pin(async move {
+                    let server = living_in(tx, &key).await?;
+                    begin(&mut server.record.clone(), &image_id)?;
+                    metadata.extend(image::snapshots_in(tx, &ctx, &server, &name).await?);
+                    let mut image = describe_in(tx, &ctx, &server, &image_id, &name, &metadata).await?;
+                    image.disk_format = Some("raw".to_owned());
+                    images::create_in(tx, &image).await?;
+                    let mut log = action::started(&ctx, &key, &server.project_id, VERB, vec![Event::began(EVENT)]);
+                    action::finish(&mut log, &Ended::Well, server.host.as_deref());
+                    action::insert_in(tx, log).await?;
+                    Ok::<_, Fault>(())
+                })
+            })
+            .await?;
+        let nothing = BodyStream::new(Box::pin(futures::stream::empty()));
+        data::ops::upload(&self.images, &made, nothing, Some(0)).await?;
         Ok(made)
     }
 

@@ -2,8 +2,8 @@
 use crate::{
     Compute,
     server::model::{PowerState, VmState, status},
-    tables::{FlavorCopy, Server, ServerGroup},
-    version as v,
+    tables::{FlavorCopy, Server, ServerGroup, VolumeOf},
+    version as v, volume,
 };
 use pilvi_fleet::Node;
 use pilvi_kit::{Call, Fault, Version, clock};
@@ -94,7 +94,7 @@ impl Compute {
         out.insert("OS-EXT-STS:power_state".into(), json!(power as u8));
         out.insert("OS-SRV-USG:launched_at".into(), json!(time(server.launched_us)));
         out.insert("OS-SRV-USG:terminated_at".into(), json!(time(server.terminated_us)));
-        out.insert("os-extended-volumes:volumes_attached".into(), json!([]));
+        out.insert("os-extended-volumes:volumes_attached".into(), volumes(call, server));
         out.insert("config_drive".into(), json!(if server.config_drive { "True" } else { "" }));
         out.insert("key_name".into(), json!(server.key.as_ref().map(|k| &k.name)));
         if !server.ports.is_empty() || server.host.is_none() {
@@ -151,7 +151,7 @@ impl Compute {
             put("hostname", json!(server.hostname));
         }
         if call.version >= v::EXTENDED_ATTRIBUTES {
-            out.insert("os-extended-volumes:volumes_attached".into(), json!([]));
+            out.insert("os-extended-volumes:volumes_attached".into(), volumes(call, server));
         }
     }
 }
@@ -221,8 +221,16 @@ fn host_id(server: &Server) -> String {
     }
 }
 
+fn volumes(call: &Call, server: &Server) -> Value {
+    let one = |volume: &VolumeOf| match call.version >= v::EXTENDED_ATTRIBUTES {
+        true => json!({"id": volume.volume_id, "delete_on_termination": volume.delete_on_termination}),
+        false => json!({"id": volume.volume_id}),
+    };
+    server.volumes.iter().map(one).collect()
+}
+
 fn image(call: &Call, server: &Server) -> Value {
-    let Some(image) = &server.image else { return json!("") };
+    let Some(image) = server.image.as_ref().filter(|_| !volume::model::backed(server)) else { return json!("") };
     let href = format!("{}/images/{}", call.base_url, image.id);
     let mut out = json!({"id": image.id, "links": [{"rel": "bookmark", "href": href}]});
     if call.version >= v::IMAGE_PROPERTIES_SHOWN {

@@ -8,6 +8,7 @@ use pilvi_fleet::HostPart;
 use pilvi_kit::{Caller, testing::caller};
 use pilvi_network::port::model::Port;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// A cloud of these hosts, and a server that runs on the first that took it.
 async fn cloud(hosts: &[&str]) -> (Rig, Caller, Server) {
@@ -22,7 +23,12 @@ async fn cloud(hosts: &[&str]) -> (Rig, Caller, Server) {
     let id = placed.id.clone();
     let runs = rig.svc.change(&id, |s| {
         (s.vm_state, s.task_state) = (VmState::Active, None);
-        let known = Seen { runtime: "kvm".into(), disk_bytes: vec![1 << 30], ..Seen::default() };
+        let known = Seen {
+            runtime: "kvm".into(),
+            disk_bytes: vec![1 << 30],
+            places: BTreeMap::from([("root".to_owned(), 3)]),
+            ..Seen::default()
+        };
         s.seen = Some(known);
         Ok(true)
     });
@@ -70,6 +76,7 @@ async fn a_server_moves_with_its_ports_and_its_claim() {
     let (here, there) = (told(&rig, &from).await.unwrap(), told(&rig, to).await.unwrap());
     assert!(here.departure.is_none() && here.arrival.is_none());
     let arrival = there.arrival.unwrap();
+    assert_eq!((arrival.places[0].id.as_str(), arrival.places[0].place), ("root", 3), "where its devices are");
     assert_eq!(
         (arrival.node_id, arrival.disk_bytes, there.runtime.as_str()),
         (moving.from_node.clone(), vec![1 << 30], "kvm")

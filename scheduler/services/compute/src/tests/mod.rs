@@ -4,6 +4,7 @@ mod interface;
 mod least;
 mod migration;
 mod old_apis;
+mod volume;
 
 use crate::{Compute, Config, service, tables::Server};
 use pilvi_fleet::{Authority, Fleet};
@@ -36,16 +37,29 @@ impl Rig {
         kinds.extend(pilvi_network::kinds());
         kinds.extend(pilvi_image::kinds());
         kinds.extend(pilvi_placement::kinds());
+        kinds.extend(pilvi_volume::kinds());
         kinds.extend(pilvi_fleet::kinds());
         kinds.push(KindSpec::of::<pilvi_kit::quota::QuotaOverride>());
         let store = Store::open("sqlite::memory:", kinds).await.unwrap();
         let authority = Authority::open(&folder.path().join("pki")).unwrap();
+        let fleet = Fleet::new(store.clone(), authority, pilvi_fleet::Config::default());
+        let images = Image::new(store.clone(), pilvi_image::Config::new(folder.path().join("images"))).unwrap();
+        let placement = Placement::new(store.clone());
+        let volumes = pilvi_volume::Volumes::new(
+            store.clone(),
+            fleet.clone(),
+            images.clone(),
+            placement.clone(),
+            pilvi_volume::Config::default(),
+        );
+        volumes.prepare().await.unwrap();
         let svc = Compute::new(
             store.clone(),
-            Fleet::new(store.clone(), authority, pilvi_fleet::Config::default()),
+            fleet,
             Network::new(store.clone()),
-            Image::new(store.clone(), pilvi_image::Config::new(folder.path().join("images"))).unwrap(),
-            Placement::new(store),
+            images,
+            placement,
+            volumes,
             Config::default(),
         );
         let state = svc.clone();

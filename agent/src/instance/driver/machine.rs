@@ -1,0 +1,95 @@
+//! From a wanted instance to the machine that a runtime starts.
+use super::{CONFIG_DRIVE, CONFIG_DRIVE_ID, Driver};
+use crate::error::Trouble;
+use crate::runtime::{DirectBoot, DiskFormat, Machine, MachineDisk, MachineNic};
+use pilvi_agent_api::v1::{Disk, ImageRef, Instance, Nic};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The kernel's command line; without one, what finds the root disk and shows the console.
+fn cmdline(wanted: &Instance) -> String {
+    match wanted.cmdline.as_str() {
+        "" => "root=/dev/vda console=tty0 console=ttyS0".into(),
+        said => said.to_owned(),
+    }
+}
+
+/// Where the devices of the machine on the other host are.
+fn places_there(wanted: &Instance) -> BTreeMap<String, u8> {
+    let places = wanted.arrival.iter().flat_map(|arrival| &arrival.places);
+    places.filter_map(|at| Some((at.id.clone(), u8::try_from(at.place).ok()?))).collect()
+}
+
+impl Driver {
+    pub(super) fn machine_disk(&self, wanted: &Disk) -> Result<MachineDisk, Trouble> {
+        Ok(MachineDisk {
+            id: wanted.id.clone(),
+            path: self.disk_path(wanted)?,
+            format: DiskFormat::Raw,
+            read_only: wanted.read_only,
+            serial: wanted.id.clone(),
+        })
+    }
+
+    pub(super) async fn machine_nic(&self, wanted: &Nic) -> Result<MachineNic, Trouble> {
+        Ok(MachineNic {
+            id: wanted.port_id.clone(),
+            mac: wanted.mac.clone(),
+            mtu: u16::try_from(wanted.mtu).unwrap_or(0),
+            taps: self.context.plane.network.open_taps(&wanted.port_id).await?,
+        })
+    }
+
+    /// The machine to start: as wanted; or, where a guest goes on that knows one already, with the devices of that one.
+    pub(super) async fn machine(&self, wanted: &Instance) -> Result<Machine, Trouble> {
+        let places = if self.doc.suspended { self.doc.places.clone() } else { places_there(wanted) };
+        let knows = |id: &str| places.is_empty() || places.contains_key(id);
+        let mut disks = Vec::new();
+        for wanted in wanted.disks.iter().filter(|disk| knows(&disk.id)) {
+            disks.push(self.machine_disk(wanted)?);
+        }
+        let config_drive = self.guest.dir.join(CONFIG_DRIVE);
+        if config_drive.exists() && knows(CONFIG_DRIVE_ID) {
+            disks.push(MachineDisk {
+                id: CONFIG_DRIVE_ID.into(),
+                path: config_drive,
+                format: DiskFormat::Raw,
+                read_only: true,
+                serial: CONFIG_DRIVE_ID.into(),
+            });
+        }
+        let mut nics = Vec::new();
+        for nic in wanted.nics.iter().filter(|nic| knows(&nic.port_id)) {
+            nics.push(self.machine_nic(nic).await?);
+        }
+        let there = |id: &str| disks.iter().any(|disk| disk.id == id) || nics.iter().any(|nic| nic.id == id);
+        if let Some(lost) = places.keys().find(|id| !there(id)) {
+            return Err(format!("the guest goes on with {lost}, which its server has no more: reboot it hard").into());
+        }
+        let boot = match &wanted.kernel {
+            Some(kernel) => Some(DirectBoot {
+                kernel: self.boot_file(kernel).await?,
+                ramdisk: match &wanted.ramdisk {
+                    Some(ramdisk) => Some(self.boot_file(ramdisk).await?),
+                    None => None,
+                },
+                cmdline: cmdline(wanted),
+            }),
+            None => None,
+        };
+        Ok(Machine {
+            vcpus: wanted.vcpus,
+            memory_mib: wanted.memory_mib,
+            disks,
+            nics,
+            boot,
+            properties: wanted.properties.clone(),
+            places,
+            restore: self.doc.suspended,
+        })
+    }
+
+    async fn boot_file(&self, image: &ImageRef) -> Result<PathBuf, Trouble> {
+        Ok(self.image(image, 0).await?.path)
+    }
+}

@@ -1,0 +1,2 @@
+//! QoS specs: what is promised with types of volumes.
+pub mod api;

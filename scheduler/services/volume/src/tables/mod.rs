@@ -1,0 +1,31 @@
+//! The records of the volume service: the only files that name a column.
+mod catalogue;
+mod group;
+mod trail;
+mod volume;
+
+pub use catalogue::{DefaultType, QosSpec, VolumeType};
+pub use group::{Group, GroupSnapshot, GroupType};
+pub use trail::{HostService, Message, Transfer};
+pub use volume::{
+    Attachment, ImageFile, Seen, SeenSnapshot, SeenUpload, Snapshot, Upload, UploadStage, Volume, Wanted,
+};
+
+use pilvi_store::KindSpec;
+
+pub fn kinds() -> Vec<KindSpec> {
+    vec![
+        KindSpec::of::<Volume>(),
+        KindSpec::of::<Snapshot>(),
+        KindSpec::of::<Attachment>(),
+        KindSpec::of::<VolumeType>(),
+        KindSpec::of::<QosSpec>(),
+        KindSpec::of::<DefaultType>(),
+        KindSpec::of::<Group>(),
+        KindSpec::of::<GroupType>(),
+        KindSpec::of::<GroupSnapshot>(),
+        KindSpec::of::<Transfer>(),
+        KindSpec::of::<Message>(),
+        KindSpec::of::<HostService>(),
+    ]
+}

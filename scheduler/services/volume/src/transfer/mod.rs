@@ -1,0 +1,2 @@
+//! Transfers: a volume goes to whoever has the key.
+pub mod api;
