@@ -84,6 +84,8 @@ pub struct Moving {
 pub struct Doc {
     /// What it was last started with.
     pub runtime: Option<Kind>,
+    /// Why it is not the host's first runtime.
+    pub runtime_note: String,
     /// Verbs done.
     pub done: Counters,
     /// A start is under way: a guest may or may not be there.

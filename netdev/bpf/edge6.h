@@ -16,7 +16,7 @@ static __always_inline int from_inside6(__u64 router, const struct ip6 *saddr)
 
 	key.ip = *saddr;
 	r = bpf_map_lookup_elem(&routes6, &key);
-	return r && r->kind == ROUTE_LEG;
+	return r && (r->kind & ~ROUTE_SHARED) == ROUTE_LEG;
 }
 
 /* Whether the router answers for the address on the edge link, as its own or as another's. */

@@ -168,6 +168,30 @@ static __always_inline __u32 scope_of(__u32 vni, __u32 family)
 	return scope ? *scope : SCOPE_NONE;
 }
 
+/* A number that all packets of a flow have, to spread flows by. */
+static __always_inline __u32 flow_hash(__u32 a, __u32 b, const struct packet *p)
+{
+	__u32 h = a * 0x9e3779b1u ^ b;
+
+	h = (h ^ h >> 15) * 0x85ebca6bu;
+	h ^= (__u32)p->sport << 16 | p->dport;
+	h = (h ^ h >> 13) * 0xc2b2ae35u + p->protocol;
+	return h ^ h >> 16;
+}
+
+/* One of several ways to a destination, always the same one for a flow. */
+static __always_inline struct route *choose(struct route *r, const struct packet *p)
+{
+	struct choice_key key = {};
+
+	if (!(r->kind & ROUTE_SHARED))
+		return r;
+	key.group_lo = r->via;
+	key.group_hi = r->gw;
+	key.index = flow_hash(p->saddr, p->daddr, p) % (r->vni ? r->vni : 1);
+	return bpf_map_lookup_elem(&choices, &key);
+}
+
 static __always_inline int same_mac(const __u8 *a, const __u8 *b)
 {
 	return a[0] == b[0] && a[1] == b[1] && a[2] == b[2] && a[3] == b[3] && a[4] == b[4] && a[5] == b[5];

@@ -51,6 +51,18 @@ static __always_inline int same6(const struct ip6 *a, const struct ip6 *b)
 	return a->word[0] == b->word[0] && a->word[1] == b->word[1] && a->word[2] == b->word[2] && a->word[3] == b->word[3];
 }
 
+static __always_inline struct route6 *choose6(struct route6 *r, const struct packet6 *q)
+{
+	struct choice_key key = {};
+
+	if (!(r->kind & ROUTE_SHARED))
+		return r;
+	key.group_lo = r->via.word[0];
+	key.group_hi = r->via.word[1];
+	key.index = flow_hash(q->saddr.word[2] ^ q->saddr.word[3], q->daddr.word[1] ^ q->daddr.word[3], &q->p) % (r->vni ? r->vni : 1);
+	return bpf_map_lookup_elem(&choices6, &key);
+}
+
 static __always_inline int none6(const struct ip6 *a)
 {
 	return !(a->word[0] | a->word[1] | a->word[2] | a->word[3]);

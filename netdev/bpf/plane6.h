@@ -55,6 +55,8 @@ __attribute__((noinline)) int route_packet6(struct __sk_buff *skb, const struct 
 	h = bpf_map_lookup_elem(&addresses6, &target);
 	key.ip = q->daddr;
 	r = bpf_map_lookup_elem(&routes6, &key);
+	if (r)
+		r = choose6(r, q);
 	if (!(h && h->kind == HOP_ROUTER && h->how != ADDRESS_PROXY)) {
 		if (!r)
 			return drop(skb, DROP_NO_ROUTE);
@@ -110,6 +112,8 @@ __attribute__((noinline)) int send_gateway6(struct __sk_buff *skb, const struct 
 		return drop(skb, DROP_MALFORMED);
 	key.ip = q->daddr;
 	r = bpf_map_lookup_elem(&routes6, &key);
+	if (r)
+		r = choose6(r, q);
 	if (!r)
 		return drop(skb, DROP_NO_ROUTE);
 	if (r->vtep) /* another host has the gateway: it gets the frame as the guest sent it */

@@ -30,6 +30,7 @@ struct ip6 {
 #define PORT_NOTES_DROPPED 1024u /* and what they refuse */
 #define PORT_LOCALS 2048u        /* its network has local IPs here */
 #define PORT_NAMES 4096u         /* its network has a resolver here */
+#define PORT_TAPPED 8192u        /* somebody looks at what it sends or gets */
 
 /* A port whose frames come tagged over another's device: its name is this bit, that device and the tag. */
 #define SUBPORT (1u << 30)
@@ -97,6 +98,7 @@ struct mac_key {
 /* ---- routers: {router, prefix} -> leg */
 #define ROUTE_LEG 1u      /* out of the leg in `vni`; `via` or the address itself is the next hop */
 #define ROUTE_EXTERNAL 2u /* out of the gateway */
+#define ROUTE_SHARED 4u   /* added: one of `vni` rows of `choices`, whose group `via` and `gw` (IPv6: `via`) name */
 
 struct route_key {
 	__u32 prefixlen; /* 64 + prefix length */
@@ -113,6 +115,13 @@ struct route {
 	__u8 mac[6];
 	__u16 mtu; /* bytes that the network behind it carries, 0: any */
 	__u32 scope; /* that it leads to; 0: nobody asks */
+};
+
+struct choice_key {
+	__u32 group_lo;
+	__u32 group_hi;
+	__u32 index;
+	__u32 pad;
 };
 
 /* ---- address scopes: {network, 4 or 6} -> number of its scope */
@@ -386,6 +395,23 @@ struct fragment6_key {
 	__u32 id;
 };
 
+/* ---- ports that are looked at */
+#define MIRRORS 4
+struct mirror_key {
+	__u32 name;
+	__u32 direction; /* TO_GUEST or FROM_GUEST */
+};
+struct mirror {
+	__u32 count;
+	__u32 pad;
+	struct {
+		__u32 name; /* of a port of this host, or */
+		__u32 vtep; /* the host of the port that looks */
+		__u32 vni;
+		__u32 pad;
+	} to[MIRRORS];
+};
+
 /* ---- how much may pass */
 #define LIMIT_PORT 1u    /* id = interface index */
 #define LIMIT_ADDRESS 2u /* id = external address */
@@ -447,6 +473,7 @@ TABLE(sources, LPM_TRIE, struct source_key, struct source, 262144, BPF_F_NO_PREA
 TABLE(addresses, HASH, struct ip_key, struct hop, 1048576, BPF_F_NO_PREALLOC);
 TABLE(stations, HASH, struct mac_key, struct hop, 1048576, BPF_F_NO_PREALLOC);
 TABLE(routes, LPM_TRIE, struct route_key, struct route, 262144, BPF_F_NO_PREALLOC);
+TABLE(choices, HASH, struct choice_key, struct route, 65536, BPF_F_NO_PREALLOC);
 TABLE(scopes, HASH, struct scope_key, __u32, 65536, BPF_F_NO_PREALLOC);
 TABLE(externals, HASH, __u32, struct ext, 65536, BPF_F_NO_PREALLOC);
 TABLE(fixed, HASH, struct fixed_key, __u32, 65536, BPF_F_NO_PREALLOC);
@@ -467,11 +494,14 @@ TABLE(forwards, LPM_TRIE, struct forward_key, struct forward, 65536, BPF_F_NO_PR
 TABLE(locals, HASH, struct ip_key, __u32, 16384, BPF_F_NO_PREALLOC);
 TABLE(met, LRU_HASH, struct nat_key, struct nat, 65536, 0);
 TABLE(forwarded, LRU_HASH, struct nat_key, struct nat, 65536, 0);
+TABLE(mirrors, HASH, struct mirror_key, struct mirror, 16384, BPF_F_NO_PREALLOC);
+TABLE(sinks, HASH, __u32, __u32, 16384, BPF_F_NO_PREALLOC);
 TABLE(limits, HASH, struct limit_key, struct limit, 65536, BPF_F_NO_PREALLOC);
 TABLE(buckets, HASH, struct limit_key, struct bucket, 65536, BPF_F_NO_PREALLOC);
 TABLE(sources6, LPM_TRIE, struct source6_key, struct source, 262144, BPF_F_NO_PREALLOC);
 TABLE(addresses6, HASH, struct ip6_key, struct hop, 1048576, BPF_F_NO_PREALLOC);
 TABLE(routes6, LPM_TRIE, struct route6_key, struct route6, 262144, BPF_F_NO_PREALLOC);
+TABLE(choices6, HASH, struct choice_key, struct route6, 65536, BPF_F_NO_PREALLOC);
 TABLE(chunks6, HASH, struct chunk_key, struct chunk6, 65536, BPF_F_NO_PREALLOC);
 TABLE(members6, HASH, struct member6_key, __u32, 1048576, BPF_F_NO_PREALLOC);
 TABLE(flows6, LRU_HASH, struct flow6_key, struct flow, 131072, 0);

@@ -8,6 +8,7 @@
 //!
 //! A gateway with proxies answers for single addresses of the inside as well, and lets nothing else in.
 //! ```
+use crate::choice::Rank;
 use crate::picture::Picture;
 use crate::router::router_name;
 use crate::scope::Scopes;
@@ -24,43 +25,44 @@ const FAMILY6: u16 = 6;
 pub(crate) fn draw(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
     for router in &wanted.routers {
-        let Some(gateway) = &router.gateway6 else { continue };
-        let Some(&network) = picture.networks.get(gateway.network.as_str()) else {
-            picture.problem(None, format!("router {}: network {} is unknown", router.id, gateway.network));
-            continue;
-        };
-        // Without an underlay there is no other host.
-        let here = picture.vtep.is_none() || gateway.vtep.is_none() || gateway.vtep == picture.vtep;
-        draw_routes(picture, router, gateway, here, network.mtu);
-        if here && network.external {
-            draw_answers(picture, router, gateway, network.vni);
+        for (gateway, spread) in wanted.gateways6(router) {
+            let Some(&network) = picture.networks.get(gateway.network.as_str()) else {
+                picture.problem(None, format!("router {}: network {} is unknown", router.id, gateway.network));
+                continue;
+            };
+            // Without an underlay there is no other host.
+            let here = picture.vtep.is_none() || gateway.vtep.is_none() || gateway.vtep == picture.vtep;
+            draw_routes(picture, router, (gateway, spread), here, network.mtu);
+            if here && network.external {
+                draw_answers(picture, router, gateway, network.vni);
+            }
         }
     }
 }
 
-fn draw_routes(picture: &mut Picture<'_>, router: &Router, gateway: &Gateway6, here: bool, mtu: u16) {
+fn draw_routes(picture: &mut Picture<'_>, router: &Router, (gateway, spread): (&Gateway6, bool), here: bool, mtu: u16) {
     let Ok(net) = Ipv6Net::new(gateway.address, gateway.prefix).map(|n| n.trunc()) else { return };
     let vtep = if here { Ipv4Addr::UNSPECIFIED } else { gateway.vtep.unwrap_or(Ipv4Addr::UNSPECIFIED) };
     let scope = Scopes::of(&picture.scopes, router, Family::V6).number(&gateway.network);
-    let mut route = |to: Ipv6Net, via: Option<Ipv6Addr>| {
+    let mut route = |to: Ipv6Net, via: Option<Ipv6Addr>, rank: Rank| {
         let key =
             Bytes::new().u32(64 + u32::from(to.prefix_len())).u64(router_name(&router.id)).raw(&to.addr().octets());
         let via = via.unwrap_or(Ipv6Addr::UNSPECIFIED).octets();
         let row = Bytes::new().u32(EXTERNAL).u32(0).ip(vtep).raw(&via).raw(&gateway.address.octets());
-        put(&mut picture.tables, Table::Routes6, key, row.raw(&gateway.mac.0).u16(mtu).u32(scope));
+        picture.offers.offer6(key, rank, row.raw(&gateway.mac.0).u16(mtu).u32(scope));
     };
-    route(net, None);
+    route(net, None, Rank::Connected);
     let inside = |via: &Ipv6Addr| router.interfaces.iter().filter_map(leg6).any(|leg| leg.contains(via));
     for extra in &router.routes {
         if let (IpNet::V6(to), IpAddr::V6(via)) = (extra.destination, extra.nexthop)
             && net.contains(&via)
             && !inside(&via)
         {
-            route(to.trunc(), Some(via));
+            route(to.trunc(), Some(via), Rank::Static);
         }
     }
-    if let Some(via) = gateway.next_hop {
-        route(Ipv6Net::default(), Some(via));
+    if let Some(via) = gateway.next_hop.filter(|_| spread) {
+        route(Ipv6Net::default(), Some(via), Rank::Default);
     }
 }
 

@@ -13,6 +13,7 @@
 //!  |                     |  2 ARP: answered here from `addresses`                       |  | `flows`, or   |
 //!  |                     |  3 DHCP: rate limit --> agent1 --> packet socket --(mark)----+  | a rule in     |
 //!  |                     |  4 169.254.169.254: source := 100.64/10+ifindex --> agent0  -+  | `chunks`      |
+//!  |                     |  (somebody looks: `mirrors`, a copy to another port)         |  |               |
 //!  |                     |  5 its groups: `flows`, or a rule in `chunks`, `members`     |  v              |
 //!  |                     |       what they decide: `notes`, if somebody asked           |                 |
 //!  |                     |  6 `stations`: where is the destination's MAC?               | drop: `drops`   |
@@ -51,7 +52,8 @@
 //!   ports; frames to unknown stations as well (`unknown-station`).
 //! - A single address of `allowed_pairs` (VRRP) follows the port that announced it last among the ports of this
 //!   host; other hosts do not hear of it. A hardware address that two ports share stays with the first.
-//! - A router's route through another router's leg on a shared network (`no-host`).
+//! - A router's route through another router's leg on a shared network (`no-host`). Ways of a router are not watched: one whose
+//!   next hop is dead is taken all the same.
 //! - One external layer-2 network for each host.
 //! - Ports that share another's device (by a VLAN tag) have no metadata service by IPv4.
 //! - Limits drop what is too much and queue nothing; nothing reserves bandwidth.
@@ -62,6 +64,7 @@
 
 mod ask6;
 mod bpf;
+mod choice;
 mod config;
 mod device;
 mod dhcp;
@@ -77,6 +80,7 @@ mod loader;
 mod local;
 mod metadata;
 mod meter;
+mod mirror;
 mod namespace;
 mod nat;
 mod netlink;

@@ -25,10 +25,13 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
         put(&mut picture.tables, Table::Fixed, key, Bytes::new().ip(floating.address));
     }
     for router in &wanted.routers {
-        let Some(gateway) = router.gateway.as_ref().filter(|g| gateway_here(g, picture.vtep)) else { continue };
-        let value = Bytes::new().u32(GATEWAY).ip(Ipv4Addr::UNSPECIFIED).u64(router_name(&router.id)).mac(gateway.mac.0);
-        if !put(&mut picture.tables, Table::Externals, Bytes::new().ip(gateway.address), value) {
-            picture.problem(None, format!("router {}: {} is in use", router.id, gateway.address));
+        let vtep = picture.vtep;
+        for (gateway, _) in wanted.gateways(router).filter(|(g, _)| gateway_here(g, vtep)) {
+            let name = router_name(&router.id);
+            let value = Bytes::new().u32(GATEWAY).ip(Ipv4Addr::UNSPECIFIED).u64(name).mac(gateway.mac.0);
+            if !put(&mut picture.tables, Table::Externals, Bytes::new().ip(gateway.address), value) {
+                picture.problem(None, format!("router {}: {} is in use", router.id, gateway.address));
+            }
         }
     }
 }

@@ -3,13 +3,18 @@
 //! set up per network or per host. VXLAN itself proves nothing: the underlay must be closed to others.
 use crate::picture::Picture;
 use crate::table::{Bytes, Table, put};
+use crate::wanted::Out;
 
 pub(crate) fn draw(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
     let remotes = wanted.remotes.iter().map(|r| r.vtep);
     let gateways = wanted.routers.iter().filter_map(|r| r.gateway.as_ref()?.vtep);
     let gateways6 = wanted.routers.iter().filter_map(|r| r.gateway6.as_ref()?.vtep);
-    for vtep in remotes.chain(gateways).chain(gateways6) {
+    let further = wanted.ways.iter().filter_map(|w| match &w.out {
+        Out::V4(g) => g.vtep,
+        Out::V6(g) => g.vtep,
+    });
+    for vtep in remotes.chain(gateways).chain(gateways6).chain(further) {
         if Some(vtep) != picture.vtep {
             put(&mut picture.tables, Table::Vteps, Bytes::new().ip(vtep), Bytes::new().u32(1));
         }

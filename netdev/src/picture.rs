@@ -2,17 +2,18 @@
 //!
 //! ```text
 //!   port      ports live sources      switch   addresses stations
-//!   overlay   vteps                   router   routes
+//!   overlay   vteps                   router   routes, by choice: choices
 //!   filter    chunks members          nat      externals fixed
 //!   local     locals, its addresses    meter    meters meter_rules
 //!   forward   forwards                scope    scopes
-//!   helper    helpers
+//!   helper    helpers                 mirror   mirrors sinks
 //!   quality   limits buckets          v6       sources6 addresses6 routes6 chunks6 members6
 //!   gateway6  addresses6 routes6 stations
 //!   view     more addresses, addresses6 and stations      resolver more addresses and stations
 //! ```
 //! Pure: the same input and the same devices give the same rows. What cannot be expressed becomes a
 //! [`Problem`] and the rest goes on; a port with a problem is closed rather than open.
+use crate::choice::Offers;
 use crate::realm::Realms;
 use crate::scope;
 use crate::table::{Settings, Table, Tables, put};
@@ -40,6 +41,8 @@ pub(crate) struct Picture<'a> {
     pub vtep: Option<Ipv4Addr>,
     pub networks: HashMap<&'a str, &'a Network>,
     pub tables: Tables,
+    /// What routers know, before the nearest is chosen.
+    pub offers: Offers,
     pub problems: Vec<Problem>,
     pub realms: Realms,
     pub scopes: Rc<scope::Index<'a>>,
@@ -73,7 +76,8 @@ pub fn draw(
     let realms = Realms::of_wanted(wanted);
     let (problems, closed) = (Vec::new(), BTreeSet::new());
     let scopes = Rc::new(scope::index(wanted));
-    let mut picture = Picture { wanted, devices, vtep, networks, tables, problems, realms, scopes, closed };
+    let offers = Offers::default();
+    let mut picture = Picture { wanted, devices, vtep, networks, tables, offers, problems, realms, scopes, closed };
     crate::overlay::draw(&mut picture);
     crate::filter::draw(&mut picture);
     crate::port::draw(&mut picture);
@@ -84,6 +88,7 @@ pub fn draw(
     crate::router::draw(&mut picture);
     crate::v6::draw(&mut picture);
     crate::gateway6::draw(&mut picture);
+    crate::choice::draw(&mut picture);
     // After all that is really there: what is only seen comes last.
     crate::view::draw(&mut picture);
     crate::nat::draw(&mut picture);
@@ -91,6 +96,7 @@ pub fn draw(
     crate::helper::draw(&mut picture);
     crate::meter::draw(&mut picture);
     crate::quality::draw(&mut picture);
+    crate::mirror::draw(&mut picture);
     let mut settings = *settings;
     settings.epoch = 0;
     settings.ask = picture.tables.get(&Table::Externals).and_then(|t| t.iter().next()).and_then(|(key, value)| {

@@ -107,6 +107,9 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         locals,
         scopes,
         helpers,
+        ways,
+        taps,
+        sinks,
     } = old;
     let same = same_groups
         && *networks == new.networks
@@ -122,7 +125,10 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         && *watches == new.watches
         && *locals == new.locals
         && *scopes == new.scopes
-        && *helpers == new.helpers;
+        && *helpers == new.helpers
+        && *ways == new.ways
+        && *taps == new.taps
+        && *sinks == new.sinks;
     same.then(|| groups.iter().zip(&new.groups).filter(|(a, b)| a != b).map(|(_, b)| b.clone()).collect())
 }
 

@@ -4,9 +4,10 @@
 //! Traffic between two of a router's networks is routed where it starts and crosses the overlay once, in the
 //! network where it ends. Traffic for the gateway leaves from this host when the gateway is here; when
 //! another host has it, the frame goes there as the guest sent it.
+use crate::choice::Rank;
 use crate::picture::Picture;
 use crate::scope::Scopes;
-use crate::table::{Bytes, Table, name64, put};
+use crate::table::{Bytes, name64};
 use crate::wanted::{Family, Gateway, Interface, Router};
 use ipnet::{IpNet, Ipv4Net};
 use std::collections::HashMap;
@@ -35,9 +36,8 @@ pub(crate) fn gateway_here(gateway: &Gateway, vtep: Option<Ipv4Addr>) -> bool {
     vtep.is_none() || gateway.vtep.is_none() || gateway.vtep == vtep
 }
 
-fn route(picture: &mut Picture<'_>, router: u64, net: Ipv4Net, value: Bytes) {
-    let key = Bytes::new().u32(64 + u32::from(net.prefix_len())).u64(router).ip(net.addr());
-    put(&mut picture.tables, Table::Routes, key, value);
+fn key(router: u64, net: Ipv4Net) -> Bytes {
+    Bytes::new().u32(64 + u32::from(net.prefix_len())).u64(router).ip(net.addr())
 }
 
 /// A leg's network as the routes see it.
@@ -88,32 +88,34 @@ fn draw_router(picture: &mut Picture<'_>, router: &Router, name: u64) {
         };
         if let Some((address, net)) = leg_net(interface) {
             let leg = Leg { net, address, vni, mtu, scope: scopes.number(&interface.network), interface };
-            route(picture, name, net, by_leg(&leg, None));
+            picture.offers.offer(key(name, net), Rank::Connected, by_leg(&leg, None));
             legs.push(leg);
         }
     }
-    let gateway = router.gateway.as_ref().and_then(|g| Some((g, gateway_net(g)?)));
-    let out = |picture: &mut Picture<'_>, gateway: &Gateway, to: Ipv4Net, via: Option<Ipv4Addr>| {
+    let wanted = picture.wanted;
+    let gateways: Vec<(&Gateway, Ipv4Net, bool)> =
+        wanted.gateways(router).filter_map(|(g, spread)| Some((g, gateway_net(g)?, spread))).collect();
+    let out = |picture: &mut Picture<'_>, gateway: &Gateway, to: Ipv4Net, via: Option<Ipv4Addr>, rank: Rank| {
         let here = gateway_here(gateway, picture.vtep);
         let mtu = picture.networks.get(gateway.network.as_str()).map_or(1500, |n| n.mtu);
-        route(picture, name, to, by_gateway(via, gateway, here, mtu, &scopes));
+        picture.offers.offer(key(name, to), rank, by_gateway(via, gateway, here, mtu, &scopes));
     };
-    if let Some((gateway, net)) = gateway {
-        out(picture, gateway, net, None);
+    for (gateway, net, _) in &gateways {
+        out(picture, gateway, *net, None, Rank::Connected);
     }
     for extra in &router.routes {
         let (IpNet::V4(to), IpAddr::V4(via)) = (extra.destination, extra.nexthop) else { continue };
         if let Some(leg) = legs.iter().find(|leg| leg.net.contains(&via)) {
-            route(picture, name, to.trunc(), by_leg(leg, Some(via)));
-        } else if let Some((gateway, _)) = gateway.filter(|(_, net)| net.contains(&via)) {
-            out(picture, gateway, to.trunc(), Some(via));
+            picture.offers.offer(key(name, to.trunc()), Rank::Static, by_leg(leg, Some(via)));
+        } else if let Some((gateway, ..)) = gateways.iter().find(|(_, net, _)| net.contains(&via)) {
+            out(picture, gateway, to.trunc(), Some(via), Rank::Static);
         } else {
             picture.problem(None, format!("router {}: next hop {via} is on no leg", router.id));
         }
     }
-    if let Some((gateway, _)) = gateway
-        && let Some(via) = gateway.next_hop
-    {
-        out(picture, gateway, Ipv4Net::default(), Some(via));
+    for (gateway, ..) in gateways.iter().filter(|(.., spread)| *spread) {
+        if let Some(via) = gateway.next_hop {
+            out(picture, gateway, Ipv4Net::default(), Some(via), Rank::Default);
+        }
     }
 }

@@ -68,8 +68,10 @@ fn draw_open_gateways(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
     let Some(vni) = wanted.networks.iter().find(|n| n.external).map(|n| n.vni) else { return };
     for router in &wanted.routers {
-        let open = |g: &&Gateway| !g.snat || Scopes::of(&picture.scopes, router, Family::V4).is_open();
-        if let Some(gateway) = router.gateway.as_ref().filter(|g| gateway_here(g, picture.vtep)).filter(open) {
+        let scoped = Scopes::of(&picture.scopes, router, Family::V4).is_open();
+        let open = |g: &Gateway| gateway_here(g, picture.vtep) && (!g.snat || scoped);
+        let found: Vec<&Gateway> = wanted.gateways(router).map(|(g, _)| g).filter(|g| open(g)).collect();
+        for gateway in found {
             station(picture, vni, gateway.mac, Hop::Router(router_name(&router.id)));
         }
     }

@@ -5,6 +5,7 @@
 //! ```
 //! A link-local address follows from the hardware address (RFC 4291), for guests and for the legs of routers; a guest
 //! that wants another one is not let speak by it.
+use crate::choice::Rank;
 use crate::filter::{policies, policy_chunks};
 use crate::picture::Picture;
 use crate::realm::Realms;
@@ -12,7 +13,7 @@ use crate::router::router_name;
 use crate::scope::Scopes;
 use crate::table::{Bytes, CHUNK6_RULES, Hop, Table, Tables, name64, put};
 use crate::view::is_apart;
-use crate::wanted::{Direction, Family, Fixed, Group, Interface, Mac, Network, Peer, Port, Router, Rule};
+use crate::wanted::{Direction, Family, Fixed, Group, Interface, Mac, Network, Peer, Port, Router, Rule, Wanted};
 use ipnet::{IpNet, Ipv6Net};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -141,10 +142,9 @@ pub(crate) fn leg6(leg: &Interface) -> Option<Ipv6Net> {
     Ipv6Net::new(v6(&leg.address)?, leg.prefix).ok()
 }
 
-/// Whether a next hop is in the network of the router's way out.
-fn outside(router: &Router, via: &Ipv6Addr) -> bool {
-    let net = router.gateway6.as_ref().and_then(|g| Ipv6Net::new(g.address, g.prefix).ok());
-    net.is_some_and(|n| n.contains(via))
+/// Whether a next hop is in the network of one of the router's ways out.
+fn outside(wanted: &Wanted, router: &Router, via: &Ipv6Addr) -> bool {
+    wanted.gateways6(router).filter_map(|(g, _)| Ipv6Net::new(g.address, g.prefix).ok()).any(|net| net.contains(via))
 }
 
 fn draw_routes(picture: &mut Picture<'_>) {
@@ -162,7 +162,7 @@ fn draw_routes(picture: &mut Picture<'_>) {
                     let scope = scopes.number(&leg.network);
                     route(picture, router, to.trunc(), (leg, *net, scope), Some(via));
                 }
-                None if outside(router, &via) => {}
+                None if outside(wanted, router, &via) => {}
                 None => picture.problem(None, format!("router {}: next hop {via} is on no leg", router.id)),
             }
         }
@@ -178,10 +178,10 @@ fn route(
 ) {
     let Some((vni, mtu)) = picture.networks.get(leg.network.as_str()).map(|n| (n.vni, n.mtu)) else { return };
     let key = Bytes::new().u32(64 + u32::from(to.prefix_len())).u64(router_name(&router.id)).raw(&to.addr().octets());
-    let via = via.unwrap_or(Ipv6Addr::UNSPECIFIED).octets();
-    let value = Bytes::new().u32(1).u32(vni).u32(0).raw(&via).raw(&net.addr().octets()).raw(&leg.mac.0).u16(mtu);
-    let value = value.u32(scope);
-    put(&mut picture.tables, Table::Routes6, key, value);
+    let next = via.unwrap_or(Ipv6Addr::UNSPECIFIED).octets();
+    let value = Bytes::new().u32(1).u32(vni).u32(0).raw(&next).raw(&net.addr().octets()).raw(&leg.mac.0).u16(mtu);
+    let rank = if via.is_some() { Rank::Static } else { Rank::Connected };
+    picture.offers.offer6(key, rank, value.u32(scope));
 }
 
 /// A rule's row; `None` for what is not IPv6.

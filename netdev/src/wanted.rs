@@ -34,6 +34,14 @@ pub struct Wanted {
     pub locals: Vec<LocalIp>,
     pub scopes: Vec<Scope>,
     pub helpers: Vec<Helper>,
+    /// Ways out of routers beside their first.
+    #[serde(default)]
+    pub ways: Vec<Way>,
+    /// Ports of this host that are looked at, and those that look at ports of other hosts.
+    #[serde(default)]
+    pub taps: Vec<Tap>,
+    #[serde(default)]
+    pub sinks: Vec<TapSink>,
 }
 
 /// One layer-2 segment.
@@ -236,6 +244,41 @@ pub struct Gateway6 {
     pub proxied: Option<Vec<Ipv6Addr>>,
 }
 
+/// One more way out of a router that has one of the family: what comes in by it reaches the inside.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Way {
+    pub router: String,
+    pub out: Out,
+    /// What goes out is spread over it and the first, flow by flow; else it takes the first.
+    pub balanced: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Out {
+    V4(Gateway),
+    V6(Gateway6),
+}
+
+impl Wanted {
+    /// All ways out of a router for IPv4, the first one first, and whether what goes out is spread over it.
+    pub(crate) fn gateways<'w>(&'w self, router: &'w Router) -> impl Iterator<Item = (&'w Gateway, bool)> {
+        let further = self.ways.iter().filter(|w| w.router == router.id).filter_map(|w| match &w.out {
+            Out::V4(gateway) => Some((gateway, w.balanced)),
+            Out::V6(_) => None,
+        });
+        router.gateway.iter().map(|g| (g, true)).chain(further)
+    }
+
+    /// The same for IPv6.
+    pub(crate) fn gateways6<'w>(&'w self, router: &'w Router) -> impl Iterator<Item = (&'w Gateway6, bool)> {
+        let further = self.ways.iter().filter(|w| w.router == router.id).filter_map(|w| match &w.out {
+            Out::V6(gateway) => Some((gateway, w.balanced)),
+            Out::V4(_) => None,
+        });
+        router.gateway6.iter().map(|g| (g, true)).chain(further)
+    }
+}
+
 /// A stateless one-to-one translation between an external and a fixed address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Floating {
@@ -334,6 +377,35 @@ pub struct Helper {
 pub enum Answers {
     /// UDP: from one other port of the host that was asked.
     Tftp,
+}
+
+/// Every frame of a port once more, for a port that looks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tap {
+    pub id: String,
+    pub port: String,
+    /// What the port gets.
+    pub ingress: bool,
+    /// What it sends.
+    pub egress: bool,
+    pub to: Looker,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Looker {
+    /// A port of this host.
+    Port(String),
+    /// One of another host, by a tunnel key that no network has.
+    Host { vtep: Ipv4Addr, vni: u32 },
+}
+
+/// A port of this host that looks at ports of other hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TapSink {
+    pub port: String,
+    pub vni: u32,
+    /// Whose copies are taken.
+    pub from: Vec<Ipv4Addr>,
 }
 
 /// What is noted of one port of this host: see [`crate::Notes`].

@@ -1,6 +1,7 @@
 //! The command line of the program: arguments in, exit code out.
 
-use crate::config::{Config, ConfigError, Restore, Source};
+use crate::boot::probe::{self as disk_probe, ProbeError};
+use crate::config::{Config, ConfigError, Restore, Source, User};
 use crate::control::server::Server;
 use crate::control::{ClientError, command};
 use crate::cpu::run_loop;
@@ -19,6 +20,7 @@ Runs one guest on KVM, in the foreground, until it ends.
 
 Usage: pilvi-vmm --config FILE [--restore STATE MEMORY | --incoming SOCKET] [--no-sandbox]
        pilvi-vmm ctl SOCKET VERB [ARGUMENT...]
+       pilvi-vmm boots DISK [UID GID]
        pilvi-vmm probe
 
   --config FILE   JSON configuration of the machine (/dev/fd/N works)
@@ -28,6 +30,7 @@ Usage: pilvi-vmm --config FILE [--restore STATE MEMORY | --incoming SOCKET] [--n
                   waits there for a running machine with the same configuration to move in
   --no-sandbox    no namespaces, user change or system call filters: for debugging only
   ctl             asks a running machine; `ctl --help` lists the verbs
+  boots           prints as JSON whether a raw disk has a kernel that is started without firmware; looks at it as that user
   probe           prints as JSON whether /dev/kvm can really run guests here
   --help, --version
 
@@ -53,6 +56,8 @@ enum Failure {
     Report(io::Error),
     #[error(transparent)]
     Asked(#[from] ClientError),
+    #[error(transparent)]
+    Looked(#[from] ProbeError),
     #[error("{0}")]
     System(#[from] io::Error),
 }
@@ -60,6 +65,7 @@ enum Failure {
 enum Command {
     Run { config: PathBuf, restore: Option<Restore>, incoming: Option<Source>, sandbox: bool },
     Ask(Vec<OsString>),
+    Boots(PathBuf, Option<User>),
     Probe,
     Help,
     Version,
@@ -72,6 +78,7 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Version => say(concat!("pilvi-vmm ", env!("CARGO_PKG_VERSION"), "\n")),
         Command::Probe => say(&format!("{}\n", serde_json::json!(probe::probe()))),
         Command::Ask(words) => ask(&words),
+        Command::Boots(disk, user) => say(&format!("{}\n", serde_json::json!(disk_probe::boots(&disk, user)?))),
         Command::Run { config, restore, incoming, sandbox } => {
             let mut config = Config::load(&config)?;
             config.restore = restore.or(config.restore);
@@ -102,6 +109,7 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, Failure> {
     while let Some(arg) = args.next() {
         match arg.to_str() {
             Some("ctl") => return Ok(Command::Ask(args.collect())),
+            Some("boots") => return boots(&args.collect::<Vec<_>>()),
             Some("--help" | "-h") => return Ok(Command::Help),
             Some("--version") => return Ok(Command::Version),
             Some("probe") => return Ok(Command::Probe),
@@ -126,6 +134,18 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, Failure> {
     }
     let config = config.ok_or_else(|| missing("no --config FILE given"))?;
     Ok(Command::Run { config, restore, incoming, sandbox })
+}
+
+fn boots(words: &[OsString]) -> Result<Command, Failure> {
+    let number = |word: &OsString| word.to_str().and_then(|text| text.parse::<u32>().ok()).filter(|id| *id != 0);
+    match words {
+        [disk] => Ok(Command::Boots(disk.into(), None)),
+        [disk, uid, gid] => match (number(uid), number(gid)) {
+            (Some(uid), Some(gid)) => Ok(Command::Boots(disk.into(), Some(User { uid, gid }))),
+            _ => Err(Failure::Arguments("a user is two numbers other than 0; see --help".into())),
+        },
+        _ => Err(Failure::Arguments("boots takes a disk, and maybe a user; see --help".into())),
+    }
 }
 
 /// The verbs of the control socket by hand.

@@ -14,6 +14,7 @@ use super::Context;
 use super::plan::{Found, Goal, Step, moving::Wish};
 use crate::error::Trouble;
 use crate::ledger::{Counters, Doc};
+use crate::runtime::choose::Choice;
 use crate::runtime::{Guest, Kind, Run, Runtime, Status, stop_kindly};
 use crate::snapshot::Flight;
 use crate::{configdrive, disk, durable, process};
@@ -180,6 +181,7 @@ impl Driver {
             generation,
             power: power.into(),
             runtime: self.doc.runtime.map_or("", Kind::word).to_owned(),
+            runtime_note: self.doc.runtime_note.clone(),
             pid: self.last.pid,
             hard_reboots: self.doc.done.hard_reboots,
             soft_reboots: self.doc.done.soft_reboots,
@@ -247,7 +249,8 @@ impl Driver {
             },
             Step::Rebuilt => {
                 let done = counters(wanted);
-                self.mark_off(|doc| doc.done = done)
+                // Another image may be for another runtime.
+                self.mark_off(|doc| (doc.done, doc.runtime) = (done, None))
             }
             Step::Pause => Ok(self.needed()?.pause(&self.guest).await?),
             Step::Resume => {
@@ -360,7 +363,7 @@ impl Driver {
     }
 
     async fn start(&mut self, wanted: &Instance) -> Result<(), Trouble> {
-        let kind = self.context.runtimes.choose(&wanted.runtime, wanted.kernel.is_some())?;
+        let Choice { kind, note } = self.choose(wanted).await?;
         if self.doc.runtime.is_some_and(|former| former != kind) {
             // A start with the former one may be half done.
             self.kill().await?;
@@ -373,6 +376,7 @@ impl Driver {
         self.context.plane.hold(&self.guest.id);
         self.save(|doc| {
             doc.runtime = Some(kind);
+            doc.runtime_note = note;
             doc.starting = true;
         })?;
         self.needed()?.start(&self.guest, machine).await?;

@@ -5,7 +5,8 @@
 //! ended:  the process goes with its guest and leaves a report that says why
 //!         powered off, halted -> PoweredOff     crashed, killed -> Broken     no report -> Absent
 //! ```
-//! The VMM writes the bounded console log itself. It has no firmware: guests bring a kernel. `moving` has guests that go
+//! The VMM writes the bounded console log itself. It has no firmware: guests bring a kernel, or have one on their first disk
+//! (which is looked at in a jail of its own, before the start). `moving` has guests that go
 //! to another host or into a file.
 mod moving;
 mod plug;
@@ -16,6 +17,7 @@ use crate::config::Config;
 use crate::socket::Short;
 use crate::{durable, process};
 use async_trait::async_trait;
+use pilvi_vmm::boot::probe::Boots;
 use pilvi_vmm::config::{self as vmm, Source};
 use pilvi_vmm::control::{Client, ClientError};
 use pilvi_vmm::probe::Probe;
@@ -24,6 +26,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 /// Name of the control socket in the guest's folder, which is the process' working directory.
@@ -32,6 +35,8 @@ const CONFIG: &str = "vmm.json";
 const REPORT: &str = "vmm-report";
 /// How long a VMM may take until its control socket answers.
 const START_LIMIT: Duration = Duration::from_secs(20);
+/// How long a look at a disk may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(60);
 
 /// The KVM runtime.
 #[derive(Debug)]
@@ -97,9 +102,7 @@ impl Kvm {
     }
 
     fn configuration(&self, guest: &Guest, machine: &Machine) -> Result<vmm::Config, RuntimeError> {
-        let Some(boot) = &machine.boot else {
-            return Err(failed("it needs a kernel: an image with kernel_id"));
-        };
+        let boot = machine.boot.as_ref();
         let disks = machine.disks.iter().map(|disk| match disk.format {
             super::DiskFormat::Raw => Ok(vmm::Disk {
                 source: Source::Path(disk.path.clone()),
@@ -126,9 +129,9 @@ impl Kvm {
             id: guest.id.clone(),
             vcpus: u16::try_from(machine.vcpus.max(1)).map_err(|_| failed("too many processors"))?,
             memory_mib: u32::try_from(machine.memory_mib).map_err(|_| failed("too much memory"))?,
-            kernel: Some(Source::Path(boot.kernel.clone())),
-            initramfs: boot.ramdisk.clone().map(Source::Path),
-            cmdline: boot.cmdline.clone(),
+            kernel: boot.map(|boot| Source::Path(boot.kernel.clone())),
+            initramfs: boot.and_then(|boot| boot.ramdisk.clone()).map(Source::Path),
+            cmdline: boot.map(|boot| boot.cmdline.clone()).unwrap_or_default(),
             transport: transport(machine),
             disks: disks.collect::<Result<_, _>>()?,
             nics: nics.collect(),
@@ -246,6 +249,25 @@ impl Runtime for Kvm {
             self.kill(guest).await?;
         }
         started
+    }
+
+    async fn boots(&self, disk: &Path) -> Result<(), RuntimeError> {
+        let mut argv: Vec<OsString> = self.command.iter().map(OsString::from).collect();
+        argv.extend(["boots".into(), disk.as_os_str().to_owned()]);
+        argv.extend(self.user.iter().flat_map(|user| [user.uid, user.gid]).map(|id| id.to_string().into()));
+        let (program, arguments) = argv.split_first().ok_or_else(|| failed("pilvi-vmm is not configured"))?;
+        let mut command = tokio::process::Command::new(program);
+        command.args(arguments).env_clear().stdin(Stdio::null()).kill_on_drop(true);
+        let output = tokio::time::timeout(LOOK_LIMIT, command.output()).await;
+        let output = output.map_err(|_| failed("looking at the disk took too long"))?.map_err(io("pilvi-vmm"))?;
+        match serde_json::from_slice::<Boots>(&output.stdout) {
+            Ok(Boots { boots: true, .. }) => Ok(()),
+            Ok(boots) => Err(failed(boots.reason)),
+            Err(_) => {
+                let said: String = String::from_utf8_lossy(&output.stderr).chars().take(600).collect();
+                Err(failed(format!("looking at the disk failed ({}): {}", output.status, said.trim())))
+            }
+        }
     }
 
     async fn status(&self, guest: &Guest) -> Result<Status, RuntimeError> {

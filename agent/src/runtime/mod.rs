@@ -32,7 +32,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Which implementation runs a guest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -221,6 +221,15 @@ pub trait Runtime: Send + Sync {
     /// Starts the guest, or takes up the one that an earlier call (maybe of an earlier agent)
     /// started. On return it runs.
     async fn start(&self, guest: &Guest, machine: Machine) -> Result<(), RuntimeError>;
+
+    /// Looks whether this runtime can start a guest from the raw disk in this file, with nothing beside it.
+    ///
+    /// # Errors
+    /// Why not.
+    async fn boots(&self, disk: &Path) -> Result<(), RuntimeError> {
+        let _ = disk;
+        Ok(())
+    }
 
     /// What the guest is doing. Never changes anything.
     async fn status(&self, guest: &Guest) -> Result<Status, RuntimeError>;

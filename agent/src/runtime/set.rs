@@ -3,7 +3,7 @@
 //! ```text
 //! config.runtimes (order of preference) -> probe each once at start -> offers
 //! ```
-use super::choose::{self, Offer};
+use super::choose::{self, Choice, Offer, Start};
 use super::fake::Fake;
 use super::kvm::Kvm;
 use super::qemu::{Qemu, command::Host};
@@ -73,12 +73,18 @@ impl Runtimes {
         self.runtimes.get(&kind).cloned()
     }
 
+    /// Whether the choice may depend on what is on an instance's disk.
+    #[must_use]
+    pub fn asks_for_disk(&self, named: &str) -> bool {
+        choose::asks_for_disk(named, &self.offers)
+    }
+
     /// Which runtime an instance gets.
     ///
     /// # Errors
     /// Text for the user.
-    pub fn choose(&self, named: &str, has_kernel: bool) -> Result<Kind, String> {
-        choose::choose(named, has_kernel, &self.offers)
+    pub fn choose(&self, named: &str, start: &Start) -> Result<Choice, String> {
+        choose::choose(named, start, &self.offers)
     }
 }
 

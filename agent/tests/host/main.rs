@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)] // as in any test
 mod contract;
 mod crash;
+mod disk_boot;
 mod guest;
 mod life;
 mod moving;

@@ -184,3 +184,33 @@ async fn what_was_lost_is_said_and_not_made_anew() {
     gone(&scheduler, VOLUME).await;
     agent.end().await;
 }
+
+/// Attached, grown and detached while the guest runs; only then may it go.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_comes_to_a_running_guest_and_leaves_it() {
+    let (dir, scheduler, agent) = set_up().await;
+    let want = |generation, attached: bool| {
+        let reference = Some(VolumeRef { id: VOLUME.into(), ..VolumeRef::default() });
+        let disk = Disk { id: VOLUME.into(), volume: reference, ..Disk::default() };
+        let disks = if attached { vec![disk] } else { vec![] };
+        scheduler.want(|wanted| wanted.instances = vec![Instance { generation, disks, ..instance(ONE) }]);
+    };
+    want(1, false);
+    let pid = scheduler.until_settled(ONE, Power::Running).await.pid;
+    scheduler.want(|wanted| wanted.volumes = vec![volume(VOLUME, None)]);
+    want(2, true);
+    let has = |seen: &ObservedInstance, generation| {
+        seen.settled && seen.generation == generation && seen.devices == [VOLUME] && seen.device_troubles.is_empty()
+    };
+    let seen = scheduler.until_instance(ONE, "the volume", |seen| has(seen, 2)).await;
+    assert_eq!(seen.pid, pid);
+    change(&scheduler, VOLUME, |volume| volume.size_gib = 2).await;
+    scheduler.until_instance(ONE, "its new length", |seen| has(seen, 2) && seen.disk_bytes == [2 << 30]).await;
+    want(3, false);
+    let left = |seen: &ObservedInstance| seen.settled && seen.generation == 3 && seen.devices.is_empty();
+    assert_eq!(scheduler.until_instance(ONE, "no volume", left).await.pid, pid);
+    assert!(file(dir.path(), VOLUME).exists());
+    scheduler.want(|wanted| wanted.volumes.clear());
+    gone(&scheduler, VOLUME).await;
+    agent.end().await;
+}

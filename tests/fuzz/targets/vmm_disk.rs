@@ -10,5 +10,6 @@ fuzz_target!(|data: &[u8]| {
     let mut image = tempfile::tempfile().unwrap();
     image.write_all(data).unwrap();
     image.set_len(BYTES).unwrap();
+    let _ = disk::look(&image, BYTES);
     let _ = disk::find(&image, BYTES);
 });

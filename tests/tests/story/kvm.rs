@@ -301,10 +301,58 @@ fn the_freestanding_guest_lives_its_life_under_kvm() {
     assert_eq!(guest.process(), Some(program), "nonsense in a neighbour's queues hurts nobody else");
     guest.answers(5);
     neighbour.delete();
+    second_card(&guest);
     verbs(&guest);
     guest.delete();
+    brings_only_its_disk(&ground, &wires);
     refusals(&ground, &wires);
     ground.finish();
+}
+
+/// A card comes into the running guest's machine and leaves it.
+fn second_card(guest: &Guest<'_>) {
+    let (admin, before) = (&guest.ground.admin, guest.process());
+    let path = format!("/compute/v2.1/servers/{}/os-interface", guest.id);
+    let (network, _) = world::network(admin, "second", "10.61.0.0/24");
+    let added = admin.post(&path, &json!({"interfaceAttachment": {"net_id": network}})).unwrap();
+    let port = text(&added["interfaceAttachment"], "port_id");
+    let cards = || {
+        let socket = guest.ground.site.agent().join("instances").join(&guest.id).join("vmm");
+        let asked = Command::new(pilvi_tests::site::program_path())
+            .args(["vmm", "ctl"])
+            .arg(socket)
+            .arg("status")
+            .output()
+            .unwrap();
+        String::from_utf8_lossy(&asked.stdout).matches("\"nic.").count()
+    };
+    until(60, "the machine has a second card", || (cards() == 2).then_some(()));
+    guest.answers(10);
+    admin.delete(&format!("{path}/{port}")).unwrap();
+    until(60, "the machine has one card again", || (cards() == 1).then_some(()));
+    guest.answers(10);
+    assert_eq!(guest.process(), before, "it is the same guest");
+}
+
+/// An image without a kernel beside it, as most are: the kernel is found on the disk.
+fn brings_only_its_disk(ground: &Ground, wires: &Wires) {
+    let folder = tempfile::tempdir().unwrap();
+    let (content, disk) = (folder.path().join("content"), folder.path().join("disk"));
+    fs::create_dir_all(content.join("boot/grub")).unwrap();
+    fs::write(content.join("boot/vmlinuz"), freestanding()).unwrap();
+    let menu = "menuentry 'guest' {\n  linux /boot/vmlinuz net acpi\n}\n";
+    fs::write(content.join("boot/grub/grub.cfg"), menu).unwrap();
+    fs::File::create(&disk).unwrap().set_len(16 << 20).unwrap();
+    let made = Command::new("mkfs.ext4").args(["-q", "-d"]).arg(&content).arg(&disk).status();
+    assert!(made.unwrap().success());
+    let properties = json!({"hw_pilvi_runtime": "kvm"});
+    let image = world::image(&ground.admin, "alone", "raw", fs::read(&disk).unwrap(), &properties);
+    let guest = ground.server("alone", &image, "kvm-64", wires);
+    guest.answers(60);
+    guest.act(&json!({"reboot": {"type": "HARD"}}));
+    guest.wait("ACTIVE");
+    guest.answers(60);
+    guest.delete();
 }
 
 /// Everything that a user does to a server.

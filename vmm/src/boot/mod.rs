@@ -11,6 +11,7 @@ pub mod acpi;
 pub mod disk;
 pub mod linux;
 pub mod mptable;
+pub mod probe;
 pub mod pvh;
 
 use crate::memory::{HIGH_START, HOLE_START, LOW_END, Memory};

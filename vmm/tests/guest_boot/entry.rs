@@ -63,6 +63,19 @@ fn every_kernel_format_boots_to_a_working_disk() {
     }
 }
 
+/// What `boots` says of a disk, as nobody where that can be.
+fn looked_at(disk: &std::path::Path) -> pilvi_vmm::boot::probe::Boots {
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pilvi-vmm"));
+    command.arg("boots").arg(disk);
+    // SAFETY: a plain query.
+    if unsafe { libc::geteuid() } == 0 {
+        command.args(["65534", "65534"]);
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
 #[test]
 fn a_disk_boots_by_itself_again_after_a_reset() {
     if !kvm_is_here() {
@@ -79,6 +92,8 @@ fn a_disk_boots_by_itself_again_after_a_reset() {
         eprintln!("SKIPPED: mkfs.ext4 is missing (package e2fsprogs)");
         return;
     }
+    let looked = looked_at(&image);
+    assert!(looked.boots && looked.kernel == "/boot/vmlinuz" && looked.cmdline == "rng", "{looked:?}");
     setup.config["kernel"] = json!(null);
     setup.config["disks"] = json!([{"source": {"path": image}}]);
     let mut guest = setup.start();
@@ -91,6 +106,15 @@ fn a_disk_boots_by_itself_again_after_a_reset() {
     let mut empty = Setup::new("");
     empty.with_disk(false);
     empty.config["kernel"] = json!(null);
+    let looked = looked_at(&empty.path("disk.raw"));
+    assert!(!looked.boots && looked.reason.contains("no partition"), "{looked:?}");
+    // A file of that name that is no kernel.
+    std::fs::write(content.join("boot/vmlinuz"), "not a kernel").unwrap();
+    let other = empty.path("other.raw");
+    std::fs::File::create(&other).unwrap().set_len(16 << 20).unwrap();
+    std::process::Command::new("mkfs.ext4").args(["-q", "-d"]).arg(&content).arg(&other).status().unwrap();
+    let looked = looked_at(&other);
+    assert!(!looked.boots && looked.reason.contains("is no kernel"), "{looked:?}");
     let mut empty = empty.start();
     empty.ends_with(1);
     assert!(empty.stderr().contains("no partition of the disk has a kernel"), "{}", empty.stderr());

@@ -1,7 +1,8 @@
 //! From a wanted instance to the machine that a runtime starts.
 use super::{CONFIG_DRIVE, CONFIG_DRIVE_ID, Driver};
 use crate::error::Trouble;
-use crate::runtime::{DirectBoot, DiskFormat, Machine, MachineDisk, MachineNic};
+use crate::runtime::choose::{Choice, Start, firmware_devices};
+use crate::runtime::{DirectBoot, DiskFormat, Kind, Machine, MachineDisk, MachineNic};
 use pilvi_agent_api::v1::{Disk, ImageRef, Instance, Nic};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -21,6 +22,48 @@ fn places_there(wanted: &Instance) -> BTreeMap<String, u8> {
 }
 
 impl Driver {
+    /// Which runtime starts the instance. One that goes on from a saved state stays with its own, and one that has begun
+    /// with firmware keeps it, whatever is on its disk by now.
+    pub(super) async fn choose(&self, wanted: &Instance) -> Result<Choice, Trouble> {
+        let same = |kind| Choice { kind, note: self.doc.runtime_note.clone() };
+        let runtimes = &self.context.runtimes;
+        match self.doc.runtime {
+            Some(kind) if self.doc.suspended => return Ok(same(kind)),
+            Some(Kind::Qemu) if wanted.kernel.is_none() && wanted.runtime.is_empty() => {
+                let choice = runtimes.choose(Kind::Qemu.word(), &Start::Firmware(String::new()));
+                if let Ok(choice) = choice {
+                    return Ok(same(choice.kind));
+                }
+            }
+            _ => {}
+        }
+        let start = match wanted.kernel {
+            Some(_) => Start::Kernel,
+            None if runtimes.asks_for_disk(&wanted.runtime) => self.look_at_disk(wanted).await,
+            None => Start::Firmware("this host does not look at disks".into()),
+        };
+        let choice = runtimes.choose(&wanted.runtime, &start)?;
+        if !choice.note.is_empty() {
+            tracing::info!(instance = self.guest.id, runtime = %choice.kind, note = choice.note, "runtime chosen");
+        }
+        Ok(choice)
+    }
+
+    async fn look_at_disk(&self, wanted: &Instance) -> Start {
+        if let Some(asked) = firmware_devices(&wanted.properties) {
+            return Start::Firmware(asked);
+        }
+        let looked = async {
+            let disk = wanted.disks.first().ok_or("it has no disk")?;
+            let kvm = self.context.runtimes.get(Kind::Kvm).ok_or("there is no kvm runtime")?;
+            kvm.boots(&self.disk_path(disk)?).await.map_err(|e| e.to_string())
+        };
+        match looked.await {
+            Ok(()) => Start::Disk,
+            Err(why) => Start::Firmware(why),
+        }
+    }
+
     pub(super) fn machine_disk(&self, wanted: &Disk) -> Result<MachineDisk, Trouble> {
         Ok(MachineDisk {
             id: wanted.id.clone(),

@@ -3,7 +3,14 @@
 //! Every host runs one program that does L2, DHCP, metadata and routing. Tools know an agent for each of these
 //! jobs, so there is one entry for the whole and one for each job that can be taken from a host
 //! ([`crate::hosting`]).
-use crate::{Network, host::HostInfo, service_flavor, tables::AgentNote};
+use crate::{
+    Network,
+    attribute::{Resource, shown},
+    host::HostInfo,
+    list::{self, Raw},
+    service_flavor,
+    tables::AgentNote,
+};
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema, clock};
 use pilvi_store::Query;
 use serde_json::{Value, json};
@@ -40,6 +47,42 @@ impl Role {
     }
 }
 
+/// What lists of agents filter and sort by.
+static AGENT: Resource = Resource {
+    name: "agent",
+    collection: "agents",
+    missing: "AgentNotFound",
+    label: "Agent",
+    attrs: &[
+        shown("id"),
+        shown("agent_type"),
+        shown("binary"),
+        shown("topic"),
+        shown("host"),
+        shown("admin_state_up"),
+        shown("alive"),
+        shown("availability_zone"),
+        shown("description"),
+        shown("created_at"),
+        shown("started_at"),
+        shown("heartbeat_timestamp"),
+        shown("configurations"),
+        shown("resources_synced"),
+    ],
+    lacks: &["name", "project_id", "tenant_id", "updated_at", "revision_number", "tags"],
+    below: "",
+};
+
+static ZONE: Resource = Resource {
+    name: "availability_zone",
+    collection: "availability_zones",
+    missing: "AvailabilityZoneNotFound",
+    label: "AvailabilityZone",
+    attrs: &[shown("name"), shown("resource"), shown("state")],
+    lacks: &["id", "project_id", "tenant_id", "description", "created_at", "updated_at", "revision_number", "tags"],
+    below: "",
+};
+
 static UPDATE: LazyLock<Schema> = LazyLock::new(|| {
     Schema::new(|| json!({"type": "object", "required": ["agent"], "properties": {"agent": {"type": "object"}}}))
 });
@@ -75,7 +118,8 @@ pub(crate) fn view(host: &HostInfo, role: Role) -> Value {
         "id": id_of(&host.name, role), "agent_type": role.name(), "binary": "pilvi-agent", "topic": "N/A", "host": host.name,
         "admin_state_up": true, "alive": host.up, "availability_zone": "nova", "description": null,
         "created_at": time(host.started_us), "started_at": time(host.started_us), "heartbeat_timestamp": time(host.heartbeat_us),
-        "configurations": configurations, "resources_synced": true,
+        // What a host has of its link is told to placement for the whole of it.
+        "configurations": configurations, "resources_synced": (role == Role::Whole).then_some(true),
     })
 }
 
@@ -111,19 +155,17 @@ fn noted(mut view: Value, notes: &HashMap<String, String>) -> Value {
     view
 }
 
+fn raw(view: Value) -> Option<Raw> {
+    if let Value::Object(map) = view { Some(map) } else { None }
+}
+
 /// Whoever may not see agents sees an empty list.
 async fn list(svc: Arc<Network>, call: Call) -> Reply {
     let sees = call.may("get_agent", &call.target());
-    let wanted = |agent: &Value| {
-        ["host", "id", "binary", "agent_type", "alive", "availability_zone"].iter().all(|key| {
-            call.query.get(key).is_none_or(|text| crate::check::plain(&agent[*key]).eq_ignore_ascii_case(text))
-        })
-    };
     let hosts = if sees { svc.hosts() } else { Arc::default() };
     let notes = notes(&svc).await?;
     let all = hosts.iter().flat_map(|h| ROLES.map(|role| noted(view(h, role), &notes)));
-    let agents: Vec<Value> = all.filter(wanted).collect();
-    Ok(Response::ok(json!({"agents": agents})))
+    list::list(&call, &AGENT, all.filter_map(raw).collect())
 }
 
 async fn show(svc: Arc<Network>, call: Call) -> Reply {
@@ -179,7 +221,7 @@ async fn remove(svc: Arc<Network>, call: Call) -> Reply {
 async fn zones(_svc: Arc<Network>, call: Call) -> Reply {
     call.authorize(&call.target())?;
     let zone = |resource: &str| json!({"name": "nova", "resource": resource, "state": "available"});
-    Ok(Response::ok(json!({"availability_zones": [zone("network"), zone("router")]})))
+    list::list(&call, &ZONE, [zone("network"), zone("router")].into_iter().filter_map(raw).collect())
 }
 
 /// There is one way to route.

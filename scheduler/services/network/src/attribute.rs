@@ -246,8 +246,12 @@ impl Resource {
         }
         match verb {
             Verb::Update => json!({"type": "object", "required": [self.name], "properties": {self.name: one}}),
-            Verb::Create => json!({"type": "object", "properties": {
-                self.name: one, self.collection: {"type": "array", "items": {"type": "object"}}}}),
+            Verb::Create => {
+                // Where both are called alike, it is one that is sent.
+                let mut bodies = json!({ self.collection: {"type": "array", "items": {"type": "object"}} });
+                bodies[self.name] = one;
+                json!({"type": "object", "properties": bodies})
+            }
         }
     }
 }

@@ -34,11 +34,14 @@ pub fn text<const MAX: usize>(value: &Value) -> Checked {
     Ok(value.clone())
 }
 
-/// A name: also refuses text that is only white space.
+/// A name: also refuses text with white space at an end, or with what cannot be printed.
 pub fn name(value: &Value) -> Checked {
     let checked = text::<255>(value)?;
     match checked.as_str() {
         Some(s) if !s.is_empty() && s.trim().is_empty() => Err(format!("'{s}' Blank strings are not permitted")),
+        Some(s) if s.trim() != s || s.chars().any(char::is_control) => {
+            Err(format!("'{}' is not a valid string", plain(value)))
+        }
         _ => Ok(checked),
     }
 }
@@ -351,6 +354,12 @@ pub fn fixed_ips(value: &Value) -> Checked {
     Ok(Value::Array(out))
 }
 
+/// An address, or a block that begins with one.
+fn is_multicast(value: &Value) -> bool {
+    let text = value.as_str().unwrap_or_default();
+    text.split('/').next().and_then(|a| a.parse::<IpAddr>().ok()).is_some_and(|ip| ip.is_multicast())
+}
+
 /// `[{"ip_address": address or block, "mac_address"?}]`
 pub fn address_pairs(value: &Value) -> Checked {
     if value.is_null() {
@@ -363,6 +372,9 @@ pub fn address_pairs(value: &Value) -> Checked {
         let address = ip(address)
             .or_else(|_| cidr(address))
             .map_err(|_| format!("'{}' is not a valid IP address or subnet", plain(address)))?;
+        if is_multicast(&address) {
+            return Err(format!("'{}' is a multicast address: nobody sends from it", plain(&address)));
+        }
         let mut one = Map::new();
         if let Some(m) = map.get("mac_address").filter(|m| !m.is_null()) {
             one.insert("mac_address".into(), mac(m)?);
@@ -429,6 +441,18 @@ pub fn gateway_info(value: &Value) -> Checked {
         out.insert("qos_policy_id".into(), uuid_or_null(policy)?);
     }
     Ok(Value::Object(out))
+}
+
+/// Ways out, each as `external_gateway_info`.
+pub fn gateways(value: &Value) -> Checked {
+    let mut out = Vec::new();
+    for item in list(value, "external_gateways")? {
+        match gateway_info(item)? {
+            Value::Null => return Err("a gateway has a network".to_owned()),
+            gateway => out.push(gateway),
+        }
+    }
+    Ok(Value::Array(out))
 }
 
 pub fn vnic_type(value: &Value) -> Checked {

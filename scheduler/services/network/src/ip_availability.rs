@@ -6,7 +6,7 @@ use crate::{
     tables::{AddressLease, find},
 };
 use pilvi_kit::{Call, Fault, Reply, Response, Route};
-use pilvi_store::{Query, Store, Stored};
+use pilvi_store::{Store, Stored};
 use serde_json::{Value, json};
 use std::{collections::HashMap, sync::Arc};
 
@@ -51,32 +51,69 @@ async fn views(store: &Store, found: Vec<Stored<VirtualNetwork>>, version: Optio
             }
         }
     }
-    let used = used(store).await?;
+    let used = used(store, &subnets).await?;
     Ok(found.iter().map(|n| view(n, subnets.get(&n.id).map_or(&[][..], Vec::as_slice), &used)).collect())
 }
 
-/// Addresses in use, by subnet, counted by the database.
-async fn used(store: &Store) -> Result<HashMap<String, i64>, Fault> {
-    let groups = store.group::<AddressLease>(&[find::SUBNET], &[], Query::all()).await?;
-    Ok(groups
-        .into_iter()
-        .filter_map(|g| Some((g.key.first()?.as_text()?.to_owned(), i64::try_from(g.count).ok()?)))
-        .collect())
+/// How many addresses of a subnet are in use: all, and those of its pools.
+#[derive(Debug, Clone, Copy, Default)]
+struct Used {
+    all: u64,
+    pooled: u64,
 }
 
-fn view(network: &VirtualNetwork, subnets: &[Subnet], used: &HashMap<String, i64>) -> Value {
-    let total = |s: &Subnet| address::size(&address::ranges(&s.allocation_pools));
-    // JSON numbers end at 2^64; larger subnets are shown as full as that.
-    let number = |n: u128| u64::try_from(n).unwrap_or(u64::MAX);
-    let of = |s: &Subnet| used.get(&s.id).copied().unwrap_or(0);
+async fn used(store: &Store, subnets: &HashMap<String, Vec<Subnet>>) -> Result<HashMap<String, Used>, Fault> {
+    let pools: HashMap<&str, Vec<address::Range>> =
+        subnets.values().flatten().map(|s| (s.id.as_str(), address::ranges(&s.allocation_pools))).collect();
+    let ids: Vec<&str> = pools.keys().copied().collect();
+    let mut used: HashMap<String, Used> = HashMap::new();
+    for chunk in ids.chunks(500) {
+        for lease in store.list::<AddressLease>(find::on_subnets(chunk.iter().copied())).await? {
+            let number = lease.address.parse().ok().map(address::number);
+            let ranges = pools.get(lease.subnet_id.as_str()).map_or(&[][..], Vec::as_slice);
+            let of = used.entry(lease.record.subnet_id).or_default();
+            of.all += 1;
+            of.pooled += u64::from(number.is_some_and(|n| address::in_ranges(ranges, n)));
+        }
+    }
+    Ok(used)
+}
+
+/// JSON numbers end at 2^64; larger subnets are shown as full as that.
+fn number(n: u128) -> u64 {
+    u64::try_from(n).unwrap_or(u64::MAX)
+}
+
+/// Addresses that hosts could have, and those that are given out.
+fn totals(subnet: &Subnet) -> (u128, u128) {
+    let whole = subnet.net().map_or(0, |net| {
+        let bits = u32::from(net.max_prefix_len() - net.prefix_len());
+        let all = 1u128.checked_shl(bits).unwrap_or(u128::MAX);
+        if net.addr().is_ipv4() { all.saturating_sub(2) } else { all }
+    });
+    (whole, address::size(&address::ranges(&subnet.allocation_pools)))
+}
+
+fn details(subnets: &[Subnet], used: &HashMap<String, Used>) -> Value {
+    let sum =
+        |of: fn((u128, u128)) -> u128| number(subnets.iter().map(|s| of(totals(s))).fold(0, u128::saturating_add));
+    let count = |of: fn(Used) -> u64| -> u64 { subnets.iter().filter_map(|s| used.get(&s.id)).map(|u| of(*u)).sum() };
+    json!({"total_ips_in_subnet": sum(|t| t.0), "total_ips_in_allocation_pool": sum(|t| t.1),
+        "used_ips_in_subnet": count(|u| u.all), "used_ips_in_allocation_pool": count(|u| u.pooled)})
+}
+
+fn view(network: &VirtualNetwork, subnets: &[Subnet], used: &HashMap<String, Used>) -> Value {
+    let of = |s: &Subnet| used.get(&s.id).map_or(0, |u| u.all);
     let each: Vec<Value> = subnets
         .iter()
         .map(|s| {
             json!({"subnet_id": s.id, "subnet_name": s.name, "cidr": s.cidr, "ip_version": s.ip_version,
-                "total_ips": number(total(s)), "used_ips": of(s)})
+                "total_ips": number(totals(s).1), "used_ips": of(s),
+                "ip_availability_details": details(std::slice::from_ref(s), used)})
         })
         .collect();
+    let total = subnets.iter().map(|s| totals(s).1).fold(0, u128::saturating_add);
     json!({"network_id": network.id, "network_name": network.name, "project_id": network.project_id,
-        "tenant_id": network.project_id, "subnet_ip_availability": each,
-        "total_ips": number(subnets.iter().map(total).fold(0, u128::saturating_add)), "used_ips": subnets.iter().map(of).sum::<i64>()})
+        "tenant_id": network.project_id, "subnet_ip_availability": each, "total_ips": number(total),
+        "used_ips": subnets.iter().map(of).sum::<u64>(), "ip_availability_details": details(subnets, used)})
 }

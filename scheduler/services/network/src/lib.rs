@@ -44,6 +44,7 @@ pub mod subnet;
 pub mod subnet_pool;
 pub mod tables;
 pub mod tag;
+pub mod tap;
 pub mod topology;
 pub mod trunk;
 pub mod verbs;
@@ -111,7 +112,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 30] = [
+pub const RESOURCES: [&Resource; 33] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -120,6 +121,7 @@ pub const RESOURCES: [&Resource; 30] = [
     &floating_ip::api::FLOATING_IP,
     &security_group::api::GROUP,
     &security_group::api::RULE,
+    &security_group::statefulness::STATEFULNESS,
     &rbac::api::RBAC_POLICY,
     &address_scope::api::ADDRESS_SCOPE,
     &address_group::api::ADDRESS_GROUP,
@@ -142,6 +144,8 @@ pub const RESOURCES: [&Resource; 30] = [
     &local_ip::association::ASSOCIATION,
     &ndp_proxy::api::NDP_PROXY,
     &conntrack_helper::api::CONNTRACK_HELPER,
+    &tap::service::TAP_SERVICE,
+    &tap::flow::TAP_FLOW,
 ];
 
 pub fn service() -> Service<Network> {
@@ -150,9 +154,11 @@ pub fn service() -> Service<Network> {
         subnet::api::routes(),
         subnet_pool::api::routes(),
         port::api::routes(),
+        port::binding::routes(),
         router::api::routes(),
         floating_ip::api::routes(),
         security_group::api::routes(),
+        security_group::statefulness::routes(),
         rbac::api::routes(),
         address_scope::api::routes(),
         address_group::api::routes(),
@@ -168,6 +174,8 @@ pub fn service() -> Service<Network> {
         local_ip::api::routes(),
         ndp_proxy::api::routes(),
         conntrack_helper::api::routes(),
+        tap::service::routes(),
+        tap::flow::routes(),
         qos::policy::routes(),
         qos::rule::routes(),
         qos::rule_type::routes(),

@@ -2,11 +2,13 @@
 //!
 //! | record | claims |
 //! | --- | --- |
+//! | tap service | its VNI, which no network has |
 //! | network | its VNI; the physical network of a flat one |
 //! | port | its MAC within its network |
 //! | address lease | the address within its subnet (its id says the same, so it can be looked up) |
 //! | security group | being its project's default group |
 //! | trunk | its parent port |
+//! | default statefulness of groups | being its project's, or the cloud's |
 //! | QoS policy | being its project's default |
 //! | RBAC policy | its target for one action on one thing |
 use crate::{
@@ -26,11 +28,15 @@ use crate::{
     qos::model::{Bandwidth, Dscp, Kind, LeastBandwidth, LeastPacketRate, PacketRate, QosPolicy, QosRule},
     rbac::model::{RbacPolicy, label},
     router::model::Router,
-    security_group::model::{SecurityGroup, SecurityGroupRule},
+    security_group::{
+        model::{SecurityGroup, SecurityGroupRule},
+        statefulness::Statefulness,
+    },
     segment_range::model::SegmentRange,
     service_flavor::model::{Flavor, ServiceProfile},
     subnet::model::Subnet,
     subnet_pool::model::SubnetPool,
+    tap::model::{TapFlow, TapService},
     trunk::model::Trunk,
 };
 use pilvi_store::{Claim, Column, KindSpec, Record, Value};
@@ -38,6 +44,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod find;
 mod rules;
+mod taps;
 mod ways;
 
 /// All record kinds of this service.
@@ -52,6 +59,7 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<FloatingIp>(),
         KindSpec::of::<SecurityGroup>(),
         KindSpec::of::<SecurityGroupRule>(),
+        KindSpec::of::<Statefulness>(),
         KindSpec::of::<RbacPolicy>(),
         KindSpec::of::<AddressScope>(),
         KindSpec::of::<AddressGroup>(),
@@ -76,6 +84,8 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<Association>(),
         KindSpec::of::<NdpProxy>(),
         KindSpec::of::<ConntrackHelper>(),
+        KindSpec::of::<TapService>(),
+        KindSpec::of::<TapFlow>(),
         KindSpec::of::<AgentNote>(),
         KindSpec::of::<Once>(),
     ]
@@ -104,6 +114,8 @@ pub const KINDS: &[&str] = &[
     Association::KIND,
     NdpProxy::KIND,
     ConntrackHelper::KIND,
+    TapService::KIND,
+    TapFlow::KIND,
 ];
 
 /// One address of one subnet, held by one port.
@@ -252,6 +264,20 @@ impl Record for Port {
     }
     fn claims(&self) -> Vec<Claim> {
         vec![Claim { scope: format!("mac:{}", self.network_id), value: self.mac_address.clone() }]
+    }
+}
+
+impl Record for Statefulness {
+    const KIND: &'static str = "security_group_statefulness";
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        self.project_id.as_deref()
+    }
+    fn claims(&self) -> Vec<Claim> {
+        let value = self.project_id.clone().unwrap_or_default();
+        vec![Claim { scope: "security_group:statefulness".into(), value }]
     }
 }
 

@@ -94,8 +94,43 @@ pub fn block_size(disk: &File) -> u32 {
     if !table_at(512) && table_at(4096) { 4096 } else { 512 }
 }
 
+/// What a disk would start, looked at without keeping any of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Looked {
+    /// Path of the kernel in its file system.
+    pub kernel: String,
+    /// As the disk has it.
+    pub cmdline: String,
+}
+
+/// Looks whether the disk has a kernel that can be started.
+pub fn look(disk: &File, bytes: u64) -> Result<Looked, DiskBootError> {
+    let (reader, entry) = entry_of(disk, bytes)?;
+    let problem = |path: &String, text: &str| DiskBootError::File { path: path.clone(), problem: text.into() };
+    if !is_kernel(&reader.read(&entry.kernel, KERNEL_BYTES_MAX)?) {
+        return Err(problem(&entry.kernel, "is no kernel that can be started without firmware"));
+    }
+    match entry.initramfs.iter().find(|path| !reader.has(path)) {
+        Some(path) => Err(problem(path, "is not there")),
+        None => Ok(Looked { kernel: entry.kernel, cmdline: entry.cmdline }),
+    }
+}
+
+/// An ELF file, or a bzImage that can be entered in 64-bit mode.
+fn is_kernel(bytes: &[u8]) -> bool {
+    let at = |offset: usize, magic: &[u8]| bytes.get(offset..offset + magic.len()) == Some(magic);
+    // Protocol 2.12 and later say by this bit that there is such an entry.
+    let entered_in_64_bits = || bytes.get(0x236).is_some_and(|flags| flags & 1 != 0);
+    at(0, b"\x7fELF\x02\x01") || (at(0x202, b"HdrS") && entered_in_64_bits())
+}
+
 /// Looks through the disk's file systems for a kernel.
 pub fn find(disk: &File, bytes: u64) -> Result<Found, DiskBootError> {
+    let (reader, entry) = entry_of(disk, bytes)?;
+    reader.load_entry(&entry)
+}
+
+fn entry_of(disk: &File, bytes: u64) -> Result<(Reader, entries::Entry), DiskBootError> {
     let mut seen = Vec::new();
     for stretch in partitions::list(disk, bytes) {
         let reader = match Reader::load(disk, &stretch) {
@@ -106,7 +141,7 @@ pub fn find(disk: &File, bytes: u64) -> Result<Found, DiskBootError> {
             }
         };
         match entries::choose(&reader, &stretch) {
-            Some(entry) => return reader.load_entry(&entry),
+            Some(entry) => return Ok((reader, entry)),
             None => seen.push(format!("{}: {} without a boot entry", stretch.name, reader.name())),
         }
     }

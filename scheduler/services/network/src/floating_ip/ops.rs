@@ -198,7 +198,7 @@ pub async fn router_between_in(tx: &mut Tx, port: &Port, inside: &FixedIp, exter
     let on_net = tx.list::<Port>(find::owned_on([port.network_id.as_str()], ROUTER_INTERFACE)).await?;
     for leg in on_net.iter().filter(|p| p.fixed_ips.iter().any(|f| f.subnet_id == inside.subnet_id)) {
         if let Some(router) = tx.get::<Router>(&leg.device_id).await?
-            && router.external_gateway_info.as_ref().is_some_and(|g| g.network_id == external)
+            && router.outside().any(|network| network == external)
         {
             return Ok(router.record.id);
         }

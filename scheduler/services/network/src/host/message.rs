@@ -1,5 +1,5 @@
 //! From gathered records to the agent's message. Pure.
-use super::{HostInfo, names, private, quality, reach::Reach};
+use super::{HostInfo, names, private, quality, reach::Reach, taps};
 use crate::{
     address_scope::model::of_network,
     conntrack_helper::model::ConntrackHelper,
@@ -8,7 +8,7 @@ use crate::{
     local_ip::{model::Association, ops::translates},
     metering::model::MeteringLabel,
     network::model::VirtualNetwork,
-    port::model::{DhcpOption, Port, ROUTER_GATEWAY, ROUTER_INTERFACE},
+    port::model::{DhcpOption, Port, ROUTER_INTERFACE},
     port_forwarding::model::PortForwarding,
     router::model::Router,
     security_group::model::{Direction, SecurityGroupRule, is_icmp},
@@ -38,6 +38,8 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
         views: Vec::new(),
         local_ips: reach.associations.values().filter_map(|a| local_ip(reach, a)).collect(),
         logs: reach.logs.values().map(|l| flow_log(reach, l)).collect(),
+        taps: taps::flows(reach, host, hosts),
+        tap_sinks: taps::sinks(reach, host, hosts),
     };
     private::split(reach, &mut message);
     message
@@ -230,6 +232,8 @@ fn router(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo]) -> v1:
         gateway6: gateway(reach, router, host, hosts, true),
         routes: router.routes.iter().map(route).collect(),
         helpers: reach.helpers.values().filter(|h| h.router_id == router.id).map(helper).collect(),
+        further: further(reach, router, host, hosts),
+        balanced: router.enable_default_route_ecmp,
     }
 }
 
@@ -240,8 +244,34 @@ fn helper(helper: &ConntrackHelper) -> v1::Helper {
 
 /// The way out of a family; unset while no host is up that could hold it.
 fn gateway(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo], v6: bool) -> Option<v1::RouterGateway> {
+    let port = reach.legs.get(router.gw_port_id.as_ref()?)?;
+    let first = way_out(reach, router, port, host, hosts, v6)?;
+    let proxied = if v6 { proxied(reach, router) } else { Vec::new() };
+    Some(v1::RouterGateway { proxies_only: v6 && router.enable_ndp_proxy, proxied, ..first })
+}
+
+/// The ways out beside the first; a router that proxies lets nothing in by them either.
+fn further(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo]) -> Vec<v1::RouterGateway> {
+    let ports = router.further.iter().filter_map(|g| reach.legs.get(&g.port_id));
+    let families = |port| {
+        [false, true].into_iter().filter_map(move |v6| way_out(reach, router, port, host, hosts, v6).map(|g| (v6, g)))
+    };
+    ports
+        .flat_map(families)
+        .map(|(v6, g)| v1::RouterGateway { proxies_only: v6 && router.enable_ndp_proxy, ..g })
+        .collect()
+}
+
+/// One way out of a family, by its port.
+fn way_out(
+    reach: &Reach,
+    router: &Router,
+    port: &Port,
+    host: &str,
+    hosts: &[HostInfo],
+    v6: bool,
+) -> Option<v1::RouterGateway> {
     let info = router.external_gateway_info.as_ref()?;
-    let port = reach.legs.values().find(|l| l.device_id == router.id && l.device_owner == ROUTER_GATEWAY)?;
     let fixed = port.fixed_ips.iter().find(|f| f.ip_address.contains(':') == v6)?;
     let vtep = match holder(&reach.wishes, &router.id, hosts) {
         // Every host has been sent away from it.
@@ -256,15 +286,14 @@ fn gateway(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo], v6: b
         _ => String::new(),
     };
     Some(v1::RouterGateway {
-        network_id: info.network_id.clone(),
+        network_id: port.network_id.clone(),
         address: fixed.ip_address.clone(),
         prefix: prefix(reach, &fixed.subnet_id)?,
         next_hop: reach.subnets.get(&fixed.subnet_id)?.gateway_ip.clone().unwrap_or_default(),
         mac: port.mac_address.clone(),
         snat: info.enable_snat,
         vtep,
-        proxies_only: v6 && router.enable_ndp_proxy,
-        proxied: if v6 { proxied(reach, router) } else { Vec::new() },
+        ..v1::RouterGateway::default()
     })
 }
 

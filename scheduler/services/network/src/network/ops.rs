@@ -6,14 +6,13 @@ use crate::{
     floating_ip::{self, model::FloatingIp},
     hosting,
     list::Raw,
-    port::model::{FLOATING, Port},
+    port::model::{FLOATING, Port, ROUTER_GATEWAY},
     qos, quota,
     rbac::{
         self,
         model::{Action, covers},
         shared::Shareable,
     },
-    router::model::Router,
     security_group, segment_range,
     subnet::{self, model::Subnet},
     tables::find,
@@ -173,7 +172,10 @@ pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<VirtualNetwork>
             check_subnet_mtu(after.mtu, subnet.ip_version)?;
         }
     }
-    if before.external && !after.external && tx.count::<Router>(find::by_gateway(&before.id)).await? > 0 {
+    if before.external
+        && !after.external
+        && tx.count::<Port>(find::owned_on([before.id.as_str()], ROUTER_GATEWAY)).await? > 0
+    {
         return Err(fault::conflict(
             "ExternalNetworkInUse",
             format!(

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     Network,
-    attribute::{Absent, Resource, Verb, once, open, shown},
+    attribute::{Absent, Resource, Verb, later, once, open, shown},
     check::{self, Checked},
     fault,
     list::{self, Raw},
@@ -44,6 +44,8 @@ pub static PORT: Resource = Resource {
         open("binding:host_id", check::text_or_null::<255>).ruled().restricted(),
         open("binding:profile", check::object_or_null).ruled().restricted(),
         open("binding:vnic_type", check::vnic_type).absent(Absent::Text("normal")).ruled(),
+        later("data_plane_status", check_data_plane).ruled(),
+        open("numa_affinity_policy", check_numa).absent(Absent::Null).ruled().restricted(),
         open("propagate_uplink_status", check::boolean).absent(Absent::Bool(true)),
         open("trusted", check::boolean_or_null).absent(Absent::Null).ruled().restricted(),
         open("qos_policy_id", check::uuid_or_null).absent(Absent::Null),
@@ -64,6 +66,14 @@ pub static PORT: Resource = Resource {
 
 fn check_pvlan_type(value: &Value) -> Checked {
     if value.is_null() { Ok(Value::Null) } else { check::one_of(value, &["promiscuous", "isolated", "community"]) }
+}
+
+fn check_data_plane(value: &Value) -> Checked {
+    if value.is_null() { Ok(Value::Null) } else { check::one_of(value, &["ACTIVE", "DOWN"]) }
+}
+
+fn check_numa(value: &Value) -> Checked {
+    if value.is_null() { Ok(Value::Null) } else { check::one_of(value, &["required", "preferred", "legacy", "socket"]) }
 }
 
 /// A letter, then letters, digits, `-` and `_`.

@@ -68,6 +68,11 @@ pub struct Port {
     /// A host that its guest is moving to: the device is there already, and carries nothing yet.
     #[serde(default)]
     pub also_on: String,
+    /// What its binding there says.
+    #[serde(default)]
+    pub also_vnic_type: String,
+    #[serde(default)]
+    pub also_profile: Value,
     #[serde(rename = "binding:vnic_type")]
     pub vnic_type: String,
     #[serde(rename = "binding:profile")]
@@ -80,6 +85,12 @@ pub struct Port {
     pub pvlan_type: Option<String>,
     #[serde(default)]
     pub pvlan_community: Option<String>,
+    /// What watches the network from outside says of it.
+    #[serde(default)]
+    pub data_plane_status: Option<String>,
+    /// For devices that sit at a processor; a tap sits at none.
+    #[serde(default)]
+    pub numa_affinity_policy: Option<String>,
     #[serde(default)]
     pub qos_policy_id: Option<String>,
     #[serde(default)]

@@ -2,6 +2,7 @@
 pub use super::address_list::addresses;
 use super::{
     allocation::{self, Wish},
+    binding,
     model::{AddressPair, DhcpOption, FLOATING, FixedIp, LOCAL_IP, Port, ROUTER_GATEWAY, ROUTER_INTERFACE, Status},
 };
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
     router::model::Router,
     security_group,
     tables::find,
-    trunk,
+    tap, trunk,
 };
 use pilvi_kit::{Ctx, Fault};
 use pilvi_store::{Store, Stored, Tx};
@@ -61,6 +62,7 @@ pub struct NewPort {
     pub profile: Value,
     /// `None`: yes.
     pub propagate_uplink_status: Option<bool>,
+    pub numa_affinity_policy: Option<String>,
     pub qos_policy_id: Option<String>,
     pub pvlan_type: Option<String>,
     pub pvlan_community: Option<String>,
@@ -125,9 +127,13 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Store
         dns_domain: new.dns_domain,
         host_id: new.host_id,
         also_on: String::new(),
+        also_vnic_type: String::new(),
+        also_profile: Value::Null,
         vnic_type: new.vnic_type.unwrap_or_else(|| "normal".to_owned()),
         profile: if new.profile.is_object() { new.profile } else { json!({}) },
         propagate_uplink_status: new.propagate_uplink_status.unwrap_or(true),
+        data_plane_status: None,
+        numa_affinity_policy: new.numa_affinity_policy,
         qos_policy_id: new.qos_policy_id,
         pvlan_type: role.kind,
         pvlan_community: role.community,
@@ -353,6 +359,7 @@ pub async fn bind_in(tx: &mut Tx, port_id: &str, host: Option<&str>) -> Result<S
 /// Prepares another host for a port whose guest is about to move there; "" takes that back.
 pub async fn prepare_in(tx: &mut Tx, port_id: &str, host: &str) -> Result<(), Fault> {
     let mut port = tx.get::<Port>(port_id).await?.ok_or_else(|| fault::port_missing(port_id))?;
+    binding::forget_other(&mut port.record);
     host.clone_into(&mut port.also_on);
     tx.update(&port).await?;
     Ok(())
@@ -362,7 +369,7 @@ pub async fn prepare_in(tx: &mut Tx, port_id: &str, host: &str) -> Result<(), Fa
 pub async fn follow_in(tx: &mut Tx, port_id: &str, host: &str) -> Result<(), Fault> {
     let mut port = tx.get::<Port>(port_id).await?.ok_or_else(|| fault::port_missing(port_id))?;
     host.clone_into(&mut port.host_id);
-    port.also_on.clear();
+    binding::forget_other(&mut port.record);
     trunk::ops::follow_in(tx, &port).await?;
     tx.update(&port).await?;
     Ok(())
@@ -398,15 +405,10 @@ pub async fn update_device_in(
 pub async fn release_device_in(tx: &mut Tx, port_id: &str) -> Result<Stored<Port>, Fault> {
     let mut port = tx.get::<Port>(port_id).await?.ok_or_else(|| fault::port_missing(port_id))?;
     let port_of = &mut port.record;
-    for text in [
-        &mut port_of.device_id,
-        &mut port_of.device_owner,
-        &mut port_of.host_id,
-        &mut port_of.also_on,
-        &mut port_of.dns_name,
-    ] {
+    for text in [&mut port_of.device_id, &mut port_of.device_owner, &mut port_of.host_id, &mut port_of.dns_name] {
         text.clear();
     }
+    binding::forget_other(port_of);
     if let Some(profile) = port.profile.as_object_mut() {
         profile.remove(qos::least::ALLOCATION);
     }
@@ -449,6 +451,7 @@ pub(crate) async fn remove_in(tx: &mut Tx, port: &Port) -> Result<(), Fault> {
     local_ip::ops::forget_in(tx, &port.id, &[]).await?;
     local_ip::ops::forget_holder_in(tx, &port.id).await?;
     ndp_proxy::ops::forget_in(tx, &port.id, &[]).await?;
+    tap::ops::forget_in(tx, &port.id).await?;
     tx.delete::<Port>(&port.id).await?;
     Ok(())
 }

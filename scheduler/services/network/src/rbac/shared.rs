@@ -69,7 +69,9 @@ impl Shareable for VirtualNetwork {
             let by_address = |p: &Port| matches!(p.device_owner.as_str(), ROUTER_GATEWAY | FLOATING);
             return Ok(ports.into_iter().filter(|p| !by_address(p)).map(|p| p.record.project_id).collect());
         }
-        let routers = tx.list::<Router>(find::by_gateway(&self.id)).await?;
+        let gateways = tx.list::<Port>(find::owned_on([self.id.as_str()], ROUTER_GATEWAY)).await?;
+        let ids: Vec<&str> = gateways.iter().map(|p| p.device_id.as_str()).collect();
+        let routers = tx.list::<Router>(Query::all().ids(ids)).await?;
         let floating = tx.list::<FloatingIp>(find::of_floating_network(&self.id)).await?;
         let mut users: Vec<String> = routers.into_iter().map(|r| r.record.project_id).collect();
         users.extend(floating.into_iter().map(|f| f.record.project_id));

@@ -1,5 +1,9 @@
 //! `/v2.0/routers` and the verbs on their interfaces and routes.
-use super::{interface, model::Router, ops};
+use super::{
+    interface,
+    model::Router,
+    ops::{self, WaysOut},
+};
 use crate::{
     Network,
     attribute::{Absent, Resource, Verb, later, once, open, shown},
@@ -29,10 +33,13 @@ pub static ROUTER: Resource = Resource {
         open("distributed", check::boolean_or_null).ruled().restricted(),
         open("ha", check::boolean_or_null).ruled().restricted(),
         open("enable_ndp_proxy", check::boolean),
+        open("enable_default_route_ecmp", check::boolean_or_null).ruled(),
         later("routes", check::routes),
+        shown("external_gateways"),
         once("availability_zone_hints", check::texts).absent(Absent::EmptyList),
         once("flavor_id", check::uuid_or_null),
         shown("status"),
+        shown("enable_snat"),
         shown("availability_zones"),
         shown("conntrack_helpers"),
     ],
@@ -43,6 +50,14 @@ pub static ROUTER: Resource = Resource {
 static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| ROUTER.schema(Verb::Create)));
 static UPDATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| ROUTER.schema(Verb::Update)));
 static INTERFACE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| json!({"type": "object", "maxProperties": 8})));
+
+static UPDATE_WAYS: LazyLock<Schema> = LazyLock::new(|| {
+    Schema::new(|| {
+        let list = json!({"type": ["array", "null"], "items": {"type": "object"}});
+        let router = json!({"type": "object", "properties": {"external_gateways": list}});
+        json!({"type": "object", "required": ["router"], "properties": {"router": router}})
+    })
+});
 
 pub fn routes() -> Vec<Route<Network>> {
     let mut routes = vec![
@@ -77,6 +92,18 @@ pub fn routes() -> Vec<Route<Network>> {
             .rule_by_handler("remove_extraroutes")
             .schema(&UPDATE)
             .summary("Removes static routes"),
+        Route::put("/v2.0/routers/{id}/add_external_gateways", add_gateways)
+            .rule_by_handler("add_external_gateways")
+            .schema(&UPDATE_WAYS)
+            .summary("Adds ways out"),
+        Route::put("/v2.0/routers/{id}/update_external_gateways", update_gateways)
+            .rule_by_handler("update_external_gateways")
+            .schema(&UPDATE_WAYS)
+            .summary("Says what ways out there are"),
+        Route::put("/v2.0/routers/{id}/remove_external_gateways", remove_gateways)
+            .rule_by_handler("remove_external_gateways")
+            .schema(&UPDATE_WAYS)
+            .summary("Removes ways out"),
     ]);
     routes
 }
@@ -124,6 +151,9 @@ fn raw(item: &Stored<Router>, helpers: Vec<Value>) -> Result<Raw, Fault> {
     let mut raw = list::raw(item)?;
     raw.insert("conntrack_helpers".into(), Value::Array(helpers));
     raw.insert("status".into(), json!("ACTIVE"));
+    // What a gateway does unless it is told otherwise.
+    raw.insert("enable_snat".into(), json!(true));
+    raw.insert("external_gateways".into(), item.external_gateways());
     raw.insert("availability_zones".into(), json!(["nova"]));
     Ok(raw)
 }
@@ -164,6 +194,55 @@ async fn remove_interface(svc: Arc<Network>, call: Call) -> Reply {
         })
         .await?;
     Ok(Response::ok(left.view()))
+}
+
+async fn add_gateways(svc: Arc<Network>, call: Call) -> Reply {
+    change_gateways(svc, call, WaysOut::Add).await
+}
+
+async fn update_gateways(svc: Arc<Network>, call: Call) -> Reply {
+    change_gateways(svc, call, WaysOut::Update).await
+}
+
+async fn remove_gateways(svc: Arc<Network>, call: Call) -> Reply {
+    change_gateways(svc, call, WaysOut::Remove).await
+}
+
+async fn change_gateways(svc: Arc<Network>, call: Call, what: WaysOut) -> Reply {
+    let id = call.param("id").to_owned();
+    let found = router(&svc, &call, &id).await;
+    let _ = call.may(call.rule(), &call.target());
+    let raw = found?;
+    gate(&call, &ROUTER, &raw)?;
+    let sent = call.member("router")?.get("external_gateways").filter(|g| !g.is_null());
+    let Some(sent) = sent else { return Ok(Response::ok(json!({"router": list::view(&call, &ROUTER, &raw)}))) };
+    let given = check::gateways(sent)
+        .map_err(|reason| Fault::bad_request(format!("Invalid input for external_gateways. Reason: {reason}.")))?;
+    finer_gateways(&call, sent, &raw, what)?;
+    let (ctx, key) = (call.ctx.clone(), id.clone());
+    svc.store
+        .write(move |tx| {
+            let (ctx, id, given) = (ctx.clone(), key.clone(), given.clone());
+            Box::pin(async move { ops::change_gateways_in(tx, &ctx, &id, &given, what).await })
+        })
+        .await?;
+    let raw = router(&svc, &call, &id).await?;
+    Ok(Response::ok(json!({"router": list::view(&call, &ROUTER, &raw)})))
+}
+
+/// Whoever takes away names what is there; all else is asked about member by member.
+fn finer_gateways(call: &Call, sent: &Value, raw: &Raw, what: WaysOut) -> Result<(), Fault> {
+    let base = format!("{}:external_gateways", call.rule());
+    let parts: &[&str] = match what {
+        WaysOut::Remove => &[],
+        WaysOut::Add | WaysOut::Update => &["network_id", "enable_snat", "external_fixed_ips"],
+    };
+    let has = |part: &str| sent.as_array().is_some_and(|list| list.iter().any(|g| g.get(part).is_some()));
+    let rules = parts.iter().filter(|part| has(part)).map(|part| format!("{base}:{part}"));
+    match [base.clone()].into_iter().chain(rules).find(|rule| !call.may(rule, raw)) {
+        Some(rule) => Err(fault::refused(&rule)),
+        None => Ok(()),
+    }
 }
 
 async fn add_routes(svc: Arc<Network>, call: Call) -> Reply {

@@ -1,6 +1,6 @@
 //! A router's way out: its port on an external network, the addresses there, source NAT on or off.
 use super::{
-    interface,
+    gateways, interface,
     model::{Gateway, Router},
 };
 use crate::{
@@ -31,14 +31,7 @@ pub async fn set_in(tx: &mut Tx, ctx: &Ctx, router: &mut Router, wish: &Value) -
         Some(given) => Some(serde_json::from_value(given.clone()).map_err(Fault::internal)?),
         None => None,
     };
-    let network = tx.get::<VirtualNetwork>(network_id).await?;
-    let network = network.filter(|n| is_visible(n, ctx)).ok_or_else(|| fault::network_missing(network_id))?;
-    if !network.external {
-        return Err(fault::bad(
-            "BadRequest",
-            format!("Bad router request: Network {network_id} is not an external network."),
-        ));
-    }
+    external_in(tx, ctx, network_id).await?;
     let policy = policy_in(tx, ctx, router, network_id, wish).await?;
     let fixed_ips = match (&router.external_gateway_info, &router.gw_port_id) {
         (Some(have), Some(port)) if have.network_id == network_id => {
@@ -46,7 +39,7 @@ pub async fn set_in(tx: &mut Tx, ctx: &Ctx, router: &mut Router, wish: &Value) -
             move_in(tx, &port, fixed.as_deref()).await?
         }
         _ => {
-            clear_in(tx, router).await?;
+            drop_first_in(tx, router).await?;
             refuse_overlap(tx, router, network_id).await?;
             let port = port_in(tx, ctx, router, network_id, fixed).await?;
             router.gw_port_id = Some(port.id);
@@ -60,6 +53,22 @@ pub async fn set_in(tx: &mut Tx, ctx: &Ctx, router: &mut Router, wish: &Value) -
         qos_policy_id: policy,
     });
     Ok(())
+}
+
+/// The network must lead outside, and the caller must know of it.
+async fn external_in(tx: &mut Tx, ctx: &Ctx, network_id: &str) -> Result<(), Fault> {
+    let network = tx.get::<VirtualNetwork>(network_id).await?;
+    let network = network.filter(|n| is_visible(n, ctx)).ok_or_else(|| fault::network_missing(network_id))?;
+    if network.external {
+        return Ok(());
+    }
+    Err(fault::bad("BadRequest", format!("Bad router request: Network {network_id} is not an external network.")))
+}
+
+/// What one more way out must not be.
+pub(super) async fn refuse_inside_in(tx: &mut Tx, ctx: &Ctx, router: &Router, network_id: &str) -> Result<(), Fault> {
+    external_in(tx, ctx, network_id).await?;
+    refuse_overlap(tx, router, network_id).await
 }
 
 /// The policy that was sent; a gateway that stays on its network keeps its own.
@@ -78,7 +87,7 @@ async fn policy_in(
     Ok(after)
 }
 
-async fn port_in(
+pub(super) async fn port_in(
     tx: &mut Tx,
     ctx: &Ctx,
     router: &Router,
@@ -97,7 +106,7 @@ async fn port_in(
 }
 
 /// Other addresses on the same network; floating IPs do not care.
-async fn move_in(tx: &mut Tx, port_id: &str, fixed: Option<&[Wish]>) -> Result<Vec<FixedIp>, Fault> {
+pub(super) async fn move_in(tx: &mut Tx, port_id: &str, fixed: Option<&[Wish]>) -> Result<Vec<FixedIp>, Fault> {
     let mut port = tx.get::<Port>(port_id).await?.ok_or_else(|| fault::port_missing(port_id))?;
     if let Some(wishes) = fixed.filter(|f| !f.is_empty()) {
         let record = port.record.clone();
@@ -107,21 +116,24 @@ async fn move_in(tx: &mut Tx, port_id: &str, fixed: Option<&[Wish]>) -> Result<V
     Ok(port.record.fixed_ips)
 }
 
-/// Refused while a floating IP goes through it.
+/// Refused while a floating IP goes through it. With several, the next one is the first.
 pub async fn clear_in(tx: &mut Tx, router: &mut Router) -> Result<(), Fault> {
+    let snat = router.external_gateway_info.as_ref().is_none_or(|g| g.enable_snat);
+    drop_first_in(tx, router).await?;
+    gateways::promote(router, snat);
+    Ok(())
+}
+
+async fn drop_first_in(tx: &mut Tx, router: &mut Router) -> Result<(), Fault> {
     let Some(port_id) = router.gw_port_id.clone() else {
         router.external_gateway_info = None;
         return Ok(());
     };
-    if tx.count::<FloatingIp>(find::of_router(&router.id)).await? > 0 {
-        return Err(fault::conflict(
-            "RouterExternalGatewayInUseByFloatingIp",
-            format!(
-                "Gateway cannot be updated for router {}, since a gateway to external network {} is required by one or more floating IPs.",
-                router.id,
-                router.external_gateway_info.as_ref().map(|g| g.network_id.as_str()).unwrap_or_default()
-            ),
-        ));
+    let network = router.external_gateway_info.as_ref().map(|g| g.network_id.clone()).unwrap_or_default();
+    let another = router.further.iter().any(|g| g.network_id == network);
+    let floating = tx.list::<FloatingIp>(find::of_router(&router.id)).await?;
+    if !another && floating.iter().any(|f| f.floating_network_id == network) {
+        return Err(needed(router, &network));
     }
     ndp_proxy::ops::refuse_gateway_in(tx, &router.id).await?;
     if let Some(port) = tx.get::<Port>(&port_id).await? {
@@ -132,11 +144,22 @@ pub async fn clear_in(tx: &mut Tx, router: &mut Router) -> Result<(), Fault> {
     Ok(())
 }
 
-/// No subnet of the external network may overlap one that the router joins.
+/// Floating IPs go through it.
+pub(super) fn needed(router: &Router, network: &str) -> Fault {
+    fault::conflict(
+        "RouterExternalGatewayInUseByFloatingIp",
+        format!(
+            "Gateway cannot be updated for router {}, since a gateway to external network {network} is required by one or more floating IPs.",
+            router.id
+        ),
+    )
+}
+
+/// No subnet of the external network may overlap one that the router joins; several ways out may lead to one network.
 async fn refuse_overlap(tx: &mut Tx, router: &Router, network_id: &str) -> Result<(), Fault> {
     let outside = tx.list::<Subnet>(find::on_network(network_id)).await?;
     for leg in interface::legs_in(tx, router).await? {
-        for subnet in &outside {
+        for subnet in outside.iter().filter(|s| !leg.gateway || s.id != leg.subnet_id) {
             if let (Some(a), Some(b)) = (leg.net, subnet.net())
                 && a.addr().is_ipv4() == b.addr().is_ipv4()
                 && address::overlap(&a, &b)

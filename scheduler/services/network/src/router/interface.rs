@@ -7,7 +7,7 @@ use crate::{
     network::model::VirtualNetwork,
     network::ops::{is_visible, sees_all},
     port::{
-        model::{Port, ROUTER_INTERFACE},
+        model::{Port, ROUTER_GATEWAY, ROUTER_INTERFACE},
         ops::{self as ports, NewPort, on_subnet},
     },
     port_forwarding::model::PortForwarding,
@@ -67,6 +67,8 @@ pub struct Leg {
     pub subnet_id: String,
     pub address: String,
     pub net: Option<IpNet>,
+    /// Of a way out.
+    pub gateway: bool,
 }
 
 impl Leg {
@@ -84,19 +86,23 @@ pub async fn ports_in(tx: &mut Tx, router_id: &str) -> Result<Vec<Stored<Port>>,
 /// All addresses of a router, the gateway's included.
 pub async fn legs_in(tx: &mut Tx, router: &Router) -> Result<Vec<Leg>, Fault> {
     let ports = tx.list::<Port>(find::of_device(&router.id)).await?;
-    let fixed: Vec<(String, String)> = ports
+    let fixed: Vec<(String, String, bool)> = ports
         .iter()
         .filter(|p| p.device_owner.starts_with("network:router"))
-        .flat_map(|p| p.fixed_ips.iter().map(|f| (f.subnet_id.clone(), f.ip_address.clone())))
+        .flat_map(|p| {
+            let gateway = p.device_owner == ROUTER_GATEWAY;
+            p.fixed_ips.iter().map(move |f| (f.subnet_id.clone(), f.ip_address.clone(), gateway))
+        })
         .collect();
-    let subnets = tx.list::<Subnet>(Query::all().ids(fixed.iter().map(|(s, _)| s.as_str()))).await?;
+    let subnets = tx.list::<Subnet>(Query::all().ids(fixed.iter().map(|(s, ..)| s.as_str()))).await?;
     let nets: HashMap<&str, Option<IpNet>> = subnets.iter().map(|s| (s.id.as_str(), s.net())).collect();
     Ok(fixed
         .iter()
-        .map(|(subnet_id, address)| Leg {
+        .map(|(subnet_id, address, gateway)| Leg {
             subnet_id: subnet_id.clone(),
             address: address.clone(),
             net: nets.get(subnet_id.as_str()).copied().flatten(),
+            gateway: *gateway,
         })
         .collect())
 }

@@ -1,4 +1,4 @@
-//! A router: joins subnets and, through its gateway, one external network.
+//! A router: joins subnets and, through its gateways, external networks.
 use crate::{port::model::FixedIp, subnet::model::Route};
 use serde::{Deserialize, Serialize};
 
@@ -9,6 +9,14 @@ pub struct Gateway {
     pub external_fixed_ips: Vec<FixedIp>,
     #[serde(default)]
     pub qos_policy_id: Option<String>,
+}
+
+/// A way out beside the first.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FurtherGateway {
+    pub port_id: String,
+    pub network_id: String,
+    pub external_fixed_ips: Vec<FixedIp>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -24,6 +32,11 @@ pub struct Router {
     pub external_gateway_info: Option<Gateway>,
     /// The port that holds the gateway's addresses.
     pub gw_port_id: Option<String>,
+    #[serde(default)]
+    pub further: Vec<FurtherGateway>,
+    /// What goes out is spread over all ways out, flow by flow.
+    #[serde(default)]
+    pub enable_default_route_ecmp: bool,
     #[serde(default)]
     pub flavor_id: Option<String>,
     pub availability_zone_hints: Vec<String>,

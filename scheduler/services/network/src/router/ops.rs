@@ -1,5 +1,5 @@
 //! The verbs of routers; with [`super::gateway`] and [`super::interface`] the only writers of the record.
-use super::{gateway, interface, model::Router};
+use super::{gateway, gateways, interface, model::Router};
 use crate::{conntrack_helper, fault, hosting, list::Raw, ndp_proxy, quota, service_flavor, subnet::model::Route};
 use pilvi_kit::{Ctx, Fault};
 use pilvi_store::{Stored, Tx};
@@ -33,6 +33,8 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Rou
         routes: Vec::new(),
         external_gateway_info: None,
         gw_port_id: None,
+        further: Vec::new(),
+        enable_default_route_ecmp: flag("enable_default_route_ecmp").unwrap_or(false),
         flavor_id,
         availability_zone_hints: serde_json::from_value(
             attrs.get("availability_zone_hints").cloned().unwrap_or_default(),
@@ -53,7 +55,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Rou
 pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<Router>, changes: &Raw) -> Result<(), Fault> {
     let mut plain = changes.clone();
     let wish = plain.remove("external_gateway_info");
-    for flag in ["distributed", "ha"] {
+    for flag in ["distributed", "ha", "enable_default_route_ecmp"] {
         if plain.get(flag).is_some_and(Value::is_null) {
             plain.remove(flag);
         }
@@ -78,6 +80,31 @@ pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<Router>, change
     if routes_changed {
         check_routes(tx, &found.record).await?;
     }
+    tx.update(&found).await?;
+    Ok(())
+}
+
+/// What a client wants done with the list of ways out.
+#[derive(Debug, Clone, Copy)]
+pub enum WaysOut {
+    Add,
+    Remove,
+    Update,
+}
+
+pub async fn change_gateways_in(tx: &mut Tx, ctx: &Ctx, id: &str, given: &Value, what: WaysOut) -> Result<(), Fault> {
+    let mut found = tx.get::<Router>(id).await?.ok_or_else(|| fault::router_missing(id))?;
+    let router = &mut found.record;
+    match what {
+        WaysOut::Add => gateways::add_in(tx, ctx, router, given).await?,
+        WaysOut::Remove => gateways::remove_in(tx, router, given).await?,
+        WaysOut::Update => gateways::update_in(tx, ctx, router, given).await?,
+    }
+    if router.external_gateway_info.is_none() {
+        router.enable_ndp_proxy = false;
+    }
+    ndp_proxy::ops::check_router_in(tx, router).await?;
+    check_routes(tx, router).await?;
     tx.update(&found).await?;
     Ok(())
 }
@@ -136,7 +163,7 @@ pub async fn delete_in(tx: &mut Tx, mut found: Stored<Router>) -> Result<(), Fau
     if !interface::ports_in(tx, &found.id).await?.is_empty() {
         return Err(fault::conflict("RouterInUse", format!("Router {} still has ports", found.id)));
     }
-    gateway::clear_in(tx, &mut found.record).await?;
+    gateways::clear_all_in(tx, &mut found.record).await?;
     hosting::ops::forget_in(tx, &found.id).await?;
     conntrack_helper::ops::forget_in(tx, &found.id).await?;
     tx.delete::<Router>(&found.id).await?;

@@ -25,11 +25,7 @@ pub static GROUP: Resource = Resource {
     collection: "security_groups",
     missing: "SecurityGroupNotFound",
     label: "Security group",
-    attrs: &[
-        open("stateful", check::boolean).absent(Absent::Bool(true)),
-        shown("security_group_rules"),
-        shown("shared"),
-    ],
+    attrs: &[open("stateful", check::boolean), shown("security_group_rules"), shown("shared")],
     lacks: &[],
     below: "",
 };

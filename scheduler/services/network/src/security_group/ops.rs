@@ -1,7 +1,7 @@
 //! The verbs of security groups; the only writer of both records.
 use super::{
     model::{DEFAULT, Direction, SecurityGroup, SecurityGroupRule},
-    rule,
+    rule, statefulness,
 };
 use crate::{
     address_group::{self, model::AddressGroup},
@@ -31,7 +31,7 @@ pub async fn ensure_default_in(tx: &mut Tx, project: &str) -> Result<String, Fau
         project_id: project.to_owned(),
         name: DEFAULT.to_owned(),
         description: Some("Default security group".to_owned()),
-        stateful: true,
+        stateful: statefulness::default_in(tx, project).await?,
         is_default: true,
         shared: false,
         shared_with: Vec::new(),
@@ -75,6 +75,9 @@ pub async fn create_in(tx: &mut Tx, attrs: &Raw) -> Result<Stored<SecurityGroup>
     let mut document = attrs.clone();
     document.insert("id".into(), pilvi_kit::id::new().into());
     document.insert("is_default".into(), false.into());
+    if !document.contains_key("stateful") {
+        document.insert("stateful".into(), statefulness::default_in(tx, &project).await?.into());
+    }
     let group: SecurityGroup = serde_json::from_value(Value::Object(document)).map_err(Fault::internal)?;
     let rules = default_rule::ops::rules_for_in(tx, &group).await?;
     let more = i64::try_from(rules.len()).unwrap_or(i64::MAX);

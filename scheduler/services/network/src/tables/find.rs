@@ -79,7 +79,10 @@ pub fn on_host(host: &str) -> Query {
 pub fn coming_to(host: &str) -> Query {
     Query::all().eq("also_on", host)
 }
-/// Leases of a subnet.
+/// Leases of some subnets.
+pub fn on_subnets<'i>(ids: impl IntoIterator<Item = &'i str>) -> Query {
+    Query::all().one_of("subnet_id", ids)
+}
 pub fn on_subnet(id: &str) -> Query {
     Query::all().eq("subnet_id", id)
 }
@@ -87,16 +90,20 @@ pub fn on_subnet(id: &str) -> Query {
 pub fn of_ports<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
     Query::all().one_of("port_id", ids)
 }
+/// Tap flows that look at some ports.
+pub fn tapped<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+    Query::all().one_of("source_port", ids)
+}
+/// Tap flows of some tap services.
+pub fn of_tap_services<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+    Query::all().one_of("tap_service_id", ids)
+}
 /// Floating IPs that a router translates.
 pub fn of_router(id: &str) -> Query {
     Query::all().eq("router_id", id)
 }
 pub fn of_floating_network(id: &str) -> Query {
     Query::all().eq("floating_network_id", id)
-}
-/// Routers whose gateway is on some network.
-pub fn by_gateway(network: &str) -> Query {
-    Query::all().eq("external_network_id", network)
 }
 /// Routers that have a gateway at all.
 pub fn with_gateway() -> Query {

@@ -1,5 +1,6 @@
 //! Calls through the whole kit on a store in memory: one file per subject.
 mod address;
+mod bindings;
 mod conntrack_helper;
 mod extras;
 mod flow_log;
@@ -17,8 +18,10 @@ mod private;
 mod qos;
 mod rbac;
 mod security_group;
+mod taps;
 mod templates;
 mod trunk;
+mod ways_out;
 
 use crate::{Network, kinds, service};
 use pilvi_kit::{
