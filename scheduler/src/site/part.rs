@@ -177,7 +177,7 @@ impl pilvi_image::Cloud for ImageCloud {
     }
 }
 
-/// What the volume service asks of compute: an operator's zones are aggregates of hosts.
+/// What the volume service asks and tells compute: an operator's zones are aggregates of hosts.
 #[derive(Debug)]
 pub struct VolumeCloud(pub Arc<Compute>);
 
@@ -185,6 +185,9 @@ pub struct VolumeCloud(pub Arc<Compute>);
 impl pilvi_volume::Cloud for VolumeCloud {
     async fn zones(&self) -> Result<BTreeMap<String, String>, Fault> {
         self.0.zones_of_hosts().await
+    }
+    async fn extended(&self, server_id: &str) -> Result<(), Fault> {
+        self.0.note_extended(server_id).await
     }
 }
 

@@ -60,6 +60,10 @@ async fn network_lets_past_whom_its_rules_let_past_and_nobody_else() {
 async fn compute_lets_past_whom_its_rules_let_past_and_nobody_else() {
     judge_all(world::compute::world().await, 2_000).await;
 }
+#[tokio::test]
+async fn volume_lets_past_whom_its_rules_let_past_and_nobody_else() {
+    judge_all(world::volume::world().await, 2_000).await;
+}
 
 /// The judge itself, judged: where a rule lets everybody past, or nobody, it says so, and of that route alone.
 #[tokio::test]

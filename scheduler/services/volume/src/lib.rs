@@ -63,6 +63,8 @@ use std::{
 pub trait Cloud: Send + Sync {
     /// host -> zone, for hosts that are in one.
     async fn zones(&self) -> Result<BTreeMap<String, String>, Fault>;
+    /// A volume has grown while this server had it.
+    async fn extended(&self, server_id: &str) -> Result<(), Fault>;
 }
 
 /// What an operator may set.
@@ -126,6 +128,16 @@ impl Volumes {
         match self.cloud.get() {
             Some(cloud) => cloud.zones().await,
             None => Ok(BTreeMap::new()),
+        }
+    }
+
+    /// Tells whoever runs these servers that a volume of theirs has grown; nothing waits for it.
+    pub(crate) async fn tell_extended(&self, servers: Vec<String>) {
+        let Some(cloud) = self.cloud.get() else { return };
+        for server in servers {
+            if let Err(fault) = cloud.extended(&server).await {
+                tracing::warn!(server, %fault, "a server could not be told that its volume has grown");
+            }
         }
     }
 

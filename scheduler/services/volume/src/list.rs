@@ -99,7 +99,8 @@ impl Listing {
         more: bool,
     ) -> Value {
         let mut body = json!({name: shown});
-        if let (Some(last), true) = (rows.last(), more) {
+        let full = more || self.page.limit == Some(rows.len());
+        if let (Some(last), true) = (rows.last(), full) {
             let href = self.page.next_url(call, last.record.id());
             body[format!("{name}_links")] = json!([{"rel": "next", "href": href}]);
         }

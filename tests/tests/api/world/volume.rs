@@ -99,7 +99,7 @@ const FACTS: Facts = Facts {
     ],
     // The same handlers, for clients that name their project.
     aliases: &["/v3/{project}/"],
-    unseeded: 8,
+    unseeded: 2,
     ..Facts::NONE
 };
 const NEW: &[(&str, &str)] = &[("openstack-api-version", "volume 3.71")];
@@ -191,6 +191,10 @@ pub async fn world() -> World {
     let default = json!({"default_type": {"volume_type": of_type}});
     make(&app, &root(), "PUT", "/v3/default-types/p-own", default, NEW).await;
     let message = message(&store, &volume).await;
+    let members = json!({"name": "kept", "size": 1});
+    let kept = post(&owner, "/v3/volumes", "volume", members).await;
+    made(&store, &kept).await;
+    let backup = post(&owner, "/v3/backups", "backup", json!({"volume_id": kept})).await;
     let params = map([
         ("{volume_id}", volume.as_str()),
         ("{snapshot_id}", &snapshot),
@@ -207,6 +211,9 @@ pub async fn world() -> World {
         ("{key}", "a-key"),
         ("{alias}", "os-hosts"),
         ("{action}", "enable"),
+        ("{backup_id}", &backup),
+        ("{encryption_id}", "provider"),
+        ("{host_name}", "h@files"),
     ]);
     let fill = map([
         ("volume_id", volume.as_str()),

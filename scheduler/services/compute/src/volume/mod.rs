@@ -12,6 +12,7 @@
 //! The bytes are the volume service's; compute says only who has them. They lie on one host, and a server runs where
 //! its volumes are.
 pub mod api;
+mod extend;
 pub mod image;
 pub mod mapping;
 pub mod model;

@@ -8,8 +8,8 @@ use crate::{
     tables::{Attachment, Volume},
     version as v,
     volume::{
-        action_api::connection,
         api::text,
+        attach_api::connection,
         filter::{named, of_projects},
         model::Status,
         ops::{self as volumes, sees},

@@ -286,6 +286,8 @@ async fn import(svc: Arc<Volumes>, call: Call) -> Reply {
     if !pilvi_kit::id::is_uuid(&backup.id) {
         return Err(unreadable());
     }
+    // It is whose that brings it back.
+    (backup.project_id, backup.user_id) = (call.ctx.project_id().to_owned(), call.ctx.user_id().to_owned());
     backup.restoring = None;
     let made = svc
         .write(backup, |tx, backup| {

@@ -23,6 +23,8 @@ async fn lists_are_filtered_sorted_and_paged() {
     assert_eq!(names(&list("?all_tenants=1&created_at=gt:2020-01-01T00:00:00").await, "volumes"), ["c", "b", "a"]);
     let page = list("?limit=2&with_count=true").await;
     assert_eq!((names(&page, "volumes"), &page["count"]), (vec!["c".to_owned(), "b".to_owned()], &json!(3)));
+    let full = list("?limit=3").await;
+    assert!(full["volumes_links"][0]["href"].is_string(), "a full page has a next one");
     let next = page["volumes_links"][0]["href"].as_str().unwrap().split("/volume/").nth(1).unwrap().to_owned();
     let page = rig.want(200, &rig.alice, &format!("GET /{next}"), Value::Null).await;
     assert_eq!((names(&page, "volumes"), page.get("volumes_links")), (vec!["a".to_owned()], None));

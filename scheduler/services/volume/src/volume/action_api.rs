@@ -1,25 +1,21 @@
 //! `POST /volumes/{id}/action`: the verbs that a project's members have. Those of administrators are in [`super::admin_api`].
 use super::{
     admin_api,
-    api::{number, owned, strings, text, truth},
-    image,
+    api::{owned, strings, text, truth},
+    attach_api, change_api,
     model::Status,
-    ops, upload,
+    upload,
 };
 use crate::{
     Volumes,
-    attachment::{model::AttachStatus, ops as attachments},
-    fault,
-    host::backend,
-    quota, route,
+    attachment::ops as attachments,
+    fault, route,
     schema::{action, flag, size, text as text_or_null, uuid, uuid_or_null},
-    snapshot::model::SnapshotStatus,
-    tables::{Attachment, Snapshot, Volume, VolumeType},
+    tables::Volume,
     version as v,
-    volume_type::ops as types,
 };
-use pilvi_kit::{Call, Ctx, Fault, Reply, Response, Route, Schema, call::owned_by, clock};
-use pilvi_store::{Query, Stored, Tx};
+use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema};
+use pilvi_store::Stored;
 use serde_json::{Value, json};
 use std::sync::{Arc, LazyLock};
 
@@ -134,8 +130,8 @@ async fn act(svc: Arc<Volumes>, call: Call) -> Reply {
     let (verb, given) = verb(&call)?;
     let volume = owned(&svc, &call).await?;
     match verb {
-        "os-attach" => attach(&svc, &call, &volume, given).await,
-        "os-detach" => detach(&svc, &call, &volume, given).await,
+        "os-attach" => attach_api::attach(&svc, &call, &volume, given).await,
+        "os-detach" => attach_api::detach(&svc, &call, &volume, given).await,
         "os-reserve" => {
             svc.change(&call.ctx, &volume.record.id, reserve).await?;
             Ok(Response::empty(202))
@@ -149,12 +145,12 @@ async fn act(svc: Arc<Volumes>, call: Call) -> Reply {
             Ok(Response::empty(202))
         }
         "os-roll_detaching" => svc.rest(&volume.record.id, Status::Detaching).await,
-        "os-initialize_connection" => initialize(&volume, given),
-        "os-terminate_connection" => terminate(&svc, &call, &volume).await,
+        "os-initialize_connection" => attach_api::initialize(&volume, given),
+        "os-terminate_connection" => attach_api::terminate(&svc, &call, &volume).await,
         "os-volume_upload_image" => upload::create(&svc, &call, &volume, given).await,
-        "os-extend" => extend(&svc, &call, &volume, given).await,
+        "os-extend" => change_api::extend(&svc, &call, &volume, given).await,
         "os-update_readonly_flag" => read_only(&svc, &call, &volume, truth(given.get("readonly"))).await,
-        "os-retype" => retype(&svc, &call, &volume, given).await,
+        "os-retype" => change_api::retype(&svc, &call, &volume, given).await,
         "os-set_bootable" => {
             let bootable = truth(given.get("bootable"));
             let set = move |volume: &mut Volume| {
@@ -164,8 +160,8 @@ async fn act(svc: Arc<Volumes>, call: Call) -> Reply {
             svc.change(&call.ctx, &volume.record.id, set).await?;
             Ok(Response::empty(200))
         }
-        "os-reimage" => reimage(&svc, &call, &volume, given).await,
-        "revert" => revert(&svc, &call, &volume, given).await,
+        "os-reimage" => change_api::reimage(&svc, &call, &volume, given).await,
+        "revert" => change_api::revert(&svc, &call, &volume, given).await,
         "os-set_image_metadata" => set_image_metadata(&svc, &call, &volume, given).await,
         "os-unset_image_metadata" => unset_image_metadata(&svc, &call, &volume, given).await,
         "os-show_image_metadata" => Ok(Response::ok(json!({"metadata": volume.image_metadata}))),
@@ -186,146 +182,6 @@ fn reserve(volume: &mut Volume) -> Result<(), Fault> {
     Ok(())
 }
 
-async fn attach(svc: &Volumes, call: &Call, volume: &Stored<Volume>, given: &Value) -> Reply {
-    let (server, host) = (text(given, &["instance_uuid"]), text(given, &["host_name"]));
-    if server.is_none() && host.is_none() {
-        return Err(Fault::bad_request(
-            "Invalid input for field/attribute os-attach. 'instance_uuid' or 'host_name' is a required property",
-        ));
-    }
-    let mode = text(given, &["mode"]).unwrap_or_else(|| "rw".into());
-    if volume.read_only == Some(true) && mode != "ro" {
-        return Err(fault::invalid_volume(format!("Invalid attaching mode '{mode}' for volume {}.", volume.record.id)));
-    }
-    let with = (volume.record.id.clone(), server, host, text(given, &["mountpoint"]), mode, call.ctx.clone());
-    svc.write(with, |tx, (id, server, host, device, mode, ctx)| {
-        Box::pin(async move {
-            let mut volume = ops::visible_in(tx, &ctx, &id).await?;
-            let fits = matches!(volume.status, Status::Available | Status::Attaching)
-                || (volume.multiattach && volume.status == Status::InUse);
-            if !fits || volume.wanted.delete {
-                let wanted =
-                    if volume.multiattach { "available, attaching or in-use" } else { "available or attaching" };
-                return Err(fault::wrong_status("Volume", &id, wanted, "attach", volume.status.as_str()));
-            }
-            let attachment = Attachment {
-                status: AttachStatus::Attached,
-                device,
-                mode,
-                host,
-                attached_us: Some(clock::now_us()),
-                ..attachments::reserved(&volume, server)
-            };
-            tx.insert(&attachment).await?;
-            volume.record.status = Status::InUse;
-            volume.record.read_only = volume.read_only.or(Some(false));
-            tx.update(&volume).await?;
-            Ok(())
-        })
-    })
-    .await?;
-    Ok(Response::empty(202))
-}
-
-/// The one attachment that is meant; none where there is none at all.
-pub async fn meant_in(
-    tx: &mut Tx,
-    ctx: &Ctx,
-    volume: &Volume,
-    named: Option<&str>,
-) -> Result<Option<Stored<Attachment>>, Fault> {
-    let mut all = attachments::of_in(tx, &volume.id).await?;
-    if let Some(id) = named {
-        all.retain(|a| a.record.id == id);
-        if all.is_empty() {
-            return Err(Fault::bad_request(format!(
-                "Error detaching volume - VolumeAttachmentNotFound: Volume attachment could not be found with filter: attachment_id = {id}."
-            )));
-        }
-    }
-    if all.len() > 1 {
-        return Err(fault::invalid_volume(format!(
-            "Volume {} is attached to more than one instance. A valid attachment_id must be passed to detach this volume.",
-            volume.id
-        )));
-    }
-    if let Some(attachment) = all.first() {
-        attachments::check_unmanaged(ctx, attachment)?;
-    }
-    Ok(all.pop())
-}
-
-async fn detach(svc: &Volumes, call: &Call, volume: &Stored<Volume>, given: &Value) -> Reply {
-    let named = text(given, &["attachment_id"]);
-    svc.write((volume.record.id.clone(), named, call.ctx.clone()), |tx, (id, named, ctx)| {
-        Box::pin(async move {
-            let volume = ops::visible_in(tx, &ctx, &id).await?;
-            if volume.status == Status::Maintenance {
-                return Err(fault::invalid_volume("The volume cannot be detached in maintenance mode."));
-            }
-            if let Some(attachment) = meant_in(tx, &ctx, &volume, named.as_deref()).await? {
-                attachments::detach_in(tx, &attachment.record.id, false).await?;
-            }
-            attachments::rest_in(tx, &id).await
-        })
-    })
-    .await?;
-    Ok(Response::empty(202))
-}
-
-impl Volumes {
-    /// Back to what its attachments make of a volume that is in this state.
-    async fn rest(&self, id: &str, from: Status) -> Reply {
-        self.write((id.to_owned(), from), |tx, (id, from)| {
-            Box::pin(async move {
-                if ops::get_in(tx, &id).await?.status == from { attachments::rest_in(tx, &id).await } else { Ok(()) }
-            })
-        })
-        .await?;
-        Ok(Response::empty(202))
-    }
-}
-
-/// What is said of the way to a volume: it is read and written by servers of this cloud alone, so there is no address.
-pub fn connection(volume: &Volume, mode: &str) -> Value {
-    json!({"driver_volume_type": backend::PROTOCOL, "data": {"volume_id": volume.id, "access_mode": mode,
-        "encrypted": false, "qos_specs": null, "discard": true}})
-}
-
-fn initialize(volume: &Stored<Volume>, given: &Value) -> Reply {
-    if volume.status == Status::Maintenance {
-        return Err(fault::invalid_volume("The volume connection cannot be initialized in maintenance mode."));
-    }
-    let mode = if volume.read_only == Some(true) { "ro" } else { "rw" };
-    let mut info = connection(volume, mode);
-    info["enforce_multipath"] = json!(truth(given.get("connector").and_then(|c| c.get("enforce_multipath"))));
-    Ok(Response::ok(json!({"connection_info": info})))
-}
-
-async fn terminate(svc: &Volumes, call: &Call, volume: &Stored<Volume>) -> Reply {
-    svc.write((volume.record.id.clone(), call.ctx.clone()), |tx, (id, ctx)| {
-        Box::pin(async move {
-            let all = attachments::of_in(tx, &id).await?;
-            all.iter().try_for_each(|a| attachments::check_unmanaged(&ctx, a))
-        })
-    })
-    .await?;
-    svc.rest(&volume.record.id, Status::Attaching).await
-}
-
-async fn extend(svc: &Volumes, call: &Call, volume: &Stored<Volume>, given: &Value) -> Reply {
-    let size = number(given.get("new_size")).unwrap_or(0);
-    let in_use = call.version >= v::EXTEND_IN_USE && volume.status == Status::InUse;
-    if in_use {
-        call.enforce("volume:extend_attached_volume", &owned_by(&volume.project_id))?;
-    }
-    svc.write((volume.record.id.clone(), size, in_use, call.ctx.clone()), |tx, (id, size, in_use, ctx)| {
-        Box::pin(async move { ops::extend_in(tx, &ctx, &id, size, in_use).await })
-    })
-    .await?;
-    Ok(Response::empty(202))
-}
-
 async fn read_only(svc: &Volumes, call: &Call, volume: &Stored<Volume>, flag: bool) -> Reply {
     let set = move |volume: &mut Volume| {
         if volume.status != Status::Available {
@@ -340,155 +196,6 @@ async fn read_only(svc: &Volumes, call: &Call, volume: &Stored<Volume>, flag: bo
     };
     svc.change(&call.ctx, &volume.record.id, set).await?;
     Ok(Response::empty(202))
-}
-
-/// All types lie in the same files: a volume of another type stays where it is.
-async fn retype(svc: &Volumes, call: &Call, volume: &Stored<Volume>, given: &Value) -> Reply {
-    let wish = text(given, &["new_type"]).unwrap_or_default();
-    let may_share = call.may("volume:multiattach", &owned_by(&volume.project_id));
-    let with = (volume.record.id.clone(), wish, call.ctx.clone(), may_share, svc.config.keep_messages_us);
-    svc.write(with, |tx, (id, wish, ctx, may_share, keep_us)| {
-        Box::pin(async move { retype_in(tx, &ctx, &id, (&wish, may_share), keep_us).await })
-    })
-    .await?;
-    Ok(Response::empty(202))
-}
-
-async fn retype_in(
-    tx: &mut Tx,
-    ctx: &Ctx,
-    id: &str,
-    (wish, may_share): (&str, bool),
-    keep_us: i64,
-) -> Result<(), Fault> {
-    let mut volume = ops::visible_in(tx, ctx, id).await?;
-    let wanted = types::find_in(tx, wish).await?;
-    let shared = types::multiattach(&wanted);
-    if shared != volume.multiattach && volume.status != Status::Available {
-        return Err(fault::invalid_input(format!(
-            "Invalid volume_type passed, retypes affecting multiattach are only allowed on available volumes, the specified volume however currently has a status of: {}.",
-            volume.status.as_str()
-        )));
-    }
-    if shared && !may_share {
-        return Err(Fault::forbidden("").with("rule", "volume:multiattach"));
-    }
-    let old = tx.get::<VolumeType>(&volume.volume_type).await?;
-    let promises = old.as_ref().and_then(|t| t.qos_id.clone()) != wanted.qos_id;
-    let fits = matches!(volume.status, Status::Available | Status::InUse)
-        && volume.group_id.is_none()
-        && volume.volume_type != wanted.record.id
-        && !(promises && volume.status == Status::InUse);
-    if !fits || volume.wanted.delete {
-        return Err(fault::invalid_volume(
-            "Retype needs volume to be in available or in-use state, not be part of an active migration or a consistency group, requested type has to be different that the one from the volume, and for in-use volumes front-end qos specs cannot change.",
-        ));
-    }
-    if !backend::fits(&wanted.extra_specs) {
-        let about = crate::message::ops::About {
-            project_id: &volume.project_id,
-            request_id: &ctx.request_id,
-            kind: "VOLUME",
-            id,
-        };
-        use crate::message::ops::{NO_BACKEND, PLACE, tell_in};
-        return tell_in(tx, keep_us, about, PLACE, NO_BACKEND).await;
-    }
-    let mut more = quota::asked("volumes", 1, volume.size_gib, &wanted.name);
-    // The volume is there already: only what is counted by type grows.
-    more.retain(|name, _| name.ends_with(&format!("_{}", wanted.name)));
-    quota::check_in(tx, &volume.project_id, &more).await?;
-    for mut snapshot in tx.list::<Snapshot>(Query::all().eq("volume_id", id)).await? {
-        snapshot.record.volume_type = wanted.record.id.clone();
-        tx.update(&snapshot).await?;
-    }
-    (volume.record.volume_type, volume.record.multiattach) = (wanted.record.id, shared);
-    tx.update(&volume).await?;
-    Ok(())
-}
-
-async fn reimage(svc: &Volumes, call: &Call, volume: &Stored<Volume>, given: &Value) -> Reply {
-    let reserved = truth(given.get("reimage_reserved"));
-    if volume.status == Status::Reserved {
-        call.enforce("volume:reimage_reserved", &owned_by(&volume.project_id))?;
-    }
-    let image_id = text(given, &["image_id"]).unwrap_or_default();
-    let found = image::named(&svc.store, &call.ctx, &image_id).await?;
-    image::check(&found, volume.size_gib)?;
-    let (file, metadata, request_id) = (image::file(&found)?, image::metadata(&found), call.ctx.request_id.clone());
-    let begin = move |volume: &mut Volume| {
-        let fits = matches!(volume.status, Status::Available | Status::Error)
-            || (reserved && volume.status == Status::Reserved);
-        if !fits || volume.wanted.delete || volume.host.is_none() {
-            let wanted = if reserved { "available, error or reserved" } else { "available or error" };
-            return Err(fault::invalid_volume(format!(
-                "Volume {} status must be {wanted}, but current status is {}.",
-                volume.id,
-                volume.status.as_str()
-            )));
-        }
-        (volume.previous_status, volume.status) = (Some(volume.status), Status::Downloading);
-        (volume.image, volume.image_metadata) = (Some(file.clone()), metadata.clone());
-        volume.bootable = true;
-        volume.wanted.reimages += 1;
-        volume.wanted.generation += 1;
-        volume.request_id.clone_from(&request_id);
-        Ok(())
-    };
-    svc.change(&call.ctx, &volume.record.id, begin).await?;
-    Ok(Response::empty(202))
-}
-
-async fn revert(svc: &Volumes, call: &Call, volume: &Stored<Volume>, given: &Value) -> Reply {
-    let wish = given.get("snapshot_id").and_then(Value::as_str).map(str::to_owned);
-    let with = (volume.record.id.clone(), wish, call.ctx.clone());
-    svc.write(with, |tx, (id, wish, ctx)| Box::pin(async move { revert_in(tx, &ctx, &id, wish.as_deref()).await }))
-        .await?;
-    Ok(Response::empty(202))
-}
-
-async fn revert_in(tx: &mut Tx, ctx: &Ctx, id: &str, wish: Option<&str>) -> Result<(), Fault> {
-    let mut volume = ops::visible_in(tx, ctx, id).await?;
-    let mut all = tx.list::<Snapshot>(Query::all().eq("volume_id", id)).await?;
-    all.sort_by_key(|s| s.created_us);
-    let Some(mut newest) = all.into_iter().rfind(|s| !s.delete) else {
-        return Err(Fault::bad_request(format!("Volume {id} doesn't have any snapshots.")));
-    };
-    if wish != Some(newest.record.id.as_str()) {
-        return Err(Fault::bad_request(format!(
-            "Specified snapshot {} is None or not the latest one of volume {id}.",
-            wish.unwrap_or("None")
-        )));
-    }
-    if volume.size_gib != newest.size_gib {
-        return Err(Fault::bad_request(format!(
-            "Can't revert volume {id} to its latest snapshot {}. The volume size must be equal to the snapshot size.",
-            newest.record.id
-        )));
-    }
-    let stands = |what: &str| {
-        Fault::conflict(format!(
-            "Invalid {}: Can't revert volume {id} to its latest snapshot {}. {what}'s status must be 'available'.",
-            what.to_lowercase(),
-            wish.unwrap_or_default()
-        ))
-    };
-    if volume.status != Status::Available {
-        return Err(stands("Volume"));
-    }
-    if newest.status != SnapshotStatus::Available {
-        return Err(stands("Snapshot"));
-    }
-    newest.record.status = SnapshotStatus::Restoring;
-    let record = &mut volume.record;
-    (record.previous_status, record.status) = (Some(record.status), Status::Reverting);
-    record.wanted.revert_to = Some(newest.record.id.clone());
-    record.wanted.reverts += 1;
-    record.wanted.generation += 1;
-    record.request_id.clone_from(&ctx.request_id);
-    tx.update(&newest).await?;
-    tx.update(&volume).await?;
-    Ok(())
 }
 
 /// Metadata of what is being copied away or maintained stays as it is.

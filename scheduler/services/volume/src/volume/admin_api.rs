@@ -1,7 +1,7 @@
 //! What administrators do with volumes: states set by hand, deletion by force, and what is refused with its reason.
 use super::{
-    action_api::meant_in,
     api::text,
+    attach_api::meant_in,
     model::Status,
     ops::{self, Deletion},
 };

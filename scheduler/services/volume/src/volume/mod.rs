@@ -2,6 +2,8 @@
 pub mod action_api;
 pub mod admin_api;
 pub mod api;
+pub mod attach_api;
+mod change_api;
 pub mod create;
 pub mod filter;
 pub mod image;

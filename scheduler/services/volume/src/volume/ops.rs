@@ -220,18 +220,21 @@ fn told_of(volume: &Volume, ended: Ended) -> Option<(message::ops::Doing, messag
     }
 }
 
-async fn observe_in(tx: &mut Tx, keep_us: i64, host: &str, id: &str, seen: Seen) -> Result<(), Fault> {
-    let Some(mut volume) = tx.get::<Volume>(id).await? else { return Ok(()) };
+/// Gives the servers whose disk has grown.
+async fn observe_in(tx: &mut Tx, keep_us: i64, host: &str, id: &str, seen: Seen) -> Result<Vec<String>, Fault> {
+    let mut grown = Vec::new();
+    let Some(mut volume) = tx.get::<Volume>(id).await? else { return Ok(grown) };
     if volume.host.as_deref() != Some(host) {
-        return Ok(());
+        return Ok(grown);
     }
     let attachments = attachments::of_in(tx, id).await?;
-    let before = (volume.status, volume.wanted.reverts);
+    let was_reverting = volume.status == Status::Reverting;
     let used = used(attachments.iter().map(|a| &a.record));
     let upload = volume.wanted.upload.as_ref().map(|u| u.image_id.clone()).unwrap_or_default();
     let ended = model::settle(&mut volume.record, seen.clone(), used, clock::now_us());
     for end in ended {
         match end {
+            Ended::Resized => grown.extend(attachments.iter().filter_map(|a| a.server_id.clone())),
             Ended::Uploaded | Ended::NotUploaded => crate::backup::ops::uploaded_in(tx, &upload).await?,
             Ended::Made | Ended::NotMade | Ended::NotReimaged => crate::backup::ops::restored_in(tx, id).await?,
             _ => {}
@@ -244,9 +247,9 @@ async fn observe_in(tx: &mut Tx, keep_us: i64, host: &str, id: &str, seen: Seen)
             tell_in(tx, keep_us, &volume, doing, why).await?;
         }
     }
-    observe_snapshots_in(tx, keep_us, &volume, &seen, before.0 == Status::Reverting).await?;
+    observe_snapshots_in(tx, keep_us, &volume, &seen, was_reverting).await?;
     tx.update(&volume).await?;
-    Ok(())
+    Ok(grown)
 }
 
 async fn observe_snapshots_in(
@@ -294,10 +297,11 @@ impl Volumes {
             return Ok(());
         }
         let with = (host.to_owned(), id.to_owned(), seen, self.config.keep_messages_us);
-        self.write(with, |tx, (host, id, seen, keep_us)| {
+        let observing = self.write(with, |tx, (host, id, seen, keep_us)| {
             Box::pin(async move { observe_in(tx, keep_us, &host, &id, seen).await })
-        })
-        .await?;
+        });
+        let grown = observing.await?;
+        self.tell_extended(grown).await;
         self.poke(id);
         Ok(())
     }

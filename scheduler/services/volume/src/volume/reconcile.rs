@@ -230,7 +230,8 @@ impl Volumes {
                     volume.record.wanted.upload = None;
                     tx.update(&volume).await?;
                 }
-                Ok(())
+                // If it was to be a backup, that has failed.
+                crate::backup::ops::uploaded_in(tx, &image_id).await
             })
         })
         .await?;

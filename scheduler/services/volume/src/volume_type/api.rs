@@ -199,7 +199,11 @@ async fn update(svc: Arc<Volumes>, call: Call) -> Reply {
         })
         .await
         .map_err(|fault| exists(fault, &name.unwrap_or_default()))?;
-    Ok(Response::ok(json!({"volume_type": view(&call, &changed)})))
+    let mut told = view(&call, &changed);
+    for name in ["qos_specs_id", "os-volume-type-access:is_public"] {
+        told.as_object_mut().and_then(|told| told.remove(name));
+    }
+    Ok(Response::ok(json!({"volume_type": told})))
 }
 
 async fn delete(svc: Arc<Volumes>, call: Call) -> Reply {
