@@ -16,6 +16,9 @@ use std::collections::HashMap;
 
 const FACTS: Facts = Facts {
     bodies: &[
+        ("POST", "/v3/backups/{backup_id}/action (os-reset_status)", r#"{"os-reset_status": {"status": "error"}}"#),
+        ("PUT", "/v3/attachments/{attachment_id}", r#"{"attachment": {"connector": {"host": "x"}}}"#),
+        ("PUT", "/v3/os-quota-sets/{project_id}", r#"{"quota_set": {"volumes": 3}}"#),
         (
             "POST",
             "/v3/volumes/{volume_id}/action (os-attach)",
