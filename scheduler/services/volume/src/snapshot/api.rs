@@ -166,7 +166,9 @@ pub const FILTERS: &[&str] = &["name~", "status", "volume_id", "metadata", "avai
 const BEFORE: &[&str] = &["name", "status", "volume_id", "metadata"];
 
 /// The query, the metadata that is asked for, and whether anything can be found at all.
-fn filter(call: &Call) -> Result<(Query, Option<BTreeMap<String, String>>, bool), Fault> {
+type Filter = (Query, Option<BTreeMap<String, String>>, bool);
+
+fn filter(call: &Call) -> Result<Filter, Fault> {
     let (mut query, mut metadata, mut possible) = (of_projects(call), None, true);
     for (key, wish) in named(call, FILTERS, BEFORE)? {
         query = match key {

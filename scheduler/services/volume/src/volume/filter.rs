@@ -41,7 +41,8 @@ enum Rest {
 /// Names and values that filter, checked as the microversion wants it.
 pub fn named<'a>(call: &'a Call, known: &[&str], kept_before: &[&str]) -> Result<Vec<(&'a str, &'a str)>, Fault> {
     let mut named: Vec<(&str, &str)> = call.query.0.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-    named.retain(|(key, _)| !list::PAGING.contains(key) && !(*key == "with_count" && call.version >= v::COUNT));
+    let counts = |key: &str| key == "with_count" && call.version >= v::COUNT;
+    named.retain(|(key, _)| !list::PAGING.contains(key) && !counts(key));
     let is_admin = call.caller().has_role("admin");
     if is_admin {
         return Ok(named);
