@@ -19,7 +19,7 @@ use crate::{durable, process};
 use async_trait::async_trait;
 use pilvi_vmm::boot::probe::Boots;
 use pilvi_vmm::config::{self as vmm, Source};
-use pilvi_vmm::control::{Client, ClientError};
+use pilvi_vmm::control::{Client, ClientError, Request};
 use pilvi_vmm::probe::Probe;
 use pilvi_vmm::state::{Report, RunState, StopReason};
 use std::collections::BTreeMap;
@@ -112,6 +112,7 @@ impl Kvm {
                 queues: 1,
                 rate: Default::default(),
                 engine: vmm::Engine::Auto,
+                export: String::new(),
             }),
             super::DiskFormat::Overlay(_) => Err(RuntimeError::Unsupported(Kind::Kvm, "use overlays")),
         });
@@ -332,6 +333,10 @@ impl Runtime for Kvm {
 
     async fn send(&self, guest: &Guest, wires: &dyn Wires) -> Result<(), RuntimeError> {
         self.send_away(guest, wires).await
+    }
+
+    async fn hurry_send(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        ask(guest, |client| client.done(&Request::HurryMigration {})).await
     }
 
     async fn cancel_send(&self, guest: &Guest) -> Result<(), RuntimeError> {

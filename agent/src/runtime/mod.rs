@@ -276,6 +276,12 @@ pub trait Runtime: Send + Sync {
         Err(RuntimeError::Unsupported(self.kind(), "send a guest to another host"))
     }
 
+    /// Has a send that is under way switch over as soon as it can, however long the guest then stands still. May be repeated.
+    async fn hurry_send(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        let _ = guest;
+        Err(RuntimeError::Unsupported(self.kind(), "hurry a guest that moves"))
+    }
+
     /// Gives up a send that may be under way, also one of an earlier agent: the guest goes on here.
     async fn cancel_send(&self, guest: &Guest) -> Result<(), RuntimeError> {
         let _ = guest;

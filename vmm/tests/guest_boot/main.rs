@@ -13,6 +13,7 @@ mod hostile;
 mod life;
 mod linux;
 mod migrate;
+mod nbd;
 mod network;
 mod pci;
 mod peer;

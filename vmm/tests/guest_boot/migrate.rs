@@ -166,7 +166,7 @@ fn a_machine_whose_devices_came_and_went_moves_and_is_restored_with_each_in_its_
         let path = guest.setup.path(name);
         std::fs::write(&path, vec![name.as_bytes()[0]; 1 << 20]).unwrap();
         let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
-        let add = Request::AddDisk { read_only: false, serial: name.into(), name: Some(name.into()) };
+        let add = Request::AddDisk { read_only: false, serial: name.into(), name: Some(name.into()), export: None };
         client.ask_with(&add, &[file.as_raw_fd()]).unwrap();
         // A name is given once.
         assert!(client.ask_with(&add, &[file.as_raw_fd()]).is_err());
@@ -372,6 +372,31 @@ fn a_guest_that_outruns_its_migration_is_slowed_down_and_loses_nothing() {
     let rounds = |running: &Running| running.console().matches("round ").count();
     let seen = rounds(&waiting);
     until("more rounds", PATIENCE, || rounds(&waiting) > seen + 3);
+    assert!(!guest.console().contains("LOST") && !waiting.console().contains("LOST"), "{}", waiting.console());
+    waiting.client().kill().unwrap();
+    waiting.ends_with(5);
+}
+
+/// Nothing converges: it goes over because somebody says so, and every page is as it was left.
+#[test]
+fn a_guest_that_outruns_its_migration_goes_over_when_told_to_hurry() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut guest = Setup::new("dirty").start();
+    guest.expect("round 3");
+    let mut waiting = target(&guest);
+    let mut client = guest.client();
+    assert!(client.done(&Request::HurryMigration {}).is_err(), "there is nothing to hurry");
+    let (wire, control) = (slow_wire(&waiting, 2 << 20), guest.setup.path("control"));
+    let terms = Terms { pause_ms: 1, passes: u32::MAX, force: false, converge: false };
+    let asked = std::thread::spawn(move || Client::connect(&control).unwrap().migrate(wire.as_raw_fd(), terms));
+    until("some passes", PATIENCE, || client.status().unwrap().migration.is_some_and(|m| m.passes > 3));
+    client.done(&Request::HurryMigration {}).unwrap();
+    asked.join().unwrap().unwrap();
+    guest.ends_with(7);
+    let rounds = |running: &Running| running.console().matches("round ").count();
+    until("more rounds", PATIENCE, || rounds(&waiting) > 3);
     assert!(!guest.console().contains("LOST") && !waiting.console().contains("LOST"), "{}", waiting.console());
     waiting.client().kill().unwrap();
     waiting.ends_with(5);

@@ -50,6 +50,7 @@ impl Kvm {
             read_only: disk.read_only,
             serial: disk.serial.chars().take(20).collect(),
             name: Some(disk_name(&disk.id)),
+            export: None,
         };
         ask(guest, move |client| added(client.ask_with(&request, &[file.as_raw_fd()])?)).await
     }

@@ -227,7 +227,8 @@ pub async fn world() -> World {
     let statefulness = json!({"project_id": "p-third"});
     let kind = "security_groups_default_statefulness";
     let statefulness = create(&app, &root(), "security-groups-default-statefulness", kind, statefulness).await;
-    let bound = json!({"network_id": net, "project_id": "p-own", "device_owner": "compute:nova", "binding:host_id": "h1"});
+    let bound =
+        json!({"network_id": net, "project_id": "p-own", "device_owner": "compute:nova", "binding:host_id": "h1"});
     let bound = create(&app, &root(), "ports", "port", bound).await;
     let free_port = create(&app, &owner, "ports", "port", json!({"network_id": net})).await;
     let sub_port = create(&app, &owner, "ports", "port", json!({"network_id": net})).await;
