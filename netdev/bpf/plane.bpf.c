@@ -18,6 +18,7 @@
 #include "local.h"
 #include "names.h"
 #include "meter.h"
+#include "mirror.h"
 #include "quality.h"
 
 #define DHCP_INTERVAL (SEC_NS / 5) /* five a second on the long run, */
@@ -362,6 +363,8 @@ int from_guest(struct __sk_buff *skb)
 		return drop(skb, DROP_RATE);
 	if (eth.src[0] & 1)
 		return drop(skb, DROP_SPOOFED_MAC);
+	if (port->flags & PORT_TAPPED)
+		mirror(skb, FROM_GUEST);
 	if (eth.protocol == bpf_htons(ETH_ARP))
 		return guest_arp(skb, port, &eth);
 	if (eth.protocol == bpf_htons(ETH_IP))
@@ -380,6 +383,8 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct port *por
 {
 	if (port->flags & PORT_LIMITED_IN && police(skb, LIMIT_PORT, whose(skb), TO_GUEST))
 		return drop(skb, DROP_RATE);
+	if (port->flags & PORT_TAPPED)
+		mirror(skb, TO_GUEST);
 	return TC_ACT_OK;
 }
 
@@ -443,7 +448,7 @@ int from_overlay(struct __sk_buff *skb)
 	__builtin_memcpy(key.mac, eth.dst, 6);
 	h = bpf_map_lookup_elem(&stations, &key);
 	if (!h)
-		return drop(skb, DROP_UNKNOWN_STATION);
+		return receive_copy(skb, key.vni);
 	if (h->kind == HOP_LOCAL)
 		return give(skb, h->where);
 	if (h->kind == HOP_ROUTER && eth.protocol == bpf_htons(ETH_IP6))

@@ -30,6 +30,7 @@ struct ip6 {
 #define PORT_NOTES_DROPPED 1024u /* and what they refuse */
 #define PORT_LOCALS 2048u        /* its network has local IPs here */
 #define PORT_NAMES 4096u         /* its network has a resolver here */
+#define PORT_TAPPED 8192u        /* somebody looks at what it sends or gets */
 
 /* A port whose frames come tagged over another's device: its name is this bit, that device and the tag. */
 #define SUBPORT (1u << 30)
@@ -394,6 +395,23 @@ struct fragment6_key {
 	__u32 id;
 };
 
+/* ---- ports that are looked at */
+#define MIRRORS 4
+struct mirror_key {
+	__u32 name;
+	__u32 direction; /* TO_GUEST or FROM_GUEST */
+};
+struct mirror {
+	__u32 count;
+	__u32 pad;
+	struct {
+		__u32 name; /* of a port of this host, or */
+		__u32 vtep; /* the host of the port that looks */
+		__u32 vni;
+		__u32 pad;
+	} to[MIRRORS];
+};
+
 /* ---- how much may pass */
 #define LIMIT_PORT 1u    /* id = interface index */
 #define LIMIT_ADDRESS 2u /* id = external address */
@@ -476,6 +494,8 @@ TABLE(forwards, LPM_TRIE, struct forward_key, struct forward, 65536, BPF_F_NO_PR
 TABLE(locals, HASH, struct ip_key, __u32, 16384, BPF_F_NO_PREALLOC);
 TABLE(met, LRU_HASH, struct nat_key, struct nat, 65536, 0);
 TABLE(forwarded, LRU_HASH, struct nat_key, struct nat, 65536, 0);
+TABLE(mirrors, HASH, struct mirror_key, struct mirror, 16384, BPF_F_NO_PREALLOC);
+TABLE(sinks, HASH, __u32, __u32, 16384, BPF_F_NO_PREALLOC);
 TABLE(limits, HASH, struct limit_key, struct limit, 65536, BPF_F_NO_PREALLOC);
 TABLE(buckets, HASH, struct limit_key, struct bucket, 65536, BPF_F_NO_PREALLOC);
 TABLE(sources6, LPM_TRIE, struct source6_key, struct source, 262144, BPF_F_NO_PREALLOC);

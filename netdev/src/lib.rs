@@ -13,6 +13,7 @@
 //!  |                     |  2 ARP: answered here from `addresses`                       |  | `flows`, or   |
 //!  |                     |  3 DHCP: rate limit --> agent1 --> packet socket --(mark)----+  | a rule in     |
 //!  |                     |  4 169.254.169.254: source := 100.64/10+ifindex --> agent0  -+  | `chunks`      |
+//!  |                     |  (somebody looks: `mirrors`, a copy to another port)         |  |               |
 //!  |                     |  5 its groups: `flows`, or a rule in `chunks`, `members`     |  v              |
 //!  |                     |       what they decide: `notes`, if somebody asked           |                 |
 //!  |                     |  6 `stations`: where is the destination's MAC?               | drop: `drops`   |
@@ -79,6 +80,7 @@ mod loader;
 mod local;
 mod metadata;
 mod meter;
+mod mirror;
 mod namespace;
 mod nat;
 mod netlink;

@@ -6,7 +6,7 @@
 //!   filter    chunks members          nat      externals fixed
 //!   local     locals, its addresses    meter    meters meter_rules
 //!   forward   forwards                scope    scopes
-//!   helper    helpers
+//!   helper    helpers                 mirror   mirrors sinks
 //!   quality   limits buckets          v6       sources6 addresses6 routes6 chunks6 members6
 //!   gateway6  addresses6 routes6 stations
 //!   view     more addresses, addresses6 and stations      resolver more addresses and stations
@@ -96,6 +96,7 @@ pub fn draw(
     crate::helper::draw(&mut picture);
     crate::meter::draw(&mut picture);
     crate::quality::draw(&mut picture);
+    crate::mirror::draw(&mut picture);
     let mut settings = *settings;
     settings.epoch = 0;
     settings.ask = picture.tables.get(&Table::Externals).and_then(|t| t.iter().next()).and_then(|(key, value)| {

@@ -2,6 +2,7 @@
 use crate::ask6::answers6;
 use crate::filter::policy_name;
 use crate::local;
+use crate::mirror;
 use crate::picture::Picture;
 use crate::quality;
 use crate::table::{Bytes, Table, put};
@@ -23,6 +24,7 @@ const NOTES_ACCEPTED: u32 = 512;
 const NOTES_DROPPED: u32 = 1024;
 const LOCALS: u32 = 2048;
 const NAMES: u32 = 4096;
+const TAPPED: u32 = 8192;
 
 /// Hardware addresses that one prefix may be used with.
 const SOURCE_MACS: usize = 4;
@@ -40,6 +42,7 @@ pub(crate) fn addresses(fixed: &[Fixed]) -> impl Iterator<Item = Ipv4Addr> {
 pub(crate) fn draw(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
     let locals = local::networks(wanted);
+    let tapped = mirror::sources(&wanted.taps);
     let zones: HashSet<&str> = wanted.zones.iter().map(|z| z.network.as_str()).collect();
     let watches: HashMap<&str, &Watch> = wanted.watches.iter().map(|w| (w.port.as_str(), w)).collect();
     for port in &wanted.ports {
@@ -71,6 +74,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
             (watch.is_some_and(|w| w.dropped), NOTES_DROPPED),
             (locals.contains(port.network.as_str()), LOCALS),
             (zones.contains(port.network.as_str()), NAMES),
+            (tapped.contains(port.id.as_str()), TAPPED),
         ] {
             flags |= if on { bit } else { 0 };
         }

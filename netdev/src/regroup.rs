@@ -108,6 +108,8 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         scopes,
         helpers,
         ways,
+        taps,
+        sinks,
     } = old;
     let same = same_groups
         && *networks == new.networks
@@ -124,7 +126,9 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         && *locals == new.locals
         && *scopes == new.scopes
         && *helpers == new.helpers
-        && *ways == new.ways;
+        && *ways == new.ways
+        && *taps == new.taps
+        && *sinks == new.sinks;
     same.then(|| groups.iter().zip(&new.groups).filter(|(a, b)| a != b).map(|(_, b)| b.clone()).collect())
 }
 

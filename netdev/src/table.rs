@@ -19,6 +19,8 @@ pub enum Table {
     Live,
     Limits,
     Buckets,
+    Mirrors,
+    Sinks,
     Ports,
     Addresses,
     Addresses6,
@@ -40,7 +42,7 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Table; 28] = [
+    pub const ALL: [Table; 30] = [
         Table::Vteps,
         Table::Members6,
         Table::Chunks6,
@@ -51,6 +53,8 @@ impl Table {
         Table::Live,
         Table::Limits,
         Table::Buckets,
+        Table::Mirrors,
+        Table::Sinks,
         Table::Ports,
         Table::Addresses,
         Table::Addresses6,
@@ -82,6 +86,8 @@ impl Table {
             Table::Live => "live",
             Table::Limits => "limits",
             Table::Buckets => "buckets",
+            Table::Mirrors => "mirrors",
+            Table::Sinks => "sinks",
             Table::Ports => "ports",
             Table::Addresses => "addresses",
             Table::Stations => "stations",
@@ -117,6 +123,8 @@ impl Table {
             Table::Live => (4, 40),
             Table::Limits => (12, 32),
             Table::Buckets => (12, 16),
+            Table::Mirrors => (8, 72),
+            Table::Sinks => (4, 4),
             Table::Ports => (4, 32),
             Table::Addresses => (8, 24),
             Table::Stations => (12, 24),

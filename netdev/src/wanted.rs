@@ -37,6 +37,11 @@ pub struct Wanted {
     /// Ways out of routers beside their first.
     #[serde(default)]
     pub ways: Vec<Way>,
+    /// Ports of this host that are looked at, and those that look at ports of other hosts.
+    #[serde(default)]
+    pub taps: Vec<Tap>,
+    #[serde(default)]
+    pub sinks: Vec<TapSink>,
 }
 
 /// One layer-2 segment.
@@ -372,6 +377,35 @@ pub struct Helper {
 pub enum Answers {
     /// UDP: from one other port of the host that was asked.
     Tftp,
+}
+
+/// Every frame of a port once more, for a port that looks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tap {
+    pub id: String,
+    pub port: String,
+    /// What the port gets.
+    pub ingress: bool,
+    /// What it sends.
+    pub egress: bool,
+    pub to: Looker,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Looker {
+    /// A port of this host.
+    Port(String),
+    /// One of another host, by a tunnel key that no network has.
+    Host { vtep: Ipv4Addr, vni: u32 },
+}
+
+/// A port of this host that looks at ports of other hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TapSink {
+    pub port: String,
+    pub vni: u32,
+    /// Whose copies are taken.
+    pub from: Vec<Ipv4Addr>,
 }
 
 /// What is noted of one port of this host: see [`crate::Notes`].

@@ -7,8 +7,8 @@ use pilvi_agent_api::v1;
 use pilvi_netdev::Note;
 use pilvi_netdev::wanted::{
     AddressPair, Answers, Direction, Family, Fixed, Floating, Forward, Gateway, Gateway6, Group, Helper, Interface,
-    Label, Limited, LocalIp, Mac, MeterRule, Name, Network, Out, Parent, Peer, Port, Ports, Quality, Ra, Rate, Remote,
-    Route, Router, Rule, Scope, Subnet, View, Wanted, Watch, Way, Zone,
+    Label, Limited, LocalIp, Looker, Mac, MeterRule, Name, Network, Out, Parent, Peer, Port, Ports, Quality, Ra, Rate,
+    Remote, Route, Router, Rule, Scope, Subnet, Tap, TapSink, View, Wanted, Watch, Way, Zone,
 };
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -48,6 +48,8 @@ pub fn wanted(from: &v1::HostNetwork) -> (Wanted, Vec<(String, String)>) {
         scopes: from.networks.iter().flat_map(scopes).collect(),
         helpers: from.routers.iter().flat_map(helpers).collect(),
         ways: from.routers.iter().flat_map(ways).collect(),
+        taps: each("tap", &from.taps, |t| &t.id, tap),
+        sinks: each("tap service", &from.tap_sinks, |s| &s.port_id, tap_sink),
         locals: each("local IP", &from.local_ips, |l| &l.id, local_ip),
     };
     (wanted, refused)
@@ -331,6 +333,19 @@ fn scopes(from: &v1::L2) -> impl Iterator<Item = Scope> {
     let families = [(&from.scope4, Family::V4), (&from.scope6, Family::V6)];
     let named = families.into_iter().filter(|(id, _)| !id.is_empty());
     named.map(|(id, family)| Scope { id: id.clone(), family, network: from.id.clone() })
+}
+
+fn tap(from: &v1::Tap) -> Result<Tap, String> {
+    let to = match from.to_port.as_str() {
+        "" => Looker::Host { vtep: parse("vtep", &from.vtep)?, vni: from.vni },
+        port => Looker::Port(port.to_owned()),
+    };
+    Ok(Tap { id: from.id.clone(), port: from.port_id.clone(), ingress: from.ingress, egress: from.egress, to })
+}
+
+fn tap_sink(from: &v1::TapSink) -> Result<TapSink, String> {
+    let hosts = from.from.iter().map(|v| parse("vtep", v)).collect::<Result<_, String>>()?;
+    Ok(TapSink { port: from.port_id.clone(), vni: from.vni, from: hosts })
 }
 
 fn local_ip(from: &v1::LocalIp) -> Result<LocalIp, String> {

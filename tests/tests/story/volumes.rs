@@ -86,7 +86,7 @@ fn what_was_written_outlives_the_server() {
     let disk = device(&site, &address, &data);
     let write = |text: &str| format!("echo {text} | sudo dd of={disk} bs=512 count=1 conv=sync,fsync 2>/dev/null");
     site.ssh(&address, &write("before"), READY).unwrap();
-    site.openstack(USER, &["volume", "snapshot", "create", "--force", "--volume", "data", "then"]).unwrap();
+    site.openstack(USER, &["--os-volume-api-version", "3.66", "volume", "snapshot", "create", "--volume", "data", "then"]).unwrap();
     status(&site, &["volume", "snapshot"], "then", "available");
     site.ssh(&address, &write("after"), READY).unwrap();
     site.openstack(USER, &["volume", "create", "--snapshot", "then", "copy"]).unwrap();

@@ -183,6 +183,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("subnet_onboard", "Subnet Onboard", "Subnets that join a pool later."),
     ("subnet-service-types", "Subnet service types", "Subnets for some devices only."),
     ("subnetpool-prefix-ops", "Subnet Pool Prefix Operations", "Blocks of a pool, one by one."),
+    ("taas", "Neutron Tap as a Service", "Copies of what ports send and get, for a port that looks."),
     ("tag-creation", "Tag creation extension", "Several tags by one request."),
     ("tag-ports-during-bulk-creation", "Tag Ports During Bulk Creation", "Ports are made with tags."),
     ("trunk", "Trunk Extension", "Interfaces that carry several networks."),

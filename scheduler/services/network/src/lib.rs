@@ -44,6 +44,7 @@ pub mod subnet;
 pub mod subnet_pool;
 pub mod tables;
 pub mod tag;
+pub mod tap;
 pub mod topology;
 pub mod trunk;
 pub mod verbs;
@@ -111,7 +112,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 31] = [
+pub const RESOURCES: [&Resource; 33] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -143,6 +144,8 @@ pub const RESOURCES: [&Resource; 31] = [
     &local_ip::association::ASSOCIATION,
     &ndp_proxy::api::NDP_PROXY,
     &conntrack_helper::api::CONNTRACK_HELPER,
+    &tap::service::TAP_SERVICE,
+    &tap::flow::TAP_FLOW,
 ];
 
 pub fn service() -> Service<Network> {
@@ -171,6 +174,8 @@ pub fn service() -> Service<Network> {
         local_ip::api::routes(),
         ndp_proxy::api::routes(),
         conntrack_helper::api::routes(),
+        tap::service::routes(),
+        tap::flow::routes(),
         qos::policy::routes(),
         qos::rule::routes(),
         qos::rule_type::routes(),

@@ -2,6 +2,7 @@
 //!
 //! | record | claims |
 //! | --- | --- |
+//! | tap service | its VNI, which no network has |
 //! | network | its VNI; the physical network of a flat one |
 //! | port | its MAC within its network |
 //! | address lease | the address within its subnet (its id says the same, so it can be looked up) |
@@ -35,6 +36,7 @@ use crate::{
     service_flavor::model::{Flavor, ServiceProfile},
     subnet::model::Subnet,
     subnet_pool::model::SubnetPool,
+    tap::model::{TapFlow, TapService},
     trunk::model::Trunk,
 };
 use pilvi_store::{Claim, Column, KindSpec, Record, Value};
@@ -42,6 +44,7 @@ use serde::{Deserialize, Serialize};
 
 pub mod find;
 mod rules;
+mod taps;
 mod ways;
 
 /// All record kinds of this service.
@@ -81,6 +84,8 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<Association>(),
         KindSpec::of::<NdpProxy>(),
         KindSpec::of::<ConntrackHelper>(),
+        KindSpec::of::<TapService>(),
+        KindSpec::of::<TapFlow>(),
         KindSpec::of::<AgentNote>(),
         KindSpec::of::<Once>(),
     ]
@@ -109,6 +114,8 @@ pub const KINDS: &[&str] = &[
     Association::KIND,
     NdpProxy::KIND,
     ConntrackHelper::KIND,
+    TapService::KIND,
+    TapFlow::KIND,
 ];
 
 /// One address of one subnet, held by one port.

@@ -55,6 +55,12 @@ const FACTS: Facts = Facts {
             "/v2.0/floatingips/{floatingip_id}/port_forwardings",
             r#"{"port_forwarding": {"internal_port_id": "<inside_port_id>", "protocol": "udp", "external_port": 9, "internal_port": 9}}"#,
         ),
+        ("POST", "/v2.0/taas/tap_services", r#"{"tap_service": {"project_id": "p-own", "port_id": "<free_port_id>"}}"#),
+        (
+            "POST",
+            "/v2.0/taas/tap_flows",
+            r#"{"tap_flow": {"project_id": "p-own", "tap_service_id": "<tap_service_id>", "source_port": "<free_port_id>", "direction": "IN"}}"#,
+        ),
         (
             "POST",
             "/v2.0/security-groups-default-statefulness",
@@ -180,7 +186,8 @@ pub async fn world() -> World {
     all.push(pilvi_store::KindSpec::of::<pilvi_kit::quota::QuotaOverride>());
     let store = Store::open("sqlite::memory:", all).await.unwrap();
     let state = Network::new(store.clone());
-    state.remember(&[HostInfo { name: "h1".into(), up: true, ..HostInfo::default() }]);
+    let host = |name: &str| HostInfo { name: name.into(), up: true, ..HostInfo::default() };
+    state.remember(&[host("h1"), host("h2")]);
     let app =
         App::new(move |authenticator| service().mount(state, Mounting { authenticator, policy_file: None }).unwrap());
     let names = HashMap::new();
@@ -224,7 +231,7 @@ pub async fn world() -> World {
     let members = json!({"internal_port_id": inside_port, "protocol": "tcp", "external_port": 22, "internal_port": 22});
     let below = format!("floatingips/{forwarder}/port_forwardings");
     let forwarding = create(&app, &owner, &below, "port_forwarding", members).await;
-    let statefulness = json!({"project_id": "p-third"});
+    let statefulness = json!({"project_id": "p-own"});
     let kind = "security_groups_default_statefulness";
     let statefulness = create(&app, &root(), "security-groups-default-statefulness", kind, statefulness).await;
     let bound =
@@ -232,6 +239,9 @@ pub async fn world() -> World {
     let bound = create(&app, &root(), "ports", "port", bound).await;
     let free_port = create(&app, &owner, "ports", "port", json!({"network_id": net})).await;
     let sub_port = create(&app, &owner, "ports", "port", json!({"network_id": net})).await;
+    let tap = create(&app, &owner, "taas/tap_services", "tap_service", json!({"port_id": sub_port})).await;
+    let looked = json!({"tap_service_id": tap, "source_port": free_port, "direction": "BOTH"});
+    let looked = create(&app, &owner, "taas/tap_flows", "tap_flow", looked).await;
     let parent = create(&app, &owner, "ports", "port", json!({"network_id": net})).await;
     let subs = json!([{"port_id": sub_port, "segmentation_type": "vlan", "segmentation_id": 8}]);
     let trunk = create(&app, &owner, "trunks", "trunk", json!({"port_id": parent, "sub_ports": subs})).await;
@@ -321,6 +331,8 @@ pub async fn world() -> World {
         ("local_ips", &local),
         ("local_ips/{local_ip_id}/port_associations", &inside_port),
         ("security-groups-default-statefulness", &statefulness),
+        ("taas/tap_services", &tap),
+        ("taas/tap_flows", &looked),
         ("agents", &agent),
     ] {
         let tags = format!("/v2.0/{collection}/{id}/tags/a-tag");
@@ -353,6 +365,7 @@ pub async fn world() -> World {
         ("inside_network_id", &inside),
         ("free_inside_port_id", &free_inside_port),
         ("sub_port_id", &sub_port),
+        ("tap_service_id", &tap),
     ]);
     World { app, store, names, params, fill, facts: FACTS, judged_by_original: false, _dir: None }
 }

@@ -23,6 +23,7 @@ use crate::{
     security_group::model::SecurityGroupRule,
     subnet::model::Subnet,
     tables::KINDS,
+    tap::model::{TapFlow, TapService},
     trunk::model::Trunk,
 };
 use parking_lot::Mutex;
@@ -136,7 +137,15 @@ impl Reach {
         let policies = self.policies.iter().map(String::as_str);
         let counted =
             of(&self.forwarders).chain(of(&self.associations)).chain(of(&self.labels)).chain(of(&self.meter_rules));
-        wire.chain(rooms).chain(routing).chain(filters).chain(quality).chain(policies).chain(counted).chain(ways_out)
+        let taps = of(&self.tap_flows).chain(of(&self.tap_services)).chain(of(&self.tap_ports));
+        wire.chain(taps)
+            .chain(rooms)
+            .chain(routing)
+            .chain(filters)
+            .chain(quality)
+            .chain(policies)
+            .chain(counted)
+            .chain(ways_out)
     }
 }
 
@@ -221,6 +230,12 @@ impl Network {
             Association::KIND => {
                 keys.extend(self.parent::<Association>(id, |a| vec![a.fixed_port_id.clone()]).await?);
             }
+            TapFlow::KIND => {
+                keys.extend(
+                    self.parent::<TapFlow>(id, |t| vec![t.source_port.clone(), t.tap_service_id.clone()]).await?,
+                );
+            }
+            TapService::KIND => keys.extend(self.parent::<TapService>(id, |t| vec![t.port_id.clone()]).await?),
             Trunk::KIND => {
                 keys.extend(self.parent::<Trunk>(id, |t| t.ports().map(str::to_owned).collect()).await?);
             }

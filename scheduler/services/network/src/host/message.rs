@@ -1,5 +1,5 @@
 //! From gathered records to the agent's message. Pure.
-use super::{HostInfo, names, private, quality, reach::Reach};
+use super::{HostInfo, names, private, quality, reach::Reach, taps};
 use crate::{
     address_scope::model::of_network,
     conntrack_helper::model::ConntrackHelper,
@@ -38,6 +38,8 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
         views: Vec::new(),
         local_ips: reach.associations.values().filter_map(|a| local_ip(reach, a)).collect(),
         logs: reach.logs.values().map(|l| flow_log(reach, l)).collect(),
+        taps: taps::flows(reach, host, hosts),
+        tap_sinks: taps::sinks(reach, host, hosts),
     };
     private::split(reach, &mut message);
     message

@@ -17,6 +17,7 @@ mod observe;
 mod private;
 mod quality;
 mod reach;
+mod taps;
 
 pub use metadata::network_data;
 

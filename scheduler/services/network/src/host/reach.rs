@@ -21,6 +21,7 @@ use crate::{
     subnet::model::Subnet,
     subnet_pool::model::SubnetPool,
     tables::find,
+    tap::model::{TapFlow, TapService},
     trunk::model::Trunk,
 };
 use pilvi_kit::Fault;
@@ -71,6 +72,10 @@ pub struct Reach {
     /// Of these ports, with the local IPs that they belong to.
     pub associations: BTreeMap<String, Association>,
     pub local_ips: BTreeMap<String, LocalIp>,
+    /// Taps that look at these ports or by them, with the ports at both ends.
+    pub tap_flows: BTreeMap<String, TapFlow>,
+    pub tap_services: BTreeMap<String, TapService>,
+    pub tap_ports: BTreeMap<String, Port>,
     /// What operators wish of hosts.
     pub wishes: Vec<Hosting>,
 }
@@ -196,9 +201,24 @@ impl Reach {
         self.forwardings = fetch(store, &routers, |ids| find::of_routers(ids)).await?;
         let floating: BTreeSet<String> = self.forwardings.values().map(|f| f.floatingip_id.clone()).collect();
         self.forwarders = fetch(store, &floating, by_id).await?;
+        self.complete_taps(store, &local).await?;
         self.complete_quality(store).await?;
         self.complete_logs(store).await?;
         self.complete_metering(store).await
+    }
+
+    async fn complete_taps(&mut self, store: &Store, local: &BTreeSet<String>) -> Result<(), Fault> {
+        self.tap_services = fetch(store, local, |ids| find::of_ports(ids)).await?;
+        let services: BTreeSet<String> = self.tap_services.keys().cloned().collect();
+        self.tap_flows = fetch(store, &services, |ids| find::of_tap_services(ids)).await?;
+        self.tap_flows.extend(fetch::<TapFlow>(store, local, |ids| find::tapped(ids)).await?);
+        let named: BTreeSet<String> = self.tap_flows.values().map(|f| f.tap_service_id.clone()).collect();
+        self.tap_services.extend(fetch::<TapService>(store, &named, by_id).await?);
+        let ends =
+            self.tap_flows.values().map(|f| &f.source_port).chain(self.tap_services.values().map(|s| &s.port_id));
+        let ends: BTreeSet<String> = ends.cloned().collect();
+        self.tap_ports = fetch(store, &ends, by_id).await?;
+        Ok(())
     }
 
     async fn complete_logs(&mut self, store: &Store) -> Result<(), Fault> {

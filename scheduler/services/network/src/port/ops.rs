@@ -22,7 +22,7 @@ use crate::{
     router::model::Router,
     security_group,
     tables::find,
-    trunk,
+    tap, trunk,
 };
 use pilvi_kit::{Ctx, Fault};
 use pilvi_store::{Store, Stored, Tx};
@@ -451,6 +451,7 @@ pub(crate) async fn remove_in(tx: &mut Tx, port: &Port) -> Result<(), Fault> {
     local_ip::ops::forget_in(tx, &port.id, &[]).await?;
     local_ip::ops::forget_holder_in(tx, &port.id).await?;
     ndp_proxy::ops::forget_in(tx, &port.id, &[]).await?;
+    tap::ops::forget_in(tx, &port.id).await?;
     tx.delete::<Port>(&port.id).await?;
     Ok(())
 }

@@ -6,6 +6,7 @@ use crate::{
     list::Raw,
     network::model::{OVERLAY, VNI_MAX, VirtualNetwork},
     tables::find,
+    tap::model::TapService,
 };
 use pilvi_kit::Fault;
 use pilvi_store::{Query, Store, Stored, Tx};
@@ -69,19 +70,36 @@ pub async fn number_in(tx: &mut Tx, project: &str) -> Result<u32, Fault> {
     })
 }
 
+/// A number that no network has, and, while there are others, that no range gives to anybody's networks.
+pub async fn spare_in(tx: &mut Tx) -> Result<u32, Fault> {
+    let ranges = all_in(tx).await?;
+    let ranges: Vec<&SegmentRange> = ranges.iter().collect();
+    let apart = free_of(tx, &everything(), &ranges).await?;
+    let free = if apart.is_some() { apart } else { free_of(tx, &everything(), &[]).await? };
+    free.ok_or_else(|| Fault::unavailable("There is no number left for it.").kind("NoNetworkAvailable"))
+}
+
+/// Has a network or a tap service this number?
+async fn is_taken_in(tx: &mut Tx, number: u32) -> Result<bool, Fault> {
+    let networks = tx.count::<VirtualNetwork>(find::vni(number)).await?;
+    Ok(networks > 0 || tx.count::<TapService>(find::vni(number)).await? > 0)
+}
+
 async fn free_of(tx: &mut Tx, range: &SegmentRange, not: &[&SegmentRange]) -> Result<Option<u32>, Fault> {
     for _ in 0..DRAWS {
         let number = rand::rng().random_range(range.minimum..=range.maximum);
-        if !not.iter().any(|r| r.holds(number)) && tx.count::<VirtualNetwork>(find::vni(number)).await? == 0 {
+        if !not.iter().any(|r| r.holds(number)) && !is_taken_in(tx, number).await? {
             return Ok(Some(number));
         }
     }
     if range.maximum - range.minimum >= SEARCHED {
         return Ok(None);
     }
-    let taken = tx.list::<VirtualNetwork>(find::vni_between(range.minimum, range.maximum)).await?;
+    let between = || find::vni_between(range.minimum, range.maximum);
+    let mut taken: Vec<u32> = tx.list::<VirtualNetwork>(between()).await?.iter().map(|n| n.vni).collect();
+    taken.extend(tx.list::<TapService>(between()).await?.iter().map(|s| s.vni));
     let mut numbers = range.minimum..=range.maximum;
-    Ok(numbers.find(|n| !not.iter().any(|r| r.holds(*n)) && taken.iter().all(|t| t.vni != *n)))
+    Ok(numbers.find(|n| !not.iter().any(|r| r.holds(*n)) && !taken.contains(n)))
 }
 
 /// Numbers of a range that networks have, with their projects.

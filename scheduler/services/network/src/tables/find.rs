@@ -90,6 +90,14 @@ pub fn on_subnet(id: &str) -> Query {
 pub fn of_ports<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
     Query::all().one_of("port_id", ids)
 }
+/// Tap flows that look at some ports.
+pub fn tapped<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+    Query::all().one_of("source_port", ids)
+}
+/// Tap flows of some tap services.
+pub fn of_tap_services<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+    Query::all().one_of("tap_service_id", ids)
+}
 /// Floating IPs that a router translates.
 pub fn of_router(id: &str) -> Query {
     Query::all().eq("router_id", id)

@@ -1,0 +1,76 @@
+/* Copies of what a port sends and gets, for ports that look at them.
+ *
+ *   mirrors: {port, direction} -> up to four: a port of this host, or a tunnel key of the looker's own
+ *   sinks:   {tunnel key} -> the port of this host that looks; no network has that key, so no table has rows for it
+ *
+ * A copy is sent as the agent sends: it passes no groups, and it is not copied again.
+ */
+#ifndef PILVI_MIRROR_H
+#define PILVI_MIRROR_H
+
+#include "frame.h"
+
+/* To a port of this host, with its tag if it has one. */
+static __always_inline void copy_to_port(struct __sk_buff *skb, __u32 name)
+{
+	skb->mark = MARK_AGENT;
+	if (!(name & SUBPORT)) {
+		bpf_clone_redirect(skb, name, 0);
+	} else if (!bpf_skb_vlan_push(skb, bpf_htons(0x8100), name & 0xfff)) {
+		bpf_clone_redirect(skb, SUBPORT_DEVICE(name), 0);
+		bpf_skb_vlan_pop(skb);
+	}
+	skb->mark = 0;
+}
+
+static __always_inline void copy_to_host(struct __sk_buff *skb, __u32 overlay_if, __u32 vni, __u32 vtep)
+{
+	struct bpf_tunnel_key key = {.tunnel_id = vni, .tunnel_ttl = 64};
+
+	key.remote_ipv4 = bpf_ntohl(vtep);
+	if (overlay_if && !bpf_skb_set_tunnel_key(skb, &key, sizeof(key), BPF_F_ZERO_CSUM_TX))
+		bpf_clone_redirect(skb, overlay_if, 0);
+}
+
+/* Whatever comes of the copies, the frame goes on. */
+__attribute__((noinline)) int mirror(struct __sk_buff *skb, __u32 direction)
+{
+	struct mirror_key key = {.name = whose(skb), .direction = direction};
+	struct settings *set = get_settings();
+	struct mirror *m = bpf_map_lookup_elem(&mirrors, &key);
+	__u32 i, tag = 0;
+
+	if (!m || !set)
+		return 0;
+	/* Towards a subport the tag is on already; who looks has no use for it. */
+	if (skb->vlan_present) {
+		tag = skb->vlan_tci;
+		if (bpf_skb_vlan_pop(skb))
+			return 0;
+		tag |= 1u << 31;
+	}
+	for (i = 0; i < MIRRORS; i++) {
+		if (i >= m->count)
+			break;
+		if (m->to[i].vtep)
+			copy_to_host(skb, set->overlay_if, m->to[i].vni, m->to[i].vtep);
+		else
+			copy_to_port(skb, m->to[i].name);
+	}
+	if (tag)
+		bpf_skb_vlan_push(skb, bpf_htons(0x8100), tag & 0xffff);
+	return 0;
+}
+
+/* A frame of the overlay that is for no station: a copy for a port of this host, or nobody's. */
+__attribute__((noinline)) int receive_copy(struct __sk_buff *skb, __u32 vni)
+{
+	__u32 *name = bpf_map_lookup_elem(&sinks, &vni);
+
+	if (!name)
+		return drop(skb, DROP_UNKNOWN_STATION);
+	skb->mark = MARK_AGENT;
+	return give(skb, *name);
+}
+
+#endif
