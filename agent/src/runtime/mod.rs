@@ -197,6 +197,9 @@ pub struct Device {
     pub bytes: Option<u64>,
 }
 
+/// Said of a guest that an agent started which did not name devices by their ids: they are left as they are.
+const NAMELESS: &str = "its devices were named by an earlier agent: they come and go with its next start";
+
 /// What became of the wish to take a device out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leave {

@@ -17,5 +17,6 @@ mod nbd;
 mod network;
 mod pci;
 mod peer;
+mod places;
 mod rig;
 mod snapshot;

@@ -10,6 +10,7 @@
 
 pub mod changes;
 pub mod file;
+mod held;
 pub mod nbd;
 pub mod pool;
 pub mod qcow2;
@@ -22,6 +23,7 @@ use super::{Broken, Device, Served, copy_config};
 use crate::memory::Memory;
 use crate::snapshot::{self, SnapshotError};
 use file::{Backing, Transfer, Way};
+use held::Held;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -74,13 +76,6 @@ pub struct Block {
     counters: Arc<Counters>,
     /// Taken from the queue, and not answered: where the bytes are is away.
     held: Vec<Held>,
-}
-
-/// A request that is not answered yet.
-enum Held {
-    Transfer(Waiting),
-    /// Chain, its room, and the kind of request.
-    Other(Chain, u64, u32),
 }
 
 /// A request that waits in a batch.
@@ -175,47 +170,6 @@ impl Block {
         }
         served.interrupt = given_back && chain::wants_interrupt(queue, memory)?;
         Ok(served)
-    }
-
-    /// Does what is held, in its order, as far as that goes.
-    fn go_on(&mut self, queue: &mut Queue, memory: &Memory) -> Result<(), Broken> {
-        let (mut batch, mut held) = (Vec::new(), std::mem::take(&mut self.held).into_iter());
-        while let Some(next) = held.next() {
-            match next {
-                Held::Transfer(waiting) => batch.push(waiting),
-                Held::Other(chain, room, kind) => {
-                    match self.after_batch(kind, chain, room, &mut batch, queue, memory)? {
-                        Some((head, written)) => chain::give_back(queue, memory, head, written)?,
-                        None => {
-                            self.held.extend(held);
-                            return Ok(());
-                        }
-                    }
-                }
-            }
-        }
-        self.run(&mut batch, queue, memory)
-    }
-
-    /// Does the batch, then a request that is no transfer: head of its chain and bytes written; none when it is held.
-    fn after_batch(
-        &mut self,
-        kind: u32,
-        chain: Chain,
-        room: u64,
-        batch: &mut Vec<Waiting>,
-        queue: &mut Queue,
-        memory: &Memory,
-    ) -> Result<Option<(u16, u32)>, Broken> {
-        self.run(batch, queue, memory)?;
-        if self.held.is_empty() {
-            let (status, written) = self.other(kind, &chain, room, memory)?;
-            if !self.backing.is_away(false) {
-                return Ok(Some((chain.head, self.finish(&chain, room, status, written, memory)?)));
-            }
-        }
-        self.held.push(Held::Other(chain, room, kind));
-        Ok(None)
     }
 
     /// Does the batch and gives its chains back.
