@@ -19,6 +19,8 @@ pub const MEMORY_MIB_MIN: u32 = 16;
 pub const MEMORY_MIB_MAX: u32 = 4 * 1024 * 1024;
 /// Most queues of a disk.
 pub const DISK_QUEUES_MAX: u16 = 16;
+/// Longest name of an NBD export, by the protocol.
+const EXPORT_MAX: usize = 4096;
 /// Longest name of a device.
 pub const NAME_MAX: usize = 80;
 /// Longest command line that Linux on x86 takes.
@@ -121,6 +123,9 @@ pub struct Disk {
     /// How several requests are served at once.
     #[serde(default)]
     pub engine: Engine,
+    /// Of an NBD server, the name of its export.
+    #[serde(default)]
+    pub export: String,
 }
 
 /// How a disk's requests reach its file.
@@ -136,6 +141,8 @@ pub enum Engine {
     Plain,
     /// The same, through the tables of a qcow2 image that needs no other file. What a file is, is never guessed.
     Qcow2,
+    /// The source is a connected socket, or the path of one to connect to: behind it an NBD server serves the disk.
+    Nbd,
 }
 
 /// The host's end of a network card.
@@ -470,6 +477,12 @@ impl Config {
             }
             if !(1..=DISK_QUEUES_MAX).contains(&disk.queues) {
                 return Err(refuse("disks", format!("must have 1 to {DISK_QUEUES_MAX} queues")));
+            }
+            if disk.engine == Engine::Nbd && (disk.queues != 1 || disk.export.len() > EXPORT_MAX) {
+                return Err(refuse(
+                    "disks",
+                    "of NBD servers have one queue, and exports with names of at most 4096 bytes",
+                ));
             }
         }
         if self.vsock.as_ref().is_some_and(|vsock| vsock.cid < 3 || vsock.cid == u32::MAX) {

@@ -7,6 +7,7 @@
 //! asked for) is written to the ledger before or after the step, so that it can be repeated.
 mod devices;
 mod machine;
+mod marks;
 mod moving;
 mod snapshot;
 
@@ -221,25 +222,8 @@ impl Driver {
             }
             Step::ConfigDrive => self.config_drive(wanted),
             Step::Start => self.start(wanted).await,
-            Step::MarkStarted => self.mark_started(),
-            Step::Ending => self.save(|doc| doc.started.clear()),
             Step::Shutdown => self.shutdown().await,
             Step::Kill => self.kill().await,
-            Step::MarkEnded(ended) => {
-                tracing::warn!(instance = self.guest.id, crashed = ended.crashed, "the guest ended by itself");
-                self.save(|doc| {
-                    doc.started.clear();
-                    doc.ended = Some(ended);
-                })
-            }
-            Step::MarkOff => self.mark_off(|_| {}),
-            Step::Rebooted => {
-                let done = counters(wanted);
-                self.mark_off(|doc| {
-                    doc.done.hard_reboots = done.hard_reboots;
-                    doc.done.soft_reboots = done.soft_reboots;
-                })
-            }
             Step::RemoveRoot => match wanted.disks.first().filter(|root| root.volume.is_none()) {
                 Some(root) => {
                     let path = disk::path(&self.guest.dir, &root.id)?;
@@ -247,11 +231,6 @@ impl Driver {
                 }
                 None => Ok(()),
             },
-            Step::Rebuilt => {
-                let done = counters(wanted);
-                // Another image may be for another runtime.
-                self.mark_off(|doc| (doc.done, doc.runtime) = (done, None))
-            }
             Step::Pause => Ok(self.needed()?.pause(&self.guest).await?),
             Step::Resume => {
                 // A state saved earlier is not what this guest goes on from.
@@ -262,27 +241,22 @@ impl Driver {
                 self.note_places().await?;
                 Ok(self.needed()?.suspend(&self.guest).await?)
             }
-            Step::MarkSuspended => self.save(|doc| {
-                doc.started.clear();
-                (doc.starting, doc.suspended) = (false, true);
-            }),
             Step::Snapshot(step) => self.snapshot(step, wanted).await,
             Step::Move(step) => self.run_move(step, wanted).await,
             Step::Device(step) => self.run_devices(step, wanted).await,
-            Step::MarkRemoving => {
-                self.flight = None;
-                self.moves = moving::Moves::default();
-                // A full disk must not keep it from being emptied.
-                if let Err(trouble) = self.save(|doc| doc.removing = true) {
-                    tracing::warn!(instance = self.guest.id, %trouble, "removal not written down");
-                }
-                Ok(())
-            }
             Step::ReleasePorts => {
                 self.context.plane.release(&self.guest.id);
                 Ok(())
             }
             Step::RemoveFiles => self.remove_files().await,
+            Step::MarkStarted
+            | Step::Ending
+            | Step::MarkEnded(_)
+            | Step::MarkOff
+            | Step::Rebooted
+            | Step::Rebuilt
+            | Step::MarkSuspended
+            | Step::MarkRemoving => self.mark(step, wanted),
         }
     }
 
@@ -381,25 +355,6 @@ impl Driver {
         })?;
         self.needed()?.start(&self.guest, machine).await?;
         self.mark_started()
-    }
-
-    fn mark_started(&mut self) -> Result<(), Trouble> {
-        let boot = self.context.boot.clone();
-        // In this order: a state that is left over is never read again, see Start and Resume.
-        durable::remove(&self.guest.saved_state()).map_err(io("saved state"))?;
-        self.save(|doc| {
-            doc.started = boot;
-            (doc.starting, doc.ended, doc.suspended) = (false, None, false);
-        })
-    }
-
-    fn mark_off(&mut self, change: impl FnOnce(&mut Doc)) -> Result<(), Trouble> {
-        durable::remove(&self.guest.saved_state()).map_err(io("saved state"))?;
-        self.save(|doc| {
-            doc.started.clear();
-            (doc.starting, doc.ended, doc.suspended) = (false, None, false);
-            change(doc);
-        })
     }
 
     async fn shutdown(&self) -> Result<(), Trouble> {

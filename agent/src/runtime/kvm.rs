@@ -8,6 +8,7 @@
 //! The VMM writes the bounded console log itself. It has no firmware: guests bring a kernel, or have one on their first disk
 //! (which is looked at in a jail of its own, before the start). `moving` has guests that go
 //! to another host or into a file.
+mod look;
 mod moving;
 mod plug;
 
@@ -17,16 +18,14 @@ use crate::config::Config;
 use crate::socket::Short;
 use crate::{durable, process};
 use async_trait::async_trait;
-use pilvi_vmm::boot::probe::Boots;
 use pilvi_vmm::config::{self as vmm, Source};
-use pilvi_vmm::control::{Client, ClientError};
+use pilvi_vmm::control::{Client, ClientError, Request};
 use pilvi_vmm::probe::Probe;
 use pilvi_vmm::state::{Report, RunState, StopReason};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 /// Name of the control socket in the guest's folder, which is the process' working directory.
@@ -35,8 +34,6 @@ const CONFIG: &str = "vmm.json";
 const REPORT: &str = "vmm-report";
 /// How long a VMM may take until its control socket answers.
 const START_LIMIT: Duration = Duration::from_secs(20);
-/// How long a look at a disk may take.
-const LOOK_LIMIT: Duration = Duration::from_secs(60);
 
 /// The KVM runtime.
 #[derive(Debug)]
@@ -112,6 +109,7 @@ impl Kvm {
                 queues: 1,
                 rate: Default::default(),
                 engine: vmm::Engine::Auto,
+                export: String::new(),
             }),
             super::DiskFormat::Overlay(_) => Err(RuntimeError::Unsupported(Kind::Kvm, "use overlays")),
         });
@@ -252,22 +250,7 @@ impl Runtime for Kvm {
     }
 
     async fn boots(&self, disk: &Path) -> Result<(), RuntimeError> {
-        let mut argv: Vec<OsString> = self.command.iter().map(OsString::from).collect();
-        argv.extend(["boots".into(), disk.as_os_str().to_owned()]);
-        argv.extend(self.user.iter().flat_map(|user| [user.uid, user.gid]).map(|id| id.to_string().into()));
-        let (program, arguments) = argv.split_first().ok_or_else(|| failed("pilvi-vmm is not configured"))?;
-        let mut command = tokio::process::Command::new(program);
-        command.args(arguments).env_clear().stdin(Stdio::null()).kill_on_drop(true);
-        let output = tokio::time::timeout(LOOK_LIMIT, command.output()).await;
-        let output = output.map_err(|_| failed("looking at the disk took too long"))?.map_err(io("pilvi-vmm"))?;
-        match serde_json::from_slice::<Boots>(&output.stdout) {
-            Ok(Boots { boots: true, .. }) => Ok(()),
-            Ok(boots) => Err(failed(boots.reason)),
-            Err(_) => {
-                let said: String = String::from_utf8_lossy(&output.stderr).chars().take(600).collect();
-                Err(failed(format!("looking at the disk failed ({}): {}", output.status, said.trim())))
-            }
-        }
+        self.look_at(disk).await
     }
 
     async fn status(&self, guest: &Guest) -> Result<Status, RuntimeError> {
@@ -332,6 +315,10 @@ impl Runtime for Kvm {
 
     async fn send(&self, guest: &Guest, wires: &dyn Wires) -> Result<(), RuntimeError> {
         self.send_away(guest, wires).await
+    }
+
+    async fn hurry_send(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        ask(guest, |client| client.done(&Request::HurryMigration {})).await
     }
 
     async fn cancel_send(&self, guest: &Guest) -> Result<(), RuntimeError> {

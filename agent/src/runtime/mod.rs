@@ -197,6 +197,9 @@ pub struct Device {
     pub bytes: Option<u64>,
 }
 
+/// Said of a guest that an agent started which did not name devices by their ids: they are left as they are.
+const NAMELESS: &str = "its devices were named by an earlier agent: they come and go with its next start";
+
 /// What became of the wish to take a device out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Leave {
@@ -274,6 +277,12 @@ pub trait Runtime: Send + Sync {
     async fn send(&self, guest: &Guest, wires: &dyn Wires) -> Result<(), RuntimeError> {
         let _ = (guest, wires);
         Err(RuntimeError::Unsupported(self.kind(), "send a guest to another host"))
+    }
+
+    /// Has a send that is under way switch over as soon as it can, however long the guest then stands still. May be repeated.
+    async fn hurry_send(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        let _ = guest;
+        Err(RuntimeError::Unsupported(self.kind(), "hurry a guest that moves"))
     }
 
     /// Gives up a send that may be under way, also one of an earlier agent: the guest goes on here.

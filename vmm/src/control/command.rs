@@ -21,6 +21,7 @@ Usage: pilvi-vmm ctl SOCKET VERB [ARGUMENT...]
   migrate SOCKET [PAUSE_MS [force|gently]]
                           moves the machine to the process that waits at SOCKET (its configuration's `incoming`);
                           gently: without slowing down a guest that changes memory too fast
+  hurry                   has a migration switch over after the pass under way, however long the guest then stands still
   cancel                  stops a migration
   add-disk FILE SERIAL [ro]
   remove DEVICE           a disk comes to or goes from the PCI bus
@@ -75,7 +76,8 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
             let read_only = !rest.is_empty();
             let opened = OpenOptions::new().read(true).write(!read_only).open(file);
             let opened = opened.map_err(|source| ClientError::File { path: file.display().to_string(), source })?;
-            let request = Request::AddDisk { read_only, serial: serial.to_string_lossy().into_owned(), name: None };
+            let request =
+                Request::AddDisk { read_only, serial: serial.to_string_lossy().into_owned(), name: None, export: None };
             match client.ask_with(&request, &[opened.as_raw_fd()])? {
                 Reply::Added { device } => Ok(device + "\n"),
                 _ => Err(ClientError::Unexpected),
@@ -87,6 +89,7 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
         }
         ("resize", [device]) => resize(&mut client, device, None),
         ("resize", [device, bytes]) => resize(&mut client, device, Some(number(bytes)?)),
+        ("hurry", []) => client.done(&Request::HurryMigration {}).map(|()| String::new()),
         ("cancel", []) => client.done(&Request::CancelMigration {}).map(|()| String::new()),
         ("balloon", [mib]) => client.done(&Request::SetBalloon { mib: number(mib)? }).map(|()| String::new()),
         ("rate", [device, bytes, operations, direction @ ..]) if direction.len() < 2 => {

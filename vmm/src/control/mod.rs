@@ -57,9 +57,16 @@ pub enum Request {
         #[serde(default)]
         disks: bool,
     },
+    /// Have the machine that moves switch over after the pass under way, however long it then stands still.
+    HurryMigration {},
     /// Do not move the machine after all. Refused when the target has been told to run it.
     CancelMigration {},
-    /// Put a disk on the PCI bus. Its open file comes with this line.
+    /// A connection comes with this line to the server of a disk that is away. It is used once the one before has broken.
+    ReconnectDisk {
+        /// Its name in the status.
+        device: String,
+    },
+    /// Put a disk on the PCI bus. Its open file comes with this line, or a socket at whose other end an NBD server is.
     AddDisk {
         /// Refuse writes.
         #[serde(default)]
@@ -69,6 +76,9 @@ pub enum Request {
         /// Its name from here on; none: the next that is free of `disk0`, `disk1`, ...
         #[serde(default)]
         name: Option<String>,
+        /// The export of an NBD server, where what comes is a socket.
+        #[serde(default)]
+        export: Option<String>,
     },
     /// Put a card on the PCI bus. Its tap comes with this line.
     AddNic {
@@ -218,6 +228,9 @@ pub struct DeviceStatus {
     /// Of a disk, its length.
     #[serde(default)]
     pub bytes: Option<u64>,
+    /// Of a disk behind a server, whether that is there.
+    #[serde(default)]
+    pub connected: Option<bool>,
     /// The driver has taken it into use.
     pub driver_ok: bool,
     /// The driver broke it; it does nothing until the driver resets it.

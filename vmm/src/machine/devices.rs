@@ -1,6 +1,6 @@
 //! From the configuration to devices, and from devices to slots that KVM knows.
 
-use super::parts::{OpenDisk, OpenTap, Parts};
+use super::parts::{OpenDisk, OpenTap, Parts, Store};
 use super::{MachineError, Stop, event, kvm_step};
 use crate::config::{Config, Disk, Engine, Nic, Transport};
 use crate::device::{Bus, clock, events, keyboard, panic, power, serial, watchdog};
@@ -11,6 +11,7 @@ use crate::snapshot::SnapshotError;
 use crate::virtio::balloon::{Balloon, Target};
 use crate::virtio::block::changes::Watched;
 use crate::virtio::block::file::{Backing, RawFile};
+use crate::virtio::block::nbd::Nbd;
 use crate::virtio::block::pool::Pool;
 use crate::virtio::block::qcow2::Image;
 use crate::virtio::block::ring::Ring;
@@ -74,6 +75,24 @@ impl Builder<'_> {
         Ok(out)
     }
 
+    /// What serves a disk's requests.
+    fn backing(&self, disk: &Disk, open: &OpenDisk, name: &str) -> Result<Box<dyn Backing>, MachineError> {
+        let file = match &open.store {
+            Store::Nbd(link) => return Ok(Box::new(Nbd::new(link.clone()))),
+            Store::Qcow2(file) => return Ok(Box::new(Image::new(file, disk.read_only)?)),
+            Store::Raw(file) => || file.try_clone().map(RawFile::new),
+        };
+        let pool = || Pool::new(file()?, name, self.threads, self.stop);
+        Ok(match disk.engine {
+            Engine::Plain => Box::new(file()?),
+            Engine::Auto => match Ring::new(file()?) {
+                Ok(ring) => Box::new(ring),
+                Err(_) => Box::new(pool()?),
+            },
+            Engine::Threads | Engine::Qcow2 | Engine::Nbd => Box::new(pool()?),
+        })
+    }
+
     /// A disk.
     pub fn disk(&self, disk: &Disk, open: &OpenDisk) -> Result<Part, MachineError> {
         let (name, counters) = (open.name.clone(), Arc::new(Counters::default()));
@@ -85,16 +104,7 @@ impl Builder<'_> {
             queues: disk.queues,
             block_size: open.block_size(),
         };
-        let file = || open.file.try_clone().map(RawFile::new);
-        let backing: Box<dyn Backing> = match disk.engine {
-            Engine::Plain => Box::new(file()?),
-            Engine::Qcow2 => Box::new(Image::new(&open.file, disk.read_only)?),
-            Engine::Threads => Box::new(Pool::new(file()?, &name, self.threads, self.stop)?),
-            Engine::Auto => match Ring::new(file()?) {
-                Ok(ring) => Box::new(ring),
-                Err(_) => Box::new(Pool::new(file()?, &name, self.threads, self.stop)?),
-            },
-        };
+        let backing = self.backing(disk, open, &name)?;
         let backing = Box::new(Watched::new(backing, open.changes.clone()));
         let device = Box::new(Block::new(backing, &geometry, rate.clone(), counters.clone()));
         let handle = Handle::Disk { rate, sectors: device.length() };

@@ -3,7 +3,7 @@
 use super::{MachineError, kvm_step};
 use crate::boot::disk::Found;
 use crate::boot::{self, BootError};
-use crate::config::{Config, Disk, Engine, Restore};
+use crate::config::{Config, Disk, Engine, Restore, Source, inherit};
 use crate::control::server::listen;
 use crate::device::console::Console;
 use crate::memory::{self, Memory};
@@ -12,6 +12,7 @@ use crate::migrate::receive::Incoming;
 use crate::monitor::Signals;
 use crate::snapshot::{self, MachineState, SnapshotError};
 use crate::virtio::block::changes::Changes;
+use crate::virtio::block::nbd::Link;
 use crate::virtio::block::{file, qcow2};
 use crate::virtio::net::tap::Tap;
 use kvm_ioctls::Kvm;
@@ -29,12 +30,30 @@ fn open<T>(what: impl Into<String>, result: io::Result<T>) -> Result<T, MachineE
 pub struct OpenDisk {
     /// In status and logs.
     pub name: String,
-    pub(super) file: File,
+    pub(super) store: Store,
     pub(super) bytes: u64,
-    /// It lies in an image, behind tables.
-    qcow2: bool,
     /// What the guest writes while the machine moves.
     pub(super) changes: Arc<Changes>,
+}
+
+/// Where a disk's bytes are.
+pub enum Store {
+    /// As they are.
+    Raw(File),
+    /// Behind the tables of an image.
+    Qcow2(File),
+    /// Behind a server, who alone says whose they are.
+    Nbd(Arc<Link>),
+}
+
+impl Store {
+    /// The file that this process holds; none where it holds a connection.
+    fn file(&self) -> Option<&File> {
+        match self {
+            Store::Raw(file) | Store::Qcow2(file) => Some(file),
+            Store::Nbd(_) => None,
+        }
+    }
 }
 
 /// A tap with the name of its card.
@@ -103,7 +122,7 @@ impl Parts {
     /// Lets go of the disks, everything written being durable: the machine moves.
     pub fn release_disks(&self) -> io::Result<()> {
         self.disks.iter().try_for_each(|disk| {
-            disk.file.sync_data()?;
+            disk.store.file().map_or(Ok(()), File::sync_data)?;
             disk.release()
         })
     }
@@ -111,14 +130,16 @@ impl Parts {
     /// The disks that can be written, for a machine that takes them with it.
     pub fn leave_disks(&self, config: &Config) -> io::Result<Leavings> {
         let disks = (0..).zip(self.disks.iter().zip(&config.disks)).filter(|(_, (_, disk))| !disk.read_only);
+        // What a server has stays there: the target has a connection of its own.
+        let disks = disks.filter(|(_, (open, _))| !matches!(open.store, Store::Nbd(_)));
         let leaving = disks.map(|(number, (open, _))| {
-            if open.qcow2 {
+            let Store::Raw(file) = &open.store else {
                 return Err(io::Error::new(
                     io::ErrorKind::Unsupported,
                     "a qcow2 image does not go over with its machine",
                 ));
-            }
-            let (name, file) = (open.name.clone(), open.file.try_clone()?);
+            };
+            let (name, file) = (open.name.clone(), file.try_clone()?);
             Ok((number, Leaving { name, file, bytes: open.bytes, changes: open.changes.clone() }))
         });
         leaving.collect::<io::Result<_>>().map(Leavings::watch)
@@ -126,46 +147,77 @@ impl Parts {
 
     /// The disks, for a machine that brings their contents.
     pub(super) fn land_disks(&self) -> io::Result<Vec<Landing>> {
-        self.disks.iter().map(|disk| Landing::new(&disk.name, &disk.file, disk.bytes)).collect()
+        let land = |disk: &OpenDisk| Some(Landing::new(&disk.name, disk.store.file()?, disk.bytes));
+        self.disks.iter().filter_map(land).collect()
     }
 
     /// Takes the disks. Fails while another process has one.
     pub fn claim_disks(&self, config: &Config) -> io::Result<()> {
         let mut disks = self.disks.iter().zip(&config.disks);
-        disks.try_for_each(|(open, disk)| file::claim_soon(&open.file, disk.read_only))
+        disks.try_for_each(|(open, disk)| match open.store.file() {
+            Some(file) => file::claim_soon(file, disk.read_only),
+            None => Ok(()),
+        })
     }
 }
 
 fn open_disk(name: String, disk: &Disk, claim: bool) -> io::Result<OpenDisk> {
+    if disk.engine == Engine::Nbd {
+        return OpenDisk::behind(name, connection(&disk.source)?, &disk.export, disk.read_only);
+    }
     let file = disk.source.open(!disk.read_only)?;
     let mut open = OpenDisk::of(name, file, disk.read_only, claim)?;
-    if disk.engine == Engine::Qcow2 {
-        (open.bytes, open.qcow2) = (qcow2::length(&open.file)?, true);
+    if let (Engine::Qcow2, Store::Raw(file)) = (disk.engine, &open.store) {
+        (open.bytes, open.store) = (qcow2::length(file)?, Store::Qcow2(file.try_clone()?));
     }
     Ok(open)
 }
 
+/// A connection to a server: inherited, or made now.
+fn connection(source: &Source) -> io::Result<OwnedFd> {
+    match source {
+        Source::Fd(fd) => inherit(*fd),
+        Source::Path(path) => std::os::unix::net::UnixStream::connect(path).map(OwnedFd::from),
+    }
+}
+
 impl OpenDisk {
+    /// A disk that a server has, at the other end of this socket.
+    pub fn behind(name: String, socket: OwnedFd, export: &str, read_only: bool) -> io::Result<OpenDisk> {
+        let link = Link::open(socket, export, read_only)?;
+        let bytes = link.bytes();
+        Ok(OpenDisk { name, store: Store::Nbd(link), bytes, changes: Changes::new(bytes) })
+    }
+
+    /// Its link to a server, if it has one.
+    pub fn link(&self) -> Option<&Arc<Link>> {
+        match &self.store {
+            Store::Nbd(link) => Some(link),
+            _ => None,
+        }
+    }
+
     /// Makes a file so long, where that is asked for, and looks how long it is now. A disk never becomes shorter: its
     /// guest would lose what lies there.
     pub fn grow(&mut self, bytes: Option<u64>) -> io::Result<u64> {
+        let had = self.bytes;
         let shorter = |now: u64| {
-            let text = format!("the disk has {} bytes and cannot become shorter ({now})", self.bytes);
+            let text = format!("the disk has {had} bytes and cannot become shorter ({now})");
             io::Error::new(io::ErrorKind::InvalidInput, text)
         };
-        if self.qcow2 {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "a qcow2 image does not grow here"));
-        }
+        let Store::Raw(file) = &mut self.store else {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "only raw files and block devices grow here"));
+        };
         if let Some(bytes) = bytes {
             if bytes < self.bytes {
                 return Err(shorter(bytes));
             }
             // A block device is as long as it is.
-            if self.file.metadata()?.is_file() && bytes > file::size(&mut self.file)? {
-                self.file.set_len(bytes)?;
+            if file.metadata()?.is_file() && bytes > file::size(file)? {
+                file.set_len(bytes)?;
             }
         }
-        let now = file::size(&mut self.file)?;
+        let now = file::size(file)?;
         if now < self.bytes || bytes.is_some_and(|bytes| now < bytes) {
             return Err(shorter(now));
         }
@@ -176,20 +228,20 @@ impl OpenDisk {
 
     /// Lets another process take it.
     pub fn release(&self) -> io::Result<()> {
-        file::release(&self.file)
+        self.store.file().map_or(Ok(()), file::release)
     }
 
     /// The kernel that the disk would start by itself.
     pub(super) fn find_kernel(&self) -> Result<Found, BootError> {
-        match self.qcow2 {
-            true => Err(BootError::Kernel("it is not looked for in a qcow2 image".into())),
-            false => Ok(boot::disk::find(&self.file, self.bytes)?),
+        match &self.store {
+            Store::Raw(file) => Ok(boot::disk::find(file, self.bytes)?),
+            _ => Err(BootError::Kernel("it is looked for on raw disks alone".into())),
         }
     }
 
     /// What the guest is to take for a sector.
     pub(super) fn block_size(&self) -> u32 {
-        if self.qcow2 { 512 } else { boot::disk::block_size(&self.file) }
+        if let Store::Raw(file) = &self.store { boot::disk::block_size(file) } else { 512 }
     }
 
     /// Looks whether an open file can be a disk, and takes it.
@@ -207,7 +259,7 @@ impl OpenDisk {
             file::claim_soon(&file, read_only)?;
         }
         let bytes = file::size(&mut file)?;
-        Ok(OpenDisk { name, file, bytes, qcow2: false, changes: Changes::new(bytes) })
+        Ok(OpenDisk { name, store: Store::Raw(file), bytes, changes: Changes::new(bytes) })
     }
 }
 

@@ -14,6 +14,7 @@
 //! says so, because two running copies are worse than none. Disks make it safe besides: their lock goes from the one to
 //! the other, and a source that is resumed must get it back first.
 //!
+//! Whoever cannot wait has it switch over after the pass under way, however long the guest then stands still (`hurry`).
 //! A guest that changes memory faster than it goes over is slowed down (`cpu::throttle`), more with each pass, until the
 //! rest is small enough; terms can forbid that. Disks go over as well where that is asked for ([`disks`]): before the memory,
 //! in the same passes and with the rest. Otherwise both processes have the same files.
@@ -28,7 +29,7 @@ mod stream;
 pub mod wire;
 
 use serde::{Deserialize, Serialize};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How much the guest may be disturbed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +62,8 @@ pub struct Progress {
     pub left: AtomicU64,
     /// Share of their time that processors rest, in percent.
     pub slowed: AtomicU64,
+    /// No more passes than the one under way.
+    pub hurry: AtomicBool,
 }
 
 /// The same at one moment.

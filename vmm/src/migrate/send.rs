@@ -115,6 +115,9 @@ impl Sending {
             if left as f64 <= (per_ms * f64::from(self.terms.pause_ms)).max(64.0) {
                 break;
             }
+            if self.progress.hurry.load(Ordering::Acquire) {
+                break;
+            }
             if pass >= u64::from(self.terms.passes.max(1)) {
                 if self.terms.force {
                     break;

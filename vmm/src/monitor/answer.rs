@@ -1,11 +1,12 @@
 //! What each request does, in one match.
 
+use super::plug::Added;
 use super::{GATE_WAIT, Monitor};
 use crate::control::{
     ConsoleStatus, DeviceStatus, Direction, Reply, Request, Status, TAIL_BYTES_MAX, to_bytes, to_text,
 };
 use crate::gate::lock;
-use crate::machine::Machine;
+use crate::machine::{Machine, OpenDisk};
 use crate::state::{RunState, StopReason};
 use crate::virtio::block;
 use crate::virtio::handle::Handle;
@@ -26,10 +27,14 @@ impl Monitor {
         Some(match request {
             Request::Snapshot {} => return self.snapshot(key),
             Request::Migrate { terms, disks } => return self.migrate(key, terms, disks),
-            Request::AddDisk { read_only, serial, name } => self.add_disk(key, read_only, serial, name),
+            Request::AddDisk { read_only, serial, name, export } => {
+                self.add_disk(key, Added { read_only, serial, name, export })
+            }
+            Request::ReconnectDisk { device } => self.reconnect_disk(key, &device),
             Request::AddNic { mac, mtu, name } => self.add_nic(key, (mac, mtu), name),
             Request::Remove { device } => return self.remove(key, device),
             Request::CancelMigration {} => self.cancel_migration(),
+            Request::HurryMigration {} => self.hurry_migration(),
             Request::Status {} => Reply::Status(Box::new(self.status())),
             Request::Pause {} => self.pause(),
             Request::Resume {} => self.resume(),
@@ -188,7 +193,9 @@ impl Monitor {
             };
             let number = machine.and_then(|machine| machine.number_of(&slot.name));
             let (name, counters) = (slot.name.clone(), slot.counters.snapshot());
-            DeviceStatus { name, number, bytes, driver_ok, needs_reset, counters }
+            let link = self.parts.disks.iter().find(|disk| disk.name == name).and_then(OpenDisk::link);
+            let connected = link.map(|link| link.is_connected());
+            DeviceStatus { name, number, bytes, connected, driver_ok, needs_reset, counters }
         });
         let console = self.parts.console.counters();
         Status {

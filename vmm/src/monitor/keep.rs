@@ -18,6 +18,7 @@ use crate::state::{RunState, StopReason};
 use crate::{journal, memory};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use vmm_sys_util::epoll::{ControlOperation, EpollEvent};
 
 impl Monitor {
@@ -89,6 +90,16 @@ impl Monitor {
                 Reply::Done
             }
             _ => refused("no migration is under way"),
+        }
+    }
+
+    pub(super) fn hurry_migration(&mut self) -> Reply {
+        match &self.progress {
+            Some(progress) => {
+                progress.hurry.store(true, Ordering::Release);
+                Reply::Done
+            }
+            None => refused("no migration is under way"),
         }
     }
 

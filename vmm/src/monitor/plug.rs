@@ -21,6 +21,14 @@ use std::time::{Duration, Instant};
 /// How long somebody waits for a guest to let go of a device. Clients wait ten seconds for an answer.
 const LET_GO_WAIT: Duration = Duration::from_secs(8);
 
+/// A disk that is asked for.
+pub(super) struct Added {
+    pub(super) read_only: bool,
+    pub(super) serial: String,
+    pub(super) name: Option<String>,
+    pub(super) export: Option<String>,
+}
+
 /// Somebody waits for a device to go.
 pub(super) struct Leaving {
     requester: u64,
@@ -36,7 +44,24 @@ impl Monitor {
         all.find(|name| !names.contains(name)).unwrap_or_default()
     }
 
-    pub(super) fn add_disk(&mut self, key: u64, read_only: bool, serial: String, name: Option<String>) -> Reply {
+    /// Another connection to a disk's server.
+    pub(super) fn reconnect_disk(&mut self, key: u64, device: &str) -> Reply {
+        let Ok([socket]) = <[File; 1]>::try_from(self.server.take_files(key)) else {
+            return refused("a connection needs its socket with the request");
+        };
+        let disk = self.parts.disks.iter().find(|disk| disk.name == device);
+        match disk.map(OpenDisk::link) {
+            Some(Some(link)) => {
+                link.give(socket.into());
+                Reply::Done
+            }
+            Some(None) => refused("this disk is behind no server"),
+            None => refused("there is no such disk"),
+        }
+    }
+
+    pub(super) fn add_disk(&mut self, key: u64, added: Added) -> Reply {
+        let Added { read_only, serial, name, export } = added;
         let Ok([file]) = <[File; 1]>::try_from(self.server.take_files(key)) else {
             return refused("a disk needs its open file with the request");
         };
@@ -48,7 +73,8 @@ impl Monitor {
             serial: Some(serial),
             queues: 1,
             rate: Default::default(),
-            engine: Engine::Auto,
+            engine: if export.is_some() { Engine::Nbd } else { Engine::Auto },
+            export: export.clone().unwrap_or_default(),
         };
         let mut config = self.config.clone();
         config.disks.push(disk.clone());
@@ -58,7 +84,11 @@ impl Monitor {
         if let Some(reason) = self.cannot_plug() {
             return refused(reason);
         }
-        let open = match OpenDisk::of(name.clone(), file, read_only, true) {
+        let open = match export {
+            Some(export) => OpenDisk::behind(name.clone(), file.into(), &export, read_only),
+            None => OpenDisk::of(name.clone(), file, read_only, true),
+        };
+        let open = match open {
             Ok(open) => open,
             Err(e) => return refused(&e.to_string()),
         };

@@ -3,6 +3,7 @@
 //! No list has open, connect, execve, kill, ptrace or mount; nothing can map memory executable. The monitor's list
 //! contains the others, because threads that it starts after a reset inherit its filter under their own.
 
+use crate::virtio::net::tap;
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
     SeccompRule, TargetArch,
@@ -78,8 +79,8 @@ const DEVICES: [i64; 12] = [
     libc::SYS_pwrite64,
 ];
 
-/// The worker of a vsock device: host programs come in through its listener.
-const SOCKETS: [i64; 4] = [libc::SYS_accept4, libc::SYS_sendto, libc::SYS_recvfrom, libc::SYS_shutdown];
+/// The worker of a vsock device, whom host programs come in to through its listener, or of a disk behind a server.
+const SOCKETS: [i64; 5] = [libc::SYS_accept4, libc::SYS_sendto, libc::SYS_recvfrom, libc::SYS_shutdown, libc::SYS_poll];
 
 /// Files of a snapshot; a migration's stream is read and written like any file.
 const JOB: [i64; 6] =
@@ -146,7 +147,7 @@ pub fn processor() -> Result<Rules, BackendError> {
     let mut rules = base()?;
     rules.extend(CONSOLE.iter().map(|call| (*call, Vec::new())));
     // A driver that starts or resets a card does so on its processor's thread, and the tap hears of it there.
-    let requests = PROCESSOR_IOCTLS.iter().chain(&[crate::virtio::net::tap::TUNSETOFFLOAD]);
+    let requests = PROCESSOR_IOCTLS.iter().chain(&[tap::TUNSETOFFLOAD]);
     let ioctls = requests.map(|request| equal(1, *request));
     rules.insert(libc::SYS_ioctl, ioctls.collect::<Result<_, _>>()?);
     Ok(rules)
@@ -156,7 +157,7 @@ pub fn processor() -> Result<Rules, BackendError> {
 pub fn worker() -> Result<Rules, BackendError> {
     let mut rules = base()?;
     rules.extend(DEVICES.iter().map(|call| (*call, Vec::new())));
-    rules.insert(libc::SYS_ioctl, vec![equal(1, crate::virtio::net::tap::TUNSETOFFLOAD)?, equal(1, KVM_SIGNAL_MSI)?]);
+    rules.insert(libc::SYS_ioctl, vec![equal(1, tap::TUNSETOFFLOAD)?, equal(1, KVM_SIGNAL_MSI)?]);
     Ok(rules)
 }
 
@@ -182,9 +183,12 @@ pub fn monitor() -> Result<Rules, BackendError> {
     rules.extend(
         CONSOLE.iter().chain(&DEVICES).chain(&SOCKETS).chain(&JOB).chain(&MONITOR).map(|call| (*call, Vec::new())),
     );
-    let ioctls =
-        [masked(1, KVM_IO_MASK, KVM_IO)?, equal(1, crate::virtio::net::tap::TUNSETOFFLOAD)?, equal(1, FIONBIO)?];
-    rules.insert(libc::SYS_ioctl, ioctls.into());
+    let mut ioctls = vec![masked(1, KVM_IO_MASK, KVM_IO)?, equal(1, FIONBIO)?];
+    // A tap that comes while the machine runs is looked at and set up here.
+    for request in tap::REQUESTS {
+        ioctls.push(equal(1, request)?);
+    }
+    rules.insert(libc::SYS_ioctl, ioctls);
     // New threads install their own filters.
     let prctls = [libc::PR_SET_NAME as u64, PR_SET_VMA, libc::PR_SET_NO_NEW_PRIVS as u64, libc::PR_SET_SECCOMP as u64];
     rules.insert(libc::SYS_prctl, prctls.iter().map(|option| equal(0, *option)).collect::<Result<_, _>>()?);

@@ -116,6 +116,10 @@ pub trait Device: Send {
             _ => Err(SnapshotError::Malformed("a device without state has some".into())),
         }
     }
+    /// Whether its worker deals with connections, and needs the calls for that.
+    fn has_connections(&self) -> bool {
+        false
+    }
     /// Whether `host_ready` could do anything now. False stops watching the host's end until the next `serve`.
     fn wants_host(&self) -> bool {
         false

@@ -306,7 +306,7 @@ impl Slot {
 
     /// Whether its worker deals with connections, and needs the calls for that.
     pub fn has_connections(&self) -> bool {
-        lock(&self.transport).device.number() == super::VSOCK
+        lock(&self.transport).device.has_connections()
     }
 
     /// Whether a driver uses the device, and whether the device waits for a reset.

@@ -78,13 +78,13 @@ fn a_running_machine_moves_and_goes_on_where_it_was() {
 }
 
 /// Where the freestanding guest writes its numbers: each into the next of 1024 sectors from the 64th on.
-fn numbers(disk: &Path) -> Vec<u64> {
+pub fn numbers(disk: &Path) -> Vec<u64> {
     let bytes = std::fs::read(disk).unwrap();
     let sector = |n: usize| u64::from_le_bytes(bytes[n * 512..n * 512 + 8].try_into().unwrap());
     (0..1024).map(|n| sector(64 + n)).collect()
 }
 
-fn written(console: &str) -> Vec<u64> {
+pub fn written(console: &str) -> Vec<u64> {
     // The last line may be half written.
     let whole = &console[..console.rfind('\n').unwrap_or(0)];
     whole.lines().filter_map(|line| line.strip_prefix("wrote ")?.trim().parse().ok()).collect()
@@ -131,80 +131,6 @@ fn a_machine_takes_its_disk_along_and_loses_no_write() {
         assert!(kept >= *count && kept % 1024 == count % 1024, "write {count} was lost: {kept}");
     }
     assert!(numbers(&disk).iter().max().unwrap() <= &(here.last().unwrap() + 1), "the source has written no more");
-}
-
-/// The disks of a machine in this order of their names, each a file of its own in the folder of `setup`.
-fn named_disks(setup: &mut Setup, names: &[&str]) {
-    let disk = |name: &&str| {
-        let path = setup.path(&format!("{name}.raw"));
-        std::fs::write(&path, vec![0xee; 1 << 20]).unwrap();
-        json!({"source": {"path": path}, "name": name})
-    };
-    setup.config["disks"] = names.iter().map(disk).collect();
-}
-
-fn numbers_of(guest: &mut Running) -> Vec<(String, Option<u8>)> {
-    let status = guest.client().status().unwrap();
-    let mut found: Vec<_> = status.devices.into_iter().map(|device| (device.name, device.number)).collect();
-    found.sort();
-    found
-}
-
-/// The target names its disks in another order, and where they are on the bus only the source can say.
-#[test]
-fn a_machine_whose_devices_came_and_went_moves_and_is_restored_with_each_in_its_place() {
-    if !kvm_is_here() {
-        return;
-    }
-    let mut setup = Setup::new("scribble");
-    setup.config["transport"] = json!("pci");
-    named_disks(&mut setup, &["root"]);
-    let mut guest = setup.start();
-    until("enough writes", PATIENCE, || written(&guest.console()).len() > 50);
-    let mut client = guest.client();
-    for name in ["brief", "data"] {
-        let path = guest.setup.path(name);
-        std::fs::write(&path, vec![name.as_bytes()[0]; 1 << 20]).unwrap();
-        let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
-        let add = Request::AddDisk { read_only: false, serial: name.into(), name: Some(name.into()) };
-        client.ask_with(&add, &[file.as_raw_fd()]).unwrap();
-        // A name is given once.
-        assert!(client.ask_with(&add, &[file.as_raw_fd()]).is_err());
-    }
-    client.done(&Request::Remove { device: "brief".into() }).unwrap();
-    let here = numbers_of(&mut guest);
-    assert_eq!(here, [("data".into(), Some(4)), ("rng".into(), Some(2)), ("root".into(), Some(1))]);
-
-    let arrive = |names: &[&str]| {
-        let mut target = Setup::new("scribble");
-        target.config["transport"] = json!("pci");
-        named_disks(&mut target, names);
-        target
-    };
-    let mut target = arrive(&["data", "root"]);
-    let path = target.path("incoming");
-    target.config["incoming"] = json!({"path": path});
-    let mut target = target.start();
-    until("the target to listen", PATIENCE, || path.exists());
-    client.migrate_with_disks(stream(&target).as_raw_fd(), Terms::default()).unwrap();
-    guest.ends_with(7);
-    until("writes there", PATIENCE, || written(&target.console()).len() > 50);
-    assert_eq!(numbers_of(&mut target), here);
-    assert!(std::fs::read(target.setup.path("data.raw")).unwrap().iter().all(|byte| *byte == b'd'));
-    assert!(numbers(&target.setup.path("root.raw")).iter().max().unwrap() > &50);
-
-    let (state, memory) = crate::snapshot::save(&mut target);
-    let mut next = arrive(&["root", "data"]);
-    next.config["restore"] = json!({"state": {"path": state}, "memory": {"path": memory}});
-    let mut next = next.start();
-    until("writes after the restore", PATIENCE, || written(&next.console()).len() > 50);
-    assert_eq!(numbers_of(&mut next), here);
-    // One that does not have the same devices is another machine.
-    let mut other = arrive(&["root", "other"]);
-    other.config["restore"] = json!({"state": {"path": state}, "memory": {"path": memory}});
-    let mut other = other.start();
-    other.ends_with(1);
-    assert!(other.stderr().contains("it had no other"), "{}", other.stderr());
 }
 
 #[test]
@@ -372,6 +298,31 @@ fn a_guest_that_outruns_its_migration_is_slowed_down_and_loses_nothing() {
     let rounds = |running: &Running| running.console().matches("round ").count();
     let seen = rounds(&waiting);
     until("more rounds", PATIENCE, || rounds(&waiting) > seen + 3);
+    assert!(!guest.console().contains("LOST") && !waiting.console().contains("LOST"), "{}", waiting.console());
+    waiting.client().kill().unwrap();
+    waiting.ends_with(5);
+}
+
+/// Nothing converges: it goes over because somebody says so, and every page is as it was left.
+#[test]
+fn a_guest_that_outruns_its_migration_goes_over_when_told_to_hurry() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut guest = Setup::new("dirty").start();
+    guest.expect("round 3");
+    let mut waiting = target(&guest);
+    let mut client = guest.client();
+    assert!(client.done(&Request::HurryMigration {}).is_err(), "there is nothing to hurry");
+    let (wire, control) = (slow_wire(&waiting, 2 << 20), guest.setup.path("control"));
+    let terms = Terms { pause_ms: 1, passes: u32::MAX, force: false, converge: false };
+    let asked = std::thread::spawn(move || Client::connect(&control).unwrap().migrate(wire.as_raw_fd(), terms));
+    until("some passes", PATIENCE, || client.status().unwrap().migration.is_some_and(|m| m.passes > 3));
+    client.done(&Request::HurryMigration {}).unwrap();
+    asked.join().unwrap().unwrap();
+    guest.ends_with(7);
+    let rounds = |running: &Running| running.console().matches("round ").count();
+    until("more rounds", PATIENCE, || rounds(&waiting) > 3);
     assert!(!guest.console().contains("LOST") && !waiting.console().contains("LOST"), "{}", waiting.console());
     waiting.client().kill().unwrap();
     waiting.ends_with(5);

@@ -2,9 +2,10 @@
 
 use crate::peer::{self, GUEST, MAC, in_own_network, ping, serve_dhcp};
 use crate::rig::{PATIENCE, Running, Setup, kvm_is_here, until};
+use pilvi_vmm::control::Request;
 use serde_json::json;
 use std::net::UdpSocket;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::time::Duration;
 
 fn start(cmdline: &str, tap: OwnedFd) -> Running {
@@ -86,5 +87,35 @@ fn garbage_in_the_card_s_queues_does_not_reach_the_wire_unbounded() {
         ping(GUEST, 56, PATIENCE);
         assert!(guest.console().contains("disk verified"));
         drop(guest);
+    });
+}
+
+/// In the jail, where nothing can be opened any more; the guest looks at its bus when it starts again.
+#[test]
+fn a_card_comes_while_the_machine_runs_and_works_after_a_reset() {
+    if !kvm_is_here() {
+        return;
+    }
+    in_own_network(|tap| {
+        let mut setup = Setup::new(&format!("idle net ip={GUEST}/24"));
+        setup.config["transport"] = json!("pci");
+        setup.config["user"] = json!({"uid": 65534, "gid": 65534});
+        let mut guest = setup.start();
+        let mut client = guest.client();
+        let mac = MAC.map(|b| format!("{b:02x}")).join(":");
+        let add = |name: &str| Request::AddNic { mac: mac.clone(), mtu: 1450, name: Some(name.into()) };
+        client.ask_with(&add("card"), &[tap.as_raw_fd()]).unwrap();
+        let file = tempfile::tempfile().unwrap();
+        assert!(client.ask_with(&add("other"), &[file.as_raw_fd()]).is_err(), "a file is no tap");
+        drop(tap);
+        let names: Vec<_> = client.status().unwrap().devices.into_iter().map(|device| device.name).collect();
+        assert_eq!(names, ["rng", "card"]);
+        client.reset().unwrap();
+        guest.expect("net address");
+        ping(GUEST, 56, PATIENCE);
+        // It uses the card and hears nothing of events: it is not taken away from it.
+        assert!(client.done(&Request::Remove { device: "card".into() }).is_err());
+        client.kill().unwrap();
+        guest.ends_with(5);
     });
 }

@@ -22,6 +22,8 @@ use tokio_util::task::AbortOnDropHandle;
 pub struct Way {
     move_id: String,
     ended: watch::Receiver<Option<Result<(), String>>>,
+    /// It was told to hurry.
+    hurried: bool,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -43,6 +45,7 @@ impl Driver {
                 let way = self.moves.way.as_ref().filter(|way| way.move_id == departure.move_id);
                 let sending = match way.map(|way| way.ended.borrow().is_some() || way.ended.has_changed().is_err()) {
                     None => Sending::None,
+                    Some(false) if departure.hurry && way.is_some_and(|way| !way.hurried) => Sending::Hurried,
                     Some(false) => Sending::UnderWay,
                     Some(true) => Sending::Ended,
                 };
@@ -93,6 +96,13 @@ impl Driver {
             MoveStep::Arrived => self.arrived(wanted),
             MoveStep::ArrivalFailed => self.arrival_ended(wanted, MoveEnd::Failed, "its process ended"),
             MoveStep::Depart => self.depart(wanted),
+            MoveStep::Hurry => {
+                // Refused between two steps of the move: it is asked again.
+                let asked = self.needed()?.hurry_send(&self.guest).await;
+                asked.map_err(|e| Trouble::passing(e.to_string()))?;
+                self.moves.way.iter_mut().for_each(|way| way.hurried = true);
+                Ok(())
+            }
             MoveStep::Departed => self.departure_ended(wanted, MoveEnd::Done, ""),
             MoveStep::DepartureFailed => self.departure_failed(wanted).await,
             MoveStep::Stay => {
@@ -181,7 +191,7 @@ impl Driver {
     }
 
     fn depart(&mut self, wanted: &Instance) -> Result<(), Trouble> {
-        let Some(Departure { move_id, node_id, address }) = wanted.departure.clone() else { return Ok(()) };
+        let Some(Departure { move_id, node_id, address, .. }) = wanted.departure.clone() else { return Ok(()) };
         let runtime = self.needed()?;
         let begun = Moving { id: move_id.clone(), ..Moving::default() };
         self.save(|doc| doc.departure = Some(begun))?;
@@ -192,7 +202,7 @@ impl Driver {
             let sent = runtime.send(&guest, &calls).await;
             tell.send_replace(Some(sent.map_err(|e| e.to_string())));
         });
-        self.moves.way = Some(Way { move_id, ended, _task: AbortOnDropHandle::new(task) });
+        self.moves.way = Some(Way { move_id, ended, hurried: false, _task: AbortOnDropHandle::new(task) });
         Ok(())
     }
 

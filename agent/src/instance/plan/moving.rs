@@ -6,6 +6,7 @@
 //!          else          ArrivalFailed, Kill                          it has not run here and never will
 //!
 //!  here    running       Depart (in the background; the guest goes on)
+//!          in a hurry    Hurry (once)
 //!          gone          Departed                                     it waits for the wanted set without it
 //!          not gone      DepartureFailed                              it runs on here
 //!          stands still  DepartureFailed                              until the scheduler says who has it
@@ -33,6 +34,8 @@ pub enum Sending {
     None,
     /// It is on its way.
     UnderWay,
+    /// It is on its way, shall switch over now, and does not know that yet.
+    Hurried,
     Ended,
 }
 
@@ -49,6 +52,8 @@ pub enum MoveStep {
     ArrivalFailed,
     /// The guest is on its way.
     Depart,
+    /// It switches over as soon as it can.
+    Hurry,
     Departed,
     DepartureFailed,
     Stay,
@@ -61,7 +66,7 @@ impl MoveStep {
         match self {
             Self::Room => "disks",
             Self::Receive | Self::Arrive | Self::Arrived | Self::ArrivalFailed => "arriving",
-            Self::Depart | Self::Departed | Self::DepartureFailed | Self::Stay => "departing",
+            Self::Depart | Self::Hurry | Self::Departed | Self::DepartureFailed | Self::Stay => "departing",
         }
     }
 }
@@ -104,6 +109,7 @@ fn depart(known: Option<&Moving>, sending: Sending, run: Run) -> Option<Vec<Step
         (Some(MoveEnd::Done), ..) => Some(vec![]),
         (_, _, Run::Moved) => steps(&[MoveStep::Departed]),
         (Some(MoveEnd::Open), Sending::UnderWay, _) => Some(vec![]),
+        (Some(MoveEnd::Open), Sending::Hurried, _) => steps(&[MoveStep::Hurry]),
         // Whoever began it is gone, or has ended it without the guest having gone.
         (Some(MoveEnd::Open), ..) => steps(&[MoveStep::DepartureFailed]),
         (Some(MoveEnd::Lost), _, Run::Paused) => Some(vec![]),

@@ -72,8 +72,12 @@ pub(super) async fn arrive(guest: &Guest) -> Result<(), RuntimeError> {
 
 pub(super) async fn send(guest: &Guest, wires: &dyn Wires) -> Result<(), RuntimeError> {
     let mut stream = wires.open("state").await.map_err(io("the other host"))?;
-    let slowly = std::fs::read_to_string(guest.dir.join(SLOWLY)).ok().and_then(|text| text.parse().ok());
-    tokio::time::sleep(Duration::from_millis(slowly.unwrap_or(0))).await;
+    // Looked at again and again: whoever is in a hurry removes it.
+    let slowness = || std::fs::read_to_string(guest.dir.join(SLOWLY)).ok()?.parse().ok();
+    let begin = tokio::time::Instant::now();
+    while slowness().is_some_and(|millis| begin.elapsed() < Duration::from_millis(millis)) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     signal_and_see(guest, Signal::SIGSTOP, true).await?;
     let told = tokio::task::spawn_blocking(move || {
         stream.set_read_timeout(Some(ANSWER))?;

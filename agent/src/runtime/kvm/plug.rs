@@ -6,7 +6,7 @@
 //!  unplug                asked -> let go -> gone;  not let go within the VMM's patience -> asked again by the next call
 //! ```
 use super::{Kvm, ask, failed, io};
-use crate::runtime::{Device, DiskFormat, Guest, Kind, Leave, MachineDisk, MachineNic, RuntimeError};
+use crate::runtime::{Device, DiskFormat, Guest, Kind, Leave, MachineDisk, MachineNic, NAMELESS, RuntimeError};
 use pilvi_vmm::control::{Client, ClientError, Reply, Request};
 use std::fs::OpenOptions;
 use std::os::fd::AsRawFd;
@@ -23,9 +23,18 @@ fn id_of(name: &str) -> Option<&str> {
     name.strip_prefix("disk.").or_else(|| name.strip_prefix("nic."))
 }
 
+/// As the VMM itself calls disks and cards: the guest was started by an agent that gave no names.
+fn is_nameless(name: &str) -> bool {
+    let number = name.strip_prefix("disk").or_else(|| name.strip_prefix("nic"));
+    number.is_some_and(|number| number.parse::<u8>().is_ok())
+}
+
 impl Kvm {
     pub(super) async fn list_devices(&self, guest: &Guest) -> Result<Vec<Device>, RuntimeError> {
         let status = ask(guest, Client::status).await?;
+        if status.devices.iter().any(|device| is_nameless(&device.name)) {
+            return Err(failed(NAMELESS));
+        }
         let device = |(at, device): (u8, &pilvi_vmm::control::DeviceStatus)| {
             let id = id_of(&device.name)?.to_owned();
             Some(Device { id, place: device.number.unwrap_or(at), bytes: device.bytes })
@@ -50,6 +59,7 @@ impl Kvm {
             read_only: disk.read_only,
             serial: disk.serial.chars().take(20).collect(),
             name: Some(disk_name(&disk.id)),
+            export: None,
         };
         ask(guest, move |client| added(client.ask_with(&request, &[file.as_raw_fd()])?)).await
     }

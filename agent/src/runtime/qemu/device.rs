@@ -97,6 +97,12 @@ pub fn parse(name: &str) -> Option<(Kind, u8, &str)> {
     Some((kind, place.parse().ok()?, id))
 }
 
+/// Whether a device has a name that does not tell its id: of a guest that an earlier agent started.
+pub fn is_nameless(name: &str) -> bool {
+    let number = name.strip_prefix("disk").or_else(|| name.strip_prefix("nic"));
+    number.is_some_and(|number| number.parse::<u8>().is_ok())
+}
+
 pub fn node_name(place: u8) -> String {
     format!("node{place}")
 }
@@ -187,6 +193,7 @@ mod tests {
         for other in ["port3", "rng0", "disk.x", "diskx.y", "nic999.z", "disk3"] {
             assert_eq!(parse(other), None, "{other}");
         }
+        assert!(is_nameless("disk0") && is_nameless("nic12") && !is_nameless("disk0.root") && !is_nameless("nicety"));
     }
 
     #[test]

@@ -299,6 +299,10 @@ impl Runtime for Qemu {
         self.send_guest(guest, wires).await
     }
 
+    async fn hurry_send(&self, guest: &Guest) -> Result<(), RuntimeError> {
+        moving::hurry(&*self.qmp(guest).await?).await
+    }
+
     async fn cancel_send(&self, guest: &Guest) -> Result<(), RuntimeError> {
         self.cancel_guest(guest).await
     }

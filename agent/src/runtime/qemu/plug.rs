@@ -11,7 +11,7 @@ use super::device::{self, Board, Kind, PLACES};
 use super::moving::sending;
 use super::qmp::{Qmp, QmpError};
 use super::{Qemu, io};
-use crate::runtime::{Device, DiskFormat, Guest, Leave, MachineDisk, MachineNic, RuntimeError, places};
+use crate::runtime::{Device, DiskFormat, Guest, Leave, MachineDisk, MachineNic, NAMELESS, RuntimeError, places};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::OpenOptions;
@@ -148,15 +148,18 @@ impl Qemu {
 }
 
 /// The disks and cards that there are, and on which board.
-async fn peripherals(qmp: &Qmp) -> Result<(Vec<Found>, Board), QmpError> {
+async fn peripherals(qmp: &Qmp) -> Result<(Vec<Found>, Board), RuntimeError> {
     let answer = qmp.execute("qom-list", json!({"path": "/machine/peripheral"})).await?;
     let names: Vec<&str> = answer.as_array().into_iter().flatten().filter_map(|entry| entry["name"].as_str()).collect();
+    if names.iter().any(|name| device::is_nameless(name)) {
+        return Err(RuntimeError::Failed(NAMELESS.into()));
+    }
     let board = if names.contains(&device::port_name(0).as_str()) { Board::Q35 } else { Board::Pc };
     let found = names.into_iter().filter_map(device::parse);
     Ok((found.map(|(kind, place, id)| (kind, place, id.to_owned())).collect(), board))
 }
 
-async fn find(qmp: &Qmp, id: &str) -> Result<Option<Found>, QmpError> {
+async fn find(qmp: &Qmp, id: &str) -> Result<Option<Found>, RuntimeError> {
     Ok(peripherals(qmp).await?.0.into_iter().find(|(_, _, other)| other == id))
 }
 

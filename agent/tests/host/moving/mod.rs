@@ -210,12 +210,24 @@ fn kill(case: &Case) {
     process::recall(&case.guest.dir).unwrap().signal(Signal::SIGKILL).unwrap();
 }
 
+/// Somebody cannot wait for it: it switches over as soon as it can, and loses nothing.
+async fn a_move_in_a_hurry_comes_to_its_end(subject: &'static Subject) {
+    let pair = Pair::new(subject).await;
+    assert!(pair.here.runtime.hurry_send(&pair.here.guest).await.is_err(), "there is nothing to hurry");
+    let hurry = async { pair.here.runtime.hurry_send(&pair.here.guest).await.unwrap() };
+    let (sent, arrived) = pair.go_and(&Streams::slow(&pair.there), hurry).await;
+    sent.unwrap();
+    arrived.unwrap();
+    pair.goes_on_there().await;
+}
+
 suite!(
     qemu,
     QEMU,
     guest::qemu(),
     moves_while_it_runs,
     moves_on_and_back,
+    a_move_in_a_hurry_comes_to_its_end,
     moves_after_it_was_restored,
     a_move_that_cannot_begin_changes_nothing,
     what_powers_off_on_its_way_stays,

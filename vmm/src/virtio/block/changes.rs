@@ -91,6 +91,14 @@ impl Backing for Watched {
         self.changes.written(offset, bytes);
         result
     }
+
+    fn is_away(&mut self, renew: bool) -> bool {
+        self.backing.is_away(renew)
+    }
+
+    fn is_remote(&self) -> bool {
+        self.backing.is_remote()
+    }
 }
 
 #[cfg(test)]

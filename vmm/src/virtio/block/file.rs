@@ -43,6 +43,16 @@ pub trait Backing: Send {
     fn flush(&mut self) -> io::Result<()>;
     /// Gives the space of a range back (`discard`; fails where that cannot be done), or makes it read as zeroes.
     fn zero(&mut self, offset: u64, bytes: u64, discard: bool) -> io::Result<()>;
+    /// Where the bytes are cannot be reached. What failed with `NotConnected` is not answered but done once it can be;
+    /// `renew`: a connection that has been handed over is taken into use first.
+    fn is_away(&mut self, renew: bool) -> bool {
+        let _ = renew;
+        false
+    }
+    /// Whether there are connections to deal with.
+    fn is_remote(&self) -> bool {
+        false
+    }
 }
 
 /// A raw file or block device.

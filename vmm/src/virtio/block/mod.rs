@@ -6,10 +6,12 @@
 //! ```
 //! Bytes go straight between the file and guest memory. A batch is done when its turn ends: at the gate nothing is under
 //! way, so a snapshot needs no more than the queues. A request outside the disk, of odd length, or a write to a read-only
-//! disk is answered with an error and counted.
+//! disk is answered with an error and counted. What cannot be asked because the disk's server is away is held and asked again.
 
 pub mod changes;
 pub mod file;
+mod held;
+pub mod nbd;
 pub mod pool;
 pub mod qcow2;
 pub mod ring;
@@ -21,14 +23,18 @@ use super::{Broken, Device, Served, copy_config};
 use crate::memory::Memory;
 use crate::snapshot::{self, SnapshotError};
 use file::{Backing, Transfer, Way};
+use held::Held;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use virtio_bindings::virtio_blk as abi;
 use virtio_queue::Queue;
 
 /// The unit of lengths and places.
 pub const SECTOR: u64 = 512;
 const QUEUE_SIZE: u16 = 256;
+/// How often a disk whose server is away looks for another connection.
+const AWAY_LOOK: Duration = Duration::from_millis(100);
 /// Requests between two passes of the gate.
 const BUDGET: usize = 64;
 /// Largest single request in bytes; Linux asks for at most 1.25 MiB.
@@ -68,6 +74,8 @@ pub struct Block {
     block_size: u32,
     limiter: Limiter,
     counters: Arc<Counters>,
+    /// Taken from the queue, and not answered: where the bytes are is away.
+    held: Vec<Held>,
 }
 
 /// A request that waits in a batch.
@@ -83,6 +91,8 @@ enum Step {
     Done(u32),
     /// It goes into the batch.
     Transfer(Transfer),
+    /// It is held.
+    Held,
 }
 
 impl Block {
@@ -100,6 +110,7 @@ impl Block {
             block_size: geometry.block_size,
             limiter: Limiter::new(rate),
             counters,
+            held: Vec::new(),
         }
     }
 
@@ -116,7 +127,19 @@ impl Block {
     pub fn drain(&mut self, queue: &mut Queue, memory: &Memory) -> Result<Served, Broken> {
         let (mut batch, mut given_back) = (Vec::new(), false);
         let mut served = Served { more: true, ..Served::default() };
+        let away = Served { later: Some(AWAY_LOOK), ..Served::default() };
+        if self.backing.is_away(true) {
+            return Ok(away);
+        }
+        if !self.held.is_empty() {
+            given_back = true;
+            self.go_on(queue, memory)?;
+        }
         for _ in 0..BUDGET {
+            if !self.held.is_empty() {
+                served = away;
+                break;
+            }
             if let Some(wait) = self.limiter.wait() {
                 served = Served { later: Some(wait), ..Served::default() };
                 break;
@@ -132,6 +155,7 @@ impl Block {
                     match self.request(&chain, room, &mut batch, queue, memory)? {
                         Step::Transfer(transfer) => batch.push(Waiting { chain, room, transfer }),
                         Step::Done(written) => chain::give_back(queue, memory, chain.head, written)?,
+                        Step::Held => {}
                     }
                 }
                 Err(bad) => {
@@ -141,6 +165,9 @@ impl Block {
             }
         }
         self.run(&mut batch, queue, memory)?;
+        if !self.held.is_empty() {
+            served = away;
+        }
         served.interrupt = given_back && chain::wants_interrupt(queue, memory)?;
         Ok(served)
     }
@@ -154,7 +181,11 @@ impl Block {
         let (chains, transfers): (Vec<_>, Vec<_>) =
             waiting.into_iter().map(|w| ((w.chain, w.room), w.transfer)).unzip();
         let results = self.backing.run(&transfers, memory);
-        for (((chain, room), transfer), result) in chains.iter().zip(&transfers).zip(results) {
+        for (((chain, room), transfer), result) in chains.into_iter().zip(transfers).zip(results) {
+            if result.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::NotConnected) {
+                self.held.push(Held::Transfer(Waiting { chain, room, transfer }));
+                continue;
+            }
             let bytes = chain::length(&transfer.pieces);
             let (counter, written) = match transfer.way {
                 Way::Read => (&self.counters.bytes_in, bytes as u32),
@@ -167,7 +198,7 @@ impl Block {
                 }
                 Err(_) => (STATUS_ERROR, 0),
             };
-            let written = self.finish(chain, *room, status, written, memory)?;
+            let written = self.finish(&chain, room, status, written, memory)?;
             chain::give_back(queue, memory, chain.head, written)?;
         }
         Ok(())
@@ -205,10 +236,9 @@ impl Block {
             abi::VIRTIO_BLK_T_IN => (Way::Read, cut(&chain.writable, room - 1)),
             abi::VIRTIO_BLK_T_OUT => (Way::Write, chain::after(&chain.readable, 16)),
             _ => {
-                self.run(batch, queue, memory)?;
                 self.limiter.pay(0);
-                let (status, written) = self.other(kind, chain, room, memory)?;
-                return Ok(Step::Done(self.finish(chain, room, status, written, memory)?));
+                let done = self.after_batch(kind, chain.clone(), room, batch, queue, memory)?;
+                return Ok(done.map_or(Step::Held, |(_, written)| Step::Done(written)));
             }
         };
         let bytes = chain::length(&pieces);
@@ -322,9 +352,19 @@ impl Device for Block {
 
     fn activate(&mut self, _features: u64) {}
 
-    fn reset(&mut self) {}
+    fn reset(&mut self) {
+        self.held.clear();
+    }
+
+    fn has_connections(&self) -> bool {
+        self.backing.is_remote()
+    }
 
     fn save(&self) -> Result<Vec<u8>, SnapshotError> {
+        if !self.held.is_empty() {
+            let text = "the server of a disk is away, and what was asked of it is not answered";
+            return Err(SnapshotError::Mismatch(text.into()));
+        }
         snapshot::encode(&(self.sectors(), self.read_only))
     }
 

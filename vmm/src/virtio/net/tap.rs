@@ -14,6 +14,8 @@ const TUNGETIFF: libc::Ioctl = 0x8004_54d2;
 pub const TUNSETOFFLOAD: libc::Ioctl = 0x4004_54d0;
 const TUNSETVNETHDRSZ: libc::Ioctl = 0x4004_54d8;
 
+/// What is asked of an open tap.
+pub const REQUESTS: [u64; 3] = [TUNGETIFF, TUNSETOFFLOAD, TUNSETVNETHDRSZ];
 const TUN_F_CSUM: u64 = 1;
 const TUN_F_TSO4: u64 = 2;
 const TUN_F_TSO6: u64 = 4;

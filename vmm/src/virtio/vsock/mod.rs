@@ -394,6 +394,10 @@ impl Device for Vsock {
         super::VSOCK
     }
 
+    fn has_connections(&self) -> bool {
+        true
+    }
+
     fn features(&self) -> u64 {
         0
     }

@@ -18,6 +18,14 @@ enum Sending2 {
     Ended,
 }
 
+#[test]
+fn a_move_that_is_under_way_is_told_to_hurry_and_nothing_else_is_done() {
+    let doc = Doc { departure: moving(MoveEnd::Open), ..Doc::default() };
+    let of = |sending| plan(&Wish::Depart("m".into(), sending), &doc, Run::Running);
+    assert_eq!(of(Sending::Hurried), Some(vec![Step::Move(MoveStep::Hurry)]));
+    assert_eq!(of(Sending::UnderWay), Some(vec![]));
+}
+
 fn moving(end: MoveEnd) -> Option<Moving> {
     Some(Moving { id: "m".into(), end, error: String::new() })
 }

@@ -28,6 +28,8 @@ const PAUSE_MS: u64 = 300;
 /// After so many passes through its memory a guest has long been slowed to a hundredth: it may stand still for longer.
 const PATIENT_PASSES: u64 = 30;
 const LONG_PAUSE_MS: u64 = 3000;
+/// Longest that QEMU knows: it switches over after the pass under way.
+const ANY_PAUSE_MS: u64 = 2_000_000;
 /// After so many it is not sent.
 const PASSES: u64 = 60;
 /// How long a guest may take to go on after a send was given up.
@@ -171,6 +173,20 @@ fn broken(seen: Progress) -> RuntimeError {
     failed(format!("the guest's memory could not be sent: {why}"))
 }
 
+async fn downtime(qmp: &Qmp) -> Result<u64, QmpError> {
+    let answer = qmp.execute("query-migrate-parameters", json!({})).await?;
+    Ok(answer["downtime-limit"].as_u64().unwrap_or_default())
+}
+
+/// Has the guest's memory switch over after the pass under way; its disks have to be in step first.
+pub(in super::super) async fn hurry(qmp: &Qmp) -> Result<(), RuntimeError> {
+    if !sending(qmp).await? {
+        return Err(failed("no move of the guest is under way"));
+    }
+    qmp.execute("migrate-set-parameters", json!({"downtime-limit": ANY_PAUSE_MS})).await?;
+    Ok(())
+}
+
 /// Waits until the guest stands still with all but the last of its memory sent.
 async fn until_stopped(qmp: &Qmp, mirrors: &Mirrors) -> Result<(), RuntimeError> {
     let mut patience = Patience::new(STALL);
@@ -187,7 +203,9 @@ async fn until_stopped(qmp: &Qmp, mirrors: &Mirrors) -> Result<(), RuntimeError>
         }
         if seen.passes > PATIENT_PASSES && !patient {
             patient = true;
-            qmp.execute("migrate-set-parameters", json!({"downtime-limit": LONG_PAUSE_MS})).await?;
+            if downtime(qmp).await? < LONG_PAUSE_MS {
+                qmp.execute("migrate-set-parameters", json!({"downtime-limit": LONG_PAUSE_MS})).await?;
+            }
         }
         mirrors.check(qmp).await?;
         still_runs(qmp).await?;

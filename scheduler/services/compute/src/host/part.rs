@@ -138,7 +138,7 @@ fn seen(i: &v1::ObservedInstance) -> Seen {
 /// Where to, once that is known, and while it shall go.
 fn departure(moving: &Moving) -> Option<v1::Departure> {
     let address = moving.address.clone().filter(|_| !moving.cancelled)?;
-    Some(v1::Departure { move_id: moving.id.clone(), node_id: moving.to_node.clone(), address })
+    Some(v1::Departure { move_id: moving.id.clone(), node_id: moving.to_node.clone(), address, hurry: false })
 }
 
 fn seen_move(said: &v1::ObservedMove) -> Option<SeenMove> {
