@@ -58,25 +58,25 @@ def networks(admin):
 
 
 def subnets(admin):
-    admin("network create tour")
-    made = admin("subnet create --network tour --subnet-range 10.40.0.0/24 --gateway 10.40.0.254 --dns-nameserver "
+    admin("network create tour-subnets")
+    made = admin("subnet create --network tour-subnets --subnet-range 10.40.0.0/24 --gateway 10.40.0.254 --dns-nameserver "
                  "192.0.2.53 --allocation-pool start=10.40.0.10,end=10.40.0.20 --host-route "
                  "destination=10.50.0.0/16,gateway=10.40.0.9 --description one --tag red --service-type compute:nova "
                  "four", ip_version=4, cidr="10.40.0.0/24", gateway_ip="10.40.0.254", dns_nameservers=["192.0.2.53"],
                  enable_dhcp=True, service_types=["compute:nova"])
-    admin("subnet create --network tour --ip-version 6 --subnet-range fd00:40::/64 --ipv6-ra-mode slaac "
+    admin("subnet create --network tour-subnets --ip-version 6 --subnet-range fd00:40::/64 --ipv6-ra-mode slaac "
           "--ipv6-address-mode slaac six", ipv6_ra_mode="slaac", ipv6_address_mode="slaac", ip_version=6)
-    row(admin("subnet list --network tour --ip-version 4 --long"), ID=made["id"], Name="four", Subnet="10.40.0.0/24")
+    row(admin("subnet list --network tour-subnets --ip-version 4 --long"), ID=made["id"], Name="four", Subnet="10.40.0.0/24")
     admin("subnet set --name quad --no-dhcp --dns-nameserver 192.0.2.54 --no-host-route --tag green --gateway none four")
     shown = admin("subnet show quad", enable_dhcp=False, gateway_ip=None, host_routes=[])
     same((sorted(shown["dns_nameservers"]), sorted(shown["tags"])), (["192.0.2.53", "192.0.2.54"], ["green", "red"]))
     admin("subnet unset --dns-nameserver 192.0.2.53 --service-type compute:nova --tag red --allocation-pool "
           "start=10.40.0.10,end=10.40.0.20 quad")
     admin("subnet show quad", dns_nameservers=["192.0.2.54"], service_types=[], tags=["green"])
-    admin.refused("subnet create --network tour --subnet-range 10.40.0.0/25 overlap", "overlap")
+    admin.refused("subnet create --network tour-subnets --subnet-range 10.40.0.0/25 overlap", "overlap")
     admin("subnet delete quad six")
-    same(admin("subnet list --network tour"), [])
-    admin("network delete tour")
+    same(admin("subnet list --network tour-subnets"), [])
+    admin("network delete tour-subnets")
 
 
 def pools(admin):
@@ -93,8 +93,8 @@ def pools(admin):
     same(("10.61.0.0/16" in str(shown["prefixes"]) or "10.60.0.0/15" in str(shown["prefixes"])), True, shown["prefixes"])
     admin("subnet pool unset --tag red lake")
     admin("subnet pool show lake", tags=["green"])
-    admin("network create tour")
-    admin("subnet create --network tour --subnet-pool lake --prefix-length 28 drop", subnetpool_id=pool)
+    admin("network create tour-pools")
+    admin("subnet create --network tour-pools --subnet-pool lake --prefix-length 28 drop", subnetpool_id=pool)
     admin.refused("subnet pool delete lake", "Subnets still in use")
     for name, verb in (("strayed", "network onboard subnet"), ("lost", "subnet pool add network")):
         admin(f"network create {name}")
@@ -103,21 +103,21 @@ def pools(admin):
         admin(f"{verb} {name} lake")
         admin("subnet show", subnet, subnetpool_id=pool)
         admin(f"network delete {name}")
-    admin("network delete tour")
+    admin("network delete tour-pools")
     admin("subnet pool delete lake")
     admin("address scope delete wider")
 
 
 def ports(admin):
-    network = admin("network create tour")["id"]
-    subnet = admin("subnet create --network tour --subnet-range 10.40.0.0/24 four")["id"]
-    made = admin("port create --network tour --fixed-ip subnet=four,ip-address=10.40.0.40 --mac-address "
+    network = admin("network create tour-ports")["id"]
+    subnet = admin("subnet create --network tour-ports --subnet-range 10.40.0.0/24 four")["id"]
+    made = admin("port create --network tour-ports --fixed-ip subnet=four,ip-address=10.40.0.40 --mac-address "
                  "fa:16:3e:40:40:40 --description first --dns-name web --disable --tag red --allowed-address "
                  "ip-address=10.40.0.99 --vnic-type normal --numa-policy-preferred --device-owner compute:nova --host "
                  "nowhere --binding-profile a=b door", admin_state_up=False, mac_address="fa:16:3e:40:40:40",
                  network_id=network, dns_name="web", numa_affinity_policy="preferred", binding_host_id="nowhere")
     same(made["fixed_ips"], [{"subnet_id": subnet, "ip_address": "10.40.0.40"}])
-    row(admin("port list --network tour --mac-address fa:16:3e:40:40:40 --fixed-ip ip-address=10.40.0.40 --long"),
+    row(admin("port list --network tour-ports --mac-address fa:16:3e:40:40:40 --fixed-ip ip-address=10.40.0.40 --long"),
         ID=made["id"], Name="door")
     admin("port set --name gate --enable --fixed-ip subnet=four,ip-address=10.40.0.41 --tag green --data-plane-status "
           "ACTIVE --extra-dhcp-option name=mtu,value=1400 door")
@@ -129,26 +129,33 @@ def ports(admin):
     shown = admin("port show gate", data_plane_status=None, numa_affinity_policy=None, allowed_address_pairs=[],
                   tags=["green"], binding_host_id="")
     same(len(shown["fixed_ips"]), 1)
-    row(admin("ip availability list"), Network_Name="tour", Used_IPs=1)
-    admin("ip availability show tour", used_ips=1)
+    row(admin("ip availability list"), Network_Name="tour-ports", Used_IPs=1)
+    admin("ip availability show tour-ports", used_ips=1)
     admin("port delete gate")
-    admin("network delete tour")
+    admin("network delete tour-ports")
 
 
 def outside():
     return "public"
 
 
+def ready(admin):
+    """A way out that routers may take, where the cloud was begun without one."""
+    if not admin("network list --external --name public"):
+        admin("network create --external --provider-network-type flat --provider-physical-network external public")
+        admin("subnet create --network public --subnet-range 172.24.4.0/24 --no-dhcp public")
+
+
 def routers(admin):
     public = admin("network show", outside())["id"]
-    admin("network create tour")
-    admin("subnet create --network tour --subnet-range 10.40.0.0/24 four")
+    admin("network create tour-routers")
+    admin("subnet create --network tour-routers --subnet-range 10.40.0.0/24 four")
     made = admin("router create --description first --tag red --disable way", admin_state_up=False, tags=["red"])["id"]
     admin("router set --name way-two --enable --external-gateway", outside(), "--enable-snat", "way")
     shown = admin("router show way-two", id=made, admin_state_up=True)
     same(shown["external_gateway_info"]["network_id"], public)
     admin("router add subnet way-two four")
-    admin("port create --network tour --fixed-ip subnet=four,ip-address=10.40.0.77 leg")
+    admin("port create --network tour-routers --fixed-ip subnet=four,ip-address=10.40.0.77 leg")
     admin.refused("router add port way-two leg", "Router already has a port on subnet")
     admin("network create side")
     admin("subnet create --network side --subnet-range 10.41.0.0/24 side")
@@ -178,7 +185,7 @@ def routers(admin):
     admin("network l3 conntrack helper show way-two", helper, port=6969)
     admin("network l3 conntrack helper delete way-two", helper)
 
-    door = admin("port create --network tour door")
+    door = admin("port create --network tour-routers door")
     inside = door["fixed_ips"][0]["ip_address"]
     made = admin("floating ip create --description d --tag red", outside(), status="DOWN")
     address = made["floating_ip_address"]
@@ -201,7 +208,7 @@ def routers(admin):
     admin("router show way-two", external_gateway_info=None, external_gateways=[])
     admin("router delete way-two")
     admin("port delete leg door")
-    admin("network delete tour side")
+    admin("network delete tour-routers side")
 
 
 def proxies(admin):
@@ -291,8 +298,8 @@ def quality(admin):
 
 def sharing(admin):
     project = admin("project create guests")["id"]
-    network = admin("network create tour")["id"]
-    made = admin("network rbac create --type network --action access_as_shared --target-project guests tour",
+    network = admin("network create tour-sharing")["id"]
+    made = admin("network rbac create --type network --action access_as_shared --target-project guests tour-sharing",
                  object_id=network)["id"]
     row(admin("network rbac list --type network --action access_as_shared --target-project guests"), ID=made)
     admin("project create others")
@@ -300,30 +307,32 @@ def sharing(admin):
     shown = admin("network rbac show", made)
     same(project in str(shown), False)
     admin("network rbac delete", made)
-    admin("network delete tour")
+    admin("network delete tour-sharing")
     admin("project delete guests others")
 
 
 def trunks(admin):
-    admin("network create tour")
+    admin("network create tour-trunks")
     for name in ("parent", "sub", "late"):
-        admin(f"port create --network tour {name}")
+        admin(f"port create --network tour-trunks {name}")
     made = admin("network trunk create --description d --parent-port parent --subport "
                  "port=sub,segmentation-type=vlan,segmentation-id=7 cable", status="DOWN")["id"]
     row(admin("network trunk list --long"), ID=made, Name="cable")
-    admin("network trunk set --name wire --description e --disable --subport "
+    admin("network trunk set --name wire --description e --subport "
           "port=late,segmentation-type=vlan,segmentation-id=8 cable")
     same(len(admin("network trunk show wire", description="e")["sub_ports"]), 2)
     same(len(admin("network subport list --trunk wire")), 2)
     same(len(admin("network trunk subport list wire")), 2)
+    admin("network trunk set --disable wire")
+    admin.refused("network trunk unset --subport late wire", "disabled")
     admin("network trunk set --enable wire")
     admin("network trunk unset --subport late wire")
-    admin("network trunk subport add --subport port=late,segmentation-type=vlan,segmentation-id=9 wire")
-    admin("network trunk subport remove --subport late wire")
+    admin("network trunk subport add --segmentation-type vlan --segmentation-id 9 wire late")
+    admin("network trunk subport remove wire late")
     same(len(admin("network trunk subport list wire")), 1)
     admin("network trunk delete wire")
     admin("port delete parent sub late")
-    admin("network delete tour")
+    admin("network delete tour-trunks")
 
 
 def counting(admin):
@@ -340,26 +349,26 @@ def counting(admin):
 
 def near(admin):
     """Local IPs: an address that means a guest of the same host."""
-    admin("network create tour")
-    admin("subnet create --network tour --subnet-range 10.40.0.0/24 four")
-    made = admin("local ip create --name cache --description d --network tour --ip-mode translate")
+    admin("network create tour-near")
+    admin("subnet create --network tour-near --subnet-range 10.40.0.0/24 four")
+    made = admin("local ip create --name cache --description d --network tour-near --ip-mode translate")
     row(admin("local ip list --name cache"), ID=made["id"])
     admin("local ip set --name store --description e cache")
     admin("local ip show store", id=made["id"], description="e")
-    port = admin("port create --network tour door")["id"]
+    port = admin("port create --network tour-near door")["id"]
     admin("local ip association create store", port, fixed_port_id=port)
-    row(admin("local ip association list store"), Fixed_Port_ID=port)
+    row(admin("local ip association list store"), Fixed_port_ID=port)
     admin("local ip association delete store", port)
     admin("local ip delete store")
     admin("port delete door")
-    admin("network delete tour")
+    admin("network delete tour-near")
 
 
 def looking(admin):
     """Taps: every frame of a port once more, for another one."""
-    admin("network create tour")
-    looked = admin("port create --network tour looked")["id"]
-    looks = admin("port create --network tour looks")["id"]
+    admin("network create tour-looking")
+    looked = admin("port create --network tour-looking looked")["id"]
+    looks = admin("port create --network tour-looking looks")["id"]
     service = admin("tap service create --name eye --port looks", port_id=looks, status="ACTIVE")["id"]
     row(admin("tap service list"), ID=service, Name="eye")
     admin("tap service update --description d eye")
@@ -371,7 +380,7 @@ def looking(admin):
     admin("tap flow delete glance")
     admin("tap service delete eye")
     admin("port delete looked looks")
-    admin("network delete tour")
+    admin("network delete tour-looking")
 
 
 def machinery(admin):
@@ -381,7 +390,7 @@ def machinery(admin):
     admin("network agent show", dhcp, agent_type="DHCP agent", alive=True)
     admin("network agent set --description here", dhcp)
     admin("network agent show", dhcp, description="here")
-    network = admin("network create tour")["id"]
+    network = admin("network create tour-machinery")["id"]
     admin(f"network agent remove network --dhcp {dhcp} {network}")
     admin(f"network agent add network --dhcp {dhcp} {network}")
     row(admin(f"network agent list --network {network}"), ID=dhcp)
@@ -390,7 +399,7 @@ def machinery(admin):
     admin(f"network agent add router --l3 {l3} {router}")
     row(admin(f"network agent list --router {router}"), ID=l3)
     admin("router delete way")
-    admin("network delete tour")
+    admin("network delete tour-machinery")
 
     profile = admin("network flavor profile create --description d --metainfo {}", description="d")["id"]
     row(admin("network flavor profile list"), ID=profile)
@@ -409,7 +418,7 @@ def machinery(admin):
     made = admin("network segment range create --shared --network-type vxlan --minimum 5000 --maximum 5010 high",
                  minimum=5000)["id"]
     row(admin("network segment range list"), ID=made, Name="high")
-    admin("network segment range set --maximum 5020 high")
+    admin("network segment range set --minimum 5000 --maximum 5020 high")
     admin("network segment range show high", maximum=5020)
     admin("network segment range delete high")
 
@@ -430,5 +439,5 @@ def by_itself(admin):
     admin("project delete lazy")
 
 
-steps = [absent, networks, subnets, pools, ports, routers, proxies, groups, quality, sharing, trunks, counting, near, looking,
+steps = [ready, absent, networks, subnets, pools, ports, routers, proxies, groups, quality, sharing, trunks, counting, near, looking,
          machinery, by_itself]
