@@ -55,6 +55,10 @@ pub fn routes() -> Vec<Route<Network>> {
 
 /// What the body names, which must be there.
 fn named(call: &Call, member: &str) -> Result<String, Fault> {
+    let other = call.body.as_object().and_then(|body| body.keys().find(|key| *key != member));
+    if let Some(other) = other {
+        return Err(Fault::bad_request(format!("Unrecognized attribute(s) '{other}'")));
+    }
     let id = call.body.get(member).and_then(Value::as_str);
     id.map(str::to_owned).ok_or_else(|| {
         Fault::bad_request(format!("Failed to parse request. Required attribute '{member}' not specified"))

@@ -53,7 +53,8 @@ static INTERFACE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| json!({"typ
 
 static UPDATE_WAYS: LazyLock<Schema> = LazyLock::new(|| {
     Schema::new(|| {
-        let list = json!({"type": ["array", "null"], "items": {"type": "object"}});
+        // The client says "none" by an empty object too.
+        let list = json!({"type": ["array", "null", "object"], "items": {"type": "object"}, "maxProperties": 0});
         let router = json!({"type": "object", "properties": {"external_gateways": list}});
         json!({"type": "object", "required": ["router"], "properties": {"router": router}})
     })
@@ -216,6 +217,8 @@ async fn change_gateways(svc: Arc<Network>, call: Call, what: WaysOut) -> Reply 
     gate(&call, &ROUTER, &raw)?;
     let sent = call.member("router")?.get("external_gateways").filter(|g| !g.is_null());
     let Some(sent) = sent else { return Ok(Response::ok(json!({"router": list::view(&call, &ROUTER, &raw)}))) };
+    let nothing = json!([]);
+    let sent = if sent.is_object() { &nothing } else { sent };
     let given = check::gateways(sent)
         .map_err(|reason| Fault::bad_request(format!("Invalid input for external_gateways. Reason: {reason}.")))?;
     finer_gateways(&call, sent, &raw, what)?;

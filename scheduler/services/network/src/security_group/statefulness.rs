@@ -5,19 +5,19 @@
 //! ```
 use crate::{
     Network,
-    attribute::{Absent, Resource, once, open, overlay},
+    attribute::{Absent, Resource, Verb, once, open, overlay},
     check::{self, Checked},
-    crud::crud,
     fault,
     list::Raw,
     network::ops::sees_all,
     tables::find,
-    verbs::Api,
+    verbs::{self, Api},
 };
-use pilvi_kit::{Ctx, Fault, Route, call::Query};
+use pilvi_kit::{Call, Ctx, Fault, Reply, Response, Route, Schema, call::Query, response::Body};
 use pilvi_store::{Query as Find, Store, Stored, Tx};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use std::sync::{Arc, LazyLock};
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Statefulness {
@@ -46,15 +46,64 @@ fn project_or_null(value: &Value) -> Checked {
     if value.is_null() { Ok(Value::Null) } else { check::text::<255>(value) }
 }
 
+/// What openstacksdk calls one of them; the original has the collection's name for it.
+const BY_CLIENT: &str = "security_group_default_statefulness";
+
+static CREATE: LazyLock<Schema> = LazyLock::new(|| Schema::new(|| STATEFULNESS.schema(Verb::Create)));
+
 pub fn routes() -> Vec<Route<Network>> {
-    crud!(
-        Statefulness,
-        STATEFULNESS,
-        "/v2.0/security-groups-default-statefulness",
-        "security_groups_default_statefulness",
-        "default statefulness of security groups",
-        open
-    )
+    let path = "/v2.0/security-groups-default-statefulness";
+    let one = "/v2.0/security-groups-default-statefulness/{id}";
+    vec![
+        Route::get(path, verbs::list::<Statefulness>)
+            .rule_by_handler("get_security_groups_default_statefulness")
+            .summary("Lists what new security groups are"),
+        Route::post(path, create)
+            .rule_by_handler("create_security_groups_default_statefulness")
+            .schema(&CREATE)
+            .summary("Says what new security groups are"),
+        Route::get(one, show)
+            .rule_by_handler("get_security_groups_default_statefulness")
+            .summary("Shows what new security groups are"),
+        // Under either name: what is sent is looked at by hand.
+        Route::put(one, update)
+            .rule_by_handler("update_security_groups_default_statefulness")
+            .schema(&CREATE)
+            .summary("Says otherwise what new security groups are"),
+        Route::delete(one, verbs::delete::<Statefulness>)
+            .rule_by_handler("delete_security_groups_default_statefulness")
+            .summary("Says no more what new security groups are"),
+    ]
+}
+
+/// The body under the original's name.
+fn renamed(mut call: Call) -> Call {
+    if let Some(sent) = call.body.as_object_mut().and_then(|body| body.remove(BY_CLIENT)) {
+        call.body[STATEFULNESS.name] = sent;
+    }
+    call
+}
+
+/// The answer under both names, so that either client finds it.
+fn under_both(mut reply: Response) -> Response {
+    if let Body::Json(body) = &mut reply.body
+        && let Some(one) = body.get(STATEFULNESS.name).cloned()
+    {
+        body[BY_CLIENT] = one;
+    }
+    reply
+}
+
+async fn create(svc: Arc<Network>, call: Call) -> Reply {
+    verbs::create::<Statefulness>(svc, renamed(call)).await.map(under_both)
+}
+
+async fn show(svc: Arc<Network>, call: Call) -> Reply {
+    verbs::show::<Statefulness>(svc, call).await.map(under_both)
+}
+
+async fn update(svc: Arc<Network>, call: Call) -> Reply {
+    verbs::update::<Statefulness>(svc, renamed(call)).await.map(under_both)
 }
 
 impl Api for Statefulness {

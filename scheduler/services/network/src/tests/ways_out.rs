@@ -80,6 +80,9 @@ async fn ways_out_come_and_go() {
     let nine: Vec<Value> = (0..9).map(|_| lab.plain()).collect();
     let no = rig.refused(400, &rig.admin, "PUT", &lab.path("add"), lab.body(json!(nine))).await;
     assert_eq!(no, "UnableToAddExtraGateways");
+    // The client says "none" by an empty object as well.
+    rig.want(200, &rig.alice, "PUT", &lab.path("remove"), lab.body(json!({}))).await;
+    rig.want(400, &rig.alice, "PUT", &lab.path("remove"), lab.body(json!({"a": 1}))).await;
     // Nothing of a refused request stays.
     assert_eq!(lab.addresses().await, (vec![], None));
     let ports = rig.get(&rig.admin, &format!("/v2.0/ports?device_id={}", lab.router)).await;
