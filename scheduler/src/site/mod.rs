@@ -164,14 +164,6 @@ impl Scheduler {
         let quotas = pilvi_network::quota::choose(config.network.quotas.clone());
         quotas.map_err(|why| anyhow::anyhow!("[network] quotas: {why}"))?;
         let network = Network::new(store.clone());
-        let sizes = &config.compute;
-        let settings = pilvi_compute::Config {
-            cpu_ratio: sizes.cpu_ratio,
-            memory_ratio: sizes.memory_ratio,
-            disk_ratio: sizes.disk_ratio,
-            default_zone: sizes.default_zone.clone(),
-            ..pilvi_compute::Config::default()
-        };
         let volumes =
             Volumes::new(store.clone(), fleet.clone(), image.clone(), placement.clone(), volume_settings(config));
         let compute = Compute::new(
@@ -181,7 +173,7 @@ impl Scheduler {
             image.clone(),
             placement.clone(),
             volumes.clone(),
-            settings,
+            compute_settings(config),
         );
         compute.driver().set_job(member.job("compute.server"));
         volumes.set_cloud(Arc::new(VolumeCloud(compute.clone())));
@@ -234,6 +226,17 @@ impl Scheduler {
         while tasks.join_next().await.is_some() {}
         end_member.send_replace(true);
         let _ = member.await;
+    }
+}
+
+fn compute_settings(config: &Config) -> pilvi_compute::Config {
+    let sizes = &config.compute;
+    pilvi_compute::Config {
+        cpu_ratio: sizes.cpu_ratio,
+        memory_ratio: sizes.memory_ratio,
+        disk_ratio: sizes.disk_ratio,
+        default_zone: sizes.default_zone.clone(),
+        ..pilvi_compute::Config::default()
     }
 }
 
