@@ -1,8 +1,7 @@
 //! Several ways to one destination, as real connections take them: out of a router, and to guests behind guests.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod cloud;
-use cloud::six::*;
-use cloud::*;
+use crate::cloud::six::*;
+use crate::cloud::*;
 use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
 use std::collections::BTreeSet;

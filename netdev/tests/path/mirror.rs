@@ -1,7 +1,6 @@
 //! Taps: what a port that looks sees of others, on its host and from another one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-mod cloud;
-use cloud::*;
+use crate::cloud::*;
 use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
 use std::collections::BTreeSet;
