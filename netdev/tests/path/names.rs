@@ -218,7 +218,7 @@ print(sum(1 for s in l if not shut(s)))";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn names_by_ipv6_need_no_route() {
-    use cloud::six::*;
+    use crate::cloud::six::*;
     if !ready() {
         return;
     }
