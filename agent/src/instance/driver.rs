@@ -211,10 +211,7 @@ impl Driver {
         let none = Instance::default();
         let wanted = wanted.unwrap_or(&none);
         match step {
-            Step::Fetch => {
-                self.volumes(&wanted.disks).await?;
-                self.fetch(wanted).await
-            }
+            Step::Fetch => self.fetch(wanted).await,
             Step::Disks => self.disks(wanted).await,
             Step::Ports => {
                 let ports: Vec<String> = wanted.nics.iter().map(|n| n.port_id.clone()).collect();
@@ -224,13 +221,7 @@ impl Driver {
             Step::Start => self.start(wanted).await,
             Step::Shutdown => self.shutdown().await,
             Step::Kill => self.kill().await,
-            Step::RemoveRoot => match wanted.disks.first().filter(|root| root.volume.is_none()) {
-                Some(root) => {
-                    let path = disk::path(&self.guest.dir, &root.id)?;
-                    durable::remove(&path).map_err(io("root disk"))
-                }
-                None => Ok(()),
-            },
+            Step::RemoveRoot => self.remove_root(wanted),
             Step::Pause => Ok(self.needed()?.pause(&self.guest).await?),
             Step::Resume => {
                 // A state saved earlier is not what this guest goes on from.
@@ -289,7 +280,19 @@ impl Driver {
         Ok(())
     }
 
-    async fn fetch(&self, wanted: &Instance) -> Result<(), Trouble> {
+    /// A root disk that is the instance's own goes; a volume stays what it is.
+    fn remove_root(&self, wanted: &Instance) -> Result<(), Trouble> {
+        match wanted.disks.first().filter(|root| root.volume.is_none()) {
+            Some(root) => {
+                let path = disk::path(&self.guest.dir, &root.id)?;
+                durable::remove(&path).map_err(io("root disk"))
+            }
+            None => Ok(()),
+        }
+    }
+
+    async fn fetch(&mut self, wanted: &Instance) -> Result<(), Trouble> {
+        self.volumes(&wanted.disks).await?;
         for wanted in own_disks(wanted) {
             let path = disk::path(&self.guest.dir, &wanted.id)?;
             if let Some(image) = wanted.image.as_ref().filter(|_| !path.exists()) {

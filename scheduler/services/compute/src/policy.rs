@@ -128,7 +128,6 @@ const ADMINS: &[&str] = &[
     "os-migrate-server:migrate_live:host",
     "os-extended-server-attributes",
     "os-server-diagnostics",
-    "os-volumes-attachments:swap",
     "os-lock-server:unlock:unlock_override",
     "os-admin-actions:reset_state",
     "os-instance-actions:events",
@@ -186,6 +185,12 @@ pub fn rules() -> Vec<RuleDefault> {
             ADMIN,
             SCOPES,
             "Name the host of a new server",
+        ),
+        RuleDefault::new(
+            "os_compute_api:os-volumes-attachments:swap",
+            "(role:admin) or (role:service)",
+            SCOPES,
+            "Swap a server's volume for another",
         ),
         RuleDefault::new("manager_or_admin", PROJECT_MANAGER_OR_ADMIN, SCOPES, "Managers of the project"),
     ];
