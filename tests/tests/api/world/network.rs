@@ -66,6 +66,11 @@ const FACTS: Facts = Facts {
             "/v2.0/security-groups-default-statefulness",
             r#"{"security_groups_default_statefulness": {"project_id": "p-own", "stateful": false}}"#,
         ),
+        (
+            "PUT",
+            "/v2.0/security-groups-default-statefulness/{id}",
+            r#"{"security_groups_default_statefulness": {"stateful": false}}"#,
+        ),
         ("POST", "/v2.0/ports/{port_id}/bindings", r#"{"binding": {"host": "h2"}}"#),
         (
             "PUT",
