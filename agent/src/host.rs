@@ -99,42 +99,16 @@ impl Host {
 
     fn spread(&self, wanted: &Wanted, authoritative: bool) {
         let _order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut named = BTreeSet::new();
-        for instance in wanted.instances.iter().take(INSTANCES_LIMIT) {
-            if !safe_name(&instance.id) || !named.insert(instance.id.clone()) {
-                tracing::error!(id = instance.id, "instance id refused");
-                continue;
-            }
-            self.set_target(&instance.id, Target::Wanted(Arc::new(instance.clone())));
-        }
-        if authoritative {
-            for id in self.instances.ids().into_iter().filter(|id| !named.contains(id)) {
-                self.set_target(&id, Target::Gone);
-            }
-        }
-        self.spread_volumes(wanted, authoritative);
+        self.context.volumes.used_by(&wanted.instances);
+        let instances = wanted.instances.iter().take(INSTANCES_LIMIT).map(|instance| (&instance.id, instance));
+        spread(instances, authoritative.then(|| self.instances.ids()), |id, target| self.set_target(id, target));
+        let volumes = wanted.volumes.iter().take(VOLUMES_LIMIT).map(|volume| (&volume.id, volume));
+        spread(volumes, authoritative.then(|| self.volumes.ids()), |id, target| self.set_volume(id, target));
         *self.wanted.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(wanted.clone());
         let network = wanted.network.clone().unwrap_or_default();
         self.context.neighbours.keep(&network);
         self.context.plane.want(self.context.neighbours.complete(network));
         self.context.board.set_generation(wanted.generation);
-    }
-
-    fn spread_volumes(&self, wanted: &Wanted, authoritative: bool) {
-        self.context.volumes.used_by(&wanted.instances);
-        let mut named = BTreeSet::new();
-        for volume in wanted.volumes.iter().take(VOLUMES_LIMIT) {
-            if !safe_name(&volume.id) || !named.insert(volume.id.clone()) {
-                tracing::error!(id = volume.id, "volume id refused");
-                continue;
-            }
-            self.set_volume(&volume.id, Target::Wanted(Arc::new(volume.clone())));
-        }
-        if authoritative {
-            for id in self.volumes.ids().into_iter().filter(|id| !named.contains(id)) {
-                self.set_volume(&id, Target::Gone);
-            }
-        }
     }
 
     fn set_target(&self, id: &str, target: Target<Instance>) {
@@ -293,6 +267,25 @@ impl Host {
             None => instance.nics.iter().any(|nic| nic.port_id == port),
         })?;
         Some((wanted, at))
+    }
+}
+
+/// Gives each wanted thing its target; of those that are `known`, what is not wanted goes.
+fn spread<'w, T: Clone + 'w>(
+    wanted: impl Iterator<Item = (&'w String, &'w T)>,
+    known: Option<Vec<String>>,
+    set: impl Fn(&str, Target<T>),
+) {
+    let mut named = BTreeSet::new();
+    for (id, thing) in wanted {
+        if !safe_name(id) || !named.insert(id) {
+            tracing::error!(id, "id refused");
+            continue;
+        }
+        set(id, Target::Wanted(Arc::new(thing.clone())));
+    }
+    for id in known.into_iter().flatten().filter(|id| !named.contains(id)) {
+        set(&id, Target::Gone);
     }
 }
 

@@ -8,6 +8,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -38,6 +39,37 @@ impl<T: PartialEq> PartialEq for Target<T> {
             (Self::Unknown, Self::Unknown) | (Self::Gone, Self::Gone) => true,
             _ => false,
         }
+    }
+}
+
+/// First and longest pause after trouble.
+const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+
+/// How long a task leaves its thing alone after trouble: longer each time, until all is well or something else is wanted.
+#[derive(Debug)]
+pub struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(BACK_OFF.0)
+    }
+}
+
+impl Pause {
+    /// Sleeps, or is woken by a newer target.
+    ///
+    /// # Errors
+    /// When the host is going down.
+    pub async fn sleep<T>(&mut self, mailbox: &mut watch::Receiver<Target<T>>) -> Result<(), watch::error::RecvError> {
+        let jitter = self.0.mul_f64(rand::random_range(0.75..1.25));
+        match tokio::time::timeout(jitter, mailbox.changed()).await {
+            Ok(told) => {
+                told?;
+                *self = Self::default();
+            }
+            Err(_) => self.0 = (self.0 * 2).min(BACK_OFF.1),
+        }
+        Ok(())
     }
 }
 

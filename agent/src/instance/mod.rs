@@ -14,6 +14,7 @@ use crate::console::Log;
 use crate::error::Trouble;
 use crate::image::Cache;
 use crate::ledger::Ledger;
+use crate::mailbox::Pause;
 use crate::net::{Plane, neighbours::Neighbourhood};
 use crate::peer::{Doorman, Proof};
 use crate::report::Board;
@@ -68,8 +69,6 @@ pub type Target = crate::mailbox::Target<Instance>;
 
 /// How long a settled instance is left alone.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// First and longest pause after trouble.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 /// How long trouble that is expected to pass is kept to oneself.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// More plans than this without being settled is a fault of ours.
@@ -85,7 +84,7 @@ enum Pass {
 /// Keeps one instance as its target says until it is gone.
 pub async fn run(context: Arc<Context>, guest: Guest, mut mailbox: watch::Receiver<Target>) {
     let mut driver: Option<Driver> = None;
-    let mut pause = BACK_OFF.0;
+    let mut pause = Pause::default();
     let mut troubled_since: Option<Instant> = None;
     let mut former = Target::Unknown;
     loop {
@@ -120,7 +119,7 @@ pub async fn run(context: Arc<Context>, guest: Guest, mut mailbox: watch::Receiv
             }
             Ok(Pass::Interrupted) => continue,
             Ok(Pass::Settled) => {
-                (pause, troubled_since) = (BACK_OFF.0, None);
+                (pause, troubled_since) = (Pause::default(), None);
                 if idle(driver.as_ref(), &guest, &mut mailbox).await.is_err() {
                     return;
                 }
@@ -128,11 +127,8 @@ pub async fn run(context: Arc<Context>, guest: Guest, mut mailbox: watch::Receiv
             Err(trouble) => {
                 let since = *troubled_since.get_or_insert_with(Instant::now);
                 tell(&context, driver.as_ref(), &guest, &target, &trouble, since);
-                let jitter = pause.mul_f64(rand::random_range(0.75..1.25));
-                match tokio::time::timeout(jitter, mailbox.changed()).await {
-                    Ok(Err(_)) => return,
-                    Ok(Ok(())) => pause = BACK_OFF.0,
-                    Err(_) => pause = (pause * 2).min(BACK_OFF.1),
+                if pause.sleep(&mut mailbox).await.is_err() {
+                    return;
                 }
             }
         }

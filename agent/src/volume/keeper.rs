@@ -11,7 +11,7 @@ use crate::error::Trouble;
 use crate::image::Cached;
 use crate::instance::Context;
 use crate::ledger::SnapshotEnd;
-use crate::mailbox::Target;
+use crate::mailbox::{Pause, Target};
 use crate::snapshot::{self as images, Flight, SnapshotStep};
 use crate::{disk, durable};
 use pilvi_agent_api::v1::{
@@ -20,11 +20,7 @@ use pilvi_agent_api::v1::{
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::watch;
-
-/// First and longest pause after trouble.
-const BACK_OFF: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 struct Keeper {
     context: Arc<Context>,
@@ -38,7 +34,7 @@ struct Keeper {
 pub async fn run(context: Arc<Context>, id: String, mut mailbox: watch::Receiver<Target<Volume>>) {
     let Ok(folder) = context.volumes.folder(&id) else { return };
     let mut keeper: Option<Keeper> = None;
-    let mut pause = BACK_OFF.0;
+    let mut pause = Pause::default();
     loop {
         let target = mailbox.borrow_and_update().clone();
         let wanted = match &target {
@@ -72,7 +68,7 @@ pub async fn run(context: Arc<Context>, id: String, mut mailbox: watch::Receiver
                 keeper = None;
             }
             (Ok(()), Some(_)) => {
-                pause = BACK_OFF.0;
+                pause = Pause::default();
                 let moved = keeper.as_ref();
                 let told = tokio::select! {
                     told = mailbox.changed() => told,
@@ -87,10 +83,8 @@ pub async fn run(context: Arc<Context>, id: String, mut mailbox: watch::Receiver
                 if let Some(wanted) = wanted {
                     tell_trouble(&context, keeper.as_ref(), wanted, &trouble);
                 }
-                match tokio::time::timeout(pause.mul_f64(rand::random_range(0.75..1.25)), mailbox.changed()).await {
-                    Ok(Err(_)) => return,
-                    Ok(Ok(())) => pause = BACK_OFF.0,
-                    Err(_) => pause = (pause * 2).min(BACK_OFF.1),
+                if pause.sleep(&mut mailbox).await.is_err() {
+                    return;
                 }
             }
         }

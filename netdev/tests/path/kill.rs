@@ -3,19 +3,8 @@
 use crate::cloud::*;
 use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
-
-fn config(prefix: &str, dir: &str) -> Config {
-    Config {
-        prefix: prefix.into(),
-        state_dir: dir.into(),
-        underlay: Some(Underlay { device: "under0".into(), address: vtep(1) }),
-        external: External::Edge,
-        join_edge: None,
-        notes: NoteRate::default(),
-    }
-}
 
 fn wanted(ports: u8) -> Wanted {
     let mut w = Wanted {
@@ -37,8 +26,8 @@ fn wanted(ports: u8) -> Wanted {
 /// Not a test by itself: the process that is killed. It goes back and forth until then.
 #[tokio::test(flavor = "multi_thread")]
 async fn victim() {
-    let (Ok(prefix), Ok(dir)) = (std::env::var("VICTIM_PREFIX"), std::env::var("VICTIM_DIR")) else { return };
-    let plane = DataPlane::open(config(&prefix, &dir)).await.unwrap();
+    let Some(config) = crate::cloud::victim() else { return };
+    let plane = DataPlane::open(config).await.unwrap();
     for round in 0u8..250 {
         let mut w = wanted(if round % 2 == 0 { 12 } else { 3 });
         w.groups[0].rules.truncate(usize::from(round % 3));
@@ -53,17 +42,10 @@ async fn a_killed_agent_is_survived_at_any_moment() {
     }
     let mut cloud = Cloud::new("kill");
     let dir = cloud.dir.path().join("node").to_str().unwrap().to_owned();
-    let config = config(&cloud.prefix, &dir);
+    let config = victims_config(&cloud.prefix, &dir);
     cloud.keep(config.clone());
     for (i, ms) in [20u64, 60, 90, 130, 170, 230, 310, 420, 600, 900].into_iter().enumerate() {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["kill::victim", "--exact"])
-            .env("VICTIM_PREFIX", &cloud.prefix)
-            .env("VICTIM_DIR", &dir)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = start_victim(&cloud, "kill::victim", &dir);
         tokio::time::sleep(Duration::from_millis(ms)).await;
         let _ = child.kill();
         child.wait().unwrap();
@@ -95,7 +77,7 @@ async fn a_lost_namespace_or_a_lost_bpffs_is_made_again() {
     }
     let mut cloud = Cloud::new("lost");
     let dir = cloud.dir.path().join("node").to_str().unwrap().to_owned();
-    let config = config(&cloud.prefix, &dir);
+    let config = victims_config(&cloud.prefix, &dir);
     cloud.keep(config.clone());
     let lose_namespace = format!("ip netns del {}", config.prefix);
     let lose_pins = format!("umount {dir}/bpf");

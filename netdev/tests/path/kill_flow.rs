@@ -4,19 +4,8 @@ use crate::cloud::six::*;
 use crate::cloud::*;
 use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-
-fn config(prefix: &str, dir: &str) -> Config {
-    Config {
-        prefix: prefix.into(),
-        state_dir: dir.into(),
-        underlay: Some(Underlay { device: "under0".into(), address: vtep(1) }),
-        external: External::Edge,
-        join_edge: None,
-        notes: NoteRate::default(),
-    }
-}
 
 /// Two ports that talk and `others` that come and go; each has both families.
 fn wanted(others: u8) -> Wanted {
@@ -47,8 +36,8 @@ fn wanted(others: u8) -> Wanted {
 /// Not a test by itself: the process that is killed.
 #[tokio::test(flavor = "multi_thread")]
 async fn victim() {
-    let (Ok(prefix), Ok(dir)) = (std::env::var("VICTIM_PREFIX"), std::env::var("VICTIM_DIR")) else { return };
-    let plane = DataPlane::open(config(&prefix, &dir)).await.unwrap();
+    let Some(config) = crate::cloud::victim() else { return };
+    let plane = DataPlane::open(config).await.unwrap();
     for round in 0u8..250 {
         let _ = plane.apply(&wanted(round % 4)).await;
     }
@@ -68,7 +57,7 @@ async fn no_packet_is_lost_while_agents_are_killed() {
     }
     let mut cloud = Cloud::new("killflow");
     let dir = cloud.dir.path().join("node").to_str().unwrap().to_owned();
-    let config = config(&cloud.prefix, &dir);
+    let config = victims_config(&cloud.prefix, &dir);
     cloud.keep(config.clone());
     let plane = DataPlane::open(config.clone()).await.unwrap();
     apply(&plane, &wanted(0)).await;
@@ -93,14 +82,7 @@ async fn no_packet_is_lost_while_agents_are_killed() {
     let mut dice = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().subsec_nanos();
     eprintln!("kills from {dice}");
     for _ in 0..12 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["kill_flow::victim", "--exact"])
-            .env("VICTIM_PREFIX", &cloud.prefix)
-            .env("VICTIM_DIR", &dir)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
+        let mut child = start_victim(&cloud, "kill_flow::victim", &dir);
         dice = dice.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         tokio::time::sleep(Duration::from_millis(u64::from(dice >> 16) % 700)).await;
         let _ = child.kill();

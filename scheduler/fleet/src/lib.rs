@@ -15,6 +15,7 @@
 //! lost, doubled or late does no harm.
 mod certificate;
 mod grpc;
+mod image;
 mod join;
 mod node;
 mod ownership;
@@ -26,6 +27,7 @@ mod upload;
 mod wanted;
 
 pub use certificate::{Authority, CertificateError};
+pub use image::{ImageFile, ImageStage, SeenImage, short};
 pub use join::JoinToken;
 pub use node::{Node, NodeState};
 pub use part::{Affected, HostPart, ImageBytes as ImageStream, ImageSink, ImageSource, Part, Upload};

@@ -94,6 +94,28 @@ pub fn plain_shape(fault: &Fault, _request_id: &str) -> Value {
     json!({"error": {"code": fault.code(), "title": fault.title(), "message": fault.message}})
 }
 
+/// `{"itemNotFound": {"code": 404, "message": "..."}}`: the envelope of the services that grew out of compute.
+pub fn compute_shape(fault: &Fault) -> Value {
+    let word = match fault.code() {
+        400 => "badRequest",
+        401 => "unauthorized",
+        403 => "forbidden",
+        404 => "itemNotFound",
+        405 => "badMethod",
+        409 => "conflictingRequest",
+        413 | 429 => "overLimit",
+        415 => "badMediaType",
+        501 => "notImplemented",
+        503 => "serviceUnavailable",
+        _ => "computeFault",
+    };
+    let message = match fault.extra.get("rule").and_then(Value::as_str) {
+        Some(rule) if fault.code() == 403 => format!("Policy doesn't allow {rule} to be performed."),
+        _ => fault.message.clone(),
+    };
+    json!({word: {"code": fault.code(), "message": message}})
+}
+
 impl From<pilvi_store::Error> for Fault {
     fn from(error: pilvi_store::Error) -> Self {
         use pilvi_store::Error as E;

@@ -1,6 +1,7 @@
 //! Volumes with the real `openstack` client and real guests: what was written outlives servers, agents and copies.
 use pilvi_tests::{Site, kernel, may_run, until};
 use serde_json::Value;
+use std::io::Read;
 use std::time::Duration;
 
 const READY: Duration = Duration::from_secs(300);
@@ -96,8 +97,9 @@ fn what_was_written_outlives_the_server() {
     site.openstack(USER, &["volume", "create", "--snapshot", "then", "copy"]).unwrap();
     let copy = status(&site, &["volume"], "copy", "available")["id"].as_str().unwrap().to_owned();
     let head = |id: &str| {
-        let bytes = std::fs::read(folder.join(id).join("data")).unwrap();
-        String::from_utf8_lossy(&bytes[..6]).trim().to_owned()
+        let mut bytes = [0; 6];
+        std::fs::File::open(folder.join(id).join("data")).unwrap().read_exact(&mut bytes).unwrap();
+        String::from_utf8_lossy(&bytes).trim().to_owned()
     };
     assert_eq!((head(&copy).as_str(), head(&data).as_str()), ("before", "after"));
 

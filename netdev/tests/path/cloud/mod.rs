@@ -114,6 +114,35 @@ impl Drop for Cloud {
     }
 }
 
+/// The process that is killed: this program, running the one test of that name. It finds who it is by [`victim`].
+pub fn start_victim(cloud: &Cloud, test: &str, dir: &str) -> Child {
+    Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact"])
+        .env("VICTIM_PREFIX", &cloud.prefix)
+        .env("VICTIM_DIR", dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// The configuration of whoever was started to be killed; `None` in any other process.
+pub fn victim() -> Option<Config> {
+    Some(victims_config(&std::env::var("VICTIM_PREFIX").ok()?, &std::env::var("VICTIM_DIR").ok()?))
+}
+
+/// What the victim and those who come after it are configured with.
+pub fn victims_config(prefix: &str, dir: &str) -> Config {
+    Config {
+        prefix: prefix.into(),
+        state_dir: dir.into(),
+        underlay: Some(Underlay { device: "under0".into(), address: vtep(1) }),
+        external: External::Edge,
+        join_edge: None,
+        notes: NoteRate::default(),
+    }
+}
+
 pub fn vtep(n: u8) -> Ipv4Addr {
     Ipv4Addr::new(10, 255, 0, n)
 }

@@ -1,23 +1,6 @@
 //! How compute spells a fault: `{"itemNotFound": {"code": 404, "message": "..."}}`.
-use pilvi_kit::Fault;
+use pilvi_kit::{Fault, fault::compute_shape};
 use serde_json::{Value, json};
-
-fn word(code: u16) -> &'static str {
-    match code {
-        400 => "badRequest",
-        401 => "unauthorized",
-        403 => "forbidden",
-        404 => "itemNotFound",
-        405 => "badMethod",
-        409 => "conflictingRequest",
-        413 => "overLimit",
-        415 => "badMediaType",
-        429 => "overLimit",
-        501 => "notImplemented",
-        503 => "serviceUnavailable",
-        _ => "computeFault",
-    }
-}
 
 /// The envelope. A microversion out of range has one of its own, as clients expect it.
 pub fn shape(fault: &Fault, request_id: &str) -> Value {
@@ -28,12 +11,7 @@ pub fn shape(fault: &Fault, request_id: &str) -> Value {
             "links": [{"rel": "help", "href": "http://developer.openstack.org/api-guide/compute/microversions.html"}],
         }], "computeFault": {"code": 406, "message": fault.message}});
     }
-    if let Some(rule) = fault.extra.get("rule").and_then(Value::as_str)
-        && fault.code() == 403
-    {
-        return json!({"forbidden": {"code": 403, "message": format!("Policy doesn't allow {rule} to be performed.")}});
-    }
-    json!({word(fault.code()): {"code": fault.code(), "message": fault.message}})
+    compute_shape(fault)
 }
 
 pub fn server_not_found(id: &str) -> Fault {

@@ -2,6 +2,7 @@
 //!
 //! What a server is made of is copied into its record when it is created (flavor, image, key), so that
 //! later changes of those do not change a running server.
+use pilvi_fleet::{ImageFile, SeenImage};
 use pilvi_store::{Claim, Column, KindSpec, Record, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -125,7 +126,7 @@ pub struct Seen {
     pub runtime: String,
     pub step: String,
     #[serde(default)]
-    pub snapshot: Option<SeenSnapshot>,
+    pub snapshot: Option<SeenImage>,
     /// Of its disks, in their order.
     #[serde(default)]
     pub disk_bytes: Vec<u64>,
@@ -178,24 +179,6 @@ pub enum MoveStage {
     Lost,
 }
 
-/// How far a snapshot has come.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SeenSnapshot {
-    pub image_id: String,
-    pub stage: SnapshotStage,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum SnapshotStage {
-    Packing,
-    Uploading,
-    Done,
-    /// The image was deleted meanwhile.
-    Gone,
-    Failed(String),
-}
-
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct FlavorCopy {
     pub id: String,
@@ -212,20 +195,11 @@ pub struct FlavorCopy {
 pub struct ImageCopy {
     pub id: String,
     pub name: String,
-    pub file: FileCopy,
-    pub kernel: Option<FileCopy>,
-    pub ramdisk: Option<FileCopy>,
+    pub file: ImageFile,
+    pub kernel: Option<ImageFile>,
+    pub ramdisk: Option<ImageFile>,
     pub min_disk_gib: u64,
     pub properties: BTreeMap<String, String>,
-}
-
-/// What a host needs to fetch and check an image.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FileCopy {
-    pub id: String,
-    pub sha512: String,
-    pub size: u64,
-    pub disk_format: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -24,6 +24,8 @@ pub const LOCK_REASON: Version = Version(2, 73);
 pub const SERVER_GROUPS_SHOWN: Version = Version(2, 71);
 /// A live migration cannot be forced on a host any more.
 pub const NOTHING_FORCED: Version = Version(2, 68);
+/// `volume_type` of a block device.
+pub const DEVICE_VOLUME_TYPE: Version = Version(2, 67);
 /// `trusted_image_certificates`.
 pub const TRUSTED_CERTIFICATES: Version = Version(2, 63);
 /// Instance actions page and show `updated_at`.
@@ -36,10 +38,16 @@ pub const REBUILD_KEY: Version = Version(2, 54);
 pub const TAGS_AT_CREATION: Version = Version(2, 52);
 /// The flavor's content is part of the server.
 pub const FLAVOR_EMBEDDED: Version = Version(2, 47);
+/// Tags of block devices, after a pause.
+pub const DEVICE_TAGS: Version = Version(2, 42);
 /// No `networks` member is an error; `auto` and `none` are words.
 pub const NETWORKS_NEEDED: Version = Version(2, 37);
 /// A live migration is checked after it was accepted.
 pub const MIGRATION_IN_BACKGROUND: Version = Version(2, 34);
+/// Tags of block devices are left out again.
+pub const NO_DEVICE_TAGS: Version = Version(2, 33);
+/// Tags of block devices.
+pub const FIRST_DEVICE_TAGS: Version = Version(2, 32);
 /// A live migration may be forced on a host.
 pub const FORCED_MIGRATION: Version = Version(2, 30);
 /// Tags shown and filtered by.

@@ -1,35 +1,14 @@
 //! What can go wrong with volumes, and how Cinder spells it: `{"badRequest": {"code": 400, "message": "..."}}`.
-use pilvi_kit::Fault;
+use pilvi_kit::{Fault, fault::compute_shape};
 use serde_json::{Value, json};
-
-fn word(code: u16) -> &'static str {
-    match code {
-        400 => "badRequest",
-        401 => "unauthorized",
-        403 => "forbidden",
-        404 => "itemNotFound",
-        405 => "badMethod",
-        409 => "conflictingRequest",
-        413 | 429 => "overLimit",
-        415 => "badMediaType",
-        501 => "notImplemented",
-        503 => "serviceUnavailable",
-        _ => "computeFault",
-    }
-}
 
 /// The envelope.
 pub fn shape(fault: &Fault, _request_id: &str) -> Value {
-    if let Some(rule) = fault.extra.get("rule").and_then(Value::as_str)
-        && fault.code() == 403
-    {
-        return json!({"forbidden": {"code": 403, "message": format!("Policy doesn't allow {rule} to be performed.")}});
-    }
-    let mut told = json!({"code": fault.code(), "message": fault.message});
+    let mut told = compute_shape(fault);
     if fault.code() == 413 {
-        told["retryAfter"] = json!("0");
+        told["overLimit"]["retryAfter"] = json!("0");
     }
-    json!({word(fault.code()): told})
+    told
 }
 
 pub fn no_volume(id: &str) -> Fault {

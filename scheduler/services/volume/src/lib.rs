@@ -27,6 +27,7 @@ mod list;
 mod literal;
 pub mod message;
 mod metadata;
+mod owned;
 mod policy;
 pub mod qos;
 pub mod quota;

@@ -98,14 +98,38 @@ impl Listing {
         rows: &[Stored<R>],
         more: bool,
     ) -> Value {
+        self.document_of(call, (name, name), shown, rows, more)
+    }
+
+    /// The same where the links are named otherwise: (`groups`, `group`) for `{"groups": [...], "group_links": [...]}`.
+    pub fn document_of<R: Record>(
+        &self,
+        call: &Call,
+        (name, linked): (&str, &str),
+        shown: Vec<Value>,
+        rows: &[Stored<R>],
+        more: bool,
+    ) -> Value {
         let mut body = json!({name: shown});
         let full = more || self.page.limit == Some(rows.len());
         if let (Some(last), true) = (rows.last(), full) {
             let href = self.page.next_url(call, last.record.id());
-            body[format!("{name}_links")] = json!([{"rel": "next", "href": href}]);
+            body[format!("{linked}_links")] = json!([{"rel": "next", "href": href}]);
         }
         body
     }
+}
+
+/// The store's columns of the sort keys that most kinds have.
+pub fn common_column(key: &str) -> Option<&'static str> {
+    Some(match key {
+        "id" => "id",
+        "name" | "display_name" => "name",
+        "status" => "state",
+        "created_at" => "created",
+        "updated_at" => "updated",
+        _ => return None,
+    })
 }
 
 /// How a kind is sorted: the store's column of a key, where there is one, and a record's value of it.

@@ -2,13 +2,13 @@
 use crate::{
     Compute,
     server::{model::VmState, snapshot},
-    tables::{Action, FileCopy, MoveStage, Moving, Seen, SeenMove, SeenSnapshot, Server, SnapshotStage, WantedPower},
+    tables::{Action, MoveStage, Moving, Seen, SeenMove, Server, WantedPower},
     volume::model,
 };
 use async_trait::async_trait;
 use base64::{Engine, engine::general_purpose::STANDARD};
 use pilvi_agent_api::v1;
-use pilvi_fleet::{Affected, HostPart, Node, Part};
+use pilvi_fleet::{Affected, HostPart, ImageFile, Node, Part, SeenImage, short};
 use pilvi_kit::Fault;
 use pilvi_store::{Change, Dir, Query, Record, Stored};
 use std::sync::Arc;
@@ -102,11 +102,6 @@ impl HostPart for ComputePart {
     }
 }
 
-/// What a host says, as far as it is kept.
-fn short(text: &str) -> String {
-    text.chars().take(2000).collect()
-}
-
 fn seen(i: &v1::ObservedInstance) -> Seen {
     let power = match i.power() {
         v1::Power::Unspecified => None,
@@ -126,7 +121,7 @@ fn seen(i: &v1::ObservedInstance) -> Seen {
         crashed: i.crashed,
         runtime: i.runtime.clone(),
         step: i.step.clone(),
-        snapshot: i.snapshot.as_ref().and_then(seen_snapshot),
+        snapshot: i.snapshot.as_ref().and_then(SeenImage::of),
         disk_bytes: i.disk_bytes.clone(),
         places: i.places.iter().map(|at| (at.id.clone(), at.place)).collect(),
         device_troubles: i.device_troubles.iter().map(|trouble| (trouble.id.clone(), short(&trouble.error))).collect(),
@@ -152,28 +147,6 @@ fn seen_move(said: &v1::ObservedMove) -> Option<SeenMove> {
         S::MoveLost => MoveStage::Lost,
     };
     Some(SeenMove { id: said.move_id.clone(), stage, error: short(&said.error), address: short(&said.address) })
-}
-
-fn seen_snapshot(s: &v1::ObservedSnapshot) -> Option<SeenSnapshot> {
-    use v1::SnapshotStage as S;
-    let stage = match s.stage() {
-        S::SnapshotUnspecified => return None,
-        S::SnapshotPacking => SnapshotStage::Packing,
-        S::SnapshotUploading => SnapshotStage::Uploading,
-        S::SnapshotDone => SnapshotStage::Done,
-        S::SnapshotGone => SnapshotStage::Gone,
-        S::SnapshotFailed => SnapshotStage::Failed(s.error.chars().take(2000).collect()),
-    };
-    Some(SeenSnapshot { image_id: s.image_id.clone(), stage })
-}
-
-fn file(file: &FileCopy) -> v1::ImageRef {
-    v1::ImageRef {
-        id: file.id.clone(),
-        sha512: file.sha512.clone(),
-        size: file.size,
-        disk_format: file.disk_format.clone(),
-    }
 }
 
 /// Where a property of the image or the flavor chooses the runtime.
@@ -212,8 +185,8 @@ impl Compute {
             disks: disks(server),
             nics,
             runtime: runtime_of(server).cloned().unwrap_or_default(),
-            kernel: image.and_then(|i| i.kernel.as_ref()).map(file),
-            ramdisk: image.and_then(|i| i.ramdisk.as_ref()).map(file),
+            kernel: image.and_then(|i| i.kernel.as_ref()).map(ImageFile::wire),
+            ramdisk: image.and_then(|i| i.ramdisk.as_ref()).map(ImageFile::wire),
             cmdline: properties.get(CMDLINE_PROPERTY).cloned().unwrap_or_default(),
             hard_reboots: server.wanted.hard_reboots,
             soft_reboots: server.wanted.soft_reboots,
@@ -272,7 +245,7 @@ fn disks(server: &Server) -> Vec<v1::Disk> {
     };
     let root = match model::root(server) {
         Some(volume) => model::disk(volume),
-        None => disk("root", server.flavor.disk_gib, server.image.as_ref().map(|i| file(&i.file))),
+        None => disk("root", server.flavor.disk_gib, server.image.as_ref().map(|i| i.file.wire())),
     };
     let mut disks = vec![root];
     if server.flavor.ephemeral_gib > 0 {

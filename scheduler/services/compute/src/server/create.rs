@@ -6,11 +6,12 @@ use crate::{
     Compute, fault,
     server::model::{PowerState, TaskState, VmState},
     tables::{
-        Action, Event, FileCopy, Flavor, FlavorCopy, ImageCopy, KeyCopy, Keypair, NetworkWish, Server, ServerGroup,
-        VolumeFrom, VolumeWish, Wanted, WantedPower,
+        Action, Event, Flavor, FlavorCopy, ImageCopy, KeyCopy, Keypair, NetworkWish, Server, ServerGroup, VolumeFrom,
+        VolumeWish, Wanted, WantedPower,
     },
     volume::{self, mapping::Mappings},
 };
+use pilvi_fleet::ImageFile;
 use pilvi_kit::{Ctx, Fault, clock, id};
 use pilvi_store::{Query, Tx};
 use std::collections::{BTreeMap, BTreeSet};
@@ -194,7 +195,7 @@ impl Compute {
         })
     }
 
-    pub(crate) async fn boot_file(&self, ctx: &Ctx, image_id: Option<&str>) -> Result<Option<FileCopy>, Fault> {
+    pub(crate) async fn boot_file(&self, ctx: &Ctx, image_id: Option<&str>) -> Result<Option<ImageFile>, Fault> {
         let Some(id) = image_id.filter(|i| !i.is_empty()) else { return Ok(None) };
         let missing = |_| Fault::bad_request(format!("Kernel or ramdisk image {id} could not be found."));
         let image = pilvi_image::image::ops::visible(&self.store, ctx, id).await.map_err(missing)?;
@@ -282,8 +283,8 @@ fn property<'i>(image: &'i pilvi_image::image::model::Image, name: &str) -> Opti
     image.properties.get(name).and_then(Option::as_deref)
 }
 
-fn file_copy(image: &pilvi_image::image::model::Image) -> FileCopy {
-    FileCopy {
+fn file_copy(image: &pilvi_image::image::model::Image) -> ImageFile {
+    ImageFile {
         id: image.id.clone(),
         sha512: image.content_hash().unwrap_or_default().to_owned(),
         size: image.size.unwrap_or(0),

@@ -14,9 +14,10 @@ use super::{
 };
 use crate::{
     Compute, action,
-    tables::{Event, Server, SnapshotStage},
+    tables::{Event, Server},
     volume::{image, model},
 };
+use pilvi_fleet::ImageStage;
 use pilvi_image::{
     data,
     image::{
@@ -60,14 +61,14 @@ pub fn settle(server: &mut Server) -> Option<Ended> {
     let image = wish(server)?;
     let seen = server.seen.as_ref()?.snapshot.clone().filter(|s| s.image_id == image)?;
     server.task_state = match seen.stage {
-        SnapshotStage::Packing => Some(TaskState::ImagePendingUpload),
-        SnapshotStage::Uploading => Some(TaskState::ImageUploading),
-        SnapshotStage::Done | SnapshotStage::Gone => {
+        ImageStage::Packing => Some(TaskState::ImagePendingUpload),
+        ImageStage::Uploading => Some(TaskState::ImageUploading),
+        ImageStage::Done | ImageStage::Gone => {
             server.wanted.snapshot = None;
             None
         }
         // The image is still there: the reconciler sees it without a task, and removes it.
-        SnapshotStage::Failed(reason) => {
+        ImageStage::Failed(reason) => {
             server.task_state = None;
             return Some(Ended::Badly(reason));
         }
@@ -102,7 +103,8 @@ pub async fn create(svc: &Compute, call: &Call, server: &Stored<Server>, body: &
 }
 
 impl Compute {
-    /// Image record, task and action log, all or nothing. Gives the image's id.
+    /// Image record, task and action log, all or nothing. Gives the image's id. Of a server that runs from volumes the image
+    /// has no bytes but names snapshots of them, and is there at once.
     async fn create_image(
         &self,
         ctx: &Ctx,
@@ -110,13 +112,11 @@ impl Compute {
         name: &str,
         metadata: &BTreeMap<String, String>,
     ) -> Result<String, Fault> {
-        if model::backed(&self.server(server_id).await?.record) {
-            return self.create_image_of_volumes(ctx, server_id, name, metadata).await;
-        }
         let (image_id, quotas) = (id::new(), self.quotas.clone());
         let (key, ctx, name, metadata) = (server_id.to_owned(), ctx.clone(), name.to_owned(), metadata.clone());
         let made = image_id.clone();
-        self.store
+        let of_volumes = self
+            .store
             .write(move |tx| {
                 let (key, ctx, name, metadata) = (key.clone(), ctx.clone(), name.clone(), metadata.clone());
                 let (image_id, quotas) = (image_id.clone(), quotas.clone());
@@ -126,52 +126,16 @@ impl Compute {
                     if usize::try_from(limit).is_ok_and(|limit| metadata.len() > limit) {
                         return Err(Fault::forbidden(format!("Maximum number of metadata items exceeds {limit}")));
                     }
-                    let mut server = living_in(tx, &key).await?;
-                    begin(&mut server.record, &image_id)?;
-                    server.record.changed_us = clock::now_us();
-                    let image = describe_in(tx, &ctx, &server, &image_id, &name, &metadata).await?;
-                    images::create_in(tx, &image).await?;
-                    let log = action::started(&ctx, &key, &server.project_id, VERB, vec![Event::began(EVENT)]);
-                    action::insert_in(tx, log).await?;
-                    tx.update(&server).await?;
-                    Ok::<_, Fault>(())
+                    record_in(tx, &ctx, &key, &image_id, &name, metadata).await
                 })
             })
             .await?;
-        self.poke(server_id);
-        Ok(made)
-    }
-
-    /// The same of a server that runs from a volume: snapshots, and an image that has no bytes but names them.
-    async fn create_image_of_volumes(
-        &self,
-        ctx: &Ctx,
-        server_id: &str,
-        name: &str,
-        metadata: &BTreeMap<String, String>,
-    ) -> Result<String, Fault> {
-        let (image_id, key) = (id::new(), server_id.to_owned());
-        let (made, ctx, name, metadata) = (image_id.clone(), ctx.clone(), name.to_owned(), metadata.clone());
-        self.store
-            .write(move |tx| {
-                let (key, ctx, name, mut metadata) = (key.clone(), ctx.clone(), name.clone(), metadata.clone());
-                let image_id = image_id.clone();
-                Box::pin(async move {
-                    let server = living_in(tx, &key).await?;
-                    begin(&mut server.record.clone(), &image_id)?;
-                    metadata.extend(image::snapshots_in(tx, &ctx, &server, &name).await?);
-                    let mut image = describe_in(tx, &ctx, &server, &image_id, &name, &metadata).await?;
-                    image.disk_format = Some("raw".to_owned());
-                    images::create_in(tx, &image).await?;
-                    let mut log = action::started(&ctx, &key, &server.project_id, VERB, vec![Event::began(EVENT)]);
-                    action::finish(&mut log, &Ended::Well, server.host.as_deref());
-                    action::insert_in(tx, log).await?;
-                    Ok::<_, Fault>(())
-                })
-            })
-            .await?;
-        let nothing = BodyStream::new(Box::pin(futures::stream::empty()));
-        data::ops::upload(&self.images, &made, nothing, Some(0)).await?;
+        if of_volumes {
+            let nothing = BodyStream::new(Box::pin(futures::stream::empty()));
+            data::ops::upload(&self.images, &made, nothing, Some(0)).await?;
+        } else {
+            self.poke(server_id);
+        }
         Ok(made)
     }
 
@@ -184,16 +148,7 @@ impl Compute {
     /// Removes the image of a snapshot that will not be, unless it is complete.
     pub(crate) async fn drop_snapshot(&self, server: &Stored<Server>) -> Result<Next, Fault> {
         let Some(image_id) = server.wanted.snapshot.clone() else { return Ok(Next::Settled) };
-        let gone = match images::get_any(&self.store, &image_id).await {
-            Ok(image) if image.has_data() => Ok(()),
-            Ok(_) => data::ops::delete_image(&self.images, &image_id).await,
-            Err(fault) => Err(fault),
-        };
-        match gone {
-            // Protected by its owner meanwhile: then it stays, empty as it is.
-            Err(fault) if !matches!(fault.code(), 403 | 404) => return Err(fault),
-            _ => {}
-        }
+        data::ops::drop_unfilled(&self.images, &image_id).await?;
         let key = server.record.id.clone();
         self.store
             .write(move |tx| {
@@ -210,6 +165,36 @@ impl Compute {
             .await?;
         Ok(Next::Settled)
     }
+}
+
+/// The image's record, what becomes of the server meanwhile, and its log. Gives whether the image is one of volumes.
+async fn record_in(
+    tx: &mut Tx,
+    ctx: &Ctx,
+    key: &str,
+    image_id: &str,
+    name: &str,
+    mut metadata: BTreeMap<String, String>,
+) -> Result<bool, Fault> {
+    let server = living_in(tx, key).await?;
+    let mut busy = server.clone();
+    begin(&mut busy.record, image_id)?;
+    let of_volumes = model::backed(&server);
+    let mut log = action::started(ctx, key, &server.project_id, VERB, vec![Event::began(EVENT)]);
+    if of_volumes {
+        metadata.extend(image::snapshots_in(tx, ctx, &server, name).await?);
+        action::finish(&mut log, &Ended::Well, server.host.as_deref());
+    } else {
+        busy.record.changed_us = clock::now_us();
+        tx.update(&busy).await?;
+    }
+    let mut image = describe_in(tx, ctx, &server, image_id, name, &metadata).await?;
+    if of_volumes {
+        image.disk_format = Some("raw".to_owned());
+    }
+    images::create_in(tx, &image).await?;
+    action::insert_in(tx, log).await?;
+    Ok(of_volumes)
 }
 
 /// The image as it is before it has bytes.
@@ -264,8 +249,9 @@ mod tests {
             model::{self, tests::server},
             reconcile,
         },
-        tables::{Seen, SeenSnapshot, WantedPower},
+        tables::{Seen, WantedPower},
     };
+    use pilvi_fleet::SeenImage;
 
     fn active() -> Server {
         let mut s = server();
@@ -273,12 +259,12 @@ mod tests {
         s
     }
 
-    fn says(server: &Server, image: &str, stage: SnapshotStage) -> Seen {
+    fn says(server: &Server, image: &str, stage: ImageStage) -> Seen {
         Seen {
             generation: server.wanted.generation,
             power: Some(WantedPower::Running),
             settled: true,
-            snapshot: Some(SeenSnapshot { image_id: image.into(), stage }),
+            snapshot: Some(SeenImage { image_id: image.into(), stage }),
             ..Seen::default()
         }
     }
@@ -290,19 +276,18 @@ mod tests {
         assert_eq!((model::status(s.vm_state, s.task_state), s.wanted.generation), ("ACTIVE", 1));
         assert_eq!(begin(&mut s, "j").unwrap_err().code(), 409);
         // What was said of an older one ends nothing, nor does a power that is as wanted.
-        let seen = says(&s, "old", SnapshotStage::Done);
+        let seen = says(&s, "old", ImageStage::Done);
         assert_eq!(model::settle(&mut s, seen, 1), None);
         assert_eq!(s.task_state, Some(TaskState::ImageSnapshot));
-        for (stage, task) in [
-            (SnapshotStage::Packing, TaskState::ImagePendingUpload),
-            (SnapshotStage::Uploading, TaskState::ImageUploading),
-        ] {
+        for (stage, task) in
+            [(ImageStage::Packing, TaskState::ImagePendingUpload), (ImageStage::Uploading, TaskState::ImageUploading)]
+        {
             let seen = says(&s, "i", stage);
             assert_eq!(model::settle(&mut s, seen, 1), None);
             assert_eq!((s.task_state, wish(&s).as_deref()), (Some(task), Some("i")));
             assert_eq!(reconcile::plan(&s, 0, 10), reconcile::Step::Nothing);
         }
-        let seen = says(&s, "i", SnapshotStage::Done);
+        let seen = says(&s, "i", ImageStage::Done);
         assert_eq!(model::settle(&mut s, seen.clone(), 1), Some(Ended::Well));
         assert_eq!((s.task_state, s.wanted.snapshot.clone(), s.vm_state), (None, None, VmState::Active));
         // Said again, with the next one begun, it ends nothing.
@@ -315,7 +300,7 @@ mod tests {
     fn what_fails_or_is_overtaken_leaves_an_image_to_remove() {
         let mut s = active();
         begin(&mut s, "i").unwrap();
-        let seen = says(&s, "i", SnapshotStage::Failed("disk full".into()));
+        let seen = says(&s, "i", ImageStage::Failed("disk full".into()));
         assert_eq!(model::settle(&mut s, seen, 1), Some(Ended::Badly("disk full".into())));
         assert_eq!((s.vm_state, wish(&s)), (VmState::Active, None));
         assert_eq!(reconcile::plan(&s, 0, 10), reconcile::Step::DropSnapshot);

@@ -138,7 +138,7 @@ impl Compute {
             put("instance_name", json!(format!("instance-{}", &server.id[..8.min(server.id.len())])));
             if call.version >= v::EXTENDED_ATTRIBUTES {
                 let image = server.image.as_ref();
-                let file = |f: Option<&crate::tables::FileCopy>| f.map_or(String::new(), |f| f.id.clone());
+                let file = |f: Option<&pilvi_fleet::ImageFile>| f.map_or(String::new(), |f| f.id.clone());
                 put("reservation_id", json!(server.reservation_id));
                 put("launch_index", json!(server.launch_index));
                 put("kernel_id", json!(file(image.and_then(|i| i.kernel.as_ref()))));

@@ -1,15 +1,12 @@
 //! Block device mappings of a create request, in both spellings, towards wishes for volumes. Pure.
-use crate::tables::{VolumeFrom, VolumeWish};
+use crate::{
+    tables::{VolumeFrom, VolumeWish},
+    version as v,
+};
 use pilvi_kit::{Call, Fault, Schema, Version, call::boolean};
 use serde_json::{Value, json};
 use std::sync::LazyLock;
 
-/// `tag` of a device.
-const TAGS: Version = Version(2, 42);
-const FIRST_TAGS: Version = Version(2, 32);
-const TAGS_LEFT_OUT: Version = Version(2, 33);
-/// `volume_type` of a device.
-const VOLUME_TYPE: Version = Version(2, 67);
 /// The largest size that a client may ask for, in GiB.
 const SIZE_MAX: u64 = 0x7fff_ffff;
 /// Devices of one request.
@@ -139,8 +136,8 @@ fn of_second(version: Version, devices: &Value, image: Option<&str>) -> Result<M
     let mut found = Mappings::default();
     let mut order: Vec<i64> = Vec::new();
     for device in devices.as_array().into_iter().flatten().filter(|device| !flag(device, "no_device")) {
-        let tagged = version >= TAGS || (version >= FIRST_TAGS && version < TAGS_LEFT_OUT);
-        for (key, known) in [("tag", tagged), ("volume_type", version >= VOLUME_TYPE)] {
+        let tagged = version >= v::DEVICE_TAGS || (version >= v::FIRST_DEVICE_TAGS && version < v::NO_DEVICE_TAGS);
+        for (key, known) in [("tag", tagged), ("volume_type", version >= v::DEVICE_VOLUME_TYPE)] {
             if device.get(key).is_some() && !known {
                 return Err(Fault::bad_request(format!(
                     "Additional properties are not allowed ('{key}' was unexpected)"

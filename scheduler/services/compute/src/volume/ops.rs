@@ -9,8 +9,9 @@ use crate::{
         ops::{living_in, refuse_if_locked},
         reconcile::owner,
     },
-    tables::{Event, FileCopy, ImageCopy, Server, VolumeFrom, VolumeOf, VolumeStage, VolumeWish},
+    tables::{Event, ImageCopy, Server, VolumeFrom, VolumeOf, VolumeStage, VolumeWish},
 };
+use pilvi_fleet::ImageFile;
 use pilvi_kit::{Ctx, Fault, clock};
 use pilvi_store::{Stored, Tx};
 use pilvi_volume::{
@@ -121,11 +122,10 @@ impl Compute {
         let file = |key: &str| properties.get(key).map(String::as_str);
         let kernel = self.boot_file(ctx, file("kernel_id")).await?;
         let ramdisk = self.boot_file(ctx, file("ramdisk_id")).await?;
-        let none = FileCopy { id: String::new(), sha512: String::new(), size: 0, disk_format: String::new() };
         Ok(ImageCopy {
             id: file("image_id").unwrap_or_default().to_owned(),
             name: file("image_name").unwrap_or_default().to_owned(),
-            file: none,
+            file: ImageFile::default(),
             kernel,
             ramdisk,
             min_disk_gib: 0,

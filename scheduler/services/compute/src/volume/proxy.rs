@@ -77,17 +77,18 @@ async fn views(svc: &Compute, found: &[Stored<Volume>]) -> Result<Vec<Value>, Fa
         .into_iter()
         .map(|t| (t.record.id.clone(), t.record.name))
         .collect();
+    let mut attached: HashMap<String, Vec<Value>> = HashMap::new();
+    let ids = found.iter().map(|volume| volume.record.id.clone());
+    for held in svc.store.list::<Attachment>(Query::all().one_of("volume_id", ids)).await? {
+        if held.server_id.is_some() {
+            let id = held.volume_id.clone();
+            let shown = json!({"id": id, "volumeId": id, "serverId": held.server_id, "device": held.device});
+            attached.entry(id).or_default().push(shown);
+        }
+    }
     let mut shown = Vec::new();
     for volume in found {
-        let held = svc.store.list::<Attachment>(Query::all().eq("volume_id", volume.record.id.as_str())).await?;
-        let mut attachments: Vec<Value> = held
-            .iter()
-            .filter(|a| a.server_id.is_some())
-            .map(|a| json!({"id": a.volume_id, "volumeId": a.volume_id, "serverId": a.server_id, "device": a.device}))
-            .collect();
-        if attachments.is_empty() {
-            attachments.push(json!({}));
-        }
+        let attachments = attached.remove(&volume.record.id).unwrap_or_else(|| vec![json!({})]);
         shown.push(json!({
             "id": volume.record.id, "status": volume.status.as_str(), "size": volume.size_gib,
             "availabilityZone": volume.zone, "createdAt": clock::micros(volume.created_us), "attachments": attachments,

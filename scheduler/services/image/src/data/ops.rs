@@ -352,6 +352,20 @@ pub(crate) async fn drain(stream: &mut BodyStream) {
     let _ = tokio::time::timeout(Duration::from_secs(2), reading).await;
 }
 
+/// Deletes an image that somebody else was to fill and will not, unless it is complete.
+pub async fn drop_unfilled(svc: &Image, id: &str) -> Result<(), Fault> {
+    let gone = match image::ops::get_any(&svc.store, id).await {
+        Ok(image) if image.has_data() => Ok(()),
+        Ok(_) => delete_image(svc, id).await,
+        Err(fault) => Err(fault),
+    };
+    match gone {
+        // Protected by its owner meanwhile: then it stays, empty as it is.
+        Err(fault) if matches!(fault.code(), 403 | 404) => Ok(()),
+        other => other,
+    }
+}
+
 /// Deletes an image and its bytes; who reads them now reads on.
 pub async fn delete_image(svc: &Image, id: &str) -> Result<(), Fault> {
     let gone = image::ops::delete(&svc.store, id).await?;

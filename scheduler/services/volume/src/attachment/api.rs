@@ -2,8 +2,8 @@
 use super::{model::AttachStatus, ops};
 use crate::{
     Volumes, fault,
-    list::{Listing, Sorted},
-    route,
+    list::{Listing, Sorted, common_column},
+    owned, route,
     schema::uuid,
     tables::{Attachment, Volume},
     version as v,
@@ -81,15 +81,7 @@ fn full(attachment: &Attachment, volume: Option<&Volume>) -> Value {
 }
 
 async fn owned(svc: &Volumes, call: &Call) -> Result<Stored<Attachment>, Fault> {
-    let id = call.param("attachment_id");
-    let found = svc.store.get::<Attachment>(id).await?;
-    let Some(attachment) = found.filter(|a| sees(&call.ctx, &a.project_id)) else {
-        // The rule is asked all the same: whoever may do nothing here learns nothing.
-        call.authorize(&call.target())?;
-        return Err(fault::no_attachment(id));
-    };
-    call.authorize(&owned_by(&attachment.project_id))?;
-    Ok(attachment)
+    owned::of_path(svc, call, "attachment_id", fault::no_attachment).await
 }
 
 async fn answer(svc: &Volumes, attachment: &Stored<Attachment>) -> Reply {
@@ -142,16 +134,11 @@ async fn create(svc: Arc<Volumes>, call: Call) -> Reply {
 
 const KEYS: &[&str] = &["id", "created_at", "updated_at", "volume_id", "attach_status", "instance_uuid"];
 const SORTED: Sorted<Attachment> = Sorted {
-    column: |key| {
-        Some(match key {
-            "id" => "id",
-            "created_at" => "created",
-            "updated_at" => "updated",
-            "volume_id" => "volume_id",
-            "attach_status" => "state",
-            "instance_uuid" => "server_id",
-            _ => return None,
-        })
+    column: |key| match key {
+        "volume_id" => Some("volume_id"),
+        "attach_status" => Some("state"),
+        "instance_uuid" => Some("server_id"),
+        _ => common_column(key),
     },
     key: |attachment, _| json!(attachment.record.id),
 };

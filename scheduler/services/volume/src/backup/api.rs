@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     Volumes, fault,
-    list::{Listing, Sorted},
-    route,
+    list::{Listing, Sorted, common_column},
+    owned, route,
     schema::{action, flag, pairs, pairs_or_null, text as text_or_null, uuid, uuid_or_null},
     tables::{Backup, Volume},
     version as v,
@@ -77,15 +77,7 @@ static RESETS: LazyLock<Schema> =
     LazyLock::new(|| Schema::new(|| action("os-reset_status", json!({"status": {"type": "string"}}), &["status"])));
 
 async fn owned(svc: &Volumes, call: &Call) -> Result<Stored<Backup>, Fault> {
-    let id = call.param("backup_id");
-    let found = svc.store.get::<Backup>(id).await?;
-    let Some(backup) = found.filter(|b| sees(&call.ctx, &b.project_id)) else {
-        // The rule is asked all the same: whoever may do nothing here learns nothing.
-        call.authorize(&call.target())?;
-        return Err(ops::no_backup(id));
-    };
-    call.authorize(&owned_by(&backup.project_id))?;
-    Ok(backup)
+    owned::of_path(svc, call, "backup_id", ops::no_backup).await
 }
 
 async fn create(svc: Arc<Volumes>, call: Call) -> Reply {
@@ -117,17 +109,10 @@ async fn create(svc: Arc<Volumes>, call: Call) -> Reply {
 
 const KEYS: &[&str] = &["id", "name", "display_name", "status", "created_at", "updated_at", "volume_id", "size"];
 const SORTED: Sorted<Backup> = Sorted {
-    column: |key| {
-        Some(match key {
-            "id" => "id",
-            "name" | "display_name" => "name",
-            "status" => "state",
-            "created_at" => "created",
-            "updated_at" => "updated",
-            "volume_id" => "volume_id",
-            "size" => "size",
-            _ => return None,
-        })
+    column: |key| match key {
+        "volume_id" => Some("volume_id"),
+        "size" => Some("size"),
+        _ => common_column(key),
     },
     key: |backup, _| json!(backup.record.id),
 };

@@ -2,8 +2,8 @@
 use super::ops::{self, Made};
 use crate::{
     Volumes,
-    list::{Listing, Sorted, times},
-    route,
+    list::{Listing, Sorted, common_column, times},
+    owned, route,
     schema::{action, flag, text as text_or_null, uuid},
     tables::{Group, Volume},
     version as v,
@@ -83,15 +83,7 @@ static RESETS: LazyLock<Schema> =
     LazyLock::new(|| Schema::new(|| action("reset_status", json!({"status": {"type": "string"}}), &["status"])));
 
 pub async fn owned(svc: &Volumes, call: &Call) -> Result<Stored<Group>, Fault> {
-    let id = call.param("group_id");
-    let found = svc.store.get::<Group>(id).await?;
-    let Some(group) = found.filter(|g| sees(&call.ctx, &g.project_id)) else {
-        // The rule is asked all the same: whoever may do nothing here learns nothing.
-        call.authorize(&call.target())?;
-        return Err(ops::no_group(id));
-    };
-    call.authorize(&owned_by(&group.project_id))?;
-    Ok(group)
+    owned::of_path(svc, call, "group_id", ops::no_group).await
 }
 
 fn brief(group: &Group) -> Value {
@@ -153,19 +145,7 @@ async fn create_from(svc: Arc<Volumes>, call: Call) -> Reply {
 }
 
 const KEYS: &[&str] = &["id", "name", "created_at", "updated_at", "status"];
-const SORTED: Sorted<Group> = Sorted {
-    column: |key| {
-        Some(match key {
-            "id" => "id",
-            "name" => "name",
-            "created_at" => "created",
-            "updated_at" => "updated",
-            "status" => "state",
-            _ => return None,
-        })
-    },
-    key: |group, _| json!(group.record.id),
-};
+const SORTED: Sorted<Group> = Sorted { column: common_column, key: |group, _| json!(group.record.id) };
 
 async fn page(svc: &Volumes, call: &Call, detailed: bool) -> Reply {
     let (listing, mut query, mut possible) = (Listing::of(call, KEYS)?, of_projects(call), true);
@@ -187,11 +167,7 @@ async fn page(svc: &Volumes, call: &Call, detailed: bool) -> Reply {
     for group in &found {
         shown.push(if detailed { full(svc, call, group).await? } else { brief(group) });
     }
-    let mut body = listing.document(call, "groups", shown, &found, more);
-    if let Some(links) = body.as_object_mut().and_then(|b| b.remove("groups_links")) {
-        body["group_links"] = links;
-    }
-    Ok(Response::ok(body))
+    Ok(Response::ok(listing.document_of(call, ("groups", "group"), shown, &found, more)))
 }
 
 async fn list(svc: Arc<Volumes>, call: Call) -> Reply {

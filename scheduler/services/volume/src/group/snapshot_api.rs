@@ -2,8 +2,8 @@
 use super::ops;
 use crate::{
     Volumes,
-    list::{Listing, Sorted, times},
-    route,
+    list::{Listing, Sorted, common_column, times},
+    owned, route,
     schema::{action, text as text_or_null, uuid},
     tables::{Group, GroupSnapshot},
     version as v,
@@ -61,15 +61,7 @@ fn no_snapshot(id: &str) -> Fault {
 }
 
 async fn owned(svc: &Volumes, call: &Call) -> Result<Stored<GroupSnapshot>, Fault> {
-    let id = call.param("group_snapshot_id");
-    let found = svc.store.get::<GroupSnapshot>(id).await?;
-    let Some(snapshot) = found.filter(|s| sees(&call.ctx, &s.project_id)) else {
-        // The rule is asked all the same: whoever may do nothing here learns nothing.
-        call.authorize(&call.target())?;
-        return Err(no_snapshot(id));
-    };
-    call.authorize(&owned_by(&snapshot.project_id))?;
-    Ok(snapshot)
+    owned::of_path(svc, call, "group_snapshot_id", no_snapshot).await
 }
 
 fn brief(snapshot: &GroupSnapshot) -> Value {
@@ -110,16 +102,9 @@ async fn create(svc: Arc<Volumes>, call: Call) -> Reply {
 
 const KEYS: &[&str] = &["id", "name", "created_at", "updated_at", "status", "group_id"];
 const SORTED: Sorted<GroupSnapshot> = Sorted {
-    column: |key| {
-        Some(match key {
-            "id" => "id",
-            "name" => "name",
-            "created_at" => "created",
-            "updated_at" => "updated",
-            "status" => "state",
-            "group_id" => "group_id",
-            _ => return None,
-        })
+    column: |key| match key {
+        "group_id" => Some("group_id"),
+        _ => common_column(key),
     },
     key: |snapshot, _| json!(snapshot.record.id),
 };
@@ -142,11 +127,7 @@ async fn page(svc: &Volumes, call: &Call, detailed: bool) -> Reply {
     let keep = |s: &Stored<GroupSnapshot>| possible && sees(&call.ctx, &s.project_id);
     let (found, more) = listing.select(&svc.store, query, SORTED, keep, no_snapshot).await?;
     let shown = found.iter().map(|s| if detailed { full(call, s) } else { brief(s) }).collect();
-    let mut body = listing.document(call, "group_snapshots", shown, &found, more);
-    if let Some(links) = body.as_object_mut().and_then(|b| b.remove("group_snapshots_links")) {
-        body["group_snapshot_links"] = links;
-    }
-    Ok(Response::ok(body))
+    Ok(Response::ok(listing.document_of(call, ("group_snapshots", "group_snapshot"), shown, &found, more)))
 }
 
 async fn list(svc: Arc<Volumes>, call: Call) -> Reply {

@@ -1,7 +1,7 @@
 //! `/group_types` and `/group_types/{id}/group_specs`.
 use crate::{
     Volumes,
-    list::{Listing, Sorted},
+    list::{Listing, Sorted, common_column},
     route,
     schema::{flag, text as text_or_null},
     tables::{Group, GroupType},
@@ -122,18 +122,7 @@ async fn create(svc: Arc<Volumes>, call: Call) -> Reply {
 }
 
 const KEYS: &[&str] = &["id", "name", "created_at", "updated_at", "is_public"];
-const SORTED: Sorted<GroupType> = Sorted {
-    column: |key| {
-        Some(match key {
-            "id" => "id",
-            "name" => "name",
-            "created_at" => "created",
-            "updated_at" => "updated",
-            _ => return None,
-        })
-    },
-    key: |found, _| json!(found.public),
-};
+const SORTED: Sorted<GroupType> = Sorted { column: common_column, key: |found, _| json!(found.public) };
 
 async fn list(svc: Arc<Volumes>, call: Call) -> Reply {
     let listing = Listing::of(&call, KEYS)?;
@@ -147,11 +136,7 @@ async fn list(svc: Arc<Volumes>, call: Call) -> Reply {
     let keep = |t: &Stored<GroupType>| may_use(&call, t) && wanted.is_none_or(|public| public == t.public);
     let (found, more) = listing.select(&svc.store, Query::all(), SORTED, keep, no_type).await?;
     let shown = found.iter().map(|t| view(&call, t)).collect();
-    let mut body = listing.document(&call, "group_types", shown, &found, more);
-    if let Some(links) = body.as_object_mut().and_then(|b| b.remove("group_types_links")) {
-        body["group_type_links"] = links;
-    }
-    Ok(Response::ok(body))
+    Ok(Response::ok(listing.document_of(&call, ("group_types", "group_type"), shown, &found, more)))
 }
 
 async fn show(svc: Arc<Volumes>, call: Call) -> Reply {

@@ -1,11 +1,11 @@
 //! The volumes of one host, as the agent shall have them; and what it says of them.
 use crate::{
     Volumes,
-    tables::{ImageFile, Seen, SeenSnapshot, SeenUpload, Snapshot, UploadStage, Volume},
+    tables::{Seen, SeenSnapshot, Snapshot, Volume},
 };
 use async_trait::async_trait;
 use pilvi_agent_api::v1::{self, volume_source::From as Made};
-use pilvi_fleet::{Affected, HostPart, Node, Part};
+use pilvi_fleet::{Affected, HostPart, Node, Part, SeenImage, short};
 use pilvi_kit::Fault;
 use pilvi_store::{Change, Query, Record, Stored};
 use std::{
@@ -123,25 +123,12 @@ fn volume_of(volume: &Volume, mut snapshots: Vec<String>) -> v1::Volume {
 fn source(volume: &Volume) -> Option<v1::VolumeSource> {
     let of_volume = volume.snapshot_volume_id.clone().unwrap_or_default();
     let from = match (&volume.image, &volume.snapshot_id, &volume.source_volid) {
-        (Some(image), _, _) => Made::Image(image_of(image)),
+        (Some(image), _, _) => Made::Image(image.wire()),
         (None, Some(snapshot), _) => Made::SnapshotId(snapshot.clone()),
         (None, None, Some(volume)) => Made::VolumeId(volume.clone()),
         (None, None, None) => return None,
     };
     Some(v1::VolumeSource { from: Some(from), of_volume })
-}
-
-fn image_of(image: &ImageFile) -> v1::ImageRef {
-    v1::ImageRef {
-        id: image.id.clone(),
-        sha512: image.sha512.clone(),
-        size: image.size,
-        disk_format: image.disk_format.clone(),
-    }
-}
-
-fn short(text: &str) -> String {
-    text.chars().take(2000).collect()
 }
 
 fn seen(v: &v1::ObservedVolume) -> Seen {
@@ -156,27 +143,15 @@ fn seen(v: &v1::ObservedVolume) -> Seen {
         snapshots: v.snapshots.iter().map(snapshot).collect(),
         reverts: v.reverts,
         reimages: v.reimages,
-        upload: v.upload.as_ref().and_then(upload),
+        upload: v.upload.as_ref().and_then(SeenImage::of),
     }
-}
-
-fn upload(said: &v1::ObservedSnapshot) -> Option<SeenUpload> {
-    use v1::SnapshotStage as S;
-    let stage = match said.stage() {
-        S::SnapshotUnspecified => return None,
-        S::SnapshotPacking => UploadStage::Packing,
-        S::SnapshotUploading => UploadStage::Uploading,
-        S::SnapshotDone => UploadStage::Done,
-        S::SnapshotGone => UploadStage::Gone,
-        S::SnapshotFailed => UploadStage::Failed(short(&said.error)),
-    };
-    Some(SeenUpload { image_id: said.image_id.clone(), stage })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{snapshot::model::tests::snapshot, volume::model::tests::volume};
+    use pilvi_fleet::ImageFile;
 
     #[test]
     fn what_something_is_made_of_stays_until_that_is_made() {

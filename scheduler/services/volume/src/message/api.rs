@@ -2,12 +2,12 @@
 use crate::{
     Volumes,
     list::{Listing, Sorted, times},
-    route,
+    owned, route,
     tables::Message,
     version as v,
-    volume::{filter::named, ops::sees},
+    volume::filter::named,
 };
-use pilvi_kit::{Call, Fault, Reply, Response, Route, call::owned_by, clock};
+use pilvi_kit::{Call, Fault, Reply, Response, Route, clock};
 use pilvi_store::{Query, Stored};
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -86,14 +86,8 @@ async fn list(svc: Arc<Volumes>, call: Call) -> Reply {
 
 async fn owned(svc: &Volumes, call: &Call) -> Result<Stored<Message>, Fault> {
     let id = call.param("message_id");
-    let found = svc.store.get::<Message>(id).await?;
-    let Some(message) = found.filter(|m| sees(&call.ctx, &m.project_id) && m.expires_us > clock::now_us()) else {
-        // The rule is asked all the same: whoever may do nothing here learns nothing.
-        call.authorize(&call.target())?;
-        return Err(no_message(id));
-    };
-    call.authorize(&owned_by(&message.project_id))?;
-    Ok(message)
+    let found = svc.store.get::<Message>(id).await?.filter(|m| m.expires_us > clock::now_us());
+    owned::judged(call, call.rule(), found, || no_message(id))
 }
 
 async fn show(svc: Arc<Volumes>, call: Call) -> Reply {

@@ -1,7 +1,7 @@
 //! `/qos-specs`: kept and associated with types; no host acts on them yet.
 use crate::{
     Volumes, fault,
-    list::{Listing, Sorted},
+    list::{Listing, Sorted, common_column},
     route,
     tables::{QosSpec, VolumeType},
     volume::api::text,
@@ -104,18 +104,7 @@ async fn create(svc: Arc<Volumes>, call: Call) -> Reply {
 }
 
 const KEYS: &[&str] = &["id", "name", "created_at", "updated_at", "consumer"];
-const SORTED: Sorted<QosSpec> = Sorted {
-    column: |key| {
-        Some(match key {
-            "id" => "id",
-            "name" => "name",
-            "created_at" => "created",
-            "updated_at" => "updated",
-            _ => return None,
-        })
-    },
-    key: |spec, _| json!(spec.consumer),
-};
+const SORTED: Sorted<QosSpec> = Sorted { column: common_column, key: |spec, _| json!(spec.consumer) };
 
 async fn list(svc: Arc<Volumes>, call: Call) -> Reply {
     let listing = Listing::of(&call, KEYS)?;

@@ -6,8 +6,8 @@ use super::{
 };
 use crate::{
     Volumes, fault,
-    list::{Listing, Sorted},
-    literal, route,
+    list::{Listing, Sorted, common_column},
+    literal, owned, route,
     schema::{action, flag, pairs_or_null, text as text_or_null, uuid_or_null},
     tables::Snapshot,
     version as v,
@@ -76,15 +76,7 @@ static RESET: LazyLock<Schema> =
 
 /// The snapshot of the path, if the caller may do the route's rule to it.
 pub async fn owned(svc: &Volumes, call: &Call) -> Result<Stored<Snapshot>, Fault> {
-    let id = call.param("snapshot_id");
-    let found = svc.store.get::<Snapshot>(id).await?;
-    let Some(snapshot) = found.filter(|s| sees(&call.ctx, &s.project_id)) else {
-        // The rule is asked all the same: whoever may do nothing here learns nothing.
-        call.authorize(&call.target())?;
-        return Err(fault::no_snapshot(id));
-    };
-    call.authorize(&owned_by(&snapshot.project_id))?;
-    Ok(snapshot)
+    owned::of_path(svc, call, "snapshot_id", fault::no_snapshot).await
 }
 
 async fn create(svc: Arc<Volumes>, call: Call) -> Reply {
@@ -135,19 +127,12 @@ const KEYS: &[&str] = &[
     "progress",
 ];
 const SORTED: Sorted<Snapshot> = Sorted {
-    column: |key| {
-        Some(match key {
-            "id" => "id",
-            "name" | "display_name" => "name",
-            "status" => "state",
-            "size" | "volume_size" => "size",
-            "created_at" => "created",
-            "updated_at" => "updated",
-            "volume_id" => "volume_id",
-            "project_id" => "project",
-            "user_id" => "user_id",
-            _ => return None,
-        })
+    column: |key| match key {
+        "size" | "volume_size" => Some("size"),
+        "volume_id" => Some("volume_id"),
+        "project_id" => Some("project"),
+        "user_id" => Some("user_id"),
+        _ => common_column(key),
     },
     key: |snapshot, key| match key {
         "name" | "display_name" => json!(snapshot.name),

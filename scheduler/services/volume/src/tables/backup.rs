@@ -1,5 +1,6 @@
 //! Backups of volumes.
-use crate::{backup::model::BackupStatus, tables::ImageFile};
+use crate::backup::model::BackupStatus;
+use pilvi_fleet::ImageFile;
 use pilvi_store::{Column, Record, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

@@ -9,9 +9,7 @@ pub use backup::Backup;
 pub use catalogue::{DefaultType, QosSpec, VolumeType};
 pub use group::{Group, GroupSnapshot, GroupType};
 pub use trail::{HostService, Message, Transfer};
-pub use volume::{
-    Attachment, ImageFile, Seen, SeenSnapshot, SeenUpload, Snapshot, Upload, UploadStage, Volume, Wanted,
-};
+pub use volume::{Attachment, Seen, SeenSnapshot, Snapshot, Upload, Volume, Wanted};
 
 use pilvi_store::KindSpec;
 

@@ -1,5 +1,6 @@
 //! Volumes, their snapshots and who uses them.
 use crate::{attachment::model::AttachStatus, snapshot::model::SnapshotStatus, volume::model::Status};
+use pilvi_fleet::{ImageFile, SeenImage};
 use pilvi_store::{Column, Record, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -76,15 +77,6 @@ pub struct Upload {
     pub failed: bool,
 }
 
-/// What a host needs to fetch and check an image.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ImageFile {
-    pub id: String,
-    pub sha512: String,
-    pub size: u64,
-    pub disk_format: String,
-}
-
 /// The last observation of the host, as far as decisions need it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Seen {
@@ -96,7 +88,7 @@ pub struct Seen {
     pub snapshots: Vec<SeenSnapshot>,
     pub reverts: u64,
     pub reimages: u64,
-    pub upload: Option<SeenUpload>,
+    pub upload: Option<SeenImage>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,23 +96,6 @@ pub struct SeenSnapshot {
     pub id: String,
     pub error: String,
     pub bytes: u64,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SeenUpload {
-    pub image_id: String,
-    pub stage: UploadStage,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum UploadStage {
-    Packing,
-    Uploading,
-    Done,
-    /// The image was deleted meanwhile.
-    Gone,
-    Failed(String),
 }
 
 impl Record for Volume {

@@ -1,6 +1,7 @@
 //! What is done with volumes and snapshots by their users and by operators.
 use super::Rig;
-use crate::tables::{Seen, SeenUpload, UploadStage};
+use crate::tables::Seen;
+use pilvi_fleet::{ImageStage, SeenImage};
 use serde_json::{Value, json};
 
 async fn act(rig: &Rig, status: u16, who: &pilvi_kit::Caller, id: &str, verb: &str, given: Value) -> Value {
@@ -124,8 +125,8 @@ async fn an_upload_makes_an_image_and_a_failed_one_removes_it() {
     assert!(rig.svc.awaits_upload("h1", &image).await.unwrap());
     assert!(!rig.svc.awaits_upload("h2", &image).await.unwrap());
     act(&rig, 400, &rig.alice, &id, "os-volume_upload_image", given).await;
-    let stage = UploadStage::Failed("cut off".into());
-    let seen = Seen { upload: Some(SeenUpload { image_id: image.clone(), stage }), ..rig.done(&id).await };
+    let stage = ImageStage::Failed("cut off".into());
+    let seen = Seen { upload: Some(SeenImage { image_id: image.clone(), stage }), ..rig.done(&id).await };
     rig.host_says(&id, seen).await;
     assert_eq!(status(&rig, &id).await, "available");
     assert!(!rig.svc.awaits_upload("h1", &image).await.unwrap());
@@ -195,7 +196,7 @@ async fn a_backup_is_kept_when_its_volume_is_gone_and_gives_another() {
     let image = rig.record(&id).await.wanted.upload.clone().unwrap().image_id;
     assert!(rig.svc.awaits_upload("h1", &image).await.unwrap());
     filled(&rig, &image).await;
-    let upload = Some(SeenUpload { image_id: image.clone(), stage: UploadStage::Done });
+    let upload = Some(SeenImage { image_id: image.clone(), stage: ImageStage::Done });
     let seen = Seen { upload, ..rig.done(&id).await };
     rig.host_says(&id, seen).await;
     let shown = rig.want(200, &rig.alice, &format!("GET {path}"), Value::Null).await["backup"].clone();

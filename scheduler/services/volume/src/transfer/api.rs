@@ -1,8 +1,8 @@
 //! `/volume-transfers` (3.55) and, as it was before, `/os-volume-transfer`.
 use crate::{
     Volumes, fault,
-    list::{Listing, Sorted, times},
-    quota, route,
+    list::{Listing, Sorted, common_column, times},
+    owned, quota, route,
     schema::{flag, uuid},
     snapshot::model::SnapshotStatus,
     tables::{Snapshot, Transfer, Volume, VolumeType},
@@ -152,15 +152,9 @@ async fn offer_in(tx: &mut Tx, ctx: &Ctx, mut new: Transfer) -> Result<Stored<Tr
 
 const KEYS: &[&str] = &["id", "name", "display_name", "created_at", "updated_at", "volume_id"];
 const SORTED: Sorted<Transfer> = Sorted {
-    column: |key| {
-        Some(match key {
-            "id" => "id",
-            "name" | "display_name" => "name",
-            "created_at" => "created",
-            "updated_at" => "updated",
-            "volume_id" => "volume_id",
-            _ => return None,
-        })
+    column: |key| match key {
+        "volume_id" => Some("volume_id"),
+        _ => common_column(key),
     },
     key: |transfer, _| json!(transfer.record.id),
 };
@@ -187,15 +181,7 @@ async fn detail(svc: Arc<Volumes>, call: Call) -> Reply {
 }
 
 async fn owned(svc: &Volumes, call: &Call) -> Result<Stored<Transfer>, Fault> {
-    let id = call.param("transfer_id");
-    let found = svc.store.get::<Transfer>(id).await?;
-    let Some(transfer) = found.filter(|t| sees(&call.ctx, &t.project_id)) else {
-        // The rule is asked all the same: whoever may do nothing here learns nothing.
-        call.authorize(&call.target())?;
-        return Err(no_transfer(id));
-    };
-    call.authorize(&owned_by(&transfer.project_id))?;
-    Ok(transfer)
+    owned::of_path(svc, call, "transfer_id", no_transfer).await
 }
 
 async fn show(svc: Arc<Volumes>, call: Call) -> Reply {

@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     Volumes, fault,
-    list::{Listing, Sorted},
-    route, schema,
+    list::{Listing, Sorted, common_column},
+    owned, route, schema,
     tables::{Backup, Volume},
     version as v,
 };
@@ -47,14 +47,7 @@ pub async fn owned(svc: &Volumes, call: &Call) -> Result<Stored<Volume>, Fault> 
 /// The same for another rule.
 pub async fn owned_for(svc: &Volumes, call: &Call, rule: &str) -> Result<Stored<Volume>, Fault> {
     let id = call.param("volume_id");
-    let found = svc.store.get::<Volume>(id).await?;
-    let Some(volume) = found.filter(|v| ops::sees(&call.ctx, &v.project_id)) else {
-        // The rule is asked all the same: whoever may do nothing here learns nothing.
-        call.enforce(rule, &call.target())?;
-        return Err(fault::no_volume(id));
-    };
-    call.enforce(rule, &owned_by(&volume.project_id))?;
-    Ok(volume)
+    owned::judged(call, rule, svc.store.get::<Volume>(id).await?, || fault::no_volume(id))
 }
 
 const KEYS: &[&str] = &[
@@ -80,25 +73,18 @@ const KEYS: &[&str] = &[
 ];
 
 const SORTED: Sorted<Volume> = Sorted {
-    column: |key| {
-        Some(match key {
-            "id" => "id",
-            "name" | "display_name" => "name",
-            "status" => "state",
-            "size" => "size",
-            "created_at" => "created",
-            "updated_at" => "updated",
-            "bootable" => "bootable",
-            "availability_zone" => "zone",
-            "user_id" => "user_id",
-            "project_id" => "project",
-            "host" => "host",
-            "volume_type_id" => "volume_type",
-            "source_volid" => "source_volid",
-            "snapshot_id" => "snapshot_id",
-            "group_id" => "group_id",
-            _ => return None,
-        })
+    column: |key| match key {
+        "size" => Some("size"),
+        "bootable" => Some("bootable"),
+        "availability_zone" => Some("zone"),
+        "user_id" => Some("user_id"),
+        "project_id" => Some("project"),
+        "host" => Some("host"),
+        "volume_type_id" => Some("volume_type"),
+        "source_volid" => Some("source_volid"),
+        "snapshot_id" => Some("snapshot_id"),
+        "group_id" => Some("group_id"),
+        _ => common_column(key),
     },
     key: |volume, key| match key {
         "migration_status" => json!(volume.migration_status),

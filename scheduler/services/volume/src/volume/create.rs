@@ -5,9 +5,10 @@ use crate::{
     backup::model::BackupStatus,
     fault, quota,
     snapshot::model::SnapshotStatus,
-    tables::{Group, ImageFile, Volume, VolumeType, Wanted},
+    tables::{Group, Volume, VolumeType, Wanted},
     volume_type::ops as types,
 };
+use pilvi_fleet::ImageFile;
 use pilvi_kit::{Ctx, Fault, id};
 use pilvi_store::{Stored, Tx};
 use std::collections::BTreeMap;

@@ -1,5 +1,6 @@
 //! What the image service has, as volumes are made of it.
-use crate::{fault, tables::ImageFile};
+use crate::fault;
+use pilvi_fleet::ImageFile;
 use pilvi_image::image::model::{Image, Status};
 use pilvi_kit::{Ctx, Fault};
 use pilvi_store::Store;

@@ -17,7 +17,8 @@
 //!
 //! While a server waits for it, a volume that is made goes on to `reserved` or `in-use`: what it rests in follows from
 //! its attachments ([`Use`]).
-use crate::tables::{Seen, UploadStage, Volume};
+use crate::tables::{Seen, Volume};
+use pilvi_fleet::ImageStage;
 use serde::{Deserialize, Serialize};
 
 macro_rules! names {
@@ -165,13 +166,13 @@ fn settle_upload(volume: &mut Volume, used: Use) -> Option<Ended> {
     let upload = volume.wanted.upload.clone().filter(|u| !u.failed)?;
     let seen = volume.seen.as_ref()?.upload.as_ref().filter(|s| s.image_id == upload.image_id)?;
     let ended = match &seen.stage {
-        UploadStage::Packing | UploadStage::Uploading => return None,
-        UploadStage::Done | UploadStage::Gone => {
+        ImageStage::Packing | ImageStage::Uploading => return None,
+        ImageStage::Done | ImageStage::Gone => {
             volume.wanted.upload = None;
             Ended::Uploaded
         }
         // The image is still there: the reconciler removes it.
-        UploadStage::Failed(_) => {
+        ImageStage::Failed(_) => {
             volume.wanted.upload = Some(crate::tables::Upload { failed: true, ..upload });
             Ended::NotUploaded
         }
@@ -190,7 +191,8 @@ pub const DELETABLE: &[Status] =
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::tables::{ImageFile, SeenUpload, Upload, Wanted};
+    use crate::tables::{Upload, Wanted};
+    use pilvi_fleet::{ImageFile, SeenImage};
 
     pub fn volume() -> Volume {
         Volume {
@@ -305,10 +307,10 @@ pub(crate) mod tests {
         let mut v = volume();
         (v.made, v.status) = (true, Status::Uploading);
         v.wanted.upload = Some(Upload { image_id: "i".into(), failed: false });
-        let says = |v: &Volume, stage| Seen { upload: Some(SeenUpload { image_id: "i".into(), stage }), ..well(v) };
-        let seen = says(&v, UploadStage::Uploading);
+        let says = |v: &Volume, stage| Seen { upload: Some(SeenImage { image_id: "i".into(), stage }), ..well(v) };
+        let seen = says(&v, ImageStage::Uploading);
         assert_eq!(settle(&mut v, seen, Use::Nobody, 5), vec![]);
-        let seen = says(&v, UploadStage::Failed("cut off".into()));
+        let seen = says(&v, ImageStage::Failed("cut off".into()));
         assert_eq!(settle(&mut v, seen.clone(), Use::Nobody, 5), vec![Ended::NotUploaded]);
         assert_eq!((v.status, v.wanted.upload.as_ref().map(|u| u.failed)), (Status::Available, Some(true)));
         // Said again, it ends nothing.

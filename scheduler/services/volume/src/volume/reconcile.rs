@@ -16,7 +16,7 @@ use crate::{
 };
 use async_trait::async_trait;
 use pilvi_fleet::Node;
-use pilvi_image::{data, image::ops as images};
+use pilvi_image::data;
 use pilvi_kit::Fault;
 use pilvi_placement::candidate::ops::{Request, find};
 use pilvi_reconcile::{Failure, Next, Reconcile};
@@ -213,16 +213,7 @@ impl Volumes {
     /// Removes the image of an upload that will not be, unless it is complete.
     async fn drop_image(&self, volume: &Stored<Volume>) -> Result<Next, Fault> {
         let Some(upload) = volume.wanted.upload.clone() else { return Ok(Next::Settled) };
-        let gone = match images::get_any(&self.store, &upload.image_id).await {
-            Ok(image) if image.has_data() => Ok(()),
-            Ok(_) => data::ops::delete_image(&self.images, &upload.image_id).await,
-            Err(fault) => Err(fault),
-        };
-        match gone {
-            // Protected by its owner meanwhile: then it stays, empty as it is.
-            Err(fault) if !matches!(fault.code(), 403 | 404) => return Err(fault),
-            _ => {}
-        }
+        data::ops::drop_unfilled(&self.images, &upload.image_id).await?;
         self.write((volume.record.id.clone(), upload.image_id), |tx, (id, image_id)| {
             Box::pin(async move {
                 let Some(mut volume) = tx.get::<Volume>(&id).await? else { return Ok(()) };

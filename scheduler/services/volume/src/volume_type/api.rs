@@ -2,7 +2,7 @@
 use super::ops::{self, DEFAULT};
 use crate::{
     Volumes, fault,
-    list::{Listing, Sorted},
+    list::{Listing, Sorted, common_column},
     literal, route,
     schema::{flag, text as text_or_null},
     tables::{DefaultType, Group, Volume, VolumeType},
@@ -116,15 +116,9 @@ fn exists(fault: Fault, name: &str) -> Fault {
 
 const KEYS: &[&str] = &["id", "name", "created_at", "updated_at", "is_public", "description"];
 const SORTED: Sorted<VolumeType> = Sorted {
-    column: |key| {
-        Some(match key {
-            "id" => "id",
-            "name" => "name",
-            "created_at" => "created",
-            "updated_at" => "updated",
-            "is_public" => "public",
-            _ => return None,
-        })
+    column: |key| match key {
+        "is_public" => Some("public"),
+        _ => common_column(key),
     },
     key: |of_type, _| json!(of_type.description),
 };
@@ -157,11 +151,7 @@ async fn list(svc: Arc<Volumes>, call: Call) -> Reply {
     };
     let (found, more) = listing.select(&svc.store, Query::all(), SORTED, keep, fault::no_type).await?;
     let shown = found.iter().map(|t| view(&call, t)).collect();
-    let mut body = listing.document(&call, "volume_types", shown, &found, more);
-    if let Some(links) = body.as_object_mut().and_then(|b| b.remove("volume_types_links")) {
-        body["volume_type_links"] = links;
-    }
-    Ok(Response::ok(body))
+    Ok(Response::ok(listing.document_of(&call, ("volume_types", "volume_type"), shown, &found, more)))
 }
 
 async fn show(svc: Arc<Volumes>, call: Call) -> Reply {
