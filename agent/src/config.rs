@@ -147,6 +147,8 @@ pub struct Config {
     pub underlay: Option<Underlay>,
     /// How this host reaches the external network.
     pub external: External,
+    /// Names of the physical networks that it is thus connected to; unset: any that a network is of.
+    pub physical_networks: Option<Vec<String>>,
     /// With `external = "edge"`: name of an existing edge namespace to join instead of owning one.
     pub join_edge: Option<String>,
     /// Name servers that answer guests' questions about the outside; none: those of `/etc/resolv.conf`.
@@ -194,6 +196,7 @@ impl Default for Config {
             network: NetworkMode::Real,
             underlay: None,
             external: External::default(),
+            physical_networks: None,
             join_edge: None,
             name_servers: Vec::new(),
             vmm_command: vec!["pilvi-vmm".into()],
@@ -255,6 +258,10 @@ impl Config {
         if self.flow_log.rate == 0 || self.flow_log.burst == 0 || !(1..=65_536).contains(&self.flow_log.max_mib) {
             return wrong("flow_log: rate, burst and max_mib must be at least 1, max_mib at most 65536");
         }
+        let named = self.physical_networks.as_deref().unwrap_or_default();
+        if named.len() > 64 || named.iter().any(|name| name.is_empty() || name.len() > 64) {
+            return wrong("physical_networks must be at most 64 names of 1 to 64 bytes");
+        }
         crate::tls::Target::parse_all(&self.scheduler_url).map(|_| ())
     }
 
@@ -313,6 +320,7 @@ mod tests {
             ("runtimes", Config { runtimes: vec![], ..good.clone() }),
             ("scheduler_url", Config { scheduler_url: "http://x".into(), ..good.clone() }),
             ("heartbeat_ms", Config { heartbeat_ms: 1, ..good.clone() }),
+            ("physical_networks", Config { physical_networks: Some(vec![String::new()]), ..good.clone() }),
             ("flow_log", Config { flow_log: FlowLog { rate: 0, ..FlowLog::default() }, ..good.clone() }),
         ] {
             let error = bad.validate().unwrap_err().to_string();

@@ -1,5 +1,5 @@
 //! What this host has: read from the kernel at start, told to the scheduler in Hello.
-use crate::config::Config;
+use crate::config::{Config, External};
 use crate::runtime::Kind;
 use crate::runtime::choose::Offer;
 use nix::sys::statvfs::statvfs;
@@ -47,7 +47,18 @@ pub fn take(config: &Config, offers: &[Offer]) -> Inventory {
             egress_kpps: link.egress_kpps,
             ingress_kpps: link.ingress_kpps,
         }),
+        physical: physical(config),
     }
+}
+
+/// Without a way to the outside there is no physical network; with one it is any, unless the operator names them.
+fn physical(config: &Config) -> Option<v1::Physical> {
+    let names = match (&config.external, &config.physical_networks) {
+        (External::None, _) => Vec::new(),
+        (_, Some(names)) => names.clone(),
+        (_, None) => return None,
+    };
+    Some(v1::Physical { names })
 }
 
 fn read_trimmed(path: &str) -> String {

@@ -28,6 +28,8 @@
 #define VIA_OVERLAY 1u
 #define VIA_EDGE 2u
 
+#define ROUTERS 4 /* that a packet may pass on one host */
+
 __attribute__((noinline)) int send_tunnel(struct __sk_buff *skb, __u32 vni, __u32 vtep)
 {
 	struct bpf_tunnel_key key = {.tunnel_id = vni, .tunnel_ttl = 64};
@@ -102,6 +104,30 @@ static __always_inline int send_gateway(struct __sk_buff *skb, const struct pack
 	return send_edge(skb, p->daddr, next);
 }
 
+/* A floating address of a network that the router has a leg in: on the way in it becomes what is fixed, on the way out what
+ * is fixed becomes it. Not 0: it could not be rewritten.
+ */
+__attribute__((noinline)) int by_leg(struct __sk_buff *skb, struct packet *p, __u64 router, __u32 leg, __u32 out)
+{
+	struct fixed_key key = {.router = router, .leg = leg};
+	__u32 *to, address;
+
+	if (!p)
+		return -1;
+	key.ip = out ? p->saddr : p->daddr;
+	to = bpf_map_lookup_elem(&fixed, &key);
+	if (!to)
+		return 0;
+	address = *to;
+	if (translate(skb, p, address, out))
+		return -1;
+	if (out)
+		p->saddr = address;
+	else
+		p->daddr = address;
+	return 0;
+}
+
 /* Tells a guest of this host why its packet went no further, from the leg that it came in by. */
 __attribute__((noinline)) int send_error(struct __sk_buff *skb, const struct packet *p, __u64 router, __u32 type_code, __u32 mtu)
 {
@@ -123,37 +149,59 @@ __attribute__((noinline)) int send_error(struct __sk_buff *skb, const struct pac
 }
 
 /* Forwards an IPv4 packet that router `router` got, from where `via` says; `vni`: the network it came in by, 0: by a
- * translation, for which no address scope counts.
+ * translation, for which no address scope counts. A router that is the next hop of another one goes on at once.
  */
-__attribute__((noinline)) int route_packet(struct __sk_buff *skb, const struct packet *p, __u64 router, __u32 vni, __u32 via)
+__attribute__((noinline)) int route_packet(struct __sk_buff *skb, struct packet *p, __u64 router, __u32 vni, __u32 via)
 {
-	struct route_key key = {.prefixlen = 96, .router_lo = router, .router_hi = router >> 32};
+	struct settings *set = get_settings();
+	struct route_key key = {.prefixlen = 96};
 	struct ip_key target = {};
-	struct route *r;
-	struct hop *h;
-	__u32 length;
+	__u32 length, n, in = vni;
+	struct route *r = 0;
+	struct hop *h = 0;
 
-	if (!p)
+	if (!p || !set)
 		return drop(skb, DROP_MALFORMED);
-	key.ip = p->daddr;
-	if (p->ttl <= 1)
-		return via == VIA_GUEST ? send_error(skb, p, router, 11 << 8, 0) : drop(skb, DROP_TTL);
-	r = bpf_map_lookup_elem(&routes, &key);
-	if (r)
-		r = choose(r, p);
-	if (!r)
-		return drop(skb, DROP_NO_ROUTE);
-	length = skb->gso_size ? skb->gso_size + IP_LEN + 20 : p->length;
-	/* Who must not be cut is told; nobody cuts here, and what may be cut goes on whole. */
-	if (r->mtu && length > r->mtu && p->whole && via == VIA_GUEST)
-		return send_error(skb, p, router, 3 << 8 | 4, r->mtu);
+	for (n = 0; n < ROUTERS; n++) {
+		if (set->flags & SETTING_BY_LEG && by_leg(skb, p, router, in | FIXED_IN, 0))
+			return drop(skb, DROP_NAT);
+		key.router_lo = router;
+		key.router_hi = router >> 32;
+		key.ip = p->daddr;
+		if (p->ttl <= 1)
+			return via == VIA_GUEST ? send_error(skb, p, router, 11 << 8, 0) : drop(skb, DROP_TTL);
+		r = bpf_map_lookup_elem(&routes, &key);
+		if (r)
+			r = choose(r, p);
+		if (!r)
+			return drop(skb, DROP_NO_ROUTE);
+		length = skb->gso_size ? skb->gso_size + IP_LEN + 20 : p->length;
+		/* Who must not be cut is told; nobody cuts here, and what may be cut goes on whole. */
+		if (r->mtu && length > r->mtu && p->whole && via == VIA_GUEST)
+			return send_error(skb, p, router, 3 << 8 | 4, r->mtu);
+		if (r->kind == ROUTE_EXTERNAL)
+			break;
+		if (r->scope && in && scope_of(in, 4) != r->scope)
+			return drop(skb, DROP_SCOPE);
+		target.vni = r->vni;
+		target.ip = r->via ? r->via : p->daddr;
+		h = bpf_map_lookup_elem(&addresses, &target);
+		if (!h)
+			return drop(skb, DROP_NO_HOST);
+		if (h->kind != HOP_ROUTER || h->router == router || target.ip == p->daddr)
+			break;
+		if (set->flags & SETTING_BY_LEG && by_leg(skb, p, router, r->vni, 1))
+			return drop(skb, DROP_NAT);
+		if (forward_once(skb, p))
+			return drop(skb, DROP_MALFORMED);
+		p->ttl--;
+		router = h->router;
+		in = r->vni;
+	}
+	if (n == ROUTERS || !r)
+		return drop(skb, DROP_TTL);
 	if (r->kind == ROUTE_EXTERNAL)
 		return send_gateway(skb, p, router, r, vni, via);
-	if (r->scope && vni && scope_of(vni, 4) != r->scope)
-		return drop(skb, DROP_SCOPE);
-	target.vni = r->vni;
-	target.ip = r->via ? r->via : p->daddr;
-	h = bpf_map_lookup_elem(&addresses, &target);
 	if (!h)
 		return drop(skb, DROP_NO_HOST);
 	if (h->kind == HOP_ROUTER) {
@@ -170,6 +218,8 @@ __attribute__((noinline)) int route_packet(struct __sk_buff *skb, const struct p
 	/* A tunnel's packet must not leave by a tunnel again: two hosts could play ping-pong. */
 	if (h->kind == HOP_REMOTE && via == VIA_OVERLAY)
 		return drop(skb, DROP_NO_HOST);
+	if (set->flags & SETTING_BY_LEG && by_leg(skb, p, router, r->vni, 1))
+		return drop(skb, DROP_NAT);
 	if (forward_once(skb, p) || set_macs(skb, h->mac, r->mac))
 		return drop(skb, DROP_MALFORMED);
 	if (h->how == ADDRESS_LOCAL && meet_local(skb, p, r->vni))
@@ -271,7 +321,7 @@ static __always_inline int guest_metadata(struct __sk_buff *skb, const struct po
 
 /* By hardware address, within the network. */
 static __always_inline int switch_frame(struct __sk_buff *skb, const struct port *port, const struct eth *eth,
-					const struct packet *p)
+					struct packet *p)
 {
 	struct mac_key key = {.vni = port->vni};
 	struct settings *set;

@@ -145,8 +145,9 @@ struct ext {
 struct fixed_key {
 	__u64 router;
 	__u32 ip;
-	__u32 pad;
+	__u32 leg; /* 0: of a gateway; else the network of a leg, with FIXED_IN for the way from the address to what is fixed */
 };
+#define FIXED_IN 0x80000000u
 
 /* ---- groups */
 #define CHUNK_RULES 32
@@ -438,6 +439,7 @@ struct drop_key {
 };
 
 #define SETTING_SHARED 1u /* the edge link also carries this host's own traffic */
+#define SETTING_BY_LEG 2u /* there are floating addresses in networks that routers have a leg in */
 struct settings {
 	__u32 epoch;
 	__u32 overlay_if;

@@ -52,7 +52,7 @@
 //!   ports; frames to unknown stations as well (`unknown-station`).
 //! - A single address of `allowed_pairs` (VRRP) follows the port that announced it last among the ports of this
 //!   host; other hosts do not hear of it. A hardware address that two ports share stays with the first.
-//! - A router's route through another router's leg on a shared network (`no-host`). Ways of a router are not watched: one whose
+//! - IPv6 through another router's leg on a shared network (`no-host`). Ways of a router are not watched: one whose
 //!   next hop is dead is taken all the same.
 //! - One external layer-2 network for each host.
 //! - Ports that share another's device (by a VLAN tag) have no metadata service by IPv4.

@@ -3,11 +3,12 @@
 //! kernel conntrack anywhere, so tenants with equal addresses need no zones and no marks.
 use crate::picture::Picture;
 use crate::router::{gateway_here, router_name};
-use crate::table::{Bytes, Table, put};
+use crate::table::{Bytes, Hop, Table, put};
 use std::net::Ipv4Addr;
 
 const FLOATING: u32 = 1;
 const GATEWAY: u32 = 2;
+const WAY_IN: u32 = 1 << 31;
 
 pub(crate) fn draw(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
@@ -33,6 +34,27 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
                 picture.problem(None, format!("router {}: {} is in use", router.id, gateway.address));
             }
         }
+    }
+}
+
+/// Floating addresses between two legs: in their network they are the router's, and each way has a row that names the leg. In
+/// a row for the way in, the highest bit is set.
+pub(crate) fn draw_by_leg(picture: &mut Picture<'_>) {
+    let wanted = picture.wanted;
+    for floating in &wanted.by_leg {
+        let Some(vni) = picture.networks.get(floating.network.as_str()).map(|n| n.vni) else { continue };
+        let router = router_name(&floating.router);
+        let hop = Hop::Router(router).bytes(floating.mac.0);
+        let at = Bytes::new().u32(vni).ip(floating.address);
+        if !put(&mut picture.tables, Table::Addresses, at, hop.clone()) {
+            picture.problem(None, format!("{} is in use on its network", floating.address));
+            continue;
+        }
+        put(&mut picture.tables, Table::Stations, Bytes::new().u32(vni).mac(floating.mac.0), hop);
+        let into = Bytes::new().u64(router).ip(floating.address).u32(vni | WAY_IN);
+        put(&mut picture.tables, Table::Fixed, into, Bytes::new().ip(floating.fixed));
+        let out = Bytes::new().u64(router).ip(floating.fixed).u32(vni);
+        put(&mut picture.tables, Table::Fixed, out, Bytes::new().ip(floating.address));
     }
 }
 

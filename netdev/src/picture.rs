@@ -3,7 +3,7 @@
 //! ```text
 //!   port      ports live sources      switch   addresses stations
 //!   overlay   vteps                   router   routes, by choice: choices
-//!   filter    chunks members          nat      externals fixed
+//!   filter    chunks members          nat      externals fixed, addresses and stations by legs
 //!   local     locals, its addresses    meter    meters meter_rules
 //!   forward   forwards                scope    scopes
 //!   helper    helpers                 mirror   mirrors sinks
@@ -103,6 +103,7 @@ pub fn draw(
         // Any of our addresses will do; the first stays the same from pass to pass.
         crate::nat::announcement(key, value)
     });
+    settings.by_leg = !wanted.by_leg.is_empty();
     settings.ext_vni = wanted.networks.iter().find(|n| n.external).map_or(0, |n| n.vni);
     let key = crate::table::Bytes::new().u32(0);
     put(&mut picture.tables, Table::Settings, key, settings.bytes());

@@ -98,6 +98,7 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         groups,
         routers,
         floating,
+        by_leg,
         forwards,
         qualities,
         labels,
@@ -117,6 +118,7 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         && *remotes == new.remotes
         && *routers == new.routers
         && *floating == new.floating
+        && *by_leg == new.by_leg
         && *forwards == new.forwards
         && *qualities == new.qualities
         && *labels == new.labels

@@ -34,6 +34,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
             }
         }
     }
+    crate::nat::draw_by_leg(picture);
     crate::local::draw(picture);
     draw_open_gateways(picture);
     for network in &wanted.networks {

@@ -293,6 +293,8 @@ pub struct Settings {
     pub punt_if: u32,
     pub ext_vni: u32,
     pub shared: bool,
+    /// There are floating addresses in networks that routers have a leg in.
+    pub by_leg: bool,
     pub flow_cap: u32,
     pub agent_mac: [u8; 6],
     pub service_mac: [u8; 6],
@@ -314,7 +316,7 @@ impl Settings {
             .u32(self.agent_if)
             .u32(self.punt_if)
             .u32(self.ext_vni)
-            .u32(u32::from(self.shared))
+            .u32(u32::from(self.shared) | u32::from(self.by_leg) << 1)
             .u32(self.flow_cap)
             .raw(&self.agent_mac)
             .raw(&self.service_mac)

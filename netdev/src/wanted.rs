@@ -22,6 +22,9 @@ pub struct Wanted {
     pub groups: Vec<Group>,
     pub routers: Vec<Router>,
     pub floating: Vec<Floating>,
+    /// Floating addresses inside: of networks that a router has a leg in.
+    #[serde(default)]
+    pub by_leg: Vec<ByLeg>,
     pub forwards: Vec<Forward>,
     pub qualities: Vec<Quality>,
     pub labels: Vec<Label>,
@@ -288,6 +291,19 @@ pub struct Floating {
     pub mac: Mac,
     /// Local port that owns `fixed`.
     pub port: String,
+    pub fixed: Ipv4Addr,
+    pub router: String,
+}
+
+/// The same between two legs of a router: whoever is in `network` reaches `fixed` by `address`, and is answered from it.
+/// Every host of the router's guests does it for its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByLeg {
+    pub id: String,
+    /// That the address is of, where `mac` answers for it.
+    pub network: String,
+    pub address: Ipv4Addr,
+    pub mac: Mac,
     pub fixed: Ipv4Addr,
     pub router: String,
 }

@@ -12,11 +12,6 @@ ABSENT = {
     "bgp speaker": "no BGP",
     "bgpvpn": "no BGP VPN",
     "firewall group": "no firewalls beside security groups",
-    "network segment create": "a network has one segment",
-    "network segment delete": "a network has one segment",
-    "network segment list": "a network has one segment",
-    "network segment set": "a network has one segment",
-    "network segment show": "a network has one segment",
     "network agent delete": "an agent goes with its node",
     "tap mirror": "copies go to ports, not to addresses",
     "vpn": "no VPN",
@@ -25,7 +20,7 @@ ABSENT = {
 
 def absent(admin):
     for words in ("bgp speaker list", "bgp peer list", "bgpvpn list", "firewall group list",
-                  "network segment list", "tap mirror list", "vpn service list"):
+                  "tap mirror list", "vpn service list"):
         admin.refused(words, "")
     same(admin("bgp dragent list"), [])
     agent = row(admin("network agent list --agent-type l3"), Binary="pilvi-agent")["ID"]
@@ -347,6 +342,29 @@ def counting(admin):
     admin("network meter delete count")
 
 
+def segments(admin):
+    """A network in two racks: each has a wire of its own, and a port gets its address with its host."""
+    network = admin("network create --share --provider-network-type flat --provider-physical-network rack1 racks")["id"]
+    first = row(admin("network segment list --network racks"), Network_Type="flat")["ID"]
+    admin("network segment set --name one --description d", first)
+    admin("network segment show one", id=first, physical_network="rack1", description="d")
+    second = admin("network segment create --network racks --network-type flat --physical-network rack2 two",
+                   network_id=network, physical_network="rack2")["id"]
+    admin.refused("network segment create --network racks --network-type vlan --segment 7 three", "vlan")
+    admin("subnet create --network racks --network-segment one --subnet-range 10.71.0.0/24 one", segment_id=first)
+    shown = admin("subnet create --network racks --network-segment two --subnet-range 10.72.0.0/24 two", segment_id=second)
+    same(shown["host_routes"], [{"destination": "10.71.0.0/24", "nexthop": "10.72.0.1"}])
+    admin("network show racks", l2_adjacency=False)
+    admin.refused("network segment delete two", "associated with subnet")
+    port = admin("port create --network racks late", ip_allocation="deferred", fixed_ips=[])["id"]
+    admin("port set --host somewhere late")
+    same(len(admin("port show", port, ip_allocation="immediate")["fixed_ips"]), 1)
+    admin("port delete late")
+    admin("subnet delete two")
+    admin("network segment delete two")
+    admin("network delete racks")
+
+
 def near(admin):
     """Local IPs: an address that means a guest of the same host."""
     admin("network create tour-near")
@@ -439,5 +457,5 @@ def by_itself(admin):
     admin("project delete lazy")
 
 
-steps = [ready, absent, networks, subnets, pools, ports, routers, proxies, groups, quality, sharing, trunks, counting, near, looking,
+steps = [ready, absent, networks, subnets, pools, ports, routers, proxies, groups, quality, sharing, trunks, counting, segments, near, looking,
          machinery, by_itself]

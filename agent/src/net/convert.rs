@@ -6,9 +6,9 @@ use super::Flow;
 use pilvi_agent_api::v1;
 use pilvi_netdev::Note;
 use pilvi_netdev::wanted::{
-    AddressPair, Answers, Direction, Family, Fixed, Floating, Forward, Gateway, Gateway6, Group, Helper, Interface,
-    Label, Limited, LocalIp, Looker, Mac, MeterRule, Name, Network, Out, Parent, Peer, Port, Ports, Quality, Ra, Rate,
-    Remote, Route, Router, Rule, Scope, Subnet, Tap, TapSink, View, Wanted, Watch, Way, Zone,
+    AddressPair, Answers, ByLeg, Direction, Family, Fixed, Floating, Forward, Gateway, Gateway6, Group, Helper,
+    Interface, Label, Limited, LocalIp, Looker, Mac, MeterRule, Name, Network, Out, Parent, Peer, Port, Ports, Quality,
+    Ra, Rate, Remote, Route, Router, Rule, Scope, Subnet, Tap, TapSink, View, Wanted, Watch, Way, Zone,
 };
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -34,6 +34,7 @@ pub fn wanted(from: &v1::HostNetwork) -> (Wanted, Vec<(String, String)>) {
         groups: from.groups.iter().map(group).collect(),
         routers: each("router", &from.routers, |r| &r.id, router),
         floating: each("floating", &from.floating, |f| &f.id, floating),
+        by_leg: each("floating", &from.by_leg, |f| &f.id, by_leg),
         forwards: each("forwarding", &from.forwards, |f| &f.id, forward),
         qualities: each(
             "quality",
@@ -287,6 +288,17 @@ fn ways(from: &v1::Router) -> Vec<Way> {
         Ok(Way { router: from.id.clone(), out, balanced: from.balanced })
     };
     each("way out", &from.further, |g| &g.address, way)
+}
+
+fn by_leg(from: &v1::Floating) -> Result<ByLeg, String> {
+    Ok(ByLeg {
+        id: from.id.clone(),
+        network: from.network_id.clone(),
+        address: parse("floating address", &from.address)?,
+        mac: mac(&from.mac)?,
+        fixed: parse("fixed address", &from.fixed_address)?,
+        router: from.router_id.clone(),
+    })
 }
 
 fn floating(from: &v1::Floating) -> Result<Floating, String> {

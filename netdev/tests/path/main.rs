@@ -1,5 +1,7 @@
 //! The packet path with real kernels, namespaces and tools: one program, so that stories that mostly wait do so beside each other.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+mod by_leg;
+mod chain;
 mod cloud;
 mod filter;
 mod forward;

@@ -68,6 +68,9 @@ pub struct NodeInventory {
     /// What of its link may be promised, by the classes of placement.
     #[serde(default)]
     pub link: BTreeMap<String, u64>,
+    /// The physical networks that it is connected to; `None`: it does not say, so any.
+    #[serde(default)]
+    pub physical: Option<Vec<String>>,
 }
 
 /// A host's link as placement counts it; what is nothing is left out.
@@ -97,6 +100,7 @@ impl From<v1::Inventory> for NodeInventory {
             hypervisor_version: i.hypervisor_version,
             host_ip: i.host_ip,
             link: link(i.link),
+            physical: i.physical.map(|physical| physical.names),
         }
     }
 }

@@ -29,7 +29,13 @@ pub struct NetworkPart {
 }
 
 fn host(node: &Node) -> HostInfo {
-    HostInfo { name: node.name.clone(), vtep: node.inventory.vtep.clone(), up: node.is_up(), ..HostInfo::default() }
+    HostInfo {
+        name: node.name.clone(),
+        vtep: node.inventory.vtep.clone(),
+        up: node.is_up(),
+        physical: node.inventory.physical.clone(),
+        ..HostInfo::default()
+    }
 }
 
 impl NetworkPart {
@@ -62,6 +68,7 @@ impl NetworkPart {
         if changed && let Some(hosts) = hosts.as_ref() {
             let mut all: Vec<HostInfo> = hosts.values().cloned().collect();
             all.sort_by(|a, b| a.name.cmp(&b.name));
+            self.network.learn_reach(&all).await?;
             if self.network.remember(&all) {
                 // Ways out may have moved: to hosts that know nothing of it yet.
                 self.network.concerned_by_hosts().await?.iter().for_each(|host| self.fleet.touch(host));

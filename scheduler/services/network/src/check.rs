@@ -57,6 +57,10 @@ pub fn text_or_null<const MAX: usize>(value: &Value) -> Checked {
     if value.is_null() { Ok(Value::Null) } else { text::<MAX>(value) }
 }
 
+pub fn name_or_null(value: &Value) -> Checked {
+    if value.is_null() { Ok(Value::Null) } else { name(value) }
+}
+
 pub fn boolean(value: &Value) -> Checked {
     let found = match value {
         Value::Bool(b) => Some(*b),
@@ -451,6 +455,29 @@ pub fn gateways(value: &Value) -> Checked {
             Value::Null => return Err("a gateway has a network".to_owned()),
             gateway => out.push(gateway),
         }
+    }
+    Ok(Value::Array(out))
+}
+
+/// `[{"provider:network_type", "provider:physical_network"?, "provider:segmentation_id"?}]`, given back without the prefix.
+pub fn segments(value: &Value) -> Checked {
+    const SEGMENTS_MAX: usize = 16;
+    if value.is_null() {
+        return Ok(json!([]));
+    }
+    let given = list(value, "segments")?;
+    if given.len() > SEGMENTS_MAX {
+        return Err(format!("more than {SEGMENTS_MAX} segments"));
+    }
+    let names = ["provider:network_type", "provider:physical_network", "provider:segmentation_id"];
+    let mut out = Vec::new();
+    for item in given {
+        let map = object(item, &names, "segments")?;
+        out.push(json!({
+            "network_type": text::<32>(need(map, names[0], "segments")?)?,
+            "physical_network": map.get(names[1]).map_or(Ok(Value::Null), text_or_null::<64>)?,
+            "segmentation_id": map.get(names[2]).map_or(Ok(Value::Null), int_or_null::<1, 16_777_215>)?,
+        }));
     }
     Ok(Value::Array(out))
 }

@@ -50,6 +50,11 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("flavors", "Neutron Service Flavors", "Kinds of services that users choose from."),
     ("floating-ip-port-forwarding", "Floating IP Port Forwarding", "Single ports of floating IPs lead to guests."),
     (
+        "floating-ip-router-writable",
+        "Floating IP Router (writable)",
+        "Floating IPs lead by a router that has others between itself and the port.",
+    ),
+    (
         "floating-ip-port-forwarding-description",
         "Floating IP Port Forwarding new attribute description",
         "Port forwardings have descriptions.",
@@ -80,6 +85,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
         "Neutron Metering with source and destination filtering",
         "Metering by both ends.",
     ),
+    ("multi-provider", "Multi Provider Network", "Networks are made with several segments."),
     ("net-mtu", "Network MTU", "Networks show their MTU."),
     ("net-mtu-writable", "Network MTU (writable)", "Networks take an MTU."),
     ("network_availability_zone", "Network Availability Zone", "Zones of networks."),
@@ -136,6 +142,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
         "Enforce Router's Admin State Down Before Update Extension",
         "Routers change their kind only while down.",
     ),
+    ("router-interface-fip", "Router Interface Floating IP", "Floating IPs of networks that the router has a leg in."),
     ("router_availability_zone", "Router Availability Zone", "Zones of routers."),
     (
         "router-enable-snat",
@@ -166,11 +173,18 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
         "Rules tell whether they are the default group's.",
     ),
     ("security-groups-shared-filtering", "Security group filtering on the shared field", "Groups by who sees them."),
+    ("segment", "Segment", "Networks of several layer-2 domains, and subnets on them."),
+    (
+        "segments-peer-subnet-host-routes",
+        "Segments peer-subnet host routes",
+        "Subnets of a routed network tell their guests the way to each other.",
+    ),
     ("service-type", "Neutron Service Type Management", "Service providers."),
     ("sort-key-validation", "Sort keys validation", "Unknown sort keys are refused."),
     ("sorting", "Sorting support", "Lists in order."),
     ("standard-attr-description", "standard-attr-description", "Resources have descriptions."),
     ("standard-attr-revisions", "Resource revision numbers", "Resources count their changes."),
+    ("standard-attr-segment", "standard-attr-segment", "Segments have descriptions, revisions and timestamps."),
     (
         "standard-attr-tag",
         "Tag support for resources with standard attribute: network, subnet, subnetpool, port, router, floatingip, security_group",

@@ -38,6 +38,7 @@ pub mod quota;
 pub mod rbac;
 pub mod router;
 pub mod security_group;
+pub mod segment;
 pub mod segment_range;
 pub mod service_flavor;
 pub mod subnet;
@@ -112,7 +113,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 33] = [
+pub const RESOURCES: [&Resource; 34] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -128,6 +129,7 @@ pub const RESOURCES: [&Resource; 33] = [
     &default_rule::api::DEFAULT_RULE,
     &service_flavor::api::FLAVOR,
     &service_flavor::profile::SERVICE_PROFILE,
+    &segment::api::SEGMENT,
     &segment_range::api::SEGMENT_RANGE,
     &metering::label::METERING_LABEL,
     &metering::rule::METERING_RULE,
@@ -165,6 +167,7 @@ pub fn service() -> Service<Network> {
         default_rule::api::routes(),
         service_flavor::api::routes(),
         service_flavor::profile::routes(),
+        segment::api::routes(),
         segment_range::api::routes(),
         metering::label::routes(),
         metering::rule::routes(),

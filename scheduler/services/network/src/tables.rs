@@ -3,7 +3,8 @@
 //! | record | claims |
 //! | --- | --- |
 //! | tap service | its VNI, which no network has |
-//! | network | its VNI; the physical network of a flat one |
+//! | network | its VNI and those of its further segments; the physical network of a flat one |
+//! | segment | its physical network, if it is a further one |
 //! | port | its MAC within its network |
 //! | address lease | the address within its subnet (its id says the same, so it can be looked up) |
 //! | security group | being its project's default group |
@@ -32,6 +33,7 @@ use crate::{
         model::{SecurityGroup, SecurityGroupRule},
         statefulness::Statefulness,
     },
+    segment::model::{HostReach, Segment},
     segment_range::model::SegmentRange,
     service_flavor::model::{Flavor, ServiceProfile},
     subnet::model::Subnet,
@@ -68,6 +70,8 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<ServiceProfile>(),
         KindSpec::of::<Hosting>(),
         KindSpec::of::<SegmentRange>(),
+        KindSpec::of::<Segment>(),
+        KindSpec::of::<HostReach>(),
         KindSpec::of::<PortForwarding>(),
         KindSpec::of::<Trunk>(),
         KindSpec::of::<QosPolicy>(),
@@ -188,7 +192,7 @@ impl Record for VirtualNetwork {
         self.shared_with.iter().chain(&self.external_for).map(|p| label(p)).collect()
     }
     fn claims(&self) -> Vec<Claim> {
-        let numbers = [&self.vni].into_iter().chain(self.parts.values());
+        let numbers = [&self.vni].into_iter().chain(self.parts.values()).chain(self.segments.values());
         let mut claims: Vec<Claim> = numbers.map(|vni| Claim { scope: "vni".into(), value: vni.to_string() }).collect();
         if let Some(physical) = &self.physical_network {
             claims.push(Claim { scope: "physical_network".into(), value: physical.clone() });
@@ -319,6 +323,34 @@ impl Record for SegmentRange {
     }
     fn name(&self) -> Option<&str> {
         Some(&self.name)
+    }
+}
+
+impl Record for Segment {
+    const KIND: &'static str = "network_segment";
+    const COLUMNS: &'static [Column] =
+        &[Column::text("network_id"), Column::int("vni"), Column::text("physical_network")];
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+    fn columns(&self) -> Vec<Value> {
+        let physical = self.physical_network.clone().unwrap_or_default();
+        vec![self.network_id.clone().into(), self.vni.into(), physical.into()]
+    }
+    fn claims(&self) -> Vec<Claim> {
+        // The first one's is its network's.
+        let wire = self.physical_network.iter().filter(|_| !self.first);
+        wire.map(|name| Claim { scope: "physical_network".into(), value: name.clone() }).collect()
+    }
+}
+
+impl Record for HostReach {
+    const KIND: &'static str = "network_host_reach";
+    fn id(&self) -> &str {
+        &self.id
     }
 }
 

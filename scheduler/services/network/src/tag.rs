@@ -8,6 +8,7 @@ use crate::{
     qos::model::QosPolicy,
     router::model::Router,
     security_group::model::SecurityGroup,
+    segment::model::Segment,
     subnet::model::Subnet,
     subnet_pool::model::SubnetPool,
     trunk::model::Trunk,
@@ -57,6 +58,7 @@ pub fn routes() -> Vec<Route<Network>> {
         on!(Router, "routers", "routers"),
         on!(FloatingIp, "floatingips", "floatingips"),
         on!(SecurityGroup, "security-groups", "security_groups"),
+        on!(Segment, "segments", "segments"),
         on!(QosPolicy, "qos/policies", "policies"),
         // Where Neutron has them, which names collections without what is in front of them.
         on!(QosPolicy, "policies", "policies"),
@@ -84,6 +86,7 @@ pub fn rules() -> Vec<RuleDefault> {
         "routers",
         "floatingips",
         "security_groups",
+        "segments",
         "policies",
         "trunks"
     );
@@ -95,7 +98,10 @@ pub fn rules() -> Vec<RuleDefault> {
         .map(|(name, reads)| {
             // What only managers make, only they mark.
             let write = if name.ends_with("_policies_tags") { manage } else { write };
-            RuleDefault::new(name, if *reads { read } else { write }, &["project"], "")
+            let rule = if *reads { read } else { write };
+            // Segments are the cloud's own.
+            let rule = if name.ends_with("_segments_tags") { "rule:admin_only" } else { rule };
+            RuleDefault::new(name, rule, &["project"], "")
         })
         .collect()
 }

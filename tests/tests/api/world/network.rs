@@ -45,6 +45,7 @@ const FACTS: Facts = Facts {
             "/v2.0/default-security-group-rules",
             r#"{"default_security_group_rule": {"direction": "ingress", "protocol": "udp"}}"#,
         ),
+        ("POST", "/v2.0/segments", r#"{"segment": {"network_id": "<network_id>", "network_type": "vxlan"}}"#),
         (
             "POST",
             "/v2.0/network_segment_ranges",
@@ -162,6 +163,7 @@ const FACTS: Facts = Facts {
         ("GET", "/v2.0/security-groups"),
         ("GET", "/v2.0/default-security-group-rules"),
         ("GET", "/v2.0/network_segment_ranges"),
+        ("GET", "/v2.0/segments"),
     ],
     aliases: &["/v2.0/network-segment-ranges", "/v2.0/floatingip-pools"],
     unseeded: 20,
@@ -169,7 +171,7 @@ const FACTS: Facts = Facts {
 };
 
 /// Collections whose members have tags.
-const TAGGED: [&str; 9] = [
+const TAGGED: [&str; 10] = [
     "networks",
     "subnets",
     "subnetpools",
@@ -179,6 +181,7 @@ const TAGGED: [&str; 9] = [
     "security-groups",
     "qos/policies",
     "trunks",
+    "segments",
 ];
 
 async fn create(app: &App, who: &Caller, collection: &str, kind: &str, members: Value) -> String {
@@ -220,6 +223,8 @@ pub async fn world() -> World {
     let template = create(&app, &root(), "default-security-group-rules", "default_security_group_rule", template).await;
     let range = json!({"project_id": "p-own", "network_type": "vxlan", "minimum": 5, "maximum": 6});
     let range = create(&app, &root(), "network_segment_ranges", "network_segment_range", range).await;
+    let segment = json!({"network_id": net, "network_type": "vxlan"});
+    let segment = create(&app, &root(), "segments", "segment", segment).await;
     let flavor = json!({"name": "f", "service_type": "L3_ROUTER_NAT"});
     let flavor = create(&app, &root(), "flavors", "flavor", flavor).await;
     let profile = create(&app, &root(), "service_profiles", "service_profile", json!({"metainfo": "{}"})).await;
@@ -312,6 +317,7 @@ pub async fn world() -> World {
         ("address-scopes", &scope),
         ("address-groups", &blocks),
         ("default-security-group-rules", &template),
+        ("segments", &segment),
         ("network_segment_ranges", &range),
         ("flavors", &flavor),
         ("service_profiles", &profile),

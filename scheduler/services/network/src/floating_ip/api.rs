@@ -32,7 +32,7 @@ pub static FLOATING_IP: Resource = Resource {
         once("dns_domain", check::dns_domain).absent(Absent::Text("")),
         open("qos_policy_id", check::uuid_or_null).absent(Absent::Null),
         shown("qos_network_policy_id"),
-        shown("router_id"),
+        open("router_id", check::uuid_or_null).absent(Absent::Null),
         shown("status"),
         shown("port_details"),
         shown("port_forwardings"),

@@ -19,6 +19,9 @@ pub struct FloatingIp {
     pub port_id: Option<String>,
     pub fixed_ip_address: Option<String>,
     pub router_id: Option<String>,
+    /// Its router has a leg in the external network, and no gateway there: only who is in that network reaches it.
+    #[serde(default)]
+    pub by_leg: bool,
     pub dns_name: String,
     pub dns_domain: String,
     #[serde(default)]

@@ -53,14 +53,16 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Flo
         port_id: None,
         fixed_ip_address: None,
         router_id: None,
+        by_leg: false,
         dns_name: text(attrs, "dns_name").unwrap_or_default(),
         dns_domain: text(attrs, "dns_domain").unwrap_or_default(),
         qos_policy_id: text(attrs, "qos_policy_id"),
         tags: serde_json::from_value(attrs.get("tags").cloned().unwrap_or_default()).unwrap_or_default(),
     };
+    let (fixed, router) = (text(attrs, "fixed_ip_address"), text(attrs, "router_id"));
     match text(attrs, "port_id") {
-        Some(port) => associate_in(tx, ctx, &mut floating, &port, text(attrs, "fixed_ip_address").as_deref()).await?,
-        None if text(attrs, "fixed_ip_address").is_some() => return Err(fixed_needs_port()),
+        Some(port) => associate_in(tx, ctx, &mut floating, &port, fixed.as_deref(), router.as_deref()).await?,
+        None if fixed.is_some() => return Err(fixed_needs_port()),
         None => {}
     }
     Ok(tx.insert(&floating).await?)
@@ -105,17 +107,21 @@ pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<FloatingIp>, ch
     let mut plain = changes.clone();
     let port = plain.remove("port_id");
     let fixed = plain.remove("fixed_ip_address").and_then(|f| f.as_str().map(str::to_owned));
+    // A router is named for a port, not by itself.
+    let router = plain.remove("router_id").and_then(|r| r.as_str().map(str::to_owned));
+    let router = router.as_deref();
     let mut after: FloatingIp = overlay(&found.record, &plain)?;
     let forwards = forwardings::forwards_in(tx, &found.id).await?;
     match port {
         Some(Value::String(_)) if forwards => return Err(forwardings::in_use(&found.id)),
         _ if forwards => {}
-        Some(Value::String(port)) => associate_in(tx, ctx, &mut after, &port, fixed.as_deref()).await?,
+        Some(Value::String(port)) => associate_in(tx, ctx, &mut after, &port, fixed.as_deref(), router).await?,
         Some(_) => disassociate(&mut after),
         // Nothing at all means: let go.
         None if changes.is_empty() => disassociate(&mut after),
-        None if fixed.is_some() => match after.port_id.clone() {
-            Some(port) => associate_in(tx, ctx, &mut after, &port, fixed.as_deref()).await?,
+        None if fixed.is_some() || router.is_some() => match after.port_id.clone() {
+            Some(port) => associate_in(tx, ctx, &mut after, &port, fixed.as_deref(), router).await?,
+            None if fixed.is_none() => {}
             None => return Err(fixed_needs_port()),
         },
         None => {}
@@ -128,16 +134,18 @@ pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<FloatingIp>, ch
 fn disassociate(floating: &mut FloatingIp) {
     floating.port_id = None;
     floating.fixed_ip_address = None;
+    floating.by_leg = false;
     floating.router_id = None;
 }
 
-/// Points the floating IP at a fixed address of a port, through a router that both can reach.
+/// Points the floating IP at a fixed address of a port, through the named router or one that both can reach.
 pub async fn associate_in(
     tx: &mut Tx,
     ctx: &Ctx,
     floating: &mut FloatingIp,
     port_id: &str,
     fixed: Option<&str>,
+    router: Option<&str>,
 ) -> Result<(), Fault> {
     let port = tx.get::<Port>(port_id).await?.ok_or_else(|| fault::port_missing(port_id))?;
     if !sees_all(ctx) && port.project_id != ctx.project_id() {
@@ -165,10 +173,14 @@ pub async fn associate_in(
             ));
         }
     }
-    let router = router_between_in(tx, &port, &inside, &floating.floating_network_id).await?;
+    let external = floating.floating_network_id.clone();
+    let router = match router {
+        Some(router) => named_router_in(tx, ctx, router, &external).await?,
+        None => router_between_in(tx, &port, &inside, &external).await?,
+    };
     floating.port_id = Some(port_id.to_owned());
     floating.fixed_ip_address = Some(inside.ip_address);
-    floating.router_id = Some(router);
+    (floating.router_id, floating.by_leg) = (Some(router.id), router.by_leg);
     Ok(())
 }
 
@@ -193,21 +205,65 @@ fn choose_fixed(port: &Port, wanted: Option<&str>) -> Result<FixedIp, Fault> {
     }
 }
 
-/// A router with a leg in the fixed address's subnet and its gateway on the external network.
-pub async fn router_between_in(tx: &mut Tx, port: &Port, inside: &FixedIp, external: &str) -> Result<String, Fault> {
+/// The router that the client names: it need not have a leg at the port, as other routers may lead there.
+async fn named_router_in(tx: &mut Tx, ctx: &Ctx, id: &str, external: &str) -> Result<Between, Fault> {
+    let router = tx.get::<Router>(id).await?.filter(|r| sees_all(ctx) || r.project_id == ctx.project_id());
+    let router = router.ok_or_else(|| fault::router_missing(id))?;
+    if router.outside().any(|network| network == external) {
+        return Ok(Between { id: router.record.id, by_leg: false });
+    }
+    Err(Fault::conflict(format!("Router {id} has no external gateway on network {external}")))
+}
+
+/// A router between a fixed address and an external network.
+pub(crate) struct Between {
+    pub id: String,
+    pub by_leg: bool,
+}
+
+/// A router with a leg in the fixed address's subnet and a gateway or, if none has that, a leg on the external network.
+pub(crate) async fn router_between_in(
+    tx: &mut Tx,
+    port: &Port,
+    inside: &FixedIp,
+    external: &str,
+) -> Result<Between, Fault> {
+    let outer = tx.list::<Port>(find::owned_on([external], ROUTER_INTERFACE)).await?;
+    let mut by_leg = None;
     let on_net = tx.list::<Port>(find::owned_on([port.network_id.as_str()], ROUTER_INTERFACE)).await?;
     for leg in on_net.iter().filter(|p| p.fixed_ips.iter().any(|f| f.subnet_id == inside.subnet_id)) {
         if let Some(router) = tx.get::<Router>(&leg.device_id).await?
             && router.outside().any(|network| network == external)
         {
-            return Ok(router.record.id);
+            return Ok(Between { id: router.record.id, by_leg: false });
+        }
+        if outer.iter().any(|p| p.device_id == leg.device_id) {
+            by_leg = by_leg.or(Some(leg.device_id.clone()));
         }
     }
-    Err(Fault::not_found(format!(
+    if let Some(id) = by_leg.filter(|_| external != port.network_id) {
+        return Ok(Between { id, by_leg: true });
+    }
+    Err(unreachable(port, inside, external))
+}
+
+/// The same, of routers with a gateway there alone.
+pub(crate) async fn outer_router_in(
+    tx: &mut Tx,
+    port: &Port,
+    inside: &FixedIp,
+    external: &str,
+) -> Result<String, Fault> {
+    let between = router_between_in(tx, port, inside, external).await?;
+    if between.by_leg { Err(unreachable(port, inside, external)) } else { Ok(between.id) }
+}
+
+fn unreachable(port: &Port, inside: &FixedIp, external: &str) -> Fault {
+    Fault::not_found(format!(
         "External network {external} is not reachable from subnet {}. Therefore, cannot associate Port {} with a Floating IP.",
         inside.subnet_id, port.id
     ))
-    .kind("ExternalGatewayForFloatingIPNotFound"))
+    .kind("ExternalGatewayForFloatingIPNotFound")
 }
 
 /// A port goes: its floating IPs stay, pointing nowhere.

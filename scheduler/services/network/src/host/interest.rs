@@ -129,6 +129,7 @@ impl Reach {
         let routing = of(&self.routers)
             .chain(of(&self.legs))
             .chain(of(&self.floating))
+            .chain(of(&self.by_leg))
             .chain(of(&self.forwardings))
             .chain(of(&self.proxies))
             .chain(of(&self.helpers));
@@ -213,7 +214,11 @@ impl Network {
                 keys.extend(self.parent::<SecurityGroupRule>(id, |r| vec![r.security_group_id.clone()]).await?);
             }
             FloatingIp::KIND => {
-                keys.extend(self.parent::<FloatingIp>(id, |f| f.port_id.iter().cloned().collect()).await?)
+                let parents = |f: &FloatingIp| {
+                    let router = f.router_id.iter().filter(|_| f.by_leg);
+                    f.port_id.iter().chain(router).cloned().collect()
+                };
+                keys.extend(self.parent::<FloatingIp>(id, parents).await?);
             }
             PortForwarding::KIND => {
                 keys.extend(self.parent::<PortForwarding>(id, |f| vec![f.router_id.clone()]).await?);

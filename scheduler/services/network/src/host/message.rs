@@ -1,5 +1,5 @@
 //! From gathered records to the agent's message. Pure.
-use super::{HostInfo, names, private, quality, reach::Reach, taps};
+use super::{HostInfo, names, private, quality, reach::Reach, segments, taps};
 use crate::{
     address_scope::model::of_network,
     conntrack_helper::model::ConntrackHelper,
@@ -24,13 +24,15 @@ const LEASE_SECONDS: u32 = 86_400;
 const ANY_CODE: u32 = 256;
 
 pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork {
+    let own = hosts.iter().find(|h| h.name == host);
     let mut message = v1::HostNetwork {
-        networks: reach.networks.values().map(|n| network(reach, n, host)).collect(),
+        networks: reach.networks.values().map(|n| network(reach, n, host, own)).collect(),
         ports: reach.local.values().filter(|p| is_whole(reach, p)).map(|p| port(reach, p, host)).collect(),
         remotes: Vec::new(),
         groups: reach.groups.values().map(|g| group(reach, &g.id, g.stateful)).collect(),
         routers: reach.routers.values().filter(|r| r.admin_state_up).map(|r| router(reach, r, host, hosts)).collect(),
-        floating: reach.floating.values().filter_map(floating).collect(),
+        floating: reach.floating.values().filter(|f| !f.by_leg).filter_map(floating).collect(),
+        by_leg: reach.by_leg.values().filter_map(floating).collect(),
         forwards: reach.forwardings.values().filter_map(|f| forward(reach, f)).collect(),
         qualities: quality::compose(reach),
         labels: reach.labels.values().map(|l| label(reach, l)).collect(),
@@ -42,16 +44,17 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
         tap_sinks: taps::sinks(reach, host, hosts),
     };
     private::split(reach, &mut message);
+    segments::split(reach, own, &mut message);
     message
 }
 
-fn network(reach: &Reach, network: &VirtualNetwork, host: &str) -> v1::L2 {
+fn network(reach: &Reach, network: &VirtualNetwork, host: &str, own: Option<&HostInfo>) -> v1::L2 {
     let answers = answers_dhcp(&reach.wishes, &network.id, host);
     v1::L2 {
         id: network.id.clone(),
         vni: network.vni,
         mtu: network.mtu,
-        external: network.is_physical(),
+        external: network.is_physical() && segments::is_connected(own, network.physical_network.as_deref()),
         subnets: reach.subnets.values().filter(|s| s.network_id == network.id).map(|s| subnet(s, answers)).collect(),
         neighbours: reach.rooms.contains(&network.id),
         scope4: scope(reach, network, 4),
@@ -108,7 +111,7 @@ fn port(reach: &Reach, port: &Port, host: &str) -> v1::Port {
     let trunk_up = trunk.is_none_or(|(t, _)| t.admin_state_up);
     v1::Port {
         id: port.id.clone(),
-        network_id: port.network_id.clone(),
+        network_id: segments::of_port(reach, port),
         mac: port.mac_address.clone(),
         fixed_ips: port
             .fixed_ips
@@ -217,7 +220,7 @@ fn router(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo]) -> v1:
         .flat_map(|leg| leg.fixed_ips.iter().map(move |f| (leg, f)))
         .filter_map(|(leg, f)| {
             Some(v1::RouterInterface {
-                network_id: leg.network_id.clone(),
+                network_id: segments::of_subnet(reach, &leg.network_id, &f.subnet_id),
                 subnet_id: f.subnet_id.clone(),
                 address: f.ip_address.clone(),
                 prefix: prefix(reach, &f.subnet_id)?,
@@ -273,7 +276,7 @@ fn way_out(
 ) -> Option<v1::RouterGateway> {
     let info = router.external_gateway_info.as_ref()?;
     let fixed = port.fixed_ips.iter().find(|f| f.ip_address.contains(':') == v6)?;
-    let vtep = match holder(&reach.wishes, &router.id, hosts) {
+    let vtep = match holder(&reach.wishes, &router.id, router.wire.as_deref(), hosts) {
         // Every host has been sent away from it.
         None if reach.wishes.iter().any(|w| w.object_id == router.id) => return None,
         Some(there) if there.name != host && hosts.len() > 1 => {
@@ -286,7 +289,7 @@ fn way_out(
         _ => String::new(),
     };
     Some(v1::RouterGateway {
-        network_id: port.network_id.clone(),
+        network_id: segments::of_subnet(reach, &port.network_id, &fixed.subnet_id),
         address: fixed.ip_address.clone(),
         prefix: prefix(reach, &fixed.subnet_id)?,
         next_hop: reach.subnets.get(&fixed.subnet_id)?.gateway_ip.clone().unwrap_or_default(),
@@ -310,6 +313,7 @@ fn floating(floating: &crate::floating_ip::model::FloatingIp) -> Option<v1::Floa
         port_id: floating.port_id.clone()?,
         fixed_address: floating.fixed_ip_address.clone()?,
         router_id: floating.router_id.clone()?,
+        network_id: floating.floating_network_id.clone(),
     })
 }
 

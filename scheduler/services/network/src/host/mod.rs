@@ -17,6 +17,7 @@ mod observe;
 mod private;
 mod quality;
 mod reach;
+mod segments;
 mod taps;
 
 pub use metadata::network_data;
@@ -39,9 +40,19 @@ pub struct HostInfo {
     /// Underlay address; "" on a single-node cloud.
     pub vtep: String,
     pub up: bool,
+    /// Physical networks that it is connected to; `None`: it does not say, so any.
+    pub physical: Option<Vec<String>>,
     /// Microseconds since 1970; 0 when not known.
     pub started_us: i64,
     pub heartbeat_us: i64,
+}
+
+impl HostInfo {
+    /// Does it reach this physical network? The overlay (`None`) reaches every host.
+    pub fn is_connected(&self, physical: Option<&str>) -> bool {
+        let (Some(name), Some(all)) = (physical, &self.physical) else { return true };
+        all.iter().any(|one| one == name)
+    }
 }
 
 /// The host that holds a router's way out: for each router the live host whose hash with it is the
@@ -64,14 +75,15 @@ impl Network {
     /// The host that holds a router's way out.
     async fn holder_of(&self, router: &Router) -> Result<Option<String>, Fault> {
         let (wishes, hosts) = (hosting::ops::all(&self.store).await?, self.hosts());
-        Ok(holder(&wishes, &router.id, &hosts).map(|host| host.name.clone()))
+        Ok(holder(&wishes, &router.id, router.wire.as_deref(), &hosts).map(|host| host.name.clone()))
     }
 
     /// The hosts that hold any.
     async fn holders(&self) -> Result<BTreeSet<String>, Fault> {
         let routers = self.store.list::<Router>(find::with_gateway()).await?;
         let (wishes, hosts) = (hosting::ops::all(&self.store).await?, self.hosts());
-        Ok(routers.iter().filter_map(|r| holder(&wishes, &r.id, &hosts)).map(|host| host.name.clone()).collect())
+        let of = |r: &Router| holder(&wishes, &r.id, r.wire.as_deref(), &hosts).map(|host| host.name.clone());
+        Ok(routers.iter().filter_map(|r| of(&r.record)).collect())
     }
 }
 

@@ -7,7 +7,7 @@
 //! ```
 //! Only rooms that somebody here listens to are kept; a port of any other network costs nothing. All is read from the
 //! store again when the feed was cut.
-use super::{names, private};
+use super::{names, private, segments};
 use crate::{Network, floating_ip::model::FloatingIp, network::model::VirtualNetwork, port::model::Port, tables::find};
 use parking_lot::Mutex;
 use pilvi_agent_api::{neighbours::Room, v1};
@@ -85,7 +85,9 @@ impl Found {
     /// A port that is somebody's neighbour (gateways are not), and where it is seen.
     fn neighbour(&self, id: &str) -> Option<(&Port, Vec<String>)> {
         let port = self.ports.get(id).filter(|p| !p.device_owner.starts_with("network:"))?;
-        Some((port, private::seen_in(self.networks.get(&port.network_id), port)))
+        let network = self.networks.get(&port.network_id);
+        let segment = segments::room_of(network, port).map(|room| vec![room]);
+        Some((port, segment.unwrap_or_else(|| private::seen_in(network, port))))
     }
 }
 

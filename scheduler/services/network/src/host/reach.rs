@@ -18,6 +18,7 @@ use crate::{
     qos::model::{Bandwidth, Dscp, PacketRate, QosRule},
     router::model::Router,
     security_group::model::{SecurityGroup, SecurityGroupRule},
+    segment::model::Segment,
     subnet::model::Subnet,
     subnet_pool::model::SubnetPool,
     tables::find,
@@ -40,6 +41,8 @@ pub struct Reach {
     /// Networks whose endpoints these ports can reach.
     pub rooms: BTreeSet<String>,
     pub networks: BTreeMap<String, VirtualNetwork>,
+    /// Those beside the first of their networks.
+    pub segments: BTreeMap<String, Segment>,
     pub subnets: BTreeMap<String, Subnet>,
     /// Those that the subnets come from: they say which address scope a network is in.
     pub pools: BTreeMap<String, SubnetPool>,
@@ -51,6 +54,8 @@ pub struct Reach {
     /// Those that the rules name.
     pub address_groups: BTreeMap<String, AddressGroup>,
     pub floating: BTreeMap<String, FloatingIp>,
+    /// Those that these routers translate for who is in a network that they have a leg in.
+    pub by_leg: BTreeMap<String, FloatingIp>,
     /// Trunks whose parent is here.
     pub trunks: BTreeMap<String, Trunk>,
     /// Of these routers.
@@ -124,7 +129,7 @@ impl Reach {
             .list::<Router>(find::with_gateway())
             .await?
             .into_iter()
-            .filter(|r| holder(&self.wishes, &r.id, hosts).is_some_and(|h| h.name == host))
+            .filter(|r| holder(&self.wishes, &r.id, r.wire.as_deref(), hosts).is_some_and(|h| h.name == host))
             .map(|r| r.record.id)
             .collect();
         self.add_routers(store, here).await
@@ -181,6 +186,8 @@ impl Reach {
         let mut networks = self.rooms.clone();
         networks.extend(self.legs.values().map(|l| l.network_id.clone()));
         self.networks = fetch(store, &networks, by_id).await?;
+        let further: BTreeSet<String> = self.networks.values().flat_map(|n| n.segments.keys()).cloned().collect();
+        self.segments = fetch(store, &further, by_id).await?;
         self.subnets = fetch(store, &networks, |ids| find::on_networks(ids)).await?;
         let pools: BTreeSet<String> = self.subnets.values().filter_map(|s| s.subnetpool_id.clone()).collect();
         self.pools = fetch(store, &pools, by_id).await?;
@@ -196,6 +203,11 @@ impl Reach {
         let named: BTreeSet<String> = self.associations.values().map(|a| a.local_ip_id.clone()).collect();
         self.local_ips = fetch(store, &named, by_id).await?;
         let routers: BTreeSet<String> = self.routers.keys().cloned().collect();
+        let outside = |l: &&Port| self.networks.get(&l.network_id).is_some_and(|n| n.external);
+        let legs = self.legs.values().filter(|l| l.device_owner == ROUTER_INTERFACE);
+        let leading: BTreeSet<String> = legs.filter(outside).map(|l| l.device_id.clone()).collect();
+        self.by_leg = fetch(store, &leading, |ids| find::of_routers(ids)).await?;
+        self.by_leg.retain(|_, floating| floating.by_leg);
         self.proxies = fetch(store, &routers, |ids| find::of_routers(ids)).await?;
         self.helpers = fetch(store, &routers, |ids| find::of_routers(ids)).await?;
         self.forwardings = fetch(store, &routers, |ids| find::of_routers(ids)).await?;

@@ -143,7 +143,7 @@ async fn routers_of(svc: Arc<Network>, call: Call) -> Reply {
     let host = agent::find(&hosts, call.param("id"), Role::L3)?;
     let wishes = ops::all(&svc.store).await?;
     let mut here = svc.store.list::<Router>(find::with_gateway()).await?;
-    here.retain(|r| holder(&wishes, &r.id, &hosts).is_some_and(|h| h.name == host.name));
+    here.retain(|r| holder(&wishes, &r.id, r.wire.as_deref(), &hosts).is_some_and(|h| h.name == host.name));
     let raws = raws_for::<Router>(&svc.store, &call.ctx, here).await?;
     let views: Vec<Value> = raws.iter().map(|raw| Value::Object(list::view(&call, &ROUTER, raw))).collect();
     Ok(Response::ok(json!({"routers": views})))
@@ -167,7 +167,8 @@ async fn remove_router(svc: Arc<Network>, mut call: Call) -> Reply {
     let router = call.param("router_id").to_owned();
     let host = router_on(&svc, &mut call, &router).await?;
     let hosts = svc.hosts();
-    if holder(&ops::all(&svc.store).await?, &router, &hosts).is_none_or(|h| h.name != host) {
+    let wire = svc.store.get::<Router>(&router).await?.and_then(|r| r.record.wire);
+    if holder(&ops::all(&svc.store).await?, &router, wire.as_deref(), &hosts).is_none_or(|h| h.name != host) {
         return Err(Fault::conflict(format!("The router {router} is not hosted by L3 agent {}.", call.param("id")))
             .kind("RouterNotHostedByL3Agent"));
     }
@@ -183,7 +184,7 @@ async fn l3_agents(svc: Arc<Network>, call: Call) -> Reply {
     let wishes = ops::all(&svc.store).await?;
     let asked = wishes.iter().any(|w| w.task == Task::Route && w.object_id == id && w.here);
     let leads_out = router.external_gateway_info.is_some() || asked;
-    let there = if leads_out { holder(&wishes, id, &hosts) } else { None };
+    let there = if leads_out { holder(&wishes, id, router.wire.as_deref(), &hosts) } else { None };
     let views: Vec<Value> = there.map(|h| agent::view(h, Role::L3)).into_iter().collect();
     Ok(Response::ok(json!({"agents": views})))
 }

@@ -47,14 +47,20 @@ pub fn answers_dhcp(wishes: &[Hosting], network_id: &str, host: &str) -> bool {
     wish(wishes, Task::Dhcp, network_id, host).is_none_or(|w| w.here)
 }
 
-/// The host that holds a router's way out, as hashing and wishes have it.
-pub fn holder<'h>(wishes: &[Hosting], router_id: &str, hosts: &'h [HostInfo]) -> Option<&'h HostInfo> {
+/// The host that holds a router's way out, as hashing and wishes have it, among those that are connected to its physical
+/// network. Whoever asks a certain host is believed to know.
+pub fn holder<'h>(
+    wishes: &[Hosting],
+    router_id: &str,
+    wire: Option<&str>,
+    hosts: &'h [HostInfo],
+) -> Option<&'h HostInfo> {
     let said = |h: &HostInfo| wish(wishes, Task::Route, router_id, &h.name).map(|w| w.here);
     if wishes.iter().all(|w| w.object_id != router_id) {
-        return gateway_host(router_id, hosts.iter());
+        return gateway_host(router_id, hosts.iter().filter(|h| h.is_connected(wire)));
     }
     let asked = gateway_host(router_id, hosts.iter().filter(|h| said(h) == Some(true)));
-    asked.or_else(|| gateway_host(router_id, hosts.iter().filter(|h| said(h) != Some(false))))
+    asked.or_else(|| gateway_host(router_id, hosts.iter().filter(|h| said(h) != Some(false) && h.is_connected(wire))))
 }
 
 #[cfg(test)]
@@ -65,21 +71,36 @@ mod tests {
     fn wishes_come_before_the_hash() {
         let host = |n: usize, up| HostInfo { name: format!("h{n}"), up, ..HostInfo::default() };
         let mut hosts = vec![host(1, true), host(2, true), host(3, true)];
-        let hashed = holder(&[], "r", &hosts).unwrap().name.clone();
+        let hashed = holder(&[], "r", None, &hosts).unwrap().name.clone();
         let other = hosts.iter().find(|h| h.name != hashed).unwrap().name.clone();
         let asked = [Hosting::new(Task::Route, "r", &other, true)];
-        assert_eq!(holder(&asked, "r", &hosts).unwrap().name, other);
-        assert_eq!(holder(&asked, "s", &hosts).map(|h| &h.name), holder(&[], "s", &hosts).map(|h| &h.name));
+        assert_eq!(holder(&asked, "r", None, &hosts).unwrap().name, other);
+        assert_eq!(holder(&asked, "s", None, &hosts).map(|h| &h.name), holder(&[], "s", None, &hosts).map(|h| &h.name));
         // One that is asked and down is stood in for.
         for h in hosts.iter_mut().filter(|h| h.name == other) {
             h.up = false;
         }
-        assert_eq!(holder(&asked, "r", &hosts).unwrap().name, hashed);
+        assert_eq!(holder(&asked, "r", None, &hosts).unwrap().name, hashed);
         let away = [Hosting::new(Task::Route, "r", "h1", false)];
-        assert_ne!(holder(&away, "r", &hosts).unwrap().name, "h1");
+        assert_ne!(holder(&away, "r", None, &hosts).unwrap().name, "h1");
         let nobody: Vec<Hosting> = hosts.iter().map(|h| Hosting::new(Task::Route, "r", &h.name, false)).collect();
-        assert!(holder(&nobody, "r", &hosts).is_none());
+        assert!(holder(&nobody, "r", None, &hosts).is_none());
         assert!(answers_dhcp(&nobody, "r", "h1"), "another task");
         assert!(!answers_dhcp(&[Hosting::new(Task::Dhcp, "n", "h1", false)], "n", "h1"));
+    }
+
+    #[test]
+    fn only_who_is_connected_holds_a_way() {
+        let host = |n: usize, wires: &[&str]| HostInfo {
+            name: format!("h{n}"),
+            up: true,
+            physical: Some(wires.iter().map(|w| (*w).to_owned()).collect()),
+            ..HostInfo::default()
+        };
+        let hosts = [host(1, &["rack1"]), host(2, &["rack2"]), host(3, &[])];
+        for n in 0..50 {
+            let at = |wire: &str| holder(&[], &format!("r{n}"), Some(wire), &hosts).map(|h| h.name.as_str());
+            assert_eq!((at("rack1"), at("rack2"), at("rack3")), (Some("h1"), Some("h2"), None));
+        }
     }
 }

@@ -6,13 +6,14 @@ use crate::{
     attribute::{Absent, Resource, Verb, once, open, shown},
     check,
     list::{self, Raw},
+    segment::model::Segment,
     subnet::model::Subnet,
     tables::find,
     verbs::{self, Api},
 };
 use pilvi_kit::{Ctx, Fault, Route, Schema, call::Query};
 use pilvi_store::{Query as Find, Store, Stored, Tx};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::{collections::HashMap, sync::LazyLock};
 
 pub static NETWORK: Resource = Resource {
@@ -33,6 +34,7 @@ pub static NETWORK: Resource = Resource {
         once("provider:physical_network", check::text::<64>).ruled().restricted(),
         once("provider:segmentation_id", check::int_or_null::<1, 16_777_215>).ruled().restricted(),
         open("qos_policy_id", check::uuid_or_null),
+        once("segments", check::segments).ruled().restricted(),
         once("pvlan", check::boolean).absent(Absent::Bool(false)),
         shown("status"),
         shown("subnets"),
@@ -93,7 +95,18 @@ impl Api for VirtualNetwork {
         }
         let pools: Vec<&str> = subnets.values().flatten().filter_map(|s| s.subnetpool_id.as_deref()).collect();
         let scopes = address_scope::ops::of_pools(store, &pools).await?;
-        items.iter().map(|item| raw(item, subnets.get(&item.id).map_or(&[][..], Vec::as_slice), &scopes)).collect()
+        let further: Vec<&str> = items.iter().flat_map(|n| n.segments.keys()).map(String::as_str).collect();
+        let mut segments = Vec::new();
+        for chunk in further.chunks(500) {
+            segments.extend(store.list::<Segment>(Find::all().ids(chunk.iter().copied())).await?);
+        }
+        let of = |item: &Stored<Self>| -> Vec<&Segment> {
+            segments.iter().map(|s| &s.record).filter(|s| s.network_id == item.id).collect()
+        };
+        items
+            .iter()
+            .map(|item| raw(item, subnets.get(&item.id).map_or(&[][..], Vec::as_slice), &scopes, &of(item)))
+            .collect()
     }
 
     async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Self>, Fault> {
@@ -114,6 +127,7 @@ fn raw(
     item: &Stored<VirtualNetwork>,
     subnets: &[Subnet],
     scopes: &HashMap<String, Option<String>>,
+    further: &[&Segment],
 ) -> Result<Raw, Fault> {
     let mut raw = list::raw(item)?;
     raw.insert("subnets".into(), json!(subnets.iter().map(|s| &s.id).collect::<Vec<_>>()));
@@ -123,6 +137,16 @@ fn raw(
     }
     raw.insert("status".into(), json!("ACTIVE"));
     raw.insert("availability_zones".into(), json!(["nova"]));
-    raw.insert("l2_adjacency".into(), json!(true));
+    // Who shares a subnet with somebody need not share a wire with everybody.
+    raw.insert("l2_adjacency".into(), json!(subnets.iter().all(|s| s.segment_id.is_none())));
+    if !further.is_empty() {
+        let one = |kind: &str, physical: &Option<String>, number: &Option<u32>| json!({"provider:network_type": kind, "provider:physical_network": physical, "provider:segmentation_id": number});
+        let mut all = vec![one(&item.network_type, &item.physical_network, &item.segmentation_id)];
+        all.extend(further.iter().map(|s| one(&s.network_type, &s.physical_network, &s.segmentation_id)));
+        raw.insert("segments".into(), json!(all));
+        for name in ["provider:network_type", "provider:physical_network", "provider:segmentation_id"] {
+            raw.insert(name.into(), Value::Null);
+        }
+    }
     Ok(raw)
 }

@@ -50,6 +50,11 @@ pub struct VirtualNetwork {
     /// Numbers of a private network's parts, by name.
     #[serde(default)]
     pub parts: BTreeMap<String, u32>,
+    /// Numbers of the segments beside the first, by their ids, and of those that subnets are on.
+    #[serde(default, rename = "further_segments")]
+    pub segments: BTreeMap<String, u32>,
+    #[serde(default)]
+    pub segment_subnets: BTreeMap<String, u32>,
     #[serde(default)]
     pub qos_policy_id: Option<String>,
     #[serde(default)]

@@ -13,7 +13,7 @@ use crate::{
         model::{Action, covers},
         shared::Shareable,
     },
-    security_group, segment_range,
+    security_group, segment, segment_range,
     subnet::{self, model::Subnet},
     tables::find,
 };
@@ -65,6 +65,7 @@ pub async fn choose_for_server(store: &Store, ctx: &Ctx) -> Result<Vec<String>, 
 
 /// Makes a network. `attrs` is what [`crate::attribute::Resource::parse`] gave.
 pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<VirtualNetwork>, Fault> {
+    let attrs = &first_segment(attrs)?;
     let text = |name: &str| attrs.get(name).and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned);
     let project = text("project_id").unwrap_or_default();
     quota::check_in::<VirtualNetwork>(tx, &project, "network").await?;
@@ -73,13 +74,8 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Vir
     let physical = text("provider:physical_network");
     let kind = text("provider:network_type").unwrap_or_else(|| OVERLAY.to_owned());
     check_provider(&kind, physical.as_deref(), segmentation)?;
-    if let Some(name) = &physical
-        && tx.count::<VirtualNetwork>(find::physical_network(name)).await? > 0
-    {
-        return Err(fault::conflict(
-            "FlatNetworkInUse",
-            format!("Unable to create the flat network. Physical network {name} is in use."),
-        ));
+    if let Some(name) = &physical {
+        segment::ops::refuse_physical_in(tx, name).await?;
     }
     let vni = free_vni(tx, &project, segmentation).await?;
     let top = if kind == FLAT { FLAT_MTU } else { OVERLAY_MTU };
@@ -87,6 +83,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Vir
         attrs.get("mtu").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(top);
     check_mtu(mtu, top)?;
     let mut document = attrs.clone();
+    document.remove("segments");
     qos::ops::bind_sent_in(tx, ctx, None, attrs).await?;
     if text("qos_policy_id").is_none() {
         let policy = qos::ops::default_in(tx, &project).await?;
@@ -110,10 +107,36 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Vir
         rbac::ops::follow_flag_in(tx, &mut network, Action::External, true).await?;
     }
     security_group::ops::ensure_default_in(tx, &project).await?;
-    Ok(tx.insert(&network).await?)
+    let stored = tx.insert(&network).await?;
+    segment::ops::begin_in(tx, &network).await?;
+    let further = attrs.get("segments").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let id = network.id;
+    for wished in further.iter().skip(1).filter_map(Value::as_object) {
+        let at = tx.get::<VirtualNetwork>(&id).await?.ok_or_else(|| fault::network_missing(&id))?;
+        segment::ops::add_in(tx, at, wished).await?;
+    }
+    if further.len() < 2 { Ok(stored) } else { tx.get(&id).await?.ok_or_else(|| fault::network_missing(&id)) }
 }
 
-fn check_provider(kind: &str, physical: Option<&str>, segmentation: Option<u32>) -> Result<(), Fault> {
+/// What a network of several segments begins with is the first of them.
+fn first_segment(attrs: &Raw) -> Result<Raw, Fault> {
+    let mut attrs = attrs.clone();
+    let segments = attrs.get("segments").and_then(Value::as_array).cloned().unwrap_or_default();
+    let Some(first) = segments.first().and_then(Value::as_object) else { return Ok(attrs) };
+    for (name, value) in first.iter().filter(|(_, value)| !value.is_null()) {
+        let name = format!("provider:{name}");
+        if attrs.get(&name).is_some_and(|sent| !sent.is_null()) {
+            return Err(fault::bad(
+                "SegmentsSetInConjunctionWithProviders",
+                "Segments and provider values cannot both be set.",
+            ));
+        }
+        attrs.insert(name, value.clone());
+    }
+    Ok(attrs)
+}
+
+pub(crate) fn check_provider(kind: &str, physical: Option<&str>, segmentation: Option<u32>) -> Result<(), Fault> {
     match (kind, physical, segmentation) {
         (FLAT, None, _) => Err(fault::invalid("physical_network required for flat provider network")),
         (FLAT, _, Some(_)) => Err(fault::invalid("segmentation_id prohibited for flat provider network")),
@@ -145,11 +168,11 @@ pub(crate) fn check_subnet_mtu(mtu: u32, ip_version: u8) -> Result<(), Fault> {
 }
 
 /// The wished number if it is free, or one of the project's ranges.
-async fn free_vni(tx: &mut Tx, project: &str, wanted: Option<u32>) -> Result<u32, Fault> {
+pub(crate) async fn free_vni(tx: &mut Tx, project: &str, wanted: Option<u32>) -> Result<u32, Fault> {
     let Some(vni) = wanted else { return segment_range::ops::number_in(tx, project).await };
-    match tx.count::<VirtualNetwork>(find::vni(vni)).await? {
-        0 => Ok(vni),
-        _ => Err(fault::conflict(
+    match segment_range::ops::is_taken_in(tx, vni).await? {
+        false => Ok(vni),
+        true => Err(fault::conflict(
             "TunnelIdInUse",
             format!("Unable to create the network. The tunnel ID {vni} is in use."),
         )),
@@ -236,6 +259,7 @@ pub async fn delete_in(tx: &mut Tx, ctx: &Ctx, found: Stored<VirtualNetwork>) ->
         subnet::ops::delete_in(tx, subnet).await?;
     }
     rbac::ops::forget_in(tx, id).await?;
+    segment::ops::forget_in(tx, id).await?;
     hosting::ops::forget_in(tx, id).await?;
     tx.delete::<VirtualNetwork>(id).await?;
     Ok(())

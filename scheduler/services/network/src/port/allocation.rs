@@ -6,6 +6,7 @@
 use super::model::{FixedIp, Port, ROUTER_INTERFACE};
 use crate::{
     address, fault,
+    segment::reach,
     subnet::model::Subnet,
     tables::{AddressLease, find},
 };
@@ -29,9 +30,22 @@ pub struct Holder<'p> {
     pub network_id: &'p str,
     pub mac: &'p str,
     pub device_owner: &'p str,
+    /// "": nobody knows yet.
+    pub host: &'p str,
+}
+
+/// What a port got.
+#[derive(Debug)]
+pub enum Allocated {
+    Now(Vec<FixedIp>),
+    /// Its network is routed, and which addresses would work depends on its host.
+    Later,
 }
 
 impl Holder<'_> {
+    fn is_own(&self) -> bool {
+        self.device_owner.starts_with("network:")
+    }
     fn is_router(&self) -> bool {
         self.device_owner == ROUTER_INTERFACE
     }
@@ -46,12 +60,22 @@ impl Holder<'_> {
 const DRAWS: usize = 12;
 
 /// Allocates for a new port, or for one whose addresses were all taken away.
-pub async fn allocate_in(tx: &mut Tx, holder: Holder<'_>, wishes: Option<&[Wish]>) -> Result<Vec<FixedIp>, Fault> {
-    let subnets: Vec<Stored<Subnet>> = tx.list::<Subnet>(find::on_network(holder.network_id)).await?;
+pub async fn allocate_in(tx: &mut Tx, holder: Holder<'_>, wishes: Option<&[Wish]>) -> Result<Allocated, Fault> {
+    let mut subnets: Vec<Stored<Subnet>> = tx.list::<Subnet>(find::on_network(holder.network_id)).await?;
     let mut got = match wishes {
         Some(wishes) => wished(tx, holder, &subnets, wishes).await?,
+        None if reach::is_routed(&subnets) && !holder.is_own() => {
+            if holder.host.is_empty() {
+                return Ok(Allocated::Later);
+            }
+            by_segment(tx, holder, &subnets).await?
+        }
         None => usual(tx, holder, &subnets).await?,
     };
+    one_segment(holder, &mut subnets, &got)?;
+    if !holder.host.is_empty() {
+        near(tx, holder, &subnets, &got).await?;
+    }
     let explicitly_none = wishes.is_some_and(<[Wish]>::is_empty);
     if !holder.is_router() && !explicitly_none {
         for subnet in subnets.iter().filter(|s| s.is_auto_address()) {
@@ -60,7 +84,51 @@ pub async fn allocate_in(tx: &mut Tx, holder: Holder<'_>, wishes: Option<&[Wish]
             }
         }
     }
-    Ok(got)
+    Ok(Allocated::Now(got))
+}
+
+/// Addresses of one of the segments that the host reaches: of the first that has some left.
+async fn by_segment(tx: &mut Tx, holder: Holder<'_>, subnets: &[Stored<Subnet>]) -> Result<Vec<FixedIp>, Fault> {
+    let reached = reach::reached_in(tx, holder.host, holder.network_id).await?;
+    let mut last = reach::not_connected(holder.host, holder.network_id);
+    for segment in reached {
+        let on: Vec<Stored<Subnet>> =
+            subnets.iter().filter(|s| s.segment_id.as_ref() == Some(&segment)).cloned().collect();
+        if on.is_empty() {
+            continue;
+        }
+        match usual(tx, holder, &on).await {
+            Err(full) if full.kind == "IpAddressGenerationFailure" => last = full,
+            other => return other,
+        }
+    }
+    Err(last)
+}
+
+/// 400 for addresses of two segments; only the segment's subnets stay among those that more may come from.
+fn one_segment(holder: Holder<'_>, subnets: &mut Vec<Stored<Subnet>>, got: &[FixedIp]) -> Result<(), Fault> {
+    let of = |f: &FixedIp| subnets.iter().find(|s| s.id == f.subnet_id).and_then(|s| s.segment_id.clone());
+    let mut segments: Vec<Option<String>> = got.iter().map(of).collect();
+    segments.dedup();
+    match segments.as_slice() {
+        [] => Ok(()),
+        [one] => {
+            subnets.retain(|s| s.segment_id == *one);
+            Ok(())
+        }
+        _ if holder.is_own() => Ok(()),
+        _ => Err(fault::bad("FixedIpsSubnetsNotOnSameSegment", "Cannot allocate addresses from different segments.")),
+    }
+}
+
+/// 409 for addresses that do not work on the port's host.
+async fn near(tx: &mut Tx, holder: Holder<'_>, subnets: &[Stored<Subnet>], got: &[FixedIp]) -> Result<(), Fault> {
+    let of = |f: &FixedIp| subnets.iter().find(|s| s.id == f.subnet_id).and_then(|s| s.segment_id.clone());
+    let Some(segment) = got.iter().find_map(of) else { return Ok(()) };
+    if holder.is_own() || reach::reached_in(tx, holder.host, holder.network_id).await?.contains(&segment) {
+        return Ok(());
+    }
+    Err(reach::not_compatible(holder.host, holder.port_id))
 }
 
 /// One address of each family that has subnets with addresses to give.
@@ -241,8 +309,8 @@ pub async fn reallocate_in(
         }
         return Ok(kept);
     }
-    let on_kept = |f: &FixedIp| kept.iter().any(|k| k.subnet_id == f.subnet_id && k.ip_address == f.ip_address);
     let fresh = allocate_more_in(tx, holder, &open, &kept).await?;
+    let on_kept = |f: &FixedIp| kept.iter().any(|k| k.subnet_id == f.subnet_id && k.ip_address == f.ip_address);
     let fresh: Vec<FixedIp> = fresh.into_iter().filter(|f| !on_kept(f)).collect();
     kept.extend(fresh);
     Ok(kept)
@@ -254,8 +322,13 @@ async fn allocate_more_in(
     open: &[Wish],
     kept: &[FixedIp],
 ) -> Result<Vec<FixedIp>, Fault> {
-    let subnets: Vec<Stored<Subnet>> = tx.list::<Subnet>(find::on_network(holder.network_id)).await?;
+    let mut subnets: Vec<Stored<Subnet>> = tx.list::<Subnet>(find::on_network(holder.network_id)).await?;
     let mut got = wished(tx, holder, &subnets, open).await?;
+    let all: Vec<FixedIp> = got.iter().chain(kept).cloned().collect();
+    one_segment(holder, &mut subnets, &all)?;
+    if !holder.host.is_empty() {
+        near(tx, holder, &subnets, &all).await?;
+    }
     for subnet in subnets.iter().filter(|s| s.is_auto_address() && !holder.is_router()) {
         if got.iter().chain(kept).all(|f| f.subnet_id != subnet.id) {
             got.extend(self_made(tx, holder, subnet).await?);
@@ -266,8 +339,14 @@ async fn allocate_more_in(
 
 /// A new subnet where hosts make their own addresses: every port of the network has one from now on.
 pub async fn join_auto_subnet_in(tx: &mut Tx, subnet: &Subnet) -> Result<(), Fault> {
+    let siblings = tx.list::<Subnet>(find::on_network(&subnet.network_id)).await?;
     for mut port in tx.list::<Port>(find::on_network(&subnet.network_id)).await? {
-        if port.device_owner.starts_with("network:") {
+        let elsewhere = subnet.segment_id.is_some()
+            && !port
+                .fixed_ips
+                .iter()
+                .any(|f| siblings.iter().any(|s| s.id == f.subnet_id && s.segment_id == subnet.segment_id));
+        if port.device_owner.starts_with("network:") || elsewhere {
             continue;
         }
         let record = port.record.clone();
@@ -287,6 +366,7 @@ impl Port {
             network_id: &self.network_id,
             mac: &self.mac_address,
             device_owner: &self.device_owner,
+            host: &self.host_id,
         }
     }
 }

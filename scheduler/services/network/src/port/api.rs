@@ -207,7 +207,7 @@ fn raw(item: &Stored<Port>, network: Option<&VirtualNetwork>) -> Result<Raw, Fau
         if bound { json!({"port_filter": true, "connectivity": "l2"}) } else { json!({}) },
     );
     raw.insert("trusted".into(), item.profile.get("trusted").cloned().unwrap_or(Value::Null));
-    raw.insert("ip_allocation".into(), json!(if item.fixed_ips.is_empty() { "none" } else { "immediate" }));
+    raw.insert("ip_allocation".into(), json!(item.ip_allocation()));
     let assigned = |f: &FixedIp| {
         let host = name::host(item, &f.ip_address);
         let fqdn = name::assigned(item, network, &host);

@@ -17,7 +17,7 @@ use crate::{
     attribute::{Absent, Resource, Verb, once, open, shown},
     check, fault,
     list::{self, Raw},
-    trunk,
+    segment, trunk,
     verbs::{gate, raw_of},
 };
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema};
@@ -214,6 +214,7 @@ async fn bind_in(tx: &mut Tx, id: &str, host: &str, wish: &Raw) -> Result<Port, 
         ));
     }
     let profile = wish.get("profile").cloned().unwrap_or_else(|| json!({}));
+    segment::reach::settle_in(tx, &mut port.record, host).await?;
     if port.host_id.is_empty() {
         host.clone_into(&mut port.host_id);
         port.vnic_type = text(wish, "vnic_type");

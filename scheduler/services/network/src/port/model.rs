@@ -93,6 +93,9 @@ pub struct Port {
     pub numa_affinity_policy: Option<String>,
     #[serde(default)]
     pub qos_policy_id: Option<String>,
+    /// It gets its addresses with its host.
+    #[serde(default)]
+    pub deferred: bool,
     #[serde(default)]
     pub tags: Vec<String>,
 }
@@ -105,6 +108,14 @@ impl Port {
     /// Is it wired on a host (and not only kept in the store, as the ports of routers are)?
     pub fn is_endpoint(&self) -> bool {
         !self.host_id.is_empty() && !self.device_owner.starts_with("network:")
+    }
+    /// When it gets, or got, its addresses.
+    pub fn ip_allocation(&self) -> &'static str {
+        match (self.deferred, self.fixed_ips.is_empty()) {
+            (true, _) => "deferred",
+            (false, true) => "none",
+            (false, false) => "immediate",
+        }
     }
     pub fn first_ipv4(&self) -> Option<&str> {
         self.fixed_ips.iter().map(|f| f.ip_address.as_str()).find(|a| !a.contains(':'))

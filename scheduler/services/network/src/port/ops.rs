@@ -1,7 +1,7 @@
 //! The verbs of ports; the only writer of the record. Compute calls these in its own transactions.
 pub use super::address_list::addresses;
 use super::{
-    allocation::{self, Wish},
+    allocation::{self, Allocated, Wish},
     binding,
     model::{AddressPair, DhcpOption, FLOATING, FixedIp, LOCAL_IP, Port, ROUTER_GATEWAY, ROUTER_INTERFACE, Status},
 };
@@ -20,7 +20,7 @@ use crate::{
     },
     port_forwarding, qos, quota,
     router::model::Router,
-    security_group,
+    security_group, segment,
     tables::find,
     tap, trunk,
 };
@@ -137,13 +137,17 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Store
         qos_policy_id: new.qos_policy_id,
         pvlan_type: role.kind,
         pvlan_community: role.community,
+        deferred: false,
         tags: new.tags,
     };
     port.allowed_address_pairs = pairs(&new.allowed_address_pairs, &port.mac_address);
     if [FLOATING, LOCAL_IP].contains(&port.device_owner.as_str()) {
         port.status = Status::NotApplicable;
     }
-    port.fixed_ips = allocation::allocate_in(tx, port.clone().holder(), new.fixed_ips.as_deref()).await?;
+    match allocation::allocate_in(tx, port.clone().holder(), new.fixed_ips.as_deref()).await? {
+        Allocated::Now(fixed) => port.fixed_ips = fixed,
+        Allocated::Later => port.deferred = true,
+    }
     Ok(tx.insert(&port).await?)
 }
 
@@ -262,12 +266,15 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<Port>, changes: &Raw) -> R
     if let Some(wishes) = wishes {
         refuse_losing_floating(tx, &before, &wishes).await?;
         after.fixed_ips = allocation::reallocate_in(tx, after.clone().holder(), &before.fixed_ips, &wishes).await?;
+        after.deferred = false;
         port_forwarding::ops::forget_in(tx, &before.id, &after.fixed_ips).await?;
         local_ip::ops::refuse_losing_in(tx, &before.id, &after.fixed_ips).await?;
         local_ip::ops::forget_in(tx, &before.id, &after.fixed_ips).await?;
         ndp_proxy::ops::forget_in(tx, &before.id, &after.fixed_ips).await?;
     }
     if after.host_id != before.host_id && !after.device_owner.starts_with("network:") {
+        let host = after.host_id.clone();
+        segment::reach::settle_in(tx, &mut after, &host).await?;
         after.status = Status::Down;
         trunk::ops::follow_in(tx, &after).await?;
     }
@@ -350,6 +357,7 @@ pub async fn bind_in(tx: &mut Tx, port_id: &str, host: Option<&str>) -> Result<S
     if port.host_id == host {
         return Ok(port);
     }
+    segment::reach::settle_in(tx, &mut port.record, host).await?;
     host.clone_into(&mut port.host_id);
     port.status = Status::Down;
     trunk::ops::follow_in(tx, &port).await?;
@@ -359,6 +367,7 @@ pub async fn bind_in(tx: &mut Tx, port_id: &str, host: Option<&str>) -> Result<S
 /// Prepares another host for a port whose guest is about to move there; "" takes that back.
 pub async fn prepare_in(tx: &mut Tx, port_id: &str, host: &str) -> Result<(), Fault> {
     let mut port = tx.get::<Port>(port_id).await?.ok_or_else(|| fault::port_missing(port_id))?;
+    segment::reach::settle_in(tx, &mut port.record, host).await?;
     binding::forget_other(&mut port.record);
     host.clone_into(&mut port.also_on);
     tx.update(&port).await?;

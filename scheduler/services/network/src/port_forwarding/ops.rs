@@ -2,7 +2,7 @@
 use super::model::{PortForwarding, Range};
 use crate::{
     fault,
-    floating_ip::{model::FloatingIp, ops::router_between_in},
+    floating_ip::{model::FloatingIp, ops::outer_router_in},
     list::Raw,
     port::model::{FixedIp, Port},
     tables::find,
@@ -113,7 +113,7 @@ async fn settle_in(tx: &mut Tx, floating: &FloatingIp, forwarding: &mut PortForw
     let inside = inside_address(&port, &forwarding.internal_ip_address)?;
     forwarding.internal_ip_address.clone_from(&inside.ip_address);
     let external = &floating.floating_network_id;
-    forwarding.router_id = router_between_in(tx, &port, &inside, external).await.map_err(|_| {
+    forwarding.router_id = outer_router_in(tx, &port, &inside, external).await.map_err(|_| {
         refuse(format!(
             "External network {external} is not reachable from subnet {}. Cannot set Port forwarding for port {port_id} with Floating IP {}",
             inside.subnet_id, floating.id

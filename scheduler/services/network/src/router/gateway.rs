@@ -13,7 +13,7 @@ use crate::{
         model::{FixedIp, Port, ROUTER_GATEWAY},
         ops::{self as ports, NewPort},
     },
-    qos,
+    qos, segment,
     subnet::model::Subnet,
     tables::find,
 };
@@ -46,6 +46,7 @@ pub async fn set_in(tx: &mut Tx, ctx: &Ctx, router: &mut Router, wish: &Value) -
             port.fixed_ips
         }
     };
+    router.wire = segment::ops::wire_in(tx, network_id, &fixed_ips).await?;
     router.external_gateway_info = Some(Gateway {
         network_id: network_id.to_owned(),
         enable_snat: snat,

@@ -254,6 +254,16 @@ fn needed_by_floating(router: &Router, fixed: &crate::port::model::FixedIp) -> F
 /// Floating IPs and static routes may depend on the leg.
 async fn refuse_in_use(tx: &mut Tx, router: &Router, port: &Port, subnet_ids: &[String]) -> Result<(), Fault> {
     for floating in tx.list::<FloatingIp>(find::of_router(&router.id)).await? {
+        if floating.by_leg && floating.floating_network_id == port.network_id {
+            return Err(fault::conflict(
+                "RouterInterfaceInUseAsGatewayByFloatingIP",
+                format!(
+                    "Router interface for subnet {} on router {} cannot be deleted, as it is used as a gateway by one or more floating IPs.",
+                    subnet_ids.join(", "),
+                    router.id
+                ),
+            ));
+        }
         let Some(inside) = &floating.port_id else { continue };
         let Some(inside) = tx.get::<Port>(inside).await? else { continue };
         let uses = |f: &crate::port::model::FixedIp| {

@@ -34,6 +34,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Rou
         external_gateway_info: None,
         gw_port_id: None,
         further: Vec::new(),
+        wire: None,
         enable_default_route_ecmp: flag("enable_default_route_ecmp").unwrap_or(false),
         flavor_id,
         availability_zone_hints: serde_json::from_value(

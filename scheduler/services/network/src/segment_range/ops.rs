@@ -5,6 +5,7 @@ use crate::{
     fault,
     list::Raw,
     network::model::{OVERLAY, VNI_MAX, VirtualNetwork},
+    segment::model::Segment,
     tables::find,
     tap::model::TapService,
 };
@@ -79,9 +80,12 @@ pub async fn spare_in(tx: &mut Tx) -> Result<u32, Fault> {
     free.ok_or_else(|| Fault::unavailable("There is no number left for it.").kind("NoNetworkAvailable"))
 }
 
-/// Has a network or a tap service this number?
-async fn is_taken_in(tx: &mut Tx, number: u32) -> Result<bool, Fault> {
+/// Has a network, a segment or a tap service this number?
+pub async fn is_taken_in(tx: &mut Tx, number: u32) -> Result<bool, Fault> {
     let networks = tx.count::<VirtualNetwork>(find::vni(number)).await?;
+    if tx.count::<Segment>(find::vni(number)).await? > 0 {
+        return Ok(true);
+    }
     Ok(networks > 0 || tx.count::<TapService>(find::vni(number)).await? > 0)
 }
 
@@ -97,6 +101,7 @@ async fn free_of(tx: &mut Tx, range: &SegmentRange, not: &[&SegmentRange]) -> Re
     }
     let between = || find::vni_between(range.minimum, range.maximum);
     let mut taken: Vec<u32> = tx.list::<VirtualNetwork>(between()).await?.iter().map(|n| n.vni).collect();
+    taken.extend(tx.list::<Segment>(between()).await?.iter().map(|s| s.vni));
     taken.extend(tx.list::<TapService>(between()).await?.iter().map(|s| s.vni));
     let mut numbers = range.minimum..=range.maximum;
     Ok(numbers.find(|n| !not.iter().any(|r| r.holds(*n)) && !taken.contains(n)))

@@ -39,7 +39,7 @@ pub static SUBNET: Resource = Resource {
         once("ipv6_address_mode", check::ipv6_mode),
         open("service_types", check::texts),
         open("dns_publish_fixed_ip", check::boolean).absent(Absent::Bool(false)),
-        open("segment_id", check::nothing),
+        open("segment_id", check::uuid_or_null).absent(Absent::Null).ruled().restricted(),
         shown("router:external"),
         shown("shared").hidden(),
     ],
@@ -98,7 +98,6 @@ impl Api for Subnet {
             .map(|item| {
                 let mut raw = list::raw(item)?;
                 parent(&mut raw, networks.get(&item.network_id));
-                raw.insert("segment_id".into(), Value::Null);
                 Ok(raw)
             })
             .collect()

@@ -26,6 +26,8 @@ pub struct Subnet {
     pub ipv6_ra_mode: Option<String>,
     pub ipv6_address_mode: Option<String>,
     pub subnetpool_id: Option<String>,
+    #[serde(default)]
+    pub segment_id: Option<String>,
     pub service_types: Vec<String>,
     pub dns_publish_fixed_ip: bool,
     #[serde(default)]

@@ -7,7 +7,7 @@ use crate::{
     list::Raw,
     network::model::VirtualNetwork,
     port::{allocation, model::Port},
-    quota, subnet_pool,
+    quota, segment, subnet_pool,
     tables::{AddressLease, find},
 };
 use ipnet::IpNet;
@@ -20,20 +20,26 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Sub
     let text = |name: &str| attrs.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let network_id = text("network_id");
     quota::check_in::<Subnet>(tx, &text("project_id"), "subnet").await?;
-    let network = tx.get::<VirtualNetwork>(&network_id).await?.ok_or_else(|| fault::network_missing(&network_id))?;
+    let mut network =
+        tx.get::<VirtualNetwork>(&network_id).await?.ok_or_else(|| fault::network_missing(&network_id))?;
     let (net, pool) = subnet_pool::ops::block_in(tx, ctx, attrs).await?;
     let subnet = build(attrs, &net, pool)?;
     shape::check(&subnet)?;
     let siblings = tx.list::<Subnet>(find::on_network(&network_id)).await?;
     refuse_overlap(&net, &siblings, &network_id)?;
     crate::network::ops::check_subnet_mtu(network.mtu, subnet.ip_version)?;
+    segment::ops::settle_subnet_in(tx, &mut network, &siblings, None, &subnet).await?;
     // The network's revision tells that its subnets changed, and two racing creates meet here.
     tx.update(&network).await?;
     let stored = tx.insert(&subnet).await?;
     if subnet.is_auto_address() {
         allocation::join_auto_subnet_in(tx, &subnet).await?;
     }
-    Ok(stored)
+    if subnet.segment_id.is_none() {
+        return Ok(stored);
+    }
+    segment::peers::settle_in(tx, &network_id, None, None).await?;
+    tx.get(&subnet.id).await?.ok_or_else(|| fault::subnet_missing(&subnet.id))
 }
 
 fn build(attrs: &Raw, net: &IpNet, pool: Option<String>) -> Result<Subnet, Fault> {
@@ -91,13 +97,24 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<Subnet>, changes: &Raw) ->
             format!("Current gateway ip {old} already in use by port {}. Unable to update.", port.id),
         ));
     }
+    let network = tx.get::<VirtualNetwork>(&before.network_id).await?;
+    let mut network = network.ok_or_else(|| fault::network_missing(&before.network_id))?;
+    let siblings = tx.list::<Subnet>(find::on_network(&before.network_id)).await?;
+    segment::ops::settle_subnet_in(tx, &mut network, &siblings, Some(&before), &after).await?;
     found.record = after;
     tx.update(&found).await?;
-    touch_network(tx, &found.network_id).await
+    tx.update(&network).await?;
+    if found.segment_id.is_none() || before.gateway_ip == found.gateway_ip {
+        return Ok(());
+    }
+    let moved = before.gateway_ip.as_deref().map(|old| (before.id.as_str(), old));
+    segment::peers::settle_in(tx, &before.network_id, moved, None).await
 }
 
-async fn touch_network(tx: &mut Tx, id: &str) -> Result<(), Fault> {
-    if let Some(network) = tx.get::<VirtualNetwork>(id).await? {
+/// The subnet has left its network.
+async fn leave_network(tx: &mut Tx, subnet: &Subnet) -> Result<(), Fault> {
+    if let Some(mut network) = tx.get::<VirtualNetwork>(&subnet.network_id).await? {
+        network.record.segment_subnets.remove(&subnet.id);
         tx.update(&network).await?;
     }
     Ok(())
@@ -128,5 +145,6 @@ pub async fn delete_in(tx: &mut Tx, found: Stored<Subnet>) -> Result<(), Fault> 
         }
     }
     tx.delete::<Subnet>(&found.id).await?;
-    touch_network(tx, &found.network_id).await
+    leave_network(tx, &found).await?;
+    segment::peers::settle_in(tx, &found.network_id, None, Some(&found.cidr)).await
 }

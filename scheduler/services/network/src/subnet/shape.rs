@@ -179,6 +179,7 @@ mod tests {
             ipv6_ra_mode: None,
             ipv6_address_mode: None,
             subnetpool_id: None,
+            segment_id: None,
             service_types: vec![],
             dns_publish_fixed_ip: false,
             tags: vec![],

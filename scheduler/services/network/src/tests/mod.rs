@@ -18,6 +18,7 @@ mod private;
 mod qos;
 mod rbac;
 mod security_group;
+mod segments;
 mod taps;
 mod templates;
 mod trunk;

@@ -184,3 +184,90 @@ async fn static_routes_need_a_neighbour() {
     let again = rig.want(200, &rig.alice, "PUT", &format!("{path}/add_extraroutes"), route("10.0.0.9")).await;
     assert_eq!(again["router"]["routes"].as_array().unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_floating_ip_may_be_of_a_network_that_the_router_has_a_leg_in() {
+    let rig = Rig::new().await;
+    let hosts = super::host::hosts(2);
+    let inner = rig.network(&rig.alice, "inner").await;
+    let inside = rig.subnet(&rig.alice, &inner, "10.0.0.0/24").await;
+    let attrs = json!({"name": "outer", "router:external": true, "shared": true});
+    let outer = id(&rig.make(&rig.admin, "/v2.0/networks", "network", attrs).await);
+    let outside = rig.subnet(&rig.admin, &outer, "192.0.2.0/24").await;
+    let router = id(&rig.make(&rig.alice, "/v2.0/routers", "router", json!({})).await);
+    let path = format!("/v2.0/routers/{router}");
+    let join = |subnet: &str| json!({ "subnet_id": subnet });
+    rig.want(200, &rig.alice, "PUT", &format!("{path}/add_router_interface"), join(&inside)).await;
+    let port = id(&rig.port(&rig.alice, &inner).await);
+    let floating = rig.make(&rig.alice, "/v2.0/floatingips", "floatingip", json!({"floating_network_id": outer})).await;
+    let at = format!("/v2.0/floatingips/{}", id(&floating));
+    let lead = json!({"floatingip": {"port_id": port}});
+    let none = rig.refused(404, &rig.alice, "PUT", &at, lead.clone()).await;
+    assert_eq!(none, "ExternalGatewayForFloatingIPNotFound");
+    rig.want(200, &rig.admin, "PUT", &format!("{path}/add_router_interface"), join(&outside)).await;
+    let led = rig.want(200, &rig.alice, "PUT", &at, lead).await["floatingip"].clone();
+    assert_eq!((&led["router_id"], &led["status"]), (&json!(router), &json!("ACTIVE")));
+    // Both legs are needed.
+    for (subnet, kind) in
+        [(&outside, "RouterInterfaceInUseAsGatewayByFloatingIP"), (&inside, "RouterInterfaceInUseByFloatingIP")]
+    {
+        let leave = format!("{path}/remove_router_interface");
+        assert_eq!(rig.refused(409, &rig.admin, "PUT", &leave, join(subnet)).await, kind);
+    }
+    // Whoever has a guest on either side translates, though the guest inside is elsewhere.
+    let bind = |network: &str, host: &str| json!({"port": {"network_id": network, "binding:host_id": host}});
+    rig.want(201, &rig.admin, "POST", "/v2.0/ports", bind(&outer, "h1")).await;
+    let view = super::host::view(&rig, "h1", &hosts).await;
+    assert_eq!((view.floating.len(), view.by_leg.len()), (0, 1));
+    assert_eq!(view.by_leg[0].network_id, outer);
+    rig.want(200, &rig.alice, "PUT", &at, json!({"floatingip": {"port_id": null}})).await;
+    assert!(super::host::view(&rig, "h1", &hosts).await.by_leg.is_empty());
+    // Single ports of it cannot be forwarded: that is done at gateways.
+    let forward = json!({"port_forwarding": {"internal_port_id": port, "internal_ip_address": led["fixed_ip_address"],
+        "protocol": "tcp", "external_port": 80, "internal_port": 80}});
+    let refused = rig.app.call("POST", &format!("{at}/port_forwardings"), Some(&rig.alice), Some(forward)).await;
+    assert!((400..500).contains(&refused.status), "{}", refused.body);
+}
+
+#[tokio::test]
+async fn a_floating_ip_may_lead_by_a_router_that_is_named() {
+    let rig = Rig::new().await;
+    let external = rig.external().await;
+    let (inner, transit) = (rig.network(&rig.alice, "inner").await, rig.network(&rig.alice, "transit").await);
+    let inside = rig.subnet(&rig.alice, &inner, "10.0.0.0/24").await;
+    let between = rig.subnet(&rig.alice, &transit, "10.0.1.0/24").await;
+    let router = |more: Value| rig.make(&rig.alice, "/v2.0/routers", "router", more);
+    let near = id(&router(json!({})).await);
+    let far = id(&router(json!({"external_gateway_info": {"network_id": external}})).await);
+    let join = |router: &str| format!("/v2.0/routers/{router}/add_router_interface");
+    rig.want(200, &rig.alice, "PUT", &join(&near), json!({"subnet_id": inside})).await;
+    let leg = json!({"network_id": transit, "fixed_ips": [{"ip_address": "10.0.1.2"}]});
+    let leg = id(&rig.make(&rig.alice, "/v2.0/ports", "port", leg).await);
+    rig.want(200, &rig.alice, "PUT", &join(&near), json!({"port_id": leg})).await;
+    rig.want(200, &rig.alice, "PUT", &join(&far), json!({"subnet_id": between})).await;
+    let routes = json!({"router": {"routes": [{"destination": "0.0.0.0/0", "nexthop": "10.0.1.1"}]}});
+    rig.want(200, &rig.alice, "PUT", &format!("/v2.0/routers/{near}"), routes).await;
+    let port =
+        json!({"network_id": inner, "device_owner": "compute:nova", "binding:host_id": "h1", "project_id": "alice"});
+    let port = id(&rig.make(&rig.admin, "/v2.0/ports", "port", port).await);
+    let want =
+        |router: &str| json!({"floatingip": {"floating_network_id": external, "port_id": port, "router_id": router}});
+    let none = json!({"floatingip": {"floating_network_id": external, "port_id": port}});
+    assert_eq!(
+        rig.refused(404, &rig.alice, "POST", "/v2.0/floatingips", none).await,
+        "ExternalGatewayForFloatingIPNotFound"
+    );
+    rig.refused(409, &rig.alice, "POST", "/v2.0/floatingips", want(&near)).await;
+    let foreign = id(&rig.make(&rig.bob, "/v2.0/routers", "router", json!({})).await);
+    assert_eq!(rig.refused(404, &rig.alice, "POST", "/v2.0/floatingips", want(&foreign)).await, "RouterNotFound");
+    let made = rig.want(201, &rig.alice, "POST", "/v2.0/floatingips", want(&far)).await["floatingip"].clone();
+    assert_eq!(made["router_id"], far);
+    // The guest's host knows both routers, and the address.
+    let view = super::host::view(&rig, "h1", &super::host::hosts(1)).await;
+    assert_eq!((view.routers.len(), view.floating.len(), view.floating[0].router_id.as_str()), (2, 1, far.as_str()));
+    let clear = json!({"router": {"external_gateway_info": null}});
+    rig.refused(409, &rig.alice, "PUT", &format!("/v2.0/routers/{far}"), clear).await;
+    let path = format!("/v2.0/floatingips/{}", id(&made));
+    let let_go = rig.want(200, &rig.alice, "PUT", &path, json!({"floatingip": {"port_id": null}})).await;
+    assert_eq!(let_go["floatingip"]["router_id"], Value::Null);
+}

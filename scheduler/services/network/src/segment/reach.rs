@@ -1,0 +1,122 @@
+//! Which hosts reach which segments, and what that means for the addresses of ports.
+use super::model::{HostReach, Segment};
+use crate::{
+    Network, fault,
+    host::HostInfo,
+    port::{
+        allocation::{self, Allocated},
+        model::{FixedIp, Port},
+    },
+    subnet::model::Subnet,
+    tables::find,
+};
+use pilvi_kit::Fault;
+use pilvi_store::{Stored, Tx};
+use std::collections::BTreeSet;
+
+impl Network {
+    /// Keeps what hosts say of their wires where transactions can see it; writes only what is new.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub async fn learn_reach(&self, hosts: &[HostInfo]) -> Result<(), Fault> {
+        for host in hosts {
+            let said = HostReach { id: host.name.clone(), physical: host.physical.clone() };
+            let known = self.store.get::<HostReach>(&said.id).await?.map(|found| found.record);
+            if known.as_ref() == Some(&said) || (known.is_none() && said.physical.is_none()) {
+                continue;
+            }
+            self.store
+                .write(move |tx| {
+                    let said = said.clone();
+                    Box::pin(async move {
+                        match tx.get::<HostReach>(&said.id).await? {
+                            Some(mut found) => {
+                                found.record = said;
+                                tx.update(&found).await?;
+                            }
+                            None => {
+                                tx.insert(&said).await?;
+                            }
+                        }
+                        Ok::<_, Fault>(())
+                    })
+                })
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+/// Is the network of these subnets routed?
+pub fn is_routed(subnets: &[Stored<Subnet>]) -> bool {
+    subnets.iter().any(|s| s.segment_id.is_some())
+}
+
+/// The segments of a network that a host reaches.
+pub async fn reached_in(tx: &mut Tx, host: &str, network_id: &str) -> Result<BTreeSet<String>, Fault> {
+    let host = tx.get::<HostReach>(host).await?.map(|found| found.record);
+    let host = host.unwrap_or(HostReach { id: String::new(), physical: None });
+    let segments = tx.list::<Segment>(find::on_network(network_id)).await?;
+    let reached = segments.into_iter().filter(|s| host.reaches(s.physical_network.as_deref()));
+    Ok(reached.map(|s| s.record.id).collect())
+}
+
+pub fn not_connected(host: &str, network_id: &str) -> Fault {
+    fault::conflict(
+        "HostNotConnectedToAnySegment",
+        format!(
+            "Host {host} is not connected to any segments on routed provider network '{network_id}'. It should be connected to one."
+        ),
+    )
+}
+
+/// 409 if a port's addresses do not work on its host.
+async fn check_in(tx: &mut Tx, port: &Port, subnets: &[Stored<Subnet>], host: &str) -> Result<(), Fault> {
+    let reached = reached_in(tx, host, &port.network_id).await?;
+    let works = |fixed: &FixedIp| {
+        let segment = subnets.iter().find(|s| s.id == fixed.subnet_id).and_then(|s| s.segment_id.as_ref());
+        segment.is_none_or(|segment| reached.contains(segment))
+    };
+    if port.fixed_ips.iter().all(works) {
+        return Ok(());
+    }
+    Err(not_compatible(host, &port.id))
+}
+
+pub fn not_compatible(host: &str, port: &str) -> Fault {
+    fault::conflict(
+        "HostNotCompatibleWithFixedIps",
+        format!(
+            "Host {host} is not connected to a segment where the existing fixed_ips on port {port} will function given the routed network topology."
+        ),
+    )
+}
+
+/// A port is about to be on `host`: it gets the addresses that it has waited for, or those that it has must work there.
+pub async fn settle_in(tx: &mut Tx, port: &mut Port, host: &str) -> Result<(), Fault> {
+    if host.is_empty() || port.device_owner.starts_with("network:") {
+        return Ok(());
+    }
+    let subnets = tx.list::<Subnet>(find::on_network(&port.network_id)).await?;
+    if !is_routed(&subnets) {
+        if port.deferred && !subnets.is_empty() {
+            take(port, allocation::allocate_in(tx, port.clone().holder(), None).await?);
+        }
+        return Ok(());
+    }
+    if !port.deferred {
+        return check_in(tx, port, &subnets, host).await;
+    }
+    let mut there = port.clone();
+    host.clone_into(&mut there.host_id);
+    take(port, allocation::allocate_in(tx, there.holder(), None).await?);
+    Ok(())
+}
+
+fn take(port: &mut Port, allocated: Allocated) {
+    match allocated {
+        Allocated::Now(fixed) => (port.fixed_ips, port.deferred) = (fixed, false),
+        Allocated::Later => port.deferred = true,
+    }
+}
