@@ -33,7 +33,7 @@ fn tour(story: &str, store: Option<String>) {
     world::flavor(&admin, "one", 128);
     world::fake_image(&admin);
     site.tour(&["sdk"]).unwrap();
-    site.tour(&["network"]).unwrap();
+    site.tour(&["network", "plan"]).unwrap();
     drop((agent, scheduler));
     site.finish().unwrap();
 }
