@@ -53,6 +53,8 @@ pub(crate) struct Node {
     pub(crate) drawn: Option<Drawn>,
     /// Addresses last set on the edge namespace's side.
     edge: Option<BTreeSet<(Ipv4Addr, u8)>>,
+    /// Rows written since the last pass told of them.
+    rows: usize,
     spare: HashMap<String, Instant>,
     /// Where questions about names come out.
     names_end: u32,
@@ -110,6 +112,7 @@ impl Node {
             wanted: Wanted::default(),
             drawn: None,
             edge: None,
+            rows: 0,
             spare: HashMap::new(),
             names_end,
             settings: Settings {
@@ -273,7 +276,8 @@ impl Node {
             let message = format!("device {} is not in the namespace", link.name);
             problems.push(Problem { port: None, message, closes: false });
         }
-        let applied = report(wanted, &drawn.devices, &failed, problems);
+        let mut applied = report(wanted, &drawn.devices, &failed, problems);
+        applied.rows = std::mem::take(&mut self.rows);
         // What went wrong is tried again.
         self.drawn = applied.errors.is_empty().then_some(drawn);
         Ok(applied)
@@ -350,11 +354,13 @@ impl Node {
         Ok(errors)
     }
 
-    pub(crate) fn write_row(&self, step: &RowStep) -> Result<()> {
+    pub(crate) fn write_row(&mut self, step: &RowStep) -> Result<()> {
         match step {
-            RowStep::Put { table, key, value } => self.loader.put(*table, key, value),
-            RowStep::Delete { table, key } => self.loader.delete(*table, key),
+            RowStep::Put { table, key, value } => self.loader.put(*table, key, value)?,
+            RowStep::Delete { table, key } => self.loader.delete(*table, key)?,
         }
+        self.rows += 1;
+        Ok(())
     }
 
     /// The provider's gateway addresses, on the edge namespace's side.

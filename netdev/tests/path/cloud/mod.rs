@@ -398,10 +398,11 @@ pub fn gateway(last: u8) -> Gateway {
     }
 }
 
-/// Applies and insists that everything is wired.
-pub async fn apply(plane: &DataPlane, wanted: &Wanted) {
+/// Applies and insists that everything is wired. Gives the rows that were written for it.
+pub async fn apply(plane: &DataPlane, wanted: &Wanted) -> usize {
     let applied = plane.apply(wanted).await.unwrap();
     assert!(applied.errors.is_empty() && applied.ports.iter().all(|p| p.wired), "{applied:?}");
+    applied.rows
 }
 
 pub fn router(id: &str, legs: Vec<Interface>, gateway: Option<Gateway>) -> Router {

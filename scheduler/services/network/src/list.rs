@@ -210,6 +210,10 @@ impl<'q> Filters<'q> {
             match if attr.hidden { raw.get(attr.name) } else { view.get(attr.name) } {
                 None => false,
                 Some(_) if attr.name == "fixed_ips" => address_matches(view, values),
+                // Clients ask for a "DHCP Agent", as the original's database does not tell it from a "DHCP agent".
+                Some(Value::String(kind)) if attr.name == "agent_type" => {
+                    values.iter().any(|text| kind.eq_ignore_ascii_case(text))
+                }
                 Some(value) => values.iter().any(|text| equals(value, text)),
             }
         });

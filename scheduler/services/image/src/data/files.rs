@@ -16,6 +16,7 @@ use std::{
     os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    thread::{self, ScopedJoinHandle},
 };
 use tokio::{sync::mpsc, task::JoinHandle};
 
@@ -23,6 +24,8 @@ use tokio::{sync::mpsc, task::JoinHandle};
 pub const CHUNK: usize = 128 * 1024;
 /// Chunks that wait for the disk.
 const QUEUE: usize = 4;
+/// Bytes after which a file that is being written is made durable so far.
+const SYNC_EVERY: usize = 16 << 20;
 
 #[derive(Debug)]
 pub struct Files {
@@ -282,10 +285,28 @@ impl Incoming for Writing {
     }
 }
 
-/// Writes what arrives; ends when the sender is dropped.
-fn write(mut file: File, mut receive: mpsc::Receiver<Bytes>) -> io::Result<()> {
-    while let Some(chunk) = receive.blocking_recv() {
-        file.write_all(&chunk)?;
-    }
-    file.sync_all()
+/// Writes what arrives; ends when the sender is dropped. What was written is made durable beside that, piece by piece, so
+/// that little is left to wait for at the end and a large image does not fill memory with pages that wait for the disk.
+fn write(file: File, mut receive: mpsc::Receiver<Bytes>) -> io::Result<()> {
+    thread::scope(|scope| {
+        let (mut since, mut syncing) = (0, None::<ScopedJoinHandle<io::Result<()>>>);
+        while let Some(chunk) = receive.blocking_recv() {
+            (&file).write_all(&chunk)?;
+            since += chunk.len();
+            if since >= SYNC_EVERY && syncing.as_ref().is_none_or(ScopedJoinHandle::is_finished) {
+                if let Some(synced) = syncing.take() {
+                    joined(synced)?;
+                }
+                since = 0;
+                syncing = Some(scope.spawn(|| file.sync_data()));
+            }
+        }
+        // An error that a thread beside was told is not told again.
+        syncing.map_or(Ok(()), joined)?;
+        file.sync_all()
+    })
+}
+
+fn joined(thread: ScopedJoinHandle<io::Result<()>>) -> io::Result<()> {
+    thread.join().map_err(|_| io::Error::other("the thread that makes data durable ended"))?
 }

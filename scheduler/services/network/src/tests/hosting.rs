@@ -82,6 +82,9 @@ async fn a_host_that_is_sent_away_answers_no_dhcp_there() {
     rig.want(201, &rig.admin, "POST", &path, wish).await;
     assert!(answers().await);
     assert_eq!(rig.get(&rig.admin, &agents).await["agents"][0]["agent_type"], "DHCP agent");
+    // As Tempest spells it.
+    let spelled = rig.get(&rig.admin, "/v2.0/agents?agent_type=DHCP%20Agent").await;
+    assert_eq!(spelled["agents"][0]["agent_type"], "DHCP agent");
 }
 
 #[tokio::test]
