@@ -199,6 +199,10 @@ impl<'i> Search<'i> {
             return None;
         }
         let lenders = self.lenders(root, members);
+        // Who stands alone gives all or nothing: most of a flat cloud is passed by here, without a piece made of it.
+        if members.len() == 1 && lenders.is_empty() && !self.asked.iter().all(|asked| asked.alone(root)) {
+            return None;
+        }
         let reach = || members.iter().chain(&lenders);
         let mut pieces = Vec::new();
         for (group, asked) in self.asked.iter().enumerate() {
