@@ -472,6 +472,26 @@ int to_guest(struct __sk_buff *skb)
 	return no ? drop(skb, no - 1) : deliver(skb, port);
 }
 
+/* What each host on its way takes of the tunnel's TTL: two that follow each other's word end the game after a few rounds. */
+#define FOLLOW_COST 12
+
+/* The guest has gone to another host, and the sender does not know that yet. */
+static __always_inline int follow(struct __sk_buff *skb, const struct bpf_tunnel_key *from, __u32 vtep)
+{
+	struct bpf_tunnel_key key = {.tunnel_id = from->tunnel_id};
+	struct settings *set = get_settings();
+
+	if (!set || !set->overlay_if || from->tunnel_ttl <= FOLLOW_COST)
+		return drop(skb, DROP_OVERLAY);
+	key.tunnel_ttl = from->tunnel_ttl - FOLLOW_COST;
+	key.remote_ipv4 = bpf_ntohl(vtep);
+	if (key.remote_ipv4 == from->remote_ipv4)
+		return drop(skb, DROP_UNKNOWN_STATION);
+	if (bpf_skb_set_tunnel_key(skb, &key, sizeof(key), BPF_F_ZERO_CSUM_TX))
+		return drop(skb, DROP_OVERLAY);
+	return bpf_redirect(set->overlay_if, 0);
+}
+
 SEC("classifier")
 int from_overlay(struct __sk_buff *skb)
 {
@@ -501,6 +521,8 @@ int from_overlay(struct __sk_buff *skb)
 		return receive_copy(skb, key.vni);
 	if (h->kind == HOP_LOCAL)
 		return give(skb, h->where);
+	if (h->kind == HOP_REMOTE && h->how == ADDRESS_LEFT)
+		return follow(skb, &tunnel, h->where);
 	if (h->kind == HOP_ROUTER && eth.protocol == bpf_htons(ETH_IP6))
 		return overlay_ip6(skb, h->router, key.vni);
 	if (h->kind != HOP_ROUTER || eth.protocol != bpf_htons(ETH_IP))

@@ -77,6 +77,7 @@ struct source {
 #define ADDRESS_MOVES 1u /* several ports may have the address: the last that announced it does */
 #define ADDRESS_LOCAL 2u /* a local IP: what is sent to it is translated */
 #define ADDRESS_PROXY 3u /* on the edge link, a router answers for it; of a router itself: it lets nothing else in */
+#define ADDRESS_LEFT 4u  /* of a station elsewhere: it was here, and who does not know that yet is led there */
 
 struct hop {
 	__u32 kind;

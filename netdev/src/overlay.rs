@@ -14,7 +14,8 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
         Out::V4(g) => g.vtep,
         Out::V6(g) => g.vtep,
     });
-    for vtep in remotes.chain(gateways).chain(gateways6).chain(further) {
+    let peers = wanted.peers.iter().copied();
+    for vtep in peers.chain(remotes).chain(gateways).chain(gateways6).chain(further) {
         if Some(vtep) != picture.vtep {
             put(&mut picture.tables, Table::Vteps, Bytes::new().ip(vtep), Bytes::new().u32(1));
         }

@@ -111,6 +111,8 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         ways,
         taps,
         sinks,
+        left,
+        peers,
     } = old;
     let same = same_groups
         && *networks == new.networks
@@ -130,7 +132,9 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         && *helpers == new.helpers
         && *ways == new.ways
         && *taps == new.taps
-        && *sinks == new.sinks;
+        && *sinks == new.sinks
+        && *left == new.left
+        && *peers == new.peers;
     same.then(|| groups.iter().zip(&new.groups).filter(|(a, b)| a != b).map(|(_, b)| b.clone()).collect())
 }
 

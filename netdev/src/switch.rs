@@ -55,7 +55,12 @@ fn draw_remotes(picture: &mut Picture<'_>) {
         if Some(remote.vtep) == picture.vtep {
             continue;
         }
-        station(picture, vni, remote.mac, Hop::Remote(remote.vtep));
+        let hop = if wanted.left.contains(&remote.port) {
+            Hop::left(remote.vtep, remote.mac.0)
+        } else {
+            Hop::Remote(remote.vtep).bytes(remote.mac.0)
+        };
+        put(&mut picture.tables, Table::Stations, Bytes::new().u32(vni).mac(remote.mac.0), hop);
         for ip in &remote.addresses {
             if let IpAddr::V4(ip) = ip {
                 address(picture, vni, *ip, remote.mac, Hop::Remote(remote.vtep));

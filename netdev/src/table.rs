@@ -233,6 +233,7 @@ pub fn name64(id: &str) -> u64 {
 const MOVES: u16 = 1;
 const LOCAL: u16 = 2;
 const PROXY: u16 = 3;
+const LEFT: u16 = 4;
 
 /// `hop`: where an address is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -267,6 +268,11 @@ impl Hop {
     /// A local IP behind which this port stands.
     pub fn local_ip(ifindex: u32, mac: [u8; 6]) -> Bytes {
         Hop::Local(ifindex).bytes_as(mac, LOCAL)
+    }
+
+    /// A station that was here and is there now: who does not know that yet is led there.
+    pub fn left(vtep: Ipv4Addr, mac: [u8; 6]) -> Bytes {
+        Hop::Remote(vtep).bytes_as(mac, LEFT)
     }
 
     /// An address that a router answers for, or such a router.

@@ -45,6 +45,12 @@ pub struct Wanted {
     pub taps: Vec<Tap>,
     #[serde(default)]
     pub sinks: Vec<TapSink>,
+    /// Remotes that were on this host a moment ago: what other hosts still send here for them is led there.
+    #[serde(default)]
+    pub left: Vec<String>,
+    /// Hosts that may speak though nothing that is known is there: a guest has come from there a moment ago.
+    #[serde(default)]
+    pub peers: Vec<Ipv4Addr>,
 }
 
 /// One layer-2 segment.

@@ -128,6 +128,17 @@ pub struct Disk {
     pub export: String,
 }
 
+/// A door for debuggers. Whoever can open it can do anything to the guest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gdb {
+    /// Path to bind (mode 0600), or an inherited listening socket.
+    pub socket: Source,
+    /// The first instruction waits for a debugger.
+    #[serde(default)]
+    pub wait: bool,
+}
+
 /// How a disk's requests reach its file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -329,6 +340,9 @@ pub struct Config {
     pub watchdog: bool,
     /// Path to bind (mode 0600), or an inherited listening socket.
     pub control_socket: Source,
+    /// Where a debugger may look into the guest; without it none can.
+    #[serde(default)]
+    pub gdb: Option<Gdb>,
     /// The serial console.
     pub console: Console,
     /// Without it the process keeps its user (and loses its capabilities).
@@ -502,6 +516,7 @@ impl Config {
             self.report.as_ref(),
             self.vsock.as_ref().map(|vsock| &vsock.socket),
             self.incoming.as_ref(),
+            self.gdb.as_ref().map(|gdb| &gdb.socket),
             restore.map(|r| &r.state),
             restore.map(|r| &r.memory),
         ];

@@ -13,7 +13,7 @@
 //!
 //! Where things are: `machine` is the start as one readable function; `boot` puts a kernel into memory, `cpu` prepares
 //! and runs the processors, `device` holds what sits on ports, `virtio` what sits on MMIO slots, `control` the socket,
-//! `sandbox` the jail, `probe` tells a host with a usable KVM from one that only has the file.
+//! `sandbox` the jail, `gdb` what a debugger asks, `probe` tells a host with a usable KVM from one that only has the file.
 //! This crate knows nothing of clouds: it is told files, taps and sizes.
 #![allow(unsafe_code)] // guest memory, ioctls and signal handlers; every block says why it holds
 
@@ -23,6 +23,7 @@ pub mod control;
 pub mod cpu;
 pub mod device;
 pub mod gate;
+pub mod gdb;
 pub mod job;
 pub mod journal;
 pub mod machine;

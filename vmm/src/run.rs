@@ -1,8 +1,8 @@
 //! The command line of the program: arguments in, exit code out.
 
 use crate::boot::probe::{self as disk_probe, ProbeError};
-use crate::config::{Config, ConfigError, Restore, Source, User};
-use crate::control::server::Server;
+use crate::config::{Config, ConfigError, Gdb, Restore, Source, User};
+use crate::control::server::{self, Server};
 use crate::control::{ClientError, command};
 use crate::cpu::run_loop;
 use crate::machine::{MachineError, Parts};
@@ -19,6 +19,7 @@ const HELP: &str = "\
 Runs one guest on KVM, in the foreground, until it ends.
 
 Usage: pilvi-vmm --config FILE [--restore STATE MEMORY | --incoming SOCKET] [--no-sandbox]
+                 [--gdb SOCKET | --gdb-wait SOCKET]
        pilvi-vmm ctl SOCKET VERB [ARGUMENT...]
        pilvi-vmm boots DISK [UID GID]
        pilvi-vmm probe
@@ -28,6 +29,7 @@ Usage: pilvi-vmm --config FILE [--restore STATE MEMORY | --incoming SOCKET] [--n
                   goes on from this snapshot of a machine with the same configuration
   --incoming SOCKET
                   waits there for a running machine with the same configuration to move in
+  --gdb SOCKET    lets gdb in there (`target remote SOCKET`); with --gdb-wait the guest does not begin before it says so
   --no-sandbox    no namespaces, user change or system call filters: for debugging only
   ctl             asks a running machine; `ctl --help` lists the verbs
   boots           prints as JSON whether a raw disk has a kernel that is started without firmware; looks at it as that user
@@ -63,7 +65,7 @@ enum Failure {
 }
 
 enum Command {
-    Run { config: PathBuf, restore: Option<Restore>, incoming: Option<Source>, sandbox: bool },
+    Run { config: PathBuf, restore: Option<Restore>, incoming: Option<Source>, gdb: Option<Gdb>, sandbox: bool },
     Ask(Vec<OsString>),
     Boots(PathBuf, Option<User>),
     Probe,
@@ -79,8 +81,9 @@ pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
         Command::Probe => say(&format!("{}\n", serde_json::json!(probe::probe()))),
         Command::Ask(words) => ask(&words),
         Command::Boots(disk, user) => say(&format!("{}\n", serde_json::json!(disk_probe::boots(&disk, user)?))),
-        Command::Run { config, restore, incoming, sandbox } => {
+        Command::Run { config, restore, incoming, gdb, sandbox } => {
             let mut config = Config::load(&config)?;
+            config.gdb = gdb.or(config.gdb);
             config.restore = restore.or(config.restore);
             config.incoming = incoming.or(config.incoming);
             config.validate()?;
@@ -103,7 +106,7 @@ fn say(text: &str) -> Result<u8, Failure> {
 }
 
 fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, Failure> {
-    let (mut config, mut restore, mut incoming, mut sandbox) = (None, None, None, true);
+    let (mut config, mut restore, mut incoming, mut gdb, mut sandbox) = (None, None, None, None, true);
     let mut args = args;
     let missing = |what: &str| Failure::Arguments(format!("{what}; see --help"));
     while let Some(arg) = args.next() {
@@ -122,6 +125,10 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, Failure> {
                 let path = args.next().ok_or_else(|| missing("--incoming needs a path"))?;
                 incoming = Some(Source::Path(path.into()));
             }
+            Some(word @ ("--gdb" | "--gdb-wait")) => {
+                let path = args.next().ok_or_else(|| missing("a debugger's door needs a path"))?;
+                gdb = Some(Gdb { socket: Source::Path(path.into()), wait: word == "--gdb-wait" });
+            }
             Some("--restore") => {
                 let mut file = || args.next().map(|path| Source::Path(path.into()));
                 let (Some(state), Some(memory)) = (file(), file()) else {
@@ -133,7 +140,7 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, Failure> {
         }
     }
     let config = config.ok_or_else(|| missing("no --config FILE given"))?;
-    Ok(Command::Run { config, restore, incoming, sandbox })
+    Ok(Command::Run { config, restore, incoming, gdb, sandbox })
 }
 
 fn boots(words: &[OsString]) -> Result<Command, Failure> {
@@ -165,6 +172,8 @@ fn run(config: Config, jailed: bool) -> Result<u8, Failure> {
     let report = config.report.as_ref().map(|source| source.open_log().and_then(|file| file.set_len(0).map(|()| file)));
     let report = report.transpose().map_err(Failure::Report)?;
     let server = Server::open(&config.control_socket).map_err(Failure::Socket)?;
+    let gdb = config.gdb.as_ref().map(|gdb| Ok((server::listen(&gdb.socket)?, gdb.wait)));
+    let gdb = gdb.transpose().map_err(Failure::Socket)?;
 
     let threads = if jailed {
         sandbox::quiet_allocator();
@@ -178,6 +187,9 @@ fn run(config: Config, jailed: bool) -> Result<u8, Failure> {
     };
     let id = config.id.clone();
     let mut monitor = Monitor::new(config, parts, threads, server, signals)?;
+    if let Some((listener, awaited)) = gdb {
+        monitor.debug_by(listener, awaited)?;
+    }
     monitor.build()?;
     monitor.confine()?;
     let (reason, resets) = monitor.run()?;

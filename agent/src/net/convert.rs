@@ -52,6 +52,8 @@ pub fn wanted(from: &v1::HostNetwork) -> (Wanted, Vec<(String, String)>) {
         taps: each("tap", &from.taps, |t| &t.id, tap),
         sinks: each("tap service", &from.tap_sinks, |s| &s.port_id, tap_sink),
         locals: each("local IP", &from.local_ips, |l| &l.id, local_ip),
+        left: Vec::new(),
+        peers: Vec::new(),
     };
     (wanted, refused)
 }

@@ -139,6 +139,7 @@ impl Kvm {
             vsock: None,
             watchdog: false,
             control_socket: Source::Path(SOCKET.into()),
+            gdb: None,
             console: vmm::Console { log: Source::Path(guest.dir.join("console.log")), max_bytes: self.console_bytes },
             user: self.user,
             on_reset: vmm::OnReset::Restart,

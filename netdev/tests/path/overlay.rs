@@ -106,3 +106,70 @@ async fn two_nodes_are_one_cloud() {
     assert!(!a.pings("10.0.0.12"));
     assert!(two.stats().unwrap().drops["vtep"] > 0);
 }
+
+/// A guest that runs moves to another node, while a third one that has not heard of it goes on sending.
+#[tokio::test(flavor = "multi_thread")]
+async fn packets_follow_a_guest_that_has_moved() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("follow");
+    let [one, two, three] = [1, 2, 3].map(|n| cloud.node(n));
+    let one = DataPlane::open(one).await.unwrap();
+    let two = DataPlane::open(two).await.unwrap();
+    let three = DataPlane::open(three).await.unwrap();
+    let base = || Wanted { networks: vec![network("n0", 100, 0)], groups: vec![open_group("g")], ..Wanted::default() };
+    let guest_port = |idle: bool| Port { idle, ..port("a", "n0", 1, "10.0.0.11", &["g"]) };
+    let (mut w1, mut w2, mut w3) = (base(), base(), base());
+    let (a_on, b_on) =
+        (|node| remote("a", "n0", 1, "10.0.0.11", node, &["g"]), remote("b", "n0", 2, "10.0.0.12", 3, &["g"]));
+    (w1.ports, w1.remotes) = (vec![guest_port(false)], vec![b_on.clone()]);
+    (w2.ports, w2.remotes) = (vec![guest_port(true)], vec![a_on(1), b_on.clone()]);
+    // Node three knows node two by another guest there, so that it takes frames from it.
+    let c = remote("c", "n0", 3, "10.0.0.13", 2, &["g"]);
+    (w3.ports, w3.remotes) = (vec![port("b", "n0", 2, "10.0.0.12", &["g"])], vec![a_on(1), c.clone()]);
+    apply(&one, &w1).await;
+    apply(&two, &w2).await;
+    apply(&three, &w3).await;
+    let (before, after, b) = (cloud.guest("a1"), cloud.guest("a2"), cloud.guest("b"));
+    for (plane, id, guest) in [(&one, "a", &before), (&two, "a", &after), (&three, "b", &b)] {
+        plane.open_veth(id, &guest.ns, "eth0").await.unwrap();
+    }
+    before.address("10.0.0.11/24", None);
+    b.address("10.0.0.12/24", None);
+    assert!(b.pings("10.0.0.11"));
+
+    // The switch: the guest stands still, and then runs on node two, which knows it; node one leads there; node three knows nothing.
+    before.sh("ip addr flush dev eth0");
+    after.address("10.0.0.11/24", None);
+    (w2.ports, w2.remotes) = (vec![guest_port(false)], vec![b_on.clone()]);
+    apply(&two, &w2).await;
+    let told = std::time::Instant::now();
+    (w1.ports, w1.remotes, w1.left) = (vec![guest_port(true)], vec![a_on(2), b_on.clone()], vec!["a".into()]);
+    w2.peers = vec![vtep(1)];
+    apply(&one, &w1).await;
+    apply(&two, &w2).await;
+    println!("follow: two passes of the packet path took {:?}", told.elapsed());
+    fn counted(g: &Guest) -> String {
+        text(&g.try_sh("ping -n -c 200 -i 0.005 -W 2 10.0.0.11").stdout)
+    }
+    let said = counted(&b);
+    assert!(said.contains(" 200 received"), "{said}\none: {:?}\ntwo: {:?}", one.stats(), two.stats());
+
+    // Told in the middle of a stream, node three sends straight there: nothing is lost on the way from one to the other.
+    let stream = std::thread::spawn({
+        let b = b.clone();
+        move || counted(&b)
+    });
+    w3.remotes = vec![a_on(2), c];
+    apply(&three, &w3).await;
+    let said = stream.join().unwrap();
+    assert!(said.contains(" 200 received"), "{said}");
+
+    // Two that send to each other what neither has end the game.
+    (w2.ports, w2.remotes, w2.left) = (vec![guest_port(true)], vec![a_on(1), b_on], vec!["a".into()]);
+    apply(&two, &w2).await;
+    assert!(!b.pings("10.0.0.11"));
+    let drops = one.stats().unwrap().drops;
+    assert!(drops["unknown-station"] > 0, "it came from where it would have to go: {drops:?}");
+}

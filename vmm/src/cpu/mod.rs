@@ -2,6 +2,7 @@
 //! how they are slowed down (throttle), and what they are at rest (state).
 
 pub mod cpuid;
+pub mod debug;
 pub mod level;
 pub mod registers;
 pub mod run_loop;

@@ -11,19 +11,24 @@
 //! Kicking is a signal whose handler sets `immediate_exit` of this thread's `kvm_run`: a signal that comes just before
 //! KVM_RUN is therefore not lost.
 
+use crate::cpu::debug::{BREAKPOINT, Stops};
 use crate::cpu::throttle::Throttle;
 use crate::device::{Bus, Flow};
 use crate::gate::{Gate, Pass, lock};
 use crate::machine::Stop;
 use crate::state::StopReason;
-use kvm_bindings::{KVM_MP_STATE_HALTED, KVM_MP_STATE_UNINITIALIZED, KVM_SYSTEM_EVENT_RESET, kvm_run};
+use kvm_bindings::{
+    KVM_MP_STATE_HALTED, KVM_MP_STATE_UNINITIALIZED, KVM_SYSTEM_EVENT_RESET, kvm_debug_exit_arch, kvm_run,
+};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+/// Between two looks of a processor that a debugger holds.
+const HELD: Duration = Duration::from_secs(60);
 /// The interrupt flag in RFLAGS.
 const RFLAGS_IF: u64 = 1 << 9;
 
@@ -41,6 +46,8 @@ pub struct Seen {
     pub inspect: AtomicBool,
     /// Found halted with interrupts off (or never started) at the last inspection.
     pub dead: AtomicBool,
+    /// A debugger looks at another processor: this one stands still. Changes only while all stand at the gate.
+    pub held: AtomicBool,
 }
 
 /// Everything the loop needs.
@@ -59,6 +66,8 @@ pub struct Processor {
     pub seen: Arc<Seen>,
     /// How slow it is to be.
     pub throttle: Arc<Throttle>,
+    /// Where it tells what a debugger is to hear.
+    pub stops: Arc<Stops>,
 }
 
 extern "C" fn on_kick(_: libc::c_int, _: *mut libc::siginfo_t, _: *mut libc::c_void) {
@@ -103,6 +112,11 @@ pub fn run(processor: Processor) {
             if processor.gate.pass() == Pass::Quit {
                 return;
             }
+        }
+        if processor.seen.held.load(Ordering::Acquire) {
+            // Until the gate calls.
+            processor.gate.rest(HELD);
+            continue;
         }
         match step(&processor) {
             Next::Again => {}
@@ -169,7 +183,15 @@ fn step(processor: &Processor) -> Next {
         VcpuExit::Hlt | VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::IoapicEoi(_) => Flow::Go,
         VcpuExit::SystemEvent(KVM_SYSTEM_EVENT_RESET, _) | VcpuExit::Shutdown => Flow::Stop(StopReason::Reset),
         VcpuExit::SystemEvent(_, _) => Flow::Stop(StopReason::PoweredOff),
-        VcpuExit::InternalError => return crashed(internal_error(processor.number, &mut fd)),
+        VcpuExit::Debug(exit) => {
+            processor.stops.tell(processor.number, &exit);
+            processor.gate.shut();
+            return Next::Again;
+        }
+        VcpuExit::InternalError => {
+            let stopped = stands_at_point(processor, &fd);
+            return if stopped { Next::Again } else { crashed(internal_error(processor.number, &mut fd)) };
+        }
         other => {
             let what = format!("{other:?}");
             return crashed(format!("processor {}: {what}; {}", processor.number, dump(&fd)));
@@ -179,6 +201,15 @@ fn step(processor: &Processor) -> Next {
         Flow::Go => Next::Again,
         Flow::Stop(reason) => Next::Park(reason),
     }
+}
+
+/// Whether KVM gave up at an instruction of a debugger's: then that hears of it.
+fn stands_at_point(processor: &Processor, fd: &VcpuFd) -> bool {
+    let at = fd.get_regs().map(|registers| registers.rip);
+    let Some(pc) = at.ok().filter(|pc| processor.stops.is_planted(*pc)) else { return false };
+    processor.stops.tell(processor.number, &kvm_debug_exit_arch { exception: BREAKPOINT, pc, ..Default::default() });
+    processor.gate.shut();
+    true
 }
 
 /// Can anything wake this processor? No NMI source exists here, so halted with interrupts off is final.

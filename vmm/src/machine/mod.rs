@@ -16,6 +16,7 @@ pub use plug::Leave;
 
 use crate::boot::{self, BootError, Hardware};
 use crate::config::{Config, Transport};
+use crate::cpu::debug::Stops;
 use crate::cpu::run_loop::{self, Processor, Seen};
 use crate::cpu::state::ProcessorState;
 use crate::cpu::throttle::Throttle;
@@ -144,6 +145,8 @@ pub struct Machine {
     pub seen: Vec<Arc<Seen>>,
     /// How slow they are to be.
     pub throttle: Arc<Throttle>,
+    /// Where they tell what a debugger is to hear.
+    pub stops: Arc<Stops>,
     processors: Vec<JoinHandle<()>>,
     workers: Vec<Serving>,
     pci: Vec<Arc<Pci>>,
@@ -227,6 +230,7 @@ impl Machine {
             arrival: None,
             seen: Vec::new(),
             throttle: Arc::default(),
+            stops: Arc::new(Stops::new()?),
             processors: Vec::new(),
             workers: Vec::new(),
             pci: Vec::new(),
@@ -238,8 +242,8 @@ impl Machine {
             let seen = Arc::new(Seen::default());
             machine.seen.push(seen.clone());
             let (bus, gate) = (bus.clone(), gate.clone());
-            let throttle = machine.throttle.clone();
-            let processor = Processor { number, fd, bus, gate, stop: stop.clone(), seen, throttle };
+            let (throttle, stops) = (machine.throttle.clone(), machine.stops.clone());
+            let processor = Processor { number, fd, bus, gate, stop: stop.clone(), seen, throttle, stops };
             let name = format!("vcpu-{number}");
             let run = move || run_loop::run(processor);
             machine.processors.push(threads.spawn(&name, Threads::PROCESSOR, stop.clone(), run)?);
@@ -274,6 +278,11 @@ impl Machine {
             self.kick(number);
         }
         self.workers.iter().for_each(|serving| drop(serving.wake.write(1)));
+    }
+
+    /// The KVM side of a processor: free while it stands at the gate.
+    pub fn processor(&self, number: usize) -> Option<&Mutex<VcpuFd>> {
+        self.vcpus.get(number).map(AsRef::as_ref)
     }
 
     /// Takes one processor out of the guest for a moment.

@@ -166,6 +166,14 @@ impl Monitor {
         if self.job.is_some() {
             return refused("a snapshot or a migration is under way");
         }
+        if self.is_held() {
+            return refused("a debugger has stopped the machine");
+        }
+        self.go_on()
+    }
+
+    /// Lets the machine go on, whoever stopped it.
+    pub(super) fn go_on(&mut self) -> Reply {
         match &self.machine {
             Some(machine) => {
                 if self.state == RunState::Paused {

@@ -34,6 +34,9 @@ impl Monitor {
         if self.job.is_some() {
             return Some(refused("a snapshot or a migration is under way"));
         }
+        if let Some(reply) = self.refused_for_debugger() {
+            return Some(reply);
+        }
         let state = match machine.capture(&self.parts.kvm, &self.config) {
             Ok(state) => state,
             Err(e) => return Some(refused(&e.to_string())),
@@ -57,6 +60,9 @@ impl Monitor {
         };
         if self.job.is_some() {
             return Some(refused("a snapshot or a migration is under way"));
+        }
+        if let Some(reply) = self.refused_for_debugger() {
+            return Some(reply);
         }
         let disks = match disks.then(|| self.parts.leave_disks(&self.config)).transpose() {
             Ok(disks) => disks,

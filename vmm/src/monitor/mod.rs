@@ -5,9 +5,10 @@
 //! left alone.
 //!
 //! `answer` says what each request does, `keep` what takes longer than an answer may, `plug` how
-//! devices come and go.
+//! devices come and go, `debug` who looks into the machine.
 
 mod answer;
+mod debug;
 mod keep;
 mod plug;
 
@@ -34,6 +35,9 @@ const SIGNAL: u64 = u64::MAX - 1;
 const STOP: u64 = u64::MAX - 2;
 const JOB: u64 = u64::MAX - 3;
 const LET_GO: u64 = u64::MAX - 4;
+const GDB_LISTENER: u64 = u64::MAX - 5;
+const GDB: u64 = u64::MAX - 6;
+const STOPS: u64 = u64::MAX - 7;
 /// Between two looks for a guest that has halted for good.
 const LOOK: Duration = Duration::from_secs(1);
 /// Longest wait for processors and workers to come to the gate.
@@ -100,6 +104,8 @@ pub struct Monitor {
     progress: Option<Arc<Progress>>,
     /// Who waits for devices to go.
     leaving: Vec<plug::Leaving>,
+    /// Who may look into the machine.
+    debugger: Option<debug::Debugger>,
 }
 
 fn watch(epoll: &Epoll, fd: RawFd, key: u64) -> io::Result<()> {
@@ -138,6 +144,7 @@ impl Monitor {
             job: None,
             progress: None,
             leaving: Vec::new(),
+            debugger: None,
         })
     }
 
@@ -145,6 +152,7 @@ impl Monitor {
     pub fn build(&mut self) -> Result<(), MachineError> {
         let machine = Machine::build(&self.config, &mut self.parts, &self.threads)?;
         watch(&self.epoll, machine.stop.event.as_raw_fd(), STOP)?;
+        self.watch_stops(&machine)?;
         if let Some(root) = &machine.bus.pci {
             watch(&self.epoll, lock(&root.hotplug).let_go.as_raw_fd(), LET_GO)?;
         }
@@ -174,6 +182,9 @@ impl Monitor {
                     // Looked at below.
                     STOP | LET_GO => {}
                     JOB => self.job_done(),
+                    GDB_LISTENER => self.debugger_comes(),
+                    GDB => self.debugger_says(),
+                    STOPS => self.processors_stopped(),
                     key => self.serve(key),
                 }
             }
@@ -211,6 +222,10 @@ impl Monitor {
             self.parts.claim_disks(&self.config)?;
             arrival.ready()?;
         }
+        if arrival.is_none() && self.debugger.as_ref().is_some_and(debug::Debugger::is_awaited) {
+            self.state = RunState::Paused;
+            return Ok(());
+        }
         machine.gate.open();
         self.state = RunState::Running;
         if let Some(arrival) = arrival {
@@ -240,6 +255,7 @@ impl Monitor {
     fn end_machine(&mut self) {
         let Some(machine) = self.machine.take() else { return };
         self.drop_job();
+        self.debugger_is_left();
         self.state = RunState::Stopped;
         let _ = self.epoll.ctl(ControlOperation::Delete, machine.stop.event.as_raw_fd(), EpollEvent::default());
         if let Some(StopReason::Crashed { detail }) = machine.stop.reason() {

@@ -9,6 +9,7 @@ mod control;
 mod cpio;
 mod devices;
 mod entry;
+mod gdb;
 mod hostile;
 mod life;
 mod linux;
