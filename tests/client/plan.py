@@ -9,14 +9,14 @@ was given makes every later plan want to change something. What cannot be change
 from tour import same
 
 # Fields whose order means nothing.
-SETS = {"security_groups", "tags", "allocation_pools", "allowed_address_pairs", "host_routes", "fixed_ips", "routes",
-        "sub_ports", "prefixes", "external_fixed_ips"}
+SETS = {"security_groups", "tags", "allocation_pools", "allowed_address_pairs", "host_routes", "fixed_ips", "sub_ports",
+        "prefixes"}
 # What a resource keeps for life.
 FIXED = {
     "network": {"provider:network_type"},
     "subnet": {"network_id", "cidr", "ip_version", "subnetpool_id"},
     "port": {"network_id"},
-    "interface": {"router_id", "subnet_id", "port_id"},
+    "interface": {"router_id", "subnet_id"}, "route": {"router_id", "destination", "nexthop"},
     "rule": {"security_group_id", "direction", "ethertype", "protocol", "port_range_min", "port_range_max",
              "remote_ip_prefix", "remote_group_id", "description"},
     "floating": {"floating_network_id"},
@@ -69,21 +69,25 @@ class Provider:
         body = found.to_dict(original_names=True, computed=False)
         return {name: value for name, value in body.items() if name != "location"}
 
+    @staticmethod
+    def route(wish):
+        return {"router": {"routes": [{"destination": wish["destination"], "nexthop": wish["nexthop"]}]}}
+
     def create(self, kind, wish):
         wish = dict(wish)
         if kind == "interface":
-            router = wish.pop("router_id")
-            return self.cloud.add_interface_to_router(router, **wish)["port_id"]
+            return self.cloud.add_interface_to_router(wish["router_id"], wish["subnet_id"])["port_id"]
+        if kind == "route":
+            self.cloud.add_extra_routes_to_router(wish["router_id"], self.route(wish))
+            return " ".join(wish[name] for name in ("router_id", "destination", "nexthop"))
         if kind in self.rules:
             policy = wish.pop("policy")
             return policy + " " + self.call("create", kind, policy, **wish).id
-        # Tags and routes have calls of their own, after the resource is there.
-        tags, routes = wish.pop("tags", None), wish.pop("routes", None)
+        # Tags have a call of their own, after the resource is there.
+        tags = wish.pop("tags", None)
         made = self.call("create", kind, **wish)
         if tags is not None:
             self.cloud.set_tags(made, tags)
-        if routes is not None:
-            self.call("update", kind, made, routes=routes)
         return made.id
 
     def read(self, kind, id_):
@@ -92,8 +96,11 @@ class Provider:
         try:
             if kind == "interface":
                 port = self.plain(self.cloud.get_port(id_))
-                return {"id": id_, "router_id": port["device_id"], "subnet_id": port["fixed_ips"][0]["subnet_id"],
-                        "port_id": id_}
+                return {"id": id_, "router_id": port["device_id"], "subnet_id": port["fixed_ips"][0]["subnet_id"]}
+            if kind == "route":
+                wish = dict(zip(("router_id", "destination", "nexthop"), id_.split()))
+                there = self.plain(self.cloud.get_router(wish["router_id"]))["routes"]
+                return {"id": id_, **wish} if self.route(wish)["router"]["routes"][0] in there else None
             if kind in self.rules:
                 policy, rule = id_.split()
                 return {**self.plain(self.call("get", kind, rule, policy)), "policy": policy}
@@ -123,12 +130,14 @@ class Provider:
     def delete(self, kind, id_):
         if kind == "interface":
             port = self.cloud.get_port(id_)
-            return self.cloud.remove_interface_from_router(port.device_id, port_id=id_)
+            return self.cloud.remove_interface_from_router(port.device_id, port=id_)
+        if kind == "route":
+            router, destination, nexthop = id_.split()
+            wish = {"destination": destination, "nexthop": nexthop}
+            return self.cloud.remove_extra_routes_from_router(router, self.route(wish))
         if kind in self.rules:
             policy, rule = id_.split()
             return self.call("delete", kind, rule, policy, ignore_missing=False)
-        if kind == "router":
-            self.cloud.update_router(id_, routes=[])
         return self.call("delete", kind, id_, ignore_missing=False)
 
 
@@ -202,9 +211,10 @@ def topology(public, second=False):
         ("subnet", "pooled", {"network_id": ref("net"), "ip_version": 4, "subnetpool_id": ref("pool"), "name": "tf-pooled",
                               "enable_dhcp": not second}),
         ("router", "router", {"name": "tf", "admin_state_up": True, "description": "d", "tags": ["tf"],
-                              "external_gateway_info": {"network_id": public, "enable_snat": True},
-                              "routes": [{"destination": "10.91.0.0/16", "nexthop": "10.40.0.77"}] if second else []}),
+                              "external_gateway_info": {"network_id": public, "enable_snat": True}}),
         ("interface", "leg", {"router_id": ref("router"), "subnet_id": ref("four")}),
+        *([("route", "route", {"router_id": ref("router"), "destination": "10.91.0.0/16", "nexthop": "10.40.0.77"})]
+          if second else []),
         ("interface", "leg6", {"router_id": ref("router"), "subnet_id": ref("six")}),
         ("group", "web", {"name": "tf-web", "description": "three" if second else "web", "stateful": True, "tags": ["tf"]}),
         ("group", "db", {"name": "tf-db", "description": "db"}),
@@ -246,7 +256,7 @@ def site(admin):
 
     done = {name: what for name, (what, _) in state.apply(second).items()}
     same(state.plan(second), [], "a second plan of the second writing")
-    same({name for name, what in done.items() if what != "update"}, {"http"}, "only a rule of a group is made anew")
+    same({name: what for name, what in done.items() if what != "update"}, {"http": "replace", "route": "create"})
     same({name for name in ids if state.made[name] != ids[name]}, {"http"})
 
     # Somebody changes and deletes by hand: the plan finds just that, and it is put right.
