@@ -27,7 +27,6 @@ pub mod navigator;
 pub mod notify;
 pub mod openapi;
 pub mod page;
-pub mod patient;
 pub mod peer;
 pub mod policy;
 pub mod probe;

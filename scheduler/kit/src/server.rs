@@ -18,7 +18,6 @@ use rustls_pki_types::CertificateDer;
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
-    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
@@ -47,8 +46,6 @@ pub struct Site {
     pub front: Front,
     /// May loopback clients speak plain HTTP?
     pub plain_http: bool,
-    /// Where hosts' connections are served; none: where those of clients are.
-    pub hosts: Option<Handle>,
     requests: Arc<Semaphore>,
 }
 
@@ -60,7 +57,7 @@ impl std::fmt::Debug for Site {
 
 impl Site {
     pub fn new(services: Vec<Mounted>, grpc: Option<axum::Router>, front: Front, plain_http: bool) -> Self {
-        Site { services, grpc, front, plain_http, hosts: None, requests: Arc::new(Semaphore::new(REQUESTS_MAX)) }
+        Site { services, grpc, front, plain_http, requests: Arc::new(Semaphore::new(REQUESTS_MAX)) }
     }
 
     async fn answer(self: Arc<Self>, arrival: Arrival, request: Request) -> Response {
@@ -229,12 +226,7 @@ async fn connection(
                 },
                 None => room.client,
             };
-            let hosts = certificate.as_ref().and(site.hosts.clone());
-            let spoken = speak(TokioIo::new(tls), site, Arrival { peer, scheme: "https" }, certificate, stop);
-            match hosts {
-                Some(hosts) => drop(hosts.spawn(spoken).await),
-                None => spoken.await,
-            }
+            speak(TokioIo::new(tls), site, Arrival { peer, scheme: "https" }, certificate, stop).await;
         }
         Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),

@@ -17,7 +17,6 @@ use pilvi_kit::{
     dispatch::Front,
     metric::Metrics,
     navigator,
-    patient::Patient,
     server::{self, Site},
     service::{Mounted, Mounting},
     throttle::Throttle,
@@ -45,8 +44,6 @@ pub struct Scheduler {
     image: Arc<Image>,
     member: Arc<Member>,
     vault: Option<Arc<Vault>>,
-    /// Threads on which hosts are served and told.
-    patient: Patient,
     _sole: Sole,
 }
 
@@ -204,24 +201,8 @@ impl Scheduler {
         ];
         let tls = fleet.authority().server_config(&config.certificate_names())?;
         let grpc = fleet.routes().into_axum_router();
-        let patient = Patient::start().context("the threads for hosts")?;
-        let mut site = Site::new(services, Some(grpc), front, config.plain_http);
-        site.hosts = Some(patient.handle());
-        let site = Arc::new(site);
-        Ok(Scheduler {
-            fleet,
-            site,
-            tls,
-            store,
-            compute,
-            volumes,
-            identity,
-            image,
-            member,
-            vault,
-            patient,
-            _sole: sole,
-        })
+        let site = Arc::new(Site::new(services, Some(grpc), front, config.plain_http));
+        Ok(Scheduler { fleet, site, tls, store, compute, volumes, identity, image, member, vault, _sole: sole })
     }
 
     /// Answers on `listeners` and keeps the cloud as it is wanted, until `stop` turns true.
@@ -236,7 +217,7 @@ impl Scheduler {
         for listener in listeners {
             tasks.spawn(server::serve(listener, self.tls.clone(), self.site.clone(), stop.clone()));
         }
-        tasks.spawn_on(self.fleet.clone().run(stop.clone()), &self.patient.handle());
+        tasks.spawn(self.fleet.clone().run(stop.clone()));
         tasks.spawn(self.compute.driver().run(self.store.clone(), stop.clone()));
         tasks.spawn(self.volumes.driver().run(self.store.clone(), stop.clone()));
         tasks.spawn(self.identity.clone().run(stop.clone()));
