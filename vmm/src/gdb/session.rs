@@ -350,7 +350,7 @@ impl Session {
     fn insert(&mut self, point: Point, target: &mut dyn Target) -> bool {
         if point.kind != PointKind::Software {
             let length = if point.kind == PointKind::Hardware { 1 } else { point.length };
-            let fits = matches!(length, 1 | 2 | 4 | 8) && point.address % u64::from(length) == 0;
+            let fits = matches!(length, 1 | 2 | 4 | 8) && point.address.is_multiple_of(u64::from(length));
             if !fits || self.hardware.len() >= HARDWARE_MAX {
                 return false;
             }
