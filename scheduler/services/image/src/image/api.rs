@@ -7,7 +7,7 @@ use super::{
 use crate::{Image, fault, location, store::object};
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema};
 use pilvi_store::Stored;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::sync::{Arc, LazyLock};
 
 pub fn routes() -> Vec<Route<Image>> {
@@ -61,17 +61,19 @@ async fn list(svc: Arc<Image>, call: Call) -> Reply {
         out.finish()
     };
     let link = |query: String| if query.is_empty() { "/v2/images".to_owned() } else { format!("/v2/images?{query}") };
-    let mut shown = Vec::with_capacity(items.len());
+    let mut listing = view::Listing::begin();
     for item in &items {
-        shown.push(whole(&svc, &call, item).await?);
+        listing.push(&whole(&svc, &call, item).await?)?;
     }
-    let mut body = json!({"images": shown, "first": link(query(None)), "schema": "/v2/schemas/images"});
+    let mut rest = Map::new();
+    rest.insert("first".into(), json!(link(query(None))));
+    rest.insert("schema".into(), json!("/v2/schemas/images"));
     if let Some(last) = items.last()
         && more
     {
-        body["next"] = json!(link(query(Some(&last.record.id))));
+        rest.insert("next".into(), json!(link(query(Some(&last.record.id)))));
     }
-    Ok(Response::ok(body))
+    Ok(Response::bytes(200, "application/json", listing.finish(&rest)?))
 }
 
 /// An image in JSON, with its locations where they are shown.

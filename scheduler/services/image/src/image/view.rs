@@ -46,22 +46,40 @@ pub const BASE: &[&str] = &[
     "locations",
 ];
 
+/// Members that every image has.
+const OWN: usize = 24;
+
 pub fn one(stored: &Stored<Image>) -> Value {
     let image = &stored.record;
-    let mut out: Map<String, Value> = image.properties.iter().map(|(k, v)| (k.clone(), json!(v))).collect();
-    let own = json!({
-        "name": image.name, "disk_format": image.disk_format, "container_format": image.container_format,
-        "visibility": image.visibility.as_str(), "size": image.size, "virtual_size": image.virtual_size,
-        "status": image.status.as_str(), "checksum": image.checksum, "protected": image.protected,
-        "min_ram": image.min_ram, "min_disk": image.min_disk, "owner": image.owner, "os_hidden": image.os_hidden,
-        "os_hash_algo": image.os_hash_algo, "os_hash_value": image.os_hash_value, "id": image.id,
-        "created_at": clock::seconds_z(stored.created_us), "updated_at": clock::seconds_z(stored.updated_us),
-        "tags": image.tags, "self": format!("/v2/images/{}", image.id), "file": format!("/v2/images/{}/file", image.id),
-        "schema": "/v2/schemas/image",
-    });
-    if let Value::Object(own) = own {
-        out.extend(own);
+    let mut out = Map::with_capacity(OWN + image.properties.len());
+    for (name, value) in &image.properties {
+        out.insert(name.clone(), json!(value));
     }
+    let own = [
+        ("name", json!(image.name)),
+        ("disk_format", json!(image.disk_format)),
+        ("container_format", json!(image.container_format)),
+        ("visibility", json!(image.visibility.as_str())),
+        ("size", json!(image.size)),
+        ("virtual_size", json!(image.virtual_size)),
+        ("status", json!(image.status.as_str())),
+        ("checksum", json!(image.checksum)),
+        ("protected", json!(image.protected)),
+        ("min_ram", json!(image.min_ram)),
+        ("min_disk", json!(image.min_disk)),
+        ("owner", json!(image.owner)),
+        ("os_hidden", json!(image.os_hidden)),
+        ("os_hash_algo", json!(image.os_hash_algo)),
+        ("os_hash_value", json!(image.os_hash_value)),
+        ("id", json!(image.id)),
+        ("created_at", json!(clock::seconds_z(stored.created_us))),
+        ("updated_at", json!(clock::seconds_z(stored.updated_us))),
+        ("tags", json!(image.tags)),
+        ("self", json!(format!("/v2/images/{}", image.id))),
+        ("file", json!(format!("/v2/images/{}/file", image.id))),
+        ("schema", json!("/v2/schemas/image")),
+    ];
+    out.extend(own.map(|(name, value)| (name.to_owned(), value)));
     for (name, value) in crate::import::ops::shown(&image.import) {
         out.insert(name.into(), json!(value));
     }
@@ -73,6 +91,37 @@ pub fn one(stored: &Stored<Image>) -> Value {
         out.insert("stores".into(), json!(stores.join(",")));
     }
     Value::Object(out)
+}
+
+/// A list of images as it is sent. Each is written as soon as it is made: a thousand of them as values at once would cost
+/// more than all else about them.
+#[derive(Debug)]
+pub struct Listing(Vec<u8>);
+
+impl Listing {
+    pub fn begin() -> Self {
+        Listing(br#"{"images":["#.to_vec())
+    }
+
+    pub fn push(&mut self, image: &Value) -> Result<(), Fault> {
+        if !self.0.ends_with(b"[") {
+            self.0.push(b',');
+        }
+        serde_json::to_writer(&mut self.0, image).map_err(Fault::internal)
+    }
+
+    /// `rest`: what stands beside the images.
+    pub fn finish(mut self, rest: &Map<String, Value>) -> Result<Vec<u8>, Fault> {
+        self.0.push(b']');
+        for (name, value) in rest {
+            self.0.push(b',');
+            serde_json::to_writer(&mut self.0, name).map_err(Fault::internal)?;
+            self.0.push(b':');
+            serde_json::to_writer(&mut self.0, value).map_err(Fault::internal)?;
+        }
+        self.0.push(b'}');
+        Ok(self.0)
+    }
 }
 
 /// 403 for names that are not the client's to set.
@@ -171,6 +220,19 @@ pub fn new(body: &Value, project: Option<&str>) -> Result<Image, Fault> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn a_list_is_written_as_json() {
+        let rest = json!({"first": "/v2/images?name=\"a\"", "schema": "s"});
+        for images in [json!([]), json!([{"id": "["}]), json!([{"id": "a"}, {"id": "b", "tags": []}])] {
+            let mut listing = Listing::begin();
+            for image in images.as_array().unwrap() {
+                listing.push(image).unwrap();
+            }
+            let read: Value = serde_json::from_slice(&listing.finish(rest.as_object().unwrap()).unwrap()).unwrap();
+            assert_eq!(read, json!({"images": images, "first": rest["first"], "schema": "s"}));
+        }
+    }
 
     #[test]
     fn a_creation_is_read_and_refused_by_member() {
