@@ -171,9 +171,10 @@ fn run(config: Config, jailed: bool) -> Result<u8, Failure> {
     // Emptied now, so that nobody takes the report of an earlier run for one of this.
     let report = config.report.as_ref().map(|source| source.open_log().and_then(|file| file.set_len(0).map(|()| file)));
     let report = report.transpose().map_err(Failure::Report)?;
-    let server = Server::open(&config.control_socket).map_err(Failure::Socket)?;
     let gdb = config.gdb.as_ref().map(|gdb| Ok((server::listen(&gdb.socket)?, gdb.wait)));
     let gdb = gdb.transpose().map_err(Failure::Socket)?;
+    // The last door to open: whoever finds it open finds all others open too.
+    let server = Server::open(&config.control_socket).map_err(Failure::Socket)?;
 
     let threads = if jailed {
         sandbox::quiet_allocator();

@@ -31,7 +31,8 @@ async fn tokens_for_others_and_forged_ones_are_refused() {
     }
     let good = trust.provider.sign(json!({}));
     let mut forged = good.clone();
-    forged.replace_range(good.len() - 2.., "AA");
+    let at = good.len() - 20;
+    forged.replace_range(at..=at, if good[at..].starts_with('A') { "B" } else { "A" });
     for bad in ["", "x", "a.b.c", forged.as_str(), &good[..good.len() - 1]] {
         assert_eq!(trust.bearer(bad).await.status, 401, "{bad}");
     }
