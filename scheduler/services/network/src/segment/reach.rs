@@ -12,15 +12,18 @@ use crate::{
 };
 use pilvi_kit::Fault;
 use pilvi_store::{Stored, Tx};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 impl Network {
-    /// Keeps what hosts say of their wires where transactions can see it; writes only what is new.
+    /// Keeps what hosts say of their wires where transactions can see it; writes only what is new. Before [`Network::remember`].
     ///
     /// # Errors
     /// Those of the store.
     pub async fn learn_reach(&self, hosts: &[HostInfo]) -> Result<(), Fault> {
-        for host in hosts {
+        // What was remembered has been learnt before: one host that comes costs no look at ten thousand records.
+        let remembered = self.hosts();
+        let learnt: HashSet<_> = remembered.iter().map(|host| (&host.name, &host.physical)).collect();
+        for host in hosts.iter().filter(|host| !learnt.contains(&(&host.name, &host.physical))) {
             let said = HostReach { id: host.name.clone(), physical: host.physical.clone() };
             let known = self.store.get::<HostReach>(&said.id).await?.map(|found| found.record);
             if known.as_ref() == Some(&said) || (known.is_none() && said.physical.is_none()) {
