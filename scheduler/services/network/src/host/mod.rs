@@ -50,8 +50,7 @@ pub struct HostInfo {
 impl HostInfo {
     /// Does it reach this physical network? The overlay (`None`) reaches every host.
     pub fn is_connected(&self, physical: Option<&str>) -> bool {
-        let (Some(name), Some(all)) = (physical, &self.physical) else { return true };
-        all.iter().any(|one| one == name)
+        crate::segment::model::is_connected(self.physical.as_deref(), physical)
     }
 }
 

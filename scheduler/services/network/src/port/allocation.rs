@@ -73,8 +73,8 @@ pub async fn allocate_in(tx: &mut Tx, holder: Holder<'_>, wishes: Option<&[Wish]
         None => usual(tx, holder, &subnets).await?,
     };
     one_segment(holder, &mut subnets, &got)?;
-    if !holder.host.is_empty() {
-        near(tx, holder, &subnets, &got).await?;
+    if !holder.host.is_empty() && !holder.is_own() {
+        reach::check_in(tx, holder, &subnets, &got).await?;
     }
     let explicitly_none = wishes.is_some_and(<[Wish]>::is_empty);
     if !holder.is_router() && !explicitly_none {
@@ -119,16 +119,6 @@ fn one_segment(holder: Holder<'_>, subnets: &mut Vec<Stored<Subnet>>, got: &[Fix
         _ if holder.is_own() => Ok(()),
         _ => Err(fault::bad("FixedIpsSubnetsNotOnSameSegment", "Cannot allocate addresses from different segments.")),
     }
-}
-
-/// 409 for addresses that do not work on the port's host.
-async fn near(tx: &mut Tx, holder: Holder<'_>, subnets: &[Stored<Subnet>], got: &[FixedIp]) -> Result<(), Fault> {
-    let of = |f: &FixedIp| subnets.iter().find(|s| s.id == f.subnet_id).and_then(|s| s.segment_id.clone());
-    let Some(segment) = got.iter().find_map(of) else { return Ok(()) };
-    if holder.is_own() || reach::reached_in(tx, holder.host, holder.network_id).await?.contains(&segment) {
-        return Ok(());
-    }
-    Err(reach::not_compatible(holder.host, holder.port_id))
 }
 
 /// One address of each family that has subnets with addresses to give.
@@ -326,8 +316,8 @@ async fn allocate_more_in(
     let mut got = wished(tx, holder, &subnets, open).await?;
     let all: Vec<FixedIp> = got.iter().chain(kept).cloned().collect();
     one_segment(holder, &mut subnets, &all)?;
-    if !holder.host.is_empty() {
-        near(tx, holder, &subnets, &all).await?;
+    if !holder.host.is_empty() && !holder.is_own() {
+        reach::check_in(tx, holder, &subnets, &all).await?;
     }
     for subnet in subnets.iter().filter(|s| s.is_auto_address() && !holder.is_router()) {
         if got.iter().chain(kept).all(|f| f.subnet_id != subnet.id) {

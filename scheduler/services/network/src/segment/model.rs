@@ -32,11 +32,14 @@ pub struct HostReach {
 
 impl HostReach {
     pub fn reaches(&self, physical: Option<&str>) -> bool {
-        match (physical, &self.physical) {
-            (None, _) | (_, None) => true,
-            (Some(name), Some(all)) => all.iter().any(|one| one == name),
-        }
+        is_connected(self.physical.as_deref(), physical)
     }
+}
+
+/// Does who says to be connected to `said` reach this physical network? The overlay (`None`) reaches every host.
+pub fn is_connected(said: Option<&[String]>, physical: Option<&str>) -> bool {
+    let (Some(name), Some(all)) = (physical, said) else { return true };
+    all.iter().any(|one| one == name)
 }
 
 #[cfg(test)]

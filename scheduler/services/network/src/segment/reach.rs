@@ -4,7 +4,7 @@ use crate::{
     Network, fault,
     host::HostInfo,
     port::{
-        allocation::{self, Allocated},
+        allocation::{self, Allocated, Holder},
         model::{FixedIp, Port},
     },
     subnet::model::Subnet,
@@ -74,20 +74,26 @@ pub fn not_connected(host: &str, network_id: &str) -> Fault {
     )
 }
 
-/// 409 if a port's addresses do not work on its host.
-async fn check_in(tx: &mut Tx, port: &Port, subnets: &[Stored<Subnet>], host: &str) -> Result<(), Fault> {
-    let reached = reached_in(tx, host, &port.network_id).await?;
-    let works = |fixed: &FixedIp| {
-        let segment = subnets.iter().find(|s| s.id == fixed.subnet_id).and_then(|s| s.segment_id.as_ref());
-        segment.is_none_or(|segment| reached.contains(segment))
-    };
-    if port.fixed_ips.iter().all(works) {
+/// 409 if addresses of a port do not work on its host.
+pub async fn check_in(
+    tx: &mut Tx,
+    holder: Holder<'_>,
+    subnets: &[Stored<Subnet>],
+    fixed: &[FixedIp],
+) -> Result<(), Fault> {
+    let of = |f: &FixedIp| subnets.iter().find(|s| s.id == f.subnet_id).and_then(|s| s.segment_id.as_ref());
+    let segments: BTreeSet<&String> = fixed.iter().filter_map(of).collect();
+    if segments.is_empty() {
         return Ok(());
     }
-    Err(not_compatible(host, &port.id))
+    let reached = reached_in(tx, holder.host, holder.network_id).await?;
+    if segments.into_iter().all(|segment| reached.contains(segment)) {
+        return Ok(());
+    }
+    Err(not_compatible(holder.host, holder.port_id))
 }
 
-pub fn not_compatible(host: &str, port: &str) -> Fault {
+fn not_compatible(host: &str, port: &str) -> Fault {
     fault::conflict(
         "HostNotCompatibleWithFixedIps",
         format!(
@@ -108,11 +114,11 @@ pub async fn settle_in(tx: &mut Tx, port: &mut Port, host: &str) -> Result<(), F
         }
         return Ok(());
     }
-    if !port.deferred {
-        return check_in(tx, port, &subnets, host).await;
-    }
     let mut there = port.clone();
     host.clone_into(&mut there.host_id);
+    if !port.deferred {
+        return check_in(tx, there.holder(), &subnets, &port.fixed_ips).await;
+    }
     take(port, allocation::allocate_in(tx, there.holder(), None).await?);
     Ok(())
 }
