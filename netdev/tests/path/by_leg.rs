@@ -22,14 +22,7 @@ async fn an_address_between_two_legs_leads_inside_and_back() {
     }
     let mut cloud = Cloud::new("byleg");
     let plane = DataPlane::open(cloud.config()).await.unwrap();
-    let mut wanted = Wanted {
-        networks: vec![network("n0", 100, 0), network("n1", 101, 1)],
-        ports: vec![port("a", "n0", 1, "10.0.0.11", &["g"]), port("b", "n1", 2, "10.0.1.12", &["g"])],
-        groups: vec![open_group("g")],
-        routers: vec![router("r", vec![leg("n0", 0, 1), leg("n1", 1, 2)], None)],
-        by_leg: vec![address(101, "10.0.0.11")],
-        ..Wanted::default()
-    };
+    let mut wanted = Wanted { ports: one_in_each(), by_leg: vec![address(101, "10.0.0.11")], ..joined() };
     apply(&plane, &wanted).await;
     let a = guest(&mut cloud, &plane, "a", "10.0.0.11").await;
     let b = guest(&mut cloud, &plane, "b", "10.0.1.12").await;
@@ -67,13 +60,7 @@ async fn the_guest_inside_may_be_on_another_host() {
     let one = DataPlane::open(cloud.node(1)).await.unwrap();
     let two = DataPlane::open(cloud.node(2)).await.unwrap();
     let (a, b) = (port("a", "n0", 1, "10.0.0.11", &["g"]), port("b", "n1", 2, "10.0.1.12", &["g"]));
-    let base = Wanted {
-        networks: vec![network("n0", 100, 0), network("n1", 101, 1)],
-        groups: vec![open_group("g")],
-        routers: vec![router("r", vec![leg("n0", 0, 1), leg("n1", 1, 2)], None)],
-        by_leg: vec![address(101, "10.0.0.11")],
-        ..Wanted::default()
-    };
+    let base = Wanted { by_leg: vec![address(101, "10.0.0.11")], ..joined() };
     let far = |p: &Port, node: u8| Remote {
         port: p.id.clone(),
         network: p.network.clone(),

@@ -12,13 +12,7 @@ async fn a_router_joins_subnets_and_answers_for_itself() {
     }
     let mut cloud = Cloud::new("route");
     let plane = DataPlane::open(cloud.config()).await.unwrap();
-    let mut wanted = Wanted {
-        networks: vec![network("n0", 100, 0), network("n1", 101, 1)],
-        ports: vec![port("a", "n0", 1, "10.0.0.11", &["g"]), port("b", "n1", 2, "10.0.1.12", &["g"])],
-        groups: vec![open_group("g")],
-        routers: vec![router("r", vec![leg("n0", 0, 1), leg("n1", 1, 2)], None)],
-        ..Wanted::default()
-    };
+    let mut wanted = Wanted { ports: one_in_each(), ..joined() };
     apply(&plane, &wanted).await;
     let a = guest(&mut cloud, &plane, "a", "10.0.0.11").await;
     let b = guest(&mut cloud, &plane, "b", "10.0.1.12").await;

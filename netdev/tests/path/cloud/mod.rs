@@ -405,6 +405,21 @@ pub async fn apply(plane: &DataPlane, wanted: &Wanted) -> usize {
     applied.rows
 }
 
+/// Networks `n0` and `n1` that a router without a way out joins, and a group that lets everything pass.
+pub fn joined() -> Wanted {
+    Wanted {
+        networks: vec![network("n0", 100, 0), network("n1", 101, 1)],
+        groups: vec![open_group("g")],
+        routers: vec![router("r", vec![leg("n0", 0, 1), leg("n1", 1, 2)], None)],
+        ..Wanted::default()
+    }
+}
+
+/// A guest's port in each of [`joined`].
+pub fn one_in_each() -> Vec<Port> {
+    vec![port("a", "n0", 1, "10.0.0.11", &["g"]), port("b", "n1", 2, "10.0.1.12", &["g"])]
+}
+
 pub fn router(id: &str, legs: Vec<Interface>, gateway: Option<Gateway>) -> Router {
     Router { id: id.into(), interfaces: legs, gateway, gateway6: None, routes: vec![] }
 }
