@@ -19,6 +19,7 @@ pub const KERNEL_META: &str = "linux-image-cloud-amd64";
 pub const PACKAGES: &[&str] = &[
     "busybox-static",
     "dropbear-bin",
+    "netcat-traditional",
     "openssh-sftp-server",
     "sudo",
     "util-linux",
@@ -53,6 +54,7 @@ pub const FILES: &[(&str, &str, u16)] = &[
     ("dropbear-bin", "usr/sbin/dropbear", 0o755),
     ("dropbear-bin", "usr/bin/dropbearkey", 0o755),
     ("dropbear-bin", "usr/bin/dbclient", 0o755),
+    ("netcat-traditional", "bin/nc.traditional", 0o755),
     ("openssh-sftp-server", "usr/lib/openssh/sftp-server", 0o755),
     ("sudo", "usr/bin/sudo", 0o4755),
     ("sudo", "usr/libexec/sudo/sudoers.so", 0o644),
@@ -84,7 +86,7 @@ pub const LINKS: &[(&str, &str)] = &[
 
 /// BusyBox programs that stay out: they would pretend to be something that the guest has not, or hide a real one.
 pub const NO_APPLETS: &[&str] =
-    &["busybox", "dpkg", "dpkg-deb", "rpm", "rpm2cpio", "mke2fs", "linuxrc", "svc", "svok", "lsblk", "blkid"];
+    &["busybox", "dpkg", "dpkg-deb", "rpm", "rpm2cpio", "mke2fs", "linuxrc", "svc", "svok", "lsblk", "blkid", "nc"];
 
 /// Modules that the initrd loads, in this order, after what each depends on: just enough to see the root disk.
 pub const BOOT_MODULES: &[&str] = &["virtio_pci", "virtio_mmio", "virtio_blk"];
