@@ -51,7 +51,8 @@ fn guest() -> (Port, Network) {
 #[test]
 fn a_subnet_without_name_servers_has_the_hosts() {
     let (port, mut network) = guest();
-    let zone = Zone { network: "n".into(), domain: "blue.example".into(), closed: false, names: vec![] };
+    let zone =
+        Zone { network: "n".into(), domain: "blue.example".into(), closed: false, also: String::new(), names: vec![] };
     let told = |network: &Network, code: u8| {
         let binding = binding(&port, network, Some(&zone)).unwrap();
         binding.options.iter().find(|(c, _)| *c == code).map(|(_, v)| v.clone())

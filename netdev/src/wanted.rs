@@ -457,6 +457,9 @@ pub struct Zone {
     pub domain: String,
     /// Nobody outside knows of the domain: what is not in it here is not at all.
     pub closed: bool,
+    /// Names that are not whole are found below this too; "" is nothing. Others may know of it.
+    #[serde(default)]
+    pub also: String,
     pub names: Vec<Name>,
 }
 

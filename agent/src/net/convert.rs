@@ -10,8 +10,9 @@ use pilvi_netdev::wanted::{
     Interface, Label, Limited, LocalIp, Looker, Mac, MeterRule, Name, Network, Out, Parent, Peer, Port, Ports, Quality,
     Ra, Rate, Remote, Route, Router, Rule, Scope, Subnet, Tap, TapSink, View, Wanted, Watch, Way, Zone,
 };
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
+use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 const ICMP: [u8; 2] = [1, 58];
@@ -52,8 +53,8 @@ pub fn wanted(from: &v1::HostNetwork) -> (Wanted, Vec<(String, String)>) {
         taps: each("tap", &from.taps, |t| &t.id, tap),
         sinks: each("tap service", &from.tap_sinks, |s| &s.port_id, tap_sink),
         locals: each("local IP", &from.local_ips, |l| &l.id, local_ip),
-        left: Vec::new(),
-        peers: Vec::new(),
+        left: from.left.clone(),
+        peers: peers(from),
     };
     (wanted, refused)
 }
@@ -126,7 +127,8 @@ fn zone(from: &v1::Zone) -> Result<Zone, String> {
         Ok(Name { name: n.name.clone(), addresses })
     };
     let names = from.names.iter().map(name).collect::<Result<_, String>>()?;
-    Ok(Zone { network: from.network_id.clone(), domain: from.domain.clone(), closed: from.closed, names })
+    let (domain, also) = (from.domain.clone(), from.also.clone());
+    Ok(Zone { network: from.network_id.clone(), domain, closed: from.closed, also, names })
 }
 
 fn subnet(from: &v1::Subnet) -> Result<Subnet, String> {
@@ -192,6 +194,13 @@ where
         Ok(address) => Ok(address.into()),
         Err(_) => parse("cidr", text),
     }
+}
+
+/// Who may speak to this host besides those whose guests it knows: where guests have come from, and where they are going.
+fn peers(from: &v1::HostNetwork) -> Vec<Ipv4Addr> {
+    let going = from.remotes.iter().map(|remote| &remote.other_vtep);
+    let all: BTreeSet<Ipv4Addr> = from.peers.iter().chain(going).filter_map(|vtep| vtep.parse().ok()).collect();
+    all.into_iter().collect()
 }
 
 fn remote(from: &v1::Remote) -> Result<Remote, String> {

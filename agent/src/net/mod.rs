@@ -5,10 +5,12 @@
 //! hold(instance): its ports stay although the wanted set no longer names them, until
 //! uses(instance, ports): its guest has cards for these alone, the others need not stay
 //! release(instance): the guest is gone, its ports may go
+//! departed(instance), present(instance): it has gone to another host, or come from one, whatever the set says
 //! ```
 //! [`Network`] hides what makes it so: pilvi-netdev on a real host, nothing on a simulated one.
 pub mod convert;
 pub mod flowlog;
+pub mod lead;
 pub mod neighbours;
 pub mod real;
 
@@ -20,8 +22,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::report::Board;
+use lead::Lead;
 
 /// How one port stands.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -122,6 +126,7 @@ pub struct Plane {
     held: Mutex<Held>,
     /// Instances that have arrived, whatever the wanted set still says.
     arrived: Mutex<BTreeSet<String>>,
+    lead: Mutex<Lead>,
     latest: Mutex<HostNetwork>,
 }
 
@@ -135,6 +140,7 @@ impl Plane {
             applied: watch::Sender::new(Applied::default()),
             held: Mutex::default(),
             arrived: Mutex::default(),
+            lead: Mutex::default(),
             latest: Mutex::default(),
         }
     }
@@ -181,14 +187,34 @@ impl Plane {
     /// The guest of an instance has come from another host: its idle ports carry its packets now.
     pub fn present(&self, instance: &str) {
         self.arrived.lock().unwrap_or_else(PoisonError::into_inner).insert(instance.to_owned());
+        self.lead.lock().unwrap_or_else(PoisonError::into_inner).arrive(instance);
         if self.wanted.borrow().is_some() {
             self.renew();
+        }
+    }
+
+    /// The guest of an instance has gone to the host that its ports were prepared on: what comes for it goes there.
+    pub fn departed(&self, instance: &str) {
+        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.lead.lock().unwrap_or_else(PoisonError::into_inner).depart(instance, &latest, Instant::now());
+        if self.wanted.borrow().is_some() {
+            self.renew();
+        }
+    }
+
+    /// Returns when it is time to forget a guest that has moved.
+    async fn overdue(&self) {
+        let due = self.lead.lock().unwrap_or_else(PoisonError::into_inner).due();
+        match due {
+            Some(due) => tokio::time::sleep_until(due).await,
+            None => std::future::pending().await,
         }
     }
 
     fn renew(&self) {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
         wake(&mut latest, &mut self.arrived.lock().unwrap_or_else(PoisonError::into_inner));
+        latest = self.lead.lock().unwrap_or_else(PoisonError::into_inner).apply(latest, Instant::now());
         let held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         self.wanted.send_modify(|wanted| {
             let former = wanted.take().unwrap_or_default();
@@ -262,8 +288,11 @@ impl Plane {
             self.applied.send_replace(Applied { ports, error });
             if troubled {
                 let _ = tokio::time::timeout(AGAIN, wanted.changed()).await;
-            } else if wanted.changed().await.is_err() {
-                return;
+                continue;
+            }
+            tokio::select! {
+                changed = wanted.changed() => if changed.is_err() { return },
+                () = self.overdue() => self.renew(),
             }
         }
     }

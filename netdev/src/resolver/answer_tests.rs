@@ -62,6 +62,17 @@ fn a_name_without_such_a_record_is_there_all_the_same() {
 }
 
 #[test]
+fn a_network_has_a_domain_of_its_own_beside_the_clouds() {
+    let book = book_of("inside.", true, &[("web", "10.0.0.11")]);
+    let asked = |name: &str| judge(&book, &question(name, RecordType::A).to_vec().unwrap(), Transport::Datagram);
+    for name in ["web", "web.inside.", "web.own.example."] {
+        let Verdict::Answer(bytes) = asked(name) else { panic!("{name}") };
+        assert_eq!(Message::from_vec(&bytes).unwrap().answers.len(), 1, "{name}");
+    }
+    assert!(matches!(asked("nobody.own.example."), Verdict::Ask(_)), "others may know");
+}
+
+#[test]
 fn what_nobody_outside_can_know_is_not_asked_outside() {
     assert_eq!(answer("nobody", RecordType::A).metadata.response_code, ResponseCode::NXDomain);
     let closed = book_of("inside.", true, &[("web", "10.0.0.11")]);

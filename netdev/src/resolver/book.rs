@@ -2,7 +2,7 @@
 use super::station;
 use crate::wanted::{Mac, Name, Wanted, Zone};
 use parking_lot::RwLock;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -46,11 +46,15 @@ impl Names {
     fn new(zone: &Zone) -> Self {
         let domain = bare(&zone.domain);
         let mut names = Names { domain: domain.clone(), closed: zone.closed, ..Names::default() };
+        let also = bare(&zone.also);
         for Name { name, addresses } in &zone.names {
             let short = bare(name);
-            let whole =
-                if name.ends_with('.') || domain.is_empty() { short.clone() } else { format!("{short}.{domain}") };
-            for key in if short == whole { vec![short] } else { vec![short, whole.clone()] } {
+            let below = |domain: &str| {
+                let stands = name.ends_with('.') || domain.is_empty();
+                if stands { short.clone() } else { format!("{short}.{domain}") }
+            };
+            let whole = below(&domain);
+            for key in BTreeSet::from([whole.clone(), below(&also), short]) {
                 names.addresses.entry(key).or_default().extend(addresses);
             }
             for address in addresses {
@@ -125,7 +129,7 @@ pub(super) mod tests {
     pub fn names(domain: &str, closed: bool, names: &[(&str, &str)]) -> Names {
         let name = |(name, ip): &(&str, &str)| Name { name: (*name).into(), addresses: vec![ip.parse().unwrap()] };
         let names = names.iter().map(name).collect();
-        Names::new(&Zone { network: "n".into(), domain: domain.into(), closed, names })
+        Names::new(&Zone { network: "n".into(), domain: domain.into(), closed, also: "own.example".into(), names })
     }
 
     fn port(id: &str, network: &str, n: u8, address: &str) -> crate::wanted::Port {
@@ -165,7 +169,13 @@ pub(super) mod tests {
             gateway6: None,
             routes: vec![],
         };
-        let zone = |network: &str| Zone { network: network.into(), domain: String::new(), closed: true, names: vec![] };
+        let zone = |network: &str| Zone {
+            network: network.into(),
+            domain: String::new(),
+            closed: true,
+            also: String::new(),
+            names: vec![],
+        };
         // Two tenants with the same addresses behind routers that meet in one network.
         let wanted = Wanted {
             networks: vec![network("one", 1), network("two", 2), network("meet", 3)],

@@ -19,7 +19,8 @@ fn ready() -> bool {
 
 fn zone(network: &str, domain: &str, names: &[(&str, &str)]) -> Zone {
     let name = |(name, ip): &(&str, &str)| Name { name: (*name).into(), addresses: vec![ip.parse().unwrap()] };
-    Zone { network: network.into(), domain: domain.into(), closed: false, names: names.iter().map(name).collect() }
+    let names = names.iter().map(name).collect();
+    Zone { network: network.into(), domain: domain.into(), closed: false, also: String::new(), names }
 }
 
 /// A name server of the outside that calls everything 192.0.2.7; how often it was asked.

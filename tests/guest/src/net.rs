@@ -10,7 +10,7 @@ use smoltcp::iface::{Config, Interface, SocketHandle, SocketSet};
 use smoltcp::phy::{Device, DeviceCapabilities, Medium, RxToken, TxToken};
 use smoltcp::socket::{dhcpv4, udp};
 use smoltcp::time::Instant;
-use smoltcp::wire::{EthernetAddress, IpCidr, Ipv4Cidr};
+use smoltcp::wire::{EthernetAddress, IpCidr, IpEndpoint, Ipv4Address, Ipv4Cidr};
 use virtio_drivers::device::net::{RxBuffer, VirtIONet};
 use virtio_drivers::transport::DeviceType;
 use virtio_drivers::transport::SomeTransport;
@@ -19,6 +19,8 @@ const QUEUE: usize = 16;
 const BUFFER_BYTES: usize = 2048;
 const ECHO_PORT: u16 = 7;
 const CONTROL_PORT: u16 = 4242;
+/// Whoever cannot reach a guest asks this one to: the guest's address, then what it shall echo.
+const RELAY_PORT: u16 = 4243;
 
 type Card = VirtIONet<Direct, SomeTransport<'static>, QUEUE>;
 
@@ -99,8 +101,10 @@ pub fn serve(address: Option<&str>) {
     config.random_seed = unsafe { core::arch::x86_64::_rdtsc() };
     let mut interface = Interface::new(config, &mut nic, now());
     let mut sockets = SocketSet::new(vec![]);
-    let (Some(echo), Some(control)) = (udp_socket(ECHO_PORT), udp_socket(CONTROL_PORT)) else { return };
-    let (echo, control) = (sockets.add(echo), sockets.add(control));
+    let all = (udp_socket(ECHO_PORT), udp_socket(CONTROL_PORT), udp_socket(RELAY_PORT));
+    let (Some(echo), Some(control), Some(relay)) = all else { return };
+    let (echo, control, relay) = (sockets.add(echo), sockets.add(control), sockets.add(relay));
+    let mut asker = None;
     let mut dhcp = None;
     match address.map(Ipv4Cidr::from_str) {
         Some(Ok(cidr)) => set_address(&mut interface, cidr),
@@ -113,6 +117,7 @@ pub fn serve(address: Option<&str>) {
             follow_dhcp(&mut interface, &mut sockets, handle);
         }
         answer_echo(sockets.get_mut::<udp::Socket>(echo));
+        pass_on(sockets.get_mut::<udp::Socket>(relay), &mut asker);
         let asked = poweroff_asked(sockets.get_mut::<udp::Socket>(control));
         if asked || idle::asked_to_end() {
             return;
@@ -154,6 +159,23 @@ fn answer_echo(socket: &mut udp::Socket<'_>) {
     while let Ok((data, from)) = socket.recv() {
         let data = data.to_vec();
         if socket.send_slice(&data, from.endpoint).is_err() {
+            return;
+        }
+    }
+}
+
+/// Questions go to the guest that they name, its answers to whoever asked last.
+fn pass_on(socket: &mut udp::Socket<'_>, asker: &mut Option<IpEndpoint>) {
+    while let Ok((data, from)) = socket.recv() {
+        let (to, data) = if from.endpoint.port == ECHO_PORT {
+            (*asker, data.to_vec())
+        } else if let Some((address, rest)) = data.split_first_chunk::<4>() {
+            *asker = Some(from.endpoint);
+            (Some((Ipv4Address::from(*address), ECHO_PORT).into()), rest.to_vec())
+        } else {
+            (None, vec![])
+        };
+        if to.is_some_and(|to| socket.send_slice(&data, to).is_err()) {
             return;
         }
     }

@@ -8,6 +8,7 @@ mod client;
 mod crash;
 mod first_light;
 mod fleet;
+mod follow;
 mod hostile;
 mod kvm;
 mod moves;

@@ -197,9 +197,13 @@ impl Driver {
         self.save(|doc| doc.departure = Some(begun))?;
         let calls = Calls::new(self.context.proof.clone(), &move_id, &node_id, &address);
         let (tell, ended) = watch::channel(None);
-        let guest = self.guest.clone();
+        let (guest, context) = (self.guest.clone(), self.context.clone());
         let task = tokio::spawn(async move {
             let sent = runtime.send(&guest, &calls).await;
+            if sent.is_ok() {
+                // At once: what others send here until they are told is for the guest there.
+                context.plane.departed(&guest.id);
+            }
             tell.send_replace(Some(sent.map_err(|e| e.to_string())));
         });
         self.moves.way = Some(Way { move_id, ended, hurried: false, _task: AbortOnDropHandle::new(task) });

@@ -27,7 +27,7 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
     let own = hosts.iter().find(|h| h.name == host);
     let mut message = v1::HostNetwork {
         networks: reach.networks.values().map(|n| network(reach, n, host, own)).collect(),
-        ports: reach.local.values().filter(|p| is_whole(reach, p)).map(|p| port(reach, p, host)).collect(),
+        ports: reach.local.values().filter(|p| is_whole(reach, p)).map(|p| port(reach, p, host, hosts)).collect(),
         remotes: Vec::new(),
         groups: reach.groups.values().map(|g| group(reach, &g.id, g.stateful)).collect(),
         routers: reach.routers.values().filter(|r| r.admin_state_up).map(|r| router(reach, r, host, hosts)).collect(),
@@ -42,6 +42,8 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
         logs: reach.logs.values().map(|l| flow_log(reach, l)).collect(),
         taps: taps::flows(reach, host, hosts),
         tap_sinks: taps::sinks(reach, host, hosts),
+        left: Vec::new(),
+        peers: Vec::new(),
     };
     private::split(reach, &mut message);
     segments::split(reach, own, &mut message);
@@ -104,7 +106,8 @@ fn is_whole(reach: &Reach, port: &Port) -> bool {
     port.device_owner != SUBPORT || reach.trunks.values().any(|t| t.tag_of(&port.id).is_some())
 }
 
-fn port(reach: &Reach, port: &Port, host: &str) -> v1::Port {
+fn port(reach: &Reach, port: &Port, host: &str, hosts: &[HostInfo]) -> v1::Port {
+    let other = if port.host_id == host { &port.also_on } else { &port.host_id };
     let network_up = reach.networks.get(&port.network_id).is_none_or(|n| n.admin_state_up);
     let is_server = port.device_owner.starts_with("compute:");
     let trunk = reach.trunks.values().find_map(|t| Some((t, t.tag_of(&port.id)?)));
@@ -132,6 +135,7 @@ fn port(reach: &Reach, port: &Port, host: &str) -> v1::Port {
         parent_id: trunk.map(|(t, _)| t.port_id.clone()).unwrap_or_default(),
         vlan: trunk.map(|(_, tag)| u32::from(tag)).unwrap_or_default(),
         idle: port.host_id != host,
+        other_vtep: hosts.iter().find(|h| h.name == *other).map(|h| h.vtep.clone()).unwrap_or_default(),
     }
 }
 
@@ -163,7 +167,12 @@ fn dhcp_option(option: &DhcpOption) -> Option<v1::DhcpOption> {
             list?.iter().flat_map(|a| a.octets()).collect()
         }
         26 => option.opt_value.trim().parse::<u16>().ok()?.to_be_bytes().to_vec(),
-        _ => option.opt_value.clone().into_bytes(),
+        // As in the files of the DHCP server that others hand them to, text may stand in quotes.
+        _ => {
+            let text = option.opt_value.trim();
+            let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+            bare.unwrap_or(text).as_bytes().to_vec()
+        }
     };
     Some(v1::DhcpOption { code: u32::from(code), value })
 }
@@ -387,6 +396,7 @@ mod tests {
         assert_eq!(option("ntp-server", "10.0.0.1, 10.0.0.2").unwrap().value, vec![10, 0, 0, 1, 10, 0, 0, 2]);
         assert_eq!(option("bootfile-name", "pxelinux.0").unwrap().code, 67);
         assert_eq!(option("67", "x").unwrap().code, 67);
+        assert_eq!(option("domain-name", "\"test.domain\"").unwrap().value, b"test.domain");
         assert_eq!(option("ntp-server", "time.example"), None);
         assert_eq!(option("no-such-option", "x"), None);
     }

@@ -16,8 +16,10 @@ pub fn zones(reach: &Reach) -> Vec<v1::Zone> {
     let networks = near.into_iter().filter_map(|id| reach.networks.get(id));
     let zone = |network: &crate::network::model::VirtualNetwork| v1::Zone {
         network_id: network.id.clone(),
-        closed: network.dns_domain.is_empty(),
-        domain: name::domain_of(network).trim_end_matches('.').to_owned(),
+        // A network's own domain is what others call its ports, where they do; guests search the cloud's.
+        closed: true,
+        domain: name::CLOUD.trim_end_matches('.').to_owned(),
+        also: network.dns_domain.trim_end_matches('.').to_owned(),
         names: Vec::new(),
     };
     networks.map(zone).collect()

@@ -94,13 +94,14 @@ impl Found {
 impl Rooms {
     /// As hosts see the port; no underlay address when packets cannot be sent to it.
     fn member(&self, found: &Found, port: &Port) -> v1::Remote {
-        let vtep = self.vteps.get(&port.host_id).filter(|_| port.is_endpoint());
+        let vtep = |host: &String| self.vteps.get(host).filter(|_| port.is_endpoint()).cloned().unwrap_or_default();
         v1::Remote {
             port_id: port.id.clone(),
             network_id: port.network_id.clone(),
             mac: port.mac_address.clone(),
             addresses: port.fixed_ips.iter().map(|f| f.ip_address.clone()).collect(),
-            vtep: vtep.cloned().unwrap_or_default(),
+            vtep: vtep(&port.host_id),
+            other_vtep: vtep(&port.also_on),
             groups: port.security_groups.clone(),
             names: names::of(port, found.leading_to(&port.id)),
         }

@@ -2,11 +2,11 @@
 use super::model::Port;
 use crate::network::model::VirtualNetwork;
 
-/// The domain of networks that have none.
-const DEFAULT: &str = "openstacklocal.";
+/// The domain that guests search, and of networks that have none of their own.
+pub const CLOUD: &str = "openstacklocal.";
 
-pub fn domain_of(network: &VirtualNetwork) -> &str {
-    if network.dns_domain.is_empty() { DEFAULT } else { &network.dns_domain }
+fn domain_of(network: &VirtualNetwork) -> &str {
+    if network.dns_domain.is_empty() { CLOUD } else { &network.dns_domain }
 }
 
 /// `host-10-0-0-5` for a port without a name.
@@ -24,6 +24,6 @@ pub fn whole(host: &str, domain: &str) -> String {
 
 /// The name that `dns_assignment` shows.
 pub fn assigned(port: &Port, network: Option<&VirtualNetwork>, host: &str) -> String {
-    let domain = if port.dns_domain.is_empty() { network.map_or(DEFAULT, domain_of) } else { &port.dns_domain };
+    let domain = if port.dns_domain.is_empty() { network.map_or(CLOUD, domain_of) } else { &port.dns_domain };
     whole(host, domain)
 }

@@ -37,10 +37,16 @@ async fn a_port_is_prepared_on_another_host_and_follows_its_guest() {
     assert_eq!(shown(&rig.get(&rig.admin, &path).await), pair("h1", "h2"));
     // Both hosts are told of the port; the one that waits keeps it idle.
     let hosts = rig.svc.hosts();
-    for (name, idle) in [("h1", false), ("h2", true)] {
+    // Each knows where the other is, and so do the rest before the guest speaks from there.
+    for (name, idle, other) in [("h1", false, "10.255.0.2"), ("h2", true, "10.255.0.1")] {
         let told = rig.svc.host_network(name, &hosts).await.unwrap();
-        assert_eq!(told.ports.iter().map(|p| (p.id.clone(), p.idle)).collect::<Vec<_>>(), [(port.clone(), idle)]);
+        let ports = told.ports.iter().map(|p| (p.id.as_str(), p.idle, p.other_vtep.as_str()));
+        assert_eq!(ports.collect::<Vec<_>>(), [(port.as_str(), idle, other)]);
     }
+    let network = rig.get(&rig.admin, &format!("/v2.0/ports/{port}")).await["port"]["network_id"].clone();
+    let room = rig.svc.neighbours(network.as_str().unwrap(), None).await.unwrap().unwrap();
+    let told = room.changed.iter().map(|r| (r.vtep.as_str(), r.other_vtep.as_str()));
+    assert_eq!(told.collect::<Vec<_>>(), [("10.255.0.1", "10.255.0.2")]);
     assert_eq!(rig.refused(409, &rig.admin, "POST", &path, body("h2")).await, "PortBindingAlreadyExists");
     assert_eq!(
         rig.refused(409, &rig.admin, "POST", &path, body("h3")).await,

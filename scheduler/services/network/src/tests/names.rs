@@ -63,9 +63,12 @@ async fn a_host_learns_the_names_of_its_guests_neighbours() {
     let floating =
         json!({"floating_network_id": external, "port_id": db, "dns_name": "db", "dns_domain": "example.org."});
     let floating = rig.make(&rig.alice, "/v2.0/floatingips", "floatingip", floating).await;
+    let set = json!({"network": {"dns_domain": "blue.example."}});
+    rig.want(200, &rig.alice, "PUT", &format!("/v2.0/networks/{near}"), set).await;
     let seen = view(&rig, "h1", &all).await;
     assert_eq!(seen.zones.len(), 1, "only its own networks");
-    assert_eq!(seen.zones[0].domain, "openstacklocal");
+    let zone = &seen.zones[0];
+    assert_eq!((zone.domain.as_str(), zone.also.as_str(), zone.closed), ("openstacklocal", "blue.example", true));
     let names = told(&seen, &near);
     let begins = |n: &str| names.iter().filter(|name| name.starts_with(n)).count();
     assert_eq!((begins("web=10.1.0."), begins("db=10.1.0."), begins("secret")), (1, 1, 0), "{names:?}");
