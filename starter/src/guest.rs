@@ -35,6 +35,7 @@ pub const ALL: &[GuestFile] = guest_files! {
     "usr/lib/starter/console" 0o755 "lib/console"
     "usr/bin/curl" 0o755 "bin/curl"
     "usr/bin/nc" 0o755 "bin/nc"
+    "usr/bin/shell" 0o755 "bin/shell"
     "etc/passwd" 0o644 "etc/passwd"
     "etc/group" 0o644 "etc/group"
     "etc/shadow" 0o600 "etc/shadow"

@@ -110,8 +110,13 @@ const MEMBER: &[&str] = &[
 ];
 
 /// What managers of a project may do with its servers.
-const MANAGER: &[&str] =
-    &["os-migrate-server:migrate_live", "os-migrations:index", "servers:migrations:index", "servers:migrations:delete"];
+const MANAGER: &[&str] = &[
+    "os-migrate-server:migrate_live",
+    "os-migrations:index",
+    "servers:migrations:index",
+    "servers:migrations:delete",
+    "servers:migrations:force_complete",
+];
 
 /// What only administrators may do.
 const ADMINS: &[&str] = &[

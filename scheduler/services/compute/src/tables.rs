@@ -157,6 +157,9 @@ pub struct Moving {
     pub address: Option<String>,
     /// It shall stay after all.
     pub cancelled: bool,
+    /// It shall switch over as soon as it can.
+    #[serde(default)]
+    pub hurry: bool,
 }
 
 /// How far a move has come, as the host says that was asked.

@@ -133,7 +133,8 @@ fn seen(i: &v1::ObservedInstance) -> Seen {
 /// Where to, once that is known, and while it shall go.
 fn departure(moving: &Moving) -> Option<v1::Departure> {
     let address = moving.address.clone().filter(|_| !moving.cancelled)?;
-    Some(v1::Departure { move_id: moving.id.clone(), node_id: moving.to_node.clone(), address, hurry: false })
+    let (move_id, node_id) = (moving.id.clone(), moving.to_node.clone());
+    Some(v1::Departure { move_id, node_id, address, hurry: moving.hurry })
 }
 
 fn seen_move(said: &v1::ObservedMove) -> Option<SeenMove> {

@@ -1,5 +1,8 @@
 //! `os-migrateLive`, `/os-migrations` and `/servers/{id}/migrations`.
-use super::{model::status, ops::Wish};
+use super::{
+    model::status,
+    ops::{Order, Wish},
+};
 use crate::{
     Compute, fault,
     hypervisor::service::number_of,
@@ -24,6 +27,7 @@ const OF_SERVER: &str = "os_compute_api:servers:migrations:index";
 const OF_SERVER_HOST: &str = "os_compute_api:servers:migrations:index:host";
 const SHOW: &str = "os_compute_api:servers:migrations:show";
 const DELETE: &str = "os_compute_api:servers:migrations:delete";
+const FORCE: &str = "os_compute_api:servers:migrations:force_complete";
 const MOVE_TO: &str = "os_compute_api:os-migrate-server:migrate_live:host";
 
 pub fn routes() -> Vec<Route<Compute>> {
@@ -33,6 +37,10 @@ pub fn routes() -> Vec<Route<Compute>> {
         Route::get("/v2.1/os-migrations", list).rule(LIST),
         Route::get(SOME, of_server).rule_by_handler(OF_SERVER).since(2, 23),
         Route::get(ONE, show).rule_by_handler(SHOW).since(2, 23),
+        Route::post("/v2.1/servers/{server_id}/migrations/{id}/action", hurry)
+            .rule_by_handler(FORCE)
+            .schema(&HURRY)
+            .since(2, 22),
         Route::delete(ONE, delete).rule_by_handler(DELETE).since(2, 24),
     ]
 }
@@ -49,6 +57,8 @@ fn automatic() -> Value {
     json!({"oneOf": [boolean(), {"type": "string", "enum": ["auto"]}]})
 }
 
+static HURRY: LazyLock<Schema> =
+    LazyLock::new(|| Schema::new(|| body(json!({"force_complete": {"type": "null"}}), &["force_complete"])));
 static FIRST: LazyLock<Schema> = LazyLock::new(|| {
     Schema::new(|| {
         let all = ["block_migration", "disk_over_commit", "host"];
@@ -245,13 +255,18 @@ async fn show(svc: Arc<Compute>, call: Call) -> Reply {
 async fn delete(svc: Arc<Compute>, call: Call) -> Reply {
     let migration = one(&svc, &call).await?;
     if migration.status == status::PREPARING && call.version < Version(2, 65) {
-        let (number, of) = (migration.number, &migration.server_id);
-        return Err(Fault::bad_request(format!(
-            "Migration {number} state of instance {of} is {}. Cannot abort_live_migration while the migration is in \
-             this state.",
-            migration.status
-        )));
+        return Err(Order::Cancel.refusal(migration.number, &migration.server_id, &migration.status));
     }
-    svc.cancel_migration(&call.ctx, &migration).await?;
+    svc.direct_migration(&call.ctx, &migration, Order::Cancel).await?;
+    Ok(Response::empty(202))
+}
+
+/// `force_complete`: the guest stands still for as long as the rest takes.
+async fn hurry(svc: Arc<Compute>, call: Call) -> Reply {
+    let migration = one(&svc, &call).await?;
+    if migration.status != status::RUNNING {
+        return Err(Order::Hurry.refusal(migration.number, &migration.server_id, &migration.status));
+    }
+    svc.direct_migration(&call.ctx, &migration, Order::Hurry).await?;
     Ok(Response::empty(202))
 }

@@ -29,6 +29,44 @@ pub struct Wish {
     pub forced: bool,
 }
 
+/// What is said of a migration that is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// The server stays, if it can still.
+    Cancel,
+    /// It switches over as soon as it can, however long it then stands still.
+    Hurry,
+}
+
+impl Order {
+    fn fits(self, moving: &Moving) -> bool {
+        !moving.cancelled && (self == Self::Cancel || moving.address.is_some())
+    }
+
+    /// Gives it; the words for the log of actions.
+    fn give(self, moving: &mut Moving) -> (&'static str, &'static str) {
+        match self {
+            Self::Cancel => {
+                moving.cancelled = true;
+                ("live_migration_cancel", "compute_live_migration_abort")
+            }
+            Self::Hurry => {
+                moving.hurry = true;
+                ("live_migration_force_complete", "compute_live_migration_force_complete")
+            }
+        }
+    }
+
+    /// As Nova words it.
+    pub fn refusal(self, number: i64, server: &str, state: &str) -> Fault {
+        let word = if self == Self::Cancel { "abort_live_migration" } else { "force_complete" };
+        Fault::bad_request(format!(
+            "Migration {number} state of instance {server} is {state}. Cannot {word} while the migration is in this \
+             state."
+        ))
+    }
+}
+
 fn no_host() -> Fault {
     Fault::bad_request("No valid host was found. There are not enough hosts available.")
 }
@@ -105,8 +143,8 @@ impl Compute {
             .await
     }
 
-    /// Gives a migration up, if it can still be.
-    pub async fn cancel_migration(&self, ctx: &Ctx, migration: &Migration) -> Result<(), Fault> {
+    /// Says what shall become of a migration that is under way; the hosts are told.
+    pub async fn direct_migration(&self, ctx: &Ctx, migration: &Migration, order: Order) -> Result<(), Fault> {
         let (id, key, ctx) = (migration.id.clone(), migration.server_id.clone(), ctx.clone());
         let number = migration.number;
         self.store
@@ -114,17 +152,13 @@ impl Compute {
                 let (id, key, ctx) = (id.clone(), key.clone(), ctx.clone());
                 Box::pin(async move {
                     let mut server = living_in(tx, &key).await?;
-                    let Some(moving) = server.record.moving.as_mut().filter(|m| m.id == id && !m.cancelled) else {
-                        return Err(Fault::bad_request(format!(
-                            "Migration {number} state of instance {key} is not running. Cannot abort_live_migration \
-                             while the migration is in this state."
-                        )));
-                    };
-                    moving.cancelled = true;
+                    let moving = server.record.moving.as_mut().filter(|m| m.id == id && order.fits(m));
+                    let Some(moving) = moving else { return Err(order.refusal(number, &key, "not running")) };
+                    let (action, event) = order.give(moving);
                     // The host's answer tells whether it has heard of this.
                     server.record.wanted.generation += 1;
-                    let event = vec![Event::began("compute_live_migration_abort")];
-                    let mut log = action::started(&ctx, &key, &server.project_id, "live_migration_cancel", event);
+                    let event = vec![Event::began(event)];
+                    let mut log = action::started(&ctx, &key, &server.project_id, action, event);
                     action::finish(&mut log, &Ended::Well, server.host.as_deref());
                     action::insert_in(tx, log).await?;
                     tx.update(&server).await?;

@@ -97,6 +97,15 @@ async fn a_server_moves_with_its_ports_and_its_claim() {
     ]);
     assert_eq!(got, want);
 
+    // It can be told to switch over however long it then stands still.
+    assert!(!told(&rig, &from).await.unwrap().departure.unwrap().hurry);
+    let force = format!("POST /v2.1/servers/{id}/migrations/{}/action", open["id"]);
+    rig.at("2.21", 404, &admin, &force, json!({"force_complete": null})).await;
+    rig.at("2.22", 400, &admin, &force, json!({"force_complete": 1})).await;
+    rig.at("2.22", 403, &rig.alice, &force, json!({"force_complete": null})).await;
+    rig.at("2.22", 202, &admin, &force, json!({"force_complete": null})).await;
+    assert!(told(&rig, &from).await.unwrap().departure.unwrap().hurry);
+
     // What the host here says of its end decides nothing.
     rig.svc.observe_move(&from, id, &says(&moving, MoveStage::Done)).await.unwrap();
     assert_eq!(rig.record(id).await.host.as_ref(), Some(&from));
@@ -127,9 +136,11 @@ async fn a_server_that_did_not_go_stays_as_it_was() {
             rig.svc.observe_move(&moving.to, id, &says(&moving, MoveStage::Waiting)).await.unwrap();
             let open = format!("GET /v2.1/servers/{id}/migrations");
             let number = rig.at("2.24", 200, &admin, &open, Value::Null).await["migrations"][0]["id"].clone();
+            let force = format!("POST /v2.1/servers/{id}/migrations/{number}/action");
             let one = format!("DELETE /v2.1/servers/{id}/migrations/{number}");
             rig.at("2.24", 202, &admin, &one, Value::Null).await;
             rig.at("2.24", 400, &admin, &one, Value::Null).await;
+            rig.at("2.22", 400, &admin, &force, json!({"force_complete": null})).await;
             assert!(told(&rig, &from).await.unwrap().departure.is_none());
             seen = Seen { settled: true, generation: 99, moved: None, ..seen };
         }
