@@ -56,6 +56,7 @@ enum reason {
 	DROP_TOO_BIG,
 	DROP_RATE,
 	DROP_SCOPE, /* a router passes nothing from one address scope to another */
+	DROP_FIREWALL,
 };
 
 struct packet {

@@ -72,6 +72,7 @@ mod dhcp6;
 mod edge;
 mod error;
 mod filter;
+mod firewall;
 mod forward;
 mod gateway6;
 mod helper;

@@ -42,6 +42,7 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
         logs: reach.logs.values().map(|l| flow_log(reach, l)).collect(),
         taps: taps::flows(reach, host, hosts),
         tap_sinks: taps::sinks(reach, host, hosts),
+        firewalls: Vec::new(),
     };
     private::split(reach, &mut message);
     segments::split(reach, own, &mut message);
