@@ -138,8 +138,10 @@ impl Reach {
         let policies = self.policies.iter().map(String::as_str);
         let counted =
             of(&self.forwarders).chain(of(&self.associations)).chain(of(&self.labels)).chain(of(&self.meter_rules));
+        let firewalls = of(&self.firewalls).chain(of(&self.firewall_policies)).chain(of(&self.firewall_rules));
         let taps = of(&self.tap_flows).chain(of(&self.tap_services)).chain(of(&self.tap_ports));
         wire.chain(taps)
+            .chain(firewalls)
             .chain(rooms)
             .chain(routing)
             .chain(filters)
@@ -204,11 +206,16 @@ impl Network {
         hosts: &mut BTreeSet<String>,
     ) -> Result<bool, Fault> {
         use crate::{
-            address_group::model::AddressGroup, network::model::VirtualNetwork, security_group::model::SecurityGroup,
+            address_group::model::AddressGroup,
+            firewall::model::{FirewallGroup, FirewallPolicy, FirewallPort, FirewallRule},
+            network::model::VirtualNetwork,
+            security_group::model::SecurityGroup,
             subnet_pool::model::SubnetPool,
         };
         match kind {
             VirtualNetwork::KIND | SecurityGroup::KIND | AddressGroup::KIND | SubnetPool::KIND => {}
+            // A firewall's port is called as the port is.
+            FirewallGroup::KIND | FirewallPolicy::KIND | FirewallRule::KIND | FirewallPort::KIND => {}
             Subnet::KIND => keys.extend(self.parent::<Subnet>(id, |s| vec![s.network_id.clone()]).await?),
             SecurityGroupRule::KIND => {
                 keys.extend(self.parent::<SecurityGroupRule>(id, |r| vec![r.security_group_id.clone()]).await?);

@@ -1,5 +1,5 @@
 //! From gathered records to the agent's message. Pure.
-use super::{HostInfo, names, private, quality, reach::Reach, segments, taps};
+use super::{HostInfo, firewalls, names, private, quality, reach::Reach, segments, taps};
 use crate::{
     address_scope::model::of_network,
     conntrack_helper::model::ConntrackHelper,
@@ -46,6 +46,7 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
     };
     private::split(reach, &mut message);
     segments::split(reach, own, &mut message);
+    message.firewalls = firewalls::compose(reach, &message.routers);
     message
 }
 
