@@ -7,6 +7,7 @@
  *   packet --> known flow? --> passes, or was cut
  *         \--> first rule that fits: allowed --> the flow is known from now on
  *                            refused, or none fits --> dropped
+ *                            rejected --> dropped, and an ICMP error says so: to the port itself, or as if its guest had sent it
  *
  * Both ways of a flow pass the guest's own port, wherever the other end is, so one host knows all of it: a leg needs no place
  * of its own. Flows live and are judged anew as filter.h says. One table serves both families; who has no firewall pays for
@@ -16,6 +17,10 @@
 #define PILVI_FIREWALL_H
 
 #include "filter6.h"
+
+/* Not a reason to drop: the rule says that the sender be told. */
+#define REJECTED 0x200
+#define MARK_REJECT 0x70696c72u /* an error about what the guest has not got: it goes the guest's way, but no firewall judges it */
 
 struct firewall_ask {
 	struct firewall_flow_key k;
@@ -54,11 +59,12 @@ static __always_inline int fits(const struct firewall_rule *r, const struct fire
 	return within6(source, &r->source, &r->source_mask) && within6(destination, &r->destination, &r->destination_mask);
 }
 
-/* 1: the first rule that fits allows it; -1: it refuses, or there is none; 0: go on with the next chunk. */
+/* 1: the first rule that fits allows it; -1: it refuses, or there is none; -2: it rejects; 0: go on with the next chunk. */
 __attribute__((noinline)) int firewall_chunk(const struct firewall_ask *a, __u32 index)
 {
 	struct chunk_key key = {};
 	struct firewall_chunk *c;
+	__u8 flags;
 	int i;
 
 	if (!a)
@@ -72,31 +78,34 @@ __attribute__((noinline)) int firewall_chunk(const struct firewall_ask *a, __u32
 	for (i = 0; i < FIREWALL_RULES; i++) {
 		if (i >= c->used)
 			break;
-		if (fits(&c->rule[i], a))
-			return c->rule[i].flags & FIREWALL_ALLOWS ? 1 : -1;
+		if (fits(&c->rule[i], a)) {
+			flags = c->rule[i].flags;
+			return flags & FIREWALL_ALLOWS ? 1 : flags & FIREWALL_REJECTS ? -2 : -1;
+		}
 	}
 	return c->more ? 0 : -1;
 }
 
-static __always_inline int firewall_allows(const struct firewall_ask *a)
+/* The same of the whole list. */
+static __always_inline int firewall_says(const struct firewall_ask *a)
 {
 	int i, r;
 
 	for (i = 0; i < FIREWALL_CHUNKS; i++) {
 		r = firewall_chunk(a, i);
 		if (r)
-			return r > 0;
+			return r;
 	}
-	return 0;
+	return -1;
 }
 
-/* Whether one firewall lets the packet pass. 0, or the reason to drop it. */
+/* Whether one firewall lets the packet pass. 0, REJECTED, or the reason to drop it. */
 __attribute__((noinline)) int firewall_judge(const struct packet *p, struct firewall_ask *a)
 {
 	__u64 now = bpf_ktime_get_coarse_ns();
 	struct settings *set = get_settings();
 	struct flow *f, fresh = {};
-	int question, allowed, full;
+	int question, said, full;
 	__u32 direction;
 
 	if (!p || !a || !set)
@@ -114,9 +123,9 @@ __attribute__((noinline)) int firewall_judge(const struct packet *p, struct fire
 	if (f && lives(f, p, a->k.protocol, now)) {
 		if (f->epoch != set->epoch) {
 			a->direction = f->direction;
-			allowed = firewall_allows(a);
+			said = firewall_says(a);
 			a->direction = direction;
-			rejudge(f, allowed, set->epoch);
+			rejudge(f, said > 0, set->epoch);
 		}
 		if (f->state & FLOW_CUT) {
 			if (p->protocol == TCP)
@@ -126,8 +135,9 @@ __attribute__((noinline)) int firewall_judge(const struct packet *p, struct fire
 		advance(f, p, direction, now);
 		return 0;
 	}
-	if (!firewall_allows(a))
-		return DROP_FIREWALL + 1;
+	said = firewall_says(a);
+	if (said < 0)
+		return said == -2 ? REJECTED : DROP_FIREWALL + 1;
 	/* Only what can be answered is known; a later fragment follows its first. */
 	if (p->later || (p->protocol == (a->k.family == 6 ? ICMP6 : ICMP) && !question) || (p->protocol == TCP && p->tcp & TCP_RST))
 		return 0;
@@ -190,7 +200,7 @@ __attribute__((noinline)) int of_router6(const struct firewall_ask *a)
 	return h && h->kind == HOP_ROUTER && h->router == a->k.router;
 }
 
-/* Asks the port's own firewall, and that of the leg that the packet comes from or goes to. 0, or the reason to drop it. */
+/* Asks the port's own firewall, and that of the leg that the packet comes from or goes to. 0, REJECTED, or the reason to drop it. */
 __attribute__((noinline)) int firewalls_of(struct __sk_buff *skb, const struct packet *p, struct firewall_ask *a)
 {
 	struct firewall_key key = {.kind = FIREWALL_PORT};
@@ -238,7 +248,7 @@ static __always_inline struct firewall_ask *new_ask(struct __sk_buff *skb, const
 	return a;
 }
 
-/* The ports of a flow's key; of an echo: who asked. `about`: of a packet that went the other way. */
+/* The ports of a flow's key; of an echo: who asked. */
 static __always_inline void ask_ports(struct firewall_ask *a, const struct packet *p, __u32 direction, __u32 icmp, __u32 asks)
 {
 	a->k.protocol = p->protocol;
@@ -265,7 +275,7 @@ static __always_inline void ask_of6(struct firewall_ask *a, const struct packet6
 	ask_ports(a, &q->p, direction, ICMP6, ECHO6);
 }
 
-/* 0, or the reason to drop it. An ICMP error passes with the flow that it is about. */
+/* 0, REJECTED, or the reason to drop it. An ICMP error passes with the flow that it is about. */
 __attribute__((noinline)) int firewalled(struct __sk_buff *skb, const struct packet *p, const struct port *port, __u32 direction)
 {
 	struct packet inner = {};
@@ -306,6 +316,41 @@ __attribute__((noinline)) int firewalled6(struct __sk_buff *skb, const struct pa
 	}
 	ask_of6(a, q, direction);
 	return firewalls_of(skb, &q->p, a);
+}
+
+/* Where an error about a frame goes that has been turned into it: to the guest that sent it; or the way of what the guest sends
+ * by itself, who might have answered so.
+ */
+static __always_inline int tell(struct __sk_buff *skb, __u32 direction)
+{
+	if (direction == TO_GUEST) {
+		skb->mark = MARK_REJECT;
+		return bpf_redirect(ifindex_of(skb), BPF_F_INGRESS);
+	}
+	skb->mark = MARK_AGENT;
+	return give(skb, whose(skb));
+}
+
+__attribute__((noinline)) int reject(struct __sk_buff *skb, const struct packet *p, __u32 direction)
+{
+	drop(skb, DROP_FIREWALL); /* counts */
+	/* Nobody there. */
+	if (!p || refuse(skb, p, p->daddr, 3 << 8 | 3, 0))
+		return TC_ACT_SHOT;
+	return tell(skb, direction);
+}
+
+__attribute__((noinline)) int reject6(struct __sk_buff *skb, const struct packet6 *q, __u32 direction)
+{
+	struct ip6 from;
+
+	drop(skb, DROP_FIREWALL);
+	if (!q)
+		return TC_ACT_SHOT;
+	from = q->daddr;
+	if (refuse6(skb, q, &from, 1 | 4 << 8, 0))
+		return TC_ACT_SHOT;
+	return tell(skb, direction);
 }
 
 /* Between two routers there is no guest at whose port a leg's firewall could be asked: nothing passes there. */

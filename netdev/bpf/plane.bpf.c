@@ -384,10 +384,10 @@ static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *po
 		if (no)
 			return drop(skb, no - 1);
 	}
-	if (port->flags & PORT_FIREWALLED) {
+	if (port->flags & PORT_FIREWALLED && !beyond_firewalls(skb)) {
 		no = firewalled(skb, &p, port, FROM_GUEST);
 		if (no)
-			return drop(skb, no - 1);
+			return no == REJECTED ? reject(skb, &p, FROM_GUEST) : drop(skb, no - 1);
 	}
 	if (port->flags & PORT_NAMES && p.daddr == RESOLVER_IP) {
 		no = guest_names(skb, port, &p);
@@ -406,6 +406,7 @@ int from_guest(struct __sk_buff *skb)
 	struct port *port = bpf_map_lookup_elem(&ports, &ifindex);
 	struct eth eth;
 
+	say_beyond_firewalls(skb, skb->mark == MARK_REJECT);
 	skb->mark = 0;
 	say_whose(skb, port ? ifindex : ifindex_of(skb));
 	/* The kernel has taken the tag out of the frame and would put it back behind our judgement. */
@@ -469,6 +470,8 @@ int to_guest(struct __sk_buff *skb)
 		return port->flags & PORT_EXTERNAL || !(port->flags & PORT_SECURED) ? deliver(skb, port) : drop(skb, DROP_STACK);
 	if (skb->protocol == bpf_htons(ETH_IP6)) {
 		no = welcome6(skb, port);
+		if (no & REJECTED)
+			return no & ~REJECTED;
 		return no ? drop(skb, no - 1) : deliver(skb, port);
 	}
 	if (skb->protocol != bpf_htons(ETH_IP))
@@ -479,6 +482,8 @@ int to_guest(struct __sk_buff *skb)
 		no = admit(skb, &p, port, TO_GUEST);
 	if (!no && port->flags & PORT_FIREWALLED)
 		no = firewalled(skb, &p, port, TO_GUEST);
+	if (no == REJECTED)
+		return reject(skb, &p, TO_GUEST);
 	return no ? drop(skb, no - 1) : deliver(skb, port);
 }
 

@@ -240,10 +240,10 @@ __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port
 		if (no)
 			return drop(skb, no - 1);
 	}
-	if (port->flags & PORT_FIREWALLED) {
+	if (port->flags & PORT_FIREWALLED && !beyond_firewalls(skb)) {
 		no = firewalled6(skb, &q, port, FROM_GUEST);
 		if (no)
-			return drop(skb, no - 1);
+			return no == REJECTED ? reject6(skb, &q, FROM_GUEST) : drop(skb, no - 1);
 	}
 	if (port->flags & PORT_NAMES && is_resolver6(&q.daddr)) {
 		no = guest_names6(skb, port, &q);
@@ -265,7 +265,7 @@ __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port
 	return switch_frame(skb, port, eth, 0);
 }
 
-/* Whether the port's groups and firewalls let it in: 0, or the reason to drop. */
+/* Whether the port's groups and firewalls let it in: 0, or the reason to drop, or a verdict beside REJECTED. */
 __attribute__((noinline)) int welcome6(struct __sk_buff *skb, const struct port *port)
 {
 	struct packet6 q = {};
@@ -284,7 +284,10 @@ __attribute__((noinline)) int welcome6(struct __sk_buff *skb, const struct port 
 		if (no)
 			return no;
 	}
-	return port->flags & PORT_FIREWALLED ? firewalled6(skb, &q, port, TO_GUEST) : 0;
+	if (!(port->flags & PORT_FIREWALLED))
+		return 0;
+	no = firewalled6(skb, &q, port, TO_GUEST);
+	return no == REJECTED ? REJECTED | reject6(skb, &q, TO_GUEST) : no;
 }
 
 #endif

@@ -418,6 +418,7 @@ struct firewall {
 #define FIREWALL_SOURCE_PORTS 2u
 #define FIREWALL_PORTS 4u
 #define FIREWALL_ALLOWS 8u
+#define FIREWALL_REJECTS 16u /* refused, and the sender is told */
 /* The first that fits decides. An IPv4 address stands in the first word. */
 struct firewall_rule {
 	struct ip6 source;

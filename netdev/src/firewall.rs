@@ -8,7 +8,7 @@
 use crate::picture::Picture;
 use crate::router::router_name;
 use crate::table::{Bytes, FIREWALL_CHUNKS, FIREWALL_RULES, Table, name64, put};
-use crate::wanted::{Direction, Family, Firewall, FirewallRule, Port, Wanted};
+use crate::wanted::{Direction, Family, Firewall, FirewallAction, FirewallRule, Port, Wanted};
 use ipnet::IpNet;
 use std::collections::{HashMap, HashSet};
 
@@ -19,6 +19,7 @@ const PROTOCOL: u8 = 1;
 const SOURCE_PORTS: u8 = 2;
 const PORTS: u8 = 4;
 const ALLOWS: u8 = 8;
+const REJECTS: u8 = 16;
 const ICMP: u8 = 1;
 const ICMP6: u8 = 58;
 
@@ -56,7 +57,11 @@ fn side(row: Bytes, net: Option<IpNet>, family: Family) -> Option<Bytes> {
 /// A rule's row; `None` for one that no packet fits.
 fn row(rule: &FirewallRule) -> Option<Vec<u8>> {
     let row = side(side(Bytes::new(), rule.source, rule.family)?, rule.destination, rule.family)?;
-    let mut flags = if rule.allows { ALLOWS } else { 0 };
+    let mut flags = match rule.action {
+        FirewallAction::Allow => ALLOWS,
+        FirewallAction::Deny => 0,
+        FirewallAction::Reject => REJECTS,
+    };
     let protocol = rule.protocol.inspect(|_| flags |= PROTOCOL).unwrap_or(0);
     // The older name of the protocol means the one of the rule's family.
     let protocol = if rule.family == Family::V6 && protocol == ICMP { ICMP6 } else { protocol };
@@ -150,7 +155,7 @@ mod tests {
             destination: None,
             source_ports: None,
             destination_ports: Some((80, 81)),
-            allows,
+            action: if allows { FirewallAction::Allow } else { FirewallAction::Deny },
         }
     }
 

@@ -454,7 +454,15 @@ pub struct FirewallRule {
     /// Both ends included.
     pub source_ports: Option<(u16, u16)>,
     pub destination_ports: Option<(u16, u16)>,
-    pub allows: bool,
+    pub action: FirewallAction,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FirewallAction {
+    Allow,
+    Deny,
+    /// The sender is told by an ICMP error.
+    Reject,
 }
 
 /// A router's leg, as guests know it.

@@ -4,7 +4,7 @@
 //! everything, rather than allow what the missing rule forbade.
 use super::convert::{address_or_cidr, each, mac, small};
 use pilvi_agent_api::v1;
-use pilvi_netdev::wanted::{Family, Firewall, FirewallLeg, FirewallRule};
+use pilvi_netdev::wanted::{Family, Firewall, FirewallAction, FirewallLeg, FirewallRule};
 
 pub(super) fn firewall(from: &v1::Firewall) -> Result<Firewall, String> {
     let leg = |leg: &v1::FirewallLeg| {
@@ -41,7 +41,12 @@ fn rule(from: &v1::FirewallRule) -> Result<FirewallRule, String> {
         destination: side(&from.destination)?,
         source_ports: range(from.source_ports.as_ref())?,
         destination_ports: range(from.destination_ports.as_ref())?,
-        allows: from.allow,
+        action: match (from.allow, from.reject) {
+            (true, false) => FirewallAction::Allow,
+            (false, true) => FirewallAction::Reject,
+            (false, false) => FirewallAction::Deny,
+            (true, true) => return Err("allowed and rejected".into()),
+        },
     })
 }
 
@@ -70,7 +75,10 @@ mod tests {
         let mut from = v1::Firewall { ingress: vec![good.clone()], legs: vec![leg], ..v1::Firewall::default() };
         let read = firewall(&from).unwrap();
         assert_eq!(read.ingress[0].source, Some("10.0.0.5/32".parse().unwrap()));
-        assert_eq!((read.ingress[0].destination_ports, read.ingress[0].allows), (Some((80, 81)), true));
+        assert_eq!(
+            (read.ingress[0].destination_ports, read.ingress[0].action),
+            (Some((80, 81)), FirewallAction::Allow)
+        );
         let bad = |change: fn(&mut v1::FirewallRule)| {
             let mut rule = good.clone();
             change(&mut rule);
@@ -79,6 +87,7 @@ mod tests {
         for bad in [
             bad(|r| r.ether_type = 0),
             bad(|r| r.protocol = Some(256)),
+            bad(|r| r.reject = true),
             bad(|r| r.source = "10.0.0.0/33".into()),
             bad(|r| r.source_ports = Some(v1::PortRange { first: 9, last: 8 })),
             bad(|r| r.source_ports = Some(v1::PortRange { first: 9, last: 70_000 })),

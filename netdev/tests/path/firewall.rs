@@ -21,12 +21,13 @@ fn allow(protocol: u8) -> FirewallRule {
         destination: None,
         source_ports: None,
         destination_ports: None,
-        allows: true,
+        action: FirewallAction::Allow,
     }
 }
 
 fn web(allows: bool) -> FirewallRule {
-    FirewallRule { destination_ports: Some((80, 80)), allows, ..allow(TCP) }
+    let action = if allows { FirewallAction::Allow } else { FirewallAction::Deny };
+    FirewallRule { destination_ports: Some((80, 80)), action, ..allow(TCP) }
 }
 
 fn from(source: &str, rule: FirewallRule) -> FirewallRule {
@@ -327,4 +328,50 @@ async fn between_two_routers_a_firewall_lets_nothing_pass() {
     apply(&plane, &wanted).await;
     assert!(!a.pings("10.0.2.12"));
     assert!(dropped(&plane, "a") > 0, "{:?}", plane.stats());
+}
+
+/// How long a connection that must fail takes to do so, as a word.
+fn refused_at_once(guest: &Guest, to: &str, port: u16) -> bool {
+    let script = format!(
+        "import socket\ntry:\n socket.create_connection(('{to}',{port}),timeout=3)\nexcept ConnectionRefusedError: print('refused')\nexcept OSError: print('silence')"
+    );
+    text(&run(&mut guest.command("python3", &["-c", &script])).stdout) == "refused\n"
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_rejected_is_told() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("fw-reject");
+    let plane = DataPlane::open(cloud.config()).await.unwrap();
+    let reject = |rule| FirewallRule { action: FirewallAction::Reject, ..rule };
+    let mut wanted = joined();
+    wanted.networks.push(external());
+    wanted.routers = vec![router("r", vec![leg("n0", 0, 1), leg("n1", 1, 2)], Some(gateway(10)))];
+    wanted.floating = vec![floating(101, "b", "10.0.1.12", "r")];
+    wanted.ports = one_in_each();
+    wanted.firewalls = vec![of_port(vec![reject(web(true)), web(true)], vec![reject(allow(TCP))])];
+    apply(&plane, &wanted).await;
+    let a = guest(&mut cloud, &plane, "a", "10.0.0.11").await;
+    let b = guest(&mut cloud, &plane, "b", "10.0.1.12").await;
+    let edge = Guest::at(&plane.ns_path(Ns::Edge).unwrap(), &cloud);
+    cloud.background(listens(&b, 80));
+    cloud.background(listens(&a, 80));
+    assert!(soon(|| refused_at_once(&a, "10.0.1.12", 80)), "through the router: {:?}", plane.stats());
+    assert!(!refused_at_once(&a, "10.0.1.12", 81), "what no rule fits is dropped");
+    assert!(
+        refused_at_once(&edge, "203.0.113.101", 80),
+        "from outside, by the address that was asked: {:?}",
+        plane.stats()
+    );
+    assert!(refused_at_once(&b, "10.0.0.11", 80), "what it sends itself");
+    assert!(dropped(&plane, "b") > 0);
+    // A leg tells as well, though nothing else may leave by it.
+    wanted.firewalls = vec![of_leg(vec![reject(web(true))], vec![])];
+    apply(&plane, &wanted).await;
+    assert!(refused_at_once(&a, "10.0.1.12", 80) && !refused_at_once(&b, "10.0.0.11", 80), "{:?}", plane.stats());
+    wanted.firewalls = vec![of_leg(vec![], vec![reject(web(true))])];
+    apply(&plane, &wanted).await;
+    assert!(refused_at_once(&b, "10.0.0.11", 80) && !refused_at_once(&a, "10.0.1.12", 80), "{:?}", plane.stats());
 }

@@ -17,7 +17,7 @@ pub const PROTOCOLS: &[(&str, u8)] =
 pub enum Action {
     Allow,
     Deny,
-    /// As deny: nobody is told.
+    /// Denied, and the sender is told.
     Reject,
 }
 

@@ -60,5 +60,6 @@ fn rule(rule: &FirewallRule) -> v1::FirewallRule {
         source_ports: ports(&rule.source_port),
         destination_ports: ports(&rule.destination_port),
         allow: rule.action == Action::Allow,
+        reject: rule.action == Action::Reject,
     }
 }

@@ -294,9 +294,13 @@ async fn hosts_are_told_of_their_ports_and_of_the_legs_that_those_reach() {
     let here = told("h1").await;
     let firewall = &here[0];
     assert_eq!((here.len(), firewall.id.as_str(), firewall.ports.as_slice()), (1, group.as_str(), &[near.clone()][..]));
-    let brief: Vec<(u32, Option<u32>, bool, &str)> =
-        firewall.ingress.iter().map(|r| (r.ether_type, r.protocol, r.allow, r.source.as_str())).collect();
-    assert_eq!(brief, [(6, Some(1), false, ""), (4, Some(6), true, "10.0.0.9")], "in order, without what is off");
+    let brief: Vec<(u32, Option<u32>, bool, bool, &str)> =
+        firewall.ingress.iter().map(|r| (r.ether_type, r.protocol, r.allow, r.reject, r.source.as_str())).collect();
+    assert_eq!(
+        brief,
+        [(6, Some(1), false, true, ""), (4, Some(6), true, false, "10.0.0.9")],
+        "in order, without what is off"
+    );
     assert_eq!(firewall.ingress[1].destination_ports.map(|p| (p.first, p.last)), Some((80, 81)));
     assert!(firewall.egress.is_empty(), "no policy that way: nothing passes");
     assert_eq!((firewall.legs.len(), &firewall.legs[0].router_id), (1, &router));
