@@ -401,7 +401,7 @@ def looking(admin):
 
 def walls(admin):
     """Firewalls: rules in order, a policy each way, and the legs of routers that they hold for."""
-    row(admin("firewall group list"), Name="default")
+    same("default" in [g["Name"] for g in admin("firewall group list")], True)
     web = admin("firewall group rule create --protocol tcp --destination-port 80:81 --source-ip-address 10.0.0.0/8 --action "
                 "allow web", Action="allow", Protocol="tcp", Enabled=True, **{"Destination Port": "80:81", "IP Version": 4})["ID"]
     ping = admin("firewall group rule create --protocol icmp --ip-version 6 --action reject --disable-rule ping", Enabled=False)["ID"]
