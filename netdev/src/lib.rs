@@ -16,7 +16,7 @@
 //!  |                     |  (somebody looks: `mirrors`, a copy to another port)         |  |               |
 //!  |                     |  5 its groups: `flows`, or a rule in `chunks`, `members`     |  v              |
 //!  |                     |       what they decide: `notes`, if somebody asked           |                 |
-//!  |                     |       (`firewalls`, its own or a leg's: `firewall_flows`, or a rule in `firewall_rules`)    |
+//!  |                     |       a firewall: `firewall_flows`, or `firewall_rules`      |                 |
 //!  |                     |  6 `stations`: where is the destination's MAC?               | drop: `drops`   |
 //!  |                     |       local tap (by a local IP: `locals`, `met`) -------------+                 |
 //!  |                     |       169.254.169.253 --> dns0 --> packet socket (TCP: as 4)                   |
