@@ -56,6 +56,7 @@ enum reason {
 	DROP_TOO_BIG,
 	DROP_RATE,
 	DROP_SCOPE, /* a router passes nothing from one address scope to another */
+	DROP_FIREWALL,
 };
 
 struct packet {
@@ -116,6 +117,17 @@ static __always_inline __u32 whose(struct __sk_buff *skb)
 static __always_inline void say_whose(struct __sk_buff *skb, __u32 name)
 {
 	*(volatile __u32 *)&skb->cb[0] = name;
+}
+
+/* No firewall judges it: an error that one of them has made. */
+static __always_inline __u32 beyond_firewalls(struct __sk_buff *skb)
+{
+	return *(volatile __u32 *)&skb->cb[1];
+}
+
+static __always_inline void say_beyond_firewalls(struct __sk_buff *skb, __u32 is)
+{
+	*(volatile __u32 *)&skb->cb[1] = is;
 }
 
 static __always_inline __u32 ifindex_of(struct __sk_buff *skb)

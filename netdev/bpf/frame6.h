@@ -285,7 +285,7 @@ __attribute__((noinline)) int answer_neighbour(struct __sk_buff *skb, const stru
 	return bpf_skb_store_bytes(skb, ETH_LEN, &reply, sizeof(reply), 0);
 }
 
-/* Turns the frame into an ICMPv6 error about itself, from `from`, back to whoever sent it. */
+/* Turns the frame into an ICMPv6 error about itself, from `from`, back to whoever sent it. `type`: the code above it. */
 __attribute__((noinline)) int refuse6(struct __sk_buff *skb, const struct packet6 *q, const struct ip6 *from, __u32 type,
 				      __u32 mtu)
 {
@@ -305,6 +305,7 @@ __attribute__((noinline)) int refuse6(struct __sk_buff *skb, const struct packet
 		return -1;
 	head6(&error.ip, from, &q->saddr, sizeof(error) - sizeof(error.ip), 64);
 	error.type = type;
+	error.code = type >> 8;
 	error.mtu = bpf_htonl(mtu);
 	error.checksum = sum6(from, &q->saddr, &error.type, sizeof(error) - sizeof(error.ip));
 	if (bpf_skb_change_tail(skb, ETH_LEN + sizeof(error), 0))

@@ -13,10 +13,11 @@
 #include "tables.h"
 #include "frame.h"
 #include "filter.h"
+#include "names.h"
+#include "firewall.h"
 #include "nat.h"
 #include "forward.h"
 #include "local.h"
-#include "names.h"
 #include "meter.h"
 #include "mirror.h"
 #include "quality.h"
@@ -190,6 +191,8 @@ __attribute__((noinline)) int route_packet(struct __sk_buff *skb, struct packet 
 			return drop(skb, DROP_NO_HOST);
 		if (h->kind != HOP_ROUTER || h->router == router || target.ip == p->daddr)
 			break;
+		if (set->flags & SETTING_FIREWALLS && firewalled_leg(r->vni, h, r))
+			return drop(skb, DROP_FIREWALL);
 		if (set->flags & SETTING_BY_LEG && by_leg(skb, p, router, r->vni, 1))
 			return drop(skb, DROP_NAT);
 		if (forward_once(skb, p))
@@ -381,6 +384,11 @@ static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *po
 		if (no)
 			return drop(skb, no - 1);
 	}
+	if (port->flags & PORT_FIREWALLED && !beyond_firewalls(skb)) {
+		no = firewalled(skb, &p, port, FROM_GUEST);
+		if (no)
+			return no == REJECTED ? reject(skb, &p, FROM_GUEST) : drop(skb, no - 1);
+	}
 	if (port->flags & PORT_NAMES && p.daddr == RESOLVER_IP) {
 		no = guest_names(skb, port, &p);
 		if (no != NAMES_ELSEWHERE)
@@ -398,6 +406,7 @@ int from_guest(struct __sk_buff *skb)
 	struct port *port = bpf_map_lookup_elem(&ports, &ifindex);
 	struct eth eth;
 
+	say_beyond_firewalls(skb, skb->mark == MARK_REJECT);
 	skb->mark = 0;
 	say_whose(skb, port ? ifindex : ifindex_of(skb));
 	/* The kernel has taken the tag out of the frame and would put it back behind our judgement. */
@@ -455,20 +464,26 @@ int to_guest(struct __sk_buff *skb)
 		skb->mark = 0;
 		return TC_ACT_OK;
 	}
-	if (!(port->flags & PORT_SECURED))
+	if (!(port->flags & (PORT_SECURED | PORT_FIREWALLED)))
 		return deliver(skb, port);
 	if (skb->protocol == bpf_htons(ETH_ARP))
-		return port->flags & PORT_EXTERNAL ? deliver(skb, port) : drop(skb, DROP_STACK);
+		return port->flags & PORT_EXTERNAL || !(port->flags & PORT_SECURED) ? deliver(skb, port) : drop(skb, DROP_STACK);
 	if (skb->protocol == bpf_htons(ETH_IP6)) {
 		no = welcome6(skb, port);
+		if (no & REJECTED)
+			return no & ~REJECTED;
 		return no ? drop(skb, no - 1) : deliver(skb, port);
 	}
 	if (skb->protocol != bpf_htons(ETH_IP))
-		return drop(skb, DROP_FAMILY);
+		return port->flags & PORT_SECURED ? drop(skb, DROP_FAMILY) : deliver(skb, port);
 	/* The sign bit keeps the two directions of a port's fragments apart. */
 	no = parse(skb, &p, ifindex | 0x80000000u);
-	if (!no)
+	if (!no && port->flags & PORT_SECURED)
 		no = admit(skb, &p, port, TO_GUEST);
+	if (!no && port->flags & PORT_FIREWALLED)
+		no = firewalled(skb, &p, port, TO_GUEST);
+	if (no == REJECTED)
+		return reject(skb, &p, TO_GUEST);
 	return no ? drop(skb, no - 1) : deliver(skb, port);
 }
 

@@ -8,7 +8,6 @@
 
 #include "filter6.h"
 #include "metadata6.h"
-#include "names.h"
 #include "meter6.h"
 
 /* Sends an ICMPv6 error from the leg that the packet came in by. */
@@ -241,6 +240,11 @@ __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port
 		if (no)
 			return drop(skb, no - 1);
 	}
+	if (port->flags & PORT_FIREWALLED && !beyond_firewalls(skb)) {
+		no = firewalled6(skb, &q, port, FROM_GUEST);
+		if (no)
+			return no == REJECTED ? reject6(skb, &q, FROM_GUEST) : drop(skb, no - 1);
+	}
 	if (port->flags & PORT_NAMES && is_resolver6(&q.daddr)) {
 		no = guest_names6(skb, port, &q);
 		if (no != NAMES_ELSEWHERE)
@@ -261,7 +265,7 @@ __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port
 	return switch_frame(skb, port, eth, 0);
 }
 
-/* Whether the port's groups let it in: 0, or the reason to drop. */
+/* Whether the port's groups and firewalls let it in: 0, or the reason to drop, or a verdict beside REJECTED. */
 __attribute__((noinline)) int welcome6(struct __sk_buff *skb, const struct port *port)
 {
 	struct packet6 q = {};
@@ -274,8 +278,16 @@ __attribute__((noinline)) int welcome6(struct __sk_buff *skb, const struct port 
 		return no;
 	/* Who has which address is said by us alone. */
 	if (neighbourly(&q.p))
-		return DROP_SPOOFED_ARP + 1;
-	return related6(skb, &q, TO_GUEST) ? 0 : admit6(skb, &q, port, TO_GUEST);
+		return port->flags & PORT_SECURED ? DROP_SPOOFED_ARP + 1 : 0;
+	if (port->flags & PORT_SECURED) {
+		no = related6(skb, &q, TO_GUEST) ? 0 : admit6(skb, &q, port, TO_GUEST);
+		if (no)
+			return no;
+	}
+	if (!(port->flags & PORT_FIREWALLED))
+		return 0;
+	no = firewalled6(skb, &q, port, TO_GUEST);
+	return no == REJECTED ? REJECTED | reject6(skb, &q, TO_GUEST) : no;
 }
 
 #endif

@@ -31,6 +31,7 @@ struct ip6 {
 #define PORT_LOCALS 2048u        /* its network has local IPs here */
 #define PORT_NAMES 4096u         /* its network has a resolver here */
 #define PORT_TAPPED 8192u        /* somebody looks at what it sends or gets */
+#define PORT_FIREWALLED 16384u   /* it has a firewall, or a router's leg in its network has one */
 
 /* A port whose frames come tagged over another's device: its name is this bit, that device and the tag. */
 #define SUBPORT (1u << 30)
@@ -397,6 +398,60 @@ struct fragment6_key {
 	__u32 id;
 };
 
+/* ---- firewalls: of a port, or of a router's leg, which is asked at the ports of its network */
+#define FIREWALL_PORT 1
+#define FIREWALL_LEG 2
+struct firewall_key {
+	__u32 place; /* a port's name, or the leg's network */
+	__u8 mac[6]; /* the leg's */
+	__u16 kind;
+};
+struct firewall {
+	__u64 policy; /* names the chunks of its rules */
+	__u64 router; /* whose leg it is; 0: a port's own */
+};
+/* Of `chunk_key`'s direction, beside TO_GUEST and FROM_GUEST. */
+#define FIREWALL_V6 2u
+#define FIREWALL_RULES 16
+#define FIREWALL_CHUNKS 8
+#define FIREWALL_PROTOCOL 1u
+#define FIREWALL_SOURCE_PORTS 2u
+#define FIREWALL_PORTS 4u
+#define FIREWALL_ALLOWS 8u
+#define FIREWALL_REJECTS 16u /* refused, and the sender is told */
+/* The first that fits decides. An IPv4 address stands in the first word. */
+struct firewall_rule {
+	struct ip6 source;
+	struct ip6 source_mask;
+	struct ip6 destination;
+	struct ip6 destination_mask;
+	__u16 source_low;
+	__u16 source_high;
+	__u16 low;
+	__u16 high;
+	__u8 flags;
+	__u8 protocol;
+	__u8 pad[6];
+};
+struct firewall_chunk {
+	__u32 used;
+	__u32 more;
+	struct firewall_rule rule[FIREWALL_RULES];
+};
+/* A flow as one port's firewall or one router's firewalls saw it at the port. */
+struct firewall_flow_key {
+	__u32 port;
+	__u8 family; /* 4 or 6 */
+	__u8 protocol;
+	__u16 pad;
+	__u64 router;
+	struct ip6 local_ip;
+	struct ip6 remote_ip;
+	__u16 local_port;
+	__u16 remote_port;
+	__u32 pad2;
+};
+
 /* ---- ports that are looked at */
 #define MIRRORS 4
 struct mirror_key {
@@ -441,6 +496,7 @@ struct drop_key {
 
 #define SETTING_SHARED 1u /* the edge link also carries this host's own traffic */
 #define SETTING_BY_LEG 2u /* there are floating addresses in networks that routers have a leg in */
+#define SETTING_FIREWALLS 4u /* some leg has a firewall */
 struct settings {
 	__u32 epoch;
 	__u32 overlay_if;
@@ -497,6 +553,9 @@ TABLE(forwards, LPM_TRIE, struct forward_key, struct forward, 65536, BPF_F_NO_PR
 TABLE(locals, HASH, struct ip_key, __u32, 16384, BPF_F_NO_PREALLOC);
 TABLE(met, LRU_HASH, struct nat_key, struct nat, 65536, 0);
 TABLE(forwarded, LRU_HASH, struct nat_key, struct nat, 65536, 0);
+TABLE(firewalls, HASH, struct firewall_key, struct firewall, 65536, BPF_F_NO_PREALLOC);
+TABLE(firewall_rules, HASH, struct chunk_key, struct firewall_chunk, 16384, BPF_F_NO_PREALLOC);
+TABLE(firewall_flows, LRU_HASH, struct firewall_flow_key, struct flow, 131072, 0);
 TABLE(mirrors, HASH, struct mirror_key, struct mirror, 16384, BPF_F_NO_PREALLOC);
 TABLE(sinks, HASH, __u32, __u32, 16384, BPF_F_NO_PREALLOC);
 TABLE(limits, HASH, struct limit_key, struct limit, 65536, BPF_F_NO_PREALLOC);

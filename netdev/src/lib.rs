@@ -16,6 +16,7 @@
 //!  |                     |  (somebody looks: `mirrors`, a copy to another port)         |  |               |
 //!  |                     |  5 its groups: `flows`, or a rule in `chunks`, `members`     |  v              |
 //!  |                     |       what they decide: `notes`, if somebody asked           |                 |
+//!  |                     |       a firewall: `firewall_flows`, or `firewall_rules`      |                 |
 //!  |                     |  6 `stations`: where is the destination's MAC?               | drop: `drops`   |
 //!  |                     |       local tap (by a local IP: `locals`, `met`) -------------+                 |
 //!  |                     |       169.254.169.253 --> dns0 --> packet socket (TCP: as 4)                   |
@@ -54,6 +55,7 @@
 //!   host; other hosts do not hear of it. A hardware address that two ports share stays with the first.
 //! - IPv6 through another router's leg on a shared network (`no-host`). Ways of a router are not watched: one whose
 //!   next hop is dead is taken all the same.
+//! - Between two routers a leg with a firewall lets nothing pass: it is asked at the ports of guests (`firewall.rs`).
 //! - One external layer-2 network for each host.
 //! - Ports that share another's device (by a VLAN tag) have no metadata service by IPv4.
 //! - Limits drop what is too much and queue nothing; nothing reserves bandwidth.
@@ -72,6 +74,7 @@ mod dhcp6;
 mod edge;
 mod error;
 mod filter;
+mod firewall;
 mod forward;
 mod gateway6;
 mod helper;

@@ -7,6 +7,7 @@
 //!   local     locals, its addresses    meter    meters meter_rules
 //!   forward   forwards                scope    scopes
 //!   helper    helpers                 mirror   mirrors sinks
+//!   firewall  firewalls firewall_rules
 //!   quality   limits buckets          v6       sources6 addresses6 routes6 chunks6 members6
 //!   gateway6  addresses6 routes6 stations
 //!   view     more addresses, addresses6 and stations      resolver more addresses and stations
@@ -97,6 +98,7 @@ pub fn draw(
     crate::meter::draw(&mut picture);
     crate::quality::draw(&mut picture);
     crate::mirror::draw(&mut picture);
+    crate::firewall::draw(&mut picture);
     let mut settings = *settings;
     settings.epoch = 0;
     settings.ask = picture.tables.get(&Table::Externals).and_then(|t| t.iter().next()).and_then(|(key, value)| {
@@ -104,6 +106,7 @@ pub fn draw(
         crate::nat::announcement(key, value)
     });
     settings.by_leg = !wanted.by_leg.is_empty();
+    settings.firewalls = wanted.firewalls.iter().any(|f| !f.legs.is_empty());
     settings.ext_vni = wanted.networks.iter().find(|n| n.external).map_or(0, |n| n.vni);
     let key = crate::table::Bytes::new().u32(0);
     put(&mut picture.tables, Table::Settings, key, settings.bytes());

@@ -113,6 +113,17 @@ pub enum RowStep {
     Delete { table: Table, key: Vec<u8> },
 }
 
+/// What says of a flow that is under way whether it may go on.
+const JUDGED: [Table; 7] = [
+    Table::Chunks,
+    Table::Members,
+    Table::Chunks6,
+    Table::Members6,
+    Table::FirewallRules,
+    Table::Firewalls,
+    Table::Ports,
+];
+
 /// The writes that turn `found` into `wanted`. The epoch in the settings' row is the plan's own: it grows
 /// when rules, memberships or a port's policy changed, and every flow is judged again.
 #[must_use]
@@ -123,7 +134,7 @@ pub fn tables(wanted: &Tables, found: &Tables) -> Vec<RowStep> {
     let mut judge_again = false;
     for table in Table::ALL.into_iter().filter(|t| *t != Table::Settings) {
         let (want, have) = (wanted.get(&table).unwrap_or(&empty), found.get(&table).unwrap_or(&empty));
-        let judged = matches!(table, Table::Chunks | Table::Members | Table::Chunks6 | Table::Members6 | Table::Ports);
+        let judged = JUDGED.contains(&table);
         for (key, value) in want {
             let old = have.get(key);
             if old.is_some_and(|old| settled(wanted, table, value, old)) {

@@ -1,6 +1,7 @@
 //! Ports: what stands behind each device, and which addresses it may use as its own.
 use crate::ask6::answers6;
 use crate::filter::policy_name;
+use crate::firewall;
 use crate::local;
 use crate::mirror;
 use crate::picture::Picture;
@@ -25,6 +26,7 @@ const NOTES_DROPPED: u32 = 1024;
 const LOCALS: u32 = 2048;
 const NAMES: u32 = 4096;
 const TAPPED: u32 = 8192;
+const FIREWALLED: u32 = 16384;
 
 /// Hardware addresses that one prefix may be used with.
 const SOURCE_MACS: usize = 4;
@@ -43,6 +45,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
     let locals = local::networks(wanted);
     let tapped = mirror::sources(&wanted.taps);
+    let firewalled = firewall::Covered::of(wanted);
     let zones: HashSet<&str> = wanted.zones.iter().map(|z| z.network.as_str()).collect();
     let watches: HashMap<&str, &Watch> = wanted.watches.iter().map(|w| (w.port.as_str(), w)).collect();
     for port in &wanted.ports {
@@ -75,6 +78,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
             (locals.contains(port.network.as_str()), LOCALS),
             (zones.contains(port.network.as_str()), NAMES),
             (tapped.contains(port.id.as_str()), TAPPED),
+            (firewalled.has(port), FIREWALLED),
         ] {
             flags |= if on { bit } else { 0 };
         }

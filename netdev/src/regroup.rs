@@ -111,6 +111,7 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         ways,
         taps,
         sinks,
+        firewalls,
         left,
         peers,
     } = old;
@@ -133,6 +134,7 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         && *ways == new.ways
         && *taps == new.taps
         && *sinks == new.sinks
+        && *firewalls == new.firewalls
         && *left == new.left
         && *peers == new.peers;
     same.then(|| groups.iter().zip(&new.groups).filter(|(a, b)| a != b).map(|(_, b)| b.clone()).collect())

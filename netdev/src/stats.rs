@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// Names of `enum reason` in `bpf/frame.h`, same order.
-pub const REASONS: [&str; 29] = [
+pub const REASONS: [&str; 30] = [
     "malformed",
     "no-port",
     "port-down",
@@ -38,6 +38,7 @@ pub const REASONS: [&str; 29] = [
     "too-big",
     "rate",
     "scope",
+    "firewall",
 ];
 
 const SECOND: u64 = 1_000_000_000;
@@ -81,6 +82,7 @@ pub(crate) struct Counters {
     live: Map,
     flows: Map,
     flows6: Map,
+    firewall_flows: Map,
     sweeps: Map,
     nats: Map,
     tans: Map,
@@ -130,6 +132,7 @@ impl Counters {
             },
             flows: open_side_table(bpffs, "flows", 20, 16, false)?,
             flows6: open_side_table(bpffs, "flows6", 44, 16, false)?,
+            firewall_flows: open_side_table(bpffs, "firewall_flows", 56, 16, false)?,
             sweeps: open_side_table(bpffs, "sweeps", 4, 8, false)?,
             nats: open_side_table(bpffs, "nats", 24, 16, false)?,
             tans: open_side_table(bpffs, "tans", 16, 24, false)?,
@@ -180,7 +183,7 @@ impl Counters {
         let now = now();
         let old = |seen: u64, limit: u64| now.saturating_sub(seen) > limit;
         let mut count: HashMap<u32, u64> = HashMap::new();
-        for (map, protocol_at) in [(&self.flows, 16), (&self.flows6, 40)] {
+        for (map, protocol_at) in [(&self.flows, 16), (&self.flows6, 40), (&self.firewall_flows, 5)] {
             for key in map.keys(LIMIT).step("list flows")? {
                 let Some(flow) = map.get(&key).step("read flows")? else { continue };
                 let protocol = key.get(protocol_at).copied().unwrap_or(0);

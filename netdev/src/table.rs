@@ -21,6 +21,8 @@ pub enum Table {
     Buckets,
     Mirrors,
     Sinks,
+    FirewallRules,
+    Firewalls,
     Ports,
     Addresses,
     Addresses6,
@@ -42,7 +44,7 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Table; 30] = [
+    pub const ALL: [Table; 32] = [
         Table::Vteps,
         Table::Members6,
         Table::Chunks6,
@@ -55,6 +57,8 @@ impl Table {
         Table::Buckets,
         Table::Mirrors,
         Table::Sinks,
+        Table::FirewallRules,
+        Table::Firewalls,
         Table::Ports,
         Table::Addresses,
         Table::Addresses6,
@@ -88,6 +92,8 @@ impl Table {
             Table::Buckets => "buckets",
             Table::Mirrors => "mirrors",
             Table::Sinks => "sinks",
+            Table::FirewallRules => "firewall_rules",
+            Table::Firewalls => "firewalls",
             Table::Ports => "ports",
             Table::Addresses => "addresses",
             Table::Stations => "stations",
@@ -125,6 +131,8 @@ impl Table {
             Table::Buckets => (12, 16),
             Table::Mirrors => (8, 72),
             Table::Sinks => (4, 4),
+            Table::FirewallRules => (16, 8 + 80 * FIREWALL_RULES),
+            Table::Firewalls => (12, 16),
             Table::Ports => (4, 32),
             Table::Addresses => (8, 24),
             Table::Stations => (12, 24),
@@ -159,6 +167,8 @@ impl Table {
 pub const CHUNK_RULES: usize = 32;
 pub const CHUNKS: usize = 64;
 pub const CHUNK6_RULES: usize = 16;
+pub const FIREWALL_RULES: usize = 16;
+pub const FIREWALL_CHUNKS: usize = 8;
 pub const METER_RULES: usize = 16;
 pub const METER_CHUNKS: usize = 32;
 
@@ -301,6 +311,8 @@ pub struct Settings {
     pub shared: bool,
     /// There are floating addresses in networks that routers have a leg in.
     pub by_leg: bool,
+    /// Some leg has a firewall.
+    pub firewalls: bool,
     pub flow_cap: u32,
     pub agent_mac: [u8; 6],
     pub service_mac: [u8; 6],
@@ -322,7 +334,7 @@ impl Settings {
             .u32(self.agent_if)
             .u32(self.punt_if)
             .u32(self.ext_vni)
-            .u32(u32::from(self.shared) | u32::from(self.by_leg) << 1)
+            .u32(u32::from(self.shared) | u32::from(self.by_leg) << 1 | u32::from(self.firewalls) << 2)
             .u32(self.flow_cap)
             .raw(&self.agent_mac)
             .raw(&self.service_mac)

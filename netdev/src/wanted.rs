@@ -45,6 +45,8 @@ pub struct Wanted {
     pub taps: Vec<Tap>,
     #[serde(default)]
     pub sinks: Vec<TapSink>,
+    #[serde(default)]
+    pub firewalls: Vec<Firewall>,
     /// Remotes that were on this host a moment ago: what other hosts still send here for them is led there.
     #[serde(default)]
     pub left: Vec<String>,
@@ -428,6 +430,47 @@ pub struct TapSink {
     pub vni: u32,
     /// Whose copies are taken.
     pub from: Vec<Ipv4Addr>,
+}
+
+/// Ordered rules for ports of this host and legs of routers, beside the groups: both must allow. What no rule allows is refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Firewall {
+    pub id: String,
+    /// Towards the port, or out of the router by the leg. The first rule that fits decides.
+    pub ingress: Vec<FirewallRule>,
+    /// From the port, or into the router by the leg.
+    pub egress: Vec<FirewallRule>,
+    pub ports: Vec<String>,
+    pub legs: Vec<FirewallLeg>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirewallRule {
+    pub family: Family,
+    /// IP protocol number; `None` is any.
+    pub protocol: Option<u8>,
+    pub source: Option<IpNet>,
+    pub destination: Option<IpNet>,
+    /// Both ends included.
+    pub source_ports: Option<(u16, u16)>,
+    pub destination_ports: Option<(u16, u16)>,
+    pub action: FirewallAction,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FirewallAction {
+    Allow,
+    Deny,
+    /// The sender is told by an ICMP error.
+    Reject,
+}
+
+/// A router's leg, as guests know it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FirewallLeg {
+    pub router: String,
+    pub network: String,
+    pub mac: Mac,
 }
 
 /// What is noted of one port of this host: see [`crate::Notes`].

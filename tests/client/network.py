@@ -11,7 +11,6 @@ ABSENT = {
     "bgp peer": "no BGP",
     "bgp speaker": "no BGP",
     "bgpvpn": "no BGP VPN",
-    "firewall group": "no firewalls beside security groups",
     "network agent delete": "an agent goes with its node",
     "tap mirror": "copies go to ports, not to addresses",
     "vpn": "no VPN",
@@ -19,8 +18,7 @@ ABSENT = {
 
 
 def absent(admin):
-    for words in ("bgp speaker list", "bgp peer list", "bgpvpn list", "firewall group list",
-                  "tap mirror list", "vpn service list"):
+    for words in ("bgp speaker list", "bgp peer list", "bgpvpn list", "tap mirror list", "vpn service list"):
         admin.refused(words, "")
     same(admin("bgp dragent list"), [])
     agent = row(admin("network agent list --agent-type l3"), Binary="pilvi-agent")["ID"]
@@ -401,6 +399,48 @@ def looking(admin):
     admin("network delete tour-looking")
 
 
+def walls(admin):
+    """Firewalls: rules in order, a policy each way, and the legs of routers that they hold for."""
+    same("default" in [g["Name"] for g in admin("firewall group list")], True)
+    web = admin("firewall group rule create --protocol tcp --destination-port 80:81 --source-ip-address 10.0.0.0/8 --action "
+                "allow web", Action="allow", Protocol="tcp", Enabled=True, **{"Destination Port": "80:81", "IP Version": 4})["ID"]
+    ping = admin("firewall group rule create --protocol icmp --ip-version 6 --action reject --disable-rule ping", Enabled=False)["ID"]
+    row(admin("firewall group rule list"), ID=web, Name="web", Enabled=True)
+    admin.refused("firewall group rule create --destination-port 80 odd", "requires a protocol")
+    admin("firewall group rule set --name www --source-port 1024:65535 --share --no-source-ip-address web")
+    admin("firewall group rule show www", Shared=True, **{"Source Port": "1024:65535", "Source IP Address": None})
+    admin("firewall group rule unset --source-port --share www")
+    admin("firewall group rule show www", Shared=False, **{"Source Port": None})
+    policy = admin("firewall group policy create --firewall-rule www --audited inward", Audited=True)["ID"]
+    row(admin("firewall group policy list"), ID=policy, Name="inward")
+    admin("firewall group policy add rule --insert-after www inward ping")
+    admin("firewall group policy show inward", Audited=False, **{"Firewall Rules": [web, ping]})
+    admin("firewall group policy remove rule inward ping")
+    admin("firewall group policy set --name inwards --firewall-rule ping inward")
+    same(sorted(admin("firewall group policy show inwards")["Firewall Rules"]), sorted([web, ping]))
+    admin("firewall group policy unset --firewall-rule ping inwards")
+    admin("firewall group policy show inwards", **{"Firewall Rules": [web]})
+    admin("network create tour-walls")
+    admin("subnet create --network tour-walls --subnet-range 10.70.0.0/24 tour-walls")
+    admin("router create tour-walls")
+    admin("router add subnet tour-walls tour-walls")
+    leg = row(admin("port list --router tour-walls"), Status="ACTIVE")["ID"]
+    made = admin(f"firewall group create --ingress-firewall-policy inwards --port {leg} gate", Status="ACTIVE", Ports=[leg])["ID"]
+    row(admin("firewall group list"), ID=made, Name="gate")
+    admin.refused("firewall group policy delete inwards", "")
+    admin.refused("firewall group delete gate", "")
+    admin("firewall group set --name gates --disable gate")
+    admin("firewall group show gates", Status="DOWN", State=False)
+    admin(f"firewall group unset --port {leg} --ingress-firewall-policy gates")
+    admin("firewall group show gates", Status="INACTIVE", Ports=[])
+    admin("firewall group delete gates")
+    admin("firewall group policy delete inwards")
+    admin("firewall group rule delete www ping")
+    admin("router remove subnet tour-walls tour-walls")
+    admin("router delete tour-walls")
+    admin("network delete tour-walls")
+
+
 def machinery(admin):
     """What operators ask and say of hosts, kinds of routers and numbers."""
     agents = admin("network agent list --long")
@@ -457,5 +497,5 @@ def by_itself(admin):
     admin("project delete lazy")
 
 
-steps = [ready, absent, networks, subnets, pools, ports, routers, proxies, groups, quality, sharing, trunks, counting, segments, near, looking,
+steps = [ready, absent, networks, subnets, pools, ports, routers, proxies, groups, quality, sharing, trunks, counting, segments, near, looking, walls,
          machinery, by_itself]

@@ -2,7 +2,7 @@
 //!
 //! One thing that cannot be read does not stop the rest: a port is refused by name, anything else is
 //! left out and logged. Leaving a rule out only ever closes, since nothing is allowed by default.
-use super::Flow;
+use super::{Flow, firewall::firewall};
 use pilvi_agent_api::v1;
 use pilvi_netdev::Note;
 use pilvi_netdev::wanted::{
@@ -51,6 +51,7 @@ pub fn wanted(from: &v1::HostNetwork) -> (Wanted, Vec<(String, String)>) {
         helpers: from.routers.iter().flat_map(helpers).collect(),
         ways: from.routers.iter().flat_map(ways).collect(),
         taps: each("tap", &from.taps, |t| &t.id, tap),
+        firewalls: each("firewall", &from.firewalls, |f| &f.id, firewall),
         sinks: each("tap service", &from.tap_sinks, |s| &s.port_id, tap_sink),
         locals: each("local IP", &from.local_ips, |l| &l.id, local_ip),
         left: from.left.clone(),
@@ -59,7 +60,12 @@ pub fn wanted(from: &v1::HostNetwork) -> (Wanted, Vec<(String, String)>) {
     (wanted, refused)
 }
 
-fn each<A, B>(what: &str, all: &[A], id: impl Fn(&A) -> &String, convert: impl Fn(&A) -> Result<B, String>) -> Vec<B> {
+pub(super) fn each<A, B>(
+    what: &str,
+    all: &[A],
+    id: impl Fn(&A) -> &String,
+    convert: impl Fn(&A) -> Result<B, String>,
+) -> Vec<B> {
     let convert = |one: &A| {
         let done = convert(one);
         if let Err(why) = &done {
@@ -85,11 +91,11 @@ where
     if text.is_empty() { Ok(None) } else { parse(what, text).map(Some) }
 }
 
-fn small<T: TryFrom<u32>>(what: &str, number: u32) -> Result<T, String> {
+pub(super) fn small<T: TryFrom<u32>>(what: &str, number: u32) -> Result<T, String> {
     T::try_from(number).map_err(|_| format!("{what} {number} is too large"))
 }
 
-fn mac(text: &str) -> Result<Mac, String> {
+pub(super) fn mac(text: &str) -> Result<Mac, String> {
     let mut bytes = [0; 6];
     let mut parts = text.split(':');
     for byte in &mut bytes {
@@ -186,7 +192,7 @@ fn parent(from: &v1::Port) -> Result<Option<Parent>, String> {
 }
 
 /// A network, or an address that stands for itself alone.
-fn address_or_cidr<T: FromStr + From<std::net::IpAddr>>(text: &str) -> Result<T, String>
+pub(super) fn address_or_cidr<T: FromStr + From<std::net::IpAddr>>(text: &str) -> Result<T, String>
 where
     T::Err: Display,
 {

@@ -9,6 +9,7 @@
 //! ```
 //! [`Network`] hides what makes it so: pilvi-netdev on a real host, nothing on a simulated one.
 pub mod convert;
+mod firewall;
 pub mod flowlog;
 pub mod lead;
 pub mod neighbours;

@@ -4,6 +4,7 @@ mod by_leg;
 mod chain;
 mod cloud;
 mod filter;
+mod firewall;
 mod forward;
 mod gateway6;
 mod kill;

@@ -173,3 +173,52 @@ async fn packets_follow_a_guest_that_has_moved() {
     let drops = one.stats().unwrap().drops;
     assert!(drops["unknown-station"] > 0, "it came from where it would have to go: {drops:?}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_legs_firewall_is_whole_though_its_router_is_on_two_nodes() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("over-fw");
+    let one = DataPlane::open(cloud.node(1)).await.unwrap();
+    let two = DataPlane::open(cloud.node(2)).await.unwrap();
+    let allow = |protocol: u8, destination_ports| FirewallRule {
+        family: Family::V4,
+        protocol: Some(protocol),
+        source: None,
+        destination: None,
+        source_ports: None,
+        destination_ports,
+        action: FirewallAction::Allow,
+    };
+    // Into n1 by one port, out of it by ping.
+    let firewall = Firewall {
+        id: "f".into(),
+        ingress: vec![allow(6, Some((80, 80)))],
+        egress: vec![allow(1, None)],
+        ports: vec![],
+        legs: vec![FirewallLeg { router: "r".into(), network: "n1".into(), mac: leg("n1", 1, 2).mac }],
+    };
+    let both = || Wanted { groups: vec![open_group("g")], firewalls: vec![firewall.clone()], ..shared() };
+    let (mut w1, mut w2) = (both(), both());
+    w1.ports = vec![port("a", "n0", 1, "10.0.0.11", &["g"]), port("d", "n1", 4, "10.0.1.14", &["g"])];
+    w2.ports = vec![port("c", "n1", 3, "10.0.1.13", &["g"])];
+    w1.remotes = vec![remote("c", "n1", 3, "10.0.1.13", 2, &["g"])];
+    w2.remotes = vec![remote("a", "n0", 1, "10.0.0.11", 1, &["g"]), remote("d", "n1", 4, "10.0.1.14", 1, &["g"])];
+    apply(&one, &w1).await;
+    apply(&two, &w2).await;
+    let a = guest(&mut cloud, &one, "a", "10.0.0.11").await;
+    let d = guest(&mut cloud, &one, "d", "10.0.1.14").await;
+    let c = guest(&mut cloud, &two, "c", "10.0.1.13").await;
+    for port in [80, 81] {
+        cloud.background(c.spawn(&format!("sh -c 'while :; do nc -l -p {port} >/dev/null; done'")));
+    }
+    cloud.background(a.spawn("sh -c 'while :; do nc -l -p 80 >/dev/null; done'"));
+    assert!(soon(|| a.connects("10.0.1.13", 80)), "one: {:?}\ntwo: {:?}", one.stats(), two.stats());
+    assert!(!a.connects("10.0.1.13", 81) && !a.pings("10.0.1.13"));
+    assert!(c.pings("10.0.0.11") && !c.connects("10.0.0.11", 80), "two: {:?}", two.stats());
+    assert!(d.connects("10.0.1.13", 81) && d.pings("10.0.1.13") && c.pings("10.0.1.14"), "inside of the network");
+    // The way out is on node one.
+    assert!(c.pings("203.0.113.1"), "one: {:?}\ntwo: {:?}", one.stats(), two.stats());
+    assert!(two.stats().unwrap().ports["c"].drops["firewall"] > 0);
+}

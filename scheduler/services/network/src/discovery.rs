@@ -69,6 +69,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
         "Floating IP Port Forwarding support port ranges",
         "Ranges of ports of floating IPs.",
     ),
+    ("fwaas_v2", "FWaaS v2", "Firewalls of servers' ports and of routers' legs."),
     ("floatingip-pools", "Floating IP Pools Extension", "Subnets that floating IPs come from."),
     ("ip_allocation", "IP Allocation", "When a port gets its addresses."),
     ("ip-substring-filtering", "IP address substring filtering", "Ports by a part of an address."),
@@ -183,6 +184,11 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("sort-key-validation", "Sort keys validation", "Unknown sort keys are refused."),
     ("sorting", "Sorting support", "Lists in order."),
     ("standard-attr-description", "standard-attr-description", "Resources have descriptions."),
+    (
+        "standard-attr-fwaas-v2",
+        "Standard Attribute FWaaS v2 Extension",
+        "Firewalls have descriptions, revisions and timestamps.",
+    ),
     ("standard-attr-revisions", "Resource revision numbers", "Resources count their changes."),
     ("standard-attr-segment", "standard-attr-segment", "Segments have descriptions, revisions and timestamps."),
     (

@@ -20,6 +20,7 @@ mod crud;
 pub mod default_rule;
 pub mod discovery;
 pub mod fault;
+pub mod firewall;
 pub mod floating_ip;
 pub mod flow_log;
 pub mod host;
@@ -113,7 +114,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 34] = [
+pub const RESOURCES: [&Resource; 37] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -148,6 +149,9 @@ pub const RESOURCES: [&Resource; 34] = [
     &conntrack_helper::api::CONNTRACK_HELPER,
     &tap::service::TAP_SERVICE,
     &tap::flow::TAP_FLOW,
+    &firewall::group::api::FIREWALL_GROUP,
+    &firewall::policy::api::FIREWALL_POLICY,
+    &firewall::rule::api::FIREWALL_RULE,
 ];
 
 pub fn service() -> Service<Network> {
@@ -179,6 +183,9 @@ pub fn service() -> Service<Network> {
         conntrack_helper::api::routes(),
         tap::service::routes(),
         tap::flow::routes(),
+        firewall::group::api::routes(),
+        firewall::policy::api::routes(),
+        firewall::rule::api::routes(),
         qos::policy::routes(),
         qos::rule::routes(),
         qos::rule_type::routes(),

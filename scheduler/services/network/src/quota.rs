@@ -3,6 +3,7 @@ use crate::{
     Network,
     address_group::model::AddressGroup,
     fault,
+    firewall::model::{FirewallGroup, FirewallPolicy, FirewallRule},
     floating_ip::model::FloatingIp,
     network::model::VirtualNetwork,
     port::model::Port,
@@ -52,6 +53,9 @@ const DEFAULTS: &[(&str, i64)] = &[
     ("security_group_rule", 100),
     ("rbac_policy", 10),
     ("address_group", 10),
+    ("firewall_group", 10),
+    ("firewall_policy", 10),
+    ("firewall_rule", 100),
 ];
 
 pub static QUOTAS: LazyLock<Quotas> = LazyLock::new(|| {
@@ -156,6 +160,9 @@ async fn used(store: &Store, project: &str) -> Result<Vec<(&'static str, i64)>, 
         ("security_group_rule", store.count::<SecurityGroupRule>(q()).await?),
         ("rbac_policy", store.count::<RbacPolicy>(q()).await?),
         ("address_group", store.count::<AddressGroup>(q()).await?),
+        ("firewall_group", store.count::<FirewallGroup>(q()).await?),
+        ("firewall_policy", store.count::<FirewallPolicy>(q()).await?),
+        ("firewall_rule", store.count::<FirewallRule>(q()).await?),
     ];
     Ok(used.into_iter().map(|(name, n)| (name, i64::try_from(n).unwrap_or(i64::MAX))).collect())
 }

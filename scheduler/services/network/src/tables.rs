@@ -7,7 +7,7 @@
 //! | segment | its physical network, if it is a further one |
 //! | port | its MAC within its network |
 //! | address lease | the address within its subnet (its id says the same, so it can be looked up) |
-//! | security group | being its project's default group |
+//! | security group, firewall group | being its project's default group |
 //! | trunk | its parent port |
 //! | default statefulness of groups | being its project's, or the cloud's |
 //! | QoS policy | being its project's default |
@@ -17,6 +17,7 @@ use crate::{
     address_scope::model::AddressScope,
     conntrack_helper::model::ConntrackHelper,
     default_rule::model::DefaultRule,
+    firewall::model::{FirewallGroup, FirewallPolicy, FirewallPort, FirewallRule},
     floating_ip::model::FloatingIp,
     flow_log::model::FlowLog,
     hosting::model::Hosting,
@@ -45,6 +46,7 @@ use pilvi_store::{Claim, Column, KindSpec, Record, Value};
 use serde::{Deserialize, Serialize};
 
 pub mod find;
+mod firewalls;
 mod rules;
 mod taps;
 mod ways;
@@ -90,6 +92,10 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<ConntrackHelper>(),
         KindSpec::of::<TapService>(),
         KindSpec::of::<TapFlow>(),
+        KindSpec::of::<FirewallGroup>(),
+        KindSpec::of::<FirewallPolicy>(),
+        KindSpec::of::<FirewallRule>(),
+        KindSpec::of::<FirewallPort>(),
         KindSpec::of::<AgentNote>(),
         KindSpec::of::<Once>(),
     ]
@@ -120,6 +126,10 @@ pub const KINDS: &[&str] = &[
     ConntrackHelper::KIND,
     TapService::KIND,
     TapFlow::KIND,
+    FirewallGroup::KIND,
+    FirewallPolicy::KIND,
+    FirewallRule::KIND,
+    FirewallPort::KIND,
 ];
 
 /// One address of one subnet, held by one port.

@@ -62,6 +62,11 @@ const FACTS: Facts = Facts {
             "/v2.0/taas/tap_flows",
             r#"{"tap_flow": {"project_id": "p-own", "tap_service_id": "<tap_service_id>", "source_port": "<free_port_id>", "direction": "IN"}}"#,
         ),
+        ("POST", "/v2.0/fwaas/firewall_groups", r#"{"firewall_group": {"project_id": "p-own"}}"#),
+        ("POST", "/v2.0/fwaas/firewall_policies", r#"{"firewall_policy": {"project_id": "p-own"}}"#),
+        ("POST", "/v2.0/fwaas/firewall_rules", r#"{"firewall_rule": {"project_id": "p-own"}}"#),
+        ("PUT", "/v2.0/fwaas/firewall_policies/{id}/insert_rule", r#"{"firewall_rule_id": "<free_firewall_rule_id>"}"#),
+        ("PUT", "/v2.0/fwaas/firewall_policies/{id}/remove_rule", r#"{"firewall_rule_id": "<used_firewall_rule_id>"}"#),
         (
             "POST",
             "/v2.0/security-groups-default-statefulness",
@@ -252,6 +257,11 @@ pub async fn world() -> World {
     let tap = create(&app, &owner, "taas/tap_services", "tap_service", json!({"port_id": sub_port})).await;
     let looked = json!({"tap_service_id": tap, "source_port": free_port, "direction": "BOTH"});
     let looked = create(&app, &owner, "taas/tap_flows", "tap_flow", looked).await;
+    let wall_rule = create(&app, &owner, "fwaas/firewall_rules", "firewall_rule", json!({})).await;
+    let used_rule = create(&app, &owner, "fwaas/firewall_rules", "firewall_rule", json!({})).await;
+    let wall_policy = json!({"firewall_rules": [used_rule]});
+    let wall_policy = create(&app, &owner, "fwaas/firewall_policies", "firewall_policy", wall_policy).await;
+    let wall = create(&app, &owner, "fwaas/firewall_groups", "firewall_group", json!({})).await;
     let parent = create(&app, &owner, "ports", "port", json!({"network_id": net})).await;
     let subs = json!([{"port_id": sub_port, "segmentation_type": "vlan", "segmentation_id": 8}]);
     let trunk = create(&app, &owner, "trunks", "trunk", json!({"port_id": parent, "sub_ports": subs})).await;
@@ -344,6 +354,9 @@ pub async fn world() -> World {
         ("security-groups-default-statefulness", &statefulness),
         ("taas/tap_services", &tap),
         ("taas/tap_flows", &looked),
+        ("fwaas/firewall_groups", &wall),
+        ("fwaas/firewall_policies", &wall_policy),
+        ("fwaas/firewall_rules", &wall_rule),
         ("agents", &agent),
     ] {
         let tags = format!("/v2.0/{collection}/{id}/tags/a-tag");
@@ -377,6 +390,8 @@ pub async fn world() -> World {
         ("free_inside_port_id", &free_inside_port),
         ("sub_port_id", &sub_port),
         ("tap_service_id", &tap),
+        ("free_firewall_rule_id", &wall_rule),
+        ("used_firewall_rule_id", &used_rule),
     ]);
     World { app, store, names, params, fill, facts: FACTS, judged_by_original: false, _dir: None }
 }

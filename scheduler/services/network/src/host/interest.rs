@@ -9,19 +9,23 @@
 use super::reach::Reach;
 use crate::{
     Network,
+    address_group::model::AddressGroup,
     conntrack_helper::model::ConntrackHelper,
+    firewall::model::{FirewallGroup, FirewallPolicy, FirewallPort, FirewallRule},
     floating_ip::model::FloatingIp,
     flow_log::model::FlowLog,
     hosting::model::Hosting,
     local_ip::model::Association,
     metering::model::{MeteringLabel, MeteringRule},
     ndp_proxy::model::NdpProxy,
+    network::model::VirtualNetwork,
     port::model::{Port, ROUTER_GATEWAY, ROUTER_INTERFACE, Status},
     port_forwarding::model::PortForwarding,
     qos::model::{Bandwidth, Dscp, PacketRate, QosRule},
     router::model::Router,
-    security_group::model::SecurityGroupRule,
+    security_group::model::{SecurityGroup, SecurityGroupRule},
     subnet::model::Subnet,
+    subnet_pool::model::SubnetPool,
     tables::KINDS,
     tap::model::{TapFlow, TapService},
     trunk::model::Trunk,
@@ -36,6 +40,18 @@ use std::{
 
 /// What every view with a way out is noted under.
 const WAYS_OUT: &str = "ways out";
+
+/// Kinds whose records are noted by themselves wherever they count. A firewall's port is called as the port is.
+const BY_ITSELF: [&str; 8] = [
+    VirtualNetwork::KIND,
+    SecurityGroup::KIND,
+    AddressGroup::KIND,
+    SubnetPool::KIND,
+    FirewallGroup::KIND,
+    FirewallPolicy::KIND,
+    FirewallRule::KIND,
+    FirewallPort::KIND,
+];
 
 /// Whose state a change may alter.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -138,8 +154,10 @@ impl Reach {
         let policies = self.policies.iter().map(String::as_str);
         let counted =
             of(&self.forwarders).chain(of(&self.associations)).chain(of(&self.labels)).chain(of(&self.meter_rules));
+        let firewalls = of(&self.firewalls).chain(of(&self.firewall_policies)).chain(of(&self.firewall_rules));
         let taps = of(&self.tap_flows).chain(of(&self.tap_services)).chain(of(&self.tap_ports));
         wire.chain(taps)
+            .chain(firewalls)
             .chain(rooms)
             .chain(routing)
             .chain(filters)
@@ -203,12 +221,10 @@ impl Network {
         keys: &mut Vec<String>,
         hosts: &mut BTreeSet<String>,
     ) -> Result<bool, Fault> {
-        use crate::{
-            address_group::model::AddressGroup, network::model::VirtualNetwork, security_group::model::SecurityGroup,
-            subnet_pool::model::SubnetPool,
-        };
+        if BY_ITSELF.contains(&kind) {
+            return Ok(true);
+        }
         match kind {
-            VirtualNetwork::KIND | SecurityGroup::KIND | AddressGroup::KIND | SubnetPool::KIND => {}
             Subnet::KIND => keys.extend(self.parent::<Subnet>(id, |s| vec![s.network_id.clone()]).await?),
             SecurityGroupRule::KIND => {
                 keys.extend(self.parent::<SecurityGroupRule>(id, |r| vec![r.security_group_id.clone()]).await?);

@@ -1,5 +1,5 @@
 //! From gathered records to the agent's message. Pure.
-use super::{HostInfo, names, private, quality, reach::Reach, segments, taps};
+use super::{HostInfo, firewalls, names, private, quality, reach::Reach, segments, taps};
 use crate::{
     address_scope::model::of_network,
     conntrack_helper::model::ConntrackHelper,
@@ -44,9 +44,11 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
         tap_sinks: taps::sinks(reach, host, hosts),
         left: Vec::new(),
         peers: Vec::new(),
+        firewalls: Vec::new(),
     };
     private::split(reach, &mut message);
     segments::split(reach, own, &mut message);
+    message.firewalls = firewalls::compose(reach, &message.routers);
     message
 }
 

@@ -8,6 +8,7 @@
 //! A host learns of nothing that its ports cannot reach. Its view is computed from the store whenever something that
 //! it was made of changes ([`interest`]); it takes a fixed number of queries for each round of [`reach`]. Endpoints on
 //! other hosts are no part of it: they are told by network, to all that reach it ([`neighbours`]).
+mod firewalls;
 pub mod interest;
 mod message;
 mod metadata;

@@ -3,6 +3,7 @@ use super::HostInfo;
 use crate::{
     address_group::model::AddressGroup,
     conntrack_helper::model::ConntrackHelper,
+    firewall::model::{FirewallGroup, FirewallPolicy, FirewallPort, FirewallRule},
     floating_ip::model::FloatingIp,
     flow_log::model::FlowLog,
     hosting::{
@@ -81,6 +82,11 @@ pub struct Reach {
     pub tap_flows: BTreeMap<String, TapFlow>,
     pub tap_services: BTreeMap<String, TapService>,
     pub tap_ports: BTreeMap<String, Port>,
+    /// Of these ports and of the routers' legs, by port.
+    pub firewall_ports: BTreeMap<String, FirewallPort>,
+    pub firewalls: BTreeMap<String, FirewallGroup>,
+    pub firewall_policies: BTreeMap<String, FirewallPolicy>,
+    pub firewall_rules: BTreeMap<String, FirewallRule>,
     /// What operators wish of hosts.
     pub wishes: Vec<Hosting>,
 }
@@ -214,6 +220,7 @@ impl Reach {
         let floating: BTreeSet<String> = self.forwardings.values().map(|f| f.floatingip_id.clone()).collect();
         self.forwarders = fetch(store, &floating, by_id).await?;
         self.complete_taps(store, &local).await?;
+        self.complete_firewalls(store, local).await?;
         self.complete_quality(store).await?;
         self.complete_logs(store).await?;
         self.complete_metering(store).await
@@ -230,6 +237,18 @@ impl Reach {
             self.tap_flows.values().map(|f| &f.source_port).chain(self.tap_services.values().map(|s| &s.port_id));
         let ends: BTreeSet<String> = ends.cloned().collect();
         self.tap_ports = fetch(store, &ends, by_id).await?;
+        Ok(())
+    }
+
+    async fn complete_firewalls(&mut self, store: &Store, mut ports: BTreeSet<String>) -> Result<(), Fault> {
+        ports.extend(self.legs.keys().cloned());
+        self.firewall_ports = fetch(store, &ports, by_id).await?;
+        let groups: BTreeSet<String> = self.firewall_ports.values().map(|p| p.firewall_group_id.clone()).collect();
+        self.firewalls = fetch(store, &groups, by_id).await?;
+        let policies: BTreeSet<String> = self.firewalls.values().flat_map(|g| g.policies()).cloned().collect();
+        self.firewall_policies = fetch(store, &policies, by_id).await?;
+        let rules = self.firewall_policies.values().flat_map(|p| &p.firewall_rules).cloned().collect();
+        self.firewall_rules = fetch(store, &rules, by_id).await?;
         Ok(())
     }
 

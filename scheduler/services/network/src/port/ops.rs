@@ -8,7 +8,7 @@ use super::{
 use crate::{
     address,
     attribute::overlay,
-    fault,
+    fault, firewall,
     floating_ip::{self, model::FloatingIp},
     flow_log,
     list::Raw,
@@ -461,6 +461,7 @@ pub(crate) async fn remove_in(tx: &mut Tx, port: &Port) -> Result<(), Fault> {
     local_ip::ops::forget_holder_in(tx, &port.id).await?;
     ndp_proxy::ops::forget_in(tx, &port.id, &[]).await?;
     tap::ops::forget_in(tx, &port.id).await?;
+    firewall::group::ops::forget_in(tx, &port.id).await?;
     tx.delete::<Port>(&port.id).await?;
     Ok(())
 }

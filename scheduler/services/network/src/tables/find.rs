@@ -16,6 +16,23 @@ pub fn open_to(project: &str) -> Query {
     let choices = [of_project(project), Query::all().eq("open", 1), Query::all().labelled(label(project))];
     Query::all().any_of(choices)
 }
+/// What a project owns, and what is shared with all.
+pub fn own_or_shared(project: &str) -> Query {
+    Query::all().any_of([of_project(project), Query::all().eq("open", 1)])
+}
+/// Firewall groups that a policy holds for, either way.
+pub fn with_firewall_policy(id: &str) -> Query {
+    let ways = ["ingress_firewall_policy_id", "egress_firewall_policy_id"];
+    Query::all().any_of(ways.map(|way| Query::all().eq(way, id)))
+}
+/// Firewall policies that a rule is in.
+pub fn with_firewall_rule(id: &str) -> Query {
+    Query::all().labelled(id)
+}
+/// Ports of some firewall groups.
+pub fn in_firewall_groups<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+    Query::all().one_of("firewall_group_id", ids)
+}
 /// Policies on one thing.
 pub fn about(object_id: &str) -> Query {
     Query::all().eq("object_id", object_id)

@@ -3,6 +3,7 @@ mod address;
 mod bindings;
 mod conntrack_helper;
 mod extras;
+mod firewalls;
 mod flow_log;
 mod forwarding;
 mod host;

@@ -1,0 +1,3 @@
+//! Which policies hold for which ports.
+pub mod api;
+pub mod ops;

@@ -1,0 +1,3 @@
+//! A list of firewall rules, in order.
+pub mod api;
+pub mod ops;

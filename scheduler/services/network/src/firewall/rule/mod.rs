@@ -1,0 +1,3 @@
+//! One line of a firewall policy.
+pub mod api;
+pub mod ops;
