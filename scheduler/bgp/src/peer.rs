@@ -184,9 +184,8 @@ impl Drive {
                 stop = stopped(&mut stop) => Event::Stop(stop),
                 room = out.reserve(), if waiting => if room.is_ok() { Event::Room } else { Event::Closed },
                 () = out.closed() => Event::Closed,
-                changed = self.wanted.changed(), if quiet => {
-                    if changed.is_ok() { Event::Wanted } else { Event::Stop(Stop::Leave) }
-                }
+                // Whoever wants nothing any more has said how it is to end.
+                Ok(()) = self.wanted.changed(), if quiet => Event::Wanted,
                 read = talk.reading.read_buf(&mut talk.read) => Event::Read(read),
                 () = sleep_until(keepalive) => Event::Keepalive,
                 () = sleep_until(silent) => Event::Silence,

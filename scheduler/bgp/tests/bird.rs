@@ -159,6 +159,13 @@ fn routes_outlive_a_speaker_that_comes_back() {
     let second = Rig::new();
     second.set(&peers, &less);
     bird.wait_routes("master4", &less);
+    // Whoever says goodbye takes the routes along, each time.
+    for _ in 0..6 {
+        second.set(&[], &less);
+        bird.wait_routes("master4", &Routes::new());
+        second.set(&peers, &less);
+        bird.wait_routes("master4", &less);
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ use pilvi_kit::{
     service::{Mounted, Mounting},
     throttle::Throttle,
 };
-use pilvi_network::Network;
+use pilvi_network::{Network, bgp::Announcer};
 use pilvi_placement::{Breadth, Placement};
 use pilvi_reconcile::Member;
 use pilvi_store::{Sole, Store};
@@ -42,6 +42,8 @@ pub struct Scheduler {
     volumes: Arc<Volumes>,
     identity: Arc<Identity>,
     image: Arc<Image>,
+    network: Arc<Network>,
+    bgp: pilvi_network::bgp::Settings,
     member: Arc<Member>,
     vault: Option<Arc<Vault>>,
     _sole: Sole,
@@ -195,14 +197,28 @@ impl Scheduler {
             pilvi_identity::service().mount(identity.clone(), with("identity"))?.also_at(pilvi_identity::ROOTS),
             pilvi_image::service().mount(image.clone(), with("image"))?,
             pilvi_placement::service().mount(placement, with("placement"))?,
-            pilvi_network::service().mount(network, with("network"))?,
+            pilvi_network::service().mount(network.clone(), with("network"))?,
             pilvi_compute::service().mount(compute.clone(), with("compute"))?,
             pilvi_volume::service().mount(volumes.clone(), with("volume"))?.literally(),
         ];
         let tls = fleet.authority().server_config(&config.certificate_names())?;
         let grpc = fleet.routes().into_axum_router();
         let site = Arc::new(Site::new(services, Some(grpc), front, config.plain_http));
-        Ok(Scheduler { fleet, site, tls, store, compute, volumes, identity, image, member, vault, _sole: sole })
+        Ok(Scheduler {
+            fleet,
+            site,
+            tls,
+            store,
+            compute,
+            volumes,
+            identity,
+            image,
+            network,
+            bgp: config.network.bgp.settings(),
+            member,
+            vault,
+            _sole: sole,
+        })
     }
 
     /// Answers on `listeners` and keeps the cloud as it is wanted, until `stop` turns true.
@@ -220,6 +236,8 @@ impl Scheduler {
         tasks.spawn(self.fleet.clone().run(stop.clone()));
         tasks.spawn(self.compute.driver().run(self.store.clone(), stop.clone()));
         tasks.spawn(self.volumes.driver().run(self.store.clone(), stop.clone()));
+        let speaks = self.member.job("network.bgp");
+        tasks.spawn(Announcer::run(self.network, self.bgp, Some(pilvi_netdev::sign_tcp), speaks, stop.clone()));
         tasks.spawn(self.identity.clone().run(stop.clone()));
         tasks.spawn(self.image.clone().run(stop.clone()));
         tasks.spawn(compact(self.store.clone(), stop));

@@ -14,6 +14,7 @@ pub mod address_group;
 pub mod address_scope;
 pub mod agent;
 pub mod attribute;
+pub mod bgp;
 pub mod check;
 pub mod conntrack_helper;
 mod crud;
@@ -113,7 +114,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 34] = [
+pub const RESOURCES: [&Resource; 36] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -148,6 +149,8 @@ pub const RESOURCES: [&Resource; 34] = [
     &conntrack_helper::api::CONNTRACK_HELPER,
     &tap::service::TAP_SERVICE,
     &tap::flow::TAP_FLOW,
+    &bgp::speaker::SPEAKER,
+    &bgp::peer::PEER,
 ];
 
 pub fn service() -> Service<Network> {
@@ -179,6 +182,9 @@ pub fn service() -> Service<Network> {
         conntrack_helper::api::routes(),
         tap::service::routes(),
         tap::flow::routes(),
+        bgp::speaker::routes(),
+        bgp::peer::routes(),
+        bgp::dragent::routes(),
         qos::policy::routes(),
         qos::rule::routes(),
         qos::rule_type::routes(),

@@ -15,6 +15,7 @@
 use crate::{
     address_group::model::AddressGroup,
     address_scope::model::AddressScope,
+    bgp::model::{BgpPeer, BgpSpeaker},
     conntrack_helper::model::ConntrackHelper,
     default_rule::model::DefaultRule,
     floating_ip::model::FloatingIp,
@@ -44,6 +45,7 @@ use crate::{
 use pilvi_store::{Claim, Column, KindSpec, Record, Value};
 use serde::{Deserialize, Serialize};
 
+mod bgp;
 pub mod find;
 mod rules;
 mod taps;
@@ -90,6 +92,8 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<ConntrackHelper>(),
         KindSpec::of::<TapService>(),
         KindSpec::of::<TapFlow>(),
+        KindSpec::of::<BgpSpeaker>(),
+        KindSpec::of::<BgpPeer>(),
         KindSpec::of::<AgentNote>(),
         KindSpec::of::<Once>(),
     ]
