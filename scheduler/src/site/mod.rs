@@ -163,9 +163,7 @@ impl Scheduler {
         }
         fleet.set_member(member.clone());
         let placement = Placement::with(store.clone(), search_limits(config));
-        let quotas = pilvi_network::quota::choose(config.network.quotas.clone());
-        quotas.map_err(|why| anyhow::anyhow!("[network] quotas: {why}"))?;
-        let network = Network::new(store.clone());
+        let network = open_network(config, &store)?;
         let volumes =
             Volumes::new(store.clone(), fleet.clone(), image.clone(), placement.clone(), volume_settings(config));
         let compute = Compute::new(
@@ -185,11 +183,7 @@ impl Scheduler {
         let network_part = Arc::new(NetworkPart::new(network.clone(), fleet.clone(), front.outlet.clone()));
         network_part.refresh(None).await.context("the hosts")?;
         store.listen(network_part.clone());
-        fleet.add_part(network_part);
-        fleet.add_part(Arc::new(ComputePart::new(compute.clone())));
-        fleet.add_part(Arc::new(VolumePart::new(volumes.clone())));
-        fleet.set_images(Arc::new(ImageBytes::new(image.clone())));
-        fleet.set_snapshots(Arc::new(Snapshots::new(image.clone(), compute.clone(), volumes.clone())));
+        connect(&fleet, network_part, &compute, &volumes, &image);
         let authenticator = Authenticator::new(identity.clone());
         let with =
             |name: &str| Mounting { authenticator: authenticator.clone(), policy_file: policy_file(state, name) };
@@ -204,21 +198,8 @@ impl Scheduler {
         let tls = fleet.authority().server_config(&config.certificate_names())?;
         let grpc = fleet.routes().into_axum_router();
         let site = Arc::new(Site::new(services, Some(grpc), front, config.plain_http));
-        Ok(Scheduler {
-            fleet,
-            site,
-            tls,
-            store,
-            compute,
-            volumes,
-            identity,
-            image,
-            network,
-            bgp: config.network.bgp.settings(),
-            member,
-            vault,
-            _sole: sole,
-        })
+        let (bgp, _sole) = (config.network.bgp.settings(), sole);
+        Ok(Scheduler { fleet, site, tls, store, compute, volumes, identity, image, network, bgp, member, vault, _sole })
     }
 
     /// Answers on `listeners` and keeps the cloud as it is wanted, until `stop` turns true.
@@ -245,6 +226,27 @@ impl Scheduler {
         end_member.send_replace(true);
         let _ = member.await;
     }
+}
+
+fn open_network(config: &Config, store: &Store) -> Result<Arc<Network>> {
+    let quotas = pilvi_network::quota::choose(config.network.quotas.clone());
+    quotas.map_err(|why| anyhow::anyhow!("[network] quotas: {why}"))?;
+    Ok(Network::new(store.clone()))
+}
+
+/// What hosts are told and asked by the services.
+fn connect(
+    fleet: &Fleet,
+    network: Arc<NetworkPart>,
+    compute: &Arc<Compute>,
+    volumes: &Arc<Volumes>,
+    image: &Arc<Image>,
+) {
+    fleet.add_part(network);
+    fleet.add_part(Arc::new(ComputePart::new(compute.clone())));
+    fleet.add_part(Arc::new(VolumePart::new(volumes.clone())));
+    fleet.set_images(Arc::new(ImageBytes::new(image.clone())));
+    fleet.set_snapshots(Arc::new(Snapshots::new(image.clone(), compute.clone(), volumes.clone())));
 }
 
 fn compute_settings(config: &Config) -> pilvi_compute::Config {
