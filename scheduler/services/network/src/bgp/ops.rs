@@ -55,13 +55,17 @@ pub async fn create_peer_in(tx: &mut Tx, attrs: &Raw) -> Result<Stored<BgpPeer>,
 }
 
 pub async fn update_peer_in(tx: &mut Tx, mut found: Stored<BgpPeer>, changes: &Raw) -> Result<(), Fault> {
-    let password = changes.get("password").filter(|p| !p.is_null());
-    if password.is_some() && found.auth_type == AuthType::None {
+    // Clients send null with whatever else they change.
+    let mut changes = changes.clone();
+    if changes.get("password").is_some_and(Value::is_null) {
+        changes.remove("password");
+    }
+    if changes.contains_key("password") && found.auth_type == AuthType::None {
         return Err(
             Fault::not_found(format!("BGP peer {} not authenticated.", found.id)).kind("BgpPeerNotAuthenticated")
         );
     }
-    let after: BgpPeer = overlay(&found.record, changes)?;
+    let after: BgpPeer = overlay(&found.record, &changes)?;
     check_password(after.auth_type, after.password.as_deref())?;
     found.record = after;
     tx.update(&found).await?;

@@ -110,6 +110,10 @@ async fn administrators_alone_have_speakers_and_nobody_sees_a_password() {
     }
     rig.want(400, &rig.admin, "GET", &format!("{PEERS}?password=another%20secret"), Value::Null).await;
     rig.want(400, &rig.admin, "PUT", &path, json!({"bgp_peer": {"peer_ip": "192.0.2.9"}})).await;
+    rig.want(400, &rig.admin, "PUT", &path, json!({"bgp_peer": {"password": ""}})).await;
+    rig.want(200, &rig.admin, "PUT", &path, json!({"bgp_peer": {"name": "n", "password": null}})).await;
+    let kept = rig.svc.store.get::<crate::bgp::model::BgpPeer>(&id(&made)).await.unwrap().unwrap();
+    assert_eq!(kept.password.as_deref(), Some("another secret"), "null is no password, and takes none away");
     let open = format!("{PEERS}/{}", rig.peer("192.0.2.2").await);
     let no = rig.refused(404, &rig.admin, "PUT", &open, json!({"bgp_peer": {"password": "x"}})).await;
     assert_eq!(no, "BgpPeerNotAuthenticated");
