@@ -45,8 +45,8 @@
 //!
 //! # What it does not do yet
 //! - IPv6 guests speak by their fixed addresses and by the link-local one that follows from their hardware address; packets
-//!   with a routing header are dropped. What leaves by a router's gateway is not translated, and its prefixes are announced
-//!   to nobody: the provider routes them, or the gateway answers for single addresses. A port on the external network itself
+//!   with a routing header are dropped. What leaves by a router's gateway is not translated, and its prefixes are not announced
+//!   from here: the provider routes them, or the gateway answers for single addresses. A port on the external network itself
 //!   finds no IPv6 neighbours there.
 //! - Broadcast and multicast other than ARP and DHCP are dropped and counted (`multicast`), also for unsecured
 //!   ports; frames to unknown stations as well (`unknown-station`).

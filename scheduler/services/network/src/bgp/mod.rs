@@ -8,8 +8,7 @@
 //!
 //!  change feed --> announce (one scheduler at a time) --> pilvi_bgp::Speakers --TCP--> peers
 //! ```
-//! The next hop is always the router's own address on the gateway network, wherever guests run: it is the one that is
-//! there as long as the router has the gateway. There are no agents for it: the scheduler that holds the job speaks, and
+//! The next hop is always the router's own address on the gateway network: it is there as long as the router has the gateway. There are no agents for it: the scheduler that holds the job speaks, and
 //! stands in the lists of agents as one "BGP dynamic routing agent", from which a speaker can be taken and given back.
 pub mod announce;
 pub mod dragent;

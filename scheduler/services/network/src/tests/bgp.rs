@@ -194,6 +194,35 @@ async fn floating_ips_are_advertised_while_a_router_that_is_up_translates_them()
 }
 
 #[tokio::test]
+async fn a_floating_ip_is_advertised_where_its_guest_is_beside_the_way_out() {
+    let rig = Rig::new().await;
+    let host = |n: u8| crate::host::HostInfo { name: format!("h{n}"), up: true, ..Default::default() };
+    rig.svc.remember(&[host(1), host(2)]);
+    let (speaker, public) = (rig.speaker(4).await, rig.external().await);
+    rig.act(&speaker, "add_gateway_network", "network_id", &public).await;
+    let (router, addresses) = rig.router(&public).await;
+    let held = rig.get(&rig.admin, &format!("/v2.0/routers/{router}/l3-agents")).await["agents"][0]["host"].clone();
+    let other = if held == json!("h1") { "h2" } else { "h1" };
+    let inside = rig.network(&rig.admin, "inside").await;
+    let subnet = rig.subnet(&rig.admin, &inside, "10.0.0.0/24").await;
+    rig.leg(&router, &subnet, "add").await;
+    let attrs = json!({"network_id": inside, "device_owner": "compute:nova", "binding:host_id": other});
+    let port = id(&rig.make(&rig.admin, "/v2.0/ports", "port", attrs).await);
+    let attrs = json!({"floating_network_id": public, "port_id": port});
+    rig.make(&rig.admin, "/v2.0/floatingips", "floatingip", attrs).await;
+    assert!(rig.advertised(&speaker).await.is_empty(), "its own host answers for it");
+    let moved = json!({"port": {"binding:host_id": held}});
+    rig.want(200, &rig.admin, "PUT", &format!("/v2.0/ports/{port}"), moved).await;
+    assert_eq!(rig.advertised(&speaker).await[0].1, addresses[0]);
+    // The way out moves away from the guest.
+    let agents = format!("/v2.0/agents?host={other}&agent_type=L3%20agent");
+    let agent = id(&rig.get(&rig.admin, &agents).await["agents"][0]);
+    let at = format!("/v2.0/agents/{agent}/l3-routers");
+    rig.want(201, &rig.admin, "POST", &at, json!({"router_id": router})).await;
+    assert!(rig.advertised(&speaker).await.is_empty());
+}
+
+#[tokio::test]
 async fn inside_subnets_are_advertised_where_both_sides_are_in_one_scope() {
     for (version, outside, insides) in [
         (4, ("8.0.0.0/24", 24), ["10.10.0.0/24", "10.11.0.0/24", "10.12.0.0/24"]),
