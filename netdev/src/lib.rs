@@ -46,8 +46,8 @@
 //!
 //! # What it does not do yet
 //! - IPv6 guests speak by their fixed addresses and by the link-local one that follows from their hardware address; packets
-//!   with a routing header are dropped. What leaves by a router's gateway is not translated, and its prefixes are announced
-//!   to nobody: the provider routes them, or the gateway answers for single addresses. A port on the external network itself
+//!   with a routing header are dropped. What leaves by a router's gateway is not translated, and its prefixes are not announced
+//!   from here: the provider routes them, or the gateway answers for single addresses. A port on the external network itself
 //!   finds no IPv6 neighbours there.
 //! - Broadcast and multicast other than ARP and DHCP are dropped and counted (`multicast`), also for unsecured
 //!   ports; frames to unknown stations as well (`unknown-station`).
@@ -103,6 +103,7 @@ mod regroup;
 mod resolver;
 mod router;
 mod scope;
+mod sign;
 mod standing;
 mod stats;
 mod switch;
@@ -120,5 +121,6 @@ pub use namespace::{connect_in, listen as listen_in_ns};
 pub use note::{Note, Notes};
 pub use plane::{DataPlane, clear};
 pub use resolver::{RESOLVER_ADDRESS, RESOLVER_ADDRESS6};
+pub use sign::{KEY_MAX, sign_tcp};
 pub use stats::{Metered, PortStats, REASONS, Stats};
 pub use switch::SERVICE_MAC;

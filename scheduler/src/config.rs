@@ -1,5 +1,6 @@
 //! The configuration: one file in, the environment and the command line over it, checked once.
 use crate::{
+    bgp::BgpConfig,
     cli::Common,
     events::{EventsConfig, RateLimits},
     federation::FederationSettings,
@@ -57,6 +58,7 @@ pub struct Config {
 pub struct NetworkConfig {
     /// Limits of projects without quotas of their own, by resource; -1: none.
     pub quotas: BTreeMap<String, i64>,
+    pub bgp: BgpConfig,
 }
 
 /// Where images lie, what they must be, how they may come in.
@@ -318,6 +320,7 @@ impl Config {
         if ratios.iter().any(|r| !r.is_finite() || *r <= 0.0) {
             return Err(Refusal("compute: the ratios must be greater than 0.".into()));
         }
+        self.network.bgp.check()?;
         self.image.import.check().map_err(Refusal)?;
         self.identity.settings("/".into())?;
         self.events.check()?;

@@ -12,6 +12,7 @@
 //! programs use.
 mod agent;
 mod allocator;
+mod bgp;
 mod cli;
 mod config;
 mod connect;

@@ -6,10 +6,6 @@ from tour import no_row, row, same
 GROUPS = ["openstack.network.v2"]
 # What the cloud does not offer, by the beginning of its commands; `absent` asks for each that it says so.
 ABSENT = {
-    "bgp dragent add speaker": "no BGP",
-    "bgp dragent remove speaker": "no BGP",
-    "bgp peer": "no BGP",
-    "bgp speaker": "no BGP",
     "bgpvpn": "no BGP VPN",
     "network agent delete": "an agent goes with its node",
     "tap mirror": "copies go to ports, not to addresses",
@@ -18,9 +14,8 @@ ABSENT = {
 
 
 def absent(admin):
-    for words in ("bgp speaker list", "bgp peer list", "bgpvpn list", "tap mirror list", "vpn service list"):
+    for words in ("bgpvpn list", "tap mirror list", "vpn service list"):
         admin.refused(words, "")
-    same(admin("bgp dragent list"), [])
     agent = row(admin("network agent list --agent-type l3"), Binary="pilvi-agent")["ID"]
     admin.refused("network agent delete", "goes with its node", agent)
     router = admin("router create ranked")["id"]
@@ -481,6 +476,56 @@ def machinery(admin):
     admin("network segment range delete high")
 
 
+def routing(admin):
+    """What routers of the provider are told of the cloud's addresses."""
+    made = admin("bgp speaker create --local-as 4200000000 --ip-version 4 --no-advertise-tenant-networks says",
+                 local_as=4200000000, ip_version=4, advertise_tenant_networks=False,
+                 advertise_floating_ip_host_routes=True, networks=[])["id"]
+    row(admin("bgp speaker list"), ID=made, Name="says", Local_AS=4200000000)
+    admin("bgp speaker set --name tells --advertise-tenant-networks says")
+    admin("bgp speaker show tells", advertise_tenant_networks=True, peers=[])
+    admin.refused("bgp speaker create --local-as 4294967296 none", "local_as")
+    # Nobody listens at this address of loopback.
+    peer = admin("bgp peer create --peer-ip 127.0.0.9 --remote-as 65010 --auth-type md5 --password unheard-of hears",
+                 peer_ip="127.0.0.9", remote_as=65010, auth_type="md5")
+    row(admin("bgp peer list"), Name="hears", Peer_IP="127.0.0.9")
+    admin("bgp peer set --name listens --password two hears")
+    # What is made is shown by the client with what it sent; what is shown later is the cloud's.
+    same(admin("bgp peer show listens", remote_as=65010).get("password"), None, "the password:")
+    admin("bgp speaker add peer tells listens")
+    admin.refused("bgp speaker add peer tells listens", "already configured to peer")
+    admin("bgp speaker add network tells", outside())
+    admin("bgp speaker show tells", peers=[peer["id"]])
+
+    router = admin("router create --external-gateway", outside(), "way")
+    admin("network create tour-routing")
+    admin("subnet create --network tour-routing --subnet-range 10.60.0.0/24 told")
+    admin("router add subnet way told")
+    port = admin("port create --network tour-routing told")["id"]
+    floating = admin(f"floating ip create --port {port}", outside())["floating_ip_address"]
+    hop = router["external_gateway_info"]["external_fixed_ips"][0]["ip_address"]
+    row(admin("bgp speaker list advertised routes tells"), Destination=f"{floating}/32", Nexthop=hop)
+    admin(f"floating ip delete {floating}")
+    same(admin("bgp speaker list advertised routes tells"), [])
+    admin("port delete told")
+    admin("router remove subnet way told")
+    admin("router delete way")
+    admin("network delete tour-routing")
+
+    agent = row(admin("bgp dragent list"), Host="scheduler")["ID"]
+    row(admin("bgp dragent list --bgp-speaker tells"), ID=agent)
+    admin(f"bgp dragent remove speaker {agent} tells")
+    same(admin(f"bgp speaker list --agent {agent}"), [])
+    admin(f"bgp dragent add speaker {agent} tells")
+    row(admin(f"bgp speaker list --agent {agent}"), ID=made)
+    admin("bgp speaker remove peer tells listens")
+    admin("bgp speaker remove network tells", outside())
+    admin("bgp speaker show tells", networks=[], peers=[])
+    admin("bgp peer delete listens")
+    admin("bgp speaker delete tells")
+    admin.refused("bgp speaker show tells", "No BgpSpeaker found")
+
+
 def by_itself(admin):
     """One call makes a project's way out."""
     admin("project create lazy")
@@ -498,4 +543,4 @@ def by_itself(admin):
 
 
 steps = [ready, absent, networks, subnets, pools, ports, routers, proxies, groups, quality, sharing, trunks, counting, segments, near, looking, walls,
-         machinery, by_itself]
+         machinery, routing, by_itself]

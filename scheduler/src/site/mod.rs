@@ -21,7 +21,7 @@ use pilvi_kit::{
     service::{Mounted, Mounting},
     throttle::Throttle,
 };
-use pilvi_network::Network;
+use pilvi_network::{Network, bgp::Announcer};
 use pilvi_placement::{Breadth, Placement};
 use pilvi_reconcile::Member;
 use pilvi_store::{Sole, Store};
@@ -42,6 +42,8 @@ pub struct Scheduler {
     volumes: Arc<Volumes>,
     identity: Arc<Identity>,
     image: Arc<Image>,
+    network: Arc<Network>,
+    bgp: pilvi_network::bgp::Settings,
     member: Arc<Member>,
     vault: Option<Arc<Vault>>,
     _sole: Sole,
@@ -161,9 +163,7 @@ impl Scheduler {
         }
         fleet.set_member(member.clone());
         let placement = Placement::with(store.clone(), search_limits(config));
-        let quotas = pilvi_network::quota::choose(config.network.quotas.clone());
-        quotas.map_err(|why| anyhow::anyhow!("[network] quotas: {why}"))?;
-        let network = Network::new(store.clone());
+        let network = open_network(config, &store)?;
         let volumes =
             Volumes::new(store.clone(), fleet.clone(), image.clone(), placement.clone(), volume_settings(config));
         let compute = Compute::new(
@@ -183,11 +183,7 @@ impl Scheduler {
         let network_part = Arc::new(NetworkPart::new(network.clone(), fleet.clone(), front.outlet.clone()));
         network_part.refresh(None).await.context("the hosts")?;
         store.listen(network_part.clone());
-        fleet.add_part(network_part);
-        fleet.add_part(Arc::new(ComputePart::new(compute.clone())));
-        fleet.add_part(Arc::new(VolumePart::new(volumes.clone())));
-        fleet.set_images(Arc::new(ImageBytes::new(image.clone())));
-        fleet.set_snapshots(Arc::new(Snapshots::new(image.clone(), compute.clone(), volumes.clone())));
+        connect(&fleet, network_part, &compute, &volumes, &image);
         let authenticator = Authenticator::new(identity.clone());
         let with =
             |name: &str| Mounting { authenticator: authenticator.clone(), policy_file: policy_file(state, name) };
@@ -195,14 +191,15 @@ impl Scheduler {
             pilvi_identity::service().mount(identity.clone(), with("identity"))?.also_at(pilvi_identity::ROOTS),
             pilvi_image::service().mount(image.clone(), with("image"))?,
             pilvi_placement::service().mount(placement, with("placement"))?,
-            pilvi_network::service().mount(network, with("network"))?,
+            pilvi_network::service().mount(network.clone(), with("network"))?,
             pilvi_compute::service().mount(compute.clone(), with("compute"))?,
             pilvi_volume::service().mount(volumes.clone(), with("volume"))?.literally(),
         ];
         let tls = fleet.authority().server_config(&config.certificate_names())?;
         let grpc = fleet.routes().into_axum_router();
         let site = Arc::new(Site::new(services, Some(grpc), front, config.plain_http));
-        Ok(Scheduler { fleet, site, tls, store, compute, volumes, identity, image, member, vault, _sole: sole })
+        let (bgp, _sole) = (config.network.bgp.settings(), sole);
+        Ok(Scheduler { fleet, site, tls, store, compute, volumes, identity, image, network, bgp, member, vault, _sole })
     }
 
     /// Answers on `listeners` and keeps the cloud as it is wanted, until `stop` turns true.
@@ -220,6 +217,8 @@ impl Scheduler {
         tasks.spawn(self.fleet.clone().run(stop.clone()));
         tasks.spawn(self.compute.driver().run(self.store.clone(), stop.clone()));
         tasks.spawn(self.volumes.driver().run(self.store.clone(), stop.clone()));
+        let speaks = self.member.job("network.bgp");
+        tasks.spawn(Announcer::run(self.network, self.bgp, Some(pilvi_netdev::sign_tcp), speaks, stop.clone()));
         tasks.spawn(self.identity.clone().run(stop.clone()));
         tasks.spawn(self.image.clone().run(stop.clone()));
         tasks.spawn(compact(self.store.clone(), stop));
@@ -227,6 +226,27 @@ impl Scheduler {
         end_member.send_replace(true);
         let _ = member.await;
     }
+}
+
+fn open_network(config: &Config, store: &Store) -> Result<Arc<Network>> {
+    let quotas = pilvi_network::quota::choose(config.network.quotas.clone());
+    quotas.map_err(|why| anyhow::anyhow!("[network] quotas: {why}"))?;
+    Ok(Network::new(store.clone()))
+}
+
+/// What hosts are told and asked by the services.
+fn connect(
+    fleet: &Fleet,
+    network: Arc<NetworkPart>,
+    compute: &Arc<Compute>,
+    volumes: &Arc<Volumes>,
+    image: &Arc<Image>,
+) {
+    fleet.add_part(network);
+    fleet.add_part(Arc::new(ComputePart::new(compute.clone())));
+    fleet.add_part(Arc::new(VolumePart::new(volumes.clone())));
+    fleet.set_images(Arc::new(ImageBytes::new(image.clone())));
+    fleet.set_snapshots(Arc::new(Snapshots::new(image.clone(), compute.clone(), volumes.clone())));
 }
 
 fn compute_settings(config: &Config) -> pilvi_compute::Config {

@@ -4,6 +4,7 @@
 //! They need root and a built `pilvi`; where something is missing they say so and are skipped, unless
 //! `PILVI_NO_SKIP` is set, as `tests/run` does.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)] // as in any test
+mod bgp;
 mod client;
 mod crash;
 mod first_light;

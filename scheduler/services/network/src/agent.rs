@@ -1,6 +1,6 @@
 //! The hosts as Neutron's agents, zones and providers: what operators' tools ask about the machinery.
 //!
-//! Every host runs one program that does L2, DHCP, metadata and routing. Tools know an agent for each of these
+//! Every host runs one program that does L2, DHCP, metadata and routing; BGP is the scheduler's. Tools know an agent for each of these
 //! jobs, so there is one entry for the whole and one for each job that can be taken from a host
 //! ([`crate::hosting`]).
 use crate::{
@@ -25,8 +25,11 @@ pub enum Role {
     Whole,
     Dhcp,
     L3,
+    /// No host's: the scheduler that speaks BGP.
+    Speaker,
 }
 
+/// Those of each host.
 const ROLES: [Role; 3] = [Role::Whole, Role::Dhcp, Role::L3];
 
 impl Role {
@@ -35,6 +38,7 @@ impl Role {
             Role::Whole => "Pilvi agent",
             Role::Dhcp => "DHCP agent",
             Role::L3 => "L3 agent",
+            Role::Speaker => "BGP dynamic routing agent",
         }
     }
     /// What the id is made of.
@@ -43,6 +47,7 @@ impl Role {
             Role::Whole => format!("pilvi-network-agent/{host}"),
             Role::Dhcp => format!("pilvi-network-dhcp/{host}"),
             Role::L3 => format!("pilvi-network-l3/{host}"),
+            Role::Speaker => format!("pilvi-network-bgp/{host}"),
         }
     }
 }
@@ -111,11 +116,12 @@ pub(crate) fn view(host: &HostInfo, role: Role) -> Value {
     let time = |us: i64| if us == 0 { Value::Null } else { json!(clock::seconds(us).replace('T', " ")) };
     let configurations = match role {
         Role::Whole => json!({"tunneling_ip": host.vtep, "tunnel_types": ["vxlan"]}),
-        Role::Dhcp => json!({}),
+        Role::Dhcp | Role::Speaker => json!({}),
         Role::L3 => json!({"agent_mode": "dvr_snat"}),
     };
+    let binary = if role == Role::Speaker { "pilvi" } else { "pilvi-agent" };
     json!({
-        "id": id_of(&host.name, role), "agent_type": role.name(), "binary": "pilvi-agent", "topic": "N/A", "host": host.name,
+        "id": id_of(&host.name, role), "agent_type": role.name(), "binary": binary, "topic": "N/A", "host": host.name,
         "admin_state_up": true, "alive": host.up, "availability_zone": "nova", "description": null,
         "created_at": time(host.started_us), "started_at": time(host.started_us), "heartbeat_timestamp": time(host.heartbeat_us),
         // What a host has of its link is told to placement for the whole of it.
@@ -127,9 +133,27 @@ fn missing(id: &str) -> Fault {
     Fault::not_found(format!("Agent {id} could not be found.")).kind("AgentNotFound")
 }
 
+/// Whichever scheduler it is, who asks has been answered by one.
+static SCHEDULER: LazyLock<HostInfo> =
+    LazyLock::new(|| HostInfo { name: "scheduler".into(), up: true, ..HostInfo::default() });
+
+fn all(hosts: &[HostInfo]) -> impl Iterator<Item = (&HostInfo, Role)> {
+    let speaker: (&HostInfo, Role) = (&SCHEDULER, Role::Speaker);
+    hosts.iter().flat_map(|h| ROLES.map(|role| (h, role))).chain(std::iter::once(speaker))
+}
+
 fn any<'h>(hosts: &'h [HostInfo], id: &str) -> Result<(&'h HostInfo, Role), Fault> {
-    let all = hosts.iter().flat_map(|h| ROLES.map(|role| (h, role)));
-    all.into_iter().find(|(h, role)| id_of(&h.name, *role) == id).ok_or_else(|| missing(id))
+    all(hosts).find(|(h, role)| id_of(&h.name, *role) == id).ok_or_else(|| missing(id))
+}
+
+/// What the agent with this id does.
+pub(crate) fn role_of(hosts: &[HostInfo], id: &str) -> Result<Role, Fault> {
+    any(hosts, id).map(|(_, role)| role)
+}
+
+/// The agent that speaks BGP.
+pub(crate) fn speaker() -> Value {
+    view(&SCHEDULER, Role::Speaker)
 }
 
 /// The host behind the id of an agent that does this job: 404 for none, 409 for one that does another.
@@ -162,16 +186,16 @@ fn raw(view: Value) -> Option<Raw> {
 /// Whoever may not see agents sees an empty list.
 async fn list(svc: Arc<Network>, call: Call) -> Reply {
     let sees = call.may("get_agent", &call.target());
-    let hosts = if sees { svc.hosts() } else { Arc::default() };
+    let hosts = svc.hosts();
     let notes = notes(&svc).await?;
-    let all = hosts.iter().flat_map(|h| ROLES.map(|role| noted(view(h, role), &notes)));
-    list::list(&call, &AGENT, all.filter_map(raw).collect())
+    let views = all(&hosts).filter(|_| sees).map(|(host, role)| noted(view(host, role), &notes));
+    list::list(&call, &AGENT, views.filter_map(raw).collect())
 }
 
 async fn show(svc: Arc<Network>, call: Call) -> Reply {
     let sees = call.may("get_agent", &call.target());
-    let hosts = if sees { svc.hosts() } else { Arc::default() };
-    let (host, role) = any(&hosts, call.param("id"))?;
+    let hosts = svc.hosts();
+    let (host, role) = any(&hosts, call.param("id")).ok().filter(|_| sees).ok_or_else(|| missing(call.param("id")))?;
     Ok(Response::ok(json!({"agent": noted(view(host, role), &notes(&svc).await?)})))
 }
 

@@ -22,6 +22,13 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("auto-allocated-topology", "Auto Allocated Topology Services", "A network that leads outside, by one call."),
     ("availability_zone", "Availability Zone", "Zones of hosts."),
     ("availability_zone_filter", "Availability Zone Filter Extension", "Zones by name, resource and state."),
+    (
+        "bgp",
+        "Neutron BGP Dynamic Routing Extension",
+        "Routers of the provider are told of floating IPs and inside networks.",
+    ),
+    ("bgp_4byte_asn", "BGP 4-byte AS numbers", "AS numbers of four octets."),
+    ("bgp_dragent_scheduler", "BGP Dynamic Routing Agent Scheduler", "Which agent speaks for a speaker."),
     ("binding", "Port Binding", "Where a port is wired."),
     ("binding-extended", "Port Bindings Extended", "The hosts on which a port is wired, and which of them has it."),
     ("data-plane-status", "Port data plane status extension", "What others say of the wires under a port."),

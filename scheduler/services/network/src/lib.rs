@@ -14,6 +14,7 @@ pub mod address_group;
 pub mod address_scope;
 pub mod agent;
 pub mod attribute;
+pub mod bgp;
 pub mod check;
 pub mod conntrack_helper;
 mod crud;
@@ -114,7 +115,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 37] = [
+pub const RESOURCES: [&Resource; 39] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -152,6 +153,8 @@ pub const RESOURCES: [&Resource; 37] = [
     &firewall::group::api::FIREWALL_GROUP,
     &firewall::policy::api::FIREWALL_POLICY,
     &firewall::rule::api::FIREWALL_RULE,
+    &bgp::speaker::SPEAKER,
+    &bgp::peer::PEER,
 ];
 
 pub fn service() -> Service<Network> {
@@ -186,6 +189,9 @@ pub fn service() -> Service<Network> {
         firewall::group::api::routes(),
         firewall::policy::api::routes(),
         firewall::rule::api::routes(),
+        bgp::speaker::routes(),
+        bgp::peer::routes(),
+        bgp::dragent::routes(),
         qos::policy::routes(),
         qos::rule::routes(),
         qos::rule_type::routes(),

@@ -15,6 +15,7 @@
 use crate::{
     address_group::model::AddressGroup,
     address_scope::model::AddressScope,
+    bgp::model::{BgpPeer, BgpSpeaker},
     conntrack_helper::model::ConntrackHelper,
     default_rule::model::DefaultRule,
     firewall::model::{FirewallGroup, FirewallPolicy, FirewallPort, FirewallRule},
@@ -45,6 +46,7 @@ use crate::{
 use pilvi_store::{Claim, Column, KindSpec, Record, Value};
 use serde::{Deserialize, Serialize};
 
+mod bgp;
 pub mod find;
 mod firewalls;
 mod rules;
@@ -96,6 +98,8 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<FirewallPolicy>(),
         KindSpec::of::<FirewallRule>(),
         KindSpec::of::<FirewallPort>(),
+        KindSpec::of::<BgpSpeaker>(),
+        KindSpec::of::<BgpPeer>(),
         KindSpec::of::<AgentNote>(),
         KindSpec::of::<Once>(),
     ]

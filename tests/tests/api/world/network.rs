@@ -153,6 +153,21 @@ const FACTS: Facts = Facts {
             "/v2.0/routers/{router_id}/conntrack_helpers",
             r#"{"conntrack_helper": {"helper": "tftp", "protocol": "udp", "port": 70}}"#,
         ),
+        (
+            "POST",
+            "/v2.0/bgp-speakers",
+            r#"{"bgp_speaker": {"project_id": "p-own", "local_as": 65001, "ip_version": 4}}"#,
+        ),
+        (
+            "POST",
+            "/v2.0/bgp-peers",
+            r#"{"bgp_peer": {"project_id": "p-own", "peer_ip": "192.0.2.2", "remote_as": 65010, "auth_type": "none"}}"#,
+        ),
+        ("PUT", "/v2.0/bgp-speakers/{id}/add_bgp_peer", r#"{"bgp_peer_id": "<other_bgp_peer_id>"}"#),
+        ("PUT", "/v2.0/bgp-speakers/{id}/remove_bgp_peer", r#"{"bgp_peer_id": "<bgp_peer_id>"}"#),
+        ("PUT", "/v2.0/bgp-speakers/{id}/add_gateway_network", r#"{"network_id": "<network_id>"}"#),
+        ("PUT", "/v2.0/bgp-speakers/{id}/remove_gateway_network", r#"{"network_id": "<floating_network_id>"}"#),
+        ("POST", "/v2.0/agents/{agent_id}/bgp-drinstances", r#"{"bgp_speaker_id": "<idle_bgp_speaker_id>"}"#),
         ("POST", "/v2.0/flavors", r#"{"flavor": {"name": "x", "service_type": "L3_ROUTER_NAT"}}"#),
         ("POST", "/v2.0/service_profiles", r#"{"service_profile": {"metainfo": "{}"}}"#),
         ("POST", "/v2.0/flavors/{id}/service_profiles", r#"{"service_profile": {"id": "<profile_id>"}}"#),
@@ -192,6 +207,38 @@ const TAGGED: [&str; 10] = [
 async fn create(app: &App, who: &Caller, collection: &str, kind: &str, members: Value) -> String {
     let path = format!("/v2.0/{collection}");
     text(&make(app, who, "POST", &path, json!({ kind: members }), &[]).await[kind]["id"])
+}
+
+/// Who speaks BGP, and with whom.
+struct Routing {
+    agent: String,
+    speaker: String,
+    /// Taken from its agent.
+    idle: String,
+    peer: String,
+    /// Nobody's.
+    other: String,
+}
+
+impl Routing {
+    async fn new(app: &App, external: &str) -> Self {
+        let query = "/v2.0/agents?agent_type=BGP%20dynamic%20routing%20agent";
+        let agents = app.call("GET", query, Some(&root()), None).await.body;
+        let agent = text(&agents["agents"][0]["id"]);
+        let new = || json!({"project_id": "p-own", "local_as": 65001, "ip_version": 4});
+        let speaker = create(app, &root(), "bgp-speakers", "bgp_speaker", new()).await;
+        let idle = create(app, &root(), "bgp-speakers", "bgp_speaker", new()).await;
+        let peer =
+            |address: &str| json!({"project_id": "p-own", "peer_ip": address, "remote_as": 65010, "auth_type": "none"});
+        let one = create(app, &root(), "bgp-peers", "bgp_peer", peer("192.0.2.1")).await;
+        let other = create(app, &root(), "bgp-peers", "bgp_peer", peer("192.0.2.3")).await;
+        let at = format!("/v2.0/bgp-speakers/{speaker}");
+        make(app, &root(), "PUT", &format!("{at}/add_bgp_peer"), json!({"bgp_peer_id": one}), &[]).await;
+        make(app, &root(), "PUT", &format!("{at}/add_gateway_network"), json!({"network_id": external}), &[]).await;
+        let taken = format!("/v2.0/agents/{agent}/bgp-drinstances/{idle}");
+        make(app, &root(), "DELETE", &taken, Value::Null, &[]).await;
+        Routing { agent, speaker, idle, peer: one, other }
+    }
 }
 
 pub async fn world() -> World {
@@ -312,6 +359,7 @@ pub async fn world() -> World {
     let log = create(&app, &root(), "log/logs", "log", log).await;
     let agents = app.call("GET", "/v2.0/agents", Some(&root()), None).await.body;
     let agent = text(&agents["agents"][0]["id"]);
+    let routing = Routing::new(&app, &external).await;
     let mut params = HashMap::new();
     for (collection, id) in [
         ("networks", &net),
@@ -358,6 +406,8 @@ pub async fn world() -> World {
         ("fwaas/firewall_policies", &wall_policy),
         ("fwaas/firewall_rules", &wall_rule),
         ("agents", &agent),
+        ("bgp-speakers", &routing.speaker),
+        ("bgp-peers", &routing.peer),
     ] {
         let tags = format!("/v2.0/{collection}/{id}/tags/a-tag");
         if TAGGED.contains(&collection) {
@@ -371,6 +421,8 @@ pub async fn world() -> World {
     params.insert("{policy_id}".to_owned(), quality.clone());
     params.insert("{port_id}".to_owned(), bound);
     params.insert("{host}".to_owned(), "h1".to_owned());
+    params.insert("{agent_id}".to_owned(), routing.agent.clone());
+    params.insert("{bgp_speaker_id}".to_owned(), routing.speaker.clone());
     params.insert("{rule_type}".to_owned(), "bandwidth_limit".to_owned());
     params.extend(map([("{network_id}", net.as_str()), ("{profile_id}", &profile)]));
     let fill = map([
@@ -392,6 +444,9 @@ pub async fn world() -> World {
         ("tap_service_id", &tap),
         ("free_firewall_rule_id", &wall_rule),
         ("used_firewall_rule_id", &used_rule),
+        ("bgp_peer_id", &routing.peer),
+        ("other_bgp_peer_id", &routing.other),
+        ("idle_bgp_speaker_id", &routing.idle),
     ]);
     World { app, store, names, params, fill, facts: FACTS, judged_by_original: false, _dir: None }
 }

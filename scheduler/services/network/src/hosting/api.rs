@@ -54,7 +54,7 @@ pub fn routes() -> Vec<Route<Network>> {
 }
 
 /// What the body names, which must be there.
-fn named(call: &Call, member: &str) -> Result<String, Fault> {
+pub(crate) fn named(call: &Call, member: &str) -> Result<String, Fault> {
     let other = call.body.as_object().and_then(|body| body.keys().find(|key| *key != member));
     if let Some(other) = other {
         return Err(Fault::bad_request(format!("Unrecognized attribute(s) '{other}'")));

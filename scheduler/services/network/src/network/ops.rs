@@ -2,7 +2,7 @@
 use super::model::{FLAT, FLAT_MTU, OVERLAY, OVERLAY_MTU, VirtualNetwork};
 use crate::{
     attribute::overlay,
-    fault,
+    bgp, fault,
     floating_ip::{self, model::FloatingIp},
     hosting,
     list::Raw,
@@ -261,6 +261,7 @@ pub async fn delete_in(tx: &mut Tx, ctx: &Ctx, found: Stored<VirtualNetwork>) ->
     rbac::ops::forget_in(tx, id).await?;
     segment::ops::forget_in(tx, id).await?;
     hosting::ops::forget_in(tx, id).await?;
+    bgp::ops::forget_network_in(tx, id).await?;
     tx.delete::<VirtualNetwork>(id).await?;
     Ok(())
 }

@@ -53,6 +53,10 @@ pub fn hosting(object_id: &str) -> Query {
 pub fn with_address_group(id: &str) -> Query {
     Query::all().eq("remote_address_group_id", id)
 }
+/// What has another among its own.
+pub fn labelled(id: &str) -> Query {
+    Query::all().labelled(id)
+}
 pub fn external() -> Query {
     Query::all().eq("external", 1)
 }
@@ -120,7 +124,10 @@ pub fn of_router(id: &str) -> Query {
     Query::all().eq("router_id", id)
 }
 pub fn of_floating_network(id: &str) -> Query {
-    Query::all().eq("floating_network_id", id)
+    of_floating_networks([id])
+}
+pub fn of_floating_networks<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+    Query::all().one_of("floating_network_id", ids)
 }
 /// Routers that have a gateway at all.
 pub fn with_gateway() -> Query {

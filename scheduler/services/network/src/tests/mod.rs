@@ -1,5 +1,6 @@
 //! Calls through the whole kit on a store in memory: one file per subject.
 mod address;
+mod bgp;
 mod bindings;
 mod conntrack_helper;
 mod extras;

@@ -1,5 +1,5 @@
 //! How long lists of 10,000 users and 10,000 images take, through the whole kit and without a socket:
-//! `cargo run --release -p pilvi-tests --example list_bench [records] [directory]`.
+//! `cargo run --release -p pilvi-tests --example store_lists [records] [directory]`.
 //!
 //! It prints the median and the 99th percentile of each list, from a store on disk, and fails above 50 ms.
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::panic)] // as in any test

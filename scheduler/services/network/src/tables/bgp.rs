@@ -1,0 +1,33 @@
+//! Speakers, found by what they have, and their peers.
+use crate::bgp::model::{BgpPeer, BgpSpeaker};
+use pilvi_store::Record;
+
+impl Record for BgpSpeaker {
+    const KIND: &'static str = "bgp_speaker";
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+    const LABELLED: bool = true;
+    fn labels(&self) -> Vec<String> {
+        self.peers.iter().chain(&self.networks).cloned().collect()
+    }
+}
+
+impl Record for BgpPeer {
+    const KIND: &'static str = "bgp_peer";
+    fn id(&self) -> &str {
+        &self.id
+    }
+    fn project(&self) -> Option<&str> {
+        Some(&self.project_id)
+    }
+    fn name(&self) -> Option<&str> {
+        Some(&self.name)
+    }
+}
