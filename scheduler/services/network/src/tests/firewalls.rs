@@ -53,7 +53,7 @@ async fn a_rule_says_what_can_be_meant() {
     }
     let refused = async |attrs: Value| {
         let kind = rig.refused(400, &rig.alice, "POST", RULES, json!({"firewall_rule": attrs.clone()})).await;
-        (kind != "HTTPBadRequest").then_some(kind).unwrap_or_default()
+        if kind == "HTTPBadRequest" { String::default() } else { kind }
     };
     for bad in [
         json!({"protocol": "6"}),
@@ -197,9 +197,8 @@ async fn every_project_has_a_group_of_its_own_that_it_may_not_change() {
     rig.want(200, &rig.admin, "PUT", &path, json!({"firewall_group": {"description": "x"}})).await;
     let no = rig.refused(409, &rig.admin, "PUT", &path, json!({"firewall_group": {"name": "x"}})).await;
     assert_eq!(no, "FirewallDefaultObjectUpdateRestricted");
-    for taken in [rig.refused(409, &rig.alice, "POST", GROUPS, json!({"firewall_group": {"name": "default"}})).await] {
-        assert_eq!(taken, "FirewallDefaultParameterExists");
-    }
+    let taken = rig.refused(409, &rig.alice, "POST", GROUPS, json!({"firewall_group": {"name": "default"}})).await;
+    assert_eq!(taken, "FirewallDefaultParameterExists");
     let policy = format!("{POLICIES}/{}", own["ingress_firewall_policy_id"].as_str().unwrap());
     let no = rig.refused(409, &rig.admin, "PUT", &policy, json!({"firewall_policy": {"description": "x"}})).await;
     assert_eq!(no, "FirewallDefaultObjectUpdateRestricted");
