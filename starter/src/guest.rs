@@ -34,8 +34,6 @@ pub const ALL: &[GuestFile] = guest_files! {
     "usr/lib/starter/cloud-config.awk" 0o644 "lib/cloud-config.awk"
     "usr/lib/starter/console" 0o755 "lib/console"
     "usr/bin/curl" 0o755 "bin/curl"
-    "usr/bin/nc" 0o755 "bin/nc"
-    "usr/bin/shell" 0o755 "bin/shell"
     "etc/passwd" 0o644 "etc/passwd"
     "etc/group" 0o644 "etc/group"
     "etc/shadow" 0o600 "etc/shadow"

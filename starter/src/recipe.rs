@@ -18,9 +18,7 @@ pub const KERNEL_META: &str = "linux-image-cloud-amd64";
 /// then the tools that only make the image (they run from their unpacked packages, never from the host).
 pub const PACKAGES: &[&str] = &[
     "busybox-static",
-    "dash",
     "dropbear-bin",
-    "netcat-traditional",
     "openssh-sftp-server",
     "sudo",
     "util-linux",
@@ -52,11 +50,9 @@ pub const PACKAGES: &[&str] = &[
 
 /// Programs and data of the guest: (package, path in the package, mode). Shared libraries follow by themselves.
 pub const FILES: &[(&str, &str, u16)] = &[
-    ("dash", "bin/dash", 0o755),
     ("dropbear-bin", "usr/sbin/dropbear", 0o755),
     ("dropbear-bin", "usr/bin/dropbearkey", 0o755),
     ("dropbear-bin", "usr/bin/dbclient", 0o755),
-    ("netcat-traditional", "bin/nc.traditional", 0o755),
     ("openssh-sftp-server", "usr/lib/openssh/sftp-server", 0o755),
     ("sudo", "usr/bin/sudo", 0o4755),
     ("sudo", "usr/libexec/sudo/sudoers.so", 0o644),
@@ -78,7 +74,6 @@ pub const LINKS: &[(&str, &str)] = &[
     ("var/run", "../run"),
     ("etc/mtab", "../proc/self/mounts"),
     ("etc/resolv.conf", "../run/resolv.conf"),
-    ("usr/bin/sh", "dash"),
     ("usr/bin/ssh", "dbclient"),
     ("usr/lib/sftp-server", "openssh/sftp-server"),
     ("usr/sbin/mkfs.ext2", "mke2fs"),
@@ -88,9 +83,8 @@ pub const LINKS: &[(&str, &str)] = &[
 ];
 
 /// BusyBox programs that stay out: they would pretend to be something that the guest has not, or hide a real one.
-pub const NO_APPLETS: &[&str] = &[
-    "busybox", "dpkg", "dpkg-deb", "rpm", "rpm2cpio", "mke2fs", "linuxrc", "svc", "svok", "lsblk", "blkid", "nc", "sh",
-];
+pub const NO_APPLETS: &[&str] =
+    &["busybox", "dpkg", "dpkg-deb", "rpm", "rpm2cpio", "mke2fs", "linuxrc", "svc", "svok", "lsblk", "blkid"];
 
 /// Modules that the initrd loads, in this order, after what each depends on: just enough to see the root disk.
 pub const BOOT_MODULES: &[&str] = &["virtio_pci", "virtio_mmio", "virtio_blk"];
