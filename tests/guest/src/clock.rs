@@ -3,11 +3,22 @@
 /// Cycles per microsecond when the processor does not say.
 const DEFAULT_MHZ: u64 = 2000;
 
+fn cycles() -> u64 {
+    // SAFETY: every x86-64 processor has the instruction.
+    unsafe { core::arch::x86_64::_rdtsc() }
+}
+
 /// Milliseconds.
 pub fn now_ms() -> i64 {
-    // SAFETY: every x86-64 processor has the instruction.
-    let cycles = unsafe { core::arch::x86_64::_rdtsc() };
-    (cycles / (mhz() * 1000)) as i64
+    (cycles() / (mhz() * 1000)) as i64
+}
+
+/// Does nothing for so many microseconds.
+pub fn rest(micros: u64) {
+    let begin = cycles();
+    while cycles().wrapping_sub(begin) < mhz() * micros {
+        core::hint::spin_loop();
+    }
 }
 
 fn mhz() -> u64 {

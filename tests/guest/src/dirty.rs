@@ -1,13 +1,13 @@
 //! Memory that changes without end: what a migration must neither lose nor be outrun by.
 
-use crate::say;
+use crate::{clock, say};
 
 /// Free memory of the smallest machine that tests use.
 const FIRST: usize = 16 << 20;
 const PAGE: usize = 4096;
 const PAGES: usize = 1024;
-/// Steps between two pages, so that the rate is one of a busy guest and not of a loop.
-const REST: usize = 8;
+/// Microseconds between two pages: the rate is one of a busy guest, and much the same on every processor.
+const REST: u64 = 100;
 
 /// Counts in every page, one after the other. Each must be as the round before has left it.
 pub fn run() -> ! {
@@ -22,9 +22,7 @@ pub fn run() -> ! {
             }
             // SAFETY: as above.
             unsafe { at.write_volatile(round + 1) };
-            (0..REST).for_each(|n| {
-                core::hint::black_box(n);
-            });
+            clock::rest(REST);
         }
         round += 1;
         say!("round {round}");
