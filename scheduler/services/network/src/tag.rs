@@ -9,6 +9,7 @@ use crate::{
     router::model::Router,
     security_group::model::SecurityGroup,
     segment::model::Segment,
+    segment_range::model::SegmentRange,
     subnet::model::Subnet,
     subnet_pool::model::SubnetPool,
     trunk::model::Trunk,
@@ -30,39 +31,41 @@ macro_rules! on {
     ($record:ty, $path:literal, $rules:literal) => {
         [
             Route::get(concat!("/v2.0/", $path, "/{id}/tags"), list::<$record>)
-                .rule_by_handler(concat!("get_", $rules, "_tags")),
+                .rule_by_handler(concat!("get_", $rules)),
             Route::post(concat!("/v2.0/", $path, "/{id}/tags"), add_many::<$record>)
-                .rule_by_handler(concat!("create_", $rules, "_tags"))
+                .rule_by_handler(concat!("create_", $rules))
                 .schema(&TAGS),
             Route::put(concat!("/v2.0/", $path, "/{id}/tags"), replace::<$record>)
-                .rule_by_handler(concat!("update_", $rules, "_tags"))
+                .rule_by_handler(concat!("update_", $rules))
                 .schema(&TAGS),
             Route::delete(concat!("/v2.0/", $path, "/{id}/tags"), clear::<$record>)
-                .rule_by_handler(concat!("delete_", $rules, "_tags")),
+                .rule_by_handler(concat!("delete_", $rules)),
             Route::get(concat!("/v2.0/", $path, "/{id}/tags/{tag}"), has::<$record>)
-                .rule_by_handler(concat!("get_", $rules, "_tags")),
+                .rule_by_handler(concat!("get_", $rules)),
             Route::put(concat!("/v2.0/", $path, "/{id}/tags/{tag}"), add::<$record>)
-                .rule_by_handler(concat!("create_", $rules, "_tags")),
+                .rule_by_handler(concat!("create_", $rules)),
             Route::delete(concat!("/v2.0/", $path, "/{id}/tags/{tag}"), remove::<$record>)
-                .rule_by_handler(concat!("delete_", $rules, "_tags")),
+                .rule_by_handler(concat!("delete_", $rules)),
         ]
     };
 }
 
 pub fn routes() -> Vec<Route<Network>> {
     let all = [
-        on!(VirtualNetwork, "networks", "networks"),
-        on!(Subnet, "subnets", "subnets"),
-        on!(SubnetPool, "subnetpools", "subnetpools"),
-        on!(Port, "ports", "ports"),
-        on!(Router, "routers", "routers"),
-        on!(FloatingIp, "floatingips", "floatingips"),
-        on!(SecurityGroup, "security-groups", "security_groups"),
-        on!(Segment, "segments", "segments"),
-        on!(QosPolicy, "qos/policies", "policies"),
+        on!(VirtualNetwork, "networks", "networks_tags"),
+        on!(Subnet, "subnets", "subnets_tags"),
+        on!(SubnetPool, "subnetpools", "subnetpools_tags"),
+        on!(Port, "ports", "ports_tags"),
+        on!(Router, "routers", "routers_tags"),
+        on!(FloatingIp, "floatingips", "floatingips_tags"),
+        on!(SecurityGroup, "security-groups", "security_groups_tags"),
+        on!(Segment, "segments", "segments_tags"),
+        on!(QosPolicy, "qos/policies", "policies_tags"),
         // Where Neutron has them, which names collections without what is in front of them.
-        on!(QosPolicy, "policies", "policies"),
-        on!(Trunk, "trunks", "trunks"),
+        on!(QosPolicy, "policies", "policies_tags"),
+        on!(Trunk, "trunks", "trunks_tags"),
+        on!(SegmentRange, "network_segment_ranges", "network_segment_range:tags"),
+        on!(SegmentRange, "network-segment-ranges", "network_segment_range:tags"),
     ];
     all.into_iter().flatten().map(|r| r.summary("Tags of a resource")).collect()
 }
@@ -70,8 +73,8 @@ pub fn routes() -> Vec<Route<Network>> {
 macro_rules! rules_of {
     ($($rules:literal),*) => {
         [$(
-            (concat!("get_", $rules, "_tags"), true), (concat!("create_", $rules, "_tags"), false),
-            (concat!("update_", $rules, "_tags"), false), (concat!("delete_", $rules, "_tags"), false),
+            (concat!("get_", $rules), true), (concat!("create_", $rules), false),
+            (concat!("update_", $rules), false), (concat!("delete_", $rules), false),
         )*]
     };
 }
@@ -79,16 +82,17 @@ macro_rules! rules_of {
 /// Whoever may see a resource may read its tags, whoever may change it may change them.
 pub fn rules() -> Vec<RuleDefault> {
     let names = rules_of!(
-        "networks",
-        "subnets",
-        "subnetpools",
-        "ports",
-        "routers",
-        "floatingips",
-        "security_groups",
-        "segments",
-        "policies",
-        "trunks"
+        "networks_tags",
+        "subnets_tags",
+        "subnetpools_tags",
+        "ports_tags",
+        "routers_tags",
+        "floatingips_tags",
+        "security_groups_tags",
+        "segments_tags",
+        "policies_tags",
+        "trunks_tags",
+        "network_segment_range:tags"
     );
     let read = "rule:admin_only or (role:reader and project_id:%(project_id)s) or rule:shared or rule:external";
     let write = "rule:admin_only or (role:member and project_id:%(project_id)s)";
@@ -99,8 +103,9 @@ pub fn rules() -> Vec<RuleDefault> {
             // What only managers make, only they mark.
             let write = if name.ends_with("_policies_tags") { manage } else { write };
             let rule = if *reads { read } else { write };
-            // Segments are the cloud's own.
-            let rule = if name.ends_with("_segments_tags") { "rule:admin_only" } else { rule };
+            // Segments and ranges of their numbers are the cloud's own.
+            let clouds = name.ends_with("_segments_tags") || name.ends_with("_range:tags");
+            let rule = if clouds { "rule:admin_only" } else { rule };
             RuleDefault::new(name, rule, &["project"], "")
         })
         .collect()

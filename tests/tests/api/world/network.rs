@@ -191,7 +191,7 @@ const FACTS: Facts = Facts {
 };
 
 /// Collections whose members have tags.
-const TAGGED: [&str; 10] = [
+const TAGGED: [&str; 11] = [
     "networks",
     "subnets",
     "subnetpools",
@@ -202,6 +202,7 @@ const TAGGED: [&str; 10] = [
     "qos/policies",
     "trunks",
     "segments",
+    "network_segment_ranges",
 ];
 
 async fn create(app: &App, who: &Caller, collection: &str, kind: &str, members: Value) -> String {

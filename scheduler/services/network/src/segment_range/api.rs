@@ -26,7 +26,7 @@ pub static SEGMENT_RANGE: Resource = Resource {
         shown("used"),
         shown("available"),
     ],
-    lacks: &["tags"],
+    lacks: &[],
     below: "",
 };
 

@@ -22,6 +22,8 @@ pub struct SegmentRange {
     pub maximum: u32,
     pub shared: bool,
     pub default: bool,
+    #[serde(default)]
+    pub tags: Vec<String>,
 }
 
 impl SegmentRange {
@@ -58,6 +60,7 @@ mod tests {
             maximum: minimum + 9,
             shared,
             default: false,
+            tags: vec![],
         };
         let ranges = [range("", 50, true), range("a", 100, false), range("b", 200, false)];
         let (best, others) = for_project(&ranges, "a");

@@ -31,6 +31,7 @@ fn everything() -> SegmentRange {
         maximum: VNI_MAX,
         shared: true,
         default: true,
+        tags: Vec::new(),
     }
 }
 

@@ -138,6 +138,10 @@ async fn networks_get_numbers_that_were_set_aside_for_their_project() {
     let range = json!({"name": "r", "network_type": "vxlan", "project_id": "alice", "minimum": 1100, "maximum": 1101});
     rig.want(403, &rig.alice, "POST", path, json!({"network_segment_range": range})).await;
     let made = rig.make(&rig.admin, path, "network_segment_range", range.clone()).await;
+    let one = format!("{path}/{}", id(&made));
+    rig.want(404, &rig.alice, "PUT", &format!("{one}/tags/mine"), Value::Null).await;
+    rig.want(201, &rig.admin, "PUT", &format!("{one}/tags/set-aside"), Value::Null).await;
+    assert_eq!(rig.get(&rig.admin, &one).await["network_segment_range"]["tags"], json!(["set-aside"]));
     assert_eq!(
         (&made["default"], &made["shared"], &made["available"]),
         (&json!(false), &json!(false), &json!([1100, 1101]))
