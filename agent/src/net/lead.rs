@@ -20,11 +20,13 @@ const KEPT: Duration = Duration::from_secs(60);
 pub struct Lead {
     /// By ports' ids.
     left: BTreeMap<String, Left>,
+    /// Ports that are wired on another host as well, as the wanted set named them last.
+    going: BTreeMap<String, Left>,
     /// Underlay addresses of hosts that guests come from or were sent packets from, and until when they may speak.
     peers: BTreeMap<String, Instant>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Left {
     port: Port,
     network: L2,
@@ -32,30 +34,27 @@ struct Left {
 }
 
 impl Lead {
-    /// The guest of this instance has gone to the host that its ports were prepared on.
-    pub fn depart(&mut self, instance: &str, set: &HostNetwork, now: Instant) {
-        let going = set.ports.iter().filter(|port| port.instance_id == instance && !port.other_vtep.is_empty());
-        for port in going {
-            let Some(network) = set.networks.iter().find(|network| network.id == port.network_id) else { continue };
-            // Whoever has sent to it here goes on for a moment, though nothing else of the network may be left here.
-            let senders = set.remotes.iter().filter(|remote| remote.network_id == port.network_id);
-            self.peers.extend(senders.map(|remote| (remote.vtep.clone(), now + KEPT)));
-            let left = Left { port: port.clone(), network: network.clone(), until: now + KEPT };
-            self.left.insert(port.id.clone(), left);
-        }
+    /// The guest of this instance has gone to the host that its ports were prepared on. The scheduler may have heard of it
+    /// first: then the wanted set names them here no more, and what it said before counts.
+    pub fn depart(&mut self, instance: &str, now: Instant) {
+        let going = self.going.iter().filter(|(_, going)| going.port.instance_id == instance);
+        let left = going.map(|(id, going)| (id.clone(), Left { until: now + KEPT, ..going.clone() }));
+        self.left.extend(left);
     }
 
     /// The guest of this instance is here.
     pub fn arrive(&mut self, instance: &str) {
         self.left.retain(|_, left| left.port.instance_id != instance);
+        self.going.retain(|_, going| going.port.instance_id != instance);
     }
 
     /// The wanted set, as what is known here has it.
     pub fn apply(&mut self, mut set: HostNetwork, now: Instant) -> HostNetwork {
         self.left.retain(|_, left| left.until > now);
+        self.going.retain(|_, going| going.until > now);
         self.peers.retain(|_, until| *until > now);
-        for other in set.ports.iter().map(|port| &port.other_vtep).filter(|other| !other.is_empty()) {
-            self.peers.insert(other.clone(), now + KEPT);
+        for port in set.ports.iter().filter(|port| !port.other_vtep.is_empty()) {
+            self.note(port, &set, now);
         }
         set.peers = self.peers.keys().cloned().collect();
         for (id, left) in &self.left {
@@ -75,10 +74,22 @@ impl Lead {
         set
     }
 
+    /// A port that is wired on two hosts.
+    fn note(&mut self, port: &Port, set: &HostNetwork, now: Instant) {
+        self.peers.insert(port.other_vtep.clone(), now + KEPT);
+        // Whoever sends to it here goes on for a moment, though nothing else of the network may be left here.
+        let senders = set.remotes.iter().filter(|remote| remote.network_id == port.network_id);
+        self.peers.extend(senders.map(|remote| (remote.vtep.clone(), now + KEPT)));
+        if let Some(network) = set.networks.iter().find(|network| network.id == port.network_id) {
+            let going = Left { port: port.clone(), network: network.clone(), until: now + KEPT };
+            self.going.insert(port.id.clone(), going);
+        }
+    }
+
     /// When something is to be forgotten next.
     #[must_use]
     pub fn due(&self) -> Option<Instant> {
-        self.left.values().map(|left| left.until).chain(self.peers.values().copied()).min()
+        self.left.values().chain(self.going.values()).map(|left| left.until).chain(self.peers.values().copied()).min()
     }
 }
 
@@ -117,11 +128,12 @@ mod tests {
     #[test]
     fn a_guest_that_has_gone_is_led_to_until_everybody_knows() {
         let (mut lead, now) = (Lead::default(), Instant::now());
-        let before = lead.apply(moving(), now);
-        assert_eq!((before.left.len(), before.peers.as_slice()), (0, &["10.0.0.2".to_owned()][..]));
         let sender = Remote { network_id: "n".into(), vtep: "10.0.0.9".into(), ..Remote::default() };
-        lead.depart("i1", &HostNetwork { remotes: vec![sender], ..moving() }, now);
-        lead.depart("i2", &moving(), now);
+        let both = ["10.0.0.2".to_owned(), "10.0.0.9".to_owned()];
+        let before = lead.apply(HostNetwork { remotes: vec![sender], ..moving() }, now);
+        assert_eq!((before.left.len(), before.peers.as_slice()), (0, both.as_slice()));
+        lead.depart("i1", now);
+        lead.depart("i2", now);
         // The scheduler does not know yet: this host does.
         let set = lead.apply(moving(), now);
         assert_eq!(set.left, ["p1"]);
@@ -131,17 +143,27 @@ mod tests {
         let news = Remote { port_id: "p1".into(), vtep: "10.0.0.3".into(), ..Remote::default() };
         let set = lead.apply(HostNetwork { remotes: vec![news.clone()], ..HostNetwork::default() }, now);
         assert_eq!((set.networks.len(), set.remotes), (1, vec![news]));
-        let both = vec!["10.0.0.2".to_owned(), "10.0.0.9".to_owned()];
-        assert_eq!((set.left, set.peers), (vec!["p1".to_owned()], both), "who sent to it may go on");
+        assert_eq!((set.left, set.peers), (vec!["p1".to_owned()], both.to_vec()), "who sent to it may go on");
         assert_eq!(lead.due(), Some(now + KEPT));
         assert_eq!(lead.apply(HostNetwork::default(), now + KEPT), HostNetwork::default());
         assert_eq!(lead.due(), None);
     }
 
     #[test]
+    fn the_scheduler_may_hear_of_it_first() {
+        let (mut lead, now) = (Lead::default(), Instant::now());
+        lead.apply(moving(), now);
+        lead.apply(HostNetwork::default(), now);
+        lead.depart("i1", now);
+        let set = lead.apply(HostNetwork::default(), now);
+        assert_eq!((set.left, set.networks.len(), set.remotes.len()), (vec!["p1".to_owned()], 1, 1));
+    }
+
+    #[test]
     fn a_guest_that_comes_back_is_here() {
         let (mut lead, now) = (Lead::default(), Instant::now());
-        lead.depart("i1", &moving(), now);
+        lead.apply(moving(), now);
+        lead.depart("i1", now);
         lead.arrive("i1");
         assert_eq!(lead.apply(moving(), now).left, [] as [String; 0]);
     }

@@ -196,8 +196,7 @@ impl Plane {
 
     /// The guest of an instance has gone to the host that its ports were prepared on: what comes for it goes there.
     pub fn departed(&self, instance: &str) {
-        let latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        self.lead.lock().unwrap_or_else(PoisonError::into_inner).depart(instance, &latest, Instant::now());
+        self.lead.lock().unwrap_or_else(PoisonError::into_inner).depart(instance, Instant::now());
         if self.wanted.borrow().is_some() {
             self.renew();
         }
