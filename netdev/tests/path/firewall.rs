@@ -80,15 +80,6 @@ fn dropped(plane: &DataPlane, port: &str) -> u64 {
     plane.stats().unwrap().ports[port].drops.get("firewall").copied().unwrap_or(0)
 }
 
-fn pair() -> Wanted {
-    Wanted {
-        networks: vec![network("net", 100, 0)],
-        ports: vec![port("a", "net", 1, "10.0.0.11", &["g"]), port("b", "net", 2, "10.0.0.12", &["g"])],
-        groups: vec![open_group("g")],
-        ..Wanted::default()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_ports_firewall_goes_by_the_order_of_its_rules_and_knows_its_flows() {
     if !root() {
@@ -96,7 +87,7 @@ async fn a_ports_firewall_goes_by_the_order_of_its_rules_and_knows_its_flows() {
     }
     let mut cloud = Cloud::new("fw-port");
     let plane = DataPlane::open(cloud.config()).await.unwrap();
-    let mut wanted = pair();
+    let mut wanted = two_guests();
     apply(&plane, &wanted).await;
     let a = guest(&mut cloud, &plane, "a", "10.0.0.11").await;
     let b = guest(&mut cloud, &plane, "b", "10.0.0.12").await;
@@ -166,7 +157,7 @@ async fn an_error_about_an_allowed_packet_comes_back() {
     let mut cloud = Cloud::new("fw-error");
     let plane = DataPlane::open(cloud.config()).await.unwrap();
     let udp = |ports| FirewallRule { destination_ports: Some(ports), ..allow(17) };
-    let wanted = Wanted { firewalls: vec![of_port(vec![], vec![udp((1000, 2000))])], ..pair() };
+    let wanted = Wanted { firewalls: vec![of_port(vec![], vec![udp((1000, 2000))])], ..two_guests() };
     apply(&plane, &wanted).await;
     let _a = guest(&mut cloud, &plane, "a", "10.0.0.11").await;
     let b = guest(&mut cloud, &plane, "b", "10.0.0.12").await;

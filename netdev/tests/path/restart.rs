@@ -6,15 +6,6 @@ use pilvi_netdev::*;
 use std::path::Path;
 use std::process::Command;
 
-fn two() -> Wanted {
-    Wanted {
-        networks: vec![network("net", 100, 0)],
-        ports: vec![port("a", "net", 1, "10.0.0.11", &["g"]), port("b", "net", 2, "10.0.0.12", &["g"])],
-        groups: vec![open_group("g")],
-        ..Wanted::default()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_restarted_agent_drops_no_packet() {
     if !root() {
@@ -23,7 +14,7 @@ async fn a_restarted_agent_drops_no_packet() {
     let mut cloud = Cloud::new("crash");
     let config = cloud.config();
     let plane = DataPlane::open(config.clone()).await.unwrap();
-    let wanted = two();
+    let wanted = two_guests();
     apply(&plane, &wanted).await;
     assert!(matches!(DataPlane::open(config.clone()).await, Err(Error::Locked(_))), "one process at a time");
     let (a, b) = (cloud.guest("a"), cloud.guest("b"));
@@ -58,7 +49,7 @@ async fn ports_go_one_by_one_and_then_nothing_is_left() {
     let config = cloud.config();
     clear(config.clone()).await.unwrap();
     let plane = DataPlane::open(config.clone()).await.unwrap();
-    let mut wanted = two();
+    let mut wanted = two_guests();
     apply(&plane, &wanted).await;
     let node = Guest::at(&plane.ns_path(Ns::Node).unwrap(), &cloud);
     let taps = || node.sh("ip -o link show").lines().filter(|l| l.contains(": tap")).count();
@@ -97,7 +88,7 @@ async fn one_bad_port_does_not_stop_the_rest() {
     }
     let mut cloud = Cloud::new("bad");
     let plane = DataPlane::open(cloud.config()).await.unwrap();
-    let mut wanted = two();
+    let mut wanted = two_guests();
     wanted.ports[0].network = "nowhere".into();
     wanted.ports[1].groups.push("missing".into());
     wanted.ports.push(port("c", "net", 3, "10.0.0.12", &["g"]));
@@ -122,7 +113,7 @@ async fn the_hosts_own_namespace_is_not_touched() {
     let before = look();
     let mut cloud = Cloud::new("host");
     let plane = DataPlane::open(cloud.config()).await.unwrap();
-    apply(&plane, &two()).await;
+    apply(&plane, &two_guests()).await;
     assert_eq!(look(), before);
     let host = text(&run(Command::new("ip").args(["-o", "link"])).stdout);
     for device in ["agent0", "edge0", tap_name("a").as_str()] {
@@ -138,7 +129,7 @@ async fn another_build_swaps_its_programs_in_without_a_lost_packet() {
     let mut cloud = Cloud::new("swap");
     let config = cloud.config();
     let plane = DataPlane::open(config.clone()).await.unwrap();
-    let wanted = two();
+    let wanted = two_guests();
     apply(&plane, &wanted).await;
     let (a, b) = (cloud.guest("a"), cloud.guest("b"));
     plane.open_veth("a", &a.ns, "eth0").await.unwrap();

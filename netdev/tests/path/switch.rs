@@ -11,12 +11,7 @@ async fn two_guests_get_addresses_and_ping() {
     }
     let mut cloud = Cloud::new("two");
     let plane = DataPlane::open(cloud.config()).await.unwrap();
-    let wanted = Wanted {
-        networks: vec![network("net", 100, 0)],
-        ports: vec![port("a", "net", 1, "10.0.0.11", &["g"]), port("b", "net", 2, "10.0.0.12", &["g"])],
-        groups: vec![open_group("g")],
-        ..Wanted::default()
-    };
+    let wanted = two_guests();
     apply(&plane, &wanted).await;
     let (a, b) = (cloud.guest("a"), cloud.guest("b"));
     plane.open_veth("a", &a.ns, "eth0").await.unwrap();

@@ -80,15 +80,6 @@ impl Nic {
     }
 }
 
-fn two() -> Wanted {
-    Wanted {
-        networks: vec![network("net", 100, 0)],
-        ports: vec![port("a", "net", 1, "10.0.0.11", &["g"]), port("b", "net", 2, "10.0.0.12", &["g"])],
-        groups: vec![open_group("g")],
-        ..Wanted::default()
-    }
-}
-
 const A: [u8; 4] = [10, 0, 0, 11];
 const B: [u8; 4] = [10, 0, 0, 12];
 
@@ -103,7 +94,7 @@ async fn frames_pass_between_descriptors() {
     let early = plane.open_tap("a").await.unwrap();
     assert!(plane.open_tap("a").await.is_err(), "one guest at a time");
     drop(early);
-    let wanted = two();
+    let wanted = two_guests();
     apply(&plane, &wanted).await;
     let mut a = Nic::open(&plane, "a", mac(1)).await;
     let mut b = Nic::open(&plane, "b", mac(2)).await;
@@ -190,7 +181,7 @@ async fn hostile_frames_are_dropped() {
     }
     let mut cloud = Cloud::new("hostile");
     let plane = DataPlane::open(cloud.config()).await.unwrap();
-    let mut wanted = two();
+    let mut wanted = two_guests();
     let six = Subnet {
         id: "six".into(),
         cidr: "fd00::/64".parse().unwrap(),
@@ -255,7 +246,7 @@ async fn a_dhcp_flood_is_limited_and_others_are_served() {
     }
     let mut cloud = Cloud::new("flood");
     let plane = DataPlane::open(cloud.config()).await.unwrap();
-    apply(&plane, &two()).await;
+    apply(&plane, &two_guests()).await;
     let mut a = Nic::open(&plane, "a", mac(1)).await;
     let mut b = Nic::open(&plane, "b", mac(2)).await;
     let discover = |nic: &Nic| {
@@ -283,7 +274,7 @@ async fn a_port_that_opens_too_many_flows_hurts_only_itself() {
     }
     let mut cloud = Cloud::new("cap");
     let plane = DataPlane::open(cloud.config()).await.unwrap();
-    let mut wanted = two();
+    let mut wanted = two_guests();
     wanted.ports.push(port("c", "net", 3, "10.0.0.13", &["g"]));
     apply(&plane, &wanted).await;
     let mut a = Nic::open(&plane, "a", mac(1)).await;

@@ -365,6 +365,16 @@ pub fn group(id: &str, rules: Vec<Rule>) -> Group {
     Group { id: id.into(), stateful: true, rules }
 }
 
+/// Guests a and b on one network, in a group that lets everything pass.
+pub fn two_guests() -> Wanted {
+    Wanted {
+        networks: vec![network("net", 100, 0)],
+        ports: vec![port("a", "net", 1, "10.0.0.11", &["g"]), port("b", "net", 2, "10.0.0.12", &["g"])],
+        groups: vec![open_group("g")],
+        ..Wanted::default()
+    }
+}
+
 /// All out, nothing in: what a fresh group allows.
 pub fn out_only(id: &str) -> Group {
     group(id, vec![rule("out", Direction::Egress, None, Ports::Any, Peer::Any)])

@@ -46,6 +46,21 @@ use crate::{
 use pilvi_store::{Claim, Column, KindSpec, Record, Value};
 use serde::{Deserialize, Serialize};
 
+/// In a record's declaration: it has an id, a project and a name, each in the field that is called so.
+macro_rules! named {
+    () => {
+        fn id(&self) -> &str {
+            &self.id
+        }
+        fn project(&self) -> Option<&str> {
+            Some(&self.project_id)
+        }
+        fn name(&self) -> Option<&str> {
+            Some(&self.name)
+        }
+    };
+}
+
 mod bgp;
 pub mod find;
 mod firewalls;
@@ -182,15 +197,7 @@ impl Record for VirtualNetwork {
         Column::text("physical_network"),
         Column::text("qos_policy_id"),
     ];
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
     fn columns(&self) -> Vec<Value> {
         let policy = self.qos_policy_id.clone().unwrap_or_default();
         vec![
@@ -218,15 +225,7 @@ impl Record for VirtualNetwork {
 impl Record for Subnet {
     const KIND: &'static str = "subnet";
     const COLUMNS: &'static [Column] = &[Column::text("network_id"), Column::text("subnetpool_id")];
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
     fn columns(&self) -> Vec<Value> {
         vec![self.network_id.clone().into(), self.subnetpool_id.clone().unwrap_or_default().into()]
     }
@@ -235,15 +234,7 @@ impl Record for Subnet {
 impl Record for SubnetPool {
     const KIND: &'static str = "subnet_pool";
     const COLUMNS: &'static [Column] = &[Column::int("open"), Column::text("address_scope_id")];
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
     fn columns(&self) -> Vec<Value> {
         vec![self.shared.into(), self.address_scope_id.clone().unwrap_or_default().into()]
     }
@@ -264,15 +255,7 @@ impl Record for Port {
         Column::text("qos_policy_id"),
         Column::text("also_on"),
     ];
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
     fn columns(&self) -> Vec<Value> {
         let policy = self.qos_policy_id.clone().unwrap_or_default();
         let (mac, also) = (&self.mac_address, &self.also_on);
@@ -329,15 +312,7 @@ impl Record for Hosting {
 
 impl Record for SegmentRange {
     const KIND: &'static str = "network_segment_range";
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
 }
 
 impl Record for Segment {
@@ -371,15 +346,7 @@ impl Record for HostReach {
 impl Record for Trunk {
     const KIND: &'static str = "trunk";
     const COLUMNS: &'static [Column] = &[Column::text("port_id")];
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
     fn columns(&self) -> Vec<Value> {
         vec![self.port_id.clone().into()]
     }
@@ -391,15 +358,7 @@ impl Record for Trunk {
 impl Record for QosPolicy {
     const KIND: &'static str = "qos_policy";
     const COLUMNS: &'static [Column] = &[Column::int("open")];
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
     fn columns(&self) -> Vec<Value> {
         vec![self.shared.into()]
     }
@@ -431,15 +390,7 @@ impl<K: Kind> Record for QosRule<K> {
 
 impl Record for MeteringLabel {
     const KIND: &'static str = "metering_label";
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
 }
 
 impl Record for MeteringRule {

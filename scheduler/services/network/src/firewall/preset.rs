@@ -1,12 +1,22 @@
 //! The firewall group that every project has: nothing comes in, everything goes out, and it is on no port until somebody puts
 //! it there.
 use super::model::{Action, DEFAULT, DEFAULT_EGRESS, DEFAULT_INGRESS, FirewallGroup, FirewallPolicy, FirewallRule};
-use crate::tables::find;
-use pilvi_kit::Fault;
-use pilvi_store::{Store, Tx};
+use crate::{network::ops::sees_all, tables::find, verbs::Api};
+use pilvi_kit::{Ctx, Fault, call::Query};
+use pilvi_store::{Store, Stored, Tx};
+
+/// What somebody may see of firewalls, for a list; whoever may look at a project's finds its default group.
+pub async fn looked_at<R: Api>(store: &Store, ctx: &Ctx, query: &Query) -> Result<Vec<Stored<R>>, Fault> {
+    if ctx.caller.has_role("reader") || ctx.caller.has_role("admin") {
+        let asked = query.get("project_id").or(query.get("tenant_id")).filter(|_| sees_all(ctx));
+        ensure(store, asked.unwrap_or(ctx.project_id())).await?;
+    }
+    let seen = if sees_all(ctx) { find::all() } else { R::seen_by(ctx.project_id()) };
+    Ok(store.list::<R>(seen).await?)
+}
 
 /// Makes the project's group in a transaction of its own unless it is there.
-pub async fn ensure(store: &Store, project: &str) -> Result<(), Fault> {
+async fn ensure(store: &Store, project: &str) -> Result<(), Fault> {
     if project.is_empty() || !store.list::<FirewallGroup>(find::named(project, DEFAULT)).await?.is_empty() {
         return Ok(());
     }

@@ -4,15 +4,7 @@ use pilvi_store::Record;
 
 impl Record for BgpSpeaker {
     const KIND: &'static str = "bgp_speaker";
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
     const LABELLED: bool = true;
     fn labels(&self) -> Vec<String> {
         self.peers.iter().chain(&self.networks).cloned().collect()
@@ -21,13 +13,5 @@ impl Record for BgpSpeaker {
 
 impl Record for BgpPeer {
     const KIND: &'static str = "bgp_peer";
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
 }

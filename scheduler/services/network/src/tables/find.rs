@@ -27,7 +27,7 @@ pub fn with_firewall_policy(id: &str) -> Query {
 }
 /// Firewall policies that a rule is in.
 pub fn with_firewall_rule(id: &str) -> Query {
-    Query::all().labelled(id)
+    labelled(id)
 }
 /// Ports of some firewall groups.
 pub fn in_firewall_groups<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {

@@ -6,15 +6,7 @@ impl Record for FirewallGroup {
     const KIND: &'static str = "firewall_group";
     const COLUMNS: &'static [Column] =
         &[Column::int("open"), Column::text("ingress_firewall_policy_id"), Column::text("egress_firewall_policy_id")];
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
     fn columns(&self) -> Vec<Value> {
         let policy = |id: &Option<String>| id.clone().unwrap_or_default().into();
         let (ingress, egress) = (&self.ingress_firewall_policy_id, &self.egress_firewall_policy_id);
@@ -30,15 +22,7 @@ impl Record for FirewallGroup {
 impl Record for FirewallPolicy {
     const KIND: &'static str = "firewall_policy";
     const COLUMNS: &'static [Column] = &[Column::int("open")];
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
     fn columns(&self) -> Vec<Value> {
         vec![self.shared.into()]
     }
@@ -52,15 +36,7 @@ impl Record for FirewallPolicy {
 impl Record for FirewallRule {
     const KIND: &'static str = "firewall_rule";
     const COLUMNS: &'static [Column] = &[Column::int("open")];
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
     fn columns(&self) -> Vec<Value> {
         vec![self.shared.into()]
     }

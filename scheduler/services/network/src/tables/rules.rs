@@ -12,15 +12,7 @@ use pilvi_store::{Claim, Column, Record, Value};
 impl Record for SecurityGroup {
     const KIND: &'static str = "security_group";
     const COLUMNS: &'static [Column] = &[Column::int("open")];
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
     fn columns(&self) -> Vec<Value> {
         vec![self.shared.into()]
     }
@@ -65,15 +57,7 @@ impl Record for DefaultRule {
 impl Record for AddressScope {
     const KIND: &'static str = "address_scope";
     const COLUMNS: &'static [Column] = &[Column::int("open")];
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
     fn columns(&self) -> Vec<Value> {
         vec![self.shared.into()]
     }
@@ -86,15 +70,7 @@ impl Record for AddressScope {
 impl Record for AddressGroup {
     const KIND: &'static str = "address_group";
     const COLUMNS: &'static [Column] = &[Column::int("open")];
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
     fn columns(&self) -> Vec<Value> {
         vec![self.shared.into()]
     }
@@ -125,15 +101,7 @@ impl Record for RbacPolicy {
 impl Record for FlowLog {
     const KIND: &'static str = "flow_log";
     const COLUMNS: &'static [Column] = &[Column::text("resource_id"), Column::text("target_id")];
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
     fn columns(&self) -> Vec<Value> {
         [&self.resource_id, &self.target_id].map(|id| id.clone().unwrap_or_default().into()).to_vec()
     }

@@ -5,15 +5,7 @@ use pilvi_store::{Claim, Column, Record, Value};
 impl Record for TapService {
     const KIND: &'static str = "tap_service";
     const COLUMNS: &'static [Column] = &[Column::text("port_id"), Column::int("vni")];
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
     fn columns(&self) -> Vec<Value> {
         vec![self.port_id.clone().into(), self.vni.into()]
     }
@@ -25,15 +17,7 @@ impl Record for TapService {
 impl Record for TapFlow {
     const KIND: &'static str = "tap_flow";
     const COLUMNS: &'static [Column] = &[Column::text("source_port"), Column::text("tap_service_id")];
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
     fn columns(&self) -> Vec<Value> {
         vec![self.source_port.clone().into(), self.tap_service_id.clone().into()]
     }

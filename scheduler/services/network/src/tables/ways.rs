@@ -13,15 +13,7 @@ impl Record for Router {
     const KIND: &'static str = "router";
     const COLUMNS: &'static [Column] =
         &[Column::text("external_network_id"), Column::text("flavor_id"), Column::text("qos_policy_id")];
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
     fn columns(&self) -> Vec<Value> {
         let outside = self.external_gateway_info.as_ref().map(|g| g.network_id.clone()).unwrap_or_default();
         let policy = self.external_gateway_info.as_ref().and_then(|g| g.qos_policy_id.clone()).unwrap_or_default();
@@ -77,15 +69,7 @@ impl Record for PortForwarding {
 impl Record for LocalIp {
     const KIND: &'static str = "local_ip";
     const COLUMNS: &'static [Column] = &[Column::text("local_port_id")];
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
     fn columns(&self) -> Vec<Value> {
         vec![self.local_port_id.clone().into()]
     }
@@ -108,15 +92,7 @@ impl Record for Association {
 impl Record for NdpProxy {
     const KIND: &'static str = "ndp_proxy";
     const COLUMNS: &'static [Column] = &[Column::text("router_id"), Column::text("port_id")];
-    fn id(&self) -> &str {
-        &self.id
-    }
-    fn project(&self) -> Option<&str> {
-        Some(&self.project_id)
-    }
-    fn name(&self) -> Option<&str> {
-        Some(&self.name)
-    }
+    named!();
     fn columns(&self) -> Vec<Value> {
         [&self.router_id, &self.port_id].map(|v| v.clone().into()).to_vec()
     }

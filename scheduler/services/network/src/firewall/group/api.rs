@@ -7,10 +7,9 @@ use crate::{
     crud::crud,
     firewall::{
         model::{FirewallGroup, FirewallPort},
-        rule::api::ensure_preset,
+        preset,
     },
     list::{self, Raw},
-    network::ops::sees_all,
     tables::find,
     verbs::Api,
 };
@@ -48,9 +47,7 @@ impl Api for FirewallGroup {
     }
 
     async fn candidates(store: &Store, ctx: &Ctx, query: &Query) -> Result<Vec<Stored<Self>>, Fault> {
-        ensure_preset(store, ctx, query).await?;
-        let seen = if sees_all(ctx) { find::all() } else { Self::seen_by(ctx.project_id()) };
-        Ok(store.list::<Self>(seen).await?)
+        preset::looked_at(store, ctx, query).await
     }
 
     /// With the ports, in the order in which they came.

@@ -5,9 +5,8 @@ use crate::{
     attribute::{Absent, Resource, open},
     check,
     crud::crud,
-    firewall::{model::FirewallPolicy, rule::api::ensure_preset},
+    firewall::{model::FirewallPolicy, preset},
     list::{self, Raw},
-    network::ops::sees_all,
     tables::find,
     verbs::{Api, gate, raw_of},
 };
@@ -67,9 +66,7 @@ impl Api for FirewallPolicy {
     }
 
     async fn candidates(store: &Store, ctx: &Ctx, query: &Query) -> Result<Vec<Stored<Self>>, Fault> {
-        ensure_preset(store, ctx, query).await?;
-        let seen = if sees_all(ctx) { find::all() } else { Self::seen_by(ctx.project_id()) };
-        Ok(store.list::<Self>(seen).await?)
+        preset::looked_at(store, ctx, query).await
     }
 
     async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Self>, Fault> {

@@ -10,7 +10,6 @@ use crate::{
         preset,
     },
     list::{self, Raw},
-    network::ops::sees_all,
     tables::find,
     verbs::Api,
 };
@@ -86,9 +85,7 @@ impl Api for FirewallRule {
     }
 
     async fn candidates(store: &Store, ctx: &Ctx, query: &Query) -> Result<Vec<Stored<Self>>, Fault> {
-        ensure_preset(store, ctx, query).await?;
-        let seen = if sees_all(ctx) { find::all() } else { Self::seen_by(ctx.project_id()) };
-        Ok(store.list::<Self>(seen).await?)
+        preset::looked_at(store, ctx, query).await
     }
 
     /// With the policies that the rule is in.
@@ -124,13 +121,4 @@ impl Api for FirewallRule {
     async fn delete_in(tx: &mut Tx, _ctx: &Ctx, found: Stored<Self>) -> Result<(), Fault> {
         ops::delete_in(tx, &found.id).await
     }
-}
-
-/// Whoever may look at a project's firewalls finds its default group.
-pub(in crate::firewall) async fn ensure_preset(store: &Store, ctx: &Ctx, query: &Query) -> Result<(), Fault> {
-    if !ctx.caller.has_role("reader") && !ctx.caller.has_role("admin") {
-        return Ok(());
-    }
-    let asked = query.get("project_id").or(query.get("tenant_id")).filter(|_| sees_all(ctx));
-    preset::ensure(store, asked.unwrap_or(ctx.project_id())).await
 }
