@@ -564,6 +564,8 @@ __attribute__((noinline)) int edge_arp(struct __sk_buff *skb, const struct eth *
 	key.vni = station.vni = set->ext_vni;
 	if (a.op == bpf_htons(1)) {
 		e = bpf_map_lookup_elem(&externals, &a.tpa);
+		if (e && e->kind == EXT_RELAY)
+			e = 0;
 		key.ip = a.tpa;
 		h = bpf_map_lookup_elem(&addresses, &key);
 		if (e)
@@ -641,7 +643,7 @@ __attribute__((noinline)) int edge_ip(struct __sk_buff *skb, const struct eth *e
 		return drop(skb, DROP_SPOOFED_IP);
 	if (e && police(skb, LIMIT_ADDRESS, p.daddr, TO_GUEST))
 		return drop(skb, DROP_RATE);
-	if (e && e->kind == EXT_FLOATING) {
+	if (e && (e->kind == EXT_FLOATING || e->kind == EXT_RELAY)) {
 		no = translate(skb, &p, e->fixed, 0);
 		if (no)
 			return drop(skb, no - 1);

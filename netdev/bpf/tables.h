@@ -137,6 +137,7 @@ struct scope_key {
 #define EXT_FLOATING 1u
 #define EXT_GATEWAY 2u
 #define EXT_FORWARD 3u /* some of its ports lead inside */
+#define EXT_RELAY 4u   /* floating, of a guest elsewhere: what comes by the gateway of its router goes on, nothing is answered */
 struct ext {
 	__u32 kind;
 	__u32 fixed;

@@ -1,25 +1,37 @@
 //! Addresses of the external network that this host answers for: floating addresses of its guests and
 //! gateway addresses of routers. The translation itself is in `bpf/nat.h`; there is no nftables and no
 //! kernel conntrack anywhere, so tenants with equal addresses need no zones and no marks.
+//!
+//! ```text
+//! by its own ARP answer      provider --> host of the guest: rewritten, given          answers: out from the guest's host
+//! by the router's address    provider --> host of the way out: rewritten, relayed -->  (BGP, static routes)
+//! ```
 use crate::picture::Picture;
 use crate::router::{gateway_here, router_name};
 use crate::table::{Bytes, Hop, Table, put};
+use crate::wanted::Floating;
 use std::net::Ipv4Addr;
 
 const FLOATING: u32 = 1;
 const GATEWAY: u32 = 2;
+const RELAY: u32 = 4;
 const WAY_IN: u32 = 1 << 31;
 
 pub(crate) fn draw(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
     for floating in &wanted.floating {
-        if !picture.devices.contains_key(&floating.port) {
+        let here = picture.devices.contains_key(&floating.port);
+        if !here && !relays(picture, floating) {
             continue;
         }
         let router = router_name(&floating.router);
-        let value = Bytes::new().u32(FLOATING).ip(floating.fixed).u64(router).mac(floating.mac.0);
+        let value =
+            Bytes::new().u32(if here { FLOATING } else { RELAY }).ip(floating.fixed).u64(router).mac(floating.mac.0);
         if !put(&mut picture.tables, Table::Externals, Bytes::new().ip(floating.address), value) {
             picture.problem(Some(&floating.port), format!("{} is in use", floating.address));
+            continue;
+        }
+        if !here {
             continue;
         }
         let key = Bytes::new().u64(router).ip(floating.fixed).u32(0);
@@ -35,6 +47,13 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
             }
         }
     }
+}
+
+/// Of a guest elsewhere, by a router whose way out is here.
+fn relays(picture: &Picture<'_>, floating: &Floating) -> bool {
+    let (wanted, vtep) = (picture.wanted, picture.vtep);
+    let mut holding = wanted.routers.iter().filter(|r| wanted.gateways(r).any(|(g, _)| gateway_here(g, vtep)));
+    vtep.is_some() && holding.any(|router| router.id == floating.router)
 }
 
 /// Floating addresses between two legs: in their network they are the router's, and each way has a row that names the leg. In
@@ -58,8 +77,12 @@ pub(crate) fn draw_by_leg(picture: &mut Picture<'_>) {
     }
 }
 
-/// The address and hardware address of a row of `externals`: what a gratuitous ARP says.
+/// The address and hardware address of a row of `externals`: what a gratuitous ARP says. `None` of one
+/// that another host answers for.
 pub(crate) fn announcement(key: &[u8], value: &[u8]) -> Option<(Ipv4Addr, [u8; 6])> {
+    if value.first_chunk::<4>().is_none_or(|kind| u32::from_ne_bytes(*kind) == RELAY) {
+        return None;
+    }
     let ip = Ipv4Addr::from(*key.first_chunk::<4>()?);
     Some((ip, *value.get(16..)?.first_chunk::<6>()?))
 }

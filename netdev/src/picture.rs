@@ -101,7 +101,7 @@ pub fn draw(
     crate::firewall::draw(&mut picture);
     let mut settings = *settings;
     settings.epoch = 0;
-    settings.ask = picture.tables.get(&Table::Externals).and_then(|t| t.iter().next()).and_then(|(key, value)| {
+    settings.ask = picture.tables.get(&Table::Externals).into_iter().flatten().find_map(|(key, value)| {
         // Any of our addresses will do; the first stays the same from pass to pass.
         crate::nat::announcement(key, value)
     });

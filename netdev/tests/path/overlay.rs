@@ -89,6 +89,20 @@ async fn two_nodes_are_one_cloud() {
     apply(&two, &w2).await;
     assert!(edge.pings("203.0.113.102"));
     assert!(a.pings("203.0.113.102"), "from behind the gateway of the other node");
+
+    // Whoever was told to go by the router's address reaches it on the node of the way out, which passes it on.
+    edge.sh("ip neigh flush all; ip route add 203.0.113.102/32 via 203.0.113.10");
+    assert!(!edge.pings("203.0.113.102"), "node one knows nothing of it");
+    w1.floating = w2.floating.clone();
+    apply(&one, &w1).await;
+    assert!(edge.pings("203.0.113.102"), "one: {:?}\ntwo: {:?}", one.stats(), two.stats());
+    assert!(a.pings("203.0.113.102"), "from the node that passes it on");
+    edge.sh("ip route del 203.0.113.102/32; ip neigh flush all");
+    assert!(edge.pings("203.0.113.102"));
+    let answers = edge.sh("ip neigh show 203.0.113.102");
+    assert!(answers.contains("fa:16:3e:03:00:66"), "the guest's node alone answers: {answers}");
+    w1.floating.clear();
+    apply(&one, &w1).await;
     w2.groups[0].rules.pop();
 
     // Membership counts across nodes.

@@ -14,7 +14,6 @@ use super::{
 use crate::{
     Network,
     floating_ip::model::FloatingIp,
-    hosting::model::Hosting,
     port::model::{Port, ROUTER_GATEWAY, ROUTER_INTERFACE},
     router::model::Router,
     subnet::model::Subnet,
@@ -91,12 +90,10 @@ impl Announcer {
         }
     }
 
-    /// Gateways and legs of routers matter (one that goes changes its router as well), and where guests with floating IPs are.
+    /// Gateways and legs of routers matter (one that goes changes its router as well).
     async fn matters(&self, id: &str) -> bool {
-        let store = &self.network.store;
-        let Ok(Some(port)) = store.get::<Port>(id).await else { return false };
+        let Ok(Some(port)) = self.network.store.get::<Port>(id).await else { return false };
         matches!(port.device_owner.as_str(), ROUTER_GATEWAY | ROUTER_INTERFACE)
-            || store.count::<FloatingIp>(find::of_ports([id])).await.is_ok_and(|leading| leading > 0)
     }
 }
 
@@ -113,7 +110,7 @@ impl Reconcile for Announcer {
                 let speakers = self.network.store.list::<BgpSpeaker>(find::labelled(&change.id)).await;
                 speakers.unwrap_or_default().into_iter().map(|s| s.record.id).collect()
             }
-            FloatingIp::KIND | Router::KIND | Subnet::KIND | SubnetPool::KIND | Hosting::KIND => self.speakers.names(),
+            FloatingIp::KIND | Router::KIND | Subnet::KIND | SubnetPool::KIND => self.speakers.names(),
             Port::KIND if change.op != Op::Delete => {
                 let names = self.speakers.names();
                 if !names.is_empty() && self.matters(&change.id).await { names } else { Vec::new() }
@@ -137,7 +134,7 @@ impl Reconcile for Announcer {
             let peers = store.list::<BgpPeer>(find::all().ids(speaker.peers.iter().map(String::as_str))).await?;
             let of = |peer: &BgpPeer| (peer.id.clone(), speaker.peering(peer, &self.settings));
             peerings = peers.iter().map(|peer| of(&peer.record)).collect();
-            routes = route::single(&route::advertised(&self.network, &speaker).await?);
+            routes = route::single(&route::advertised(store, &speaker).await?);
         }
         self.speakers.set(key, peerings, &Arc::new(routes));
         // The job may have gone meanwhile, and with it what minds it.

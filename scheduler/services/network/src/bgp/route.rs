@@ -4,13 +4,10 @@
 //! gateway network --gateway ports--> routers that are up --legs--> subnets in the network's address scope
 //!                                        '--> floating IPs of the network that they translate
 //! ```
-//! A floating IP whose guest runs on another host than the one that holds its router's way out is left out: it is that guest's
-//! host that answers for it, and what came by the router's address would be dropped.
+//! The host that holds a router's way out passes on what comes for floating IPs of other hosts' guests.
 use super::model::BgpSpeaker;
 use crate::{
-    Network,
     floating_ip::model::FloatingIp,
-    hosting::{self, model::holder},
     port::model::{FixedIp, Port, ROUTER_GATEWAY, ROUTER_INTERFACE},
     router::model::Router,
     subnet::model::Subnet,
@@ -71,8 +68,7 @@ fn by_id(ids: Vec<&str>) -> Query {
     Query::all().ids(ids)
 }
 
-pub async fn advertised(svc: &Network, speaker: &BgpSpeaker) -> Result<Advertised, Fault> {
-    let store = &svc.store;
+pub async fn advertised(store: &Store, speaker: &BgpSpeaker) -> Result<Advertised, Fault> {
     let networks: BTreeSet<String> = speaker.networks.iter().cloned().collect();
     let mut around = Around {
         gateways: fetch(store, networks.clone(), |ids| find::owned_on(ids, ROUTER_GATEWAY)).await?,
@@ -85,7 +81,6 @@ pub async fn advertised(svc: &Network, speaker: &BgpSpeaker) -> Result<Advertise
     let found: Vec<Router> = fetch(store, routers.clone(), by_id).await?;
     if speaker.ip_version == 4 && speaker.advertise_floating_ip_host_routes {
         around.floating = fetch(store, networks.clone(), |ids| find::of_floating_networks(ids)).await?;
-        leave_apart(svc, &found, &mut around.floating).await?;
     }
     around.up = found.into_iter().filter(|r| r.admin_state_up).map(|r| r.id).collect();
     if speaker.advertise_tenant_networks {
@@ -100,26 +95,6 @@ pub async fn advertised(svc: &Network, speaker: &BgpSpeaker) -> Result<Advertise
         around.subnets = subnets.into_iter().map(|s| (s.id.clone(), s)).collect();
     }
     Ok(around.routes(speaker))
-}
-
-/// Takes out those whose guests are not where their router's way out is.
-async fn leave_apart(svc: &Network, routers: &[Router], floating: &mut Vec<FloatingIp>) -> Result<(), Fault> {
-    let hosts = svc.hosts();
-    if hosts.len() < 2 {
-        return Ok(());
-    }
-    let wishes = hosting::ops::all(&svc.store).await?;
-    let held = |r: &Router| Some((r.id.clone(), holder(&wishes, &r.id, r.wire.as_deref(), &hosts)?.name.clone()));
-    let held: HashMap<String, String> = routers.iter().filter_map(held).collect();
-    let ports = floating.iter().filter_map(|f| f.port_id.clone()).collect();
-    let ports: Vec<Port> = fetch(&svc.store, ports, by_id).await?;
-    let at: HashMap<&str, &str> = ports.iter().map(|p| (p.id.as_str(), p.host_id.as_str())).collect();
-    floating.retain(|f| {
-        let guest = f.port_id.as_deref().and_then(|port| at.get(port)).filter(|host| !host.is_empty());
-        let way = f.router_id.as_ref().and_then(|router| held.get(router));
-        guest.zip(way).is_none_or(|(guest, way)| *guest == way.as_str())
-    });
-    Ok(())
 }
 
 impl Around {

@@ -128,7 +128,7 @@ async fn advertised(svc: Arc<Network>, call: Call) -> Reply {
     speaker(&svc, &call).await?;
     let id = call.param("id");
     let found = svc.store.get::<BgpSpeaker>(id).await?.ok_or_else(|| SPEAKER.not_found(id))?;
-    let all = route::advertised(&svc, &found).await?;
+    let all = route::advertised(&svc.store, &found).await?;
     let mut views: Vec<(String, String)> = all.iter().map(|(net, hop)| (net.to_string(), hop.to_string())).collect();
     if let Some(marker) = call.query.all("marker").next() {
         let after = views.iter().rposition(|(net, _)| net == marker).map_or(0, |at| at + 1);

@@ -230,11 +230,15 @@ impl Network {
                 keys.extend(self.parent::<SecurityGroupRule>(id, |r| vec![r.security_group_id.clone()]).await?);
             }
             FloatingIp::KIND => {
-                let parents = |f: &FloatingIp| {
-                    let router = f.router_id.iter().filter(|_| f.by_leg);
-                    f.port_id.iter().chain(router).cloned().collect()
-                };
-                keys.extend(self.parent::<FloatingIp>(id, parents).await?);
+                let Some(floating) = self.store.get::<FloatingIp>(id).await? else { return Ok(true) };
+                keys.extend(floating.port_id.clone());
+                keys.extend(floating.router_id.clone().filter(|_| floating.by_leg));
+                // Whoever holds the way out passes on what comes there.
+                if let Some(router) = &floating.router_id
+                    && let Some(router) = self.store.get::<Router>(router).await?
+                {
+                    hosts.extend(self.holder_of(&router).await?);
+                }
             }
             PortForwarding::KIND => {
                 keys.extend(self.parent::<PortForwarding>(id, |f| vec![f.router_id.clone()]).await?);

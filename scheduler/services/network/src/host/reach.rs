@@ -48,12 +48,15 @@ pub struct Reach {
     /// Those that the subnets come from: they say which address scope a network is in.
     pub pools: BTreeMap<String, SubnetPool>,
     pub routers: BTreeMap<String, Router>,
+    /// Those whose way out this host holds.
+    pub held: BTreeSet<String>,
     /// Interface and gateway ports of the routers.
     pub legs: BTreeMap<String, Port>,
     pub groups: BTreeMap<String, SecurityGroup>,
     pub rules: BTreeMap<String, SecurityGroupRule>,
     /// Those that the rules name.
     pub address_groups: BTreeMap<String, AddressGroup>,
+    /// Of these ports, and of the routers whose way out is here.
     pub floating: BTreeMap<String, FloatingIp>,
     /// Those that these routers translate for who is in a network that they have a leg in.
     pub by_leg: BTreeMap<String, FloatingIp>,
@@ -138,6 +141,7 @@ impl Reach {
             .filter(|r| holder(&self.wishes, &r.id, r.wire.as_deref(), hosts).is_some_and(|h| h.name == host))
             .map(|r| r.record.id)
             .collect();
+        self.held.clone_from(&here);
         self.add_routers(store, here).await
     }
 
@@ -204,6 +208,8 @@ impl Reach {
         self.address_groups = fetch(store, &named, by_id).await?;
         let local: BTreeSet<String> = self.local.keys().cloned().collect();
         self.floating = fetch(store, &local, |ids| find::of_ports(ids)).await?;
+        let relayed: BTreeMap<String, FloatingIp> = fetch(store, &self.held, |ids| find::of_routers(ids)).await?;
+        self.floating.extend(relayed.into_iter().filter(|(_, floating)| floating.port_id.is_some()));
         self.trunks = fetch(store, &local, |ids| find::of_ports(ids)).await?;
         self.associations = fetch(store, &local, |ids| find::of_fixed_ports(ids)).await?;
         let named: BTreeSet<String> = self.associations.values().map(|a| a.local_ip_id.clone()).collect();

@@ -1,5 +1,7 @@
 //! BGP: what may be said and by whom, what is advertised, and that it follows each change at once.
 use super::{Rig, id};
+use crate::{floating_ip::model::FloatingIp, host::interest::Concerned};
+use pilvi_store::{Change, Op, Record};
 use serde_json::{Value, json};
 
 const SPEAKERS: &str = "/v2.0/bgp-speakers";
@@ -194,10 +196,11 @@ async fn floating_ips_are_advertised_while_a_router_that_is_up_translates_them()
 }
 
 #[tokio::test]
-async fn a_floating_ip_is_advertised_where_its_guest_is_beside_the_way_out() {
+async fn a_floating_ip_is_advertised_and_told_to_the_host_of_the_way_out_wherever_its_guest_is() {
     let rig = Rig::new().await;
     let host = |n: u8| crate::host::HostInfo { name: format!("h{n}"), up: true, ..Default::default() };
-    rig.svc.remember(&[host(1), host(2)]);
+    let hosts = [host(1), host(2)];
+    rig.svc.remember(&hosts);
     let (speaker, public) = (rig.speaker(4).await, rig.external().await);
     rig.act(&speaker, "add_gateway_network", "network_id", &public).await;
     let (router, addresses) = rig.router(&public).await;
@@ -209,17 +212,20 @@ async fn a_floating_ip_is_advertised_where_its_guest_is_beside_the_way_out() {
     let attrs = json!({"network_id": inside, "device_owner": "compute:nova", "binding:host_id": other});
     let port = id(&rig.make(&rig.admin, "/v2.0/ports", "port", attrs).await);
     let attrs = json!({"floating_network_id": public, "port_id": port});
-    rig.make(&rig.admin, "/v2.0/floatingips", "floatingip", attrs).await;
-    assert!(rig.advertised(&speaker).await.is_empty(), "its own host answers for it");
-    let moved = json!({"port": {"binding:host_id": held}});
-    rig.want(200, &rig.admin, "PUT", &format!("/v2.0/ports/{port}"), moved).await;
+    let floating = id(&rig.make(&rig.admin, "/v2.0/floatingips", "floatingip", attrs).await);
     assert_eq!(rig.advertised(&speaker).await[0].1, addresses[0]);
-    // The way out moves away from the guest.
-    let agents = format!("/v2.0/agents?host={other}&agent_type=L3%20agent");
-    let agent = id(&rig.get(&rig.admin, &agents).await["agents"][0]);
-    let at = format!("/v2.0/agents/{agent}/l3-routers");
-    rig.want(201, &rig.admin, "POST", &at, json!({"router_id": router})).await;
+    let told = async |name: &str| rig.svc.host_network(name, &hosts).await.unwrap().floating.len();
+    assert_eq!([told("h1").await, told("h2").await], [1, 1]);
+    let (kind, op) = (FloatingIp::KIND.into(), Op::Update);
+    let change = Change { seq: 1, kind, id: floating.clone(), rev: 1, op, at_us: 0 };
+    let both = Concerned::Hosts(["h1".to_owned(), "h2".to_owned()].into());
+    assert_eq!(rig.svc.concerned(&change).await.unwrap(), both);
+    // One that leads nowhere is told to nobody, and whoever was told of it looks again.
+    let nowhere = json!({"floatingip": {"port_id": null}});
+    rig.want(200, &rig.admin, "PUT", &format!("/v2.0/floatingips/{floating}"), nowhere).await;
     assert!(rig.advertised(&speaker).await.is_empty());
+    assert_eq!(rig.svc.concerned(&change).await.unwrap(), both);
+    assert_eq!([told("h1").await, told("h2").await], [0, 0]);
 }
 
 #[tokio::test]
