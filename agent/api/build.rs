@@ -12,6 +12,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Image bytes are passed on as they came in, without a copy.
         .bytes(".pilvi.agent.v1.ImageChunk")
         .bytes(".pilvi.agent.v1.UploadPart")
+        // One piece of memory for all that are told the same.
+        .bytes(".pilvi.agent.v1.SchedulerMessage")
         .compile_fds(files)?;
     Ok(())
 }

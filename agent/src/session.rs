@@ -17,8 +17,10 @@ use futures::StreamExt;
 use futures::stream::BoxStream;
 use pilvi_agent_api::v1::agent_client::AgentClient;
 use pilvi_agent_api::v1::{
-    AgentMessage, FetchImageRequest, Heartbeat, Hello, Inventory, SchedulerMessage, Stale, scheduler_message,
+    AgentMessage, FetchImageRequest, Heartbeat, Hello, Inventory, Neighbours, SchedulerMessage, Stale,
+    scheduler_message,
 };
+use prost::Message;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::{Semaphore, mpsc};
@@ -143,6 +145,10 @@ async fn receive(
             }
         }
         Some(scheduler_message::Body::Neighbours(news)) => {
+            let news = match Neighbours::decode(news) {
+                Ok(news) => news,
+                Err(error) => return tracing::warn!(%error, "news of neighbours that cannot be read"),
+            };
             let network_id = news.network_id.clone();
             if !host.take_neighbours(news) {
                 tracing::warn!(network = network_id, "news of neighbours do not fit what is known of them");

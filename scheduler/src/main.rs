@@ -68,7 +68,7 @@ fn main() -> ExitCode {
 }
 
 /// Few threads: nearly everything here waits.
-fn workers() -> usize {
+pub(crate) fn workers() -> usize {
     std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8)
 }
 

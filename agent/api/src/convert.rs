@@ -2,8 +2,8 @@
 //!
 //! They keep `Some(Body::X(..))` nests and enum casts out of the code of both ends.
 use crate::v1::{
-    AgentMessage, Answer, Heartbeat, Hello, Neighbours, Observed, ObservedInstance, Power, Question, SchedulerMessage,
-    Stale, Wanted, agent_message, question, scheduler_message,
+    AgentMessage, Answer, Heartbeat, Hello, Observed, ObservedInstance, Power, Question, SchedulerMessage, Stale,
+    Wanted, agent_message, question, scheduler_message,
 };
 
 impl Power {
@@ -44,7 +44,7 @@ macro_rules! wraps {
     )+};
 }
 wraps!(AgentMessage, agent_message, Hello => Hello, Heartbeat => Heartbeat, Observed => Observed, Answer => Answer, Stale => Stale);
-wraps!(SchedulerMessage, scheduler_message, Wanted => Wanted, Question => Question, Neighbours => Neighbours);
+wraps!(SchedulerMessage, scheduler_message, Wanted => Wanted, Question => Question);
 
 impl Question {
     /// Asks for the last `lines` lines of an instance's console; 0 asks for all that is kept.

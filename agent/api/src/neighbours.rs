@@ -7,6 +7,7 @@
 //! A version is the sum of its members' hashes: it depends on the set alone, so it holds over restarts of either end
 //! and at another scheduler, and costs nothing to keep.
 use crate::v1::{Neighbours, Remote};
+use bytes::Bytes;
 use prost::Message;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeMap;
@@ -18,12 +19,31 @@ pub struct Room {
     version: u64,
 }
 
+/// [`Neighbours`] as they are sent: made once for all that are told alike.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct News {
+    pub network_id: String,
+    /// Version that the change is made to; nothing of the kind for all members.
+    pub before: Option<u64>,
+    pub after: u64,
+    pub message: Bytes,
+}
+
+impl From<Neighbours> for News {
+    fn from(news: Neighbours) -> Self {
+        let message = news.encode_to_vec().into();
+        let before = (!news.whole).then_some(news.before);
+        News { network_id: news.network_id, before, after: news.after, message }
+    }
+}
+
 /// News that do not fit what is here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mismatch;
 
 /// What one member adds to the version.
-fn weight(remote: &Remote) -> u64 {
+#[must_use]
+pub fn weight(remote: &Remote) -> u64 {
     let hash: [u8; 32] = Sha256::digest(remote.encode_to_vec()).into();
     hash[..8].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
 }

@@ -204,7 +204,7 @@ impl Fleet {
                 *session.greeted.lock() = hello.neighbours.clone();
                 self.greeted(&node.id, hello).await
             }
-            agent_message::Body::Heartbeat(_) => self.heartbeat(node).await,
+            agent_message::Body::Heartbeat(_) => self.heartbeat(node, session).await,
             agent_message::Body::Observed(observed) => {
                 session.heard_of(&observed);
                 self.observed(&node.name, observed).await
@@ -249,16 +249,26 @@ impl Fleet {
         Ok(true)
     }
 
-    /// Life is kept in memory; the record is written only when something changed or a minute has passed,
-    /// so that ten thousand hosts do not write ten thousand rows every few seconds.
-    async fn heartbeat(&self, known: &Stored<Node>) -> Result<bool, Fault> {
-        const WRITE_US: i64 = 60_000_000;
-        let Some(node) = self.node(&known.id).await? else { return Ok(false) };
-        if node.fingerprint != known.fingerprint {
-            return Ok(false);
-        }
+    /// Life is kept in memory; the record is read when it has changed, and written when the host lives again or after a
+    /// while, so that ten thousand hosts do not read and write ten thousand rows every few seconds.
+    async fn heartbeat(&self, known: &Stored<Node>, session: &Session) -> Result<bool, Fault> {
+        let kept = session.node.lock().clone();
+        let node = match kept {
+            Some(node) => node,
+            None => {
+                // Before it is read: what changes meanwhile is read again.
+                session.expect_node();
+                let Some(node) = self.node(&known.id).await? else { return Ok(false) };
+                if node.fingerprint != known.fingerprint {
+                    return Ok(false);
+                }
+                let node = Arc::new(node);
+                session.keep_node(&node);
+                node
+            }
+        };
         let revived = node.state != NodeState::Up;
-        if revived || clock::now_us() - node.last_seen_us > WRITE_US {
+        if revived || clock::now_us() - node.last_seen_us > self.note_life_us() {
             let node = self
                 .update_node(&known.id, |n| {
                     n.state = NodeState::Up;
@@ -273,6 +283,13 @@ impl Fleet {
             }
         }
         Ok(true)
+    }
+
+    /// How long a record may say that its host was last seen before it was: a minute, longer where there are thousands.
+    fn note_life_us(&self) -> i64 {
+        const LEAST: i64 = 60_000_000;
+        const EACH: i64 = 60_000;
+        i64::try_from(self.sessions.len()).unwrap_or(i64::MAX).saturating_mul(EACH).max(LEAST)
     }
 
     async fn observed(&self, host: &str, observed: v1::Observed) -> Result<bool, Fault> {

@@ -23,6 +23,7 @@ mod part;
 mod question;
 mod rooms;
 mod session;
+mod sessions;
 mod upload;
 mod wanted;
 
@@ -30,7 +31,7 @@ pub use certificate::{Authority, CertificateError};
 pub use image::{ImageFile, ImageStage, SeenImage, short};
 pub use join::JoinToken;
 pub use node::{Node, NodeState};
-pub use part::{Affected, HostPart, ImageBytes as ImageStream, ImageSink, ImageSource, Part, Upload};
+pub use part::{Affected, HostPart, ImageBytes as ImageStream, ImageSink, ImageSource, Part, Upload, affected_by};
 pub use question::HostQuestion;
 pub use wanted::WantedRecord;
 
@@ -38,9 +39,7 @@ use parking_lot::{Mutex, RwLock};
 use pilvi_kit::Fault;
 use pilvi_reconcile::{Job, Member};
 use pilvi_store::{KindSpec, Query, Store, Stored};
-use session::Session;
 use std::{
-    collections::HashMap,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -74,7 +73,7 @@ pub struct Fleet {
     pub(crate) store: Store,
     pub(crate) authority: Authority,
     config: Config,
-    sessions: Mutex<HashMap<String, Arc<Session>>>,
+    sessions: sessions::Sessions,
     parts: RwLock<Vec<Arc<dyn HostPart>>>,
     images: RwLock<Option<Arc<dyn ImageSource>>>,
     snapshots: RwLock<Option<Arc<dyn ImageSink>>>,
@@ -92,7 +91,7 @@ pub struct Fleet {
 
 impl std::fmt::Debug for Fleet {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Fleet({} sessions)", self.sessions.lock().len())
+        write!(f, "Fleet({} sessions)", self.sessions.len())
     }
 }
 
@@ -102,7 +101,7 @@ impl Fleet {
             store,
             authority,
             config,
-            sessions: Mutex::default(),
+            sessions: sessions::Sessions::default(),
             parts: RwLock::default(),
             images: RwLock::default(),
             snapshots: RwLock::default(),

@@ -202,7 +202,7 @@ impl Fleet {
                 Box::pin(async move { Ok::<_, Fault>(tx.delete::<Node>(&key).await?) })
             })
             .await?;
-        if let Some(session) = self.sessions.lock().remove(id) {
+        if let Some(session) = self.sessions.remove(id) {
             session.end();
         }
         self.forget_owner(id).await?;
@@ -232,6 +232,11 @@ impl Fleet {
         if watches {
             self.forget_old_questions().await?;
         }
+        // As many as are up have spoken to us: there is nobody to judge.
+        if self.store.count::<Node>(Query::all().state("up")).await? == self.heard_lately() {
+            orphans.keep_only(&BTreeSet::new());
+            return Ok(());
+        }
         let (nodes, holders) = (self.store.list::<Node>(Query::all().state("up")).await?, self.live_holders().await?);
         let me = self.scheduler_id();
         let mut alone = BTreeSet::new();
@@ -251,10 +256,19 @@ impl Fleet {
         Ok(())
     }
 
+    fn silence_us(&self) -> i64 {
+        i64::try_from(self.silence().as_micros()).unwrap_or(i64::MAX)
+    }
+
+    /// Sessions here that are not silent.
+    fn heard_lately(&self) -> u64 {
+        let since = clock::now_us() - self.silence_us();
+        self.sessions.all().iter().filter(|session| session.heard_us() > since).count() as u64
+    }
+
     async fn judge(&self, node: &Node, heard: i64) -> Result<(), Fault> {
-        let limit_us = i64::try_from(self.silence().as_micros()).unwrap_or(i64::MAX);
         let silent = clock::now_us() - heard;
-        if silent < limit_us {
+        if silent < self.silence_us() {
             return Ok(());
         }
         tracing::warn!(host = node.name, silent_s = silent / 1_000_000, "host is down");

@@ -60,18 +60,13 @@ impl Fleet {
         let holder = format!("{}/{}", self.scheduler_id(), session.id);
         let lease = self.store.seize(&lease_of(node), &holder, FOREVER).await?;
         *session.holder.lock() = Some(holder);
-        self.sessions.lock().insert(node.to_owned(), session.clone());
+        self.sessions.insert(node, session);
         Ok(Guard { lease: lease_of(node).into(), epoch: lease.epoch })
     }
 
     /// Gives a session's host back, with the time it was last heard of. Does nothing if a newer session has it.
     pub(crate) async fn disown(&self, node: &str, session: &Arc<Session>) {
-        {
-            let mut sessions = self.sessions.lock();
-            if sessions.get(node).is_some_and(|s| Arc::ptr_eq(s, session)) {
-                sessions.remove(node);
-            }
-        }
+        self.sessions.remove_this(node, session);
         let Some(holder) = session.holder.lock().take() else { return };
         let heard = session.heard_us();
         let noted = self.update_node(node, move |node| {
@@ -112,8 +107,7 @@ impl Fleet {
 
     /// Ends every session: this scheduler was declared dead, and others may have its hosts.
     pub(crate) fn end_sessions(&self) {
-        let sessions = std::mem::take(&mut *self.sessions.lock());
-        sessions.values().for_each(|session| session.end());
+        self.sessions.take().iter().for_each(|session| session.end());
     }
 
     /// A host was removed: its session's lease goes with it.

@@ -2,9 +2,10 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use pilvi_agent_api::v1;
+use pilvi_agent_api::{neighbours::News, v1};
 use pilvi_kit::Fault;
-use pilvi_store::{Change, Stored};
+use pilvi_store::{Change, Query, Record, Store, Stored};
+use std::collections::BTreeSet;
 
 use crate::Node;
 
@@ -16,20 +17,36 @@ pub struct Part {
     pub network: Option<v1::HostNetwork>,
 }
 
-/// Whose wanted state a change may alter.
+/// Whose wanted states changes may alter.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Affected {
-    None,
     /// Names of hosts.
-    Hosts(Vec<String>),
+    Hosts(BTreeSet<String>),
     All,
+}
+
+/// Changes of one query.
+const CHUNK: usize = 400;
+
+/// Hosts of those records of one kind that changes are about; a record that is gone has none.
+pub async fn affected_by<R: Record>(store: &Store, changes: &[Change], of: impl Fn(&R) -> Vec<String>) -> Affected {
+    let ids: BTreeSet<&str> = changes.iter().filter(|c| c.kind == R::KIND).map(|c| c.id.as_str()).collect();
+    let (ids, mut hosts): (Vec<&str>, _) = (ids.into_iter().collect(), BTreeSet::new());
+    for chunk in ids.chunks(CHUNK) {
+        match store.list::<R>(Query::all().ids(chunk.iter().copied())).await {
+            Ok(found) => hosts.extend(found.iter().flat_map(|found| of(&found.record))),
+            Err(_) => return Affected::All,
+        }
+    }
+    Affected::Hosts(hosts)
 }
 
 /// Hosts are named here as in the APIs, by name and not by id.
 #[async_trait]
 pub trait HostPart: Send + Sync {
     async fn wanted(&self, host: &str) -> Result<Part, Fault>;
-    async fn affected(&self, change: &Change) -> Affected;
+    /// Of changes that came together.
+    async fn affected(&self, changes: &[Change]) -> Affected;
     /// The whole observation of a host, after each change there.
     async fn observed(&self, host: &str, observed: &v1::Observed) -> Result<(), Fault>;
     /// The host's session is here, and was just told or has just told what is new: what waits for the host's word
@@ -40,12 +57,12 @@ pub trait HostPart: Send + Sync {
     }
     /// All endpoints of a network that a wanted state names, unless `known` is the version of just these; `None` also
     /// from a part that knows of no networks.
-    async fn neighbours(&self, network: &str, known: Option<u64>) -> Result<Option<v1::Neighbours>, Fault> {
+    async fn neighbours(&self, network: &str, known: Option<u64>) -> Result<Option<News>, Fault> {
         let _ = (network, known);
         Ok(None)
     }
     /// What changed among the endpoints of networks that were asked for.
-    async fn news(&self, changes: &[Change]) -> Result<Vec<v1::Neighbours>, Fault> {
+    async fn news(&self, changes: &[Change]) -> Result<Vec<News>, Fault> {
         let _ = changes;
         Ok(Vec::new())
     }

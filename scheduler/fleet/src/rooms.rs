@@ -8,7 +8,7 @@
 //! ```
 use crate::{Fleet, part::HostPart, session::Session};
 use parking_lot::Mutex;
-use pilvi_agent_api::v1::{self, scheduler_message::Body};
+use pilvi_agent_api::{neighbours::News, v1::scheduler_message::Body};
 use pilvi_kit::Fault;
 use pilvi_store::Change;
 use std::{
@@ -16,9 +16,16 @@ use std::{
     sync::{Arc, Weak},
 };
 
-/// Sessions by the networks whose endpoints they are told.
+/// Networks whose endpoints sessions are told.
 #[derive(Debug, Default)]
-pub(crate) struct Rooms(Mutex<HashMap<String, HashMap<String, Weak<Session>>>>);
+pub(crate) struct Rooms(Mutex<HashMap<String, Room>>);
+
+#[derive(Debug, Default)]
+struct Room {
+    listeners: HashMap<String, Weak<Session>>,
+    /// All endpoints, as they were told last.
+    whole: Option<News>,
+}
 
 impl Rooms {
     /// Adds and removes a session. What nobody listens to any more is left before anybody else can begin to listen.
@@ -26,12 +33,13 @@ impl Rooms {
         let former = &session.listens();
         let mut rooms = self.0.lock();
         for network in networks.difference(former) {
-            rooms.entry(network.clone()).or_default().insert(session.id.clone(), Arc::downgrade(session));
+            let room = rooms.entry(network.clone()).or_default();
+            room.listeners.insert(session.id.clone(), Arc::downgrade(session));
         }
         for network in former.difference(networks) {
-            let Some(listeners) = rooms.get_mut(network) else { continue };
-            listeners.remove(&session.id);
-            if listeners.is_empty() {
+            let Some(room) = rooms.get_mut(network) else { continue };
+            room.listeners.remove(&session.id);
+            if room.listeners.is_empty() {
                 rooms.remove(network);
                 parts.iter().for_each(|part| part.leave(network));
             }
@@ -39,7 +47,18 @@ impl Rooms {
     }
 
     fn listeners(&self, network: &str) -> Vec<Arc<Session>> {
-        self.0.lock().get(network).map(|l| l.values().filter_map(Weak::upgrade).collect()).unwrap_or_default()
+        let rooms = self.0.lock();
+        rooms.get(network).map(|r| r.listeners.values().filter_map(Weak::upgrade).collect()).unwrap_or_default()
+    }
+
+    fn whole(&self, network: &str) -> Option<News> {
+        self.0.lock().get(network)?.whole.clone()
+    }
+
+    fn keep(&self, whole: &News) {
+        if let Some(room) = self.0.lock().get_mut(&whole.network_id) {
+            room.whole = Some(whole.clone());
+        }
     }
 }
 
@@ -61,10 +80,16 @@ impl Fleet {
     }
 
     async fn tell_lacking(&self, session: &Session, network: &str) -> Result<(), Fault> {
+        // Most hosts lack the same: what was told last is made anew only when it is not true any more.
+        let mut whole = self.rooms.whole(network);
         for part in self.parts() {
-            if let Some(whole) = part.neighbours(network, session.knows(network)).await? {
-                session.tell(whole);
+            if let Some(newer) = part.neighbours(network, whole.as_ref().map(|w| w.after)).await? {
+                self.rooms.keep(&newer);
+                whole = Some(newer);
             }
+        }
+        if let Some(whole) = whole.filter(|whole| session.knows(network) != Some(whole.after)) {
+            session.tell(&whole);
         }
         Ok(())
     }
@@ -81,17 +106,25 @@ impl Fleet {
                 }
             };
             for news in news {
-                self.tell(news).await;
+                self.tell(&news).await;
             }
         }
     }
 
-    async fn tell(&self, news: v1::Neighbours) {
+    async fn tell(&self, news: &News) {
+        // Whoever is being told something else comes last: nobody waits for another's turn.
+        let mut later = Vec::new();
         for session in self.rooms.listeners(&news.network_id) {
+            let told = session.telling.try_lock().is_ok_and(|_telling| session.tell_next(news));
+            if !told {
+                later.push(session);
+            }
+        }
+        for session in later {
             let _telling = session.telling.lock().await;
-            if session.knows(&news.network_id) == Some(news.before) {
-                session.tell(news.clone());
-            } else if let Err(fault) = self.tell_lacking(&session, &news.network_id).await {
+            if !session.tell_next(news)
+                && let Err(fault) = self.tell_lacking(&session, &news.network_id).await
+            {
                 tracing::warn!(host = session.host, %fault, "a host is told later who its neighbours are");
                 self.touch(&session.host);
             }
@@ -111,12 +144,20 @@ impl Fleet {
 }
 
 impl Session {
+    /// False when the agent has not what the news are about.
+    fn tell_next(&self, news: &News) -> bool {
+        let fits = news.before.is_some() && self.knows(&news.network_id) == news.before;
+        if fits {
+            self.tell(news);
+        }
+        fits
+    }
+
     /// Says it, and remembers that the agent has it then. What a full queue does not take is said anew, and whole, with
     /// the next news or when everything is compared.
-    fn tell(&self, news: v1::Neighbours) {
-        let (network, after) = (news.network_id.clone(), news.after);
-        let said = self.send(Body::Neighbours(news));
-        self.learn(&network, said.then_some(after));
+    fn tell(&self, news: &News) {
+        let said = self.send(Body::Neighbours(news.message.clone()));
+        self.learn(&news.network_id, said.then_some(news.after));
     }
 }
 
@@ -126,15 +167,16 @@ mod tests {
     use super::*;
     use crate::{Affected, Authority, Config, Part, session::Outgoing};
     use async_trait::async_trait;
-    use pilvi_agent_api::neighbours::Room;
+    use pilvi_agent_api::{neighbours::Room, v1};
     use pilvi_store::Store;
+    use prost::Message;
     use tokio::sync::mpsc;
 
     /// A network service that knows of one network, `n`, and names it to every host.
     #[derive(Default)]
     struct One {
         room: Mutex<Room>,
-        news: Mutex<Vec<v1::Neighbours>>,
+        news: Mutex<Vec<News>>,
         left: Mutex<Vec<String>>,
     }
 
@@ -144,14 +186,15 @@ mod tests {
             let remote = v1::Remote { port_id: port.into(), ..v1::Remote::default() };
             let before = room.version();
             room.set(remote.clone());
-            self.news.lock().push(v1::Neighbours {
+            let news = v1::Neighbours {
                 network_id: "n".into(),
                 whole: false,
                 before,
                 after: room.version(),
                 changed: vec![remote],
                 gone: Vec::new(),
-            });
+            };
+            self.news.lock().push(news.into());
         }
     }
 
@@ -162,17 +205,17 @@ mod tests {
             let network = v1::HostNetwork { networks: vec![network], ..v1::HostNetwork::default() };
             Ok(Part { network: Some(network), ..Part::default() })
         }
-        async fn affected(&self, _change: &Change) -> Affected {
-            Affected::None
+        async fn affected(&self, _changes: &[Change]) -> Affected {
+            Affected::Hosts(BTreeSet::new())
         }
         async fn observed(&self, _host: &str, _observed: &v1::Observed) -> Result<(), Fault> {
             Ok(())
         }
-        async fn neighbours(&self, network: &str, known: Option<u64>) -> Result<Option<v1::Neighbours>, Fault> {
+        async fn neighbours(&self, network: &str, known: Option<u64>) -> Result<Option<News>, Fault> {
             let room = self.room.lock();
-            Ok((known != Some(room.version())).then(|| room.whole(network)))
+            Ok((known != Some(room.version())).then(|| room.whole(network).into()))
         }
-        async fn news(&self, _changes: &[Change]) -> Result<Vec<v1::Neighbours>, Fault> {
+        async fn news(&self, _changes: &[Change]) -> Result<Vec<News>, Fault> {
             Ok(std::mem::take(&mut *self.news.lock()))
         }
         fn leave(&self, network: &str) {
@@ -185,6 +228,7 @@ mod tests {
         let mut kinds = Vec::new();
         while let Ok(Ok(message)) = queue.try_recv() {
             if let Some(Body::Neighbours(news)) = message.body {
+                let news = v1::Neighbours::decode(news).unwrap();
                 kinds.push(news.whole);
                 agent.apply(news).unwrap();
             }

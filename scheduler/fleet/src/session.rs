@@ -1,11 +1,15 @@
 //! One connected agent: what goes out to it, and the questions that wait for its answers.
-use crate::Fleet;
+use crate::{Fleet, Node};
 use parking_lot::Mutex;
 use pilvi_agent_api::v1;
 use pilvi_kit::{Fault, clock};
+use pilvi_store::Stored;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::atomic::{AtomicI64, AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
+    },
     time::Duration,
 };
 use tokio::sync::{Notify, mpsc, oneshot};
@@ -29,6 +33,10 @@ pub(crate) struct Session {
     next: AtomicU64,
     /// Microseconds since 1970 of the last word from the agent.
     heard_us: AtomicI64,
+    /// The host's record, until it changes.
+    pub node: Mutex<Option<Arc<Stored<Node>>>>,
+    /// It has not changed since it was asked for.
+    node_expected: AtomicBool,
     /// What was sent last in this session.
     pub sent: Mutex<Option<Sent>>,
     /// What the agent said last in this session.
@@ -75,6 +83,8 @@ impl Session {
             questions: Mutex::default(),
             next: AtomicU64::new(1),
             heard_us: AtomicI64::new(clock::now_us()),
+            node: Mutex::default(),
+            node_expected: AtomicBool::new(false),
             sent: Mutex::default(),
             reported: Mutex::default(),
             telling: tokio::sync::Mutex::default(),
@@ -107,6 +117,24 @@ impl Session {
         if let Some(known) = self.rooms.lock().get_mut(network) {
             *known = version;
         }
+    }
+
+    /// The host's record is about to be read.
+    pub fn expect_node(&self) {
+        self.node_expected.store(true, Ordering::SeqCst);
+    }
+
+    /// It was read, and is kept unless it has changed meanwhile.
+    pub fn keep_node(&self, node: &Arc<Stored<Node>>) {
+        let mut kept = self.node.lock();
+        *kept = self.node_expected.load(Ordering::SeqCst).then(|| node.clone());
+    }
+
+    /// The host's record has changed.
+    pub fn forget_node(&self) {
+        let mut kept = self.node.lock();
+        self.node_expected.store(false, Ordering::SeqCst);
+        *kept = None;
     }
 
     /// Ends it from our side.
@@ -172,23 +200,19 @@ impl Session {
 
 impl Fleet {
     pub(crate) fn session(&self, node: &str) -> Option<std::sync::Arc<Session>> {
-        self.sessions.lock().get(node).cloned()
+        self.sessions.get(node)
     }
 
     /// Has the host taken up a wanted state without this instance or volume, and does it have it no more?
     /// False when that is not known, as after a reconnection: then the next observation tells.
     pub fn confirmed_gone(&self, host: &str, thing: &str) -> bool {
-        let Some(session) = self.session_of_host(host) else { return false };
+        let Some(session) = self.sessions.of_host(host).map(|(_, session)| session) else { return false };
         let (sent, reported) = (session.sent.lock().clone(), session.reported.lock().clone());
         let (Some(sent), Some(reported)) = (sent, reported) else { return false };
         !sent.things.contains(thing) && reported.generation >= sent.generation && !reported.things.contains(thing)
     }
 
-    fn session_of_host(&self, host: &str) -> Option<std::sync::Arc<Session>> {
-        self.sessions.lock().values().find(|s| s.host == host).cloned()
-    }
-
     pub(crate) fn last_heard(&self, node: &str) -> Option<i64> {
-        self.sessions.lock().get(node).map(|s| s.heard_us())
+        self.sessions.get(node).map(|s| s.heard_us())
     }
 }

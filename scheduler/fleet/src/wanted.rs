@@ -9,7 +9,7 @@
 //! One task marks and computes in turn, so that no change is missed: a state is computed and what it was made of is
 //! noted ([`HostPart`](crate::HostPart)) before the next changes are looked at.
 use crate::{
-    Affected, Fleet,
+    Affected, Fleet, Node,
     session::{Sent, Session},
 };
 use futures::StreamExt;
@@ -20,11 +20,7 @@ use pilvi_store::{Change, Record};
 use prost::Message;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 use tokio::sync::watch;
 
 /// The number of a host's wanted state.
@@ -100,40 +96,32 @@ impl Fleet {
     }
 
     async fn mark(&self, changes: &[Change]) {
-        for change in changes {
-            for part in self.parts() {
-                match part.affected(change).await {
-                    Affected::None => {}
-                    Affected::All => self.touch_all(),
-                    Affected::Hosts(hosts) => hosts.iter().for_each(|h| self.touch(h)),
-                }
+        if changes.is_empty() {
+            return;
+        }
+        for part in self.parts() {
+            match part.affected(changes).await {
+                Affected::All => self.touch_all(),
+                Affected::Hosts(hosts) => hosts.iter().for_each(|h| self.touch(h)),
             }
         }
     }
 
     /// Computes the next hosts' states; the rest wait for the next turn, with those that changes have made due meanwhile.
     async fn send_dirty(&self) {
-        let sessions: Vec<_> = self.sessions.lock().iter().map(|(node, s)| (node.clone(), s.clone())).collect();
-        let mut turn = {
+        let turn: Vec<(String, Arc<Session>)> = {
             let mut dirty = self.dirty.lock();
             if std::mem::take(&mut dirty.all) {
-                dirty.hosts.extend(sessions.iter().map(|(_, session)| session.host.clone()));
+                dirty.hosts.extend(self.sessions.hosts());
             }
-            let connected: HashMap<&str, usize> =
-                sessions.iter().enumerate().map(|(at, (_, session))| (session.host.as_str(), at)).collect();
-            dirty.hosts.retain(|host| connected.contains_key(host.as_str()));
-            let next: Vec<String> = dirty.hosts.iter().take(TURN).cloned().collect();
-            dirty.hosts.retain(|host| !next.contains(host));
-            next.into_iter().filter_map(|host| connected.get(host.as_str()).copied()).collect::<Vec<_>>()
+            // Hosts without a session here are somebody else's.
+            let next = std::iter::from_fn(|| dirty.hosts.pop_first());
+            next.filter_map(|host| self.sessions.of_host(&host)).take(TURN).collect()
         };
-        turn.sort_unstable();
-        let work = turn.into_iter().map(|at| {
-            let (node, session) = &sessions[at];
-            async move {
-                if let Err(fault) = self.send_wanted(node, session).await {
-                    tracing::warn!(host = session.host, %fault, "wanted state could not be made");
-                    self.dirty.lock().hosts.insert(session.host.clone());
-                }
+        let work = turn.into_iter().map(|(node, session)| async move {
+            if let Err(fault) = self.send_wanted(&node, &session).await {
+                tracing::warn!(host = session.host, %fault, "wanted state could not be made");
+                self.dirty.lock().hosts.insert(session.host.clone());
             }
         });
         futures::stream::iter(work).buffer_unordered(AT_ONCE).collect::<()>().await;
@@ -144,7 +132,7 @@ impl Fleet {
 
     /// Everything is compared again in turns: all of a small cloud at once, a part of a large one.
     fn touch_some(&self) {
-        let mut hosts: Vec<String> = self.sessions.lock().values().map(|session| session.host.clone()).collect();
+        let mut hosts = self.sessions.hosts();
         hosts.sort_unstable();
         let count = (hosts.len() / ROUND).max(SMALL).min(hosts.len());
         let mut dirty = self.dirty.lock();
@@ -209,8 +197,7 @@ impl Fleet {
                 return;
             }
         };
-        let sessions: Vec<_> = self.sessions.lock().values().cloned().collect();
-        for session in sessions {
+        for session in self.sessions.all() {
             let urls = addresses.clone();
             session.send(v1::scheduler_message::Body::Schedulers(v1::Schedulers { urls }));
         }
@@ -250,12 +237,20 @@ pub(crate) async fn follow(fleet: Arc<Fleet>, mut stop: watch::Receiver<bool>) {
         };
         let Some(changes) = batch else {
             fleet.send_addresses().await;
+            fleet.sessions.all().iter().for_each(|session| session.forget_node());
             for part in fleet.parts() {
                 fleet.unsure(&*part);
             }
             continue;
         };
-        changes.iter().for_each(|change| fleet.take_question(change));
+        for change in &changes {
+            fleet.take_question(change);
+            if change.kind == Node::KIND
+                && let Some(session) = fleet.sessions.get(&change.id)
+            {
+                session.forget_node();
+            }
+        }
         if changes.iter().any(|change| change.kind == Peer::KIND) {
             fleet.send_addresses().await;
         }

@@ -18,9 +18,11 @@ use rustls_pki_types::CertificateDer;
 use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     net::{TcpListener, TcpStream},
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     task::JoinSet,
 };
+use tokio_util::task::AbortOnDropHandle;
 use tower::ServiceExt;
 
 /// The verified client certificate of a connection.
@@ -46,6 +48,8 @@ pub struct Site {
     pub front: Front,
     /// May loopback clients speak plain HTTP?
     pub plain_http: bool,
+    /// Where connections of hosts are served; `None`: where all are.
+    pub hosts: Option<Handle>,
     requests: Arc<Semaphore>,
 }
 
@@ -57,7 +61,7 @@ impl std::fmt::Debug for Site {
 
 impl Site {
     pub fn new(services: Vec<Mounted>, grpc: Option<axum::Router>, front: Front, plain_http: bool) -> Self {
-        Site { services, grpc, front, plain_http, requests: Arc::new(Semaphore::new(REQUESTS_MAX)) }
+        Site { services, grpc, front, plain_http, hosts: None, requests: Arc::new(Semaphore::new(REQUESTS_MAX)) }
     }
 
     async fn answer(self: Arc<Self>, arrival: Arrival, request: Request) -> Response {
@@ -219,14 +223,20 @@ async fn connection(
                 .peer_certificates()
                 .and_then(|c| c.first())
                 .map(|c| PeerCertificate(c.clone().into_owned()));
-            let _room = match certificate {
-                Some(_) => match room.of_host() {
-                    Some(room) => room,
-                    None => return tracing::warn!(%peer, "more hosts than there is room for"),
-                },
-                None => room.client,
-            };
-            speak(TokioIo::new(tls), site, Arrival { peer, scheme: "https" }, certificate, stop).await;
+            let (threads, arrival) = (site.hosts.clone(), Arrival { peer, scheme: "https" });
+            if certificate.is_none() {
+                let _room = room.client;
+                return speak(TokioIo::new(tls), site, arrival, None, stop).await;
+            }
+            let Some(room) = room.of_host() else { return tracing::warn!(%peer, "more hosts than there is room for") };
+            let served = Box::pin(async move {
+                speak(TokioIo::new(tls), site, arrival, certificate, stop).await;
+                drop(room);
+            });
+            match threads {
+                Some(threads) => drop(AbortOnDropHandle::new(threads.spawn(served)).await),
+                None => served.await,
+            }
         }
         Ok(Err(error)) => tracing::debug!(%peer, %error, "TLS handshake failed"),
         Err(_) => tracing::debug!(%peer, "TLS handshake took too long"),

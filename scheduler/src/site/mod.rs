@@ -1,12 +1,14 @@
 //! The whole scheduler, put together: store, fleet, services, one port.
 //!
 //! This is the one list of mounted services; nothing else knows them all.
+mod hosts;
 mod part;
 mod turn;
 mod vault;
 
 use crate::{config::Config, events, preflight::Refusal, state::State};
 use anyhow::{Context, Result};
+use hosts::Hosts;
 use part::{ImageBytes, ImageCloud, NetworkPart, Snapshots, Uploads, VolumeCloud};
 use pilvi_compute::{Compute, ComputePart};
 use pilvi_fleet::{Authority, Fleet};
@@ -46,6 +48,7 @@ pub struct Scheduler {
     bgp: pilvi_network::bgp::Settings,
     member: Arc<Member>,
     vault: Option<Arc<Vault>>,
+    hosts: Hosts,
     _sole: Sole,
 }
 
@@ -197,9 +200,27 @@ impl Scheduler {
         ];
         let tls = fleet.authority().server_config(&config.certificate_names())?;
         let grpc = fleet.routes().into_axum_router();
-        let site = Arc::new(Site::new(services, Some(grpc), front, config.plain_http));
+        let hosts = Hosts::start(crate::workers()).context("the threads for hosts")?;
+        let mut site = Site::new(services, Some(grpc), front, config.plain_http);
+        site.hosts = Some(hosts.handle());
+        let site = Arc::new(site);
         let (bgp, _sole) = (config.network.bgp.settings(), sole);
-        Ok(Scheduler { fleet, site, tls, store, compute, volumes, identity, image, network, bgp, member, vault, _sole })
+        Ok(Scheduler {
+            fleet,
+            site,
+            tls,
+            store,
+            compute,
+            volumes,
+            identity,
+            image,
+            network,
+            bgp,
+            member,
+            vault,
+            hosts,
+            _sole,
+        })
     }
 
     /// Answers on `listeners` and keeps the cloud as it is wanted, until `stop` turns true.
@@ -214,7 +235,7 @@ impl Scheduler {
         for listener in listeners {
             tasks.spawn(server::serve(listener, self.tls.clone(), self.site.clone(), stop.clone()));
         }
-        tasks.spawn(self.fleet.clone().run(stop.clone()));
+        tasks.spawn_on(self.fleet.clone().run(stop.clone()), &self.hosts.handle());
         tasks.spawn(self.compute.driver().run(self.store.clone(), stop.clone()));
         tasks.spawn(self.volumes.driver().run(self.store.clone(), stop.clone()));
         let speaks = self.member.job("network.bgp");

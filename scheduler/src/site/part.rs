@@ -1,6 +1,6 @@
 //! What services give the fleet and each other: adapters, so that neither knows the other.
 use async_trait::async_trait;
-use pilvi_agent_api::v1;
+use pilvi_agent_api::{neighbours::News, v1};
 use pilvi_compute::Compute;
 use pilvi_fleet::{Affected, Fleet, HostPart, ImageSink, ImageSource, Node, Part, Upload};
 use pilvi_identity::Identity;
@@ -120,24 +120,23 @@ impl HostPart for NetworkPart {
         Ok(Part { network: Some(network), ..Part::default() })
     }
 
-    async fn affected(&self, change: &Change) -> Affected {
-        match self.network.concerned(change).await {
-            Ok(Concerned::Hosts(hosts)) if hosts.is_empty() => Affected::None,
-            Ok(Concerned::Hosts(hosts)) => Affected::Hosts(hosts.into_iter().collect()),
+    async fn affected(&self, changes: &[Change]) -> Affected {
+        match self.network.concerned(changes).await {
+            Ok(Concerned::Hosts(hosts)) => Affected::Hosts(hosts),
             Ok(Concerned::All) => Affected::All,
             Err(fault) => {
-                tracing::warn!(%fault, "whom a change concerns could not be read: all hosts look again");
+                tracing::warn!(%fault, "whom changes concern could not be read: all hosts look again");
                 Affected::All
             }
         }
     }
 
-    async fn neighbours(&self, network: &str, known: Option<u64>) -> Result<Option<v1::Neighbours>, Fault> {
-        self.network.neighbours(network, known).await
+    async fn neighbours(&self, network: &str, known: Option<u64>) -> Result<Option<News>, Fault> {
+        Ok(self.network.neighbours(network, known).await?.map(News::from))
     }
 
-    async fn news(&self, changes: &[Change]) -> Result<Vec<v1::Neighbours>, Fault> {
-        self.network.neighbours_news(changes).await
+    async fn news(&self, changes: &[Change]) -> Result<Vec<News>, Fault> {
+        Ok(self.network.neighbours_news(changes).await?.into_iter().map(News::from).collect())
     }
 
     fn leave(&self, network: &str) {

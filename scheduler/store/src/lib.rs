@@ -72,6 +72,7 @@ pub use query::{Dir, Query};
 pub use read::Group;
 pub use record::{Claim, Column, ColumnType, Record, Stored};
 pub use sole::Sole;
+pub use sqlite::wait_for_clients;
 pub use stats::Stats;
 pub use store::{Author, Store};
 pub use tx::Tx;

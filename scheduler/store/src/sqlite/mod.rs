@@ -8,6 +8,7 @@ mod writer;
 
 pub(crate) use backup::{backup, vacuum_into};
 pub(crate) use reader::Readers;
+pub use reader::wait_for_clients;
 pub(crate) use writer::{Command, Job, Work, Writer, now_us, panic_text, spawn};
 
 use crate::{

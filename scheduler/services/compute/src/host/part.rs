@@ -10,7 +10,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use pilvi_agent_api::v1;
 use pilvi_fleet::{Affected, HostPart, ImageFile, Node, Part, SeenImage, short};
 use pilvi_kit::Fault;
-use pilvi_store::{Change, Dir, Query, Record, Stored};
+use pilvi_store::{Change, Dir, Query, Stored};
 use std::sync::Arc;
 
 /// Compute's share of every host's wanted state.
@@ -52,18 +52,12 @@ impl HostPart for ComputePart {
         Ok(Part { instances, ..Part::default() })
     }
 
-    async fn affected(&self, change: &Change) -> Affected {
-        if change.kind != Server::KIND {
-            return Affected::None;
-        }
-        match self.compute.store.get::<Server>(&change.id).await {
-            Ok(Some(server)) => {
-                let there = server.moving.as_ref().map(|moving| &moving.to);
-                Affected::Hosts(server.host.iter().chain(there).chain(&server.left).cloned().collect())
-            }
-            Ok(None) => Affected::None,
-            Err(_) => Affected::All,
-        }
+    async fn affected(&self, changes: &[Change]) -> Affected {
+        let of = |server: &Server| {
+            let there = server.moving.as_ref().map(|moving| &moving.to);
+            server.host.iter().chain(there).chain(&server.left).cloned().collect()
+        };
+        pilvi_fleet::affected_by::<Server>(&self.compute.store, changes, of).await
     }
 
     async fn observed(&self, host: &str, observed: &v1::Observed) -> Result<(), Fault> {

@@ -32,7 +32,7 @@ use crate::{
 };
 use parking_lot::Mutex;
 use pilvi_kit::Fault;
-use pilvi_store::{Change, Op, Record};
+use pilvi_store::{Change, Op, Query, Record};
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     hash::{DefaultHasher, Hash, Hasher},
@@ -59,6 +59,9 @@ pub enum Concerned {
     Hosts(BTreeSet<String>),
     All,
 }
+
+/// Ports of one query.
+const CHUNK: usize = 400;
 
 #[derive(Debug, Default)]
 pub struct Interest(Mutex<Notes>);
@@ -169,24 +172,47 @@ impl Reach {
 }
 
 impl Network {
-    /// Whose view of the network a change may alter. A port that is only another's neighbour alters no view.
+    /// Whose view of the network changes may alter. A port that is only another's neighbour alters no view.
     ///
     /// # Errors
     /// Those of the store.
-    pub async fn concerned(&self, change: &Change) -> Result<Concerned, Fault> {
-        let kind = change.kind.as_str();
-        if !KINDS.contains(&kind) {
-            return Ok(Concerned::Hosts(BTreeSet::new()));
-        }
-        if [Hosting::KIND, MeteringLabel::KIND, FlowLog::KIND].contains(&kind) {
-            return Ok(Concerned::All);
-        }
-        let (mut keys, mut hosts) = (vec![change.id.clone()], BTreeSet::new());
-        if kind == Port::KIND {
-            let port = self.store.get::<Port>(&change.id).await?.map(|found| found.record);
-            if self.interest.is_known(&change.id, port.as_ref()) {
-                return Ok(Concerned::Hosts(hosts));
+    pub async fn concerned(&self, changes: &[Change]) -> Result<Concerned, Fault> {
+        let (mut keys, mut hosts, mut ports) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        for change in changes {
+            let kind = change.kind.as_str();
+            if !KINDS.contains(&kind) {
+                continue;
             }
+            if [Hosting::KIND, MeteringLabel::KIND, FlowLog::KIND].contains(&kind) {
+                return Ok(Concerned::All);
+            }
+            if kind == Port::KIND {
+                ports.insert(change.id.as_str());
+                continue;
+            }
+            keys.push(change.id.clone());
+            if change.op != Op::Delete && !self.add_parents(kind, &change.id, &mut keys, &mut hosts).await? {
+                return Ok(Concerned::All);
+            }
+        }
+        let ports: Vec<&str> = ports.into_iter().collect();
+        for chunk in ports.chunks(CHUNK) {
+            self.add_ports(chunk, &mut keys, &mut hosts).await?;
+        }
+        hosts.extend(self.interest.hosts(keys.iter().map(String::as_str)));
+        Ok(Concerned::Hosts(hosts))
+    }
+
+    /// Those of ports that have changed, or are gone.
+    async fn add_ports(&self, ids: &[&str], keys: &mut Vec<String>, hosts: &mut BTreeSet<String>) -> Result<(), Fault> {
+        let found = self.store.list::<Port>(Query::all().ids(ids.iter().copied())).await?;
+        let mut ports: HashMap<String, Port> = found.into_iter().map(|p| (p.record.id.clone(), p.record)).collect();
+        for id in ids {
+            let port = ports.remove(*id);
+            if self.interest.is_known(id, port.as_ref()) {
+                continue;
+            }
+            keys.push((*id).to_owned());
             match port {
                 Some(port) if matches!(port.device_owner.as_str(), ROUTER_INTERFACE | ROUTER_GATEWAY) => {
                     keys.extend([port.network_id, port.device_id]);
@@ -196,11 +222,8 @@ impl Network {
                 }
                 _ => {}
             }
-        } else if change.op != Op::Delete && !self.add_parents(kind, &change.id, &mut keys, &mut hosts).await? {
-            return Ok(Concerned::All);
         }
-        hosts.extend(self.interest.hosts(keys.iter().map(String::as_str)));
-        Ok(Concerned::Hosts(hosts))
+        Ok(())
     }
 
     /// Hosts came, went or moved: who may hold a way out, and who must know it.

@@ -219,12 +219,12 @@ async fn a_floating_ip_is_advertised_and_told_to_the_host_of_the_way_out_whereve
     let (kind, op) = (FloatingIp::KIND.into(), Op::Update);
     let change = Change { seq: 1, kind, id: floating.clone(), rev: 1, op, at_us: 0 };
     let both = Concerned::Hosts(["h1".to_owned(), "h2".to_owned()].into());
-    assert_eq!(rig.svc.concerned(&change).await.unwrap(), both);
+    assert_eq!(rig.svc.concerned(std::slice::from_ref(&change)).await.unwrap(), both);
     // One that leads nowhere is told to nobody, and whoever was told of it looks again.
     let nowhere = json!({"floatingip": {"port_id": null}});
     rig.want(200, &rig.admin, "PUT", &format!("/v2.0/floatingips/{floating}"), nowhere).await;
     assert!(rig.advertised(&speaker).await.is_empty());
-    assert_eq!(rig.svc.concerned(&change).await.unwrap(), both);
+    assert_eq!(rig.svc.concerned(std::slice::from_ref(&change)).await.unwrap(), both);
     assert_eq!([told("h1").await, told("h2").await], [0, 0]);
 }
 

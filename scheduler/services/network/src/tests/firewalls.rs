@@ -311,7 +311,7 @@ async fn hosts_are_told_of_their_ports_and_of_the_legs_that_those_reach() {
     // Who is asked anew when something changes.
     let concerned = async |kind: &str, id: &str, op: Op| {
         let change = Change { seq: 1, kind: kind.into(), id: id.into(), rev: 1, op, at_us: 0 };
-        rig.svc.concerned(&change).await.unwrap()
+        rig.svc.concerned(std::slice::from_ref(&change)).await.unwrap()
     };
     let both = Concerned::Hosts(["h1".to_owned(), "h2".to_owned()].into());
     assert_eq!(concerned(FirewallRule::KIND, &web, Op::Update).await, both);

@@ -53,11 +53,9 @@ impl<'r> Watch<'r> {
         let changes = self.changes().await;
         self.seq = changes.last().map_or(self.seq, |c| c.seq);
         let mut told = Vec::new();
-        for change in &changes {
-            match self.rig.svc.concerned(change).await.unwrap() {
-                Concerned::Hosts(hosts) => told.extend(hosts),
-                Concerned::All => told.extend(self.hosts.iter().map(|h| h.name.clone())),
-            }
+        match self.rig.svc.concerned(&changes).await.unwrap() {
+            Concerned::Hosts(hosts) => told.extend(hosts),
+            Concerned::All => told.extend(self.hosts.iter().map(|h| h.name.clone())),
         }
         for news in self.rig.svc.neighbours_news(&changes).await.unwrap() {
             let room = self.rooms.get_mut(&news.network_id).expect("news of a room that was asked for");

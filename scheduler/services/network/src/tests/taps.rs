@@ -82,7 +82,7 @@ async fn both_hosts_are_told_and_hear_of_changes() {
         |kind: &str, id: &str, op: Op| Change { seq: 1, kind: kind.into(), id: id.into(), rev: 1, op, at_us: 0 };
     let change = |op: Op, id: &str| changed(crate::tap::model::TapFlow::KIND, id, op);
     let both = Concerned::Hosts(["h1".to_owned(), "h2".to_owned()].into());
-    assert_eq!(rig.svc.concerned(&change(Op::Insert, &made[1])).await.unwrap(), both);
+    assert_eq!(rig.svc.concerned(&[change(Op::Insert, &made[1])]).await.unwrap(), both);
     let (here, there) = (told("h1").await, told("h2").await);
     let mut to: Vec<(&str, &str)> = here.taps.iter().map(|t| (t.to_port.as_str(), t.vtep.as_str())).collect();
     to.sort_unstable();
@@ -97,11 +97,11 @@ async fn both_hosts_are_told_and_hear_of_changes() {
     let moved = json!({"port": {"binding:host_id": "h1"}});
     rig.want(200, &rig.admin, "PUT", &format!("/v2.0/ports/{far}"), moved).await;
     let moved = changed(crate::port::model::Port::KIND, &far, Op::Update);
-    assert_eq!(rig.svc.concerned(&moved).await.unwrap(), both);
+    assert_eq!(rig.svc.concerned(&[moved]).await.unwrap(), both);
     assert!(told("h1").await.taps.iter().any(|t| t.to_port == far));
     rig.want(204, &rig.alice, "DELETE", &format!("{FLOWS}/{}", made[0]), Value::Null).await;
     assert_eq!(
-        rig.svc.concerned(&change(Op::Delete, &made[0])).await.unwrap(),
+        rig.svc.concerned(&[change(Op::Delete, &made[0])]).await.unwrap(),
         Concerned::Hosts(["h1".to_owned()].into())
     );
 }

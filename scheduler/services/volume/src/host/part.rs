@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use pilvi_agent_api::v1::{self, volume_source::From as Made};
 use pilvi_fleet::{Affected, HostPart, Node, Part, SeenImage, short};
 use pilvi_kit::Fault;
-use pilvi_store::{Change, Query, Record, Stored};
+use pilvi_store::{Change, Query, Stored};
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -40,19 +40,10 @@ impl HostPart for VolumePart {
         Ok(Part { volumes: wanted(&volumes, &snapshots), ..Part::default() })
     }
 
-    async fn affected(&self, change: &Change) -> Affected {
+    async fn affected(&self, changes: &[Change]) -> Affected {
         // Whatever changes about a snapshot changes its volume too.
-        if change.kind != Volume::KIND {
-            return Affected::None;
-        }
-        match self.volumes.store.get::<Volume>(&change.id).await {
-            Ok(Some(volume)) => {
-                let volume = volume.record;
-                Affected::Hosts(volume.host.or(volume.pinned_host).into_iter().collect())
-            }
-            Ok(None) => Affected::None,
-            Err(_) => Affected::All,
-        }
+        let of = |volume: &Volume| volume.host.iter().chain(&volume.pinned_host).take(1).cloned().collect();
+        pilvi_fleet::affected_by::<Volume>(&self.volumes.store, changes, of).await
     }
 
     async fn observed(&self, host: &str, observed: &v1::Observed) -> Result<(), Fault> {

@@ -8,17 +8,22 @@
 //! status      {"open", "wanted", "news", "whole", "stale", "members"}
 //! port ID     {"hosts": that were told of it, "last_us": when the last of them was}
 //! forget      what was told of ports so far is forgotten
+//! load ...    requests at a rate, from a token and bodies in the folder ([`load`])
 //! ```
 #![allow(clippy::unwrap_used, clippy::print_stdout, clippy::expect_used)] // a tool of the benchmarks
+mod load;
+mod room;
+
 use pilvi_agent::{config::Config, join, link::Addresses, tls};
 use pilvi_agent_api::{
     MAX_MESSAGE,
-    neighbours::Room,
     v1::{
         AgentMessage, Heartbeat, Hello, Inventory, Neighbours, Observed, ObservedPort, Runtime, Stale, Wanted,
         agent_client::AgentClient, scheduler_message::Body,
     },
 };
+use prost::Message;
+use room::Room;
 use serde_json::json;
 use std::{
     collections::{BTreeMap, HashMap},
@@ -60,6 +65,7 @@ async fn main() {
     let (url, tokens, folder) = (words.next().unwrap(), words.next().unwrap(), PathBuf::from(words.next().unwrap()));
     let seen = Arc::new(Seen::default());
     let joins = Arc::new(Semaphore::new(JOINS));
+    let about = folder.clone();
     for (n, token) in std::fs::read_to_string(tokens).unwrap().lines().enumerate() {
         let state_dir = folder.join(n.to_string());
         std::fs::create_dir_all(state_dir.join("tls")).unwrap();
@@ -75,7 +81,14 @@ async fn main() {
     }
     let commands = tokio::task::spawn_blocking(move || {
         for line in std::io::stdin().lock().lines() {
-            answer(line.unwrap_or_default().trim(), &seen);
+            let line = line.unwrap_or_default();
+            match line.trim().strip_prefix("load ") {
+                Some(words) => {
+                    let words: Vec<&str> = words.split(' ').collect();
+                    println!("{}", tokio::runtime::Handle::current().block_on(load::run(&words, &about)));
+                }
+                None => answer(line.trim(), &seen),
+            }
         }
     });
     let _ = commands.await;
@@ -150,6 +163,7 @@ async fn session(
                 let _ = out.send(wired(wanted, rooms).into()).await;
             }
             Some(Body::Neighbours(news)) => {
+                let news = Neighbours::decode(news).unwrap();
                 let network_id = news.network_id.clone();
                 if !told(news, rooms, seen) {
                     let _ = out.send(Stale { network_id }.into()).await;
@@ -182,9 +196,9 @@ fn told(news: Neighbours, rooms: &mut BTreeMap<String, Room>, seen: &Seen) -> bo
             *told = (told.0 + 1, now);
         }
     }
-    let before = room.members().count();
-    let fits = room.apply(news).is_ok();
-    seen.members.fetch_add(room.members().count() as i64 - before as i64, Relaxed);
+    let before = room.len();
+    let fits = room.apply(&news);
+    seen.members.fetch_add(room.len() as i64 - before as i64, Relaxed);
     if !fits {
         seen.stale.fetch_add(1, Relaxed);
     }
