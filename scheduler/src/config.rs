@@ -2,6 +2,7 @@
 use crate::{
     bgp::BgpConfig,
     cli::Common,
+    dns::DnsConfig,
     events::{EventsConfig, RateLimits},
     federation::FederationSettings,
     preflight::Refusal,
@@ -59,6 +60,7 @@ pub struct NetworkConfig {
     /// Limits of projects without quotas of their own, by resource; -1: none.
     pub quotas: BTreeMap<String, i64>,
     pub bgp: BgpConfig,
+    pub dns: DnsConfig,
 }
 
 /// Where images lie, what they must be, how they may come in.
@@ -321,6 +323,7 @@ impl Config {
             return Err(Refusal("compute: the ratios must be greater than 0.".into()));
         }
         self.network.bgp.check()?;
+        self.network.dns.check()?;
         self.image.import.check().map_err(Refusal)?;
         self.identity.settings("/".into())?;
         self.events.check()?;

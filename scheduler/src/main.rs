@@ -16,6 +16,7 @@ mod bgp;
 mod cli;
 mod config;
 mod connect;
+mod dns;
 mod down;
 mod events;
 mod federation;

@@ -36,7 +36,10 @@ fn records_come_and_go_one_by_one() {
     assert_eq!(named.ask(WEB, "AAAA"), ["2001:db8::1".to_owned()].into());
     // What is there is taken, whoever put it there; the same twice is no harm.
     assert_eq!(tell(&change(WEB, true, &[], &[two.clone()])), Err(Trouble::Taken(WEB.into())));
-    assert_eq!(tell(&change("old.example.org.", true, &[], &[two.clone()])).unwrap_err(), Trouble::Taken("old.example.org.".into()));
+    assert_eq!(
+        tell(&change("old.example.org.", true, &[], &[two.clone()])).unwrap_err(),
+        Trouble::Taken("old.example.org.".into())
+    );
     tell(&change(WEB, false, &[], &[two.clone(), one.clone()])).unwrap();
     assert_eq!(named.ask(WEB, "A").len(), 2);
     let mut found = runtime.block_on(server.look("example.org.", WEB, false)).unwrap();

@@ -31,6 +31,13 @@ impl Ctx {
     pub fn project_id(&self) -> &str {
         self.caller.project_id().unwrap_or_default()
     }
+    /// "" where the project, or its name, is not known.
+    pub fn project_name(&self) -> &str {
+        match &self.caller.scope {
+            crate::Scope::Project { name, .. } => name,
+            _ => "",
+        }
+    }
     pub fn user_id(&self) -> &str {
         &self.caller.user_id
     }

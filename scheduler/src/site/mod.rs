@@ -23,7 +23,7 @@ use pilvi_kit::{
     service::{Mounted, Mounting},
     throttle::Throttle,
 };
-use pilvi_network::{Network, bgp::Announcer};
+use pilvi_network::{Network, bgp::Announcer, dns::Publisher};
 use pilvi_placement::{Breadth, Placement};
 use pilvi_reconcile::Member;
 use pilvi_store::{Sole, Store};
@@ -45,11 +45,23 @@ pub struct Scheduler {
     identity: Arc<Identity>,
     image: Arc<Image>,
     network: Arc<Network>,
-    bgp: pilvi_network::bgp::Settings,
+    out: Outwards,
     member: Arc<Member>,
     vault: Option<Arc<Vault>>,
     hosts: Hosts,
     _sole: Sole,
+}
+
+/// What the world outside is told of the network: routes, and names where somebody takes them.
+struct Outwards {
+    bgp: pilvi_network::bgp::Settings,
+    dns: Option<pilvi_network::dns::Settings>,
+}
+
+impl Outwards {
+    fn of(config: &Config) -> Result<Self> {
+        Ok(Outwards { bgp: config.network.bgp.settings(), dns: config.network.dns.settings()? })
+    }
 }
 
 impl std::fmt::Debug for Scheduler {
@@ -204,7 +216,7 @@ impl Scheduler {
         let mut site = Site::new(services, Some(grpc), front, config.plain_http);
         site.hosts = Some(hosts.handle());
         let site = Arc::new(site);
-        let (bgp, _sole) = (config.network.bgp.settings(), sole);
+        let (out, _sole) = (Outwards::of(config)?, sole);
         Ok(Scheduler {
             fleet,
             site,
@@ -215,7 +227,7 @@ impl Scheduler {
             identity,
             image,
             network,
-            bgp,
+            out,
             member,
             vault,
             hosts,
@@ -238,8 +250,12 @@ impl Scheduler {
         tasks.spawn_on(self.fleet.clone().run(stop.clone()), &self.hosts.handle());
         tasks.spawn(self.compute.driver().run(self.store.clone(), stop.clone()));
         tasks.spawn(self.volumes.driver().run(self.store.clone(), stop.clone()));
+        if let Some(dns) = self.out.dns {
+            let publishes = self.member.job("network.dns");
+            tasks.spawn(Publisher::run(self.network.clone(), dns, publishes, stop.clone()));
+        }
         let speaks = self.member.job("network.bgp");
-        tasks.spawn(Announcer::run(self.network, self.bgp, Some(pilvi_netdev::sign_tcp), speaks, stop.clone()));
+        tasks.spawn(Announcer::run(self.network, self.out.bgp, Some(pilvi_netdev::sign_tcp), speaks, stop.clone()));
         tasks.spawn(self.identity.clone().run(stop.clone()));
         tasks.spawn(self.image.clone().run(stop.clone()));
         tasks.spawn(compact(self.store.clone(), stop));

@@ -7,6 +7,7 @@
 mod bgp;
 mod client;
 mod crash;
+mod dns;
 mod first_light;
 mod fleet;
 mod follow;

@@ -27,6 +27,11 @@ pub struct Server {
     pub id: String,
     pub project_id: String,
     pub user_id: String,
+    /// As both were called when it was made: domains of networks may ask for it.
+    #[serde(default)]
+    pub project_name: String,
+    #[serde(default)]
+    pub user_name: String,
     pub name: String,
     pub hostname: String,
     pub description: Option<String>,

@@ -3,6 +3,7 @@
 //! Neutron is lenient where clients are (a boolean may be the text "true", a number may be a text) and
 //! strict elsewhere; the sentences are what its users grep for. Everything here is pure and bounded: no
 //! list is taken longer than [`LIST_MAX`].
+use crate::dns::model::KEYWORDS;
 use ipnet::IpNet;
 use serde_json::{Map, Value, json};
 use std::net::IpAddr;
@@ -533,6 +534,15 @@ pub fn dns_name(value: &Value) -> Checked {
         ));
     }
     Ok(json!(s.to_ascii_lowercase()))
+}
+
+/// A DNS domain whose labels may be keywords for who makes a port in it.
+pub fn dns_domain_of_ports(value: &Value) -> Checked {
+    let Some(text) = value.as_str().filter(|text| text.len() <= 255) else { return dns_domain(value) };
+    let text = text.to_ascii_lowercase();
+    let stand_in = |label| if KEYWORDS.contains(&label) { "keyword" } else { label };
+    let spelt: Vec<&str> = text.split('.').map(stand_in).collect();
+    dns_domain(&json!(spelt.join("."))).map(|_| json!(text))
 }
 
 /// A DNS domain: a whole name, with the dot at its end.

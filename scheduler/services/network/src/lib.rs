@@ -20,6 +20,7 @@ pub mod conntrack_helper;
 mod crud;
 pub mod default_rule;
 pub mod discovery;
+pub mod dns;
 pub mod fault;
 pub mod firewall;
 pub mod floating_ip;

@@ -18,6 +18,7 @@ use crate::{
     bgp::model::{BgpPeer, BgpSpeaker},
     conntrack_helper::model::ConntrackHelper,
     default_rule::model::DefaultRule,
+    dns::model::{NameWish, Publication, PublishedName},
     firewall::model::{FirewallGroup, FirewallPolicy, FirewallPort, FirewallRule},
     floating_ip::model::FloatingIp,
     flow_log::model::FlowLog,
@@ -62,6 +63,7 @@ macro_rules! named {
 }
 
 mod bgp;
+mod dns;
 pub mod find;
 mod firewalls;
 mod rules;
@@ -115,6 +117,9 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<FirewallPort>(),
         KindSpec::of::<BgpSpeaker>(),
         KindSpec::of::<BgpPeer>(),
+        KindSpec::of::<Publication>(),
+        KindSpec::of::<PublishedName>(),
+        KindSpec::of::<NameWish>(),
         KindSpec::of::<AgentNote>(),
         KindSpec::of::<Once>(),
     ]

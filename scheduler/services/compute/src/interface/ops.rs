@@ -57,9 +57,12 @@ impl Compute {
         const VERB: &str = "attach_interface";
         refuse_busy(server, VERB)?;
         if let Some(id) = &wish.port_id {
-            ports::visible(&self.store, ctx, id)
+            let port = ports::visible(&self.store, ctx, id)
                 .await
                 .map_err(|_| Fault::not_found(format!("Port id {id} could not be found.")))?;
+            if port.device_profile.is_some() {
+                return Err(Fault::bad_request("Feature not supported with Ports that have accelerators."));
+            }
         } else if let Some(id) = &wish.network_id {
             networks::visible(&self.store, ctx, id)
                 .await

@@ -213,7 +213,7 @@ impl Compute {
         })
     }
 
-    async fn networks_for(&self, ctx: &Ctx, wish: &Networks) -> Result<Vec<NetworkWish>, Fault> {
+    pub(crate) async fn networks_for(&self, ctx: &Ctx, wish: &Networks) -> Result<Vec<NetworkWish>, Fault> {
         let wishes = match wish {
             Networks::None => Vec::new(),
             Networks::Auto => pilvi_network::network::ops::choose_for_server(&self.store, ctx)
@@ -234,6 +234,13 @@ impl Compute {
                     .map_err(|_| Fault::bad_request(format!("Port {id} could not be found.")))?;
                 if !port.device_id.is_empty() {
                     return Err(Fault::conflict(format!("Port {id} is still in use.")));
+                }
+                // No accelerator service could make anything ready behind it.
+                if let Some(profile) = &port.device_profile {
+                    let why = format!(
+                        "Device profile name {profile}: port {id} asks for an accelerator, and there is no accelerator service."
+                    );
+                    return Err(Fault::bad_request(why));
                 }
             }
         }
@@ -343,6 +350,11 @@ pub fn hostname_of(name: &str, server_id: &str) -> String {
     if cut.is_empty() { format!("server-{server_id}") } else { cut.to_owned() }
 }
 
+/// One of several that are made at once has its number behind its name.
+fn numbered(name: &str, index: u32, count: u32) -> String {
+    if count > 1 { format!("{name}-{}", index + 1) } else { name.to_owned() }
+}
+
 fn record(
     ctx: &Ctx,
     new: &NewServer,
@@ -353,15 +365,14 @@ fn record(
     count: u32,
 ) -> Server {
     let server_id = id::new();
-    let name = if count > 1 { format!("{}-{}", new.name, index + 1) } else { new.name.clone() };
-    let hostname = match &new.hostname {
-        Some(h) if count > 1 => format!("{h}-{}", index + 1),
-        Some(h) => h.clone(),
-        None => hostname_of(&name, &server_id),
-    };
+    let name = numbered(&new.name, index, count);
+    let given = new.hostname.as_ref().map(|given| numbered(given, index, count));
+    let hostname = given.unwrap_or_else(|| hostname_of(&name, &server_id));
     Server {
         project_id: ctx.project_id().to_owned(),
         user_id: ctx.user_id().to_owned(),
+        project_name: ctx.project_name().to_owned(),
+        user_name: ctx.caller.user_name.clone(),
         name,
         hostname,
         description: new.description.clone(),

@@ -362,6 +362,8 @@ pub(crate) mod tests {
             id: "s".into(),
             project_id: "p".into(),
             user_id: "u".into(),
+            project_name: String::new(),
+            user_name: String::new(),
             name: "n".into(),
             hostname: "n".into(),
             description: None,

@@ -112,9 +112,10 @@ impl Reconcile for Servers {
 pub(crate) fn owner(server: &Server) -> Ctx {
     let caller = Caller {
         user_id: server.user_id.clone(),
+        user_name: server.user_name.clone(),
         scope: Scope::Project {
             id: server.project_id.clone(),
-            name: String::new(),
+            name: server.project_name.clone(),
             domain_id: String::new(),
             domain_name: String::new(),
         },

@@ -1,5 +1,7 @@
 //! Interfaces of a server: attached, shown, detached; their groups and further addresses.
-use super::Rig;
+use super::{Rig, ctx};
+use crate::{server::create::Networks, tables::NetworkWish};
+use pilvi_network::port::model::Port;
 use serde_json::{Value, json};
 
 fn attach(member: Value) -> Value {
@@ -35,6 +37,21 @@ async fn an_attached_interface_is_the_servers_and_goes_with_its_port() {
     rig.want(404, &rig.alice, &format!("DELETE {one}"), Value::Null).await;
     let server = rig.record(&id).await;
     assert_eq!((server.ports.len(), server.wanted.generation), (0, 3));
+}
+
+#[tokio::test]
+async fn a_port_that_asks_for_an_accelerator_is_refused() {
+    let rig = Rig::new().await;
+    let network = rig.network(&rig.alice, "10.1.0.0/24", json!({})).await;
+    let port: Port = rig.api(json!({"network_id": network, "project_id": "alice", "device_profile": "nic"})).await;
+    let id = rig.server(&rig.alice).await;
+    let path = format!("POST /v2.1/servers/{id}/os-interface");
+    let refused = rig.want(400, &rig.alice, &path, attach(json!({"port_id": port.id}))).await;
+    assert!(refused.to_string().contains("accelerators"), "{refused}");
+    let wish = NetworkWish { network_id: None, port_id: Some(port.id), fixed_ip: None, tag: None };
+    let refused = rig.svc.networks_for(&ctx(&rig.alice), &Networks::These(vec![wish])).await.unwrap_err();
+    assert_eq!(refused.code(), 400);
+    assert!(refused.message.contains("Device profile name nic"), "{}", refused.message);
 }
 
 #[tokio::test]

@@ -39,6 +39,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Flo
             format!("Bad floatingip request: Network {network_id} is not a valid external network."),
         ));
     }
+    refuse_half_a_name(attrs)?;
     qos::ops::bind_sent_in(tx, ctx, None, attrs).await?;
     let id = pilvi_kit::id::new();
     let port = outside_port_in(tx, ctx, attrs, &id, &network_id).await?;
@@ -66,6 +67,16 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Flo
         None => {}
     }
     Ok(tx.insert(&floating).await?)
+}
+
+/// A name without a domain is none, nor is a domain without a name.
+fn refuse_half_a_name(attrs: &Raw) -> Result<(), Fault> {
+    let (there, lacking) = match (text(attrs, "dns_name"), text(attrs, "dns_domain")) {
+        (Some(_), None) => ("dns_name", "dns_domain"),
+        (None, Some(_)) => ("dns_domain", "dns_name"),
+        _ => return Ok(()),
+    };
+    Err(fault::bad("BadRequest", format!("Bad floatingip request: {there} cannot be specified without a {lacking}.")))
 }
 
 fn fixed_needs_port() -> Fault {

@@ -4,7 +4,9 @@
 //! the networks ([`super::neighbours`]).
 use super::reach::Reach;
 use crate::{
+    dns::model::has_keywords,
     floating_ip::model::FloatingIp,
+    network::model::VirtualNetwork,
     port::{model::Port, name},
 };
 use pilvi_agent_api::v1;
@@ -14,12 +16,17 @@ use std::collections::BTreeSet;
 pub fn zones(reach: &Reach) -> Vec<v1::Zone> {
     let near: BTreeSet<&str> = reach.local.values().map(|p| p.network_id.as_str()).collect();
     let networks = near.into_iter().filter_map(|id| reach.networks.get(id));
-    let zone = |network: &crate::network::model::VirtualNetwork| v1::Zone {
+    let zone = |network: &VirtualNetwork| v1::Zone {
         network_id: network.id.clone(),
         // A network's own domain is what others call its ports, where they do; guests search the cloud's.
         closed: true,
         domain: name::CLOUD.trim_end_matches('.').to_owned(),
-        also: network.dns_domain.trim_end_matches('.').to_owned(),
+        // With keywords it is another for each port, and none that a zone could have.
+        also: if has_keywords(&network.dns_domain) {
+            String::new()
+        } else {
+            network.dns_domain.trim_end_matches('.').to_owned()
+        },
         names: Vec::new(),
     };
     networks.map(zone).collect()
@@ -40,6 +47,7 @@ pub fn is_named(floating: &FloatingIp) -> bool {
 }
 
 fn of_port(port: &Port) -> Vec<v1::Name> {
+    let domain = name::spelt(port, &port.dns_domain);
     let mut names: Vec<v1::Name> = Vec::new();
     let mut add = |name: String, address: &str| match names.iter_mut().find(|n| n.name == name) {
         Some(known) => known.addresses.push(address.to_owned()),
@@ -47,8 +55,8 @@ fn of_port(port: &Port) -> Vec<v1::Name> {
     };
     for fixed in &port.fixed_ips {
         let host = name::host(port, &fixed.ip_address);
-        if !port.dns_domain.is_empty() {
-            add(name::whole(&host, &port.dns_domain), &fixed.ip_address);
+        if let Some(domain) = &domain {
+            add(name::whole(&host, domain), &fixed.ip_address);
         }
         add(host, &fixed.ip_address);
     }

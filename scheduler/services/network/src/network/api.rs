@@ -28,7 +28,7 @@ pub static NETWORK: Resource = Resource {
         open("is_default", check::boolean).absent(Absent::Bool(false)).ruled(),
         open("mtu", check::int::<0, 65535>).ruled(),
         open("port_security_enabled", check::boolean).absent(Absent::Bool(true)).ruled(),
-        open("dns_domain", check::dns_domain).absent(Absent::Text("")),
+        open("dns_domain", check::dns_domain_of_ports).absent(Absent::Text("")),
         once("availability_zone_hints", check::texts).absent(Absent::EmptyList),
         once("provider:network_type", check::text::<32>).ruled().restricted(),
         once("provider:physical_network", check::text::<64>).ruled().restricted(),

@@ -40,12 +40,13 @@ pub static PORT: Resource = Resource {
         open("extra_dhcp_opts", check::dhcp_options).absent(Absent::EmptyList),
         open("port_security_enabled", check::boolean).ruled(),
         open("dns_name", check::dns_name).absent(Absent::Text("")),
-        open("dns_domain", check::dns_domain).absent(Absent::Text("")),
+        open("dns_domain", check::dns_domain_of_ports).absent(Absent::Text("")),
         open("binding:host_id", check::text_or_null::<255>).ruled().restricted(),
         open("binding:profile", check::object_or_null).ruled().restricted(),
         open("binding:vnic_type", check::vnic_type).absent(Absent::Text("normal")).ruled(),
         later("data_plane_status", check_data_plane).ruled(),
         open("numa_affinity_policy", check_numa).absent(Absent::Null).ruled().restricted(),
+        once("device_profile", check::text_or_null::<255>).absent(Absent::Null),
         open("propagate_uplink_status", check::boolean).absent(Absent::Bool(true)),
         open("trusted", check::boolean_or_null).absent(Absent::Null).ruled().restricted(),
         open("qos_policy_id", check::uuid_or_null).absent(Absent::Null),
@@ -189,7 +190,8 @@ impl Api for Port {
 
     async fn update_in(tx: &mut Tx, ctx: &Ctx, found: Stored<Self>, changes: &Raw) -> Result<(), Fault> {
         qos::ops::bind_sent_in(tx, ctx, found.qos_policy_id.as_deref(), changes).await?;
-        ops::update_in(tx, found, changes).await.map(|_| ())
+        let changes = ops::with_words_in(tx, ctx, &found, changes).await?;
+        ops::update_in(tx, found, &changes).await.map(|_| ())
     }
 
     async fn delete_in(tx: &mut Tx, ctx: &Ctx, found: Stored<Self>) -> Result<(), Fault> {

@@ -4,6 +4,7 @@
 //! (created) -> DOWN --agent wired it--> ACTIVE
 //!                ^----agent lost it / unbound----'
 //! ```
+use crate::dns::model::Words;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -63,6 +64,9 @@ pub struct Port {
     /// "": its network's.
     #[serde(default)]
     pub dns_domain: String,
+    /// Who made it, where its domain has keywords for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_words: Option<Words>,
     #[serde(rename = "binding:host_id")]
     pub host_id: String,
     /// A host that its guest is moving to: the device is there already, and carries nothing yet.
@@ -91,6 +95,9 @@ pub struct Port {
     /// For devices that sit at a processor; a tap sits at none.
     #[serde(default)]
     pub numa_affinity_policy: Option<String>,
+    /// What an accelerator service would make ready behind it.
+    #[serde(default)]
+    pub device_profile: Option<String>,
     #[serde(default)]
     pub qos_policy_id: Option<String>,
     /// It gets its addresses with its host.

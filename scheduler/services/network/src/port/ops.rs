@@ -8,6 +8,7 @@ use super::{
 use crate::{
     address,
     attribute::overlay,
+    dns::model::{Words, has_keywords},
     fault, firewall,
     floating_ip::{self, model::FloatingIp},
     flow_log,
@@ -63,6 +64,7 @@ pub struct NewPort {
     /// `None`: yes.
     pub propagate_uplink_status: Option<bool>,
     pub numa_affinity_policy: Option<String>,
+    pub device_profile: Option<String>,
     pub qos_policy_id: Option<String>,
     pub pvlan_type: Option<String>,
     pub pvlan_community: Option<String>,
@@ -106,6 +108,8 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Store
     }
     let wished = Role { kind: new.pvlan_type, community: new.pvlan_community };
     let role = private::role_in(tx, &mut network, wished).await?;
+    let spelt_later = [&network.dns_domain, &new.dns_domain].into_iter().any(|domain| has_keywords(domain));
+    let dns_words = spelt_later.then(|| Words::of(ctx));
     let id = pilvi_kit::id::new();
     let mut port = Port {
         id,
@@ -125,6 +129,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Store
         status: first_status(own),
         dns_name: new.dns_name,
         dns_domain: new.dns_domain,
+        dns_words,
         host_id: new.host_id,
         also_on: String::new(),
         also_vnic_type: String::new(),
@@ -134,6 +139,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Store
         propagate_uplink_status: new.propagate_uplink_status.unwrap_or(true),
         data_plane_status: None,
         numa_affinity_policy: new.numa_affinity_policy,
+        device_profile: new.device_profile,
         qos_policy_id: new.qos_policy_id,
         pvlan_type: role.kind,
         pvlan_community: role.community,
@@ -280,6 +286,19 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<Port>, changes: &Raw) -> R
     }
     found.record = after;
     Ok(tx.update(&found).await?)
+}
+
+/// Changes of names, with who makes them where the domain has keywords for that and nobody is known yet.
+pub(crate) async fn with_words_in(tx: &mut Tx, ctx: &Ctx, port: &Port, changes: &Raw) -> Result<Raw, Fault> {
+    let mut changes = changes.clone();
+    if port.dns_words.is_none() && (changes.contains_key("dns_name") || changes.contains_key("dns_domain")) {
+        let own = changes.get("dns_domain").and_then(Value::as_str).is_some_and(has_keywords);
+        let network = tx.get::<VirtualNetwork>(&port.network_id).await?;
+        if own || network.is_some_and(|n| has_keywords(&n.dns_domain)) {
+            changes.insert("dns_words".into(), json!(Words::of(ctx)));
+        }
+    }
+    Ok(changes)
 }
 
 /// Another place in a private network; who leaves a community leaves its name.

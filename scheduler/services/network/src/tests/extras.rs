@@ -97,3 +97,21 @@ async fn one_call_makes_a_topology_and_another_removes_it() {
     let legs = rig.get(&rig.alice, "/v2.0/ports?device_owner=network:router_interface").await["ports"].clone();
     assert_eq!(legs.as_array().unwrap().len(), 2);
 }
+
+#[tokio::test]
+async fn a_port_says_which_accelerator_it_asks_for() {
+    let rig = Rig::new().await;
+    let network = rig.network(&rig.alice, "n").await;
+    assert_eq!(rig.port(&rig.alice, &network).await["device_profile"], Value::Null);
+    let body = json!({"network_id": network, "device_profile": "smart-nic"});
+    let port = rig.make(&rig.alice, "/v2.0/ports", "port", body).await;
+    assert_eq!(port["device_profile"], json!("smart-nic"));
+    let path = format!("/v2.0/ports/{}", id(&port));
+    rig.want(400, &rig.alice, "PUT", &path, json!({"port": {"device_profile": "other"}})).await;
+    let listed = rig.get(&rig.alice, "/v2.0/ports?device_profile=smart-nic").await;
+    assert_eq!(listed["ports"].as_array().unwrap().len(), 1);
+    for wrong in [json!("x".repeat(256)), json!(1), json!([])] {
+        let body = json!({"port": {"network_id": network, "device_profile": wrong}});
+        rig.want(400, &rig.alice, "POST", "/v2.0/ports", body).await;
+    }
+}

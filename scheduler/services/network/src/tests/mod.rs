@@ -3,6 +3,7 @@ mod address;
 mod bgp;
 mod bindings;
 mod conntrack_helper;
+mod dns;
 mod extras;
 mod firewalls;
 mod flow_log;

@@ -76,4 +76,7 @@ async fn a_host_learns_the_names_of_its_guests_neighbours() {
     let address = floating["floating_ip_address"].as_str().unwrap();
     assert_eq!(begins(&format!("db.example.org.={address}")), 1);
     assert_eq!(names.len(), 5, "and no router's: {names:?}");
+    let set = json!({"network": {"dns_domain": "<project_id>.example."}});
+    rig.want(200, &rig.alice, "PUT", &format!("/v2.0/networks/{near}"), set).await;
+    assert_eq!(view(&rig, "h1", &all).await.zones[0].also, "", "no zone has a keyword");
 }
