@@ -112,7 +112,8 @@ impl Named {
         until("BIND answers", || {
             let ended = self.child.as_mut().and_then(|c| c.try_wait().unwrap());
             assert!(ended.is_none(), "BIND ended: {}", self.log());
-            self.log().contains("running").then_some(())
+            // By then the key is read too; "running as" is its first word.
+            self.log().contains("all zones loaded").then_some(())
         });
     }
 
