@@ -153,6 +153,28 @@ fn search_limits(config: &Config) -> pilvi_placement::Limits {
     }
 }
 
+/// Every service that is on the port.
+fn mount(
+    state: &State,
+    identity: &Arc<Identity>,
+    image: &Arc<Image>,
+    placement: Arc<Placement>,
+    network: &Arc<Network>,
+    compute: &Arc<Compute>,
+    volumes: &Arc<Volumes>,
+) -> Result<Vec<Mounted>> {
+    let authenticator = Authenticator::new(identity.clone());
+    let with = |name: &str| Mounting { authenticator: authenticator.clone(), policy_file: policy_file(state, name) };
+    Ok(vec![
+        pilvi_identity::service().mount(identity.clone(), with("identity"))?.also_at(pilvi_identity::ROOTS),
+        pilvi_image::service().mount(image.clone(), with("image"))?,
+        pilvi_placement::service().mount(placement, with("placement"))?,
+        pilvi_network::service().mount(network.clone(), with("network"))?,
+        pilvi_compute::service().mount(compute.clone(), with("compute"))?,
+        pilvi_volume::service().mount(volumes.clone(), with("volume"))?.literally(),
+    ])
+}
+
 impl Scheduler {
     /// Puts everything together and makes the first administrator at the first start.
     pub async fn start(state: &State, config: &Config) -> Result<Self> {
@@ -199,17 +221,7 @@ impl Scheduler {
         network_part.refresh(None).await.context("the hosts")?;
         store.listen(network_part.clone());
         connect(&fleet, network_part, &compute, &volumes, &image);
-        let authenticator = Authenticator::new(identity.clone());
-        let with =
-            |name: &str| Mounting { authenticator: authenticator.clone(), policy_file: policy_file(state, name) };
-        let services: Vec<Mounted> = vec![
-            pilvi_identity::service().mount(identity.clone(), with("identity"))?.also_at(pilvi_identity::ROOTS),
-            pilvi_image::service().mount(image.clone(), with("image"))?,
-            pilvi_placement::service().mount(placement, with("placement"))?,
-            pilvi_network::service().mount(network.clone(), with("network"))?,
-            pilvi_compute::service().mount(compute.clone(), with("compute"))?,
-            pilvi_volume::service().mount(volumes.clone(), with("volume"))?.literally(),
-        ];
+        let services = mount(state, &identity, &image, placement, &network, &compute, &volumes)?;
         let tls = fleet.authority().server_config(&config.certificate_names())?;
         let grpc = fleet.routes().into_axum_router();
         let hosts = Hosts::start(crate::workers()).context("the threads for hosts")?;
