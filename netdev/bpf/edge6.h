@@ -2,6 +2,7 @@
  *
  *   NS -> `addresses6` of the external network -> NA from here       NA, other NS -> the stack, which asks for next hops
  *   frame for a gateway's hardware address -> router -> tap or overlay      one that proxies: for its own addresses alone
+ *   answer of DHCPv6 for its link-local address (a prefix is delegated) -> rate limit -> packet socket -> agent
  */
 #ifndef PILVI_EDGE6_H
 #define PILVI_EDGE6_H
@@ -60,6 +61,7 @@ __attribute__((noinline)) int edge_neighbour(struct __sk_buff *skb, const struct
 __attribute__((noinline)) int edge_ip6(struct __sk_buff *skb, const struct eth *eth)
 {
 	struct settings *set = get_settings();
+	struct walk6 w = {.via = VIA_EDGE};
 	struct packet6 q = {};
 	struct mac_key key = {.family = 6};
 	struct hop *h;
@@ -87,27 +89,30 @@ __attribute__((noinline)) int edge_ip6(struct __sk_buff *skb, const struct eth *
 		return drop(skb, DROP_SPOOFED_IP);
 	if (h->how == ADDRESS_PROXY && !answers_for(&q, router, key.vni))
 		return drop(skb, DROP_EDGE);
-	no = route_packet6(skb, &q, router, key.vni, VIA_EDGE);
-	if (no == REFUSED_TTL)
-		return send_error6(skb, &q, router, 3, 0);
-	return no & REFUSED_SIZE ? send_error6(skb, &q, router, 2, no & 0xffff) : no;
+	/* A delegating router answers a question of the agent's: who asks has a row among the living. */
+	if (q.p.protocol == UDP && !q.p.later && q.p.sport == bpf_htons(547) && q.p.dport == bpf_htons(546) && local6(&q.daddr))
+		return punt(skb);
+	if (police_gateway6(skb, &q, router, TO_GUEST))
+		return drop(skb, DROP_RATE);
+	w.router = router;
+	w.vni = key.vni;
+	no = forward6(skb, &q, &w);
+	/* What it answers itself has a mark. */
+	if (no == TC_ACT_REDIRECT && !skb->mark)
+		meter_packet6(skb, &q, router, METER_IN);
+	return no;
 }
 
 /* From another host's guest, for the gateway that this host holds. */
 __attribute__((noinline)) int overlay_ip6(struct __sk_buff *skb, __u64 router, __u32 vni)
 {
+	struct walk6 w = {.router = router, .vni = vni, .via = VIA_OVERLAY};
 	struct packet6 q = {};
 	int no = parse6(skb, &q, vni | 0x40000000u);
 
 	if (no)
 		return drop(skb, no - 1);
-	no = route_packet6(skb, &q, router, vni, VIA_OVERLAY);
-	if (no == TO_GATEWAY6)
-		no = send_gateway6(skb, &q, router, vni, VIA_OVERLAY);
-	/* No error goes back through a tunnel. */
-	if (no == REFUSED_TTL)
-		return drop(skb, DROP_TTL);
-	return no & REFUSED_SIZE ? drop(skb, DROP_TOO_BIG) : no;
+	return forward6(skb, &q, &w);
 }
 
 #endif

@@ -73,6 +73,11 @@ static __always_inline int multicast6(const struct ip6 *a)
 	return (a->word[0] & bpf_htonl(0xff000000u)) == bpf_htonl(0xff000000u);
 }
 
+static __always_inline int local6(const struct ip6 *a)
+{
+	return (a->word[0] & bpf_htonl(0xffc00000u)) == bpf_htonl(0xfe800000u);
+}
+
 static __always_inline int echo6(const struct packet *p)
 {
 	return p->protocol == ICMP6 && (p->type == ECHO6 || p->type == ECHO6_REPLY) && p->code == 0;

@@ -9,6 +9,16 @@
 #include "filter6.h"
 #include "metadata6.h"
 #include "meter6.h"
+#include "quality.h"
+
+/* A packet on its way through routers. It stays as it was sent until it leaves them: another host that has the gateway gets it so. */
+struct walk6 {
+	__u64 router;
+	__u32 vni; /* the network that the first one got it in */
+	__u32 via;
+	__u32 passed; /* routers behind it */
+	__u32 pad;
+};
 
 /* Sends an ICMPv6 error from the leg that the packet came in by. */
 __attribute__((noinline)) int send_error6(struct __sk_buff *skb, const struct packet6 *q, __u64 router, __u32 type, __u32 mtu)
@@ -21,6 +31,8 @@ __attribute__((noinline)) int send_error6(struct __sk_buff *skb, const struct pa
 		return drop(skb, DROP_MALFORMED);
 	key.ip = q->saddr;
 	r = bpf_map_lookup_elem(&routes6, &key);
+	if (r)
+		r = choose6(r, q);
 	if (!r)
 		return drop(skb, type == 3 ? DROP_TTL : DROP_TOO_BIG);
 	from = r->own;
@@ -31,84 +43,144 @@ __attribute__((noinline)) int send_error6(struct __sk_buff *skb, const struct pa
 	return give(skb, whose(skb));
 }
 
+/* Between two routers there is no guest at whose port a leg's firewall could be asked: nothing passes there. */
+static __always_inline int firewalled_leg6(const struct hop *other, const struct route6 *own)
+{
+	struct firewall_key key = {.place = own->vni, .kind = FIREWALL_LEG};
+
+	__builtin_memcpy(key.mac, other->mac, 6);
+	if (bpf_map_lookup_elem(&firewalls, &key))
+		return 1;
+	__builtin_memcpy(key.mac, own->mac, 6);
+	return !!bpf_map_lookup_elem(&firewalls, &key);
+}
+
 /* Not a verdict: an error is due to whoever sent it. The caller sends it: the stack is short. */
 #define REFUSED_TTL (1 << 16)
 #define REFUSED_SIZE (2 << 16) /* the lower half: what would fit */
 #define TO_GATEWAY6 (4 << 16)  /* nor this: `send_gateway6` goes on */
 
-/* Forwards what router `router` got in the network `vni`, from where `via` says. A verdict, or what the caller is to do. */
-__attribute__((noinline)) int route_packet6(struct __sk_buff *skb, const struct packet6 *q, __u64 router, __u32 vni, __u32 via)
+/* What a router answers itself. */
+__attribute__((noinline)) int answer_self6(struct __sk_buff *skb, const struct packet6 *q)
 {
-	struct route6_key key = {.prefixlen = 192, .router_lo = router, .router_hi = router >> 32};
-	struct ip6_key target = {};
-	struct route6 *r;
-	struct hop *h;
-	__u32 length;
-	__u8 hops;
-
-	if (!q)
-		return drop(skb, DROP_MALFORMED);
-	/* Its own addresses answer ping. */
-	target.vni = vni;
-	target.ip = q->daddr;
-	h = bpf_map_lookup_elem(&addresses6, &target);
-	key.ip = q->daddr;
-	r = bpf_map_lookup_elem(&routes6, &key);
-	if (r)
-		r = choose6(r, q);
-	if (!(h && h->kind == HOP_ROUTER && h->how != ADDRESS_PROXY)) {
-		if (!r)
-			return drop(skb, DROP_NO_ROUTE);
-		if (r->scope && scope_of(vni, 6) != r->scope)
-			return drop(skb, DROP_SCOPE);
-		if (r->kind == ROUTE_EXTERNAL)
-			return via == VIA_EDGE ? drop(skb, DROP_NO_ROUTE) : TO_GATEWAY6;
-		target.vni = r->vni;
-		if (!none6(&r->via))
-			target.ip = r->via;
-		h = bpf_map_lookup_elem(&addresses6, &target);
-	}
-	if (!h)
+	if (!q || q->p.protocol != ICMP6 || q->p.type != ECHO6 || answer_echo6(skb, q))
 		return drop(skb, DROP_NO_HOST);
-	if (h->kind == HOP_ROUTER) {
-		if (via == VIA_OVERLAY || h->router != router || !same6(&target.ip, &q->daddr) || q->p.protocol != ICMP6 || q->p.type != ECHO6 ||
-		    answer_echo6(skb, q))
-			return drop(skb, DROP_NO_HOST);
-		skb->mark = MARK_AGENT;
-		return give(skb, whose(skb));
-	}
-	if (!r || (h->kind != HOP_LOCAL && h->kind != HOP_REMOTE))
+	skb->mark = MARK_AGENT;
+	return give(skb, whose(skb));
+}
+
+/* Out of the last router by a leg. */
+static __always_inline int leave6(struct __sk_buff *skb, const struct packet6 *q, const struct walk6 *w, const struct route6 *r,
+				  const struct hop *h)
+{
+	__u8 hops = q->p.ttl - w->passed - 1;
+
+	if (h->kind != HOP_LOCAL && h->kind != HOP_REMOTE)
 		return drop(skb, DROP_NO_HOST);
 	/* A tunnel's packet must not leave by a tunnel again. */
-	if (h->kind == HOP_REMOTE && via == VIA_OVERLAY)
+	if (h->kind == HOP_REMOTE && w->via == VIA_OVERLAY)
 		return drop(skb, DROP_NO_HOST);
-	if (q->p.ttl <= 1)
-		return REFUSED_TTL;
-	length = skb->gso_size ? skb->gso_size + IP6_LEN + 20 : q->p.length;
-	if (r->mtu && length > r->mtu)
-		return REFUSED_SIZE | r->mtu;
-	hops = q->p.ttl - 1;
 	if (bpf_skb_store_bytes(skb, ETH_LEN + 7, &hops, 1, 0) || set_macs(skb, h->mac, r->mac))
 		return drop(skb, DROP_MALFORMED);
-	if (via == VIA_EDGE)
-		meter_packet6(skb, q, router, METER_IN);
 	if (h->kind == HOP_REMOTE)
 		return send_tunnel(skb, r->vni, h->where);
 	return give(skb, h->where);
 }
 
-/* Out of the router's gateway, as it came in by `vni`: nothing is translated. A verdict, or REFUSED_*. */
-__attribute__((noinline)) int send_gateway6(struct __sk_buff *skb, const struct packet6 *q, __u64 router, __u32 vni, __u32 via)
+/* Forwards what router `w->router` got. A router that is the next hop of another one goes on at once: `w` names it then. A
+ * verdict, or what the caller is to do.
+ */
+__attribute__((noinline)) int route_packet6(struct __sk_buff *skb, const struct packet6 *q, struct walk6 *w)
 {
-	struct route6_key key = {.prefixlen = 192, .router_lo = router, .router_hi = router >> 32};
+	struct settings *set = get_settings();
+	struct route6_key key = {.prefixlen = 192};
+	struct ip6_key target = {};
+	__u32 length, n, in;
+	struct route6 *r;
+	struct hop *h;
+
+	if (!q || !w || !set)
+		return drop(skb, DROP_MALFORMED);
+	key.ip = q->daddr;
+	length = skb->gso_size ? skb->gso_size + IP6_LEN + 20 : q->p.length;
+	/* Its own addresses answer ping. */
+	in = target.vni = w->vni;
+	target.ip = q->daddr;
+	h = bpf_map_lookup_elem(&addresses6, &target);
+	if (h && h->kind == HOP_ROUTER && h->how != ADDRESS_PROXY)
+		return w->via == VIA_OVERLAY || h->router != w->router ? drop(skb, DROP_NO_HOST) : answer_self6(skb, q);
+	for (n = 0; n < ROUTERS; n++) {
+		key.router_lo = w->router;
+		key.router_hi = w->router >> 32;
+		r = bpf_map_lookup_elem(&routes6, &key);
+		if (r)
+			r = choose6(r, q);
+		if (!r)
+			return drop(skb, DROP_NO_ROUTE);
+		if (r->scope && scope_of(in, 6) != r->scope)
+			return drop(skb, DROP_SCOPE);
+		if (r->kind == ROUTE_EXTERNAL)
+			return w->via == VIA_EDGE ? drop(skb, DROP_NO_ROUTE) : TO_GATEWAY6;
+		target.vni = r->vni;
+		target.ip = none6(&r->via) ? q->daddr : r->via;
+		h = bpf_map_lookup_elem(&addresses6, &target);
+		if (!h)
+			return drop(skb, DROP_NO_HOST);
+		if (h->kind == HOP_ROUTER && same6(&target.ip, &q->daddr))
+			return w->via == VIA_OVERLAY || h->router != w->router ? drop(skb, DROP_NO_HOST) : answer_self6(skb, q);
+		if (q->p.ttl <= n + 1)
+			return REFUSED_TTL;
+		if (r->mtu && length > r->mtu)
+			return REFUSED_SIZE | r->mtu;
+		if (h->kind != HOP_ROUTER)
+			return leave6(skb, q, w, r, h);
+		if (h->router == w->router)
+			return drop(skb, DROP_NO_HOST);
+		if (set->flags & SETTING_FIREWALLS && firewalled_leg6(h, r))
+			return drop(skb, DROP_FIREWALL);
+		w->router = h->router;
+		w->passed = n + 1;
+		in = r->vni;
+	}
+	return drop(skb, DROP_TTL);
+}
+
+/* 1: more than the limits of the router's way out allow. They are one for both families: those of its IPv4 address if it has one. */
+__attribute__((noinline)) int police_gateway6(struct __sk_buff *skb, const struct packet6 *q, __u64 router, __u32 direction)
+{
+	struct route6_key key6 = {.prefixlen = 192, .router_lo = router, .router_hi = router >> 32};
+	struct route_key key = {.prefixlen = 96, .router_lo = router, .router_hi = router >> 32};
+	struct route6 *r6;
+	struct route *r;
+
+	if (!q)
+		return 1;
+	r = bpf_map_lookup_elem(&routes, &key);
+	if (r && r->kind == ROUTE_EXTERNAL && r->gw)
+		return police(skb, LIMIT_ADDRESS, r->gw, direction);
+	key6.ip = direction == FROM_GUEST ? q->daddr : q->saddr;
+	r6 = bpf_map_lookup_elem(&routes6, &key6);
+	if (r6)
+		r6 = choose6(r6, q);
+	if (!r6)
+		return 0;
+	return police(skb, LIMIT_ADDRESS6, r6->own.word[0] ^ r6->own.word[1] ^ r6->own.word[2] ^ r6->own.word[3], direction);
+}
+
+/* Out of the gateway of `w->router`: nothing is translated. A verdict, or REFUSED_*. */
+__attribute__((noinline)) int send_gateway6(struct __sk_buff *skb, const struct packet6 *q, const struct walk6 *w)
+{
 	struct settings *set = get_settings();
 	struct bpf_redir_neigh hop = {.nh_family = 10};
+	struct route6_key key = {.prefixlen = 192};
 	struct route6 *r;
 	__u32 length;
 	__u8 hops;
 
-	if (!q || !set)
+	if (!q || !w || !set)
 		return drop(skb, DROP_MALFORMED);
+	key.router_lo = w->router;
+	key.router_hi = w->router >> 32;
 	key.ip = q->daddr;
 	r = bpf_map_lookup_elem(&routes6, &key);
 	if (r)
@@ -116,23 +188,40 @@ __attribute__((noinline)) int send_gateway6(struct __sk_buff *skb, const struct 
 	if (!r)
 		return drop(skb, DROP_NO_ROUTE);
 	if (r->vtep) /* another host has the gateway: it gets the frame as the guest sent it */
-		return via == VIA_GUEST ? send_tunnel(skb, vni, r->vtep) : drop(skb, DROP_NO_ROUTE);
+		return w->via == VIA_GUEST ? send_tunnel(skb, w->vni, r->vtep) : drop(skb, DROP_NO_ROUTE);
 	if (!set->edge_if)
 		return drop(skb, DROP_NO_EDGE);
 	/* What is only here says nothing outside. */
-	if ((q->saddr.word[0] & bpf_htonl(0xffc00000u)) == bpf_htonl(0xfe800000u))
+	if (local6(&q->saddr))
 		return drop(skb, DROP_RESERVED);
-	if (q->p.ttl <= 1)
+	if (q->p.ttl <= w->passed + 1)
 		return REFUSED_TTL;
 	length = skb->gso_size ? skb->gso_size + IP6_LEN + 20 : q->p.length;
 	if (r->mtu && length > r->mtu)
 		return REFUSED_SIZE | r->mtu;
-	hops = q->p.ttl - 1;
+	if (police_gateway6(skb, q, w->router, FROM_GUEST))
+		return drop(skb, DROP_RATE);
+	hops = q->p.ttl - w->passed - 1;
 	if (bpf_skb_store_bytes(skb, ETH_LEN + 7, &hops, 1, 0))
 		return drop(skb, DROP_MALFORMED);
-	meter_packet6(skb, q, router, METER_OUT);
+	meter_packet6(skb, q, w->router, METER_OUT);
 	__builtin_memcpy(hop.ipv6_nh, none6(&r->via) ? &q->daddr : &r->via, 16);
 	return bpf_redirect_neigh(set->edge_if, &hop, sizeof(hop), 0);
+}
+
+/* From where `w` says through routers, to a guest, another host or the edge link; who must know why not is told. */
+static __always_inline int forward6(struct __sk_buff *skb, const struct packet6 *q, struct walk6 *w)
+{
+	int no = route_packet6(skb, q, w);
+
+	if (no == TO_GATEWAY6)
+		no = send_gateway6(skb, q, w);
+	/* No error goes back through a tunnel. */
+	if (no == REFUSED_TTL)
+		return w->via == VIA_OVERLAY ? drop(skb, DROP_TTL) : send_error6(skb, q, w->router, 3, 0);
+	if (no & REFUSED_SIZE)
+		return w->via == VIA_OVERLAY ? drop(skb, DROP_TOO_BIG) : send_error6(skb, q, w->router, 2, no & 0xffff);
+	return no;
 }
 
 /* What the agent answers: the destination address tells it from which port. */
@@ -207,10 +296,10 @@ __attribute__((noinline)) int guest_neighbour(struct __sk_buff *skb, const struc
 __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
 {
 	struct packet6 q = {};
+	struct walk6 w = {.via = VIA_GUEST};
 	struct mac_key key = {};
 	__u32 ifindex = whose(skb);
 	struct hop *h;
-	__u64 router;
 	int no;
 
 	if (!port || !eth)
@@ -254,13 +343,9 @@ __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port
 	__builtin_memcpy(key.mac, eth->dst, 6);
 	h = bpf_map_lookup_elem(&stations, &key);
 	if (h && h->kind == HOP_ROUTER) {
-		router = h->router;
-		no = route_packet6(skb, &q, router, port->vni, VIA_GUEST);
-		if (no == TO_GATEWAY6)
-			no = send_gateway6(skb, &q, router, port->vni, VIA_GUEST);
-		if (no == REFUSED_TTL)
-			return send_error6(skb, &q, router, 3, 0);
-		return no & REFUSED_SIZE ? send_error6(skb, &q, router, 2, no & 0xffff) : no;
+		w.router = h->router;
+		w.vni = port->vni;
+		return forward6(skb, &q, &w);
 	}
 	return switch_frame(skb, port, eth, 0);
 }

@@ -473,6 +473,7 @@ struct mirror {
 /* ---- how much may pass */
 #define LIMIT_PORT 1u    /* id = interface index */
 #define LIMIT_ADDRESS 2u /* id = external address */
+#define LIMIT_ADDRESS6 3u /* id = the four words of a router's, folded: it has no IPv4 outside */
 struct limit_key {
 	__u32 kind;
 	__u32 id;

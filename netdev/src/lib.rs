@@ -47,14 +47,13 @@
 //! # What it does not do yet
 //! - IPv6 guests speak by their fixed addresses and by the link-local one that follows from their hardware address; packets
 //!   with a routing header are dropped. What leaves by a router's gateway is not translated, and its prefixes are not announced
-//!   from here: the provider routes them, or the gateway answers for single addresses. A port on the external network itself
+//!   from here: the provider routes them (he may lend them: `delegation`), or the gateway answers for single addresses. A port on the external network itself
 //!   finds no IPv6 neighbours there.
 //! - Broadcast and multicast other than ARP and DHCP are dropped and counted (`multicast`), also for unsecured
 //!   ports; frames to unknown stations as well (`unknown-station`).
 //! - A single address of `allowed_pairs` (VRRP) follows the port that announced it last among the ports of this
 //!   host; other hosts do not hear of it. A hardware address that two ports share stays with the first.
-//! - IPv6 through another router's leg on a shared network (`no-host`). Ways of a router are not watched: one whose
-//!   next hop is dead is taken all the same.
+//! - Ways of a router are not watched: one whose next hop is dead is taken all the same.
 //! - Between two routers a leg with a firewall lets nothing pass: it is asked at the ports of guests (`firewall.rs`).
 //! - One external layer-2 network for each host.
 //! - Ports that share another's device (by a VLAN tag) have no metadata service by IPv4.
@@ -68,6 +67,7 @@ mod ask6;
 mod bpf;
 mod choice;
 mod config;
+mod delegation;
 mod device;
 mod dhcp;
 mod dhcp6;
@@ -114,6 +114,7 @@ mod view;
 pub mod wanted;
 
 pub use config::{Config, External, NETNS_DIR, NoteRate, Ns, Underlay, edge_name, node_name, ns_path};
+pub use delegation::{Delegated, Delegations, Kept};
 pub use device::{Applied, AppliedPort, tap_name};
 pub use error::Error;
 pub use metadata::{METADATA_ADDRESS, METADATA_ADDRESS6, MetadataListener};

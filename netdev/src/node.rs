@@ -290,15 +290,19 @@ impl Node {
         let (tables, mut problems) = picture::draw(wanted, &in_use, vtep, &self.settings);
         *self.bindings.v4.write() = dhcp::bindings(wanted, &in_use);
         *self.bindings.names.write() = Arc::new(resolver::book(wanted, &in_use));
-        let news = ask6::bindings(wanted, &in_use);
-        let old = std::mem::replace(&mut *self.bindings.v6.write(), news.clone());
+        let mut news = ask6::bindings(wanted, &in_use);
+        let old = self.bindings.v6.read().clone();
+        ra::withdraw(wanted, &old, &mut news);
+        *self.bindings.v6.write() = news.clone();
         *self.names.write() = devices.iter().map(|(id, index)| (*index, id.clone())).collect();
         if let Some(device) = self.config.edge_device().filter(|_| wanted.routers.iter().any(|r| r.gateway6.is_some()))
         {
             standing::speak6(device)?;
         }
         let errors = self.write_tables(&tables)?;
-        self.advertise(&old, &news);
+        self.advertise(wanted, &old, &news);
+        // From now on answers come in.
+        self.bindings.delegations.want(self.settings.edge_if, &wanted.delegations);
         problems.extend(errors.into_iter().map(|message| Problem { port: None, message, closes: false }));
         if let Err(e) = self.edge_addresses(wanted) {
             problems.push(Problem { port: None, message: e.to_string(), closes: false });
@@ -307,7 +311,7 @@ impl Node {
     }
 
     /// Guests hear at once of routers that come, change or go.
-    fn advertise(&self, old: &HashMap<u32, Arc<Binding6>>, news: &HashMap<u32, Arc<Binding6>>) {
+    fn advertise(&self, wanted: &Wanted, old: &HashMap<u32, Arc<Binding6>>, news: &HashMap<u32, Arc<Binding6>>) {
         for (ifindex, binding) in news {
             let before = old.get(ifindex);
             if before.is_none_or(|b| b.ra != binding.ra) {
@@ -317,7 +321,7 @@ impl Node {
         for (ifindex, binding) in old {
             let router = |b: &Binding6| b.ra.as_ref().map(|ra| ra.mac);
             if news.get(ifindex).and_then(|b| router(b)) != router(binding) {
-                packet::advertise(&self.sender, *ifindex, binding, 0);
+                packet::advertise(&self.sender, *ifindex, &ra::farewell(wanted, binding), 0);
             }
         }
     }

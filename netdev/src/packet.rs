@@ -36,6 +36,8 @@ pub(crate) struct Told {
     pub v6: RwLock<HashMap<u32, Arc<Binding6>>>,
     /// How things are called.
     pub names: crate::resolver::Shelf,
+    /// Who asks for prefixes on the edge link.
+    pub delegations: Arc<crate::delegation::Desk>,
 }
 
 pub(crate) type Bindings = Arc<Told>;
@@ -159,6 +161,10 @@ fn serve(fd: &OwnedFd, stop: &EventFd, bindings: &Bindings) {
         let Ok(length) = recv(fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) else { continue };
         let frame = &buffer[..length.min(FRAME_MAX)];
         let Some(ifindex) = dhcp::source_of(frame) else { continue };
+        if ifindex == bindings.delegations.edge() {
+            bindings.delegations.hear(frame);
+            continue;
+        }
         let reply = if frame.get(12..14) == Some(&ETH_P_IPV6) {
             let binding = bindings.v6.read().get(&ifindex).cloned();
             binding.and_then(|b| ask6::answer(&b, frame))

@@ -82,6 +82,7 @@ pub fn draw(
     crate::overlay::draw(&mut picture);
     crate::filter::draw(&mut picture);
     crate::port::draw(&mut picture);
+    crate::delegation::draw(&mut picture, settings.edge_if);
     // Before the switch: where no router has the address of a DHCP server, the resolver stands behind it.
     crate::resolver::draw(&mut picture, settings.resolver_if);
     crate::switch::draw(&mut picture);

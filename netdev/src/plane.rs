@@ -6,6 +6,7 @@
 //!     +---- drop, crash or kill: programs, tables and links stay and forward
 //! ```
 use crate::config::{Config, Ns, ns_path};
+use crate::delegation::{Delegations, Delegator, Desk, Kept};
 use crate::device::Applied;
 use crate::edge;
 use crate::error::{Error, Result, Step};
@@ -30,7 +31,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 /// Jobs that may wait for the worker before callers do.
 const QUEUE: usize = 64;
@@ -46,6 +47,8 @@ pub struct DataPlane {
     worker: Option<JoinHandle<()>>,
     sweeper: Option<Sweeper>,
     dhcp: Option<DhcpService>,
+    delegator: Option<Delegator>,
+    delegations: Arc<Desk>,
     resolver: Option<Resolver>,
     streams: Option<Streams>,
     forwarders: Forwarders,
@@ -62,6 +65,7 @@ struct Parts {
     jobs: mpsc::SyncSender<Job>,
     worker: JoinHandle<()>,
     dhcp: DhcpService,
+    delegator: Delegator,
     questions: OwnedFd,
     links: crate::netlink::Netlink,
     /// The interface of the host's own stack.
@@ -95,6 +99,7 @@ impl DataPlane {
         }
         let (bindings, names) = (Bindings::default(), PortNames::default());
         let parts = start_worker(&config, bindings.clone(), names.clone())?;
+        let delegations = bindings.delegations.clone();
         let (forwarders, rates) = (Forwarders::default(), resolver::Rates::default());
         // From here, so that it asks others from where the caller is.
         let resolver = Resolver::start(parts.questions, bindings.clone(), forwarders.clone(), rates.clone())?;
@@ -114,6 +119,8 @@ impl DataPlane {
             worker: Some(parts.worker),
             sweeper,
             dhcp: Some(parts.dhcp),
+            delegator: Some(parts.delegator),
+            delegations,
             resolver: Some(resolver),
             streams,
             forwarders,
@@ -245,6 +252,18 @@ impl DataPlane {
         self.counters.meters(&labels)
     }
 
+    /// Prefixes that an earlier process of this host was lent, as [`Delegations::kept`] said: to be told before the first
+    /// [`DataPlane::apply`].
+    pub fn keep_delegations(&self, kept: Vec<Kept>) {
+        self.delegations.keep(kept);
+    }
+
+    /// What has become of the wanted delegations, now and whenever that changes.
+    #[must_use]
+    pub fn delegations(&self) -> watch::Receiver<Delegations> {
+        self.delegations.watch()
+    }
+
     /// What the groups of watched ports decide from now on. Each note is given to one reader alone. Must be called within a
     /// tokio runtime.
     ///
@@ -268,6 +287,7 @@ impl DataPlane {
     fn stop(&mut self) {
         self.sweeper = None;
         self.dhcp = None;
+        self.delegator = None;
         self.resolver = None;
         self.streams = None;
         self.jobs = None;
@@ -348,10 +368,11 @@ fn start_worker(config: &Config, bindings: Bindings, names: PortNames) -> Result
         .spawn(move || {
             let opened = namespace::enter(&ns_path(&config.node())).and_then(|()| {
                 let node = Node::open(config, bindings.clone(), names)?;
+                let delegator = Delegator::start(bindings.delegations.clone())?;
                 let dhcp = DhcpService::start(node.punt(), bindings)?;
                 let questions = resolver::socket(node.names_end())?;
                 let agent = node.agent();
-                Ok((node, (dhcp, questions, crate::netlink::Netlink::open()?, agent)))
+                Ok((node, (dhcp, delegator, questions, crate::netlink::Netlink::open()?, agent)))
             });
             match opened {
                 Err(e) => drop(ready.send(Err(e))),
@@ -365,8 +386,8 @@ fn start_worker(config: &Config, bindings: Bindings, names: PortNames) -> Result
             }
         })
         .step("start the worker")?;
-    let (dhcp, questions, links, agent) = wait.recv().map_err(|_| Error::Closed)??;
-    Ok(Parts { jobs, worker, dhcp, questions, links, agent })
+    let (dhcp, delegator, questions, links, agent) = wait.recv().map_err(|_| Error::Closed)??;
+    Ok(Parts { jobs, worker, dhcp, delegator, questions, links, agent })
 }
 
 /// The thread that ends idle flows; it ends with this value.

@@ -2,9 +2,11 @@
 use crate::picture::Picture;
 use crate::table::{Bytes, Table, put};
 use crate::wanted::{Limited, Quality, Rate};
+use std::net::{IpAddr, Ipv6Addr};
 
 const PORT: u32 = 1;
 const ADDRESS: u32 = 2;
+const ADDRESS6: u32 = 3;
 const SECOND: u128 = 1_000_000_000;
 /// Bytes that a cost is for.
 const UNIT: u128 = 1 << 20;
@@ -41,6 +43,13 @@ fn row(rate: Rate) -> Bytes {
     row.u64(time(1, packets)).u64(time(u128::from(rate.burst_packets), packets))
 }
 
+/// An address of IPv6 as a short name: there are few of routers, and their last words differ.
+fn folded(ip: Ipv6Addr) -> [u8; 4] {
+    let mut out = [0; 4];
+    ip.octets().iter().enumerate().for_each(|(n, byte)| out[n % 4] ^= byte);
+    out
+}
+
 pub(crate) fn draw(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
     for quality in &wanted.qualities {
@@ -49,7 +58,8 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
                 let Some(&ifindex) = picture.devices.get(id) else { continue };
                 Bytes::new().u32(PORT).u32(ifindex)
             }
-            Limited::Address(ip) => Bytes::new().u32(ADDRESS).ip(*ip),
+            Limited::Address(IpAddr::V4(ip)) => Bytes::new().u32(ADDRESS).ip(*ip),
+            Limited::Address(IpAddr::V6(ip)) => Bytes::new().u32(ADDRESS6).raw(&folded(*ip)),
         };
         for (direction, rate) in [(0, quality.ingress), (1, quality.egress)] {
             if limits(rate) {

@@ -105,7 +105,7 @@ fn identity(value: &[u8]) -> Option<(u32, Option<Ipv6Addr>)> {
 }
 
 /// Code and value; `None` where one is longer than what is left.
-struct Options6<'a>(&'a [u8]);
+pub(crate) struct Options6<'a>(pub &'a [u8]);
 
 impl<'a> Iterator for Options6<'a> {
     type Item = Option<(u16, &'a [u8])>;

@@ -112,6 +112,8 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         taps,
         sinks,
         firewalls,
+        delegations,
+        lent,
         left,
         peers,
     } = old;
@@ -132,6 +134,8 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         && *scopes == new.scopes
         && *helpers == new.helpers
         && *ways == new.ways
+        && *delegations == new.delegations
+        && *lent == new.lent
         && *taps == new.taps
         && *sinks == new.sinks
         && *firewalls == new.firewalls

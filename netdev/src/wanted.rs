@@ -3,7 +3,7 @@
 //! Everything here is plain data, owned by the caller and compared by value. Nothing names a cloud
 //! API: a group is a set of rules, a router is a set of legs. Ids are opaque strings of at most 64
 //! bytes; equal ids mean the same thing from one `Wanted` to the next.
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use serde::{Deserialize, Serialize};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -50,6 +50,12 @@ pub struct Wanted {
     /// Remotes that were on this host a moment ago: what other hosts still send here for them is led there.
     #[serde(default)]
     pub left: Vec<String>,
+    /// Prefixes that this host asks for, or gives back, for routers whose way out it holds.
+    #[serde(default)]
+    pub delegations: Vec<Delegation>,
+    /// Subnets whose prefix is lent.
+    #[serde(default)]
+    pub lent: Vec<LentSubnet>,
     /// Hosts that may speak though nothing that is known is there: a guest has come from there a moment ago.
     #[serde(default)]
     pub peers: Vec<Ipv4Addr>,
@@ -255,6 +261,31 @@ pub struct Gateway6 {
     pub proxied: Option<Vec<Ipv6Addr>>,
 }
 
+/// A prefix that the provider's delegating router lends for one subnet behind a router.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delegation {
+    /// Of subnet and router: the servers know the client by it, on whatever host it runs.
+    pub id: String,
+    /// `None`: what this host holds of it is to be given back.
+    pub ask: Option<Ask>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ask {
+    /// The way out's, whose link-local address asks.
+    pub mac: Mac,
+    /// What the host that held the way out before was lent, and until when (seconds since 1970).
+    pub had: Option<(Ipv6Net, u64)>,
+}
+
+/// Guests must not be told of a prefix for longer than it is lent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LentSubnet {
+    pub subnet: String,
+    /// Seconds since 1970; `u64::MAX`: for ever.
+    pub until: u64,
+}
+
 /// One more way out of a router that has one of the family: what comes in by it reaches the inside.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Way {
@@ -352,8 +383,9 @@ pub struct Quality {
 pub enum Limited {
     /// A port on this host.
     Port(String),
-    /// An external address: a floating one, or a router's.
-    Address(Ipv4Addr),
+    /// An external address: a floating one, or a router's. One of IPv4 holds for all of the router's way out, one of IPv6
+    /// for routers that have no other.
+    Address(IpAddr),
 }
 
 /// 0 is no limit.

@@ -3,6 +3,7 @@
 mod by_leg;
 mod chain;
 mod cloud;
+mod delegation;
 mod filter;
 mod firewall;
 mod forward;

@@ -1,5 +1,6 @@
 //! Limits and marks, by what arrives. Limits are so low that no pace of the machine decides.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+use crate::cloud::six::*;
 use crate::cloud::*;
 use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
@@ -79,7 +80,7 @@ async fn ports_and_addresses_have_limits_each_way() {
     assert!(plane.stats().unwrap().ports["b"].drops["rate"] > 0);
 
     // A floating address, and everybody behind a gateway.
-    let address = |last| Limited::Address(Ipv4Addr::new(203, 0, 113, last));
+    let address = |last| Limited::Address(Ipv4Addr::new(203, 0, 113, last).into());
     wanted.qualities =
         vec![Quality { egress: few, ..quality(address(101)) }, Quality { egress: few, ..quality(address(10)) }];
     apply(&plane, &wanted).await;
@@ -96,4 +97,63 @@ async fn ports_and_addresses_have_limits_each_way() {
     wanted.qualities.clear();
     apply(&plane, &wanted).await;
     assert_eq!(arrived(&edge, &a, "203.0.113.101", 100).0, SENT);
+}
+
+/// How many questions of a burst come back answered.
+fn answered(guest: &Guest, to: &str) -> usize {
+    let said = guest.try_sh(&format!("ping -6 -n -q -c 40 -i 0.02 -W 1 {to}")).stdout_text();
+    said.split(" received").next().and_then(|s| s.rsplit(' ').next()).and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_of_a_way_out_hold_for_ipv6_as_well() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("quality6");
+    let plane = DataPlane::open(cloud.config()).await.unwrap();
+    let out = Gateway6 {
+        network: "ext".into(),
+        address: "2001:db8:e::10".parse().unwrap(),
+        prefix: 64,
+        next_hop: Some("2001:db8:e::1".parse().unwrap()),
+        mac: Mac([0xfa, 0x16, 0x3e, 2, 0, 0x10]),
+        vtep: None,
+        proxied: None,
+    };
+    let legs = vec![leg("n4", 4, 1), leg6("n0", 0, 2)];
+    let mut wanted = Wanted {
+        networks: vec![network("n4", 99, 4), network6("n0", 100, 0, None), external()],
+        ports: vec![port("a", "n0", 1, "fd00:0::11", &["g"]), port("b", "n4", 2, "10.0.4.12", &["h"])],
+        groups: vec![open6("g"), open_group("h")],
+        routers: vec![Router { gateway6: Some(out), ..router("r", legs, Some(gateway(10))) }],
+        ..Wanted::default()
+    };
+    apply(&plane, &wanted).await;
+    let edge = Guest::at(&plane.ns_path(Ns::Edge).unwrap(), &cloud);
+    edge.sh("sysctl -qw net.ipv6.conf.ext0.disable_ipv6=0; ip addr add 2001:db8:e::1/64 dev ext0 nodad");
+    edge.sh("ip -6 route add fd00::/28 via 2001:db8:e::10");
+    let a = guest6(&mut cloud, &plane, "a", Some("fd00:0::11")).await;
+    a.sh("ip -6 route add default via fd00:0::1");
+    assert!(soon(|| answered(&a, "2001:db8:e::1") == 40), "{:?}", plane.stats());
+    // One limit for both families, by the way out's address of IPv4.
+    let few = Rate { packets: 1, burst_packets: 10, ..Rate::default() };
+    wanted.qualities =
+        vec![Quality { egress: few, ..quality(Limited::Address(Ipv4Addr::new(203, 0, 113, 10).into())) }];
+    apply(&plane, &wanted).await;
+    assert!((5..20).contains(&answered(&a, "2001:db8:e::1")), "{:?}", plane.stats());
+    let b = guest(&mut cloud, &plane, "b", "10.0.4.12").await;
+    let rate = || plane.stats().unwrap().drops["rate"];
+    let before = rate();
+    b.try_sh("ping -n -q -c 20 -i 0.02 -W 1 203.0.113.1");
+    assert!(rate() > before, "what IPv6 has used up is gone for IPv4 too");
+    // A router that has no IPv4 outside has it by its other address, each way.
+    wanted.routers[0].gateway = None;
+    let own = Limited::Address("2001:db8:e::10".parse().unwrap());
+    wanted.qualities = vec![Quality { ingress: few, ..quality(own) }];
+    apply(&plane, &wanted).await;
+    assert!((5..20).contains(&answered(&a, "2001:db8:e::1")), "{:?}", plane.stats());
+    wanted.qualities.clear();
+    apply(&plane, &wanted).await;
+    assert_eq!(answered(&a, "2001:db8:e::1"), 40);
 }

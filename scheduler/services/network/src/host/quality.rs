@@ -20,7 +20,9 @@ pub fn compose(reach: &Reach) -> Vec<v1::Quality> {
     let gateways = reach.routers.values().filter_map(|r| {
         let info = r.external_gateway_info.as_ref()?;
         let quality = said(reach, info.qos_policy_id.as_deref()?);
-        let fixed = info.external_fixed_ips.iter().find(|f| !f.ip_address.contains(':'))?;
+        // Its address of IPv4 stands for all of the way out.
+        let v4 = info.external_fixed_ips.iter().find(|f| !f.ip_address.contains(':'));
+        let fixed = v4.or_else(|| info.external_fixed_ips.first())?;
         Some(v1::Quality { address: fixed.ip_address.clone(), ..quality })
     });
     let all = ports.chain(floating).chain(gateways);
