@@ -110,6 +110,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     tokio::select! {
         () = context.plane.run(&context.board) => {}
         () = context.plane.meter(&context.board) => {}
+        () = context.plane.delegate(&context.board) => {}
         () = flows.keep(&context.plane) => {}
         () = context.neighbours.save(&context.ledger) => {}
         () = session::run(host.clone(), link, me, config) => {}

@@ -2,7 +2,9 @@
 //!
 //! Tasks write whenever something changes; the session reads the whole board at its own pace. A
 //! hundred changes between two looks are one message.
-use pilvi_agent_api::v1::{Observed, ObservedInstance, ObservedMeter, ObservedPort, ObservedVolume};
+use pilvi_agent_api::v1::{
+    Observed, ObservedDelegation, ObservedInstance, ObservedMeter, ObservedPort, ObservedVolume,
+};
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
@@ -22,6 +24,7 @@ struct State {
     ports: Vec<ObservedPort>,
     network_error: String,
     meters: Vec<ObservedMeter>,
+    delegations: Vec<ObservedDelegation>,
 }
 
 impl Default for Board {
@@ -112,6 +115,11 @@ impl Board {
         self.change(|state| std::mem::replace(&mut state.meters, meters.clone()) != meters);
     }
 
+    /// What has become of lent prefixes.
+    pub fn set_delegations(&self, known: Vec<ObservedDelegation>) {
+        self.change(|state| std::mem::replace(&mut state.delegations, known.clone()) != known);
+    }
+
     /// Everything.
     #[must_use]
     pub fn snapshot(&self) -> Observed {
@@ -122,6 +130,7 @@ impl Board {
             ports: state.ports.clone(),
             network_error: state.network_error.clone(),
             meters: state.meters.clone(),
+            delegations: state.delegations.clone(),
             volumes: state.volumes.values().cloned().collect(),
         }
     }

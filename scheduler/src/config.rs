@@ -61,6 +61,8 @@ pub struct NetworkConfig {
     pub quotas: BTreeMap<String, i64>,
     pub bgp: BgpConfig,
     pub dns: DnsConfig,
+    /// New subnets of IPv6 that ask for the default pool have their prefix lent by the provider.
+    pub prefix_delegation: bool,
 }
 
 /// Where images lie, what they must be, how they may come in.

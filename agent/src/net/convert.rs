@@ -2,7 +2,7 @@
 //!
 //! One thing that cannot be read does not stop the rest: a port is refused by name, anything else is
 //! left out and logged. Leaving a rule out only ever closes, since nothing is allowed by default.
-use super::{Flow, firewall::firewall};
+use super::{Flow, delegation, firewall::firewall};
 use pilvi_agent_api::v1;
 use pilvi_netdev::Note;
 use pilvi_netdev::wanted::{
@@ -54,6 +54,8 @@ pub fn wanted(from: &v1::HostNetwork) -> (Wanted, Vec<(String, String)>) {
         firewalls: each("firewall", &from.firewalls, |f| &f.id, firewall),
         sinks: each("tap service", &from.tap_sinks, |s| &s.port_id, tap_sink),
         locals: each("local IP", &from.local_ips, |l| &l.id, local_ip),
+        delegations: delegation::wanted(from),
+        lent: delegation::lent(from),
         left: from.left.clone(),
         peers: peers(from),
     };

@@ -9,6 +9,7 @@
 //! ```
 //! [`Network`] hides what makes it so: pilvi-netdev on a real host, nothing on a simulated one.
 pub mod convert;
+mod delegation;
 mod firewall;
 pub mod flowlog;
 pub mod lead;
@@ -16,7 +17,7 @@ pub mod neighbours;
 pub mod real;
 
 use async_trait::async_trait;
-use pilvi_agent_api::v1::{self, HostNetwork, ObservedMeter, ObservedPort};
+use pilvi_agent_api::v1::{self, HostNetwork, ObservedDelegation, ObservedMeter, ObservedPort};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -63,6 +64,12 @@ pub trait Network: Send + Sync {
     /// What the labels of the last set have counted.
     async fn meters(&self) -> Result<Vec<ObservedMeter>, String> {
         Ok(Vec::new())
+    }
+
+    /// What has become of prefixes that the last set wants lent, once there is news of it. Never returns on a network that asks
+    /// for none.
+    async fn delegations(&self) -> Result<Vec<ObservedDelegation>, String> {
+        std::future::pending().await
     }
 
     /// The next decisions of security groups that a log of the last set asks for, at least one. Never returns on a network
@@ -255,6 +262,19 @@ impl Plane {
             match self.network.meters().await {
                 Ok(meters) => board.set_meters(meters),
                 Err(error) => tracing::warn!(error, "counters not read"),
+            }
+        }
+    }
+
+    /// Says what has become of lent prefixes. Never returns.
+    pub async fn delegate(&self, board: &Board) {
+        loop {
+            match self.network.delegations().await {
+                Ok(known) => board.set_delegations(known),
+                Err(error) => {
+                    tracing::error!(error, "lent prefixes");
+                    tokio::time::sleep(AGAIN).await;
+                }
             }
         }
     }

@@ -1,8 +1,9 @@
 //! pilvi-netdev as the packet path of a real host.
+use super::delegation::{self, Shelf};
 use super::{Flow, Network, PortState, convert};
 use crate::config::{Config, External};
 use async_trait::async_trait;
-use pilvi_agent_api::v1::{HostNetwork, ObservedMeter};
+use pilvi_agent_api::v1::{HostNetwork, ObservedDelegation, ObservedMeter};
 use pilvi_netdev::{self as netdev, DataPlane, MetadataListener};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -24,6 +25,8 @@ pub struct RealNetwork {
     metadata: MetadataListener,
     notes: tokio::sync::Mutex<netdev::Notes>,
     name_servers: Vec<IpAddr>,
+    lent: tokio::sync::Mutex<tokio::sync::watch::Receiver<netdev::Delegations>>,
+    shelf: Shelf,
 }
 
 /// What netdev is told of this host.
@@ -78,7 +81,10 @@ impl RealNetwork {
         };
         let metadata = plane.metadata().map_err(|e| e.to_string())?;
         let notes = tokio::sync::Mutex::new(plane.notes().map_err(|e| e.to_string())?);
-        Ok(Self { plane, metadata, notes, name_servers: config.name_servers.clone() })
+        let shelf = Shelf::new(&config.state_dir);
+        plane.keep_delegations(shelf.load());
+        let lent = tokio::sync::Mutex::new(plane.delegations());
+        Ok(Self { plane, metadata, notes, name_servers: config.name_servers.clone(), lent, shelf })
     }
 }
 
@@ -118,6 +124,18 @@ impl Network for RealNetwork {
         let meter =
             |(label_id, m): (String, netdev::Metered)| ObservedMeter { label_id, packets: m.packets, bytes: m.bytes };
         Ok(self.plane.meters().map_err(|e| e.to_string())?.into_iter().map(meter).collect())
+    }
+
+    async fn delegations(&self) -> Result<Vec<ObservedDelegation>, String> {
+        let mut lent = self.lent.lock().await;
+        lent.changed().await.map_err(|e| e.to_string())?;
+        let known = lent.borrow_and_update().clone();
+        if let Err(error) = self.shelf.save(&known.kept) {
+            // It is news once more.
+            lent.mark_changed();
+            return Err(error);
+        }
+        Ok(delegation::observed(&known.told))
     }
 
     async fn flows(&self) -> Result<Vec<Flow>, String> {

@@ -8,6 +8,7 @@ mod contract;
 mod crash;
 mod disk_boot;
 mod guest;
+mod lent;
 mod life;
 mod moving;
 mod plug;

@@ -280,6 +280,7 @@ impl Scheduler {
 fn open_network(config: &Config, store: &Store) -> Result<Arc<Network>> {
     let quotas = pilvi_network::quota::choose(config.network.quotas.clone());
     quotas.map_err(|why| anyhow::anyhow!("[network] quotas: {why}"))?;
+    pilvi_network::delegation::ops::choose_by_default(config.network.prefix_delegation);
     Ok(Network::new(store.clone()))
 }
 

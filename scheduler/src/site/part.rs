@@ -149,6 +149,7 @@ impl HostPart for NetworkPart {
 
     async fn observed(&self, host: &str, observed: &v1::Observed) -> Result<(), Fault> {
         self.network.observe(host, &observed.ports).await?;
+        self.network.delegated(host, &observed.delegations).await?;
         for sample in self.network.metered(host, &observed.meters).await? {
             self.outlet.emit("network", "l3.meter", sample.payload());
         }

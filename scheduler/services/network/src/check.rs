@@ -132,8 +132,8 @@ pub fn uuid_or_null(value: &Value) -> Checked {
 
 /// `prefix_delegation` is a subnet pool of its own kind, which is not offered.
 pub fn pool_or_null(value: &Value) -> Checked {
-    if value.as_str() == Some("prefix_delegation") {
-        return Err("'prefix_delegation' is not offered by this cloud".to_owned());
+    if value.as_str() == Some(crate::delegation::model::POOL) {
+        return Ok(value.clone());
     }
     uuid_or_null(value)
 }

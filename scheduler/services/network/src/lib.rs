@@ -19,6 +19,7 @@ pub mod check;
 pub mod conntrack_helper;
 mod crud;
 pub mod default_rule;
+pub mod delegation;
 pub mod discovery;
 pub mod dns;
 pub mod fault;

@@ -19,6 +19,7 @@ use crate::{
     conntrack_helper::model::ConntrackHelper,
     default_rule::model::DefaultRule,
     dns::model::{NameWish, Publication, PublishedName},
+    delegation::model::PrefixLease,
     firewall::model::{FirewallGroup, FirewallPolicy, FirewallPort, FirewallRule},
     floating_ip::model::FloatingIp,
     flow_log::model::FlowLog,
@@ -64,6 +65,7 @@ macro_rules! named {
 
 mod bgp;
 mod dns;
+mod delegations;
 pub mod find;
 mod firewalls;
 mod rules;
@@ -109,6 +111,7 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<Association>(),
         KindSpec::of::<NdpProxy>(),
         KindSpec::of::<ConntrackHelper>(),
+        KindSpec::of::<PrefixLease>(),
         KindSpec::of::<TapService>(),
         KindSpec::of::<TapFlow>(),
         KindSpec::of::<FirewallGroup>(),
@@ -148,6 +151,7 @@ pub const KINDS: &[&str] = &[
     Association::KIND,
     NdpProxy::KIND,
     ConntrackHelper::KIND,
+    PrefixLease::KIND,
     TapService::KIND,
     TapFlow::KIND,
     FirewallGroup::KIND,

@@ -11,6 +11,7 @@ use crate::{
     Network,
     address_group::model::AddressGroup,
     conntrack_helper::model::ConntrackHelper,
+    delegation::model::PrefixLease,
     firewall::model::{FirewallGroup, FirewallPolicy, FirewallPort, FirewallRule},
     floating_ip::model::FloatingIp,
     flow_log::model::FlowLog,
@@ -143,6 +144,7 @@ impl Reach {
             .chain(of(&self.networks))
             .chain(of(&self.subnets))
             .chain(of(&self.pools))
+            .chain(of(&self.prefix_leases))
             .chain(of(&self.trunks));
         let rooms = self.rooms.iter().map(String::as_str);
         let routing = of(&self.routers)
@@ -271,6 +273,12 @@ impl Network {
             }
             ConntrackHelper::KIND => {
                 keys.extend(self.parent::<ConntrackHelper>(id, |h| vec![h.router_id.clone()]).await?);
+            }
+            PrefixLease::KIND => {
+                if let Some(lease) = self.store.get::<PrefixLease>(id).await?.map(|found| found.record) {
+                    hosts.insert(lease.host_id);
+                    keys.extend([lease.subnet_id, lease.router_id]);
+                }
             }
             NdpProxy::KIND => {
                 keys.extend(self.parent::<NdpProxy>(id, |p| vec![p.router_id.clone()]).await?);

@@ -1,8 +1,9 @@
 //! From gathered records to the agent's message. Pure.
-use super::{HostInfo, firewalls, names, private, quality, reach::Reach, segments, taps};
+use super::{HostInfo, delegations, firewalls, names, private, quality, reach::Reach, segments, taps};
 use crate::{
     address_scope::model::of_network,
     conntrack_helper::model::ConntrackHelper,
+    delegation::model::is_bare_address,
     flow_log::model::FlowLog,
     hosting::model::{answers_dhcp, holder},
     local_ip::{model::Association, ops::translates},
@@ -45,6 +46,7 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
         left: Vec::new(),
         peers: Vec::new(),
         firewalls: Vec::new(),
+        releases: delegations::releases(reach, host),
     };
     private::split(reach, &mut message);
     segments::split(reach, own, &mut message);
@@ -59,7 +61,12 @@ fn network(reach: &Reach, network: &VirtualNetwork, host: &str, own: Option<&Hos
         vni: network.vni,
         mtu: network.mtu,
         external: network.is_physical() && segments::is_connected(own, network.physical_network.as_deref()),
-        subnets: reach.subnets.values().filter(|s| s.network_id == network.id).map(|s| subnet(s, answers)).collect(),
+        subnets: reach
+            .subnets
+            .values()
+            .filter(|s| s.network_id == network.id && !s.is_bare())
+            .map(|s| v1::Subnet { lent_until: delegations::until(reach, s), ..subnet(s, answers) })
+            .collect(),
         neighbours: reach.rooms.contains(&network.id),
         scope4: scope(reach, network, 4),
         scope6: scope(reach, network, 6),
@@ -91,6 +98,7 @@ fn subnet(subnet: &Subnet, answers: bool) -> v1::Subnet {
         routes: subnet.host_routes.iter().map(route).collect(),
         lease_seconds: LEASE_SECONDS,
         ra: said_by_routers(subnet).into(),
+        lent_until: 0,
     }
 }
 
@@ -121,6 +129,7 @@ fn port(reach: &Reach, port: &Port, host: &str, hosts: &[HostInfo]) -> v1::Port 
         fixed_ips: port
             .fixed_ips
             .iter()
+            .filter(|f| !is_bare_address(&f.ip_address))
             .map(|f| v1::FixedIp { subnet_id: f.subnet_id.clone(), address: f.ip_address.clone() })
             .collect(),
         groups: port.security_groups.clone(),
@@ -229,6 +238,7 @@ fn router(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo]) -> v1:
         .filter(|l| l.device_id == router.id && l.device_owner == ROUTER_INTERFACE && l.admin_state_up);
     let interfaces = legs
         .flat_map(|leg| leg.fixed_ips.iter().map(move |f| (leg, f)))
+        .filter(|(_, f)| !is_bare_address(&f.ip_address))
         .filter_map(|(leg, f)| {
             Some(v1::RouterInterface {
                 network_id: segments::of_subnet(reach, &leg.network_id, &f.subnet_id),
@@ -239,11 +249,14 @@ fn router(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo]) -> v1:
             })
         })
         .collect();
+    let gateway6 = gateway(reach, router, host, hosts, true);
+    let here = gateway6.as_ref().is_some_and(|g| g.vtep.is_empty());
     v1::Router {
         id: router.id.clone(),
         interfaces,
         gateway: gateway(reach, router, host, hosts, false),
-        gateway6: gateway(reach, router, host, hosts, true),
+        delegations: if here { delegations::asked(reach, router) } else { Vec::new() },
+        gateway6,
         routes: router.routes.iter().map(route).collect(),
         helpers: reach.helpers.values().filter(|h| h.router_id == router.id).map(helper).collect(),
         further: further(reach, router, host, hosts),

@@ -8,6 +8,7 @@
 //! A host learns of nothing that its ports cannot reach. Its view is computed from the store whenever something that
 //! it was made of changes ([`interest`]); it takes a fixed number of queries for each round of [`reach`]. Endpoints on
 //! other hosts are no part of it: they are told by network, to all that reach it ([`neighbours`]).
+mod delegations;
 mod firewalls;
 pub mod interest;
 mod message;
@@ -73,7 +74,7 @@ impl Network {
     }
 
     /// The host that holds a router's way out.
-    async fn holder_of(&self, router: &Router) -> Result<Option<String>, Fault> {
+    pub(crate) async fn holder_of(&self, router: &Router) -> Result<Option<String>, Fault> {
         let (wishes, hosts) = (hosting::ops::all(&self.store).await?, self.hosts());
         Ok(holder(&wishes, &router.id, router.wire.as_deref(), &hosts).map(|host| host.name.clone()))
     }

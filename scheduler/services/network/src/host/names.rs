@@ -5,6 +5,7 @@
 use super::reach::Reach;
 use crate::{
     dns::model::has_keywords,
+    delegation::model::is_bare_address,
     floating_ip::model::FloatingIp,
     network::model::VirtualNetwork,
     port::{model::Port, name},
@@ -53,7 +54,7 @@ fn of_port(port: &Port) -> Vec<v1::Name> {
         Some(known) => known.addresses.push(address.to_owned()),
         None => names.push(v1::Name { name, addresses: vec![address.to_owned()] }),
     };
-    for fixed in &port.fixed_ips {
+    for fixed in port.fixed_ips.iter().filter(|f| !is_bare_address(&f.ip_address)) {
         let host = name::host(port, &fixed.ip_address);
         if let Some(domain) = &domain {
             add(name::whole(&host, domain), &fixed.ip_address);

@@ -8,7 +8,10 @@
 //! Only rooms that somebody here listens to are kept; a port of any other network costs nothing. All is read from the
 //! store again when the feed was cut.
 use super::{names, private, segments};
-use crate::{Network, floating_ip::model::FloatingIp, network::model::VirtualNetwork, port::model::Port, tables::find};
+use crate::{
+    Network, delegation::model::is_bare_address, floating_ip::model::FloatingIp, network::model::VirtualNetwork,
+    port::model::Port, tables::find,
+};
 use parking_lot::Mutex;
 use pilvi_agent_api::{neighbours::Room, v1};
 use pilvi_kit::Fault;
@@ -99,7 +102,7 @@ impl Rooms {
             port_id: port.id.clone(),
             network_id: port.network_id.clone(),
             mac: port.mac_address.clone(),
-            addresses: port.fixed_ips.iter().map(|f| f.ip_address.clone()).collect(),
+            addresses: port.fixed_ips.iter().map(|f| f.ip_address.clone()).filter(|a| !is_bare_address(a)).collect(),
             vtep: vtep(&port.host_id),
             other_vtep: vtep(&port.also_on),
             groups: port.security_groups.clone(),

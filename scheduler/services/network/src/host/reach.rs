@@ -3,6 +3,7 @@ use super::HostInfo;
 use crate::{
     address_group::model::AddressGroup,
     conntrack_helper::model::ConntrackHelper,
+    delegation::model::{POOL, PrefixLease},
     firewall::model::{FirewallGroup, FirewallPolicy, FirewallPort, FirewallRule},
     floating_ip::model::FloatingIp,
     flow_log::model::FlowLog,
@@ -90,6 +91,8 @@ pub struct Reach {
     pub firewalls: BTreeMap<String, FirewallGroup>,
     pub firewall_policies: BTreeMap<String, FirewallPolicy>,
     pub firewall_rules: BTreeMap<String, FirewallRule>,
+    /// Of these subnets, and those that this host is to give back.
+    pub prefix_leases: BTreeMap<String, PrefixLease>,
     /// What operators wish of hosts.
     pub wishes: Vec<Hosting>,
 }
@@ -126,13 +129,15 @@ impl Reach {
         frontier.extend(away);
         reach.spread(store, frontier).await?;
         reach.complete(store).await?;
+        let mine = store.list::<PrefixLease>(find::on_host(host)).await?;
+        reach.prefix_leases.extend(mine.into_iter().map(|l| (l.record.id.clone(), l.record)));
         Ok(reach)
     }
 
     /// Routers whose way out this host holds, though it may have none of their guests.
     async fn add_gateways(&mut self, store: &Store, host: &str, hosts: &[HostInfo]) -> Result<BTreeSet<String>, Fault> {
         if hosts.len() < 2 {
-            return Ok(BTreeSet::new());
+            return self.add_askers(store).await;
         }
         let here: BTreeSet<String> = store
             .list::<Router>(find::with_gateway())
@@ -143,6 +148,14 @@ impl Reach {
             .collect();
         self.held.clone_from(&here);
         self.add_routers(store, here).await
+    }
+
+    /// The only host knows the routers of its guests; those that ask for prefixes do so before there are any.
+    async fn add_askers(&mut self, store: &Store) -> Result<BTreeSet<String>, Fault> {
+        let lent = store.list::<Subnet>(find::from_pool(POOL)).await?;
+        let networks: BTreeSet<String> = lent.into_iter().map(|s| s.record.network_id).collect();
+        let legs: BTreeMap<String, Port> = fetch(store, &networks, |ids| find::owned_on(ids, ROUTER_INTERFACE)).await?;
+        self.add_routers(store, legs.into_values().map(|l| l.device_id).collect()).await
     }
 
     /// Adds routers and their legs; gives the networks that the legs are on.
@@ -199,6 +212,8 @@ impl Reach {
         let further: BTreeSet<String> = self.networks.values().flat_map(|n| n.segments.keys()).cloned().collect();
         self.segments = fetch(store, &further, by_id).await?;
         self.subnets = fetch(store, &networks, |ids| find::on_networks(ids)).await?;
+        let lent: BTreeSet<String> = self.subnets.values().filter(|s| s.is_delegated()).map(|s| s.id.clone()).collect();
+        self.prefix_leases = fetch(store, &lent, |ids| find::lent_to(ids)).await?;
         let pools: BTreeSet<String> = self.subnets.values().filter_map(|s| s.subnetpool_id.clone()).collect();
         self.pools = fetch(store, &pools, by_id).await?;
         let groups: BTreeSet<String> = self.local.values().flat_map(|p| p.security_groups.clone()).collect();

@@ -219,7 +219,12 @@ async fn named(tx: &mut Tx, holder: Holder<'_>, subnet: &Subnet, address: &str) 
     Ok(Some(lease_in(tx, holder, subnet, address).await?))
 }
 
-async fn lease_in(tx: &mut Tx, holder: Holder<'_>, subnet: &Subnet, address: &str) -> Result<FixedIp, Fault> {
+pub(crate) async fn lease_in(
+    tx: &mut Tx,
+    holder: Holder<'_>,
+    subnet: &Subnet,
+    address: &str,
+) -> Result<FixedIp, Fault> {
     tx.insert(&AddressLease::new(&subnet.id, address, holder.port_id)).await?;
     Ok(FixedIp { subnet_id: subnet.id.clone(), ip_address: address.to_owned() })
 }

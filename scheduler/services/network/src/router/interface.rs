@@ -1,7 +1,7 @@
 //! A router's legs: the ports by which it joins subnets.
 use super::model::Router;
 use crate::{
-    address, fault,
+    address, delegation, fault,
     floating_ip::model::FloatingIp,
     ndp_proxy,
     network::model::VirtualNetwork,
@@ -181,6 +181,7 @@ async fn by_port(tx: &mut Tx, ctx: &Ctx, router: &Router, port_id: &str) -> Resu
 
 async fn refuse_overlap(tx: &mut Tx, router: &Router, subnet: &Subnet) -> Result<(), Fault> {
     let Some(net) = subnet.net() else { return Ok(()) };
+    let bare: Option<IpNet> = delegation::model::NONE.parse().ok();
     for leg in legs_in(tx, router).await? {
         if leg.subnet_id == subnet.id {
             return Err(fault::bad(
@@ -188,7 +189,9 @@ async fn refuse_overlap(tx: &mut Tx, router: &Router, subnet: &Subnet) -> Result
                 format!("Bad router request: Router already has a port on subnet {}.", subnet.id),
             ));
         }
+        // Several may wait for their prefixes.
         if let Some(other) = leg.net
+            && leg.net != bare
             && other.addr().is_ipv4() == net.addr().is_ipv4()
             && address::overlap(&other, &net)
         {
@@ -212,6 +215,7 @@ pub async fn remove_in(tx: &mut Tx, router_id: &str, wish: &Wish) -> Result<Join
     refuse_in_use(tx, &router, &port, &subnet_ids).await?;
     ports::remove_in(tx, &port).await?;
     let router = tx.update(&router).await?.record;
+    delegation::ops::settle_router_in(tx, router_id).await?;
     Ok(Joined { router, port, subnet_ids })
 }
 

@@ -1,6 +1,8 @@
 //! The verbs of routers; with [`super::gateway`] and [`super::interface`] the only writers of the record.
 use super::{gateway, gateways, interface, model::Router};
-use crate::{conntrack_helper, fault, hosting, list::Raw, ndp_proxy, quota, service_flavor, subnet::model::Route};
+use crate::{
+    conntrack_helper, delegation, fault, hosting, list::Raw, ndp_proxy, quota, service_flavor, subnet::model::Route,
+};
 use pilvi_kit::{Ctx, Fault};
 use pilvi_store::{Stored, Tx};
 use serde_json::Value;
@@ -82,7 +84,7 @@ pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<Router>, change
         check_routes(tx, &found.record).await?;
     }
     tx.update(&found).await?;
-    Ok(())
+    delegation::ops::settle_router_in(tx, &found.id).await
 }
 
 /// What a client wants done with the list of ways out.
@@ -107,7 +109,7 @@ pub async fn change_gateways_in(tx: &mut Tx, ctx: &Ctx, id: &str, given: &Value,
     ndp_proxy::ops::check_router_in(tx, router).await?;
     check_routes(tx, router).await?;
     tx.update(&found).await?;
-    Ok(())
+    delegation::ops::settle_router_in(tx, &found.id).await
 }
 
 /// Every next hop is a neighbour of the router and not the router itself.
@@ -168,5 +170,5 @@ pub async fn delete_in(tx: &mut Tx, mut found: Stored<Router>) -> Result<(), Fau
     hosting::ops::forget_in(tx, &found.id).await?;
     conntrack_helper::ops::forget_in(tx, &found.id).await?;
     tx.delete::<Router>(&found.id).await?;
-    Ok(())
+    delegation::ops::settle_router_in(tx, &found.id).await
 }

@@ -3,7 +3,7 @@ use super::{model::Subnet, shape};
 use crate::{
     address,
     attribute::overlay,
-    fault,
+    delegation, fault,
     list::Raw,
     network::model::VirtualNetwork,
     port::{allocation, model::Port},
@@ -26,7 +26,9 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Sub
     let subnet = build(attrs, &net, pool)?;
     shape::check(&subnet)?;
     let siblings = tx.list::<Subnet>(find::on_network(&network_id)).await?;
-    refuse_overlap(&net, &siblings, &network_id)?;
+    if !subnet.is_bare() {
+        refuse_overlap(&net, &siblings, &network_id)?;
+    }
     crate::network::ops::check_subnet_mtu(network.mtu, subnet.ip_version)?;
     segment::ops::settle_subnet_in(tx, &mut network, &siblings, None, &subnet).await?;
     // The network's revision tells that its subnets changed, and two racing creates meet here.
@@ -72,6 +74,7 @@ fn build(attrs: &Raw, net: &IpNet, pool: Option<String>) -> Result<Subnet, Fault
 fn refuse_overlap(net: &IpNet, siblings: &[Stored<Subnet>], network_id: &str) -> Result<(), Fault> {
     let hit = siblings
         .iter()
+        .filter(|s| !s.is_bare())
         .filter_map(|s| s.net())
         .any(|s| s.addr().is_ipv4() == net.addr().is_ipv4() && address::overlap(&s, net));
     if hit {
@@ -143,6 +146,9 @@ pub async fn delete_in(tx: &mut Tx, found: Stored<Subnet>) -> Result<(), Fault> 
         for lease in leases {
             tx.delete::<AddressLease>(&lease.id).await?;
         }
+    }
+    if found.is_delegated() {
+        delegation::ops::forget_subnet_in(tx, &found.id).await?;
     }
     tx.delete::<Subnet>(&found.id).await?;
     leave_network(tx, &found).await?;

@@ -4,6 +4,10 @@ use crate::{
     address, address_scope,
     attribute::overlay,
     check::{cidr_text, plain},
+    delegation::{
+        self,
+        model::{NONE, POOL},
+    },
     fault,
     list::Raw,
     network::ops::sees_all,
@@ -175,9 +179,20 @@ pub async fn delete_in(tx: &mut Tx, found: Stored<SubnetPool>) -> Result<(), Fau
 
 /// The block of a new subnet, and the pool that it comes from.
 pub async fn block_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<(IpNet, Option<String>), Fault> {
+    if attrs.get("use_default_subnetpool") == Some(&json!(true))
+        && attrs.get("subnetpool_id").is_some_and(|p| !p.is_null())
+    {
+        let why = "subnetpool_id and use_default_subnetpool cannot both be specified";
+        return Err(fault::bad("BadRequest", format!("Bad subnets request: {why}.")));
+    }
+    if delegation::ops::is_wish(attrs)? {
+        return Ok((NONE.parse().map_err(Fault::internal)?, Some(POOL.to_owned())));
+    }
     let cidr = attrs.get("cidr").and_then(Value::as_str);
     let length = attrs.get("prefixlen").and_then(Value::as_u64).and_then(|n| u8::try_from(n).ok());
     let pool = match attrs.get("subnetpool_id").and_then(Value::as_str) {
+        // With a block of its own nothing is lent.
+        Some(POOL) => None,
         Some(id) => Some(find_pool(tx, ctx, id).await?),
         None if attrs.get("use_default_subnetpool") == Some(&json!(true)) => Some(default_pool(tx, attrs).await?),
         None => None,

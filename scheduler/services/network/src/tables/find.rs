@@ -80,6 +80,10 @@ pub fn on_network(id: &str) -> Query {
 pub fn from_pool(id: &str) -> Query {
     Query::all().eq("subnetpool_id", id)
 }
+/// Prefixes that are lent for some subnets.
+pub fn lent_to<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
+    Query::all().one_of("subnet_id", ids)
+}
 pub fn mac_on(network: &str, mac: &str) -> Query {
     on_network(network).eq("mac_address", mac)
 }

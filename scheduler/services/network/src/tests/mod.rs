@@ -4,6 +4,7 @@ mod bgp;
 mod bindings;
 mod conntrack_helper;
 mod dns;
+mod delegation;
 mod extras;
 mod firewalls;
 mod flow_log;
