@@ -112,6 +112,61 @@ fn routers_say_how_addresses_are_had() {
     assert!(bindings(&wanted, &devices)[&9].ra.is_none(), "without a router nobody is one");
 }
 
+/// Prefixes of an advertisement: address, valid and preferred seconds.
+fn said(binding: &Binding6, lifetime: u16) -> Vec<(String, u32, u32)> {
+    let frame = binding.ra.as_ref().unwrap().frame(lifetime);
+    is_whole(&frame, 58);
+    let mut options = &frame[54 + 16..];
+    let mut out = Vec::new();
+    while !options.is_empty() {
+        let (option, rest) = options.split_at(usize::from(options[1]) * 8);
+        if option[0] == 3 {
+            let word = |at: usize| u32::from_be_bytes(*option[at..].first_chunk().unwrap());
+            let net = Ipv6Addr::from(*option[16..].first_chunk::<16>().unwrap());
+            out.push((net.to_string(), word(4), word(8)));
+        }
+        options = rest;
+    }
+    out
+}
+
+#[test]
+fn a_lent_prefix_is_told_for_as_long_as_it_is_lent_and_that_it_is_over() {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    let (mut wanted, devices) = scene(Ra::Slaac);
+    assert_eq!(said(&bindings(&wanted, &devices)[&9], 1800), [("fd00:1::".to_owned(), 86_400, 14_400)]);
+    wanted.lent = vec![crate::wanted::LentSubnet { subnet: "s".into(), until: now + 600 }];
+    let old = bindings(&wanted, &devices);
+    let told = said(&old[&9], 1800);
+    assert!((598..=600).contains(&told[0].1) && told[0].1 == told[0].2, "{told:?}");
+    wanted.lent[0].until = now.saturating_sub(1);
+    assert_eq!(said(&bindings(&wanted, &devices)[&9], 1800)[0].1, 0);
+
+    // Another prefix comes in its place.
+    wanted.networks[0].subnets[0].cidr = "fd00:2::/64".parse().unwrap();
+    wanted.ports[0].fixed[0].address = "fd00:2::11".parse().unwrap();
+    wanted.routers[0].interfaces[0].address = "fd00:2::1".parse().unwrap();
+    wanted.lent.clear();
+    let mut news = bindings(&wanted, &devices);
+    ra::withdraw(&wanted, &old, &mut news);
+    let both = [("fd00:2::".to_owned(), 86_400, 14_400), ("fd00:1::".to_owned(), 0, 0)];
+    assert_eq!(said(&news[&9], 1800), both);
+    let mut again = bindings(&wanted, &devices);
+    ra::withdraw(&wanted, &news, &mut again);
+    assert_eq!(said(&again[&9], 1800), both, "it is not forgotten");
+
+    // None does: the router's last word says so.
+    wanted.networks[0].subnets.clear();
+    wanted.routers[0].interfaces.clear();
+    let over = [("fd00:2::".to_owned(), 0, 0), ("fd00:1::".to_owned(), 0, 0)];
+    assert_eq!(said(&ra::farewell(&wanted, &again[&9]), 0), over);
+    // A router that only leaves a subnet ends no address in it.
+    let (mut wanted, devices) = scene(Ra::Slaac);
+    let old = bindings(&wanted, &devices);
+    wanted.routers.clear();
+    assert_eq!(said(&ra::farewell(&wanted, &old[&9]), 0), [("fd00:1::".to_owned(), 86_400, 14_400)]);
+}
+
 #[test]
 fn dhcp_gives_the_fixed_address_or_all_but_it() {
     let stateful = of(Ra::Stateful);

@@ -1,5 +1,7 @@
-//! What guests ask and the agent answers, one frame at a time and without a socket: the way in for fuzz targets.
+//! What guests ask and the agent answers, and what the provider's wire says to it, one frame at a time and without a socket: the
+//! way in for fuzz targets.
 use crate::ask6::{self, Binding6};
+use crate::delegation::{Client, Identity, frame};
 use crate::dhcp::{self, Binding};
 use crate::packet::Told;
 use crate::resolver::{self, Spoken};
@@ -51,6 +53,68 @@ impl Names {
     #[must_use]
     pub fn station(&self) -> [u8; 6] {
         resolver::station(self.vni)
+    }
+}
+
+/// A client of prefix delegation, with a clock that goes to when it next has something to say.
+pub struct Borrower {
+    client: Client,
+    now: u64,
+    rolled: u32,
+}
+
+impl std::fmt::Debug for Borrower {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Borrower")
+    }
+}
+
+impl Default for Borrower {
+    fn default() -> Self {
+        Self { client: Client::new(Identity::new([1, 2], 3), 0, &mut || 1), now: 0, rolled: 1 }
+    }
+}
+
+impl Borrower {
+    fn turn<T>(&mut self, act: impl FnOnce(&mut Client, u64, &mut dyn FnMut() -> u32) -> T) -> T {
+        let Self { client, now, rolled } = self;
+        act(client, *now, &mut || {
+            *rolled = rolled.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            *rolled >> 4
+        })
+    }
+
+    /// Its next message; `None`: it has nothing to say, now or ever.
+    pub fn speak(&mut self) -> Option<Vec<u8>> {
+        match self.client.due() {
+            u64::MAX => None,
+            due => {
+                self.now = self.now.max(due);
+                self.turn(|client, now, dice| client.step(now, dice))
+            }
+        }
+    }
+
+    /// Does it want to speak once more at once?
+    #[must_use]
+    pub fn is_restless(&self) -> bool {
+        self.client.due() <= self.now
+    }
+
+    /// What the packet socket's thread makes of a frame. Whether it was an answer.
+    pub fn hear(&mut self, bytes: &[u8]) -> bool {
+        frame::read(bytes).is_some_and(|(_, message)| self.turn(|client, now, dice| client.hear(message, now, dice)))
+    }
+
+    /// It needs its prefix no more.
+    pub fn release(&mut self) {
+        self.turn(|client, now, dice| client.release(now, dice));
+    }
+
+    /// The prefix that it has.
+    #[must_use]
+    pub fn prefix(&self) -> Option<ipnet::Ipv6Net> {
+        self.client.lease().map(|lease| lease.prefix)
     }
 }
 

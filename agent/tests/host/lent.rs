@@ -60,11 +60,15 @@ fn kea(ns: &str, dir: &Path) -> Child {
             "lease-database": {{"type": "memfile", "persist": true, "name": "{dir}/leases", "lfc-interval": 0}},
             "server-id": {{"type": "LL", "persist": false}}, "preferred-lifetime": 1800, "valid-lifetime": 3600,
             "subnet6": [{{"subnet": "2001:db8:e::/64", "interface": "ext0",
-                "pd-pools": [{{"prefix": "2001:db8:4000::", "prefix-len": 40, "delegated-len": 64}}]}}]}}}}"#,
+                "pd-pools": [{{"prefix": "2001:db8:4000::", "prefix-len": 40, "delegated-len": 64}}]}}],
+            "loggers": [{{"name": "kea-dhcp6", "severity": "DEBUG", "debuglevel": 50,
+                "output_options": [{{"output": "{dir}/log"}}]}}]}}}}"#,
         dir = dir.display()
     );
     let file = dir.join("kea.json");
     std::fs::write(&file, config).unwrap();
+    // Of one that was killed.
+    let _ = std::fs::remove_file(dir.join("kea.kea-dhcp6.pid"));
     let mut command = Command::new("nsenter");
     command.arg(format!("--net=/run/netns/{ns}")).arg(KEA).arg("-c").arg(&file);
     command.env("KEA_PIDFILE_DIR", dir).env("KEA_LOCKFILE_DIR", "none").env("KEA_DHCP_DATA_DIR", dir);
@@ -132,7 +136,8 @@ async fn a_lent_prefix_outlives_the_agent_and_goes_when_it_is_to() {
     scheduler.until("it is given back", |seen| seen.delegations.iter().any(|d| d.released)).await;
     let leases = std::fs::read_to_string(lease_dir.path().join("leases")).unwrap();
     let last = leases.lines().last().unwrap().split(',').nth(2);
-    assert_eq!(last, Some("0"), "{leases}");
+    let log = || std::fs::read_to_string(lease_dir.path().join("log")).unwrap_or_default();
+    assert_eq!(last, Some("0"), "{leases}{}", log());
     scheduler.want(|wanted| {
         let mut network = asking("", 0);
         network.routers.clear();

@@ -12,7 +12,7 @@
 //! (Rebind). Nothing is given back unless that is wanted: who only lost the way out leaves the prefix to the next one.
 mod client;
 pub(crate) mod frame;
-pub(crate) mod wire;
+mod wire;
 
 use crate::error::{Result, Step};
 use crate::packet;
@@ -20,7 +20,8 @@ use crate::picture::Picture;
 use crate::table::{Bytes, Table, name64, put};
 use crate::v6::link_local;
 use crate::wanted::{Delegation, Mac};
-use client::{Client, Lease};
+pub(crate) use client::Client;
+use client::Lease;
 use ipnet::Ipv6Net;
 use parking_lot::{Condvar, Mutex};
 use serde::{Deserialize, Serialize};
@@ -30,7 +31,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime};
 use tokio::sync::watch;
-use wire::Identity;
+pub(crate) use wire::Identity;
 
 /// Frames that wait to be read; more are dropped, as a question is asked again.
 const INBOX: usize = 64;
@@ -115,9 +116,10 @@ fn time() -> Time {
 }
 
 impl Time {
-    /// Seconds since 1970 of a time of the clients', a whole one so that the same time is always told alike.
+    /// Seconds since 1970 of a time of the clients', the nearest: two clocks are read one after the other, and what was kept is to
+    /// be told as it was before.
     fn wall(self, at: u64) -> u64 {
-        if at == u64::MAX { u64::MAX } else { at.saturating_add(self.epoch) / 1000 }
+        if at == u64::MAX { u64::MAX } else { at.saturating_add(self.epoch).saturating_add(500) / 1000 }
     }
 
     fn own(self, wall: u64) -> u64 {
@@ -368,5 +370,75 @@ pub(crate) fn draw(picture: &mut Picture<'_>, edge: u32) {
     if edge != 0 && !picture.wanted.delegations.is_empty() {
         let row = Bytes::new().raw(&vec![0; Table::Live.sizes().1]);
         put(&mut picture.tables, Table::Live, Bytes::new().u32(edge), row);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wanted::Ask;
+
+    fn delegation(id: &str, had: Option<(Ipv6Net, u64)>) -> Delegation {
+        Delegation { id: id.into(), ask: Some(Ask { mac: Mac([0xfa, 0x16, 0x3e, 0, 0, 1]), had }) }
+    }
+
+    fn kept(id: &str, until: u64) -> Kept {
+        let prefix = "2001:db8:7::/64".parse().unwrap();
+        Kept { id: id.into(), mac: Mac([1; 6]), prefix, server: vec![1, 2, 3], t1: 100, t2: 160, until }
+    }
+
+    #[test]
+    fn a_time_survives_a_process_to_the_second() {
+        for epoch in [999, 1000, 1_700_000_000_001, 1_700_000_000_999] {
+            let (before, after) = (Time { now: 0, epoch }, Time { now: 0, epoch: epoch + 1 });
+            for at in [5_000_001, 5_000_499, 5_000_500, 5_000_999] {
+                let said = before.wall(at);
+                assert_eq!(after.wall(before.own(said)), said, "{epoch} {at}");
+                assert_eq!(before.wall(after.own(said)), said, "{epoch} {at}");
+            }
+        }
+        assert_eq!(Time { now: 0, epoch: 9 }.wall(u64::MAX), u64::MAX);
+    }
+
+    #[test]
+    fn what_was_kept_goes_on_what_others_had_is_asked_for_and_the_rest_is_new() {
+        let time = Time { now: 10_000, epoch: 0 };
+        let mut inner = Inner { kept: BTreeMap::from([("a".into(), kept("a", 200))]), ..Inner::default() };
+        let had = Some(("2001:db8:9::/64".parse().unwrap(), 300));
+        let wanted = [delegation("a", had), delegation("b", had), delegation("c", None)];
+        inner.want(&wanted, time);
+        let known = inner.known(time);
+        let told: Vec<_> =
+            known.told.iter().map(|d| (d.id.as_str(), d.prefix.map(|p| p.to_string()), d.until)).collect();
+        assert_eq!(told, [("a", Some("2001:db8:7::/64".into()), 200), ("c", None, 0)], "of b nobody knows yet");
+        assert_eq!(known.kept, [Kept { mac: Mac([0xfa, 0x16, 0x3e, 0, 0, 1]), ..kept("a", 200) }]);
+        // Not wanted here any more: left to whoever has the way out now.
+        inner.want(&wanted[1..], time);
+        assert!(inner.known(time).kept.is_empty() && inner.turn(Time { now: 12_000, epoch: 0 }).len() == 2);
+    }
+
+    #[test]
+    fn what_is_to_be_given_back_is_said_until_it_is_wanted_no_more() {
+        let time = Time { now: 10_000, epoch: 0 };
+        let mut inner = Inner { kept: BTreeMap::from([("a".into(), kept("a", 200))]), ..Inner::default() };
+        let back = ["a", "b"].map(|id| Delegation { id: id.into(), ask: None });
+        inner.want(&back, time);
+        let released = |inner: &Inner| {
+            let told = inner.known(time).told.into_iter().filter(|d| d.released).map(|d| d.id);
+            told.collect::<Vec<_>>()
+        };
+        assert_eq!(released(&inner), ["b"], "there is nothing of it");
+        let frames = inner.turn(time);
+        assert_eq!(frames.len(), 1);
+        assert_eq!(frames[0][6..12], [1; 6], "from the way out that there was");
+        for now in [11_500, 14_000, 19_000, 30_000] {
+            inner.want(&back, Time { now, epoch: 0 });
+            inner.turn(Time { now, epoch: 0 });
+        }
+        assert_eq!(released(&inner), ["a", "b"], "nobody answers: done all the same");
+        inner.want(&[delegation("a", None)], Time { now: 31_000, epoch: 0 });
+        assert!(released(&inner).is_empty(), "wanted once more");
+        inner.want(&[], time);
+        assert_eq!(inner.due(), u64::MAX);
     }
 }

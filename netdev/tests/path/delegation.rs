@@ -103,6 +103,8 @@ fn kea(edge: &Guest, dir: &Path, valid: u32) -> Child {
     );
     let file = dir.join("kea.json");
     std::fs::write(&file, config).unwrap();
+    // Of one that was killed.
+    let _ = std::fs::remove_file(dir.join("kea.kea-dhcp6.pid"));
     let mut command = edge.command(KEA, &["-c", &file.display().to_string()]);
     command.env("KEA_PIDFILE_DIR", dir).env("KEA_LOCKFILE_DIR", "none").env("KEA_DHCP_DATA_DIR", dir);
     command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()

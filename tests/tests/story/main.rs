@@ -13,6 +13,7 @@ mod fleet;
 mod follow;
 mod hostile;
 mod kvm;
+mod lent;
 mod moves;
 mod pair;
 mod tenants;
