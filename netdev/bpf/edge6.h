@@ -1,6 +1,7 @@
 /* IPv6 on the edge link: neighbours are answered for gateways, what the provider routes to one goes inside.
  *
  *   NS -> `addresses6` of the external network -> NA from here       NA, other NS -> the stack, which asks for next hops
+ *   frame for a port on the external network -> its tap, where its groups judge; so do NA, which it asked for itself
  *   frame for a gateway's hardware address -> router -> tap or overlay      one that proxies: for its own addresses alone
  *   answer of DHCPv6 for its link-local address (a prefix is delegated) -> rate limit -> packet socket -> agent
  */
@@ -33,11 +34,25 @@ __attribute__((noinline)) int answers_for(const struct packet6 *q, __u64 router,
 	return h && h->kind == HOP_ROUTER && h->router == router;
 }
 
-__attribute__((noinline)) int edge_neighbour(struct __sk_buff *skb, const struct packet6 *q, __u32 vni)
+/* The port on the provider's link that has this hardware address, 0: none here. */
+__attribute__((noinline)) int outside_port(const struct eth *eth, __u32 vni)
+{
+	struct mac_key key = {.vni = vni};
+	struct hop *h;
+
+	if (!eth || !vni)
+		return 0;
+	__builtin_memcpy(key.mac, eth->dst, 6);
+	h = bpf_map_lookup_elem(&stations, &key);
+	return h && h->kind == HOP_LOCAL ? h->where : 0;
+}
+
+__attribute__((noinline)) int edge_neighbour(struct __sk_buff *skb, const struct packet6 *q, const struct eth *eth, __u32 vni)
 {
 	struct ip6_key key = {.vni = vni};
 	struct neighbour ask = {};
 	struct hop *h;
+	int port;
 
 	if (!q)
 		return drop(skb, DROP_MALFORMED);
@@ -48,13 +63,16 @@ __attribute__((noinline)) int edge_neighbour(struct __sk_buff *skb, const struct
 			return drop(skb, DROP_MALFORMED);
 		key.ip = ask.target;
 		h = bpf_map_lookup_elem(&addresses6, &key);
-		if (h && h->kind == HOP_ROUTER) {
+		if (h && (h->kind == HOP_ROUTER || h->kind == HOP_LOCAL)) {
 			if (answer_neighbour(skb, &ask, h))
 				return drop(skb, DROP_MALFORMED);
 			skb->mark = MARK_AGENT;
 			return give(skb, whose(skb));
 		}
 	}
+	port = outside_port(eth, vni);
+	if (port)
+		return q->p.type == NEIGHBOUR_SAY ? give(skb, port) : drop(skb, DROP_ARP_UNKNOWN);
 	return TC_ACT_OK;
 }
 
@@ -76,12 +94,16 @@ __attribute__((noinline)) int edge_ip6(struct __sk_buff *skb, const struct eth *
 		return shared ? TC_ACT_OK : drop(skb, no - 1);
 	/* An advertisement to our own stack came with the device's address. */
 	if (neighbourly(&q.p))
-		return edge_neighbour(skb, &q, set->ext_vni);
+		return edge_neighbour(skb, &q, eth, set->ext_vni);
 	key.vni = set->ext_vni;
 	__builtin_memcpy(key.mac, eth->dst, 6);
 	h = set->ext_vni ? bpf_map_lookup_elem(&stations, &key) : 0;
-	if (!h || h->kind != HOP_ROUTER)
+	if (!h || h->kind != HOP_ROUTER) {
+		no = outside_port(eth, key.vni);
+		if (no)
+			return give(skb, no);
 		return shared ? TC_ACT_OK : drop(skb, DROP_EDGE);
+	}
 	router = h->router;
 	if (multicast6(&q.daddr) || none6(&q.saddr))
 		return drop(skb, DROP_MULTICAST);

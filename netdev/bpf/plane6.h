@@ -284,6 +284,9 @@ __attribute__((noinline)) int guest_neighbour(struct __sk_buff *skb, const struc
 		__builtin_memcpy(service.mac, set->service_mac, 6);
 		h = &service;
 	}
+	/* On the provider's link others are asked by the wire; their answers come from_edge. */
+	if (!h && port->flags & PORT_EXTERNAL && set->edge_if && !none6(&q->saddr))
+		return bpf_redirect(set->edge_if, 0);
 	/* Nobody hears of his own address: he has it. */
 	if (!h || (h->kind == HOP_LOCAL && h->where == whose(skb)))
 		return drop(skb, DROP_ARP_UNKNOWN);
@@ -361,9 +364,9 @@ __attribute__((noinline)) int welcome6(struct __sk_buff *skb, const struct port 
 	no = parse6(skb, &q, whose(skb) | 0x80000000u);
 	if (no)
 		return no;
-	/* Who has which address is said by us alone. */
+	/* Who has which address is said by us alone, and on the provider's link by those outside: no guest's word gets here. */
 	if (neighbourly(&q.p))
-		return port->flags & PORT_SECURED ? DROP_SPOOFED_ARP + 1 : 0;
+		return port->flags & PORT_SECURED && !(port->flags & PORT_EXTERNAL && q.p.type == NEIGHBOUR_SAY) ? DROP_SPOOFED_ARP + 1 : 0;
 	if (port->flags & PORT_SECURED) {
 		no = related6(skb, &q, TO_GUEST) ? 0 : admit6(skb, &q, port, TO_GUEST);
 		if (no)

@@ -47,8 +47,7 @@
 //! # What it does not do yet
 //! - IPv6 guests speak by their fixed addresses and by the link-local one that follows from their hardware address; packets
 //!   with a routing header are dropped. What leaves by a router's gateway is not translated, and its prefixes are not announced
-//!   from here: the provider routes them (he may lend them: `delegation`), or the gateway answers for single addresses. A port on the external network itself
-//!   finds no IPv6 neighbours there.
+//!   from here: the provider routes them (he may lend them: `delegation`), or the gateway answers for single addresses.
 //! - Broadcast and multicast other than ARP and DHCP are dropped and counted (`multicast`), also for unsecured
 //!   ports; frames to unknown stations as well (`unknown-station`).
 //! - A single address of `allowed_pairs` (VRRP) follows the port that announced it last among the ports of this

@@ -276,3 +276,47 @@ async fn a_router_answers_for_single_addresses_and_lets_nothing_else_in() {
     apply(&plane, &wanted).await;
     assert!(pings(&edge, "2001:db8:e:0:1::12") && !pings(&edge, "2001:db8:e:0:1::11"), "{:?}", plane.stats());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_port_on_the_external_network_has_neighbours_there() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("out6port");
+    let plane = DataPlane::open(cloud.config()).await.unwrap();
+    let mut outside = external();
+    let six = network6("x", 9000, 0, None).subnets.remove(0);
+    outside.subnets.push(Subnet { id: "six".into(), cidr: "2001:db8:e::/64".parse().unwrap(), gateway: None, ..six });
+    let mut wanted = Wanted {
+        networks: vec![outside],
+        ports: vec![port("a", "ext", 1, "2001:db8:e::11", &["g"]), port("b", "ext", 2, "2001:db8:e::12", &["g"])],
+        groups: vec![group("g", vec![rule6("out", Direction::Egress, None, Ports::Any, Peer::Any)])],
+        ..Wanted::default()
+    };
+    apply(&plane, &wanted).await;
+    let edge = provider(&cloud, &plane);
+    let a = guest6(&mut cloud, &plane, "a", Some("2001:db8:e::11")).await;
+    let b = guest6(&mut cloud, &plane, "b", Some("2001:db8:e::12")).await;
+    a.sh("ip -6 route add default via 2001:db8:e::1");
+    assert!(soon(|| pings(&a, "2001:db8:e::1")), "{:?}", plane.stats());
+    assert!(pings(&a, "2001:db8:ffff::1"), "and beyond: {:?}", plane.stats());
+    let known = edge.sh("ip -6 neigh show dev ext0");
+    assert!(known.contains("2001:db8:e::11 lladdr fa:16:3e:00:00:01"), "by its own hardware address: {known}");
+    assert!(!pings(&edge, "2001:db8:e::11"), "its groups let nobody in");
+    wanted.groups[0].rules.push(rule6("ping", Direction::Ingress, Some(58), Ports::Any, Peer::Any));
+    apply(&plane, &wanted).await;
+    edge.sh("ip -6 neigh flush dev ext0");
+    assert!(pings(&edge, "2001:db8:e::11"), "{:?}", plane.stats());
+    let local = edge.sh("ip -6 addr show dev ext0 scope link | sed -n 's/.*inet6 \\(.*\\)\\/64.*/\\1/p'");
+    assert!(pings(&a, &format!("{}%eth0", local.trim())), "by its link-local address too");
+    // Guests of the network find each other as ever, and nobody learns of addresses from a guest.
+    assert!(pings(&b, "2001:db8:e::11"), "{:?}", plane.stats());
+    b.sh("ip addr add 2001:db8:e::1/128 dev eth0 nodad");
+    let say = "import socket\ns=socket.socket(socket.AF_INET6,socket.SOCK_RAW,58)\n\
+               s.setsockopt(41,16,255)\nt=socket.inet_pton(socket.AF_INET6,'2001:db8:e::1')\n\
+               s.sendto(bytes([136,0,0,0,96,0,0,0])+t+bytes([2,1,0xfa,0x16,0x3e,0,0,2]),('2001:db8:e::11',0))";
+    let before = a.sh("ip -6 neigh show 2001:db8:e::1");
+    b.sh(&format!("python3 -c \"{say}\""));
+    assert!(!a.sh("ip -6 neigh show 2001:db8:e::1").contains("fa:16:3e:00:00:02"), "{before}");
+    assert!(pings(&a, "2001:db8:e::1"));
+}
