@@ -28,8 +28,14 @@ pub(super) fn wanted(from: &HostNetwork) -> Vec<Delegation> {
             Some(Delegation { id: name(&router.id, &d.subnet_id), ask: Some(Ask { mac: mac?, had }) })
         })
     });
-    let released = from.releases.iter().map(|r| Delegation { id: name(&r.router_id, &r.subnet_id), ask: None });
-    asked.chain(released).collect()
+    let mut all: Vec<Delegation> = asked.collect();
+    for release in &from.releases {
+        let id = name(&release.router_id, &release.subnet_id);
+        if !all.iter().any(|d| d.id == id) {
+            all.push(Delegation { id, ask: None });
+        }
+    }
+    all
 }
 
 pub(super) fn lent(from: &HostNetwork) -> Vec<LentSubnet> {
@@ -99,7 +105,7 @@ mod tests {
                 Router { id: "r".into(), gateway6, delegations: vec![had.clone(), none], ..Router::default() },
                 Router { id: "q".into(), delegations: vec![had], ..Router::default() },
             ],
-            releases: vec![v1::Release { router_id: "r".into(), subnet_id: "u".into() }],
+            releases: ["u", "s"].map(|s| v1::Release { router_id: "r".into(), subnet_id: s.into() }).to_vec(),
             ..HostNetwork::default()
         };
         let mac = Mac([0xfa, 0x16, 0x3e, 0, 0, 1]);

@@ -61,7 +61,7 @@ fn kea(ns: &str, dir: &Path) -> Child {
             "server-id": {{"type": "LL", "persist": false}}, "preferred-lifetime": 1800, "valid-lifetime": 3600,
             "subnet6": [{{"subnet": "2001:db8:e::/64", "interface": "ext0",
                 "pd-pools": [{{"prefix": "2001:db8:4000::", "prefix-len": 40, "delegated-len": 64}}]}}],
-            "loggers": [{{"name": "kea-dhcp6", "severity": "DEBUG", "debuglevel": 50,
+            "loggers": [{{"name": "kea-dhcp6", "severity": "INFO",
                 "output_options": [{{"output": "{dir}/log"}}]}}]}}}}"#,
         dir = dir.display()
     );

@@ -85,6 +85,10 @@ async fn settle_in(tx: &mut Tx, mut lease: Stored<PrefixLease>) -> Result<(), Fa
     if let Some(subnet) = &subnet
         && asker_in(tx, subnet).await?.as_ref() == Some(&lease.router_id)
     {
+        // What was to be given back is asked for once more: the host says what has become of it.
+        if lease.releasing {
+            tx.delete::<PrefixLease>(&lease.id).await?;
+        }
         return Ok(());
     }
     if !lease.releasing {

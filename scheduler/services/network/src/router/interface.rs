@@ -120,6 +120,7 @@ pub async fn add_in(tx: &mut Tx, ctx: &Ctx, router_id: &str, wish: &Wish) -> Res
         }
     };
     let router = tx.update(&router).await?.record;
+    delegation::ops::settle_router_in(tx, router_id).await?;
     let subnet_ids = port.fixed_ips.iter().map(|f| f.subnet_id.clone()).collect();
     Ok(Joined { router, port, subnet_ids })
 }

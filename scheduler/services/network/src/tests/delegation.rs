@@ -220,9 +220,9 @@ async fn without_a_way_out_nobody_asks() {
         assert_eq!(scene.view("h1").await.releases.len(), 1);
         scene.rig.want(200, &scene.rig.alice, "PUT", &path, router(on)).await;
         assert!(scene.asking().await.is_some());
+        assert!(scene.view("h1").await.releases.is_empty(), "it is asked for again before it was given back");
         scene.say("h1", scene.word("2001:db8:7::/64", 6000)).await;
         assert_eq!(scene.cidr().await, "2001:db8:7::/64");
-        assert!(scene.view("h1").await.releases.is_empty(), "it is asked for again before it was given back");
     }
     // A way out without IPv6 is none for this.
     let four = scene.rig.get(&scene.rig.admin, &format!("{SUBNETS}?network_id={}&ip_version=4", scene.outside)).await;
@@ -284,6 +284,8 @@ async fn a_word_counts_if_its_host_holds_the_way_and_the_prefix_can_be_used() {
     scene.say(&next, scene.word("2001:db8:7::/64", 7000)).await;
     scene.leg("remove").await;
     assert_eq!(scene.view(&next).await.releases.len(), 1, "who has it gives it back");
+    scene.leg("add").await;
+    assert!(scene.view(&next).await.releases.is_empty() && scene.asking().await.unwrap().1.had.is_empty());
 }
 
 #[tokio::test]
