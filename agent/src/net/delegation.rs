@@ -5,11 +5,28 @@
 //!  start:  file --> netdev
 //! ```
 //! It is written down before it is said: a prefix that the scheduler knows of is one that the next agent knows of.
+use super::{AGAIN, Plane};
 use crate::durable::{self, Loaded};
+use crate::report::Board;
 use pilvi_agent_api::v1::{HostNetwork, ObservedDelegation};
 use pilvi_netdev::wanted::{Ask, Delegation, LentSubnet};
 use pilvi_netdev::{Delegated, Kept};
 use std::path::{Path, PathBuf};
+
+impl Plane {
+    /// Says what has become of lent prefixes. Never returns.
+    pub async fn delegate(&self, board: &Board) {
+        loop {
+            match self.network.delegations().await {
+                Ok(known) => board.set_delegations(known),
+                Err(error) => {
+                    tracing::error!(error, "lent prefixes");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+    }
+}
 
 /// The client's name of a router's prefix for a subnet.
 fn name(router: &str, subnet: &str) -> String {

@@ -266,19 +266,6 @@ impl Plane {
         }
     }
 
-    /// Says what has become of lent prefixes. Never returns.
-    pub async fn delegate(&self, board: &Board) {
-        loop {
-            match self.network.delegations().await {
-                Ok(known) => board.set_delegations(known),
-                Err(error) => {
-                    tracing::error!(error, "lent prefixes");
-                    tokio::time::sleep(AGAIN).await;
-                }
-            }
-        }
-    }
-
     /// Applies what is wanted, whenever that changes and again after a failure. Never returns.
     pub async fn run(&self, board: &Board) {
         let mut wanted = self.wanted.subscribe();

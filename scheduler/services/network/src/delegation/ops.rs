@@ -60,7 +60,7 @@ pub fn is_wish(attrs: &Raw) -> Result<bool, Fault> {
 
 /// The router that asks for a subnet's prefix.
 pub async fn asker_in(tx: &mut Tx, subnet: &Subnet) -> Result<Option<String>, Fault> {
-    let legs = tx.list::<Port>(find::on_network(&subnet.network_id).eq("device_owner", ROUTER_INTERFACE)).await?;
+    let legs = tx.list::<Port>(find::owned_on([subnet.network_id.as_str()], ROUTER_INTERFACE)).await?;
     let ids: Vec<String> = legs.iter().map(|p| p.device_id.clone()).collect();
     let routers = tx.list::<Router>(Query::all().ids(ids.iter().map(String::as_str).take(500))).await?;
     let ways: Vec<String> = routers.iter().filter_map(|r| r.gw_port_id.clone()).collect();
