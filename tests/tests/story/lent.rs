@@ -96,7 +96,8 @@ fn the_provider_lends_a_subnet_its_prefix() {
     let agent = site.start_agent(&host).unwrap();
     world::wait_host(&admin, "one");
 
-    let public = json!({"name": "outside", "router:external": true});
+    let public = json!({"name": "outside", "router:external": true, "provider:network_type": "flat",
+        "provider:physical_network": "external"});
     let public = text(&make(&admin, "networks", "network", public), "id");
     make(&admin, "subnets", "subnet", json!({"network_id": public, "ip_version": 6, "cidr": "2001:db8:e::/64"}));
     let network = text(&make(&admin, "networks", "network", json!({"name": "inside"})), "id");

@@ -250,7 +250,9 @@ fn router(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo]) -> v1:
         })
         .collect();
     let gateway6 = gateway(reach, router, host, hosts, true);
-    let here = gateway6.as_ref().is_some_and(|g| g.vtep.is_empty());
+    // Nobody is to be asked on a network that leads to no wire.
+    let wired = |g: &v1::RouterGateway| reach.networks.get(&g.network_id).is_none_or(VirtualNetwork::is_physical);
+    let here = gateway6.as_ref().is_some_and(|g| g.vtep.is_empty() && wired(g));
     v1::Router {
         id: router.id.clone(),
         interfaces,
