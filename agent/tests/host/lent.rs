@@ -46,11 +46,11 @@ fn inside(ns: &str, script: &str) -> bool {
     Command::new("nsenter").args([&net, "sh", "-c", script]).stderr(Stdio::null()).status().unwrap().success()
 }
 
-fn soon(what: &str, mut check: impl FnMut() -> bool) {
+async fn soon(what: &str, mut check: impl FnMut() -> bool) {
     let end = Instant::now() + Duration::from_secs(20);
     while !check() {
         assert!(Instant::now() < end, "{what}");
-        std::thread::sleep(Duration::from_millis(100));
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
@@ -108,9 +108,10 @@ async fn a_lent_prefix_outlives_the_agent_and_goes_when_it_is_to() {
     scheduler.want(|wanted| wanted.network = Some(asking("", 0)));
     soon("the provider's link", || {
         inside(&edge, "sysctl -qw net.ipv6.conf.ext0.disable_ipv6=0 && ip link show ext0 >/dev/null")
-    });
+    })
+    .await;
     inside(&edge, "ip addr add 2001:db8:e::1/64 dev ext0 nodad");
-    soon("its address", || inside(&edge, "ip -6 addr show dev ext0 scope link -tentative | grep -q fe80"));
+    soon("its address", || inside(&edge, "ip -6 addr show dev ext0 scope link -tentative | grep -q fe80")).await;
     let server = Server(kea(&edge, lease_dir.path()));
     let seen = scheduler.until("a prefix", |seen| prefix(seen).is_some()).await;
     let (lent, until) = (prefix(&seen).unwrap(), seen.delegations[0].until);

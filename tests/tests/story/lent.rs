@@ -2,7 +2,7 @@
 //! servers, a killed agent and a dead server change nothing of that, and it is given back with the router's leg.
 use crate::world;
 use nix::sys::signal::Signal;
-use pilvi_tests::{Api, Site, api::text, may_run, until};
+use pilvi_tests::{Api, Site, api::text, may_run, pause, until};
 use serde_json::{Value, json};
 use std::{
     path::Path,
@@ -134,7 +134,7 @@ fn the_provider_lends_a_subnet_its_prefix() {
     agent.signal(Signal::SIGKILL).unwrap();
     drop(agent);
     let agent = site.start_agent(&host).unwrap();
-    std::thread::sleep(std::time::Duration::from_secs(6));
+    pause(std::time::Duration::from_secs(6));
     assert_eq!((cidr(&admin, &subnet), address(&admin, &server)), (prefix, own));
 
     // Given back with the leg, and lent anew with the next one.
