@@ -18,8 +18,8 @@ use crate::{
     bgp::model::{BgpPeer, BgpSpeaker},
     conntrack_helper::model::ConntrackHelper,
     default_rule::model::DefaultRule,
-    dns::model::{NameWish, Publication, PublishedName},
     delegation::model::PrefixLease,
+    dns::model::{NameWish, Publication, PublishedName},
     firewall::model::{FirewallGroup, FirewallPolicy, FirewallPort, FirewallRule},
     floating_ip::model::FloatingIp,
     flow_log::model::FlowLog,
@@ -64,8 +64,8 @@ macro_rules! named {
 }
 
 mod bgp;
-mod dns;
 mod delegations;
+mod dns;
 pub mod find;
 mod firewalls;
 mod rules;

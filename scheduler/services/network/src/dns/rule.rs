@@ -12,6 +12,7 @@ use super::{
     publish::{Reverse, Settings},
 };
 use crate::{
+    delegation::model::is_bare_address,
     floating_ip::model::FloatingIp,
     network::model::VirtualNetwork,
     port::{model::Port, name},
@@ -38,6 +39,8 @@ fn addresses(port: &Port, network: &VirtualNetwork, subnets: &[Subnet]) -> Vec<I
     let says_so = |id: &str| subnets.iter().any(|s| s.id == id && s.dns_publish_fixed_ip);
     let parsed = |only: bool| {
         let all = port.fixed_ips.iter().filter(|f| !only || says_so(&f.subnet_id));
+        // A subnet that waits for its prefix has none yet.
+        let all = all.filter(|f| !is_bare_address(&f.ip_address));
         all.filter_map(|f| f.ip_address.parse().ok()).collect::<Vec<_>>()
     };
     let chosen = parsed(true);

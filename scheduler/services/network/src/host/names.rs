@@ -4,8 +4,8 @@
 //! the networks ([`super::neighbours`]).
 use super::reach::Reach;
 use crate::{
-    dns::model::has_keywords,
     delegation::model::is_bare_address,
+    dns::model::has_keywords,
     floating_ip::model::FloatingIp,
     network::model::VirtualNetwork,
     port::{model::Port, name},
