@@ -353,7 +353,9 @@ fn the_image_with_tools_has_them_and_takes_a_fixed_address() {
     machine.wait_for("by Bash", 60);
     assert!(machine.ssh("ip -br -4 address show eth1").contains("10.77.0.9/24"));
     assert!(machine.ssh("ip route show 10.88.0.0/16").contains("via 10.77.0.1 dev eth1"));
-    machine.ssh("set -eu -o pipefail; python3 -c 'import socket, struct; socket.socket()'; curl -V; iperf3 -v; ss -V; tc -V");
+    machine.ssh(
+        "set -eu -o pipefail; python3 -c 'import socket, struct; socket.socket()'; curl -V; iperf3 -v; ss -V; tc -V",
+    );
     machine.ssh("ping -c1 -M do -s 1400 127.0.0.1; ping -6 -c1 ::1");
     // The real nc goes on listening; BusyBox's has no such option.
     machine.ssh("(nc -lk -p 7000 -c 'echo hello' </dev/zero >/dev/null 2>&1 &); sleep 1; for i in 1 2; do nc 127.0.0.1 7000 </dev/null | grep -x hello; done");
