@@ -61,12 +61,11 @@ fn binding(port: &Port, network: &Network, zone: Option<&Zone>) -> Option<Bindin
         }
     })?;
     let IpNet::V4(cidr) = subnet.cidr else { return None };
-    let gateway = v4(subnet.gateway);
     Some(Binding {
         port: port.id.clone(),
         mac: port.mac.0,
         address,
-        server: subnet.dhcp_server.or(gateway).unwrap_or(METADATA),
+        server: subnet.dhcp_server.unwrap_or(METADATA),
         lease_seconds: subnet.lease_seconds.max(60),
         options: options(port, network, subnet, zone, cidr),
     })
@@ -133,7 +132,8 @@ fn classless_routes(services: &[Ipv4Addr], subnet: &Subnet, gateway: Option<Ipv4
             _ => None,
         })
         .collect();
-    let via = subnet.dhcp_server.or(gateway).unwrap_or(Ipv4Addr::UNSPECIFIED);
+    // Where this host has no address of the subnet, its services are on the link.
+    let via = subnet.dhcp_server.unwrap_or(Ipv4Addr::UNSPECIFIED);
     routes.extend(services.iter().map(|service| (Ipv4Net::from(*service), via)));
     if routes.is_empty() {
         return Vec::new();

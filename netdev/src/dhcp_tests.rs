@@ -67,6 +67,17 @@ fn a_subnet_without_name_servers_has_the_hosts() {
     assert_eq!(told(&network, 6), None, "none at all");
 }
 
+#[test]
+fn where_the_gateway_is_somebody_else_services_are_on_the_link() {
+    let (port, mut network) = guest();
+    network.subnets[0].dhcp_server = None;
+    let told = binding(&port, &network, None).unwrap();
+    assert_eq!(told.server, ip("169.254.169.254"), "not the gateway's address: he answers for it himself");
+    let routes = told.options.iter().find(|(c, _)| *c == 121).map(|(_, v)| v.clone()).unwrap();
+    let (link, gateway) = ([&[32, 169, 254, 169, 254][..], &[0; 4]].concat(), [0, 10, 0, 0, 1]);
+    assert_eq!(routes, [link, gateway.to_vec()].concat());
+}
+
 fn request(kind: MessageType, edit: impl FnOnce(&mut Message)) -> Vec<u8> {
     let none = Ipv4Addr::UNSPECIFIED;
     let mut m = Message::new_with_id(7, none, none, none, none, &MAC);

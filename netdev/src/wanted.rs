@@ -81,7 +81,8 @@ pub struct Subnet {
     pub gateway: Option<IpAddr>,
     /// Answered: addresses by DHCPv4, addresses or all else by DHCPv6.
     pub dhcp: bool,
-    /// Source address of DHCP answers (server identifier).
+    /// Source address of DHCP answers (server identifier), which this host answers for; `None`: the gateway is somebody
+    /// else, and the host has no address of the subnet.
     pub dhcp_server: Option<Ipv4Addr>,
     pub dns: Vec<IpAddr>,
     pub routes: Vec<Route>,

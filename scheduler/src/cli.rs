@@ -166,13 +166,16 @@ pub struct Token {
 
 #[derive(Debug, Subcommand)]
 pub enum ImageCommand {
-    /// Builds the starter image: a small Linux guest, from Debian packages.
+    /// Builds the starter image: a small Linux guest, from Debian packages; or the same with tools.
     Build(Build),
 }
 
 #[derive(Debug, Clone, Args)]
 pub struct Build {
-    /// Folder for the result; default: STATE_DIR/starter
+    /// With Bash, Python, curl, ncat, nping, tcpdump, iperf3, iproute2 and the real ping (`tools.img`).
+    #[arg(long)]
+    pub tools: bool,
+    /// Folder for the result; default: CACHE_DIR/starter, with tools CACHE_DIR/tools
     #[arg(long)]
     pub out: Option<PathBuf>,
     /// Build even if the folder holds a good image.

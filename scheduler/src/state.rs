@@ -2,6 +2,7 @@
 use crate::cli::Common;
 use anyhow::{Context, Result};
 use nix::fcntl::{Flock, FlockArg};
+use pilvi_starter::Kind;
 use sha2::{Digest, Sha256};
 use std::{
     fs::{self, File},
@@ -79,8 +80,8 @@ impl State {
     pub fn demo_key(&self) -> PathBuf {
         self.at("demo-key")
     }
-    pub fn starter(&self) -> PathBuf {
-        self.cache_root().join("starter")
+    pub fn starter(&self, kind: Kind) -> PathBuf {
+        self.cache_root().join(kind.name())
     }
     pub fn packages(&self) -> PathBuf {
         self.cache_root().join("packages")

@@ -13,7 +13,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::error::Error;
 use crate::manifest::Package;
-use crate::recipe::{KERNEL_META, PACKAGES, RELEASE};
+use crate::recipe::{KERNEL_META, Kind, RELEASE};
 use crate::{manifest, tool};
 
 /// Debian's keys as Debian and Ubuntu install them.
@@ -45,7 +45,7 @@ pub struct Fetched {
 
 /// All packages of the recipe, the newest cloud kernel first. `cache` is kept between builds; builds that share one
 /// take turns here.
-pub fn fetch(cache: &Path, progress: &dyn Fn(&str)) -> Result<Fetched, Error> {
+pub fn fetch(kind: Kind, cache: &Path, progress: &dyn Fn(&str)) -> Result<Fetched, Error> {
     let lock_path = cache.join(".lock");
     let lock = File::create(&lock_path).map_err(Error::io("create", &lock_path))?;
     lock.lock().map_err(Error::io("lock", &lock_path))?;
@@ -53,24 +53,32 @@ pub fn fetch(cache: &Path, progress: &dyn Fn(&str)) -> Result<Fetched, Error> {
     apt.refresh(progress)?;
     let kernel = apt.newest_kernel()?;
     let mut names = vec![kernel];
-    names.extend(PACKAGES.iter().map(|p| (*p).to_owned()));
+    names.extend(kind.packages().into_iter().map(str::to_owned));
     let wanted = apt.resolve(&names)?;
     let debs = apt.bring(&names, wanted, progress)?;
     prune(&apt.archives, &debs)?;
     Ok(Fetched { debs, lock })
 }
 
-/// Removes packages of older builds and what killed downloads left. Called with the lock held.
+/// Removes packages of older builds and what killed downloads left; what only other kinds of image want stays.
+/// Called with the lock held.
 fn prune(archives: &Path, debs: &[Deb]) -> Result<(), Error> {
+    let others: Vec<&str> = Kind::ALL.iter().flat_map(|k| k.packages()).collect();
+    let others: Vec<&str> = others.into_iter().filter(|p| debs.iter().all(|d| d.package.name != *p)).collect();
     for entry in std::fs::read_dir(archives).map_err(Error::io("list", archives))? {
         let path = entry.map_err(Error::io("list", archives))?.path();
-        if debs.iter().any(|d| d.path == path) {
+        let file = entry_name(&path);
+        if debs.iter().any(|d| d.path == path) || others.contains(&file.split('_').next().unwrap_or_default()) {
             continue;
         }
         let gone = if path.is_dir() { std::fs::remove_dir_all(&path) } else { std::fs::remove_file(&path) };
         gone.map_err(Error::io("remove", &path))?;
     }
     Ok(())
+}
+
+fn entry_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// What apt says about one package: the file and its hash.
@@ -311,14 +319,14 @@ mod tests {
     fn only_the_packages_of_this_build_stay() {
         let folder = tempfile::tempdir().unwrap();
         let path = |name: &str| folder.path().join(name);
-        for name in ["new.deb", "old.deb"] {
+        for name in ["new.deb", "old.deb", "dropbear-bin_1_amd64.deb"] {
             std::fs::write(path(name), name).unwrap();
         }
         std::fs::create_dir(path(".incoming-x")).unwrap();
         let package = Package { name: "new".into(), version: "2".into(), sha256: String::new() };
         prune(folder.path(), &[Deb { package, path: path("new.deb") }]).unwrap();
-        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
-        assert!(path("new.deb").exists());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        assert!(path("new.deb").exists() && path("dropbear-bin_1_amd64.deb").exists());
     }
 
     #[test]

@@ -22,9 +22,9 @@ pub const BOOT_START: u64 = MIB;
 const ROOT_START: u64 = BOOT_START + BOOT_SIZE;
 
 /// Writes the disk to `path`. `code` is SYSLINUX's boot program for the first sector.
-pub fn make(path: &Path, code: &[u8], boot: &Path, root: &Path) -> Result<(), Error> {
-    let size = ROOT_START + ROOT_SIZE;
-    if size > MAX_IMAGE {
+pub fn make(path: &Path, code: &[u8], boot: &Path, root: &Path, root_size: u64) -> Result<(), Error> {
+    let size = ROOT_START + root_size;
+    if root_size == ROOT_SIZE && size > MAX_IMAGE {
         return Err(Error::TooLarge { what: "the image", need: size, have: MAX_IMAGE });
     }
     let disk = File::create(path).map_err(Error::io("create", path))?;
@@ -35,9 +35,9 @@ pub fn make(path: &Path, code: &[u8], boot: &Path, root: &Path) -> Result<(), Er
         start: (start / SECTOR) as u32,
         count: (length / SECTOR) as u32,
     };
-    let table = [entry(true, 0x0e, BOOT_START, BOOT_SIZE), entry(false, 0x83, ROOT_START, ROOT_SIZE)];
+    let table = [entry(true, 0x0e, BOOT_START, BOOT_SIZE), entry(false, 0x83, ROOT_START, root_size)];
     disk.write_all_at(&mbr::sector(code, SIGNATURE, &table), 0).map_err(Error::io("write", path))?;
-    for (source, start, limit) in [(boot, BOOT_START, BOOT_SIZE), (root, ROOT_START, ROOT_SIZE)] {
+    for (source, start, limit) in [(boot, BOOT_START, BOOT_SIZE), (root, ROOT_START, root_size)] {
         copy(source, &disk, path, start, limit)?;
     }
     disk.sync_all().map_err(Error::io("write", path))
@@ -79,7 +79,7 @@ mod tests {
         let mut root = vec![0u8; 1 << 20];
         root[4096..8192].fill(2);
         std::fs::write(file("root"), root).unwrap();
-        make(&file("disk"), &[0xeb; 440], &file("boot"), &file("root")).unwrap();
+        make(&file("disk"), &[0xeb; 440], &file("boot"), &file("root"), ROOT_SIZE).unwrap();
         let disk = std::fs::read(file("disk")).unwrap();
         assert_eq!(disk.len() as u64, ROOT_START + ROOT_SIZE);
         assert_eq!((disk[0], disk[510], disk[511]), (0xeb, 0x55, 0xaa));

@@ -9,6 +9,9 @@
 //!                                                                  starter.json appears last: the set is whole
 //! ```
 //!
+//! A second kind, [`Kind::Tools`], is the same guest with the programs that people look for when they test a network
+//! (`tools.rs`); its disk is `tools.img`, its manifest `tools.json`.
+//!
 //! The disk boots by SeaBIOS (SYSLINUX on a FAT partition) and, without a boot loader, from `vmlinuz` and
 //! `initrd.img` with [`COMMAND_LINE`]. What the guest does after that is told in `starter/guest/`. By hand:
 //!
@@ -37,6 +40,7 @@ mod modules;
 mod recipe;
 mod rootfs;
 mod tool;
+mod tools;
 mod tree;
 mod unpacked;
 
@@ -45,19 +49,19 @@ use std::path::{Path, PathBuf};
 
 pub use error::Error;
 pub use manifest::{Manifest, Output, Package};
-pub use recipe::COMMAND_LINE;
+pub use recipe::{COMMAND_LINE, Kind};
 
 use tool::Toolbox;
 use unpacked::Unpacked;
 
-const IMAGE: &str = "starter.img";
 const KERNEL: &str = "vmlinuz";
 const INITRD: &str = "initrd.img";
-const MANIFEST: &str = "starter.json";
 
 /// What to build.
 pub struct Request<'a> {
+    pub kind: Kind,
     /// Folder for `starter.img`, `vmlinuz`, `initrd.img` and `starter.json`; made if missing. An older set is replaced.
+    /// Each kind wants a folder of its own.
     pub out: PathBuf,
     /// Folder for downloads, kept between builds (about 45 MB of packages and 50 MB of package lists).
     pub cache: PathBuf,
@@ -68,7 +72,7 @@ pub struct Request<'a> {
 /// A whole set of files.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Built {
-    /// Raw disk, 63 MiB with holes.
+    /// Raw disk with holes: 63 MiB, with tools 143.
     pub image: PathBuf,
     pub kernel: PathBuf,
     pub initrd: PathBuf,
@@ -96,14 +100,14 @@ pub fn missing_packages() -> Vec<(&'static str, &'static str)> {
 
 /// The set in `out`, if it is whole and was made by this version of the recipe. Sizes are compared, hashes are not:
 /// see [`verify`].
-pub fn cached(out: &Path) -> Option<Built> {
-    let manifest: Manifest = serde_json::from_slice(&fs::read(out.join(MANIFEST)).ok()?).ok()?;
+pub fn cached(kind: Kind, out: &Path) -> Option<Built> {
+    let manifest: Manifest = serde_json::from_slice(&fs::read(out.join(kind.manifest())).ok()?).ok()?;
     let whole = [&manifest.image, &manifest.kernel, &manifest.initrd]
         .iter()
-        .zip([IMAGE, KERNEL, INITRD])
+        .zip([&kind.image(), KERNEL, INITRD])
         .all(|(file, name)| file.name == name && fs::metadata(out.join(name)).is_ok_and(|m| m.len() == file.size));
-    (whole && manifest.format == recipe::FORMAT && manifest.recipe == manifest::recipe_digest())
-        .then(|| built(out, manifest))
+    (whole && manifest.format == recipe::FORMAT && manifest.recipe == manifest::recipe_digest(kind))
+        .then(|| built(kind, out, manifest))
 }
 
 /// Reads the three files and compares them with the manifest: `Ok(false)` if one was changed.
@@ -126,17 +130,17 @@ pub fn build(request: &Request<'_>) -> Result<Built, Error> {
     if !cfg!(all(target_arch = "x86_64", target_os = "linux")) {
         return Err(Error::WrongMachine);
     }
-    let (out, progress) = (absolute(&request.out)?, request.progress);
+    let (kind, out, progress) = (request.kind, absolute(&request.out)?, request.progress);
     let lock_path = out.join(".lock");
     let lock = File::create(&lock_path).map_err(Error::io("create", &lock_path))?;
     lock.lock().map_err(Error::io("lock", &lock_path))?;
     sweep(&out)?;
-    let fetched = debian::fetch(&absolute(&request.cache)?, progress)?;
+    let fetched = debian::fetch(kind, &absolute(&request.cache)?, progress)?;
     let work = tempfile::Builder::new().prefix(WORK).tempdir_in(&out).map_err(Error::io("create a folder in", &out))?;
-    let manifest = assemble(work.path(), fetched, progress)?;
-    publish(work.path(), &out, &manifest)?;
-    progress(&format!("done: {} ({} MiB)", out.join(IMAGE).display(), manifest.image.size >> 20));
-    Ok(built(&out, manifest))
+    let manifest = assemble(kind, work.path(), fetched, progress)?;
+    publish(kind, work.path(), &out, &manifest)?;
+    progress(&format!("done: {} ({} MiB)", out.join(kind.image()).display(), manifest.image.size >> 20));
+    Ok(built(kind, &out, manifest))
 }
 
 /// Prefix of working folders in the target folder.
@@ -171,7 +175,7 @@ fn toolbox(work: &Path, packages: &Unpacked) -> Result<Toolbox, Error> {
 }
 
 /// Everything between the packages and the finished files, inside `work`.
-fn assemble(work: &Path, fetched: debian::Fetched, progress: &dyn Fn(&str)) -> Result<Manifest, Error> {
+fn assemble(kind: Kind, work: &Path, fetched: debian::Fetched, progress: &dyn Fn(&str)) -> Result<Manifest, Error> {
     progress("unpacking the packages");
     let packages = Unpacked::new(&work.join("packages"), &fetched.debs)?;
     let debian::Fetched { debs, lock } = fetched;
@@ -181,6 +185,7 @@ fn assemble(work: &Path, fetched: debian::Fetched, progress: &dyn Fn(&str)) -> R
     let scratch = work.join("scratch");
     fs::create_dir(&scratch).map_err(Error::io("create", &scratch))?;
     let path = |name: &str| work.join(name);
+    let (image, root_size) = (kind.image(), kind.root_size());
 
     fs::copy(&kernel.image, path(KERNEL)).map_err(Error::io("copy", &kernel.image))?;
     let initrd = cpio::archive(&rootfs::initrd(&packages, &kernel)?)?;
@@ -188,22 +193,22 @@ fn assemble(work: &Path, fetched: debian::Fetched, progress: &dyn Fn(&str)) -> R
 
     progress(&format!("making the root file system (kernel {})", kernel.release));
     let config = packages.file("e2fsprogs", "etc/mke2fs.conf")?;
-    ext4::make(&tools, &config, &rootfs::root(&packages, &kernel)?, &path("root"), recipe::ROOT_SIZE, &scratch)?;
+    ext4::make(&tools, &config, &rootfs::root(kind, &packages, &kernel)?, &path("root"), root_size, &scratch)?;
 
     progress("making the bootable disk");
     let start = disk::BOOT_START / mbr::SECTOR;
     fat::make(&tools, &path(KERNEL), &path(INITRD), &path("boot"), recipe::BOOT_SIZE, start, &scratch)?;
     let code_path = packages.file("syslinux-common", "usr/lib/syslinux/mbr/mbr.bin")?;
     let code = fs::read(&code_path).map_err(Error::io("read", &code_path))?;
-    disk::make(&path(IMAGE), &code, &path("boot"), &path("root"))?;
+    disk::make(&path(&image), &code, &path("boot"), &path("root"), root_size)?;
     Ok(Manifest {
         format: recipe::FORMAT,
-        recipe: manifest::recipe_digest(),
+        recipe: manifest::recipe_digest(kind),
         release: recipe::RELEASE.to_owned(),
         kernel_release: kernel.release,
         command_line: COMMAND_LINE.to_owned(),
         user: "cirros".to_owned(),
-        image: manifest::describe(&path(IMAGE), IMAGE)?,
+        image: manifest::describe(&path(&image), &image)?,
         kernel: manifest::describe(&path(KERNEL), KERNEL)?,
         initrd: manifest::describe(&path(INITRD), INITRD)?,
         packages: debs.iter().map(|d| d.package.clone()).collect(),
@@ -211,14 +216,14 @@ fn assemble(work: &Path, fetched: debian::Fetched, progress: &dyn Fn(&str)) -> R
 }
 
 /// Moves the files into place: the old manifest goes first, the new one comes last.
-fn publish(work: &Path, out: &Path, manifest: &Manifest) -> Result<(), Error> {
+fn publish(kind: Kind, work: &Path, out: &Path, manifest: &Manifest) -> Result<(), Error> {
     use std::os::unix::fs::PermissionsExt;
-    let old = out.join(MANIFEST);
+    let old = out.join(kind.manifest());
     match fs::remove_file(&old) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(Error::io("remove", &old)(error)),
         _ => {}
     }
-    for name in [IMAGE, KERNEL, INITRD] {
+    for name in [&kind.image(), KERNEL, INITRD] {
         let target = out.join(name);
         fs::set_permissions(work.join(name), fs::Permissions::from_mode(0o644)).map_err(Error::io("open", &target))?;
         fs::rename(work.join(name), &target).map_err(Error::io("move into place", &target))?;
@@ -226,8 +231,8 @@ fn publish(work: &Path, out: &Path, manifest: &Manifest) -> Result<(), Error> {
     manifest::write_whole(&old, &serde_json::to_vec_pretty(manifest)?)
 }
 
-fn built(out: &Path, manifest: Manifest) -> Built {
-    Built { image: out.join(IMAGE), kernel: out.join(KERNEL), initrd: out.join(INITRD), manifest }
+fn built(kind: Kind, out: &Path, manifest: Manifest) -> Built {
+    Built { image: out.join(kind.image()), kernel: out.join(KERNEL), initrd: out.join(INITRD), manifest }
 }
 
 /// Makes the folder and gives its full path (tools run in other folders).

@@ -10,6 +10,7 @@ use sha2::{Digest, Sha256, Sha512};
 
 use crate::error::Error;
 use crate::guest;
+use crate::recipe::Kind;
 
 /// A package that went in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,6 +54,7 @@ pub struct Manifest {
 /// The code that shapes the image. A change of it makes a new image, even one that turns out equal.
 const SHAPING: &[&str] = &[
     include_str!("recipe.rs"),
+    include_str!("tools.rs"),
     include_str!("rootfs.rs"),
     include_str!("modules.rs"),
     include_str!("cpio.rs"),
@@ -63,8 +65,9 @@ const SHAPING: &[&str] = &[
 ];
 
 /// Identifies this recipe: another version of any guest file or of the shaping code gives another value.
-pub fn recipe_digest() -> String {
+pub fn recipe_digest(kind: Kind) -> String {
     let mut hash = Sha256::new();
+    hash.update(kind.name());
     for text in SHAPING {
         hash.update(format!("\0{}\0{text}", text.len()));
     }
@@ -139,7 +142,8 @@ mod tests {
 
     #[test]
     fn the_digest_is_stable() {
-        assert_eq!(recipe_digest(), recipe_digest());
-        assert_eq!(recipe_digest().len(), 64);
+        assert_eq!(recipe_digest(Kind::Starter), recipe_digest(Kind::Starter));
+        assert_eq!(recipe_digest(Kind::Starter).len(), 64);
+        assert_ne!(recipe_digest(Kind::Starter), recipe_digest(Kind::Tools));
     }
 }

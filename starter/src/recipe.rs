@@ -1,5 +1,86 @@
 //! What goes into the image, as data: the packages, the files that are taken out of them, the kernel modules,
-//! and the sizes. Whoever wants another program in the guest edits this file and nothing else.
+//! and the sizes. Whoever wants another program in the guest edits this file, or `tools.rs`, and nothing else.
+
+use crate::tools;
+
+/// What the image is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// As small as it can be: what a new cloud boots first.
+    #[default]
+    Starter,
+    /// With the programs of `tools.rs` besides.
+    Tools,
+}
+
+impl Kind {
+    pub const ALL: [Kind; 2] = [Kind::Starter, Kind::Tools];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Starter => "starter",
+            Kind::Tools => "tools",
+        }
+    }
+
+    pub fn image(self) -> String {
+        format!("{}.img", self.name())
+    }
+
+    pub fn manifest(self) -> String {
+        format!("{}.json", self.name())
+    }
+
+    /// Everything that is fetched besides the kernel.
+    pub fn packages(self) -> Vec<&'static str> {
+        self.with(PACKAGES, tools::PACKAGES)
+    }
+
+    /// (package, path in the package, mode).
+    pub fn files(self) -> Vec<(&'static str, &'static str, u16)> {
+        self.with(FILES, tools::FILES)
+    }
+
+    /// Folders that are taken whole: (package, path in the package).
+    pub fn folders(self) -> Vec<(&'static str, &'static str)> {
+        self.with(&[], tools::FOLDERS)
+    }
+
+    /// (path, target).
+    pub fn links(self) -> Vec<(&'static str, &'static str)> {
+        self.with(LINKS, tools::LINKS)
+    }
+
+    /// Programs of BusyBox that get no link.
+    pub fn no_applets(self) -> Vec<&'static str> {
+        self.with(NO_APPLETS, tools::NO_APPLETS)
+    }
+
+    /// Files of our own that stay out.
+    pub fn left_out(self) -> Vec<&'static str> {
+        self.with(&[], tools::LEFT_OUT)
+    }
+
+    /// Lines at the end of a file of our own.
+    pub fn further(self, path: &str) -> &'static str {
+        let lines = self.with(&[], tools::FURTHER);
+        lines.iter().find(|(p, _)| *p == path).map_or("", |(_, lines)| lines)
+    }
+
+    pub fn root_size(self) -> u64 {
+        match self {
+            Kind::Starter => ROOT_SIZE,
+            Kind::Tools => tools::ROOT_SIZE,
+        }
+    }
+
+    fn with<T: Clone>(self, base: &[T], more: &[T]) -> Vec<T> {
+        match self {
+            Kind::Starter => base.to_vec(),
+            Kind::Tools => [base, more].concat(),
+        }
+    }
+}
 
 /// The Debian release that the image is made of. One release for every host, so that the same recipe gives the
 /// same guest on Debian, Ubuntu or inside a container.
@@ -133,5 +214,5 @@ pub const MIB: u64 = 1 << 20;
 pub const BOOT_SIZE: u64 = 22 * MIB;
 /// Second partition: the root (ext4), grown to the end of the disk in the guest.
 pub const ROOT_SIZE: u64 = 40 * MIB;
-/// Promise to the user: the raw image is not larger than this.
+/// Promise to the user: the raw image without tools is not larger than this.
 pub const MAX_IMAGE: u64 = 64 * MIB;

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::error::Error;
 use crate::guest::{self, INITRD_INIT};
 use crate::modules::{self, Kernel};
-use crate::recipe::{BOOT_MODULES, FILES, LINKS, NO_APPLETS, ROOT_MODULES, SPARE_BOOT_MODULES};
+use crate::recipe::{BOOT_MODULES, Kind, ROOT_MODULES, SPARE_BOOT_MODULES};
 use crate::tool;
 use crate::tree::{Tree, merged};
 use crate::unpacked::Unpacked;
@@ -18,21 +18,24 @@ const INITRD_APPLETS: &[&str] =
     &["sh", "mount", "insmod", "dd", "printf", "readlink", "blockdev", "findfs", "sleep", "switch_root", "ls", "tr"];
 
 /// The tree of the root disk.
-pub fn root(packages: &Unpacked, kernel: &Kernel) -> Result<Tree, Error> {
+pub fn root(kind: Kind, packages: &Unpacked, kernel: &Kernel) -> Result<Tree, Error> {
     let mut tree = Tree::default();
     folders(&mut tree);
     let busybox = packages.file("busybox-static", "bin/busybox")?;
-    applets(&mut tree, &busybox)?;
+    applets(&mut tree, &busybox, &kind.no_applets())?;
     let mut programs = Vec::new();
-    for (package, path, mode) in FILES {
+    for (package, path, mode) in kind.files() {
         let file = packages.file(package, path)?;
-        tree.file(&merged(path), &file, *mode);
+        tree.file(&merged(path), &file, mode);
         programs.push(file);
+    }
+    for (package, path) in kind.folders() {
+        tree.folder(&merged(path), &packages.folder(package, path)?)?;
     }
     for (path, file) in packages.libraries(&programs)? {
         tree.file(&merged(&path), &file, 0o755);
     }
-    for (path, target) in LINKS {
+    for (path, target) in kind.links() {
         tree.link(path, target);
     }
     let list = kernel.ordered(ROOT_MODULES)?;
@@ -42,8 +45,9 @@ pub fn root(packages: &Unpacked, kernel: &Kernel) -> Result<Tree, Error> {
     }
     tree.bytes(&format!("{folder}/modules.dep"), modules::dep_file(&list), 0o644);
     tree.bytes(&format!("{folder}/modules.alias"), modules::alias_file(&list), 0o644);
-    for file in guest::ALL.iter().filter(|f| f.path != INITRD_INIT) {
-        tree.bytes(file.path, file.content, file.mode);
+    let left_out = kind.left_out();
+    for file in guest::ALL.iter().filter(|f| f.path != INITRD_INIT && !left_out.contains(&f.path)) {
+        tree.bytes(file.path, [file.content, kind.further(file.path).as_bytes()].concat(), file.mode);
     }
     Ok(tree)
 }
@@ -78,11 +82,11 @@ fn folders(tree: &mut Tree) {
 }
 
 /// BusyBox and a link for every program in it. It is static, so it runs on any host of its machine kind.
-fn applets(tree: &mut Tree, busybox: &Path) -> Result<(), Error> {
+fn applets(tree: &mut Tree, busybox: &Path, without: &[&str]) -> Result<(), Error> {
     let output = tool::run(tool::command(busybox).arg("--list-full"))?;
     for path in String::from_utf8_lossy(&output.stdout).lines() {
         let (_, name) = path.rsplit_once('/').unwrap_or(("", path));
-        if name.is_empty() || NO_APPLETS.contains(&name) {
+        if name.is_empty() || without.contains(&name) {
             continue;
         }
         let path = if path.contains('/') { merged(path) } else { format!("usr/bin/{path}") };

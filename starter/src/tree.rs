@@ -87,6 +87,28 @@ impl Tree {
         self.put(path, Content::Link(target.to_owned()), 0o777);
     }
 
+    /// A folder of an unpacked package with all that is below it; what may be run stays so.
+    pub fn folder(&mut self, path: &str, source: &Path) -> Result<(), Error> {
+        use std::os::unix::fs::PermissionsExt;
+        self.dir(path, 0o755);
+        for entry in std::fs::read_dir(source).map_err(Error::io("list", source))? {
+            let entry = entry.map_err(Error::io("list", source))?;
+            let (from, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+            let to = format!("{path}/{name}");
+            let about = std::fs::symlink_metadata(&from).map_err(Error::io("look at", &from))?;
+            if about.is_dir() {
+                self.folder(&to, &from)?;
+            } else if about.is_symlink() {
+                let target = std::fs::read_link(&from).map_err(Error::io("read", &from))?;
+                self.link(&to, &target.to_string_lossy());
+            } else {
+                let run = about.permissions().mode() & 0o111 != 0;
+                self.file(&to, &from, if run { 0o755 } else { 0o644 });
+            }
+        }
+        Ok(())
+    }
+
     /// Gives one path to a user of the guest.
     pub fn own(&mut self, path: &str, uid: u32, gid: u32) {
         if let Some(node) = self.0.get_mut(path) {

@@ -44,6 +44,15 @@ impl Unpacked {
         Err(Error::Recipe { what: format!("{path} of the package {package}") })
     }
 
+    /// A folder of a package.
+    pub fn folder(&self, package: &str, path: &str) -> Result<PathBuf, Error> {
+        let folder = self.folder.join(package).join(path);
+        if folder.is_dir() {
+            return Ok(folder);
+        }
+        Err(Error::Recipe { what: format!("the folder {path} of the package {package}") })
+    }
+
     /// All folders that hold shared libraries.
     pub fn library_folders(&self) -> Vec<PathBuf> {
         let all = self.names.iter().flat_map(|n| LIBRARY_FOLDERS.iter().map(move |l| self.folder.join(n).join(l)));

@@ -18,7 +18,7 @@ use std::process::Command;
 use std::sync::OnceLock;
 
 use machine::{Boot, Machine};
-use pilvi_starter::{Built, Request};
+use pilvi_starter::{Built, Kind, Request};
 
 fn skip(why: &str) -> bool {
     assert!(std::env::var_os("PILVI_NO_SKIP").is_none(), "PILVI_NO_SKIP is set, but {why}");
@@ -47,6 +47,7 @@ fn image() -> Option<&'static Built> {
             return None;
         }
         let request = Request {
+            kind: Kind::Starter,
             out: scratch().join("image"),
             cache: scratch().join("cache"),
             progress: &|line| eprintln!("{line}"),
@@ -316,12 +317,60 @@ fn a_config_drive_on_an_ide_cd_and_two_nics() {
 }
 
 #[test]
+fn the_image_with_tools_has_them_and_takes_a_fixed_address() {
+    if lacks(&["qemu-system-x86_64", "ssh", "ssh-keygen", "genisoimage"]) || image().is_none() {
+        return;
+    }
+    let (out, cache) = (scratch().join("tools"), scratch().join("cache"));
+    let request = Request { kind: Kind::Tools, out, cache, progress: &|line| eprintln!("{line}") };
+    let built = pilvi_starter::build(&request).unwrap();
+    assert_eq!(pilvi_starter::cached(Kind::Tools, &scratch().join("tools")).as_ref(), Some(&built));
+    let site = Site::new(&built);
+    let folder = site.path("drive/openstack/latest");
+    fs::create_dir_all(&folder).unwrap();
+    let networks = r#"{"links": [{"id": "tap0", "ethernet_mac_address": "52:54:00:12:34:56"}, {"id": "tap1", "ethernet_mac_address": "52:54:00:AA:00:01"}],
+        "networks": [{"type": "ipv4_dhcp", "link": "tap0"}, {"type": "ipv4", "link": "tap1", "ip_address": "10.77.0.9", "netmask": "255.255.255.0",
+        "routes": [{"network": "10.88.0.0", "netmask": "255.255.0.0", "gateway": "10.77.0.1"}]}]}"#;
+    fs::write(folder.join("network_data.json"), networks).unwrap();
+    let iso = site.drive(
+        &site.metadata("tools", "maple"),
+        "#!/bin/bash -x\nset -o pipefail; [[ $(id -u) = 0 ]] && echo by Bash\n",
+    );
+    // Nobody answers on the second network.
+    let more = [
+        "-drive".to_owned(),
+        format!("if=none,id=drive,format=raw,readonly=on,file={}", iso.display()),
+        "-device".to_owned(),
+        "virtio-blk-pci,drive=drive".to_owned(),
+        "-netdev".to_owned(),
+        "hubport,id=second,hubid=0".to_owned(),
+        "-device".to_owned(),
+        "virtio-net-pci,netdev=second,romfile=,mac=52:54:00:aa:00:01".to_owned(),
+    ];
+    let boot = Boot::Direct(&built.kernel, &built.initrd, pilvi_starter::COMMAND_LINE);
+    let mut machine = Machine::start(site.folder.path(), &boot, "q35", &site.path("disk"), "", &more);
+    machine.wait_for("as the config drive says", 60);
+    machine.wait_for("by Bash", 60);
+    assert!(machine.ssh("ip -br -4 address show eth1").contains("10.77.0.9/24"));
+    assert!(machine.ssh("ip route show 10.88.0.0/16").contains("via 10.77.0.1 dev eth1"));
+    machine.ssh(
+        "set -eu -o pipefail; python3 -c 'import socket, struct; socket.socket()'; curl -V; iperf3 -v; ss -V; tc -V",
+    );
+    machine.ssh("ping -c1 -M do -s 1400 127.0.0.1; ping -6 -c1 ::1");
+    // The real nc goes on listening; BusyBox's has no such option.
+    machine.ssh("(nc -lk -p 7000 -c 'echo hello' </dev/zero >/dev/null 2>&1 &); sleep 1; for i in 1 2; do nc 127.0.0.1 7000 </dev/null | grep -x hello; done");
+    machine.ssh("sudo sh -c 'tcpdump -i lo -c1 tcp port 9 >/tmp/seen 2>&1 & sleep 3; nping --tcp -p 9 --flags syn -c 1 127.0.0.1 >/dev/null; wait; grep \"1 packet captured\" /tmp/seen'");
+    machine.ssh("sh -c 'echo out >/dev/stdout; cat <(echo in)'");
+}
+
+#[test]
 fn equal_packages_give_equal_bits() {
     let Some(built) = image() else { return };
     let folder = tempfile::tempdir().unwrap();
     // Two at once, into different folders with one cache.
     let again = |name: &str| {
-        let request = Request { out: folder.path().join(name), cache: scratch().join("cache"), progress: &|_| {} };
+        let (out, cache) = (folder.path().join(name), scratch().join("cache"));
+        let request = Request { kind: Kind::Starter, out, cache, progress: &|_| {} };
         pilvi_starter::build(&request).unwrap()
     };
     let (other, third) = std::thread::scope(|scope| {
@@ -332,9 +381,9 @@ fn equal_packages_give_equal_bits() {
     assert_eq!(other.manifest, built.manifest);
     assert!(pilvi_starter::verify(&other).unwrap());
     assert!(built.manifest.image.size <= 64 << 20);
-    assert_eq!(pilvi_starter::cached(&folder.path().join("other")).as_ref(), Some(&other));
+    assert_eq!(pilvi_starter::cached(Kind::Starter, &folder.path().join("other")).as_ref(), Some(&other));
     let left: Vec<_> = fs::read_dir(folder.path().join("other")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left.len(), 5, "four files and the lock: {left:?}");
     OpenOptions::new().write(true).open(&other.kernel).unwrap().set_len(1000).unwrap();
-    assert!(pilvi_starter::cached(&folder.path().join("other")).is_none());
+    assert!(pilvi_starter::cached(Kind::Starter, &folder.path().join("other")).is_none());
 }

@@ -24,6 +24,7 @@ use crate::{
 };
 use anyhow::{Context, Result};
 use pilvi_netdev::edge_name;
+use pilvi_starter::Kind;
 use std::{sync::Mutex, time::Duration};
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
@@ -54,7 +55,8 @@ pub async fn run(common: &Common, arguments: &Up) -> Result<()> {
     log_to_file(&state, &config)?;
     let progress = Progress::start();
     let stop = serve::stop_signal()?;
-    let starter = tokio::spawn(image::make(state.starter(), state.packages(), false, progress));
+    let starter =
+        tokio::spawn(image::make(Kind::Starter, state.starter(Kind::Starter), state.packages(), false, progress));
     let running = start(&state, &config, stop.clone(), progress).await?;
     let story = async {
         if arguments.no_demo {

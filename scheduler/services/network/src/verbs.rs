@@ -172,6 +172,7 @@ pub async fn create<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
     let parent = parent?;
     for member in &members {
         let mut attrs = res.parse(member, Verb::Create, call.ctx.project_id())?;
+        for_own_project(&call.ctx, &attrs)?;
         if let Some(parent) = &parent {
             attrs.insert(parent.member.to_owned(), json!(parent.id));
             attrs.insert("project_id".to_owned(), json!(parent.owner));
@@ -203,6 +204,18 @@ pub async fn create<R: Api>(svc: Arc<Network>, call: Call) -> Reply {
         return Ok(Response::created(json!({ res.collection: views })));
     }
     Ok(Response::created(json!({ res.name: views.pop() })))
+}
+
+/// Who neither administers the cloud nor is one of its services names no other project: said before any rule is asked,
+/// as clients know it from Neutron.
+fn for_own_project(ctx: &Ctx, attrs: &Raw) -> Result<(), Fault> {
+    match attrs.get("project_id").and_then(Value::as_str) {
+        Some(owner) if owner != ctx.project_id() && !sees_all(ctx) => {}
+        _ => return Ok(()),
+    }
+    Err(Fault::bad_request(
+        "Specifying 'project_id' or 'tenant_id' other than the authenticated project is not allowed for the current user.",
+    ))
 }
 
 async fn write_all<R: Api>(store: &Store, ctx: &Ctx, wanted: Vec<Raw>) -> Result<Vec<Stored<R>>, Fault> {

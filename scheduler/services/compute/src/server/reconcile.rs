@@ -454,12 +454,14 @@ pub(crate) async fn wire_one_in(
             id.clone()
         }
         (None, Some(network)) => {
+            let groups = &server.security_groups;
+            let groups = pilvi_network::security_group::ops::of_server_in(tx, ctx, network, groups).await?;
             let new = ops::NewPort {
                 network_id: network.clone(),
                 fixed_ip: wish.fixed_ip.clone(),
                 device_id: server.id.clone(),
                 device_owner: owner,
-                security_groups: Some(server.security_groups.clone()),
+                security_groups: Some(groups),
                 dns_name: server.hostname.clone(),
                 ..ops::NewPort::default()
             };

@@ -55,6 +55,28 @@ async fn a_port_that_asks_for_an_accelerator_is_refused() {
 }
 
 #[tokio::test]
+async fn a_network_without_port_security_takes_no_groups() {
+    let rig = Rig::new().await;
+    let open = rig.network(&rig.alice, "10.1.0.0/24", json!({"port_security_enabled": false})).await;
+    let guarded = rig.network(&rig.alice, "10.2.0.0/24", json!({})).await;
+    let id = rig.server(&rig.alice).await;
+    let (path, act) = (format!("/v2.1/servers/{id}/os-interface"), format!("POST /v2.1/servers/{id}/action"));
+    let plug = format!("POST {path}");
+    rig.want(200, &rig.alice, &plug, attach(json!({"net_id": guarded}))).await;
+    rig.want(202, &rig.alice, &act, json!({"addSecurityGroup": {"name": "default"}})).await;
+    let made = rig.want(200, &rig.alice, &plug, attach(json!({"net_id": open}))).await["interfaceAttachment"].clone();
+    let made = made["port_id"].as_str().unwrap();
+    let port = rig.svc.store.get::<pilvi_network::port::model::Port>(made).await.unwrap().unwrap();
+    assert!(port.security_groups.is_empty() && !port.port_security_enabled);
+    // Another group than the default one is meant to guard something.
+    rig.want(202, &rig.alice, &format!("DELETE {path}/{made}"), Value::Null).await;
+    let web = json!({"security_group": {"name": "web", "description": "d"}});
+    rig.want(200, &rig.alice, "POST /v2.1/os-security-groups", web).await;
+    rig.want(202, &rig.alice, &act, json!({"addSecurityGroup": {"name": "web"}})).await;
+    rig.want(400, &rig.alice, &plug, attach(json!({"net_id": open}))).await;
+}
+
+#[tokio::test]
 async fn groups_and_addresses_change_by_actions() {
     let rig = Rig::new().await;
     let network = rig.network(&rig.alice, "10.1.0.0/24", json!({})).await;

@@ -50,8 +50,17 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
     };
     private::split(reach, &mut message);
     segments::split(reach, own, &mut message);
+    leave_gateways(&mut message);
     message.firewalls = firewalls::compose(reach, &message.routers);
     message
+}
+
+/// On the provider's wire the gateway is somebody else, who answers for his address himself: there hosts answer DHCP
+/// under no address of the subnet.
+fn leave_gateways(message: &mut v1::HostNetwork) {
+    for network in message.networks.iter_mut().filter(|n| n.external) {
+        network.subnets.iter_mut().for_each(|s| s.dhcp_server.clear());
+    }
 }
 
 fn network(reach: &Reach, network: &VirtualNetwork, host: &str, own: Option<&HostInfo>) -> v1::L2 {

@@ -8,7 +8,7 @@ use crate::{
     attribute::overlay,
     default_rule, fault, flow_log,
     list::Raw,
-    network::ops::sees_all,
+    network::{model::VirtualNetwork, ops::sees_all},
     quota,
     rbac::{self, model::Action, shared::Shareable},
     tables::find,
@@ -157,6 +157,21 @@ pub async fn resolve_in(tx: &mut Tx, ctx: &Ctx, names_or_ids: &[String]) -> Resu
         }
     }
     Ok(ids)
+}
+
+/// Groups of a port that is made for a server. A network without port security has none: the default group is left out
+/// there, as a server that names no group has it too; any other cannot be what its user wants.
+pub async fn of_server_in(tx: &mut Tx, ctx: &Ctx, network: &str, groups: &[String]) -> Result<Vec<String>, Fault> {
+    let network = tx.get::<VirtualNetwork>(network).await?.ok_or_else(|| fault::network_missing(network))?;
+    if network.port_security_enabled {
+        return Ok(groups.to_vec());
+    }
+    let default = ensure_default_in(tx, ctx.project_id()).await?;
+    if groups.iter().any(|g| *g != default) {
+        let why = "Network requires port_security_enabled and subnet associated in order to apply security groups.";
+        return Err(fault::bad("SecurityGroupCannotBeApplied", why));
+    }
+    Ok(Vec::new())
 }
 
 async fn resolve_one(tx: &mut Tx, project: &str, wanted: &str) -> Result<String, Fault> {

@@ -151,7 +151,8 @@ async fn one_host_holds_the_way_out_and_all_agree_which() {
     assert_eq!(json!(gateway.address), router["external_gateway_info"]["external_fixed_ips"][0]["ip_address"]);
     assert_eq!(alone.floating.len(), 1);
     assert_eq!(json!(alone.floating[0].address), floating["floating_ip_address"]);
-    assert!(alone.networks.iter().any(|n| n.external && n.id == external));
+    let outside = alone.networks.iter().find(|n| n.external && n.id == external).unwrap();
+    assert_eq!(outside.subnets[0].dhcp_server, "");
     let all = hosts(4);
     let mut holders = Vec::new();
     for host in ["h1", "h2", "h3", "h4"] {

@@ -56,8 +56,9 @@ async fn local_ips_and_their_ports_live_and_die() {
     assert_eq!(rig.refused(409, &rig.alice, "DELETE", &path, Value::Null).await, "LocalIPInUse");
     let holder = format!("/v2.0/ports/{}", id(&own));
     assert_eq!(rig.refused(409, &rig.alice, "DELETE", &holder, Value::Null).await, "ServicePortInUse");
-    // Addresses are drawn: this one may be the port's.
-    let free = if port["fixed_ips"][0]["ip_address"] == "10.0.0.77" { "10.0.0.78" } else { "10.0.0.77" };
+    // Addresses are drawn: one of these may be a port's.
+    let taken = rig.get(&rig.alice, "/v2.0/ports").await.to_string();
+    let free = (70..80).map(|n| format!("10.0.0.{n}")).find(|a| !taken.contains(&format!("\"{a}\""))).unwrap();
     let moved = json!({"port": {"fixed_ips": [{"ip_address": free}]}});
     assert_eq!(rig.refused(409, &rig.alice, "PUT", &holder, moved).await, "LocalIPAddressInUse", "somebody may get it");
     // A port that goes stands behind nothing; the same one by one.

@@ -39,7 +39,7 @@ async fn projects_see_their_own_and_what_is_open() {
     rig.want(403, &rig.alice, "POST", "/v2.0/networks", json!({"network": {"shared": true}})).await;
     rig.want(403, &rig.alice, "POST", "/v2.0/networks", json!({"network": {"router:external": true}})).await;
     rig.want(403, &rig.alice, "POST", "/v2.0/networks", json!({"network": {"provider:network_type": "flat"}})).await;
-    rig.want(403, &rig.alice, "POST", "/v2.0/networks", json!({"network": {"project_id": "bob"}})).await;
+    rig.want(400, &rig.alice, "POST", "/v2.0/networks", json!({"network": {"project_id": "bob"}})).await;
     rig.want(403, &rig.alice, "PUT", &path, json!({"network": {"shared": true}})).await;
     rig.want(201, &rig.alice, "POST", "/v2.0/networks", json!({"network": {"shared": false}})).await;
     let external = rig.external().await;
