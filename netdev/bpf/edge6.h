@@ -32,6 +32,28 @@ __attribute__((noinline)) int answers_for(const struct packet6 *q, __u64 router,
 	return h && h->kind == HOP_ROUTER && h->router == router;
 }
 
+/* Somebody says where he is: to a guest on the link itself, or to us. */
+__attribute__((noinline)) int edge_said(struct __sk_buff *skb, const struct packet6 *q, __u32 vni)
+{
+	struct nearby_key who = {.vni = vni};
+	struct mac_key key = {.vni = vni};
+	struct neighbour say = {};
+	struct hop *h;
+
+	if (!q || q->p.length < IP6_LEN + 24 || bpf_skb_load_bytes(skb, q->p.l4, &say, 24))
+		return drop(skb, DROP_MALFORMED);
+	if (bpf_skb_load_bytes(skb, 0, key.mac, 6))
+		return drop(skb, DROP_MALFORMED);
+	if (tag_of(skb) && q->p.length >= IP6_LEN + 32 && !bpf_skb_load_bytes(skb, q->p.l4 + 24, &say.option, 8) && say.option == 2) {
+		who.ip = say.target;
+		learn_nearby(&who, say.mac);
+	}
+	h = bpf_map_lookup_elem(&stations, &key);
+	if (h && h->kind == HOP_LOCAL)
+		return give(skb, h->where);
+	return tag_of(skb) ? TC_ACT_SHOT : TC_ACT_OK;
+}
+
 __attribute__((noinline)) int edge_neighbour(struct __sk_buff *skb, const struct packet6 *q, __u32 vni)
 {
 	struct ip6_key key = {.vni = vni};
@@ -47,14 +69,17 @@ __attribute__((noinline)) int edge_neighbour(struct __sk_buff *skb, const struct
 			return drop(skb, DROP_MALFORMED);
 		key.ip = ask.target;
 		h = bpf_map_lookup_elem(&addresses6, &key);
-		if (h && h->kind == HOP_ROUTER) {
+		if (h && (h->kind == HOP_ROUTER || h->kind == HOP_LOCAL)) {
 			if (answer_neighbour(skb, &ask, h))
 				return drop(skb, DROP_MALFORMED);
 			skb->mark = MARK_AGENT;
 			return give(skb, whose(skb));
 		}
 	}
-	return TC_ACT_OK;
+	if (q->p.type == NEIGHBOUR_SAY && vni)
+		return edge_said(skb, q, vni);
+	/* The stack knows no tags. */
+	return tag_of(skb) ? drop(skb, DROP_ARP_UNKNOWN) : TC_ACT_OK;
 }
 
 __attribute__((noinline)) int edge_ip6(struct __sk_buff *skb, const struct eth *eth)
@@ -65,19 +90,27 @@ __attribute__((noinline)) int edge_ip6(struct __sk_buff *skb, const struct eth *
 	struct hop *h;
 	__u64 router;
 	int no, shared;
+	__u32 vni = wire_of(skb);
 
 	if (!set || !eth)
 		return drop(skb, DROP_MALFORMED);
-	shared = set->flags & SETTING_SHARED;
+	/* The stack knows no tags. */
+	shared = set->flags & SETTING_SHARED && !tag_of(skb);
 	no = parse6(skb, &q, whose(skb));
 	if (no)
 		return shared ? TC_ACT_OK : drop(skb, no - 1);
 	/* An advertisement to our own stack came with the device's address. */
 	if (neighbourly(&q.p))
-		return edge_neighbour(skb, &q, set->ext_vni);
-	key.vni = set->ext_vni;
+		return edge_neighbour(skb, &q, vni);
+	key.vni = vni;
 	__builtin_memcpy(key.mac, eth->dst, 6);
-	h = set->ext_vni ? bpf_map_lookup_elem(&stations, &key) : 0;
+	h = vni ? bpf_map_lookup_elem(&stations, &key) : 0;
+	if (!h || h->kind != HOP_ROUTER) {
+		key.family = 0;
+		h = vni ? bpf_map_lookup_elem(&stations, &key) : 0;
+		if (h && h->kind == HOP_LOCAL)
+			return give(skb, h->where);
+	}
 	if (!h || h->kind != HOP_ROUTER)
 		return shared ? TC_ACT_OK : drop(skb, DROP_EDGE);
 	router = h->router;

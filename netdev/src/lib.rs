@@ -86,6 +86,7 @@ mod meter;
 mod mirror;
 mod namespace;
 mod nat;
+mod nearby;
 mod netlink;
 mod node;
 mod note;
@@ -112,6 +113,7 @@ mod tap;
 mod v6;
 mod view;
 pub mod wanted;
+mod wire;
 
 pub use config::{Config, External, NETNS_DIR, NoteRate, Ns, Underlay, edge_name, node_name, ns_path};
 pub use device::{Applied, AppliedPort, tap_name};

@@ -13,6 +13,7 @@ use crate::loader;
 use crate::metadata::{METADATA_ADDRESS, MetadataListener, PortNames, Sockets, address6};
 use crate::meter::label_name;
 use crate::namespace;
+use crate::nearby::Nearby;
 use crate::node::Node;
 use crate::note::Notes;
 use crate::packet::{Bindings, DhcpService};
@@ -46,6 +47,7 @@ pub struct DataPlane {
     worker: Option<JoinHandle<()>>,
     sweeper: Option<Sweeper>,
     dhcp: Option<DhcpService>,
+    nearby: Option<Nearby>,
     resolver: Option<Resolver>,
     streams: Option<Streams>,
     forwarders: Forwarders,
@@ -62,6 +64,7 @@ struct Parts {
     jobs: mpsc::SyncSender<Job>,
     worker: JoinHandle<()>,
     dhcp: DhcpService,
+    nearby: Nearby,
     questions: OwnedFd,
     links: crate::netlink::Netlink,
     /// The interface of the host's own stack.
@@ -114,6 +117,7 @@ impl DataPlane {
             worker: Some(parts.worker),
             sweeper,
             dhcp: Some(parts.dhcp),
+            nearby: Some(parts.nearby),
             resolver: Some(resolver),
             streams,
             forwarders,
@@ -268,6 +272,7 @@ impl DataPlane {
     fn stop(&mut self) {
         self.sweeper = None;
         self.dhcp = None;
+        self.nearby = None;
         self.resolver = None;
         self.streams = None;
         self.jobs = None;
@@ -347,11 +352,13 @@ fn start_worker(config: &Config, bindings: Bindings, names: PortNames) -> Result
         .name("netdev".into())
         .spawn(move || {
             let opened = namespace::enter(&ns_path(&config.node())).and_then(|()| {
+                let bpffs = config.bpffs();
                 let node = Node::open(config, bindings.clone(), names)?;
+                let nearby = Nearby::start(node.punt(), bindings.clone(), &bpffs)?;
                 let dhcp = DhcpService::start(node.punt(), bindings)?;
                 let questions = resolver::socket(node.names_end())?;
                 let agent = node.agent();
-                Ok((node, (dhcp, questions, crate::netlink::Netlink::open()?, agent)))
+                Ok((node, (dhcp, nearby, questions, crate::netlink::Netlink::open()?, agent)))
             });
             match opened {
                 Err(e) => drop(ready.send(Err(e))),
@@ -365,8 +372,8 @@ fn start_worker(config: &Config, bindings: Bindings, names: PortNames) -> Result
             }
         })
         .step("start the worker")?;
-    let (dhcp, questions, links, agent) = wait.recv().map_err(|_| Error::Closed)??;
-    Ok(Parts { jobs, worker, dhcp, questions, links, agent })
+    let (dhcp, nearby, questions, links, agent) = wait.recv().map_err(|_| Error::Closed)??;
+    Ok(Parts { jobs, worker, dhcp, nearby, questions, links, agent })
 }
 
 /// The thread that ends idle flows; it ends with this value.

@@ -30,6 +30,8 @@ pub enum Table {
     Choices,
     Choices6,
     Routes6,
+    Wires,
+    Tags,
     Externals,
     Scopes,
     Fixed,
@@ -44,7 +46,7 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Table; 32] = [
+    pub const ALL: [Table; 34] = [
         Table::Vteps,
         Table::Members6,
         Table::Chunks6,
@@ -66,6 +68,8 @@ impl Table {
         Table::Choices,
         Table::Choices6,
         Table::Routes6,
+        Table::Wires,
+        Table::Tags,
         Table::Externals,
         Table::Scopes,
         Table::Fixed,
@@ -98,6 +102,8 @@ impl Table {
             Table::Addresses => "addresses",
             Table::Stations => "stations",
             Table::Externals => "externals",
+            Table::Wires => "wires",
+            Table::Tags => "tags",
             Table::Fixed => "fixed",
             Table::Sources6 => "sources6",
             Table::Members6 => "members6",
@@ -136,7 +142,8 @@ impl Table {
             Table::Ports => (4, 32),
             Table::Addresses => (8, 24),
             Table::Stations => (12, 24),
-            Table::Externals => (4, 24),
+            Table::Externals => (8, 24),
+            Table::Wires | Table::Tags => (4, 4),
             Table::Fixed => (16, 4),
             Table::Sources6 => (24, 24),
             Table::Members6 => (32, 4),
@@ -148,7 +155,7 @@ impl Table {
             Table::Scopes => (8, 4),
             Table::Locals => (8, 4),
             Table::Helpers => (16, 4),
-            Table::Forwards => (12, 12),
+            Table::Forwards => (16, 12),
             Table::Routes => (16, 32),
             Table::Meters => (8, 16),
             Table::MeterRules => (16, 8 + 32 * METER_RULES),
@@ -307,6 +314,7 @@ pub struct Settings {
     pub edge_if: u32,
     pub agent_if: u32,
     pub punt_if: u32,
+    /// The network that has no tag on the edge link.
     pub ext_vni: u32,
     pub shared: bool,
     /// There are floating addresses in networks that routers have a leg in.

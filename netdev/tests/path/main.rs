@@ -27,4 +27,5 @@ mod tap;
 mod trunk;
 mod v6;
 mod view;
+mod vlan;
 mod ways;

@@ -280,6 +280,8 @@ impl Scheduler {
 fn open_network(config: &Config, store: &Store) -> Result<Arc<Network>> {
     let quotas = pilvi_network::quota::choose(config.network.quotas.clone());
     quotas.map_err(|why| anyhow::anyhow!("[network] quotas: {why}"))?;
+    let vlans = pilvi_network::network::vlan::choose(&config.network.vlan_ranges, &config.network.tenant_network_types);
+    vlans.map_err(|why| anyhow::anyhow!("[network] {why}"))?;
     Ok(Network::new(store.clone()))
 }
 
