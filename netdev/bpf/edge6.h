@@ -96,7 +96,7 @@ __attribute__((noinline)) int edge_ip6(struct __sk_buff *skb, const struct eth *
 		return drop(skb, DROP_MALFORMED);
 	/* The stack knows no tags. */
 	shared = set->flags & SETTING_SHARED && !tag_of(skb);
-	no = parse6(skb, &q, whose(skb));
+	no = parse6(skb, &q, wire_scope(skb));
 	if (no)
 		return shared ? TC_ACT_OK : drop(skb, no - 1);
 	/* An advertisement to our own stack came with the device's address. */

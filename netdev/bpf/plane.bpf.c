@@ -45,33 +45,6 @@ __attribute__((noinline)) int send_tunnel(struct __sk_buff *skb, __u32 vni, __u3
 	return bpf_redirect(set->overlay_if, 0);
 }
 
-/* Out of the edge link, as the route says. An address of our own turns round before the wire. */
-__attribute__((noinline)) int send_edge(struct __sk_buff *skb, const struct route *r, __u32 saddr, __u32 daddr)
-{
-	struct bpf_redir_neigh hop = {.nh_family = 2};
-	struct settings *set = get_settings();
-	struct ext_key key = {.ip = daddr};
-	struct nearby_key next = {};
-	struct ext *e;
-
-	if (!r || !set || !set->edge_if)
-		return drop(skb, DROP_NO_EDGE);
-	key.vni = r->vni;
-	if (bpf_map_lookup_elem(&externals, &key))
-		return out_edge(skb, key.vni, BPF_F_INGRESS);
-	hop.ipv4_nh = r->via ? r->via : daddr;
-	if (key.vni == set->ext_vni)
-		return bpf_redirect_neigh(set->edge_if, &hop, sizeof(hop), 0);
-	/* Here no stack writes the header, so to_edge has nothing to mend. */
-	key.ip = saddr;
-	e = bpf_map_lookup_elem(&externals, &key);
-	if (bpf_skb_store_bytes(skb, 6, e ? e->mac : r->mac, 6, 0))
-		return drop(skb, DROP_MALFORMED);
-	next.vni = key.vni;
-	mapped(&next.ip, hop.ipv4_nh);
-	return send_wire(skb, &next);
-}
-
 static __always_inline int send_gateway(struct __sk_buff *skb, const struct packet *p, __u64 router, const struct route *r,
 					__u32 vni, __u32 via)
 {
@@ -369,6 +342,7 @@ static __always_inline int switch_frame(struct __sk_buff *skb, const struct port
 }
 
 #include "edge6.h"
+#include "tagged.h"
 
 static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
 {
@@ -418,16 +392,22 @@ static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *po
 SEC("classifier")
 int from_guest(struct __sk_buff *skb)
 {
-	__u32 ifindex = name_of(skb);
+	__u32 ifindex = name_of(skb), tagged = 0;
 	struct port *port = bpf_map_lookup_elem(&ports, &ifindex);
 	struct eth eth;
 
+	if (!port && number_of(skb)) {
+		ifindex = ifindex_of(skb);
+		port = bpf_map_lookup_elem(&ports, &ifindex);
+		tagged = port && port->flags & PORT_TRANSPARENT && skb->vlan_proto == bpf_htons(0x8100);
+		port = tagged ? port : 0;
+	}
 	say_beyond_firewalls(skb, skb->mark == MARK_REJECT);
 	say_wire(skb, 0, 0);
 	skb->mark = 0;
 	say_whose(skb, port ? ifindex : ifindex_of(skb));
 	/* The kernel has taken the tag out of the frame and would put it back behind our judgement. */
-	if (skb->vlan_present && (!port || untag(skb)))
+	if (skb->vlan_present && !tagged && (!port || untag(skb)))
 		return drop(skb, DROP_FAMILY);
 	if (!port)
 		return drop(skb, DROP_NO_PORT);
@@ -441,6 +421,8 @@ int from_guest(struct __sk_buff *skb)
 		return drop(skb, DROP_SPOOFED_MAC);
 	if (port->flags & PORT_TAPPED)
 		mirror(skb, FROM_GUEST);
+	if (tagged)
+		return guest_tagged(skb, port, &eth);
 	if (eth.protocol == bpf_htons(ETH_ARP))
 		return guest_arp(skb, port, &eth);
 	if (eth.protocol == bpf_htons(ETH_IP))
@@ -470,12 +452,19 @@ int to_guest(struct __sk_buff *skb)
 	__u32 ifindex = name_of(skb);
 	struct port *port = bpf_map_lookup_elem(&ports, &ifindex);
 	struct packet p = {};
+	__u32 none = DROP_NO_PORT;
 	int no;
 
+	if (!port && number_of(skb)) {
+		none = DROP_FAMILY;
+		ifindex = ifindex_of(skb);
+		port = bpf_map_lookup_elem(&ports, &ifindex);
+		port = port && port->flags & PORT_TRANSPARENT ? port : 0;
+	}
 	say_whose(skb, ifindex);
 	say_wire(skb, 0, 0);
 	if (!port)
-		return drop(skb, DROP_NO_PORT);
+		return drop(skb, none);
 	if (!(port->flags & PORT_UP))
 		return drop(skb, DROP_PORT_DOWN);
 	if (skb->mark == MARK_AGENT) {
@@ -485,7 +474,8 @@ int to_guest(struct __sk_buff *skb)
 	if (!(port->flags & (PORT_SECURED | PORT_FIREWALLED)))
 		return deliver(skb, port);
 	if (skb->protocol == bpf_htons(ETH_ARP))
-		return port->flags & PORT_EXTERNAL || !(port->flags & PORT_SECURED) ? deliver(skb, port) : drop(skb, DROP_STACK);
+		return port->flags & PORT_EXTERNAL || !(port->flags & PORT_SECURED) || none == DROP_FAMILY ? deliver(skb, port) :
+												     drop(skb, DROP_STACK);
 	if (skb->protocol == bpf_htons(ETH_IP6)) {
 		no = welcome6(skb, port);
 		if (no & REJECTED)
@@ -544,19 +534,22 @@ int from_overlay(struct __sk_buff *skb)
 	far = bpf_htonl(tunnel.remote_ipv4);
 	if (!bpf_map_lookup_elem(&vteps, &far))
 		return drop(skb, DROP_VTEP);
-	if (skb->vlan_present)
-		return drop(skb, DROP_FAMILY);
 	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
 		return drop(skb, DROP_MALFORMED);
 	key.vni = tunnel.tunnel_id;
+	if (skb->vlan_present && eth.dst[0] & 1)
+		return flood(skb, key.vni, 0);
 	__builtin_memcpy(key.mac, eth.dst, 6);
 	h = bpf_map_lookup_elem(&stations, &key);
 	if (!h)
-		return receive_copy(skb, key.vni);
+		return skb->vlan_present ? drop(skb, DROP_FAMILY) : receive_copy(skb, key.vni);
 	if (h->kind == HOP_LOCAL)
 		return give(skb, h->where);
 	if (h->kind == HOP_REMOTE && h->how == ADDRESS_LEFT)
 		return follow(skb, &tunnel, h->where);
+	/* Tags are the guests' own: no router takes them. */
+	if (skb->vlan_present)
+		return drop(skb, DROP_FAMILY);
 	if (h->kind == HOP_ROUTER && eth.protocol == bpf_htons(ETH_IP6))
 		return overlay_ip6(skb, h->router, key.vni);
 	if (h->kind != HOP_ROUTER || eth.protocol != bpf_htons(ETH_IP))
@@ -661,7 +654,7 @@ __attribute__((noinline)) int edge_ip(struct __sk_buff *skb, const struct eth *e
 
 	if (!set || !eth)
 		return drop(skb, DROP_MALFORMED);
-	no = parse(skb, &p, whose(skb));
+	no = parse(skb, &p, wire_scope(skb));
 	if (no)
 		return drop(skb, no - 1);
 	/* Names of ports and of the services of hosts are ours to give. */

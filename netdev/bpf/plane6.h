@@ -290,6 +290,8 @@ __attribute__((noinline)) int welcome6(struct __sk_buff *skb, const struct port 
 	/* Who has which address is said by us alone; of a wire, by those who are there. */
 	if (neighbourly(&q.p) && port->flags & PORT_EXTERNAL && q.p.type == NEIGHBOUR_SAY && q.p.ttl == 255)
 		return 0;
+	if (neighbourly(&q.p) && own_tag(skb))
+		return 0;
 	if (neighbourly(&q.p))
 		return port->flags & PORT_SECURED ? DROP_SPOOFED_ARP + 1 : 0;
 	if (port->flags & PORT_SECURED) {

@@ -31,6 +31,7 @@ struct ip6 {
 #define PORT_LOCALS 2048u        /* its network has local IPs here */
 #define PORT_NAMES 4096u         /* its network has a resolver here */
 #define PORT_TAPPED 8192u        /* somebody looks at what it sends or gets */
+#define PORT_TRANSPARENT 32768u  /* guests of its network may send frames with tags to each other */
 #define PORT_FIREWALLED 16384u   /* it has a firewall, or a router's leg in its network has one */
 
 /* A port whose frames come tagged over another's device: its name is this bit, that device and the tag. */
@@ -54,8 +55,20 @@ struct live {
 	__u64 flows;    /* recounted by the agent's sweep */
 	__u64 note_tat; /* as the first, of the next note about its groups */
 	__u64 names_tat; /* and of the next question about names */
+	__u64 flood_tat; /* and of the next tagged frame for many */
 	__u32 unsaid;   /* notes that were too many since the last one */
 	__u32 pad;
+};
+
+/* ---- whom tagged frames for many go to, in networks whose guests may send tags: ports of this host, then other hosts */
+#define FLOODS 128
+struct flood_key {
+	__u32 vni;
+	__u32 index;
+};
+struct flood {
+	__u32 kind;  /* HOP_LOCAL, HOP_REMOTE */
+	__u32 where; /* interface index, or far tunnel end */
 };
 
 /* ---- who may say he is whom: {interface, source prefix} -> hardware addresses */
@@ -558,6 +571,7 @@ TABLE(routes, LPM_TRIE, struct route_key, struct route, 262144, BPF_F_NO_PREALLO
 TABLE(choices, HASH, struct choice_key, struct route, 65536, BPF_F_NO_PREALLOC);
 TABLE(scopes, HASH, struct scope_key, __u32, 65536, BPF_F_NO_PREALLOC);
 TABLE(externals, HASH, struct ext_key, struct ext, 65536, BPF_F_NO_PREALLOC);
+TABLE(floods, HASH, struct flood_key, struct flood, 65536, BPF_F_NO_PREALLOC);
 TABLE(wires, HASH, __u32, __u32, 4096, BPF_F_NO_PREALLOC);
 TABLE(tags, HASH, __u32, __u32, 4096, BPF_F_NO_PREALLOC);
 TABLE(nearby, LRU_HASH, struct nearby_key, struct nearby, 16384, 0);

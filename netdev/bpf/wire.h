@@ -98,6 +98,33 @@ __attribute__((noinline)) int send_wire(struct __sk_buff *skb, const struct near
 	return out_edge(skb, next->vni, 0);
 }
 
+/* Out of the edge link, as the route says. An address of our own turns round before the wire. */
+__attribute__((noinline)) int send_edge(struct __sk_buff *skb, const struct route *r, __u32 saddr, __u32 daddr)
+{
+	struct bpf_redir_neigh hop = {.nh_family = 2};
+	struct settings *set = get_settings();
+	struct ext_key key = {.ip = daddr};
+	struct nearby_key next = {};
+	struct ext *e;
+
+	if (!r || !set || !set->edge_if)
+		return drop(skb, DROP_NO_EDGE);
+	key.vni = r->vni;
+	if (bpf_map_lookup_elem(&externals, &key))
+		return out_edge(skb, key.vni, BPF_F_INGRESS);
+	hop.ipv4_nh = r->via ? r->via : daddr;
+	if (key.vni == set->ext_vni)
+		return bpf_redirect_neigh(set->edge_if, &hop, sizeof(hop), 0);
+	/* Here no stack writes the header, so to_edge has nothing to mend. */
+	key.ip = saddr;
+	e = bpf_map_lookup_elem(&externals, &key);
+	if (bpf_skb_store_bytes(skb, 6, e ? e->mac : r->mac, 6, 0))
+		return drop(skb, DROP_MALFORMED);
+	next.vni = key.vni;
+	mapped(&next.ip, hop.ipv4_nh);
+	return send_wire(skb, &next);
+}
+
 /* Somebody says where he is. */
 static __always_inline void learn_nearby(const struct nearby_key *who, const __u8 *mac)
 {

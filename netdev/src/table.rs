@@ -30,6 +30,7 @@ pub enum Table {
     Choices,
     Choices6,
     Routes6,
+    Floods,
     Wires,
     Tags,
     Externals,
@@ -46,7 +47,7 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Table; 34] = [
+    pub const ALL: [Table; 35] = [
         Table::Vteps,
         Table::Members6,
         Table::Chunks6,
@@ -68,6 +69,7 @@ impl Table {
         Table::Choices,
         Table::Choices6,
         Table::Routes6,
+        Table::Floods,
         Table::Wires,
         Table::Tags,
         Table::Externals,
@@ -102,6 +104,7 @@ impl Table {
             Table::Addresses => "addresses",
             Table::Stations => "stations",
             Table::Externals => "externals",
+            Table::Floods => "floods",
             Table::Wires => "wires",
             Table::Tags => "tags",
             Table::Fixed => "fixed",
@@ -132,7 +135,7 @@ impl Table {
             Table::Members => (16, 4),
             Table::Chunks => (16, 8 + 24 * CHUNK_RULES),
             Table::Sources => (12, 24),
-            Table::Live => (4, 40),
+            Table::Live => (4, 48),
             Table::Limits => (12, 32),
             Table::Buckets => (12, 16),
             Table::Mirrors => (8, 72),
@@ -143,6 +146,7 @@ impl Table {
             Table::Addresses => (8, 24),
             Table::Stations => (12, 24),
             Table::Externals => (8, 24),
+            Table::Floods => (8, 8),
             Table::Wires | Table::Tags => (4, 4),
             Table::Fixed => (16, 4),
             Table::Sources6 => (24, 24),

@@ -24,6 +24,7 @@ mod scale;
 mod scope;
 mod switch;
 mod tap;
+mod transparent;
 mod trunk;
 mod v6;
 mod view;

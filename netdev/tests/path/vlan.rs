@@ -6,9 +6,9 @@ use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
 use std::process::Stdio;
 
-/// The provider's end of the wire: answers ARP, neighbour solicitations and pings for one IPv4 and one IPv6 address in each of
+/// Somebody who speaks in tags, such as the provider at his end of the wire: answers ARP, neighbour solicitations and pings for one IPv4 and one IPv6 address in each of
 /// some networks (by tag, 0: none), and says what else it hears. Commands on standard input make it send.
-const PROVIDER: &str = r#"
+const SPEAKER: &str = r#"
 import select, socket, struct, sys
 dev, me = sys.argv[1], sys.argv[2:]
 mac = lambda t: bytes.fromhex(t.replace(":", ""))
@@ -34,12 +34,12 @@ def ipv6(src, dst, body):
 def send(tags, dst, src, kind, body):
     head = b"".join(struct.pack("!HH", t >> 16 or 0x8100, t & 0xffff) for t in tags)
     s.send(dst + src + head + struct.pack("!H", kind) + body)
-def echo(tags, tag, to, dip, kind=8):
+def echo(tags, tag, to, dip, what=b"hello"):
     m, v4, v6 = hosts[tag]
     if ":" in dip:
-        send(tags, to, m, 0x86dd, ipv6(v6, pton(10, dip), struct.pack("!BBHHH", 128, 0, 0, 7, 1) + b"hello"))
+        send(tags, to, m, 0x86dd, ipv6(v6, pton(10, dip), struct.pack("!BBHHH", 128, 0, 0, 7, 1) + what))
     else:
-        b = struct.pack("!BBHHH", 8, 0, 0, 7, 1) + b"hello"
+        b = struct.pack("!BBHHH", 8, 0, 0, 7, 1) + what
         send(tags, to, m, 0x800, ipv4(1, v4, pton(2, dip), b[:2] + total(b) + b[4:]))
 say = lambda *w: print(*w, flush=True)
 say("ready")
@@ -51,6 +51,7 @@ while True:
             what, tags, tag, to, ip = line.split()
             tags = [int(t, 0) for t in tags.split("+")] if tags != "-" else []
             if what == "echo": echo(tags, int(tag), mac(to), ip)
+            elif what == "big": echo(tags, int(tag), mac(to), ip, b"x" * 1422)
             elif what == "arp":
                 m, v4, v6 = hosts[int(tag)]
                 send(tags, b"\xff" * 6, m, 0x806, struct.pack("!HHBBH6s4s6s4s", 1, 0x800, 6, 4, 1, m, v4, b"\0" * 6, pton(2, ip)))
@@ -94,21 +95,27 @@ while True:
                 send(back, src, m, 0x86dd, ipv6(v6, sip, b"\x81\0\0\0" + c[4:]))
 "#;
 
-/// What the provider hears, and his voice.
-struct Provider {
+/// What he hears, and his voice.
+pub struct Speaker {
     said: std::sync::Arc<std::sync::Mutex<Vec<String>>>,
     voice: std::process::ChildStdin,
 }
 
-impl Provider {
+impl Speaker {
     /// At the far end of the node's external device `phys0`.
-    async fn start(cloud: &mut Cloud, plane: &DataPlane, hosts: &[&str]) -> (Guest, Self) {
+    async fn provider(cloud: &mut Cloud, plane: &DataPlane, hosts: &[&str]) -> (Guest, Self) {
         let node = Guest::at(&plane.ns_path(Ns::Node).unwrap(), cloud);
         let wire = cloud.guest("wire");
         node.sh(&format!("ip link add phys0 type veth peer name eth0 netns {}", wire.ns.display()));
         wire.sh("ip link set eth0 up");
         node.sh("ip link set phys0 up");
-        let mut command = wire.command("python3", &["-c", PROVIDER, "eth0"]);
+        let provider = Self::start(cloud, &wire, hosts);
+        (wire, provider)
+    }
+
+    /// Behind the guest's `eth0`.
+    pub fn start(cloud: &mut Cloud, guest: &Guest, hosts: &[&str]) -> Self {
+        let mut command = guest.command("python3", &["-c", SPEAKER, "eth0"]);
         let mut child =
             command.args(hosts).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn().unwrap();
         let said = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -119,22 +126,22 @@ impl Provider {
                 heard.lock().unwrap().push(line);
             }
         });
-        let provider = Self { said, voice: child.stdin.take().unwrap() };
+        let speaker = Self { said, voice: child.stdin.take().unwrap() };
         cloud.background(child);
-        assert!(soon(|| provider.heard("ready")));
-        (wire, provider)
+        assert!(soon(|| speaker.heard("ready")));
+        speaker
     }
 
-    fn heard(&self, what: &str) -> bool {
+    pub fn heard(&self, what: &str) -> bool {
         self.said.lock().unwrap().iter().any(|line| line.starts_with(what))
     }
 
-    fn all(&self) -> Vec<String> {
+    pub fn all(&self) -> Vec<String> {
         self.said.lock().unwrap().clone()
     }
 
     /// Sends, and says whether `answer` comes.
-    fn send(&mut self, command: &str, answer: &str) -> bool {
+    pub fn send(&mut self, command: &str, answer: &str) -> bool {
         use std::io::Write;
         self.said.lock().unwrap().clear();
         writeln!(self.voice, "{command}").unwrap();
@@ -189,7 +196,7 @@ async fn guests_on_tagged_wires_meet_their_own_neighbours_alone() {
     }
     let mut cloud = Cloud::new("vlan");
     let plane = DataPlane::open(device(&mut cloud)).await.unwrap();
-    let (_, mut provider) = Provider::start(&mut cloud, &plane, &[A, B, FLAT]).await;
+    let (_, mut provider) = Speaker::provider(&mut cloud, &plane, &[A, B, FLAT]).await;
     // The same addresses and the same hardware address on three wires.
     let on = |id: &str, network: &str| {
         let mut port = port(id, network, 0x50, "203.0.113.50", &["g"]);
@@ -275,7 +282,7 @@ async fn routers_lead_out_by_tagged_wires() {
     }
     let mut cloud = Cloud::new("vlangw");
     let plane = DataPlane::open(device(&mut cloud)).await.unwrap();
-    let (_, mut provider) = Provider::start(&mut cloud, &plane, &[A, B]).await;
+    let (_, mut provider) = Speaker::provider(&mut cloud, &plane, &[A, B]).await;
     let mut wanted = Wanted {
         networks: vec![wire("va", 9001, 101), wire("vb", 9002, 102)],
         ports: vec![port("a", "n0", 1, "10.0.0.11", &["g"]), port("b", "n1", 1, "10.0.0.11", &["g"])],
@@ -357,7 +364,7 @@ async fn a_neighbour_that_moves_is_followed_and_one_that_is_gone_is_forgotten() 
     let mut cloud = Cloud::new("vlannb");
     let plane = DataPlane::open(device(&mut cloud)).await.unwrap();
     let far = "101,02:00:00:00:01:77,203.0.113.77,2001:db8:e::77";
-    let (_, provider) = Provider::start(&mut cloud, &plane, &[far]).await;
+    let (_, provider) = Speaker::provider(&mut cloud, &plane, &[far]).await;
     let (router, networks) = way("r", network("n0", 100, 0), leg("n0", 0, 1), "va");
     let wanted = Wanted {
         networks: [vec![wire("va", 9001, 101)], networks].concat(),

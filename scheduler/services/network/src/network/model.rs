@@ -46,6 +46,9 @@ pub struct VirtualNetwork {
     /// Number in the overlay, 1..2^24-1; flat and VLAN networks have one too, for the hosts' own tables.
     pub vni: u32,
     pub availability_zone_hints: Vec<String>,
+    /// Guests may send frames with tags of their own to each other. `None`: made before that could be said.
+    #[serde(default)]
+    pub vlan_transparent: Option<bool>,
     /// Its ports see each other by what they are.
     #[serde(default)]
     pub pvlan: bool,

@@ -1,6 +1,6 @@
 //! The verbs of networks; the only writer of the record.
 use super::{
-    model::{VLAN, VirtualNetwork, mtu_max},
+    model::{OVERLAY, VLAN, VirtualNetwork, mtu_max},
     provider::{self, Wish},
 };
 use crate::{
@@ -75,9 +75,11 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Vir
     let number = attrs.get("provider:segmentation_id").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
     let wish = Wish { kind: text("provider:network_type"), physical: text("provider:physical_network"), number };
     let provided = provider::settle_in(tx, &project, wish).await?;
-    if provided.kind == VLAN && attrs.get("pvlan") == Some(&Value::Bool(true)) {
+    let set = |name: &str| attrs.get(name) == Some(&Value::Bool(true));
+    if provided.kind == VLAN && set("pvlan") {
         return Err(fault::invalid("a PVLAN network cannot be a VLAN network: outside, its parts would be one"));
     }
+    check_transparent(set("vlan_transparent"), set("pvlan"), &provided.kind)?;
     let top = mtu_max(&provided.kind);
     let mtu =
         attrs.get("mtu").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(top);
@@ -134,6 +136,17 @@ fn first_segment(attrs: &Raw) -> Result<Raw, Fault> {
         attrs.insert(name, value.clone());
     }
     Ok(attrs)
+}
+
+/// Tags of guests' own stay among the guests of the overlay: on a wire they would be the provider's.
+pub(crate) fn check_transparent(transparent: bool, private: bool, kind: &str) -> Result<(), Fault> {
+    if transparent && (kind != OVERLAY || private) {
+        return Err(fault::bad(
+            "VlanTransparencyDriverError",
+            format!("Backend does not support VLAN Transparency, but for {OVERLAY} networks that are not private."),
+        ));
+    }
+    Ok(())
 }
 
 fn check_mtu(mtu: u32, top: u32) -> Result<(), Fault> {

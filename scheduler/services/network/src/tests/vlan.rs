@@ -1,4 +1,4 @@
-//! VLAN networks: which tags may be had, where they come from, and what hosts are told.
+//! VLAN networks: which tags may be had, where they come from, and what hosts are told; networks whose guests send their own.
 use super::{
     Rig,
     host::{hosts, view},
@@ -174,4 +174,35 @@ async fn hosts_are_told_tags() {
     rig.want(201, &rig.admin, "POST", "/v2.0/ports", port).await;
     let told = view(&rig, "h2", &all).await;
     assert!(told.networks.iter().any(|n| n.id == outside && !n.external && n.vlan == 101));
+}
+
+#[tokio::test]
+async fn networks_say_whether_guests_may_send_tags() {
+    let rig = Rig::new().await;
+    let plain = rig.network(&rig.alice, "plain").await;
+    let tags = json!({"name": "tags", "vlan_transparent": "true"});
+    let tags = rig.make(&rig.alice, NETWORKS, "network", tags).await;
+    assert_eq!((&tags["vlan_transparent"], &tags["mtu"]), (&json!(true), &json!(1450)));
+    let shown = rig.get(&rig.alice, &format!("{NETWORKS}/{plain}")).await["network"].clone();
+    assert_eq!(shown["vlan_transparent"], false);
+    for (wish, name) in [("True", "tags"), ("False", "plain")] {
+        let found = rig.get(&rig.alice, &format!("{NETWORKS}?vlan_transparent={wish}")).await["networks"].clone();
+        assert_eq!((found.as_array().unwrap().len(), &found[0]["name"]), (1, &json!(name)));
+    }
+    let path = format!("{NETWORKS}/{}", id(&tags));
+    rig.want(400, &rig.alice, "PUT", &path, json!({"network": {"vlan_transparent": false}})).await;
+    rig.want(400, &rig.alice, "POST", NETWORKS, json!({"network": {"vlan_transparent": "perhaps"}})).await;
+    let mut outside = vlan(Some("rack1"), Some(7));
+    outside["network"]["vlan_transparent"] = json!(true);
+    assert_eq!(rig.refused(400, &rig.admin, "POST", NETWORKS, outside).await, "VlanTransparencyDriverError");
+    let private = json!({"network": {"vlan_transparent": true, "pvlan": true}});
+    assert_eq!(rig.refused(400, &rig.alice, "POST", NETWORKS, private).await, "VlanTransparencyDriverError");
+    // Its segments are its like.
+    let wire = json!({"segment": {"network_id": id(&tags), "network_type": "flat", "physical_network": "rack1"}});
+    assert_eq!(rig.refused(400, &rig.admin, "POST", "/v2.0/segments", wire).await, "VlanTransparencyDriverError");
+    rig.subnet(&rig.alice, &id(&tags), "10.0.0.0/24").await;
+    let port = json!({"port": {"network_id": id(&tags), "binding:host_id": "h1"}});
+    rig.want(201, &rig.admin, "POST", "/v2.0/ports", port).await;
+    let told = view(&rig, "h1", &hosts(1)).await;
+    assert!(told.networks[0].transparent);
 }
