@@ -313,7 +313,11 @@ async fn routers_lead_out_by_tagged_wires() {
         guest.sh("sysctl -qw net.ipv6.conf.eth0.disable_ipv6=0; ip addr add fd00:7::11/64 dev eth0 nodad");
         guest.sh("ip -6 route add default via fd00:7::1");
     }
+    let gateway = "fa:16:3e:02:00:0a";
     for (guest, tag, mac) in [(&a, 101, MAC_A), (&b, 102, MAC_B)] {
+        // He hears in order: after this nothing of before is left.
+        let echo = format!("echo {tag} {tag} {gateway} 203.0.113.10");
+        assert!(provider.send(&echo, &format!("reply {tag} 203.0.113.10")), "{:?}", plane.stats());
         provider.said.lock().unwrap().clear();
         assert!(guest.sh("ping -n -c 3 -i 0.2 -W 2 203.0.113.1").contains(" 3 received"), "none is lost");
         let ping = format!("ping {tag} 203.0.113.10 fa:16:3e:02:00:0a {mac}");
@@ -323,7 +327,6 @@ async fn routers_lead_out_by_tagged_wires() {
         assert!(!provider.heard(&format!("ping {} ", 203 - tag)), "on its own wire alone");
     }
     // The ways out answer, each on its wire; inside nobody is reached but by a floating address.
-    let gateway = "fa:16:3e:02:00:0a";
     for tag in ["101", "102"] {
         assert!(
             provider.send(&format!("arp {tag} {tag} - 203.0.113.10"), &format!("is-at {tag} 203.0.113.10 {gateway}"))
