@@ -34,25 +34,33 @@ __attribute__((noinline)) int answers_for(const struct packet6 *q, __u64 router,
 	return h && h->kind == HOP_ROUTER && h->router == router;
 }
 
-/* The port on the provider's link that has this hardware address, 0: none here. */
-__attribute__((noinline)) int outside_port(const struct eth *eth, __u32 vni)
+/* Somebody says where he is: to a guest on the link itself, or to us. */
+__attribute__((noinline)) int edge_said(struct __sk_buff *skb, const struct packet6 *q, __u32 vni)
 {
+	struct nearby_key who = {.vni = vni};
 	struct mac_key key = {.vni = vni};
+	struct neighbour say = {};
 	struct hop *h;
 
-	if (!eth || !vni)
-		return 0;
-	__builtin_memcpy(key.mac, eth->dst, 6);
+	if (!q || q->p.length < IP6_LEN + 24 || bpf_skb_load_bytes(skb, q->p.l4, &say, 24))
+		return drop(skb, DROP_MALFORMED);
+	if (bpf_skb_load_bytes(skb, 0, key.mac, 6))
+		return drop(skb, DROP_MALFORMED);
+	if (tag_of(skb) && q->p.length >= IP6_LEN + 32 && !bpf_skb_load_bytes(skb, q->p.l4 + 24, &say.option, 8) && say.option == 2) {
+		who.ip = say.target;
+		learn_nearby(&who, say.mac);
+	}
 	h = bpf_map_lookup_elem(&stations, &key);
-	return h && h->kind == HOP_LOCAL ? h->where : 0;
+	if (h && h->kind == HOP_LOCAL)
+		return give(skb, h->where);
+	return tag_of(skb) ? TC_ACT_SHOT : TC_ACT_OK;
 }
 
-__attribute__((noinline)) int edge_neighbour(struct __sk_buff *skb, const struct packet6 *q, const struct eth *eth, __u32 vni)
+__attribute__((noinline)) int edge_neighbour(struct __sk_buff *skb, const struct packet6 *q, __u32 vni)
 {
 	struct ip6_key key = {.vni = vni};
 	struct neighbour ask = {};
 	struct hop *h;
-	int port;
 
 	if (!q)
 		return drop(skb, DROP_MALFORMED);
@@ -70,10 +78,10 @@ __attribute__((noinline)) int edge_neighbour(struct __sk_buff *skb, const struct
 			return give(skb, whose(skb));
 		}
 	}
-	port = outside_port(eth, vni);
-	if (port)
-		return q->p.type == NEIGHBOUR_SAY ? give(skb, port) : drop(skb, DROP_ARP_UNKNOWN);
-	return TC_ACT_OK;
+	if (q->p.type == NEIGHBOUR_SAY && vni)
+		return edge_said(skb, q, vni);
+	/* The stack knows no tags. */
+	return tag_of(skb) ? drop(skb, DROP_ARP_UNKNOWN) : TC_ACT_OK;
 }
 
 __attribute__((noinline)) int edge_ip6(struct __sk_buff *skb, const struct eth *eth)
@@ -85,25 +93,29 @@ __attribute__((noinline)) int edge_ip6(struct __sk_buff *skb, const struct eth *
 	struct hop *h;
 	__u64 router;
 	int no, shared;
+	__u32 vni = wire_of(skb);
 
 	if (!set || !eth)
 		return drop(skb, DROP_MALFORMED);
-	shared = set->flags & SETTING_SHARED;
-	no = parse6(skb, &q, whose(skb));
+	/* The stack knows no tags. */
+	shared = set->flags & SETTING_SHARED && !tag_of(skb);
+	no = parse6(skb, &q, wire_scope(skb));
 	if (no)
 		return shared ? TC_ACT_OK : drop(skb, no - 1);
 	/* An advertisement to our own stack came with the device's address. */
 	if (neighbourly(&q.p))
-		return edge_neighbour(skb, &q, eth, set->ext_vni);
-	key.vni = set->ext_vni;
+		return edge_neighbour(skb, &q, vni);
+	key.vni = vni;
 	__builtin_memcpy(key.mac, eth->dst, 6);
-	h = set->ext_vni ? bpf_map_lookup_elem(&stations, &key) : 0;
+	h = vni ? bpf_map_lookup_elem(&stations, &key) : 0;
 	if (!h || h->kind != HOP_ROUTER) {
-		no = outside_port(eth, key.vni);
-		if (no)
-			return give(skb, no);
-		return shared ? TC_ACT_OK : drop(skb, DROP_EDGE);
+		key.family = 0;
+		h = vni ? bpf_map_lookup_elem(&stations, &key) : 0;
+		if (h && h->kind == HOP_LOCAL)
+			return give(skb, h->where);
 	}
+	if (!h || h->kind != HOP_ROUTER)
+		return shared ? TC_ACT_OK : drop(skb, DROP_EDGE);
 	router = h->router;
 	if (multicast6(&q.daddr) || none6(&q.saddr))
 		return drop(skb, DROP_MULTICAST);

@@ -1,6 +1,6 @@
 /* Port forwarding: single ports, or ranges of them, of an external address lead to a guest's.
  *
- *   forwards  {external ip, protocol, port prefix} -> fixed ip:port           what comes in
+ *   forwards  {network, external ip, protocol, port prefix} -> fixed ip:port  what comes in
  *   forwarded {router, fixed ip:port, remote ip:port} -> external ip:port     what goes back
  *
  * What comes in needs no state; it leaves a note of the way back, which a guest's own connections from the same port
@@ -12,9 +12,9 @@
 
 #include "frame.h"
 
-static __always_inline struct forward *find_forward(__u32 ip, __u8 protocol, __u16 port)
+static __always_inline struct forward *find_forward(__u32 vni, __u32 ip, __u8 protocol, __u16 port)
 {
-	struct forward_key key = {.prefixlen = 64, .ip = ip, .protocol = protocol, .port = port};
+	struct forward_key key = {.prefixlen = 96, .vni = vni, .ip = ip, .protocol = protocol, .port = port};
 
 	return bpf_map_lookup_elem(&forwards, &key);
 }
@@ -43,7 +43,7 @@ __attribute__((noinline)) int forward_in(struct __sk_buff *skb, struct packet *p
 		/* about a packet that went out by the forwarded address */
 		if (parse_inner(skb, p, &inner) || inner.saddr != p->daddr)
 			return 1;
-		f = find_forward(inner.saddr, inner.protocol, inner.sport);
+		f = find_forward(wire_of(skb), inner.saddr, inner.protocol, inner.sport);
 		if (!f)
 			return 1;
 		fixed = f->fixed;
@@ -54,7 +54,7 @@ __attribute__((noinline)) int forward_in(struct __sk_buff *skb, struct packet *p
 	}
 	if (p->protocol != TCP && p->protocol != UDP)
 		return 1;
-	f = find_forward(p->daddr, p->protocol, p->dport);
+	f = find_forward(wire_of(skb), p->daddr, p->protocol, p->dport);
 	if (!f)
 		return 1;
 	fixed = f->fixed;

@@ -57,6 +57,7 @@ enum reason {
 	DROP_RATE,
 	DROP_SCOPE, /* a router passes nothing from one address scope to another */
 	DROP_FIREWALL,
+	DROP_NEIGHBOUR, /* on a tagged wire: nobody has said yet where the next hop is */
 };
 
 struct packet {
@@ -130,15 +131,50 @@ static __always_inline void say_beyond_firewalls(struct __sk_buff *skb, __u32 is
 	*(volatile __u32 *)&skb->cb[1] = is;
 }
 
+/* Off the edge link: the external network, and the tag that the frame had there. Every program says so first. */
+static __always_inline __u32 wire_of(struct __sk_buff *skb)
+{
+	return *(volatile __u32 *)&skb->cb[2];
+}
+
+static __always_inline __u32 tag_of(struct __sk_buff *skb)
+{
+	return *(volatile __u32 *)&skb->cb[3];
+}
+
+static __always_inline void say_wire(struct __sk_buff *skb, __u32 vni, __u32 tag)
+{
+	*(volatile __u32 *)&skb->cb[2] = vni;
+	*(volatile __u32 *)&skb->cb[3] = tag;
+}
+
 static __always_inline __u32 ifindex_of(struct __sk_buff *skb)
 {
 	return *(volatile __u32 *)&skb->ifindex;
 }
 
+/* Keeps fragments of one wire apart from those of all others, and of guests: interface indexes are of 18 bits. */
+static __always_inline __u32 wire_scope(struct __sk_buff *skb)
+{
+	return (ifindex_of(skb) & 0x3ffff) | tag_of(skb) << 18;
+}
+
+/* A tag without a number says how urgent the frame is, not where it belongs (IEEE 802.1Q, priority-tagged). */
+static __always_inline __u32 number_of(struct __sk_buff *skb)
+{
+	return skb->vlan_present ? skb->vlan_tci & 0xfff : 0;
+}
+
 /* As the frame's tag and device have it. */
 static __always_inline __u32 name_of(struct __sk_buff *skb)
 {
-	return skb->vlan_present ? SUBPORT_NAME(ifindex_of(skb), skb->vlan_tci) : ifindex_of(skb);
+	return number_of(skb) ? SUBPORT_NAME(ifindex_of(skb), skb->vlan_tci) : ifindex_of(skb);
+}
+
+/* Takes the frame's tag off. Not 0 if there is another one below it: that would come out where nobody has looked. */
+static __always_inline int untag(struct __sk_buff *skb)
+{
+	return bpf_skb_vlan_pop(skb) || skb->vlan_present;
 }
 
 __attribute__((noinline)) int drop(struct __sk_buff *skb, __u32 reason)
@@ -153,9 +189,30 @@ __attribute__((noinline)) int drop(struct __sk_buff *skb, __u32 reason)
 	return TC_ACT_SHOT;
 }
 
-/* Towards the guest of a port of this host, with its tag if it has one. */
+/* Whether the frame's tag would make it another port's behind this device; a port without a device takes no tags. */
+static __always_inline int has_subport(struct __sk_buff *skb, __u32 name)
+{
+	__u32 sub = SUBPORT_NAME(name, skb->vlan_tci);
+
+	return name & SUBPORT || bpf_map_lookup_elem(&ports, &sub);
+}
+
+/* Whether the frame's tag is the guests' own, and tells no port. */
+static __always_inline int own_tag(struct __sk_buff *skb)
+{
+	return number_of(skb) && !(whose(skb) & SUBPORT);
+}
+
+/* Towards the guest of a port of this host, with its tag if it has one; or back where it came from, as it came. */
 __attribute__((noinline)) int give(struct __sk_buff *skb, __u32 name)
 {
+	__u32 tag = name == ifindex_of(skb) ? tag_of(skb) : 0;
+
+	if (tag)
+		return bpf_skb_vlan_push(skb, bpf_htons(0x8100), tag) ? drop(skb, DROP_MALFORMED) : bpf_redirect(name, 0);
+	/* A tag that the frame has anyway is its network's own business, and must not be taken for a port's. */
+	if (skb->vlan_present && has_subport(skb, name))
+		return drop(skb, DROP_FAMILY);
 	if (name & SUBPORT) {
 		if (bpf_skb_vlan_push(skb, bpf_htons(0x8100), name & 0xfff))
 			return drop(skb, DROP_MALFORMED);

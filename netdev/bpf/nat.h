@@ -16,10 +16,17 @@
 
 #define NAT_TRIES 24
 
+static __always_inline void on_wire(struct tan_key *t, __u32 vni)
+{
+	t->vni[0] = vni;
+	t->vni[1] = vni >> 8;
+	t->vni[2] = vni >> 16;
+}
+
 /* Lets an answer to this question, which is hidden by now, come from another port, if the router has a helper for it. Not
  * part of `hide`, as the stack is short.
  */
-__attribute__((noinline)) int expect(struct __sk_buff *skb, const struct packet *p, __u64 router, __u32 gw)
+__attribute__((noinline)) int expect(struct __sk_buff *skb, const struct packet *p, __u64 router, __u32 gw, __u32 vni)
 {
 	struct helper_key key = {.router = router};
 	struct tan_key t = {.gw = gw};
@@ -35,6 +42,7 @@ __attribute__((noinline)) int expect(struct __sk_buff *skb, const struct packet 
 		return 0;
 	t.remote_ip = p->daddr;
 	t.protocol = p->protocol;
+	on_wire(&t, vni);
 	back.seen = bpf_ktime_get_coarse_ns();
 	back.router = router;
 	back.ip = p->saddr;
@@ -44,7 +52,7 @@ __attribute__((noinline)) int expect(struct __sk_buff *skb, const struct packet 
 }
 
 /* An answer that was expected from any port: from now on from this one alone. 1: it was not expected. */
-__attribute__((noinline)) int meet_expected(const struct packet *p)
+__attribute__((noinline)) int meet_expected(const struct packet *p, __u32 vni)
 {
 	struct tan_key t = {}, own = {};
 	struct nat_key k = {};
@@ -57,6 +65,7 @@ __attribute__((noinline)) int meet_expected(const struct packet *p)
 	t.remote_ip = p->saddr;
 	t.port = p->dport;
 	t.protocol = p->protocol;
+	on_wire(&t, vni);
 	way = bpf_map_lookup_elem(&tans, &t);
 	if (!way)
 		return 1;
@@ -80,8 +89,8 @@ __attribute__((noinline)) int meet_expected(const struct packet *p)
 	return 0;
 }
 
-/* Hides the source behind `gw`. 0, or the reason to drop. */
-__attribute__((noinline)) int hide(struct __sk_buff *skb, const struct packet *p, __u64 router, __u32 gw)
+/* Hides the source behind `gw` of the external network `vni`. 0, or the reason to drop. */
+__attribute__((noinline)) int hide(struct __sk_buff *skb, const struct packet *p, __u64 router, __u32 gw, __u32 vni)
 {
 	__u64 now = bpf_ktime_get_coarse_ns();
 	struct nat_key k = {};
@@ -122,6 +131,7 @@ __attribute__((noinline)) int hide(struct __sk_buff *skb, const struct packet *p
 	t.remote_ip = p->daddr;
 	t.remote_port = p->dport;
 	t.protocol = p->protocol;
+	on_wire(&t, vni);
 	back.seen = now;
 	back.router = router;
 	back.ip = p->saddr;
@@ -179,6 +189,7 @@ static __always_inline int reveal(struct __sk_buff *skb, struct packet *p, __u64
 	int error = icmp_error(p);
 
 	t.gw = p->daddr;
+	on_wire(&t, wire_of(skb));
 	if (error) {
 		if (parse_inner(skb, p, &inner) || inner.saddr != p->daddr)
 			return 1;
@@ -195,7 +206,7 @@ static __always_inline int reveal(struct __sk_buff *skb, struct packet *p, __u64
 		t.protocol = p->protocol;
 	}
 	way = bpf_map_lookup_elem(&tans, &t);
-	if (!way && !error && p->protocol == UDP && !meet_expected(p))
+	if (!way && !error && p->protocol == UDP && !meet_expected(p, wire_of(skb)))
 		way = bpf_map_lookup_elem(&tans, &t);
 	if (!way)
 		return 1;

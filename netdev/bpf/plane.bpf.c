@@ -21,6 +21,7 @@
 #include "meter.h"
 #include "mirror.h"
 #include "quality.h"
+#include "wire.h"
 
 #define DHCP_INTERVAL (SEC_NS / 5) /* five a second on the long run, */
 #define DHCP_BURST (4 * SEC_NS)    /* twenty at once */
@@ -44,24 +45,12 @@ __attribute__((noinline)) int send_tunnel(struct __sk_buff *skb, __u32 vni, __u3
 	return bpf_redirect(set->overlay_if, 0);
 }
 
-/* Out of the edge link, to `next` there. An address of our own turns round before the wire. */
-__attribute__((noinline)) int send_edge(struct __sk_buff *skb, __u32 daddr, __u32 next)
-{
-	struct bpf_redir_neigh hop = {.nh_family = 2, .ipv4_nh = next};
-	struct settings *set = get_settings();
-
-	if (!set || !set->edge_if)
-		return drop(skb, DROP_NO_EDGE);
-	if (bpf_map_lookup_elem(&externals, &daddr))
-		return bpf_redirect(set->edge_if, BPF_F_INGRESS);
-	return bpf_redirect_neigh(set->edge_if, &hop, sizeof(hop), 0);
-}
-
 static __always_inline int send_gateway(struct __sk_buff *skb, const struct packet *p, __u64 router, const struct route *r,
 					__u32 vni, __u32 via)
 {
 	struct fixed_key key = {.router = router, .ip = p->saddr};
-	__u32 *floating, saddr, next = r->via ? r->via : p->daddr;
+	struct ext_key target = {.vni = r->vni, .ip = p->daddr};
+	__u32 *floating, saddr;
 	int no, apart, open;
 
 	if (via == VIA_EDGE)
@@ -87,10 +76,10 @@ static __always_inline int send_gateway(struct __sk_buff *skb, const struct pack
 			/* Without a gateway address, or in one scope, the provider routes the inside's addresses to it. But what
 			 * turns round before the wire must come back the same way.
 			 */
-			open = r->scope > SCOPE_NONE && !apart && !bpf_map_lookup_elem(&externals, &p->daddr);
-			no = r->gw && !open ? hide(skb, p, router, r->gw) : 0;
+			open = r->scope > SCOPE_NONE && !apart && !bpf_map_lookup_elem(&externals, &target);
+			no = r->gw && !open ? hide(skb, p, router, r->gw, r->vni) : 0;
 			if (!no && r->gw && !open && p->protocol == UDP)
-				expect(skb, p, router, r->gw);
+				expect(skb, p, router, r->gw, r->vni);
 		} else if (no) {
 			no = DROP_NAT + 1;
 		}
@@ -102,7 +91,7 @@ static __always_inline int send_gateway(struct __sk_buff *skb, const struct pack
 		return drop(skb, DROP_MALFORMED);
 	if (police(skb, LIMIT_ADDRESS, saddr, FROM_GUEST))
 		return drop(skb, DROP_RATE);
-	return send_edge(skb, p->daddr, next);
+	return send_edge(skb, r, saddr, p->daddr);
 }
 
 /* A floating address of a network that the router has a leg in: on the way in it becomes what is fixed, on the way out what
@@ -266,7 +255,7 @@ static __always_inline int guest_arp(struct __sk_buff *skb, const struct port *p
 		take_over(skb, port, &a);
 	if (a.op != bpf_htons(1)) {
 		if (port->flags & PORT_EXTERNAL && set->edge_if && a.op == bpf_htons(2))
-			return bpf_redirect(set->edge_if, 0);
+			return out_edge(skb, port->vni, 0);
 		return drop(skb, DROP_ARP_UNKNOWN);
 	}
 	key.ip = a.tpa;
@@ -282,7 +271,7 @@ static __always_inline int guest_arp(struct __sk_buff *skb, const struct port *p
 		return give(skb, whose(skb));
 	}
 	if (!h && port->flags & PORT_EXTERNAL && set->edge_if)
-		return bpf_redirect(set->edge_if, 0);
+		return out_edge(skb, port->vni, 0);
 	return drop(skb, DROP_ARP_UNKNOWN);
 }
 
@@ -335,7 +324,7 @@ static __always_inline int switch_frame(struct __sk_buff *skb, const struct port
 	if (!h) {
 		set = get_settings();
 		if (port->flags & PORT_EXTERNAL && set && set->edge_if)
-			return bpf_redirect(set->edge_if, 0);
+			return out_edge(skb, port->vni, 0);
 		return drop(skb, DROP_UNKNOWN_STATION);
 	}
 	if (h->kind == HOP_LOCAL) {
@@ -353,6 +342,7 @@ static __always_inline int switch_frame(struct __sk_buff *skb, const struct port
 }
 
 #include "edge6.h"
+#include "tagged.h"
 
 static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
 {
@@ -402,15 +392,22 @@ static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *po
 SEC("classifier")
 int from_guest(struct __sk_buff *skb)
 {
-	__u32 ifindex = name_of(skb);
+	__u32 ifindex = name_of(skb), tagged = 0;
 	struct port *port = bpf_map_lookup_elem(&ports, &ifindex);
 	struct eth eth;
 
+	if (!port && number_of(skb)) {
+		ifindex = ifindex_of(skb);
+		port = bpf_map_lookup_elem(&ports, &ifindex);
+		tagged = port && port->flags & PORT_TRANSPARENT && skb->vlan_proto == bpf_htons(0x8100);
+		port = tagged ? port : 0;
+	}
 	say_beyond_firewalls(skb, skb->mark == MARK_REJECT);
+	say_wire(skb, 0, 0);
 	skb->mark = 0;
 	say_whose(skb, port ? ifindex : ifindex_of(skb));
 	/* The kernel has taken the tag out of the frame and would put it back behind our judgement. */
-	if (skb->vlan_present && (!port || bpf_skb_vlan_pop(skb)))
+	if (skb->vlan_present && !tagged && (!port || untag(skb)))
 		return drop(skb, DROP_FAMILY);
 	if (!port)
 		return drop(skb, DROP_NO_PORT);
@@ -424,6 +421,8 @@ int from_guest(struct __sk_buff *skb)
 		return drop(skb, DROP_SPOOFED_MAC);
 	if (port->flags & PORT_TAPPED)
 		mirror(skb, FROM_GUEST);
+	if (tagged)
+		return guest_tagged(skb, port, &eth);
 	if (eth.protocol == bpf_htons(ETH_ARP))
 		return guest_arp(skb, port, &eth);
 	if (eth.protocol == bpf_htons(ETH_IP))
@@ -453,11 +452,19 @@ int to_guest(struct __sk_buff *skb)
 	__u32 ifindex = name_of(skb);
 	struct port *port = bpf_map_lookup_elem(&ports, &ifindex);
 	struct packet p = {};
+	__u32 none = DROP_NO_PORT;
 	int no;
 
+	if (!port && number_of(skb)) {
+		none = DROP_FAMILY;
+		ifindex = ifindex_of(skb);
+		port = bpf_map_lookup_elem(&ports, &ifindex);
+		port = port && port->flags & PORT_TRANSPARENT ? port : 0;
+	}
 	say_whose(skb, ifindex);
+	say_wire(skb, 0, 0);
 	if (!port)
-		return drop(skb, DROP_NO_PORT);
+		return drop(skb, none);
 	if (!(port->flags & PORT_UP))
 		return drop(skb, DROP_PORT_DOWN);
 	if (skb->mark == MARK_AGENT) {
@@ -467,7 +474,8 @@ int to_guest(struct __sk_buff *skb)
 	if (!(port->flags & (PORT_SECURED | PORT_FIREWALLED)))
 		return deliver(skb, port);
 	if (skb->protocol == bpf_htons(ETH_ARP))
-		return port->flags & PORT_EXTERNAL || !(port->flags & PORT_SECURED) ? deliver(skb, port) : drop(skb, DROP_STACK);
+		return port->flags & PORT_EXTERNAL || !(port->flags & PORT_SECURED) || none == DROP_FAMILY ? deliver(skb, port) :
+												     drop(skb, DROP_STACK);
 	if (skb->protocol == bpf_htons(ETH_IP6)) {
 		no = welcome6(skb, port);
 		if (no & REJECTED)
@@ -519,25 +527,29 @@ int from_overlay(struct __sk_buff *skb)
 	int no;
 
 	say_whose(skb, ifindex_of(skb));
+	say_wire(skb, 0, 0);
 	skb->mark = 0;
 	if (bpf_skb_get_tunnel_key(skb, &tunnel, sizeof(tunnel), 0))
 		return drop(skb, DROP_OVERLAY);
 	far = bpf_htonl(tunnel.remote_ipv4);
 	if (!bpf_map_lookup_elem(&vteps, &far))
 		return drop(skb, DROP_VTEP);
-	if (skb->vlan_present)
-		return drop(skb, DROP_FAMILY);
 	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
 		return drop(skb, DROP_MALFORMED);
 	key.vni = tunnel.tunnel_id;
+	if (skb->vlan_present && eth.dst[0] & 1)
+		return flood(skb, key.vni, 0);
 	__builtin_memcpy(key.mac, eth.dst, 6);
 	h = bpf_map_lookup_elem(&stations, &key);
 	if (!h)
-		return receive_copy(skb, key.vni);
+		return skb->vlan_present ? drop(skb, DROP_FAMILY) : receive_copy(skb, key.vni);
 	if (h->kind == HOP_LOCAL)
 		return give(skb, h->where);
 	if (h->kind == HOP_REMOTE && h->how == ADDRESS_LEFT)
 		return follow(skb, &tunnel, h->where);
+	/* Tags are the guests' own: no router takes them. */
+	if (skb->vlan_present)
+		return drop(skb, DROP_FAMILY);
 	if (h->kind == HOP_ROUTER && eth.protocol == bpf_htons(ETH_IP6))
 		return overlay_ip6(skb, h->router, key.vni);
 	if (h->kind != HOP_ROUTER || eth.protocol != bpf_htons(ETH_IP))
@@ -549,11 +561,18 @@ int from_overlay(struct __sk_buff *skb)
 	return route_packet(skb, &p, h->router, key.vni, VIA_OVERLAY);
 }
 
+/* What is tagged is never the stack's own: it knows no tags. */
+static __always_inline int not_ours(struct __sk_buff *skb, const struct settings *set, __u32 reason)
+{
+	return set->flags & SETTING_SHARED && !tag_of(skb) ? TC_ACT_OK : drop(skb, reason);
+}
+
 __attribute__((noinline)) int edge_arp(struct __sk_buff *skb, const struct eth *eth)
 {
 	struct settings *set = get_settings();
-	struct ip_key key = {};
-	struct mac_key station = {};
+	struct ip_key key = {.vni = wire_of(skb)};
+	struct mac_key station = {.vni = wire_of(skb)};
+	struct ext_key external = {.vni = wire_of(skb)};
 	const __u8 *mac = 0;
 	struct ext *e;
 	struct hop *h;
@@ -561,16 +580,18 @@ __attribute__((noinline)) int edge_arp(struct __sk_buff *skb, const struct eth *
 
 	if (!set || !eth || load_arp(skb, &a))
 		return drop(skb, DROP_MALFORMED);
-	key.vni = station.vni = set->ext_vni;
+	if (tag_of(skb))
+		learn_arp(key.vni, &a);
 	if (a.op == bpf_htons(1)) {
-		e = bpf_map_lookup_elem(&externals, &a.tpa);
+		external.ip = a.tpa;
+		e = bpf_map_lookup_elem(&externals, &external);
 		if (e && e->kind == EXT_RELAY)
 			e = 0;
 		key.ip = a.tpa;
 		h = bpf_map_lookup_elem(&addresses, &key);
 		if (e)
 			mac = e->mac;
-		else if (h && set->ext_vni && h->kind == HOP_LOCAL)
+		else if (h && key.vni && h->kind == HOP_LOCAL)
 			mac = h->mac;
 		if (mac) {
 			if (answer_arp(skb, &a, mac))
@@ -578,12 +599,14 @@ __attribute__((noinline)) int edge_arp(struct __sk_buff *skb, const struct eth *
 			skb->mark = MARK_AGENT;
 			return give(skb, whose(skb));
 		}
-		return set->flags & SETTING_SHARED ? TC_ACT_OK : drop(skb, DROP_ARP_UNKNOWN);
+		return not_ours(skb, set, DROP_ARP_UNKNOWN);
 	}
 	__builtin_memcpy(station.mac, eth->dst, 6);
 	h = bpf_map_lookup_elem(&stations, &station);
-	if (h && set->ext_vni && h->kind == HOP_LOCAL)
+	if (h && key.vni && h->kind == HOP_LOCAL)
 		return give(skb, h->where);
+	if (tag_of(skb))
+		return TC_ACT_SHOT;
 	/* The stack's neighbour table asked, under another name: see to_edge. */
 	if (set_macs(skb, set->edge_mac, eth->src) || bpf_skb_change_type(skb, 0))
 		return drop(skb, DROP_MALFORMED);
@@ -621,7 +644,8 @@ static __always_inline int from_inside(__u64 router, __u32 saddr)
 __attribute__((noinline)) int edge_ip(struct __sk_buff *skb, const struct eth *eth)
 {
 	struct settings *set = get_settings();
-	struct mac_key station = {};
+	struct mac_key station = {.vni = wire_of(skb)};
+	struct ext_key key = {.vni = wire_of(skb)};
 	struct packet p = {};
 	__u64 router;
 	struct ext *e;
@@ -630,15 +654,15 @@ __attribute__((noinline)) int edge_ip(struct __sk_buff *skb, const struct eth *e
 
 	if (!set || !eth)
 		return drop(skb, DROP_MALFORMED);
-	station.vni = set->ext_vni;
-	no = parse(skb, &p, whose(skb));
+	no = parse(skb, &p, wire_scope(skb));
 	if (no)
 		return drop(skb, no - 1);
 	/* Names of ports and of the services of hosts are ours to give. */
 	if ((p.saddr & bpf_htonl(METADATA_MASK)) == bpf_htonl(METADATA_BASE) || p.daddr == METADATA_IP || p.saddr == METADATA_IP ||
 	    p.saddr == RESOLVER_IP)
 		return drop(skb, DROP_RESERVED);
-	e = bpf_map_lookup_elem(&externals, &p.daddr);
+	key.ip = p.daddr;
+	e = bpf_map_lookup_elem(&externals, &key);
 	if (e && from_inside(e->router, p.saddr))
 		return drop(skb, DROP_SPOOFED_IP);
 	if (e && police(skb, LIMIT_ADDRESS, p.daddr, TO_GUEST))
@@ -657,14 +681,15 @@ __attribute__((noinline)) int edge_ip(struct __sk_buff *skb, const struct eth *e
 			return route_packet(skb, &p, router, 0, VIA_EDGE);
 		if (no == 1 && p.protocol == ICMP && p.type == 8 && !answer_echo(skb, &p)) {
 			/* A ping from behind this very router turns round once more. */
-			if (bpf_map_lookup_elem(&externals, &p.saddr))
-				return bpf_redirect(whose(skb), BPF_F_INGRESS);
+			key.ip = p.saddr;
+			if (bpf_map_lookup_elem(&externals, &key))
+				return out_edge(skb, key.vni, BPF_F_INGRESS);
 			skb->mark = MARK_AGENT;
 			return give(skb, whose(skb));
 		}
 		return drop(skb, DROP_NAT);
 	}
-	if (set->ext_vni) {
+	if (station.vni) {
 		__builtin_memcpy(station.mac, eth->dst, 6);
 		h = bpf_map_lookup_elem(&stations, &station);
 		if (h && h->kind == HOP_LOCAL)
@@ -672,30 +697,40 @@ __attribute__((noinline)) int edge_ip(struct __sk_buff *skb, const struct eth *e
 		/* A gateway that hides nobody: the provider routes to it. */
 		if (h && h->kind == HOP_ROUTER)
 			return from_inside(h->router, p.saddr) ? drop(skb, DROP_SPOOFED_IP) :
-								 route_packet(skb, &p, h->router, set->ext_vni, VIA_EDGE);
+								 route_packet(skb, &p, h->router, station.vni, VIA_EDGE);
 	}
-	return set->flags & SETTING_SHARED ? TC_ACT_OK : drop(skb, DROP_EDGE);
+	return not_ours(skb, set, DROP_EDGE);
 }
 
 SEC("classifier")
 int from_edge(struct __sk_buff *skb)
 {
 	struct settings *set = get_settings();
+	__u32 tag = number_of(skb), *vni = 0;
 	struct eth eth;
 
 	say_whose(skb, ifindex_of(skb));
+	say_wire(skb, 0, 0);
 	skb->mark = 0;
-	if (!set || bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
+	if (!set)
 		return drop(skb, DROP_MALFORMED);
-	if (skb->vlan_present)
+	if (tag && skb->vlan_proto == bpf_htons(0x8100))
+		vni = bpf_map_lookup_elem(&tags, &tag);
+	/* Beside ours the device may carry the host's own. */
+	if (skb->vlan_present && tag && !vni)
 		return set->flags & SETTING_SHARED ? TC_ACT_OK : drop(skb, DROP_FAMILY);
+	if (skb->vlan_present && untag(skb))
+		return drop(skb, DROP_FAMILY);
+	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
+		return drop(skb, DROP_MALFORMED);
+	say_wire(skb, vni ? *vni : set->ext_vni, tag);
 	if (eth.protocol == bpf_htons(ETH_ARP))
 		return edge_arp(skb, &eth);
 	if (eth.protocol == bpf_htons(ETH_IP))
 		return edge_ip(skb, &eth);
 	if (eth.protocol == bpf_htons(ETH_IP6))
 		return edge_ip6(skb, &eth);
-	return set->flags & SETTING_SHARED ? TC_ACT_OK : drop(skb, DROP_FAMILY);
+	return not_ours(skb, set, DROP_FAMILY);
 }
 
 /* Every external address speaks with its own hardware address, so that switches outside know where it is. */
@@ -703,23 +738,28 @@ SEC("classifier")
 int to_edge(struct __sk_buff *skb)
 {
 	struct settings *set = get_settings();
+	struct ext_key key = {};
 	struct ext *e;
-	__u32 saddr;
 
 	say_whose(skb, ifindex_of(skb));
+	say_wire(skb, 0, 0);
 	if (!set)
 		return drop(skb, DROP_NO_EDGE);
 	if (skb->mark == MARK_AGENT) {
 		skb->mark = 0;
 		return TC_ACT_OK;
 	}
+	/* What leaves with a tag is whole, or the host's own. */
+	if (skb->vlan_present)
+		return TC_ACT_OK;
 	if (skb->protocol == bpf_htons(ETH_ARP))
 		return edge_ask(skb, set);
 	if (skb->protocol != bpf_htons(ETH_IP))
 		return set->flags & SETTING_SHARED || set->ext_vni ? TC_ACT_OK : drop(skb, DROP_STACK);
-	if (bpf_skb_load_bytes(skb, ETH_LEN + 12, &saddr, 4))
+	if (bpf_skb_load_bytes(skb, ETH_LEN + 12, &key.ip, 4))
 		return drop(skb, DROP_MALFORMED);
-	e = bpf_map_lookup_elem(&externals, &saddr);
+	key.vni = set->ext_vni;
+	e = bpf_map_lookup_elem(&externals, &key);
 	if (e && bpf_skb_store_bytes(skb, 6, e->mac, 6, 0))
 		return drop(skb, DROP_MALFORMED);
 	return TC_ACT_OK;
@@ -734,6 +774,7 @@ int from_agent(struct __sk_buff *skb)
 	__u32 ifindex;
 
 	say_whose(skb, ifindex_of(skb));
+	say_wire(skb, 0, 0);
 	if (skb->protocol == bpf_htons(ETH_IP6))
 		return agent_ip6(skb);
 	if (!set || skb->protocol != bpf_htons(ETH_IP) || parse(skb, &p, whose(skb)))

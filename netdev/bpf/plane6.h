@@ -173,6 +173,7 @@ __attribute__((noinline)) int send_gateway6(struct __sk_buff *skb, const struct 
 	struct settings *set = get_settings();
 	struct bpf_redir_neigh hop = {.nh_family = 10};
 	struct route6_key key = {.prefixlen = 192};
+	struct nearby_key next = {};
 	struct route6 *r;
 	__u32 length;
 	__u8 hops;
@@ -205,7 +206,14 @@ __attribute__((noinline)) int send_gateway6(struct __sk_buff *skb, const struct 
 	if (bpf_skb_store_bytes(skb, ETH_LEN + 7, &hops, 1, 0))
 		return drop(skb, DROP_MALFORMED);
 	meter_packet6(skb, q, w->router, METER_OUT);
-	__builtin_memcpy(hop.ipv6_nh, none6(&r->via) ? &q->daddr : &r->via, 16);
+	next.vni = r->vni;
+	next.ip = none6(&r->via) ? q->daddr : r->via;
+	if (next.vni != set->ext_vni) {
+		if (bpf_skb_store_bytes(skb, 6, r->mac, 6, 0))
+			return drop(skb, DROP_MALFORMED);
+		return send_wire(skb, &next);
+	}
+	__builtin_memcpy(hop.ipv6_nh, &next.ip, 16);
 	return bpf_redirect_neigh(set->edge_if, &hop, sizeof(hop), 0);
 }
 
@@ -284,9 +292,9 @@ __attribute__((noinline)) int guest_neighbour(struct __sk_buff *skb, const struc
 		__builtin_memcpy(service.mac, set->service_mac, 6);
 		h = &service;
 	}
-	/* On the provider's link others are asked by the wire; their answers come from_edge. */
-	if (!h && port->flags & PORT_EXTERNAL && set->edge_if && !none6(&q->saddr))
-		return bpf_redirect(set->edge_if, 0);
+	/* Somebody on the wire, perhaps: he answers himself. */
+	if (!h && port->flags & PORT_EXTERNAL && !none6(&q->saddr))
+		return out_edge(skb, port->vni, 0);
 	/* Nobody hears of his own address: he has it. */
 	if (!h || (h->kind == HOP_LOCAL && h->where == whose(skb)))
 		return drop(skb, DROP_ARP_UNKNOWN);
@@ -364,9 +372,13 @@ __attribute__((noinline)) int welcome6(struct __sk_buff *skb, const struct port 
 	no = parse6(skb, &q, whose(skb) | 0x80000000u);
 	if (no)
 		return no;
-	/* Who has which address is said by us alone, and on the provider's link by those outside: no guest's word gets here. */
+	/* Who has which address is said by us alone; of a wire, by those who are there. */
+	if (neighbourly(&q.p) && port->flags & PORT_EXTERNAL && q.p.type == NEIGHBOUR_SAY && q.p.ttl == 255)
+		return 0;
+	if (neighbourly(&q.p) && own_tag(skb))
+		return 0;
 	if (neighbourly(&q.p))
-		return port->flags & PORT_SECURED && !(port->flags & PORT_EXTERNAL && q.p.type == NEIGHBOUR_SAY) ? DROP_SPOOFED_ARP + 1 : 0;
+		return port->flags & PORT_SECURED ? DROP_SPOOFED_ARP + 1 : 0;
 	if (port->flags & PORT_SECURED) {
 		no = related6(skb, &q, TO_GUEST) ? 0 : admit6(skb, &q, port, TO_GUEST);
 		if (no)

@@ -31,6 +31,7 @@ struct ip6 {
 #define PORT_LOCALS 2048u        /* its network has local IPs here */
 #define PORT_NAMES 4096u         /* its network has a resolver here */
 #define PORT_TAPPED 8192u        /* somebody looks at what it sends or gets */
+#define PORT_TRANSPARENT 32768u  /* guests of its network may send frames with tags to each other */
 #define PORT_FIREWALLED 16384u   /* it has a firewall, or a router's leg in its network has one */
 
 /* A port whose frames come tagged over another's device: its name is this bit, that device and the tag. */
@@ -54,8 +55,20 @@ struct live {
 	__u64 flows;    /* recounted by the agent's sweep */
 	__u64 note_tat; /* as the first, of the next note about its groups */
 	__u64 names_tat; /* and of the next question about names */
+	__u64 flood_tat; /* and of the next tagged frame for many */
 	__u32 unsaid;   /* notes that were too many since the last one */
 	__u32 pad;
+};
+
+/* ---- whom tagged frames for many go to, in networks whose guests may send tags: ports of this host, then other hosts */
+#define FLOODS 128
+struct flood_key {
+	__u32 vni;
+	__u32 index;
+};
+struct flood {
+	__u32 kind;  /* HOP_LOCAL, HOP_REMOTE */
+	__u32 where; /* interface index, or far tunnel end */
 };
 
 /* ---- who may say he is whom: {interface, source prefix} -> hardware addresses */
@@ -110,7 +123,7 @@ struct route_key {
 };
 struct route {
 	__u32 kind;
-	__u32 vni;
+	__u32 vni;  /* ROUTE_EXTERNAL: of the external network */
 	__u32 via;  /* 0: on link */
 	__u32 gw;   /* ROUTE_EXTERNAL: address to hide behind, 0: none; ROUTE_LEG: the leg's own */
 	__u32 vtep; /* ROUTE_EXTERNAL: the host that holds the gateway, 0: this one */
@@ -133,7 +146,28 @@ struct scope_key {
 	__u32 family;
 };
 
+/* ---- wires: what the edge link carries, untagged (`ext_vni`) and by tag
+ *   wires: network -> tag        tags: tag -> network
+ */
+
+/* Who is on a tagged wire. The agent asks; the programs remember what is answered, of those alone who were asked for. */
+struct nearby_key {
+	__u32 vni;
+	struct ip6 ip; /* IPv4: ::ffff:a.b.c.d */
+};
+struct nearby {
+	__u64 used;  /* ns, coarse: a packet was for it */
+	__u64 seen;  /* it said where it is; 0: not yet */
+	__u64 asked; /* the agent was told to ask */
+	__u8 mac[6];
+	__u16 pad;
+};
+
 /* ---- addresses that this host answers for on the edge link */
+struct ext_key {
+	__u32 vni; /* of the external network */
+	__u32 ip;
+};
 #define EXT_FLOATING 1u
 #define EXT_GATEWAY 2u
 #define EXT_FORWARD 3u /* some of its ports lead inside */
@@ -253,7 +287,7 @@ struct tan_key {
 	__u16 port;
 	__u16 remote_port;
 	__u8 protocol;
-	__u8 pad[3];
+	__u8 vni[3]; /* of the external network: others may have the same address */
 };
 struct tan {
 	__u64 seen;
@@ -274,7 +308,8 @@ struct helper_key {
 
 /* ---- ports of an external address that lead inside, by the longest prefix of the port's bits */
 struct forward_key {
-	__u32 prefixlen; /* 48 + prefix length */
+	__u32 prefixlen; /* 80 + prefix length */
+	__u32 vni; /* of the external network */
 	__u32 ip;
 	__u8 protocol;
 	__u8 pad;
@@ -536,7 +571,12 @@ TABLE(stations, HASH, struct mac_key, struct hop, 1048576, BPF_F_NO_PREALLOC);
 TABLE(routes, LPM_TRIE, struct route_key, struct route, 262144, BPF_F_NO_PREALLOC);
 TABLE(choices, HASH, struct choice_key, struct route, 65536, BPF_F_NO_PREALLOC);
 TABLE(scopes, HASH, struct scope_key, __u32, 65536, BPF_F_NO_PREALLOC);
-TABLE(externals, HASH, __u32, struct ext, 65536, BPF_F_NO_PREALLOC);
+TABLE(externals, HASH, struct ext_key, struct ext, 65536, BPF_F_NO_PREALLOC);
+TABLE(floods, HASH, struct flood_key, struct flood, 65536, BPF_F_NO_PREALLOC);
+TABLE(wires, HASH, __u32, __u32, 4096, BPF_F_NO_PREALLOC);
+TABLE(tags, HASH, __u32, __u32, 4096, BPF_F_NO_PREALLOC);
+TABLE(nearby, LRU_HASH, struct nearby_key, struct nearby, 16384, 0);
+TABLE(asks, ARRAY, __u32, __u64, 1, 0);
 TABLE(fixed, HASH, struct fixed_key, __u32, 65536, BPF_F_NO_PREALLOC);
 TABLE(chunks, HASH, struct chunk_key, struct chunk, 65536, BPF_F_NO_PREALLOC);
 TABLE(members, HASH, struct member_key, __u32, 1048576, BPF_F_NO_PREALLOC);

@@ -75,15 +75,28 @@ pub fn answer(binding: &Binding6, frame: &[u8]) -> Option<Vec<u8>> {
 
 /// An IPv6 frame from `mac`'s own link-local address.
 pub(crate) fn frame(mac: [u8; 6], to_mac: [u8; 6], to: Ipv6Addr, next: u8, hops: u8, body: &[u8]) -> Vec<u8> {
-    let from = link_local(crate::wanted::Mac(mac));
+    frame_from((link_local(crate::wanted::Mac(mac)), mac), (to, to_mac), next, hops, body)
+}
+
+fn frame_from(from: (Ipv6Addr, [u8; 6]), to: (Ipv6Addr, [u8; 6]), next: u8, hops: u8, body: &[u8]) -> Vec<u8> {
     let length = u16::try_from(body.len()).unwrap_or(u16::MAX);
-    let head = [&[0x60, 0, 0, 0][..], &length.to_be_bytes(), &[next, hops], &from.octets(), &to.octets()].concat();
-    [&to_mac[..], &mac, &[0x86, 0xdd], &head, body].concat()
+    let head = [&[0x60, 0, 0, 0][..], &length.to_be_bytes(), &[next, hops], &from.0.octets(), &to.0.octets()].concat();
+    [&to.1[..], &from.1, &[0x86, 0xdd], &head, body].concat()
+}
+
+/// A frame of ICMPv6 from one address to another, each with its hardware address; the checksum's place in `body` is zero.
+pub(crate) fn icmp6(from: (Ipv6Addr, [u8; 6]), to: (Ipv6Addr, [u8; 6]), mut body: Vec<u8>) -> Vec<u8> {
+    let sum = sum(from.0, to.0, ICMP6, &body);
+    body.get_mut(2..4).unwrap_or_default().copy_from_slice(&sum.to_be_bytes());
+    frame_from(from, to, ICMP6, 255, &body)
 }
 
 /// The checksum of ICMPv6 or UDP; its place in `body` is zero.
 pub(crate) fn checksum(mac: [u8; 6], to: Ipv6Addr, next: u8, body: &[u8]) -> u16 {
-    let from = link_local(crate::wanted::Mac(mac));
+    sum(link_local(crate::wanted::Mac(mac)), to, next, body)
+}
+
+fn sum(from: Ipv6Addr, to: Ipv6Addr, next: u8, body: &[u8]) -> u16 {
     let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
     let pseudo = [&from.octets()[..], &to.octets(), &length.to_be_bytes(), &[0, 0, 0, next]].concat();
     crate::dhcp::checksum(&[&pseudo, body])

@@ -38,7 +38,15 @@ fn scene(ra: Ra) -> (Wanted, BTreeMap<String, u32>) {
         mac: Mac([0xfa, 0x16, 0x3e, 1, 0, 1]),
     };
     let wanted = Wanted {
-        networks: vec![Network { id: "n".into(), vni: 7, mtu: 1450, external: false, subnets: vec![subnet] }],
+        networks: vec![Network {
+            id: "n".into(),
+            vni: 7,
+            mtu: 1450,
+            external: false,
+            vlan: 0,
+            transparent: false,
+            subnets: vec![subnet],
+        }],
         ports: vec![port],
         routers: vec![Router { id: "r".into(), interfaces: vec![leg], gateway: None, gateway6: None, routes: vec![] }],
         ..Wanted::default()

@@ -10,6 +10,8 @@ const MAP_UPDATE: libc::c_long = 2;
 const MAP_DELETE: libc::c_long = 3;
 const MAP_NEXT: libc::c_long = 4;
 const OBJ_GET: libc::c_long = 7;
+/// `BPF_NOEXIST`.
+const NO_EXIST: u64 = 1;
 
 /// One `union bpf_attr` of the map commands; the tail is zero.
 #[repr(C)]
@@ -78,6 +80,19 @@ impl Map {
             return Err(io::ErrorKind::InvalidInput.into());
         }
         bpf(MAP_UPDATE, &mut self.attr(key.as_ptr(), value.as_ptr())).map(drop)
+    }
+
+    /// Makes a row; one that is there stays as it is.
+    pub fn put_new(&self, key: &[u8], value: &[u8]) -> io::Result<()> {
+        self.check(key)?;
+        if value.len() != self.value {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        let mut attr = Attr { flags: NO_EXIST, ..self.attr(key.as_ptr(), value.as_ptr()) };
+        match bpf(MAP_UPDATE, &mut attr) {
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+            _ => Ok(()),
+        }
     }
 
     /// Deletes a row; a row that is not there is no error.

@@ -37,7 +37,7 @@ pub fn tap_name(port_id: &str) -> String {
 const SUBPORT: u32 = 1 << 30;
 
 /// What stands for an interface index where a port has none.
-fn subport_name(device: u32, vlan: u16) -> Option<u32> {
+pub(crate) fn subport_name(device: u32, vlan: u16) -> Option<u32> {
     (device < 1 << 18 && (1..4095).contains(&vlan)).then(|| SUBPORT | device << 12 | u32::from(vlan))
 }
 

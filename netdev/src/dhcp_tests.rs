@@ -44,7 +44,15 @@ fn guest() -> (Port, Network) {
         lease_seconds: 600,
         ra: None,
     };
-    let network = Network { id: "n".into(), vni: 1, mtu: 1450, external: false, subnets: vec![subnet] };
+    let network = Network {
+        id: "n".into(),
+        vni: 1,
+        mtu: 1450,
+        external: false,
+        vlan: 0,
+        transparent: false,
+        subnets: vec![subnet],
+    };
     (port, network)
 }
 

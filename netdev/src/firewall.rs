@@ -160,7 +160,15 @@ mod tests {
     }
 
     fn drawn(firewalls: Vec<Firewall>) -> (crate::table::Tables, Vec<picture::Problem>) {
-        let network = Network { id: "n".into(), vni: 7, mtu: 1450, external: false, subnets: vec![] };
+        let network = Network {
+            id: "n".into(),
+            vni: 7,
+            mtu: 1450,
+            external: false,
+            vlan: 0,
+            transparent: false,
+            subnets: vec![],
+        };
         let wanted = Wanted { networks: vec![network], firewalls, ..Wanted::default() };
         let devices = BTreeMap::from([("p".to_owned(), 4)]);
         picture::draw(&wanted, &devices, None, &Settings::default())

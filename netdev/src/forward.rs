@@ -1,5 +1,6 @@
 //! Port forwarding: ranges of ports as prefixes of their bits, so that a range costs a few rows and not one for each
 //! port. The translation itself is in `bpf/forward.h`.
+use crate::nat::external;
 use crate::picture::Picture;
 use crate::router::{gateway_here, router_name};
 use crate::table::{Bytes, Table, put};
@@ -18,7 +19,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
         }
         let name = router_name(&forward.router);
         let row = Bytes::new().u32(FORWARD).ip(Ipv4Addr::UNSPECIFIED).u64(name).mac(forward.mac.0);
-        let key = Bytes::new().ip(forward.address);
+        let key = external(picture, &forward.network, forward.address);
         let known = picture.tables.get(&Table::Externals).and_then(|t| t.get(&key.0)).cloned();
         if known.as_ref().is_some_and(|k| *k != row.0) {
             picture.problem(None, format!("forwarding {}: {} is in use", forward.id, forward.address));
@@ -34,7 +35,8 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
 fn draw_ports(picture: &mut Picture<'_>, forward: &Forward) {
     let (first, last) = forward.ports;
     for (port, length) in prefixes(first, last) {
-        let key = Bytes::new().u32(48 + length).ip(forward.address).u8(forward.protocol).u8(0).raw(&port.to_be_bytes());
+        let address = external(picture, &forward.network, forward.address);
+        let key = Bytes::new().u32(80 + length).raw(&address.0).u8(forward.protocol).u8(0).raw(&port.to_be_bytes());
         let value = Bytes::new().ip(forward.fixed).u16(first).u16(forward.inside).u32(u32::from(forward.to_one));
         if !put(&mut picture.tables, Table::Forwards, key, value) {
             picture.problem(None, format!("forwarding {}: port {port} leads elsewhere already", forward.id));

@@ -15,6 +15,7 @@ use crate::scope::Scopes;
 use crate::table::{Bytes, Hop, Table, put};
 use crate::v6::{leg6, link_local};
 use crate::wanted::{Family, Gateway6, Router};
+use crate::wire;
 use ipnet::{IpNet, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -30,17 +31,24 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
                 picture.problem(None, format!("router {}: network {} is unknown", router.id, gateway.network));
                 continue;
             };
+            let wire = wire::of(picture, &gateway.network);
             // Without an underlay there is no other host.
             let here = picture.vtep.is_none() || gateway.vtep.is_none() || gateway.vtep == picture.vtep;
-            draw_routes(picture, router, (gateway, spread), here, network.mtu);
+            draw_routes(picture, router, (gateway, spread), here, (wire, network.mtu));
             if here && network.external {
-                draw_answers(picture, router, gateway, network.vni);
+                draw_answers(picture, router, gateway, wire);
             }
         }
     }
 }
 
-fn draw_routes(picture: &mut Picture<'_>, router: &Router, (gateway, spread): (&Gateway6, bool), here: bool, mtu: u16) {
+fn draw_routes(
+    picture: &mut Picture<'_>,
+    router: &Router,
+    (gateway, spread): (&Gateway6, bool),
+    here: bool,
+    (vni, mtu): (u32, u16),
+) {
     let Ok(net) = Ipv6Net::new(gateway.address, gateway.prefix).map(|n| n.trunc()) else { return };
     let vtep = if here { Ipv4Addr::UNSPECIFIED } else { gateway.vtep.unwrap_or(Ipv4Addr::UNSPECIFIED) };
     let scope = Scopes::of(&picture.scopes, router, Family::V6).number(&gateway.network);
@@ -48,7 +56,7 @@ fn draw_routes(picture: &mut Picture<'_>, router: &Router, (gateway, spread): (&
         let key =
             Bytes::new().u32(64 + u32::from(to.prefix_len())).u64(router_name(&router.id)).raw(&to.addr().octets());
         let via = via.unwrap_or(Ipv6Addr::UNSPECIFIED).octets();
-        let row = Bytes::new().u32(EXTERNAL).u32(0).ip(vtep).raw(&via).raw(&gateway.address.octets());
+        let row = Bytes::new().u32(EXTERNAL).u32(vni).ip(vtep).raw(&via).raw(&gateway.address.octets());
         picture.offers.offer6(key, rank, row.raw(&gateway.mac.0).u16(mtu).u32(scope));
     };
     route(net, None, Rank::Connected);

@@ -29,6 +29,7 @@
 //!  |                     |                                                                                |
 //!  |  underlay --> overlay0 --in--> [from_overlay]: known far end? `stations` --> tap, or our gateway     |
 //!  |  edge0 --in--> [from_edge]: ARP for `externals`; floating or NATed back, `routes` --> tap or overlay |
+//!  |        (tagged: `tags`, `wires`; who is there: `nearby`, asked by the agent)                          |
 //!  |  agent0 --out--> [from_agent]: 100.64/10 --> the port's own address --> tap                          |
 //!  +-----|--------------------------------------------------------------------------------------------+
 //!        | veth (or a device that the caller gave)
@@ -38,7 +39,8 @@
 //! Programs (`bpf/`, C, committed as an object so that a build needs no clang) sit on TCX hooks. Programs,
 //! tables and links are pinned in a bpffs of this prefix alone: the path forwards while no agent runs, and a
 //! new agent reads the tables back, compares and repairs (`plan.rs`). There is no bridge between guests, no
-//! learning, no flooding, no nftables and no kernel conntrack; overlapping tenants are just other keys.
+//! learning, no flooding (but of guests' own tagged frames where they may send them), no nftables and no kernel
+//! conntrack; overlapping tenants are just other keys.
 //!
 //! # What it needs
 //! Root, Linux 6.6 or newer (TCX) with veth, tun, vxlan (if there is an underlay) and bridge (if there is an edge
@@ -54,7 +56,7 @@
 //!   host; other hosts do not hear of it. A hardware address that two ports share stays with the first.
 //! - Ways of a router are not watched: one whose next hop is dead is taken all the same.
 //! - Between two routers a leg with a firewall lets nothing pass: it is asked at the ports of guests (`firewall.rs`).
-//! - One external layer-2 network for each host.
+//! - One device to the outside for each host. On a tagged wire the first packet to an unknown neighbour is lost.
 //! - Ports that share another's device (by a VLAN tag) have no metadata service by IPv4.
 //! - Limits drop what is too much and queue nothing; nothing reserves bandwidth.
 //! - TCP sequence numbers are not checked; a packet in the middle of an unknown connection is judged as a new one.
@@ -85,6 +87,7 @@ mod meter;
 mod mirror;
 mod namespace;
 mod nat;
+mod nearby;
 mod netlink;
 mod node;
 mod note;
@@ -108,9 +111,11 @@ mod stats;
 mod switch;
 mod table;
 mod tap;
+mod transparent;
 mod v6;
 mod view;
 pub mod wanted;
+mod wire;
 
 pub use config::{Config, External, NETNS_DIR, NoteRate, Ns, Underlay, edge_name, node_name, ns_path};
 pub use delegation::{Delegated, Delegations, Kept};

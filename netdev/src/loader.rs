@@ -21,7 +21,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Raised with every change of `bpf/tables.h`.
-const LAYOUT: u32 = 8;
+const LAYOUT: u32 = 9;
 const OBJECT: &[u8] = include_bytes!("../bpf/plane.bpf.o");
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 /// Rows of one table that a dump reads at most.

@@ -10,12 +10,18 @@ use crate::picture::Picture;
 use crate::router::{gateway_here, router_name};
 use crate::table::{Bytes, Hop, Table, put};
 use crate::wanted::Floating;
+use crate::wire;
 use std::net::Ipv4Addr;
 
 const FLOATING: u32 = 1;
 const GATEWAY: u32 = 2;
 const RELAY: u32 = 4;
 const WAY_IN: u32 = 1 << 31;
+
+/// An address of one external network: others may have the same.
+pub(crate) fn external(picture: &Picture<'_>, network: &str, address: Ipv4Addr) -> Bytes {
+    Bytes::new().u32(wire::of(picture, network)).ip(address)
+}
 
 pub(crate) fn draw(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
@@ -27,7 +33,8 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
         let router = router_name(&floating.router);
         let value =
             Bytes::new().u32(if here { FLOATING } else { RELAY }).ip(floating.fixed).u64(router).mac(floating.mac.0);
-        if !put(&mut picture.tables, Table::Externals, Bytes::new().ip(floating.address), value) {
+        let key = external(picture, &floating.network, floating.address);
+        if !put(&mut picture.tables, Table::Externals, key, value) {
             picture.problem(Some(&floating.port), format!("{} is in use", floating.address));
             continue;
         }
@@ -42,7 +49,8 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
         for (gateway, _) in wanted.gateways(router).filter(|(g, _)| gateway_here(g, vtep)) {
             let name = router_name(&router.id);
             let value = Bytes::new().u32(GATEWAY).ip(Ipv4Addr::UNSPECIFIED).u64(name).mac(gateway.mac.0);
-            if !put(&mut picture.tables, Table::Externals, Bytes::new().ip(gateway.address), value) {
+            let key = external(picture, &gateway.network, gateway.address);
+            if !put(&mut picture.tables, Table::Externals, key, value) {
                 picture.problem(None, format!("router {}: {} is in use", router.id, gateway.address));
             }
         }
@@ -77,12 +85,13 @@ pub(crate) fn draw_by_leg(picture: &mut Picture<'_>) {
     }
 }
 
-/// The address and hardware address of a row of `externals`: what a gratuitous ARP says. `None` of one
+/// The network, address and hardware address of a row of `externals`: what a gratuitous ARP says, and where. `None` of one
 /// that another host answers for.
-pub(crate) fn announcement(key: &[u8], value: &[u8]) -> Option<(Ipv4Addr, [u8; 6])> {
+pub(crate) fn announcement(key: &[u8], value: &[u8]) -> Option<(u32, Ipv4Addr, [u8; 6])> {
     if value.first_chunk::<4>().is_none_or(|kind| u32::from_ne_bytes(*kind) == RELAY) {
         return None;
     }
-    let ip = Ipv4Addr::from(*key.first_chunk::<4>()?);
-    Some((ip, *value.get(16..)?.first_chunk::<6>()?))
+    let vni = u32::from_ne_bytes(*key.first_chunk::<4>()?);
+    let ip = Ipv4Addr::from(*key.get(4..)?.first_chunk::<4>()?);
+    Some((vni, ip, *value.get(16..)?.first_chunk::<6>()?))
 }

@@ -22,6 +22,7 @@ use crate::switch::SERVICE_MAC;
 use crate::table::{Settings, Table, Tables};
 use crate::tap;
 use crate::wanted::{Port, Wanted};
+use crate::wire;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -299,6 +300,7 @@ impl Node {
         {
             standing::speak6(device)?;
         }
+        *self.bindings.wires.write() = wire::askers(wanted, &tables, self.settings.edge_if);
         let errors = self.write_tables(&tables)?;
         self.advertise(wanted, &old, &news);
         // From now on answers come in.
@@ -347,10 +349,9 @@ impl Node {
             }
         }
         self.known = Some((found, read));
-        for (ip, mac) in news {
-            if self.settings.edge_if != 0
-                && let Err(e) = packet::announce(&self.sender, self.settings.edge_if, ip, mac)
-            {
+        for (vni, ip, mac) in news {
+            let Some(name) = wire::name(wanted, self.settings.edge_if, vni) else { continue };
+            if let Err(e) = packet::announce(&self.sender, name, ip, mac) {
                 tracing::debug!(%ip, error = %e, "not announced");
             }
         }

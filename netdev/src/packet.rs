@@ -34,6 +34,8 @@ const FRAME_MAX: usize = 2048;
 pub(crate) struct Told {
     pub v4: RwLock<HashMap<u32, Arc<Binding>>>,
     pub v6: RwLock<HashMap<u32, Arc<Binding6>>>,
+    /// Who asks on tagged wires, by network.
+    pub wires: RwLock<HashMap<u32, crate::wire::Asker>>,
     /// How things are called.
     pub names: crate::resolver::Shelf,
     /// Who asks for prefixes on the edge link.

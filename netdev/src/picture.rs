@@ -10,6 +10,7 @@
 //!   firewall  firewalls firewall_rules
 //!   quality   limits buckets          v6       sources6 addresses6 routes6 chunks6 members6
 //!   gateway6  addresses6 routes6 stations
+//!   wire     wires tags            transparent floods
 //!   view     more addresses, addresses6 and stations      resolver more addresses and stations
 //! ```
 //! Pure: the same input and the same devices give the same rows. What cannot be expressed becomes a
@@ -100,15 +101,15 @@ pub fn draw(
     crate::quality::draw(&mut picture);
     crate::mirror::draw(&mut picture);
     crate::firewall::draw(&mut picture);
+    crate::wire::draw(&mut picture);
+    crate::transparent::draw(&mut picture);
     let mut settings = *settings;
     settings.epoch = 0;
-    settings.ask = picture.tables.get(&Table::Externals).into_iter().flatten().find_map(|(key, value)| {
-        // Any of our addresses will do; the first stays the same from pass to pass.
-        crate::nat::announcement(key, value)
-    });
+    settings.ext_vni = crate::wire::untagged(wanted).map_or(0, |n| n.vni);
+    // Any of our addresses will do; the first stays the same from pass to pass.
+    settings.ask = crate::wire::ours(&picture.tables, settings.ext_vni);
     settings.by_leg = !wanted.by_leg.is_empty();
     settings.firewalls = wanted.firewalls.iter().any(|f| !f.legs.is_empty());
-    settings.ext_vni = wanted.networks.iter().find(|n| n.external).map_or(0, |n| n.vni);
     let key = crate::table::Bytes::new().u32(0);
     put(&mut picture.tables, Table::Settings, key, settings.bytes());
     (picture.tables, picture.problems)

@@ -31,7 +31,15 @@ fn base() -> (Wanted, BTreeMap<String, u32>) {
         idle: false,
     };
     let wanted = Wanted {
-        networks: vec![Network { id: "n".into(), vni: 7, mtu: 1450, external: false, subnets: vec![subnet] }],
+        networks: vec![Network {
+            id: "n".into(),
+            vni: 7,
+            mtu: 1450,
+            external: false,
+            vlan: 0,
+            transparent: false,
+            subnets: vec![subnet],
+        }],
         ports: vec![port],
         groups: vec![Group { id: "g".into(), stateful: true, rules: vec![] }],
         ..Wanted::default()

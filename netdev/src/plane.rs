@@ -14,6 +14,7 @@ use crate::loader;
 use crate::metadata::{METADATA_ADDRESS, MetadataListener, PortNames, Sockets, address6};
 use crate::meter::label_name;
 use crate::namespace;
+use crate::nearby::Nearby;
 use crate::node::Node;
 use crate::note::Notes;
 use crate::packet::{Bindings, DhcpService};
@@ -49,6 +50,7 @@ pub struct DataPlane {
     dhcp: Option<DhcpService>,
     delegator: Option<Delegator>,
     delegations: Arc<Desk>,
+    nearby: Option<Nearby>,
     resolver: Option<Resolver>,
     streams: Option<Streams>,
     forwarders: Forwarders,
@@ -66,6 +68,7 @@ struct Parts {
     worker: JoinHandle<()>,
     dhcp: DhcpService,
     delegator: Delegator,
+    nearby: Nearby,
     questions: OwnedFd,
     links: crate::netlink::Netlink,
     /// The interface of the host's own stack.
@@ -121,6 +124,7 @@ impl DataPlane {
             dhcp: Some(parts.dhcp),
             delegator: Some(parts.delegator),
             delegations,
+            nearby: Some(parts.nearby),
             resolver: Some(resolver),
             streams,
             forwarders,
@@ -288,6 +292,7 @@ impl DataPlane {
         self.sweeper = None;
         self.dhcp = None;
         self.delegator = None;
+        self.nearby = None;
         self.resolver = None;
         self.streams = None;
         self.jobs = None;
@@ -367,12 +372,14 @@ fn start_worker(config: &Config, bindings: Bindings, names: PortNames) -> Result
         .name("netdev".into())
         .spawn(move || {
             let opened = namespace::enter(&ns_path(&config.node())).and_then(|()| {
+                let bpffs = config.bpffs();
                 let node = Node::open(config, bindings.clone(), names)?;
+                let nearby = Nearby::start(node.punt(), bindings.clone(), &bpffs)?;
                 let delegator = Delegator::start(bindings.delegations.clone())?;
                 let dhcp = DhcpService::start(node.punt(), bindings)?;
                 let questions = resolver::socket(node.names_end())?;
                 let agent = node.agent();
-                Ok((node, (dhcp, delegator, questions, crate::netlink::Netlink::open()?, agent)))
+                Ok((node, (dhcp, (delegator, nearby), questions, crate::netlink::Netlink::open()?, agent)))
             });
             match opened {
                 Err(e) => drop(ready.send(Err(e))),
@@ -386,8 +393,8 @@ fn start_worker(config: &Config, bindings: Bindings, names: PortNames) -> Result
             }
         })
         .step("start the worker")?;
-    let (dhcp, delegator, questions, links, agent) = wait.recv().map_err(|_| Error::Closed)??;
-    Ok(Parts { jobs, worker, dhcp, delegator, questions, links, agent })
+    let (dhcp, (delegator, nearby), questions, links, agent) = wait.recv().map_err(|_| Error::Closed)??;
+    Ok(Parts { jobs, worker, dhcp, delegator, nearby, questions, links, agent })
 }
 
 /// The thread that ends idle flows; it ends with this value.

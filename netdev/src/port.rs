@@ -7,6 +7,7 @@ use crate::mirror;
 use crate::picture::Picture;
 use crate::quality;
 use crate::table::{Bytes, Table, put};
+use crate::transparent;
 use crate::wanted::{Fixed, Mac, Port, Subnet, Watch};
 use ipnet::{IpNet, Ipv4Net};
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -27,6 +28,7 @@ const LOCALS: u32 = 2048;
 const NAMES: u32 = 4096;
 const TAPPED: u32 = 8192;
 const FIREWALLED: u32 = 16384;
+const TRANSPARENT: u32 = 32768;
 
 /// Hardware addresses that one prefix may be used with.
 const SOURCE_MACS: usize = 4;
@@ -79,6 +81,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
             (zones.contains(port.network.as_str()), NAMES),
             (tapped.contains(port.id.as_str()), TAPPED),
             (firewalled.has(port), FIREWALLED),
+            (transparent::takes(network, port), TRANSPARENT),
         ] {
             flags |= if on { bit } else { 0 };
         }
@@ -88,7 +91,7 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
         let value = Bytes::new().u32(network.vni).u32(flags).ip(first).raw(&port.mac.0);
         let value = value.u16(quality.tos.unwrap_or(0)).u32(realm).u64(policy_name(&port.groups));
         put(&mut picture.tables, Table::Ports, key.clone(), value);
-        put(&mut picture.tables, Table::Live, key, Bytes::new().raw(&[0; 40]));
+        put(&mut picture.tables, Table::Live, key, Bytes::new().raw(&[0; 48]));
         draw_sources(picture, port, ifindex);
     }
 }

@@ -34,7 +34,15 @@ fn group(id: &str, rules: Vec<Rule>) -> Group {
 
 fn wanted() -> Wanted {
     Wanted {
-        networks: vec![Network { id: "n".into(), vni: 5, mtu: 1450, external: false, subnets: vec![] }],
+        networks: vec![Network {
+            id: "n".into(),
+            vni: 5,
+            mtu: 1450,
+            external: false,
+            vlan: 0,
+            transparent: false,
+            subnets: vec![],
+        }],
         ports: vec![port("a", 1, &["x"]), port("b", 2, &["x", "y"]), port("c", 3, &["y"])],
         groups: vec![
             group("x", (0..70).map(|n| rule(n, Family::V4, Peer::Any)).collect()),

@@ -9,6 +9,7 @@ use crate::picture::Picture;
 use crate::scope::Scopes;
 use crate::table::{Bytes, name64};
 use crate::wanted::{Family, Gateway, Interface, Router};
+use crate::wire;
 use ipnet::{IpNet, Ipv4Net};
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -57,11 +58,17 @@ fn by_leg(leg: &Leg<'_>, via: Option<Ipv4Addr>) -> Bytes {
     row.raw(&leg.interface.mac.0).u16(leg.mtu).u32(leg.scope)
 }
 
-fn by_gateway(via: Option<Ipv4Addr>, gateway: &Gateway, here: bool, mtu: u16, scopes: &Scopes<'_>) -> Bytes {
+fn by_gateway(
+    via: Option<Ipv4Addr>,
+    gateway: &Gateway,
+    here: bool,
+    (vni, mtu): (u32, u16),
+    scopes: &Scopes<'_>,
+) -> Bytes {
     let none = Ipv4Addr::UNSPECIFIED;
     let hide = if gateway.snat { gateway.address } else { none };
     let vtep = if here { none } else { gateway.vtep.unwrap_or(none) };
-    let row = Bytes::new().u32(2).u32(0).ip(via.unwrap_or(none)).ip(hide).ip(vtep);
+    let row = Bytes::new().u32(2).u32(vni).ip(via.unwrap_or(none)).ip(hide).ip(vtep);
     row.raw(&gateway.mac.0).u16(mtu).u32(scopes.number(&gateway.network))
 }
 
@@ -98,7 +105,8 @@ fn draw_router(picture: &mut Picture<'_>, router: &Router, name: u64) {
     let out = |picture: &mut Picture<'_>, gateway: &Gateway, to: Ipv4Net, via: Option<Ipv4Addr>, rank: Rank| {
         let here = gateway_here(gateway, picture.vtep);
         let mtu = picture.networks.get(gateway.network.as_str()).map_or(1500, |n| n.mtu);
-        picture.offers.offer(key(name, to), rank, by_gateway(via, gateway, here, mtu, &scopes));
+        let network = (wire::of(picture, &gateway.network), mtu);
+        picture.offers.offer(key(name, to), rank, by_gateway(via, gateway, here, network, &scopes));
     };
     for (gateway, net, _) in &gateways {
         out(picture, gateway, *net, None, Rank::Connected);

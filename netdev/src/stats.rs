@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// Names of `enum reason` in `bpf/frame.h`, same order.
-pub const REASONS: [&str; 30] = [
+pub const REASONS: [&str; 31] = [
     "malformed",
     "no-port",
     "port-down",
@@ -39,6 +39,7 @@ pub const REASONS: [&str; 30] = [
     "rate",
     "scope",
     "firewall",
+    "neighbour",
 ];
 
 const SECOND: u64 = 1_000_000_000;
@@ -100,7 +101,7 @@ fn u64_at(bytes: &[u8], at: usize) -> u64 {
 }
 
 /// The clock that the programs read, ns.
-fn now() -> u64 {
+pub(crate) fn now() -> u64 {
     clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE)
         .map_or(0, |t| t.tv_sec().cast_unsigned().saturating_mul(SECOND).saturating_add(t.tv_nsec().cast_unsigned()))
 }

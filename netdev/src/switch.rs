@@ -7,6 +7,7 @@ use crate::scope::Scopes;
 use crate::table::{Bytes, Hop, Table, put};
 use crate::view::is_apart;
 use crate::wanted::{Family, Gateway, Mac};
+use crate::wire;
 use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -72,12 +73,15 @@ fn draw_remotes(picture: &mut Picture<'_>) {
 /// Gateways without source NAT, or with a network behind them that is in the outside's scope: the provider sends what is for their inside to their hardware address.
 fn draw_open_gateways(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
-    let Some(vni) = wanted.networks.iter().find(|n| n.external).map(|n| n.vni) else { return };
     for router in &wanted.routers {
         let scoped = Scopes::of(&picture.scopes, router, Family::V4).is_open();
         let open = |g: &Gateway| gateway_here(g, picture.vtep) && (!g.snat || scoped);
         let found: Vec<&Gateway> = wanted.gateways(router).map(|(g, _)| g).filter(|g| open(g)).collect();
         for gateway in found {
+            if picture.networks.get(gateway.network.as_str()).is_none_or(|n| !n.external) {
+                continue;
+            }
+            let vni = wire::of(picture, &gateway.network);
             station(picture, vni, gateway.mac, Hop::Router(router_name(&router.id)));
         }
     }

@@ -30,6 +30,9 @@ pub enum Table {
     Choices,
     Choices6,
     Routes6,
+    Floods,
+    Wires,
+    Tags,
     Externals,
     Scopes,
     Fixed,
@@ -44,7 +47,7 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Table; 32] = [
+    pub const ALL: [Table; 35] = [
         Table::Vteps,
         Table::Members6,
         Table::Chunks6,
@@ -66,6 +69,9 @@ impl Table {
         Table::Choices,
         Table::Choices6,
         Table::Routes6,
+        Table::Floods,
+        Table::Wires,
+        Table::Tags,
         Table::Externals,
         Table::Scopes,
         Table::Fixed,
@@ -98,6 +104,9 @@ impl Table {
             Table::Addresses => "addresses",
             Table::Stations => "stations",
             Table::Externals => "externals",
+            Table::Floods => "floods",
+            Table::Wires => "wires",
+            Table::Tags => "tags",
             Table::Fixed => "fixed",
             Table::Sources6 => "sources6",
             Table::Members6 => "members6",
@@ -126,7 +135,7 @@ impl Table {
             Table::Members => (16, 4),
             Table::Chunks => (16, 8 + 24 * CHUNK_RULES),
             Table::Sources => (12, 24),
-            Table::Live => (4, 40),
+            Table::Live => (4, 48),
             Table::Limits => (12, 32),
             Table::Buckets => (12, 16),
             Table::Mirrors => (8, 72),
@@ -136,7 +145,9 @@ impl Table {
             Table::Ports => (4, 32),
             Table::Addresses => (8, 24),
             Table::Stations => (12, 24),
-            Table::Externals => (4, 24),
+            Table::Externals => (8, 24),
+            Table::Floods => (8, 8),
+            Table::Wires | Table::Tags => (4, 4),
             Table::Fixed => (16, 4),
             Table::Sources6 => (24, 24),
             Table::Members6 => (32, 4),
@@ -148,7 +159,7 @@ impl Table {
             Table::Scopes => (8, 4),
             Table::Locals => (8, 4),
             Table::Helpers => (16, 4),
-            Table::Forwards => (12, 12),
+            Table::Forwards => (16, 12),
             Table::Routes => (16, 32),
             Table::Meters => (8, 16),
             Table::MeterRules => (16, 8 + 32 * METER_RULES),
@@ -307,6 +318,7 @@ pub struct Settings {
     pub edge_if: u32,
     pub agent_if: u32,
     pub punt_if: u32,
+    /// The network that has no tag on the edge link.
     pub ext_vni: u32,
     pub shared: bool,
     /// There are floating addresses in networks that routers have a leg in.

@@ -71,6 +71,12 @@ pub struct Network {
     pub mtu: u16,
     /// Reached through the host's external device and not the overlay.
     pub external: bool,
+    /// The tag of its frames there, 1 to 4094; 0: none.
+    #[serde(default)]
+    pub vlan: u16,
+    /// Its guests may send frames with tags among each other.
+    #[serde(default)]
+    pub transparent: bool,
     pub subnets: Vec<Subnet>,
 }
 
@@ -326,6 +332,9 @@ impl Wanted {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Floating {
     pub id: String,
+    /// External network that the address is of.
+    #[serde(default)]
+    pub network: String,
     pub address: Ipv4Addr,
     /// Answers ARP for `address` on the external network.
     pub mac: Mac,
@@ -352,6 +361,9 @@ pub struct ByLeg {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Forward {
     pub id: String,
+    /// External network that the address is of.
+    #[serde(default)]
+    pub network: String,
     /// External; it leads nowhere else.
     pub address: Ipv4Addr,
     /// Answers ARP for `address` on the external network.

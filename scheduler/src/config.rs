@@ -59,6 +59,10 @@ pub struct Config {
 pub struct NetworkConfig {
     /// Limits of projects without quotas of their own, by resource; -1: none.
     pub quotas: BTreeMap<String, i64>,
+    /// Physical networks that carry VLANs: `PHYSICAL`, or `PHYSICAL:FIRST:LAST` with tags for networks that name none.
+    pub vlan_ranges: Vec<String>,
+    /// Types of networks that projects make, in order: `vxlan`, `vlan`; none: `vxlan`.
+    pub tenant_network_types: Vec<String>,
     pub bgp: BgpConfig,
     pub dns: DnsConfig,
     /// New subnets of IPv6 that ask for the default pool have their prefix lent by the provider.

@@ -121,8 +121,15 @@ fn network(from: &v1::L2) -> Result<Network, String> {
         vni: from.vni,
         mtu: small("mtu", from.mtu)?,
         external: from.external,
+        vlan: vlan(from.vlan)?,
+        transparent: from.transparent,
         subnets: from.subnets.iter().map(subnet).collect::<Result<_, _>>()?,
     })
+}
+
+/// 0: none.
+fn vlan(tag: u32) -> Result<u16, String> {
+    small("VLAN", tag).and_then(|tag: u16| if tag < 4095 { Ok(tag) } else { Err(format!("VLAN {tag} is too large")) })
 }
 
 fn view(from: &v1::View) -> View {
@@ -323,6 +330,7 @@ fn by_leg(from: &v1::Floating) -> Result<ByLeg, String> {
 fn floating(from: &v1::Floating) -> Result<Floating, String> {
     Ok(Floating {
         id: from.id.clone(),
+        network: from.network_id.clone(),
         address: parse("address", &from.address)?,
         mac: mac(&from.mac)?,
         port: from.port_id.clone(),
@@ -340,6 +348,7 @@ fn forward(from: &v1::Forward) -> Result<Forward, String> {
     }
     Ok(Forward {
         id: from.id.clone(),
+        network: from.network_id.clone(),
         address: parse("address", &from.address)?,
         mac: mac(&from.mac)?,
         router: from.router_id.clone(),

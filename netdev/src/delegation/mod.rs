@@ -71,6 +71,7 @@ pub struct Delegations {
 }
 
 /// Where the thread, the packet socket and the passes meet.
+#[derive(Default)]
 pub(crate) struct Desk {
     inner: Mutex<Inner>,
     wake: Condvar,
@@ -91,12 +92,6 @@ struct Inner {
 struct Asking {
     mac: Mac,
     client: Client,
-}
-
-impl Default for Desk {
-    fn default() -> Self {
-        Self { inner: Mutex::default(), wake: Condvar::new(), news: watch::Sender::default() }
-    }
 }
 
 /// Milliseconds of this host's clock, and what to add to them for those since 1970.

@@ -151,7 +151,15 @@ pub(super) mod tests {
     }
 
     fn network(id: &str, vni: u32) -> crate::wanted::Network {
-        crate::wanted::Network { id: id.into(), vni, mtu: 1450, external: false, subnets: vec![] }
+        crate::wanted::Network {
+            id: id.into(),
+            vni,
+            mtu: 1450,
+            external: false,
+            vlan: 0,
+            transparent: false,
+            subnets: vec![],
+        }
     }
 
     #[test]

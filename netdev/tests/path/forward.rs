@@ -8,6 +8,7 @@ use std::net::Ipv4Addr;
 fn forward(id: &str, protocol: u8, ports: (u16, u16), fixed: &str, inside: u16) -> Forward {
     Forward {
         id: id.into(),
+        network: "ext".into(),
         address: Ipv4Addr::new(203, 0, 113, 150),
         mac: Mac([0xfa, 0x16, 0x3e, 3, 0, 150]),
         router: "r".into(),

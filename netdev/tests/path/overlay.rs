@@ -77,6 +77,7 @@ async fn two_nodes_are_one_cloud() {
     // A floating address leaves from the guest's own node.
     w2.floating = vec![Floating {
         id: "f".into(),
+        network: "ext".into(),
         address: Ipv4Addr::new(203, 0, 113, 102),
         mac: Mac([0xfa, 0x16, 0x3e, 3, 0, 102]),
         port: "b".into(),

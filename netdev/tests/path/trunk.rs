@@ -93,6 +93,10 @@ async fn a_device_carries_several_ports() {
     assert!(drops("p", "spoofed-mac") > 0);
     assert_eq!(raw(&p, "echo", 103, s1, (mac_b, ip_b)), "nothing");
     assert!(drops("p", "family") > 0);
+    // One tag: another one below it could name a port behind somebody else's device.
+    let two = "import socket\ns=socket.socket(17,3,0)\ns.bind((\"eth0\",0))\ns.send(bytes.fromhex(\"fa163e000012fa163e00001181000065810000660800\")+bytes(60))";
+    p.sh(&format!("python3 -c '{two}'"));
+    assert!(drops("s1", "family") > 0, "{:?}", plane.stats());
     // Its groups judge what comes in: nobody may start.
     let before = drops("s1", "group-in");
     b.try_sh("ping -n -c2 -i 0.2 -W1 10.0.1.11");

@@ -281,6 +281,8 @@ fn open_network(config: &Config, store: &Store) -> Result<Arc<Network>> {
     let quotas = pilvi_network::quota::choose(config.network.quotas.clone());
     quotas.map_err(|why| anyhow::anyhow!("[network] quotas: {why}"))?;
     pilvi_network::delegation::ops::choose_by_default(config.network.prefix_delegation);
+    let vlans = pilvi_network::network::vlan::choose(&config.network.vlan_ranges, &config.network.tenant_network_types);
+    vlans.map_err(|why| anyhow::anyhow!("[network] {why}"))?;
     Ok(Network::new(store.clone()))
 }
 

@@ -304,6 +304,8 @@ pub fn network(id: &str, vni: u32, third: u8) -> Network {
         vni,
         mtu: 1450,
         external: false,
+        vlan: 0,
+        transparent: false,
         subnets: vec![Subnet {
             id: format!("{id}-sub"),
             cidr: format!("10.0.{third}.0/24").parse().unwrap(),
@@ -325,6 +327,8 @@ pub fn external() -> Network {
         vni: 9000,
         mtu: 1500,
         external: true,
+        vlan: 0,
+        transparent: false,
         subnets: vec![Subnet {
             id: "ext-sub".into(),
             cidr: "203.0.113.0/24".parse().unwrap(),
@@ -438,6 +442,7 @@ pub fn router(id: &str, legs: Vec<Interface>, gateway: Option<Gateway>) -> Route
 pub fn floating(last: u8, port: &str, fixed: &str, router: &str) -> Floating {
     Floating {
         id: format!("fip-{last}"),
+        network: "ext".into(),
         address: Ipv4Addr::new(203, 0, 113, last),
         mac: Mac([0xfa, 0x16, 0x3e, 3, 0, last]),
         port: port.into(),

@@ -228,6 +228,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
         "Port uplink status propagation attribute is updatable",
         "Whether a port's link follows its uplink, later.",
     ),
+    ("vlan-transparent", "Vlantransparent", "Networks whose guests may send frames with tags to each other."),
 ];
 
 pub fn routes() -> Vec<Route<Network>> {

@@ -3,8 +3,8 @@
 //! | record | claims |
 //! | --- | --- |
 //! | tap service | its VNI, which no network has |
-//! | network | its VNI and those of its further segments; the physical network of a flat one |
-//! | segment | its physical network, if it is a further one |
+//! | network | its VNI and those of its further segments; the physical network of a flat one, with the tag of a VLAN |
+//! | segment | the same of the wire, if it is a further one |
 //! | port | its MAC within its network |
 //! | address lease | the address within its subnet (its id says the same, so it can be looked up) |
 //! | security group, firewall group | being its project's default group |
@@ -27,7 +27,7 @@ use crate::{
     local_ip::model::{Association, LocalIp},
     metering::model::{MeterReading, MeteringLabel, MeteringRule},
     ndp_proxy::model::NdpProxy,
-    network::model::VirtualNetwork,
+    network::model::{VirtualNetwork, tag_of},
     port::model::Port,
     port_forwarding::model::PortForwarding,
     qos::model::{Bandwidth, Dscp, Kind, LeastBandwidth, LeastPacketRate, PacketRate, QosPolicy, QosRule},
@@ -197,6 +197,15 @@ impl Record for AddressLease {
     }
 }
 
+/// A physical network without a tag, or one tag there, is one network's or one segment's.
+fn wire(kind: &str, physical: Option<&String>, number: Option<u32>) -> Option<Claim> {
+    let physical = physical?;
+    Some(match tag_of(kind, number) {
+        0 => Claim { scope: "physical_network".into(), value: physical.clone() },
+        tag => Claim { scope: "vlan".into(), value: format!("{physical}/{tag}") },
+    })
+}
+
 impl Record for VirtualNetwork {
     const KIND: &'static str = "network";
     const COLUMNS: &'static [Column] = &[
@@ -224,9 +233,7 @@ impl Record for VirtualNetwork {
     fn claims(&self) -> Vec<Claim> {
         let numbers = [&self.vni].into_iter().chain(self.parts.values()).chain(self.segments.values());
         let mut claims: Vec<Claim> = numbers.map(|vni| Claim { scope: "vni".into(), value: vni.to_string() }).collect();
-        if let Some(physical) = &self.physical_network {
-            claims.push(Claim { scope: "physical_network".into(), value: physical.clone() });
-        }
+        claims.extend(wire(&self.network_type, self.physical_network.as_ref(), self.segmentation_id));
         claims
     }
 }
@@ -340,8 +347,8 @@ impl Record for Segment {
     }
     fn claims(&self) -> Vec<Claim> {
         // The first one's is its network's.
-        let wire = self.physical_network.iter().filter(|_| !self.first);
-        wire.map(|name| Claim { scope: "physical_network".into(), value: name.clone() }).collect()
+        let further = self.physical_network.as_ref().filter(|_| !self.first);
+        wire(&self.network_type, further, self.segmentation_id).into_iter().collect()
     }
 }
 

@@ -4,11 +4,12 @@ use crate::{
     address_scope::model::of_network,
     conntrack_helper::model::ConntrackHelper,
     delegation::model::is_bare_address,
+    floating_ip::model::FloatingIp,
     flow_log::model::FlowLog,
     hosting::model::{answers_dhcp, holder},
     local_ip::{model::Association, ops::translates},
     metering::model::MeteringLabel,
-    network::model::VirtualNetwork,
+    network::model::{VirtualNetwork, tag_of},
     port::model::{DhcpOption, Port, ROUTER_INTERFACE},
     port_forwarding::model::PortForwarding,
     router::model::Router,
@@ -32,8 +33,8 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
         remotes: Vec::new(),
         groups: reach.groups.values().map(|g| group(reach, &g.id, g.stateful)).collect(),
         routers: reach.routers.values().filter(|r| r.admin_state_up).map(|r| router(reach, r, host, hosts)).collect(),
-        floating: reach.floating.values().filter(|f| !f.by_leg).filter_map(floating).collect(),
-        by_leg: reach.by_leg.values().filter_map(floating).collect(),
+        floating: reach.floating.values().filter(|f| !f.by_leg).filter_map(|f| floating(reach, f)).collect(),
+        by_leg: reach.by_leg.values().filter_map(|f| floating(reach, f)).collect(),
         forwards: reach.forwardings.values().filter_map(|f| forward(reach, f)).collect(),
         qualities: quality::compose(reach),
         labels: reach.labels.values().map(|l| label(reach, l)).collect(),
@@ -79,6 +80,8 @@ fn network(reach: &Reach, network: &VirtualNetwork, host: &str, own: Option<&Hos
         neighbours: reach.rooms.contains(&network.id),
         scope4: scope(reach, network, 4),
         scope6: scope(reach, network, 6),
+        vlan: tag_of(&network.network_type, network.segmentation_id),
+        transparent: network.vlan_transparent.unwrap_or_default(),
     }
 }
 
@@ -340,7 +343,7 @@ fn proxied(reach: &Reach, router: &Router) -> Vec<String> {
     reach.proxies.values().filter(|p| p.router_id == router.id).map(|p| p.ip_address.clone()).collect()
 }
 
-fn floating(floating: &crate::floating_ip::model::FloatingIp) -> Option<v1::Floating> {
+fn floating(reach: &Reach, floating: &FloatingIp) -> Option<v1::Floating> {
     Some(v1::Floating {
         id: floating.id.clone(),
         address: floating.floating_ip_address.clone(),
@@ -348,7 +351,7 @@ fn floating(floating: &crate::floating_ip::model::FloatingIp) -> Option<v1::Floa
         port_id: floating.port_id.clone()?,
         fixed_address: floating.fixed_ip_address.clone()?,
         router_id: floating.router_id.clone()?,
-        network_id: floating.floating_network_id.clone(),
+        network_id: segments::of_address(reach, &floating.floating_network_id, &floating.floating_ip_address),
     })
 }
 
@@ -365,6 +368,7 @@ fn forward(reach: &Reach, forwarding: &PortForwarding) -> Option<v1::Forward> {
         fixed_address: forwarding.internal_ip_address.clone(),
         internal_first: u32::from(forwarding.internal.first),
         to_one: forwarding.external.single().is_none() && forwarding.internal.single().is_some(),
+        network_id: segments::of_address(reach, &floating.floating_network_id, &floating.floating_ip_address),
     })
 }
 

@@ -6,9 +6,13 @@
 //! ```
 //! A guest finds nobody of another segment by its hardware address: it sends to its gateway, a router here or outside.
 use super::{HostInfo, reach::Reach};
-use crate::{network::model::VirtualNetwork, port::model::Port, segment::model::Segment};
+use crate::{
+    network::model::{VirtualNetwork, tag_of},
+    port::model::Port,
+    segment::model::Segment,
+};
 use pilvi_agent_api::v1;
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, net::IpAddr};
 
 fn part_id(network: &str, vni: u32) -> String {
     format!("{network}/{vni}")
@@ -18,6 +22,14 @@ fn part_id(network: &str, vni: u32) -> String {
 pub fn of_subnet(reach: &Reach, network: &str, subnet: &str) -> String {
     let vni = reach.networks.get(network).and_then(|n| n.segment_subnets.get(subnet));
     vni.map_or_else(|| network.to_owned(), |vni| part_id(network, *vni))
+}
+
+/// The same for an address.
+pub fn of_address(reach: &Reach, network: &str, address: &str) -> String {
+    let Ok(address) = address.parse::<IpAddr>() else { return network.to_owned() };
+    let mut its = reach.subnets.values().filter(|s| s.network_id == network);
+    let subnet = its.find(|s| s.net().is_some_and(|net| net.contains(&address)));
+    subnet.map_or_else(|| network.to_owned(), |s| of_subnet(reach, network, &s.id))
 }
 
 /// The same for a port: all its addresses are of one segment.
@@ -56,10 +68,12 @@ pub fn split(reach: &Reach, host: Option<&HostInfo>, message: &mut v1::HostNetwo
                 continue;
             }
             let its = apart.iter().filter(|s| network.segment_subnets.get(&s.id) == Some(vni)).cloned();
-            let physical = reach.segments.get(segment).and_then(|s: &Segment| s.physical_network.as_deref());
+            let of: Option<&Segment> = reach.segments.get(segment);
+            let physical = of.and_then(|s| s.physical_network.as_deref());
             message.networks.push(v1::L2 {
                 id: id.clone(),
                 vni: *vni,
+                vlan: of.map_or(0, |s| tag_of(&s.network_type, s.segmentation_id)),
                 external: physical.is_some() && is_connected(host, physical),
                 neighbours: whole.neighbours && inside.contains(&id),
                 subnets: its.collect(),

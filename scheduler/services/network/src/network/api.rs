@@ -35,6 +35,7 @@ pub static NETWORK: Resource = Resource {
         once("provider:segmentation_id", check::int_or_null::<1, 16_777_215>).ruled().restricted(),
         open("qos_policy_id", check::uuid_or_null),
         once("segments", check::segments).ruled().restricted(),
+        once("vlan_transparent", check::boolean).absent(Absent::Bool(false)),
         once("pvlan", check::boolean).absent(Absent::Bool(false)),
         shown("status"),
         shown("subnets"),

@@ -3,3 +3,5 @@ pub mod api;
 pub mod model;
 pub mod ops;
 pub mod private;
+pub(crate) mod provider;
+pub mod vlan;

@@ -9,9 +9,11 @@ use std::collections::BTreeMap;
 pub const OVERLAY: &str = "vxlan";
 /// `provider:network_type` of a network behind the hosts' external device.
 pub const FLAT: &str = "flat";
+/// The same, by a tag.
+pub const VLAN: &str = "vlan";
 /// Bytes that the overlay adds to a packet of 1500.
 pub const OVERLAY_MTU: u32 = 1450;
-pub const FLAT_MTU: u32 = 1500;
+pub const PHYSICAL_MTU: u32 = 1500;
 /// Largest network number of the overlay.
 pub const VNI_MAX: u32 = (1 << 24) - 1;
 
@@ -41,9 +43,12 @@ pub struct VirtualNetwork {
     pub physical_network: Option<String>,
     #[serde(rename = "provider:segmentation_id")]
     pub segmentation_id: Option<u32>,
-    /// Number in the overlay, 1..2^24-1; a flat network has one too, for the hosts' own tables.
+    /// Number in the overlay, 1..2^24-1; flat and VLAN networks have one too, for the hosts' own tables.
     pub vni: u32,
     pub availability_zone_hints: Vec<String>,
+    /// Guests may send frames with tags of their own to each other. `None`: made before that could be said.
+    #[serde(default)]
+    pub vlan_transparent: Option<bool>,
     /// Its ports see each other by what they are.
     #[serde(default)]
     pub pvlan: bool,
@@ -59,6 +64,16 @@ pub struct VirtualNetwork {
     pub qos_policy_id: Option<String>,
     #[serde(default)]
     pub tags: Vec<String>,
+}
+
+/// Largest MTU of a kind of networks.
+pub fn mtu_max(kind: &str) -> u32 {
+    if kind == OVERLAY { OVERLAY_MTU } else { PHYSICAL_MTU }
+}
+
+/// The tag on the wire that a network or segment has there; 0: none.
+pub fn tag_of(kind: &str, number: Option<u32>) -> u32 {
+    number.filter(|_| kind == VLAN).unwrap_or_default()
 }
 
 impl VirtualNetwork {

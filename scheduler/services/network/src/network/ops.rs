@@ -1,5 +1,8 @@
 //! The verbs of networks; the only writer of the record.
-use super::model::{FLAT, FLAT_MTU, OVERLAY, OVERLAY_MTU, VirtualNetwork};
+use super::{
+    model::{OVERLAY, VLAN, VirtualNetwork, mtu_max},
+    provider::{self, Wish},
+};
 use crate::{
     attribute::overlay,
     bgp, fault,
@@ -13,7 +16,7 @@ use crate::{
         model::{Action, covers},
         shared::Shareable,
     },
-    security_group, segment, segment_range,
+    security_group, segment,
     subnet::{self, model::Subnet},
     tables::find,
 };
@@ -69,16 +72,15 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Vir
     let text = |name: &str| attrs.get(name).and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned);
     let project = text("project_id").unwrap_or_default();
     quota::check_in::<VirtualNetwork>(tx, &project, "network").await?;
-    let segmentation =
-        attrs.get("provider:segmentation_id").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
-    let physical = text("provider:physical_network");
-    let kind = text("provider:network_type").unwrap_or_else(|| OVERLAY.to_owned());
-    check_provider(&kind, physical.as_deref(), segmentation)?;
-    if let Some(name) = &physical {
-        segment::ops::refuse_physical_in(tx, name).await?;
+    let number = attrs.get("provider:segmentation_id").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
+    let wish = Wish { kind: text("provider:network_type"), physical: text("provider:physical_network"), number };
+    let provided = provider::settle_in(tx, &project, wish).await?;
+    let set = |name: &str| attrs.get(name) == Some(&Value::Bool(true));
+    if provided.kind == VLAN && set("pvlan") {
+        return Err(fault::invalid("a PVLAN network cannot be a VLAN network: outside, its parts would be one"));
     }
-    let vni = free_vni(tx, &project, segmentation).await?;
-    let top = if kind == FLAT { FLAT_MTU } else { OVERLAY_MTU };
+    check_transparent(set("vlan_transparent"), set("pvlan"), &provided.kind)?;
+    let top = mtu_max(&provided.kind);
     let mtu =
         attrs.get("mtu").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(top);
     check_mtu(mtu, top)?;
@@ -92,10 +94,10 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Vir
     for (name, value) in [
         ("id", Value::from(pilvi_kit::id::new())),
         ("mtu", mtu.into()),
-        ("vni", vni.into()),
-        ("provider:network_type", kind.clone().into()),
-        ("provider:physical_network", physical.into()),
-        ("provider:segmentation_id", if kind == FLAT { Value::Null } else { vni.into() }),
+        ("vni", provided.vni.into()),
+        ("provider:network_type", provided.kind.into()),
+        ("provider:physical_network", provided.physical.into()),
+        ("provider:segmentation_id", provided.number.into()),
     ] {
         document.insert(name.to_owned(), value);
     }
@@ -136,16 +138,15 @@ fn first_segment(attrs: &Raw) -> Result<Raw, Fault> {
     Ok(attrs)
 }
 
-pub(crate) fn check_provider(kind: &str, physical: Option<&str>, segmentation: Option<u32>) -> Result<(), Fault> {
-    match (kind, physical, segmentation) {
-        (FLAT, None, _) => Err(fault::invalid("physical_network required for flat provider network")),
-        (FLAT, _, Some(_)) => Err(fault::invalid("segmentation_id prohibited for flat provider network")),
-        (OVERLAY, Some(_), _) => Err(fault::invalid("provider:physical_network specified for a vxlan network")),
-        (FLAT | OVERLAY, ..) => Ok(()),
-        _ => {
-            Err(fault::invalid(format!("network_type value '{kind}' not supported; this cloud has: {OVERLAY}, {FLAT}")))
-        }
+/// Tags of guests' own stay among the guests of the overlay: on a wire they would be the provider's.
+pub(crate) fn check_transparent(transparent: bool, private: bool, kind: &str) -> Result<(), Fault> {
+    if transparent && (kind != OVERLAY || private) {
+        return Err(fault::bad(
+            "VlanTransparencyDriverError",
+            format!("Backend does not support VLAN Transparency, but for {OVERLAY} networks that are not private."),
+        ));
     }
+    Ok(())
 }
 
 fn check_mtu(mtu: u32, top: u32) -> Result<(), Fault> {
@@ -167,25 +168,13 @@ pub(crate) fn check_subnet_mtu(mtu: u32, ip_version: u8) -> Result<(), Fault> {
     Ok(())
 }
 
-/// The wished number if it is free, or one of the project's ranges.
-pub(crate) async fn free_vni(tx: &mut Tx, project: &str, wanted: Option<u32>) -> Result<u32, Fault> {
-    let Some(vni) = wanted else { return segment_range::ops::number_in(tx, project).await };
-    match segment_range::ops::is_taken_in(tx, vni).await? {
-        false => Ok(vni),
-        true => Err(fault::conflict(
-            "TunnelIdInUse",
-            format!("Unable to create the network. The tunnel ID {vni} is in use."),
-        )),
-    }
-}
-
 pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<VirtualNetwork>, changes: &Raw) -> Result<(), Fault> {
     let before = found.record.clone();
     qos::ops::bind_sent_in(tx, ctx, before.qos_policy_id.as_deref(), changes).await?;
     let mut after: VirtualNetwork = overlay(&before, changes)?;
     let (had, has) = (before.qos_policy_id.as_deref(), after.qos_policy_id.as_deref());
     qos::least::refuse_network_change_in(tx, &before.id, had, has).await?;
-    let top = if before.network_type == FLAT { FLAT_MTU } else { OVERLAY_MTU };
+    let top = mtu_max(&before.network_type);
     if after.mtu == 0 {
         after.mtu = top;
     }

@@ -95,7 +95,7 @@ fn spelled(name: &str) -> String {
 }
 
 /// The same port always asks under the same id, so that what it was given can be found again.
-fn id_of(seed: &str, kind: &str) -> String {
+pub(crate) fn id_of(seed: &str, kind: &str) -> String {
     let digest: [u8; 32] = Sha256::digest(format!("{seed}/{kind}")).into();
     let hex: String = digest.iter().take(16).map(|b| format!("{b:02x}")).collect();
     format!("{}-{}-5{}-8{}-{}", &hex[..8], &hex[8..12], &hex[13..16], &hex[17..20], &hex[20..])

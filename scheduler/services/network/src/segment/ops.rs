@@ -5,8 +5,9 @@ use crate::{
     fault,
     list::Raw,
     network::{
-        model::{FLAT, OVERLAY, VirtualNetwork},
-        ops::{check_provider, free_vni},
+        model::VirtualNetwork,
+        ops::check_transparent,
+        provider::{self, Wish},
     },
     port::model::FixedIp,
     subnet::model::Subnet,
@@ -96,48 +97,32 @@ pub async fn create_in(tx: &mut Tx, attrs: &Raw) -> Result<Stored<Segment>, Faul
 /// One more segment of a network, which carries what it is made of in mind.
 pub async fn add_in(tx: &mut Tx, mut network: Stored<VirtualNetwork>, attrs: &Raw) -> Result<Stored<Segment>, Fault> {
     let text = |name: &str| attrs.get(name).and_then(Value::as_str).filter(|t| !t.is_empty()).map(str::to_owned);
-    let kind = text("network_type").unwrap_or_else(|| OVERLAY.to_owned());
-    let physical = text("physical_network");
     let number = attrs.get("segmentation_id").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok());
-    check_provider(&kind, physical.as_deref(), number)?;
+    let wish = Wish { kind: text("network_type"), physical: text("physical_network"), number };
     if network.pvlan {
         return Err(fault::invalid("a PVLAN network has one segment"));
     }
     if tx.count::<Segment>(find::on_network(&network.id)).await? >= SEGMENTS_MAX {
         return Err(Fault::conflict(format!("A network has at most {SEGMENTS_MAX} segments.")));
     }
-    if let Some(name) = &physical {
-        refuse_physical_in(tx, name).await?;
-    }
-    let vni = free_vni(tx, &network.project_id, number).await?;
+    let provided = provider::settle_in(tx, &network.project_id, wish).await?;
+    check_transparent(network.record.vlan_transparent.unwrap_or_default(), false, &provided.kind)?;
     let mut document = attrs.clone();
     for (name, value) in [
         ("id", json!(pilvi_kit::id::new())),
         ("network_id", json!(network.id)),
-        ("network_type", json!(kind)),
-        ("physical_network", json!(physical)),
-        ("segmentation_id", if kind == FLAT { Value::Null } else { json!(vni) }),
-        ("vni", json!(vni)),
+        ("network_type", json!(provided.kind)),
+        ("physical_network", json!(provided.physical)),
+        ("segmentation_id", json!(provided.number)),
+        ("vni", json!(provided.vni)),
         ("first", json!(false)),
     ] {
         document.insert(name.to_owned(), value);
     }
     let segment: Segment = serde_json::from_value(Value::Object(document)).map_err(Fault::internal)?;
-    network.record.segments.insert(segment.id.clone(), vni);
+    network.record.segments.insert(segment.id.clone(), provided.vni);
     tx.update(&network).await?;
     Ok(tx.insert(&segment).await?)
-}
-
-/// A wire is one flat network's, or one segment's.
-pub async fn refuse_physical_in(tx: &mut Tx, name: &str) -> Result<(), Fault> {
-    let query = || find::physical_network(name);
-    if tx.count::<VirtualNetwork>(query()).await? + tx.count::<Segment>(query()).await? > 0 {
-        return Err(fault::conflict(
-            "FlatNetworkInUse",
-            format!("Unable to create the flat network. Physical network {name} is in use."),
-        ));
-    }
-    Ok(())
 }
 
 pub async fn update_in(tx: &mut Tx, mut found: Stored<Segment>, changes: &Raw) -> Result<(), Fault> {

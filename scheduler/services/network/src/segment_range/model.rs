@@ -1,4 +1,4 @@
-//! A range of overlay numbers: one project's, or everybody's. Pure.
+//! A range of numbers, of the overlay or of a physical network's VLANs: one project's, or everybody's. Pure.
 //!
 //! ```text
 //! a network's number:  a free one of its project's ranges, else of the shared ranges, else any that is in no
@@ -31,7 +31,10 @@ impl SegmentRange {
         (self.minimum..=self.maximum).contains(&number)
     }
     pub fn overlaps(&self, other: &Self) -> bool {
-        self.minimum <= other.maximum && other.minimum <= self.maximum
+        self.network_type == other.network_type
+            && self.physical_network == other.physical_network
+            && self.minimum <= other.maximum
+            && other.minimum <= self.maximum
     }
 }
 

@@ -4,7 +4,11 @@ use crate::{
     attribute::overlay,
     fault,
     list::Raw,
-    network::model::{OVERLAY, VNI_MAX, VirtualNetwork},
+    network::{
+        model::{OVERLAY, VLAN, VNI_MAX, VirtualNetwork},
+        vlan::{self, Range, TAG_MAX},
+    },
+    qos::least::id_of,
     segment::model::Segment,
     tables::find,
     tap::model::TapService,
@@ -35,21 +39,61 @@ fn everything() -> SegmentRange {
     }
 }
 
-/// The default range is a record like the others once somebody looks.
+/// A range of the operator's file.
+fn configured(range: &Range) -> SegmentRange {
+    let text = format!("{}:{}:{}", range.physical, range.minimum, range.maximum);
+    SegmentRange {
+        id: id_of(&text, VLAN),
+        network_type: VLAN.to_owned(),
+        physical_network: Some(range.physical.clone()),
+        minimum: range.minimum,
+        maximum: range.maximum,
+        ..everything()
+    }
+}
+
+/// Ranges that nobody made by the API are records like the others once somebody looks, as long as the operator has them.
 pub async fn ensure(store: &Store) -> Result<(), Fault> {
-    if store.get::<SegmentRange>(DEFAULT).await?.is_some() {
+    let wanted: Vec<SegmentRange> =
+        std::iter::once(everything()).chain(vlan::chosen().ranges.iter().map(configured)).collect();
+    let there = store.list::<SegmentRange>(Query::all()).await?;
+    let mut found: Vec<&str> = there.iter().filter(|r| r.default).map(|r| r.id.as_str()).collect();
+    let mut ids: Vec<&str> = wanted.iter().map(|r| r.id.as_str()).collect();
+    found.sort_unstable();
+    ids.sort_unstable();
+    if found == ids {
         return Ok(());
     }
     store
-        .write(|tx| {
+        .write(move |tx| {
+            let wanted = wanted.clone();
             Box::pin(async move {
-                if tx.get::<SegmentRange>(DEFAULT).await?.is_none() {
-                    tx.insert(&everything()).await?;
+                for gone in tx.list::<SegmentRange>(Query::all()).await? {
+                    if gone.default && wanted.iter().all(|r| r.id != gone.id) {
+                        tx.delete::<SegmentRange>(&gone.id).await?;
+                    }
+                }
+                for range in &wanted {
+                    if tx.get::<SegmentRange>(&range.id).await?.is_none() {
+                        tx.insert(range).await?;
+                    }
                 }
                 Ok::<_, Fault>(())
             })
         })
         .await
+}
+
+/// Ranges of one kind of networks that somebody made.
+pub(crate) async fn of_kind_in(tx: &mut Tx, kind: &str) -> Result<Vec<SegmentRange>, Fault> {
+    let mut all = all_in(tx).await?;
+    all.retain(|r| r.network_type == kind && !r.default);
+    Ok(all)
+}
+
+pub(crate) fn nothing_left() -> Fault {
+    Fault::unavailable("Unable to create the network. No tenant network is available for allocation.")
+        .kind("NoNetworkAvailable")
 }
 
 async fn all_in(tx: &mut Tx) -> Result<Vec<SegmentRange>, Fault> {
@@ -58,7 +102,7 @@ async fn all_in(tx: &mut Tx) -> Result<Vec<SegmentRange>, Fault> {
 
 /// A number that no network has, from the ranges that are the project's to use.
 pub async fn number_in(tx: &mut Tx, project: &str) -> Result<u32, Fault> {
-    let ranges = all_in(tx).await?;
+    let ranges = of_kind_in(tx, OVERLAY).await?;
     let (best, others) = for_project(&ranges, project);
     for range in best {
         if let Some(free) = free_of(tx, range, &[]).await? {
@@ -66,15 +110,12 @@ pub async fn number_in(tx: &mut Tx, project: &str) -> Result<u32, Fault> {
         }
     }
     let free = free_of(tx, &everything(), &others).await?;
-    free.ok_or_else(|| {
-        Fault::unavailable("Unable to create the network. No tenant network is available for allocation.")
-            .kind("NoNetworkAvailable")
-    })
+    free.ok_or_else(nothing_left)
 }
 
 /// A number that no network has, and, while there are others, that no range gives to anybody's networks.
 pub async fn spare_in(tx: &mut Tx) -> Result<u32, Fault> {
-    let ranges = all_in(tx).await?;
+    let ranges = of_kind_in(tx, OVERLAY).await?;
     let ranges: Vec<&SegmentRange> = ranges.iter().collect();
     let apart = free_of(tx, &everything(), &ranges).await?;
     let free = if apart.is_some() { apart } else { free_of(tx, &everything(), &[]).await? };
@@ -108,40 +149,60 @@ async fn free_of(tx: &mut Tx, range: &SegmentRange, not: &[&SegmentRange]) -> Re
     Ok(numbers.find(|n| !not.iter().any(|r| r.holds(*n)) && !taken.contains(n)))
 }
 
-/// Numbers of a range that networks have, with their projects.
+/// Whether a network's number is of the range.
 fn uses(range: &SegmentRange, network: &VirtualNetwork) -> bool {
-    network.network_type == OVERLAY
-        && range.holds(network.vni)
+    network.network_type == range.network_type
+        && network.physical_network == range.physical_network
+        && network.segmentation_id.is_some_and(|number| range.holds(number))
         && (range.shared || network.project_id == range.project_id)
 }
 
+/// Where networks of the range's numbers are found.
+fn users(range: &SegmentRange) -> Query {
+    match &range.physical_network {
+        Some(name) => find::physical_network(name),
+        None => find::vni_between(range.minimum, range.maximum),
+    }
+}
+
 async fn used_in(tx: &mut Tx, range: &SegmentRange) -> Result<Vec<u32>, Fault> {
-    let there = tx.list::<VirtualNetwork>(find::vni_between(range.minimum, range.maximum)).await?;
-    Ok(there.iter().filter(|n| uses(range, n)).map(|n| n.vni).collect())
+    let there = tx.list::<VirtualNetwork>(users(range)).await?;
+    Ok(there.iter().filter(|n| uses(range, n)).filter_map(|n| n.segmentation_id).collect())
 }
 
 /// For views: what is used, and what is free in ranges that are small enough to be listed.
 pub async fn usage(store: &Store, range: &SegmentRange) -> Result<(Value, Value), Fault> {
     const LISTED: u32 = 4096;
-    let there = store.list::<VirtualNetwork>(find::vni_between(range.minimum, range.maximum)).await?;
-    let used: serde_json::Map<String, Value> =
-        there.iter().filter(|n| uses(range, n)).map(|n| (n.vni.to_string(), json!(n.project_id))).collect();
+    let there = store.list::<VirtualNetwork>(users(range)).await?;
+    let number = |n: &Stored<VirtualNetwork>| Some((n.segmentation_id?.to_string(), json!(n.project_id)));
+    let used: serde_json::Map<String, Value> = there.iter().filter(|n| uses(range, n)).filter_map(number).collect();
     if range.maximum - range.minimum >= LISTED {
         return Ok((json!(used), json!([])));
     }
-    let free: Vec<u32> = (range.minimum..=range.maximum).filter(|n| there.iter().all(|t| t.vni != *n)).collect();
+    let has = |n: &Stored<VirtualNetwork>| match range.physical_network {
+        Some(_) => n.segmentation_id.filter(|_| n.network_type == range.network_type),
+        // Whatever it is of: nobody else gets the number.
+        None => Some(n.vni),
+    };
+    let taken: Vec<u32> = there.iter().filter_map(has).collect();
+    let free: Vec<u32> = (range.minimum..=range.maximum).filter(|n| !taken.contains(n)).collect();
     Ok((json!(used), json!(free)))
 }
 
 fn check(range: &SegmentRange, all: &[SegmentRange]) -> Result<(), Fault> {
-    if range.network_type != OVERLAY {
-        return Err(fault::invalid(format!(
-            "network_type '{}' has no ranges of numbers here; {OVERLAY} has",
-            range.network_type
-        )));
-    }
-    if range.physical_network.as_deref().is_some_and(|p| !p.is_empty()) {
-        return Err(fault::invalid(format!("physical_network is not for {OVERLAY} ranges")));
+    match (range.network_type.as_str(), &range.physical_network) {
+        (OVERLAY, None) => {}
+        (OVERLAY, Some(_)) => return Err(fault::invalid(format!("physical_network is not for {OVERLAY} ranges"))),
+        (VLAN, None) => return Err(fault::invalid("physical_network is required for a VLAN segment range")),
+        (VLAN, Some(_)) if range.maximum > TAG_MAX => {
+            return Err(fault::invalid(format!("tags of VLANs are 1 through {TAG_MAX}")));
+        }
+        (VLAN, Some(_)) => {}
+        (other, _) => {
+            return Err(fault::invalid(format!(
+                "network_type '{other}' has no ranges of numbers here; {OVERLAY} and {VLAN} have"
+            )));
+        }
     }
     if range.minimum > range.maximum {
         return Err(fault::invalid("the minimum of a segment range is above its maximum"));

@@ -26,6 +26,7 @@ mod segments;
 mod taps;
 mod templates;
 mod trunk;
+mod vlan;
 mod ways_out;
 
 use crate::{Network, kinds, service};

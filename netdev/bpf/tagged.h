@@ -1,0 +1,181 @@
+/* Frames with tags of the guests' own, in networks whose guests may send them to each other (VLAN-transparent ones).
+ *
+ *   from_guest -> the tag stays beside the frame -> addresses and groups are judged as without it -> by hardware address
+ *              -> for many: `floods`, a copy for each port of the network here and one for each host that has some
+ *
+ * The kernel keeps the tag out of the frame, so all that reads frames sees them as if there were none. What is in them is
+ * between the guests: no router takes them, nothing of the cloud answers in them, and they leave by no wire.
+ */
+#ifndef PILVI_TAGGED_H
+#define PILVI_TAGGED_H
+
+#include "plane6.h"
+
+#define FLOOD_INTERVAL (SEC_NS / 1000) /* a thousand a second on the long run, */
+#define FLOOD_BURST (SEC_NS / 5)       /* two hundred at once */
+
+/* Whether it was the last. */
+__attribute__((noinline)) int flood_one(struct __sk_buff *skb, __u32 vni, __u32 index, __u32 everywhere)
+{
+	struct bpf_tunnel_key tunnel = {.tunnel_id = vni, .tunnel_ttl = 64};
+	struct flood_key key = {.vni = vni, .index = index};
+	struct settings *set = get_settings();
+	struct flood *f = bpf_map_lookup_elem(&floods, &key);
+
+	if (!f || !set)
+		return 1;
+	if (f->kind == HOP_LOCAL) {
+		if (f->where != whose(skb) && !has_subport(skb, f->where))
+			bpf_clone_redirect(skb, f->where, 0);
+		return 0;
+	}
+	tunnel.remote_ipv4 = bpf_ntohl(f->where);
+	if (everywhere && set->overlay_if && !bpf_skb_set_tunnel_key(skb, &tunnel, sizeof(tunnel), BPF_F_ZERO_CSUM_TX))
+		bpf_clone_redirect(skb, set->overlay_if, 0);
+	return 0;
+}
+
+/* A tagged frame for many. What came from another host goes to none again. */
+__attribute__((noinline)) int flood(struct __sk_buff *skb, __u32 vni, __u32 everywhere)
+{
+	__u32 i;
+
+	for (i = 0; i < FLOODS; i++)
+		if (flood_one(skb, vni, i, everywhere))
+			break;
+	return i ? TC_ACT_SHOT : drop(skb, DROP_FAMILY);
+}
+
+/* 0, or the reason to drop. Both ask and say who has an address: nobody but the guests knows. */
+__attribute__((noinline)) int tagged_arp(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
+{
+	struct arp a;
+
+	if (!port || !eth || load_arp(skb, &a))
+		return DROP_MALFORMED + 1;
+	if (!(port->flags & PORT_SECURED))
+		return 0;
+	if (!same_mac(a.sha, eth->src) || (a.spa && !owns(port, whose(skb), a.spa, a.sha)) ||
+	    (!a.spa && !same_mac(a.sha, port->mac)))
+		return DROP_SPOOFED_ARP + 1;
+	return 0;
+}
+
+__attribute__((noinline)) int tagged_ip(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
+{
+	struct packet p = {};
+	int no;
+
+	if (!port || !eth)
+		return DROP_MALFORMED + 1;
+	no = parse(skb, &p, whose(skb));
+	if (no)
+		return no;
+	if (port->flags & PORT_SECURED) {
+		if (p.protocol == UDP && p.sport == bpf_htons(67) && p.dport == bpf_htons(68))
+			return DROP_DHCP + 1;
+		/* Who has no address yet asks for one. */
+		if (!(p.protocol == UDP && !p.saddr && p.dport == bpf_htons(67) && same_mac(eth->src, port->mac)) &&
+		    !owns(port, whose(skb), p.saddr, eth->src))
+			return same_mac(eth->src, port->mac) ? DROP_SPOOFED_IP + 1 : DROP_SPOOFED_MAC + 1;
+		no = admit(skb, &p, port, FROM_GUEST);
+	}
+	if (!no && port->flags & PORT_FIREWALLED)
+		no = firewalled(skb, &p, port, FROM_GUEST);
+	return no == REJECTED ? DROP_FIREWALL + 1 : no;
+}
+
+__attribute__((noinline)) int tagged_neighbour(struct __sk_buff *skb, const struct packet6 *q, const struct eth *eth)
+{
+	struct neighbour say = {};
+
+	if (!q || !eth || q->p.ttl != 255 || q->p.code || q->p.l4 != ETH_LEN + IP6_LEN || q->p.length < IP6_LEN + 24 ||
+	    bpf_skb_load_bytes(skb, q->p.l4, &say, 24))
+		return DROP_MALFORMED + 1;
+	if (q->p.length >= IP6_LEN + 32 && bpf_skb_load_bytes(skb, q->p.l4 + 24, &say.option, 8))
+		return DROP_MALFORMED + 1;
+	if ((say.option == 1 || say.option == 2) && !same_mac(say.mac, eth->src))
+		return DROP_SPOOFED_ARP + 1;
+	if (q->p.type == NEIGHBOUR_ASK)
+		return 0;
+	return q->p.type == NEIGHBOUR_SAY && owns6(whose(skb), &say.target, eth) ? 0 : DROP_SPOOFED_ARP + 1;
+}
+
+__attribute__((noinline)) int tagged_ip6(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
+{
+	struct packet6 q = {};
+	__u32 name = whose(skb);
+	int no;
+
+	if (!port || !eth)
+		return DROP_MALFORMED + 1;
+	no = parse6(skb, &q, name);
+	if (no)
+		return no;
+	if (port->flags & PORT_SECURED) {
+		if (none6(&q.saddr) ? q.p.protocol != ICMP6 || !same_mac(eth->src, port->mac) : !owns6(name, &q.saddr, eth))
+			return same_mac(eth->src, port->mac) ? DROP_SPOOFED_IP + 1 : DROP_SPOOFED_MAC + 1;
+		if (q.p.protocol == UDP && q.p.sport == bpf_htons(547) && q.p.dport == bpf_htons(546))
+			return DROP_DHCP + 1;
+	}
+	if (neighbourly(&q.p))
+		return port->flags & PORT_SECURED ? tagged_neighbour(skb, &q, eth) : 0;
+	if (port->flags & PORT_SECURED)
+		no = related6(skb, &q, FROM_GUEST) ? 0 : admit6(skb, &q, port, FROM_GUEST);
+	if (!no && port->flags & PORT_FIREWALLED)
+		no = firewalled6(skb, &q, port, FROM_GUEST);
+	return no == REJECTED ? DROP_FIREWALL + 1 : no;
+}
+
+/* Whether the port has sent as much to many as it may. */
+static __always_inline int flooded_enough(struct __sk_buff *skb)
+{
+	__u64 now = bpf_ktime_get_coarse_ns(), tat;
+	__u32 name = whose(skb);
+	struct live *l = bpf_map_lookup_elem(&live, &name);
+
+	if (!l)
+		return 1;
+	tat = l->flood_tat > now ? l->flood_tat : now;
+	if (tat - now > FLOOD_BURST)
+		return 1;
+	l->flood_tat = tat + FLOOD_INTERVAL;
+	return 0;
+}
+
+/* A guest's frame with a tag that is no port's goes on: none is at home here who would take it. */
+__attribute__((noinline)) int send_tagged(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
+{
+	struct mac_key key = {};
+	struct hop *h;
+
+	if (!port || !eth)
+		return drop(skb, DROP_MALFORMED);
+	if (eth->dst[0] & 1)
+		return flooded_enough(skb) ? drop(skb, DROP_RATE) : flood(skb, port->vni, 1);
+	key.vni = port->vni;
+	__builtin_memcpy(key.mac, eth->dst, 6);
+	h = bpf_map_lookup_elem(&stations, &key);
+	if (h && h->kind == HOP_LOCAL && h->where != whose(skb))
+		return give(skb, h->where);
+	if (h && h->kind == HOP_REMOTE)
+		return send_tunnel(skb, port->vni, h->where);
+	return drop(skb, DROP_UNKNOWN_STATION);
+}
+
+static __always_inline int guest_tagged(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
+{
+	int no = 0;
+
+	if (eth->protocol == bpf_htons(ETH_ARP))
+		no = tagged_arp(skb, port, eth);
+	else if (eth->protocol == bpf_htons(ETH_IP))
+		no = tagged_ip(skb, port, eth);
+	else if (eth->protocol == bpf_htons(ETH_IP6))
+		no = tagged_ip6(skb, port, eth);
+	else if (port->flags & PORT_SECURED)
+		no = DROP_FAMILY + 1;
+	return no ? drop(skb, no - 1) : send_tagged(skb, port, eth);
+}
+
+#endif
