@@ -238,6 +238,19 @@ impl Network {
         Ok(hosts)
     }
 
+    async fn add_floating(&self, id: &str, keys: &mut Vec<String>, hosts: &mut BTreeSet<String>) -> Result<(), Fault> {
+        let Some(floating) = self.store.get::<FloatingIp>(id).await? else { return Ok(()) };
+        keys.extend(floating.port_id.clone());
+        keys.extend(floating.router_id.clone().filter(|_| floating.by_leg));
+        // Whoever holds the way out passes on what comes there.
+        if let Some(router) = &floating.router_id
+            && let Some(router) = self.store.get::<Router>(router).await?
+        {
+            hosts.extend(self.holder_of(&router).await?);
+        }
+        Ok(())
+    }
+
     /// False for a kind that this does not know.
     async fn add_parents(
         &self,
@@ -254,17 +267,7 @@ impl Network {
             SecurityGroupRule::KIND => {
                 keys.extend(self.parent::<SecurityGroupRule>(id, |r| vec![r.security_group_id.clone()]).await?);
             }
-            FloatingIp::KIND => {
-                let Some(floating) = self.store.get::<FloatingIp>(id).await? else { return Ok(true) };
-                keys.extend(floating.port_id.clone());
-                keys.extend(floating.router_id.clone().filter(|_| floating.by_leg));
-                // Whoever holds the way out passes on what comes there.
-                if let Some(router) = &floating.router_id
-                    && let Some(router) = self.store.get::<Router>(router).await?
-                {
-                    hosts.extend(self.holder_of(&router).await?);
-                }
-            }
+            FloatingIp::KIND => self.add_floating(id, keys, hosts).await?,
             PortForwarding::KIND => {
                 keys.extend(self.parent::<PortForwarding>(id, |f| vec![f.router_id.clone()]).await?);
             }
