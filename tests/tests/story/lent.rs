@@ -75,7 +75,7 @@ fn address(admin: &Api, server: &str) -> String {
     let port = text(&ports["ports"][0]["fixed_ips"][0], "ip_address");
     let shown = world::server(admin, server).unwrap();
     let all = shown["addresses"]["inside"].as_array().cloned().unwrap_or_default();
-    assert_eq!(all.iter().map(|a| text(a, "addr")).collect::<Vec<_>>(), [port.clone()]);
+    assert_eq!(all.iter().map(|a| text(a, "addr")).collect::<Vec<_>>(), std::slice::from_ref(&port));
     port
 }
 
