@@ -119,3 +119,31 @@ fn a_disk_boots_by_itself_again_after_a_reset() {
     empty.ends_with(1);
     assert!(empty.stderr().contains("no partition of the disk has a kernel"), "{}", empty.stderr());
 }
+
+/// The same from a btrfs, in the jail.
+#[test]
+fn a_disk_of_btrfs_boots_by_itself() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut setup = Setup::new("idle");
+    let (content, image) = (setup.path("content"), setup.path("btrfs.raw"));
+    std::fs::create_dir_all(content.join("boot/grub2")).unwrap();
+    std::fs::copy(guest(), content.join("boot/vmlinuz")).unwrap();
+    std::fs::write(content.join("boot/grub2/grub.cfg"), "menuentry 'x' {\nlinux /boot/vmlinuz rng\n}\n").unwrap();
+    std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
+    let made = std::process::Command::new("mkfs.btrfs").args(["-q", "--rootdir"]).arg(&content).arg(&image).status();
+    if !made.is_ok_and(|status| status.success()) {
+        eprintln!("SKIPPED: mkfs.btrfs is missing (package btrfs-progs)");
+        return;
+    }
+    let looked = looked_at(&image);
+    assert!(looked.boots && looked.kernel == "/boot/vmlinuz" && looked.cmdline == "rng", "{looked:?}");
+    setup.config["kernel"] = json!(null);
+    setup.config["disks"] = json!([{"source": {"path": image}}]);
+    let mut guest = setup.start();
+    guest.expect("idle");
+    assert!(guest.console().contains("rng 16 ["), "{}", guest.console());
+    guest.client().kill().unwrap();
+    guest.ends_with(5);
+}

@@ -118,7 +118,8 @@ fn links(reader: &Reader, base: &str, stretch: &Stretch) -> Option<Entry> {
     let kernel = format!("{base}/vmlinuz");
     let initramfs = format!("{base}/initrd.img");
     let initramfs = if reader.has(&initramfs) { vec![initramfs] } else { Vec::new() };
-    reader.has(&kernel).then(|| Entry { kernel, initramfs, cmdline: format!("root={} ro", stretch.root) })
+    let cmdline = format!("root={} ro{}", stretch.root, reader.root_flags());
+    reader.has(&kernel).then_some(Entry { kernel, initramfs, cmdline })
 }
 
 #[cfg(test)]

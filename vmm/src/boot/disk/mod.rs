@@ -2,12 +2,13 @@
 //!
 //! ```text
 //!   disk ─► partitions.rs (GPT, MBR, or none) ─► ext4 (crate ext4-view) ─┐ entries.rs ─► kernel, initramfs, command line
-//!                                                xfs.rs, fat.rs (tree.rs) ┴►  BLS entries │ grub.cfg │ /vmlinuz
+//!                                         xfs.rs, btrfs/, fat.rs (tree.rs) ┴►  BLS entries │ grub.cfg │ /vmlinuz
 //! ```
 //! The image belongs to the guest and is read at every start, so a kernel that it has upgraded starts at the next reset.
 //! Every number in it is hostile: this runs in the jail, the readers are memory safe, sizes are looked at before anything
 //! is read. What is found is copied into memory files and goes the way of any kernel.
 
+mod btrfs;
 mod entries;
 mod ext4;
 mod fat;
@@ -133,16 +134,17 @@ pub fn find(disk: &File, bytes: u64) -> Result<Found, DiskBootError> {
 fn entry_of(disk: &File, bytes: u64) -> Result<(Reader, entries::Entry), DiskBootError> {
     let mut seen = Vec::new();
     for stretch in partitions::list(disk, bytes) {
-        let reader = match Reader::load(disk, &stretch) {
-            Ok(reader) => reader,
-            Err(e) => {
-                seen.push(format!("{}: {e}", stretch.name));
-                continue;
+        match Reader::load(disk, &stretch) {
+            Ok(readers) => {
+                let name = readers.first().map_or("nothing", Reader::name);
+                for reader in readers {
+                    if let Some(entry) = entries::choose(&reader, &stretch) {
+                        return Ok((reader, entry));
+                    }
+                }
+                seen.push(format!("{}: {name} without a boot entry", stretch.name));
             }
-        };
-        match entries::choose(&reader, &stretch) {
-            Some(entry) => return Ok((reader, entry)),
-            None => seen.push(format!("{}: {} without a boot entry", stretch.name, reader.name())),
+            Err(e) => seen.push(format!("{}: {e}", stretch.name)),
         }
     }
     Err(DiskBootError::NoKernel(seen.join("; ")))
@@ -155,21 +157,29 @@ pub enum Reader {
     /// Our own.
     Xfs(xfs::Xfs),
     /// Our own.
+    Btrfs(btrfs::Btrfs),
+    /// Our own.
     Fat(fat::Fat),
 }
 
 impl Reader {
-    /// Whichever it is. What is said when it is none is of the first.
-    fn load(disk: &File, stretch: &Stretch) -> Result<Reader, String> {
+    /// Whichever it is: a view of it, or several, in the order in which they are asked. What is said when it is none is
+    /// of ext4.
+    fn load(disk: &File, stretch: &Stretch) -> Result<Vec<Reader>, String> {
         let window = || Window::of(disk, stretch).map_err(|e| e.to_string());
         if let Ok(xfs) = xfs::Xfs::load(window()?) {
-            return Ok(Reader::Xfs(xfs));
+            return Ok(vec![Reader::Xfs(xfs)]);
         }
         let sound = ext4::check(&window()?).map_err(|e| e.to_string());
         match sound.and_then(|()| Ext4::load(Box::new(window()?)).map_err(|e| e.to_string())) {
-            Ok(ext4) => Ok(Reader::Ext4(ext4)),
+            Ok(ext4) => Ok(vec![Reader::Ext4(ext4)]),
+            // Its superblock lies further in, where others may have left it; its own maker leaves none of theirs.
+            Err(_) if btrfs::is_there(&window()?) => {
+                let views = btrfs::views(window()?).map_err(|e| e.to_string())?;
+                Ok(views.into_iter().map(Reader::Btrfs).collect())
+            }
             // Last, for its marks are the weakest.
-            Err(e) => fat::Fat::load(window()?).map(Reader::Fat).map_err(|_| e),
+            Err(e) => fat::Fat::load(window()?).map(|fat| vec![Reader::Fat(fat)]).map_err(|_| e),
         }
     }
 
@@ -177,6 +187,7 @@ impl Reader {
         match self {
             Reader::Ext4(_) => "ext4",
             Reader::Xfs(_) => "xfs",
+            Reader::Btrfs(_) => "btrfs",
             Reader::Fat(_) => "FAT",
         }
     }
@@ -189,6 +200,9 @@ impl Reader {
                 Err(e) => Err(e.to_string()),
             },
             Reader::Xfs(xfs) => of_tree(xfs, path, most).map_err(|e| e.to_string()),
+            Reader::Btrfs(btrfs) => {
+                btrfs.find(path).and_then(|node| tree::contents(btrfs, &node, most)).map_err(|e| e.to_string())
+            }
             Reader::Fat(fat) => of_tree(fat, path, most).map_err(|e| e.to_string()),
         };
         contents.map_err(|problem| DiskBootError::File { path: path.to_owned(), problem })
@@ -205,8 +219,14 @@ impl Reader {
         match self {
             Reader::Ext4(ext4) => ext4.exists(path).unwrap_or(false),
             Reader::Xfs(xfs) => tree::walk(xfs, path).is_ok(),
+            Reader::Btrfs(btrfs) => btrfs.find(path).is_ok(),
             Reader::Fat(fat) => tree::walk(fat, path).is_ok(),
         }
+    }
+
+    /// What a kernel must be told besides which partition has its root, with a space before it.
+    pub fn root_flags(&self) -> &str {
+        if let Reader::Btrfs(btrfs) = self { btrfs.root_flags() } else { "" }
     }
 
     /// Names in a folder, at most a thousand.
@@ -218,6 +238,7 @@ impl Reader {
                 entries.filter_map(|entry| entry.ok()?.file_name().as_str().ok().map(str::to_owned)).collect()
             }
             Reader::Xfs(xfs) => tree::names(xfs, path, MOST),
+            Reader::Btrfs(btrfs) => tree::names(btrfs, path, MOST),
             Reader::Fat(fat) => tree::names(fat, path, MOST),
         }
     }

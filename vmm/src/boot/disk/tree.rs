@@ -35,6 +35,18 @@ pub trait Tree {
     fn same(&self, one: &str, other: &str) -> bool {
         one == other
     }
+    /// What a name in a directory stands for.
+    fn child(&self, directory: &Self::Node, name: &str) -> io::Result<Self::Node> {
+        let (mut found, mut seen) = (None, 0);
+        self.list(directory, &mut |entry, node| {
+            seen += 1;
+            if self.same(entry, name) {
+                found = Some(node);
+            }
+            found.is_none() && seen < NAMES_MAX
+        })?;
+        found.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
     /// The contents, which are no longer than `most`.
     fn read(&self, node: &Self::Node, most: u64) -> io::Result<Vec<u8>>;
 }
@@ -46,18 +58,6 @@ pub fn nonsense(what: &'static str) -> io::Error {
 
 fn too_long(found: u64, most: u64) -> io::Error {
     io::Error::new(io::ErrorKind::FileTooLarge, format!("has {found} bytes, more than {most}"))
-}
-
-fn child<T: Tree>(tree: &T, directory: &T::Node, name: &str) -> io::Result<T::Node> {
-    let (mut found, mut seen) = (None, 0);
-    tree.list(directory, &mut |entry, node| {
-        seen += 1;
-        if tree.same(entry, name) {
-            found = Some(node);
-        }
-        found.is_none() && seen < NAMES_MAX
-    })?;
-    found.ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 /// What a path stands for, links followed.
@@ -75,7 +75,7 @@ pub fn walk<T: Tree>(tree: &T, path: &str) -> io::Result<T::Node> {
                 if tree.kind(&here).0 != Kind::Directory {
                     return Err(io::ErrorKind::NotADirectory.into());
                 }
-                let node = child(tree, &here, name)?;
+                let node = tree.child(&here, name)?;
                 if tree.kind(&node).0 != Kind::Link {
                     above.push(node);
                     continue;
