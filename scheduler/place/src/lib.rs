@@ -20,6 +20,8 @@ pub struct Request {
     pub different_host_from: BTreeSet<String>,
     /// Only hosts that can use this runtime.
     pub runtime: Option<String>,
+    /// Hosts where its networks have addresses for it; `None`: they have on any.
+    pub reachable: Option<BTreeSet<String>>,
 }
 
 /// A server group's wish, and where its members run.
@@ -71,6 +73,8 @@ pub enum Reason {
     Disk,
     Group,
     Hint,
+    /// Asked last: it would do in every other way.
+    Address,
 }
 
 /// The ranking, best first, and how many hosts each reason left out.
@@ -96,6 +100,7 @@ fn refuse(request: &Request, host: &Host) -> Option<Reason> {
         (request.group.as_ref().is_some_and(|g| !g.allows(&host.name)), Reason::Group),
         (!request.same_host_as.is_empty() && !request.same_host_as.contains(&host.name), Reason::Hint),
         (request.different_host_from.contains(&host.name), Reason::Hint),
+        (request.reachable.as_ref().is_some_and(|r| !r.contains(&host.name)), Reason::Address),
     ]
     .into_iter()
     .find_map(|(out, reason)| out.then_some(reason))
@@ -175,6 +180,19 @@ mod tests {
         assert_eq!(rank(&with("qemu"), &hosts).hosts, ["a"]);
         assert_eq!(rank(&with("kvm"), &hosts).hosts, ["b"]);
         assert_eq!(rank(&with("fake"), &hosts).refused, BTreeMap::from([(Reason::Runtime, 2)]));
+    }
+
+    #[test]
+    fn only_hosts_with_addresses_will_do_and_that_is_asked_last() {
+        let hosts = [host("a", 100), host("b", 200), host("c", 10)];
+        let within = |names: &[&str]| Request {
+            memory_mib: 50,
+            reachable: Some(names.iter().map(|n| (*n).to_owned()).collect()),
+            ..Request::default()
+        };
+        assert_eq!(rank(&within(&["a", "c"]), &hosts).hosts, ["a"]);
+        let nowhere = rank(&within(&[]), &hosts);
+        assert_eq!(nowhere.refused, BTreeMap::from([(Reason::Memory, 1), (Reason::Address, 2)]));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{config::Config, events, preflight::Refusal, state::State};
 use anyhow::{Context, Result};
 use hosts::Hosts;
 use part::{ImageBytes, ImageCloud, NetworkPart, Snapshots, Uploads, VolumeCloud};
-use pilvi_compute::{Compute, ComputePart};
+use pilvi_compute::{Compute, ComputePart, Segments};
 use pilvi_fleet::{Authority, Fleet};
 use pilvi_identity::{Bootstrap, EndpointSpec, HashCost, Identity};
 use pilvi_image::Image;
@@ -262,6 +262,7 @@ impl Scheduler {
         tasks.spawn_on(self.fleet.clone().run(stop.clone()), &self.hosts.handle());
         tasks.spawn(self.compute.driver().run(self.store.clone(), stop.clone()));
         tasks.spawn(self.volumes.driver().run(self.store.clone(), stop.clone()));
+        tasks.spawn(Segments::run(self.compute, self.member.job("compute.segment"), stop.clone()));
         if let Some(dns) = self.out.dns {
             let publishes = self.member.job("network.dns");
             tasks.spawn(Publisher::run(self.network.clone(), dns, publishes, stop.clone()));

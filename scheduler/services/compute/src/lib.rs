@@ -9,6 +9,7 @@
 //!      change feed -> server/reconcile: place -> placement claim + ports + host, one transaction
 //!      change feed -> host/part: the host's wanted state -> fleet -> agent
 //!      agent's observation -> host/part -> server/model::settle -> ACTIVE, or ERROR with the reason
+//!      change feed -> host/segment: segments of routed networks, their addresses and hosts -> placement, aggregates
 //! ```
 //!
 //! It calls: placement (claims), network (ports, addresses), image (what to boot), volume (what outlives servers), fleet (hosts,
@@ -39,7 +40,7 @@ mod version_document;
 pub mod volume;
 pub mod zone;
 
-pub use host::part::ComputePart;
+pub use host::{part::ComputePart, segment::Segments};
 pub use server::reconcile::Servers;
 pub use tables::kinds;
 

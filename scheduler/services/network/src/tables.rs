@@ -240,10 +240,12 @@ impl Record for VirtualNetwork {
 
 impl Record for Subnet {
     const KIND: &'static str = "subnet";
-    const COLUMNS: &'static [Column] = &[Column::text("network_id"), Column::text("subnetpool_id")];
+    const COLUMNS: &'static [Column] =
+        &[Column::text("network_id"), Column::text("subnetpool_id"), Column::text("segment_id")];
     named!();
     fn columns(&self) -> Vec<Value> {
-        vec![self.network_id.clone().into(), self.subnetpool_id.clone().unwrap_or_default().into()]
+        let (pool, segment) = (self.subnetpool_id.clone(), self.segment_id.clone());
+        vec![self.network_id.clone().into(), pool.unwrap_or_default().into(), segment.unwrap_or_default().into()]
     }
 }
 

@@ -1,4 +1,5 @@
 //! `/os-aggregates`
+use super::ops;
 use crate::{Compute, tables::Aggregate};
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema, clock, id};
 use pilvi_store::{Query, Stored};
@@ -89,18 +90,11 @@ async fn change(
                 let mut a =
                     tx.get::<Aggregate>(&id).await?.ok_or_else(|| Fault::not_found("The aggregate is gone."))?;
                 change(&mut a.record)?;
-                tx.update(&a).await.map_err(|e| taken(e, &a.record.name))
+                tx.update(&a).await.map_err(|e| ops::taken(e, &a.record.name))
             })
         })
         .await?;
     Ok(Response::ok(json!({"aggregate": view(call, &changed)})))
-}
-
-fn taken(error: pilvi_store::Error, name: &str) -> Fault {
-    match error {
-        pilvi_store::Error::Claimed { .. } => Fault::conflict(format!("Aggregate {name} already exists.")),
-        error => error.into(),
-    }
 }
 
 async fn list(svc: Arc<Compute>, call: Call) -> Reply {
@@ -126,12 +120,8 @@ async fn create(svc: Arc<Compute>, call: Call) -> Reply {
     let made = svc
         .store
         .write(move |tx| {
-            let mut new = new.clone();
-            Box::pin(async move {
-                let highest = tx.list::<Aggregate>(Query::all()).await?.iter().map(|a| a.number).max();
-                new.number = highest.unwrap_or(0) + 1;
-                tx.insert(&new).await.map_err(|e| taken(e, &new.name))
-            })
+            let new = new.clone();
+            Box::pin(async move { ops::insert_in(tx, new).await })
         })
         .await?;
     let mut shown = view(&call, &made);

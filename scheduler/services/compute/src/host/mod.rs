@@ -1,3 +1,4 @@
-//! Hosts as compute sees them: their part of wanted state, and their resources in placement.
+//! Hosts as compute sees them: their part of wanted state, their resources in placement, and the segments that they reach.
 pub mod part;
 pub mod provider;
+pub mod segment;

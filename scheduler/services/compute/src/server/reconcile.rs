@@ -1,7 +1,7 @@
 //! Servers towards what is wanted, where the host cannot do it alone: a place, and the end.
 //!
 //! ```text
-//! not placed  -> rank hosts -> one transaction: claim + ports + host   (full meanwhile: next host)
+//! not placed  -> rank hosts -> one transaction: claim + ports + host   (full, or its segment is, meanwhile: next host)
 //! on a host   -> nothing: the fleet sends, the host observes, model::settle decides
 //! to be gone  -> host confirms (or is dead) -> one transaction: ports + claim released, record DELETED
 //! ```
@@ -10,7 +10,7 @@ use crate::{
     server::{
         model::{Ended, TaskState, VmState},
         ops::living_in,
-        snapshot,
+        reach, snapshot,
     },
     tables::{NetworkWish, PortOf, Server, ServerGroup},
     volume,
@@ -29,7 +29,6 @@ use std::{
     time::Duration,
 };
 
-const NO_HOST: &str = "No valid host was found. There are not enough hosts available.";
 /// How often a deletion asks whether the host is done, besides being told.
 const GONE_POLL: Duration = Duration::from_secs(2);
 
@@ -128,37 +127,41 @@ pub(crate) fn owner(server: &Server) -> Ctx {
 impl Compute {
     async fn place_server(&self, server: &Stored<Server>) -> Result<Next, Fault> {
         let hosts = self.snapshot(server).await?;
-        let request = match self.request(server).await {
+        let mut request = match self.request(server).await {
             Err(fault) if fault.status.is_client_error() => {
                 self.fail_server(&server.record.id, fault.code(), &fault.message).await?;
                 return Ok(Next::Settled);
             }
             other => other?,
         };
-        let ranking = pilvi_place::rank(&request, &hosts);
-        if ranking.hosts.is_empty() {
-            tracing::info!(server = server.id, refused = ?ranking.refused, "no host");
-            self.fail_server(&server.record.id, 500, NO_HOST).await?;
-            return Ok(Next::Settled);
-        }
-        let mut full = None;
-        for host in ranking.hosts.iter().take(self.config.attempts.max(1)) {
-            match self.settle_on(server, host).await {
+        request.reachable = self.reachable(server, &hosts).await?;
+        let (mut refused, mut lost) = (BTreeMap::new(), None);
+        for _ in 0..self.config.attempts.max(1) {
+            let ranking = pilvi_place::rank(&request, &hosts);
+            refused = ranking.refused;
+            let Some(host) = ranking.hosts.into_iter().next() else { break };
+            match self.settle_on(server, &host).await {
                 Ok(()) => {
-                    self.fleet.touch(host);
+                    self.fleet.touch(&host);
                     return Ok(Next::Settled);
                 }
                 // Another request was quicker: the next host may still have room.
-                Err(fault) if fault.kind == "AllocationRefused" => full = Some(fault),
+                Err(fault) if fault.kind == "AllocationRefused" => lost = Some(fault),
+                // The same of addresses: hosts of another segment may still have some.
+                Err(fault) if request.reachable.is_some() && reach::is_of_host(&fault) => {
+                    request.reachable = self.reachable(server, &hosts).await?;
+                    lost = Some(fault);
+                }
                 Err(fault) if fault.status.is_client_error() && fault.kind != "Conflict" => {
                     self.fail_server(&server.record.id, fault.code(), &fault.message).await?;
                     return Ok(Next::Settled);
                 }
                 Err(fault) => return Err(fault),
             }
+            request.avoid.insert(host);
         }
-        tracing::info!(server = server.id, fault = ?full, "every host that fitted was full");
-        self.fail_server(&server.record.id, 500, NO_HOST).await?;
+        tracing::info!(server = server.id, ?refused, ?lost, "no host");
+        self.fail_server(&server.record.id, 500, reach::no_host(&refused, lost.as_ref())).await?;
         Ok(Next::Settled)
     }
 
@@ -226,6 +229,7 @@ impl Compute {
         // It goes on with what it runs with.
         request.runtime = server.seen.as_ref().map(|seen| seen.runtime.clone());
         let hosts = self.snapshot(server).await?;
+        request.reachable = self.reachable(server, &hosts).await?;
         Ok(pilvi_place::rank(&request, &hosts).hosts)
     }
 
@@ -446,7 +450,7 @@ pub(crate) async fn wire_one_in(
     host: &str,
 ) -> Result<PortOf, Fault> {
     use pilvi_network::port::ops;
-    let owner = format!("compute:{}", server.zone.as_deref().unwrap_or("nova"));
+    let owner = reach::owner_of_ports(server);
     let ours = wish.port_id.is_none();
     let port_id = match (&wish.port_id, &wish.network_id) {
         (Some(id), _) => {

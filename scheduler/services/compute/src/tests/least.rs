@@ -89,11 +89,20 @@ impl Rig {
 
     /// A server that takes a port, placed if it can be.
     pub(super) async fn placed(&self, port: &str) -> Server {
+        let id = self
+            .asked(vec![NetworkWish { network_id: None, port_id: Some(port.into()), fixed_ip: None, tag: None }])
+            .await;
+        Servers::new(self.svc.clone()).reconcile(&id).await.unwrap();
+        self.record(&id).await
+    }
+
+    /// A server that nobody has placed yet.
+    pub(super) async fn asked(&self, networks: Vec<NetworkWish>) -> String {
         let mut new = server();
         new.id = pilvi_kit::id::new();
         new.project_id = "alice".into();
         (new.host, new.task_state) = (None, None);
-        new.networks = vec![NetworkWish { network_id: None, port_id: Some(port.into()), fixed_ip: None, tag: None }];
+        new.networks = networks;
         let id = new.id.clone();
         self.svc
             .store
@@ -103,8 +112,7 @@ impl Rig {
             })
             .await
             .unwrap();
-        Servers::new(self.svc.clone()).reconcile(&id).await.unwrap();
-        self.record(&id).await
+        id
     }
 
     pub(super) async fn held(&self, server: &str) -> Value {

@@ -4,6 +4,7 @@ mod interface;
 mod least;
 mod migration;
 mod old_apis;
+mod segment;
 mod volume;
 
 use crate::{Compute, Config, service, tables::Server};

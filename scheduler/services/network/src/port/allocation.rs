@@ -49,11 +49,6 @@ impl Holder<'_> {
     fn is_router(&self) -> bool {
         self.device_owner == ROUTER_INTERFACE
     }
-    /// Subnets with service types serve only devices of those types.
-    fn served_by(&self, subnet: &Subnet) -> bool {
-        subnet.service_types.is_empty()
-            || subnet.service_types.iter().any(|t| self.device_owner.starts_with(t.as_str()))
-    }
 }
 
 /// Draws before gaps are looked for.
@@ -125,8 +120,7 @@ fn one_segment(holder: Holder<'_>, subnets: &mut Vec<Stored<Subnet>>, got: &[Fix
 async fn usual(tx: &mut Tx, holder: Holder<'_>, subnets: &[Stored<Subnet>]) -> Result<Vec<FixedIp>, Fault> {
     let mut got = Vec::new();
     for version in [4, 6] {
-        let able: Vec<&Stored<Subnet>> =
-            subnets.iter().filter(|s| s.ip_version == version && !s.is_auto_address() && holder.served_by(s)).collect();
+        let able: Vec<&Stored<Subnet>> = subnets.iter().filter(|s| s.gives(version, holder.device_owner)).collect();
         if able.is_empty() {
             continue;
         }
@@ -137,7 +131,12 @@ async fn usual(tx: &mut Tx, holder: Holder<'_>, subnets: &[Stored<Subnet>]) -> R
                 break;
             }
         }
-        got.push(found.ok_or_else(|| fault::no_address(holder.network_id))?);
+        let Some(found) = found else {
+            // Another segment may have both: what this one has given goes back.
+            release_in(tx, &got).await?;
+            return Err(fault::no_address(holder.network_id));
+        };
+        got.push(found);
     }
     Ok(got)
 }

@@ -14,3 +14,4 @@ pub mod model;
 pub mod ops;
 pub mod peers;
 pub mod reach;
+pub mod room;

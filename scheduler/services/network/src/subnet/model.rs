@@ -43,6 +43,14 @@ impl Subnet {
     pub fn is_auto_address(&self) -> bool {
         matches!(self.ipv6_address_mode.as_deref(), Some("slaac" | "dhcpv6-stateless"))
     }
+    /// Are there addresses of this family here to choose from, for devices of this owner?
+    pub fn gives(&self, version: u8, owner: &str) -> bool {
+        self.ip_version == version && !self.is_auto_address() && self.serves(owner)
+    }
+    /// Subnets with service types serve only devices of those types.
+    pub fn serves(&self, owner: &str) -> bool {
+        self.service_types.is_empty() || self.service_types.iter().any(|t| owner.starts_with(t.as_str()))
+    }
     /// Do hosts here ask DHCPv6 for anything?
     pub fn asks_dhcp(&self) -> bool {
         matches!(self.ipv6_address_mode.as_deref(), Some("dhcpv6-stateful" | "dhcpv6-stateless"))

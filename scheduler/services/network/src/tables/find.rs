@@ -77,6 +77,14 @@ pub fn on_networks<'a>(ids: impl IntoIterator<Item = &'a str>) -> Query {
 pub fn on_network(id: &str) -> Query {
     on_networks([id])
 }
+/// Subnets of a segment.
+pub fn on_segment(id: &str) -> Query {
+    Query::all().eq("segment_id", id)
+}
+/// Subnets of any segment.
+pub fn on_segments() -> Query {
+    Query::all().ne("segment_id", "")
+}
 pub fn from_pool(id: &str) -> Query {
     Query::all().eq("subnetpool_id", id)
 }

@@ -4,7 +4,11 @@ use super::{
     host::{hosts, view},
     id,
 };
-use crate::host::HostInfo;
+use crate::{
+    host::HostInfo,
+    segment::room::{self, Stock, Wish},
+    tables::{AddressLease, find},
+};
 use serde_json::{Value, json};
 
 async fn segment(rig: &Rig, network: &str, physical: &str) -> String {
@@ -186,4 +190,81 @@ async fn a_network_may_be_made_with_all_its_segments() {
     let both = json!({"network": {"provider:network_type": "vxlan", "segments": [{"provider:network_type": "vxlan"}]}});
     let kind = rig.refused(400, &rig.admin, "POST", "/v2.0/networks", both).await;
     assert_eq!(kind, "SegmentsSetInConjunctionWithProviders");
+}
+
+#[tokio::test]
+async fn what_is_left_in_segments_decides_where_ports_can_be() {
+    let rig = Rig::new().await;
+    let (network, segments, subnets) = routed(&rig).await;
+    let store = &rig.svc.store;
+    let path = |n: usize| format!("/v2.0/subnets/{}", subnets[n]["id"].as_str().unwrap());
+    for (n, net) in ["10.1.0", "10.2.0"].iter().enumerate() {
+        let pools = json!([{"start": format!("{net}.10"), "end": format!("{net}.11")}]);
+        rig.want(200, &rig.admin, "PUT", &path(n), json!({"subnet": {"allocation_pools": pools}})).await;
+    }
+    assert_eq!(room::stock(store, &segments[0]).await.unwrap(), Some(Stock { total: 3, taken: 1 }));
+    assert_eq!(room::stocked(store).await.unwrap(), segments.clone().into());
+    let hosts_for = |more: Wish<'static>| {
+        let network = network.clone();
+        async move {
+            let wish = Wish { network: Some(&network), owner: "compute:nova", ..more };
+            let found = room::hosts_for(store, &[wish], ["h1", "h2", "h3"]).await.unwrap();
+            found.map(|hosts| hosts.into_iter().collect::<Vec<_>>().join(" "))
+        }
+    };
+    assert_eq!(hosts_for(Wish::default()).await.as_deref(), Some("h1 h2"));
+    assert_eq!(hosts_for(Wish { address: Some("10.2.0.77"), ..Wish::default() }).await.as_deref(), Some("h2"));
+    assert_eq!(hosts_for(Wish { address: Some("10.7.0.1"), ..Wish::default() }).await, None);
+    // One by name from outside of the pools takes nothing of them.
+    for address in ["10.1.0.99", "10.1.0.10", "10.1.0.11"] {
+        assert_eq!(hosts_for(Wish::default()).await.as_deref(), Some("h1 h2"), "before {address}");
+        let body = json!({"network_id": network, "fixed_ips": [{"ip_address": address}]});
+        rig.make(&rig.admin, "/v2.0/ports", "port", body).await;
+    }
+    assert_eq!(hosts_for(Wish::default()).await.as_deref(), Some("h2"));
+    assert_eq!(room::stock(store, &segments[0]).await.unwrap(), Some(Stock { total: 3, taken: 3 }));
+    // Ports need one of each family, where there are subnets of it for them.
+    let six = json!({"network_id": network, "cidr": "fd00:2::/64", "ip_version": 6, "segment_id": segments[1],
+        "allocation_pools": [{"start": "fd00:2::10", "end": "fd00:2::10"}]});
+    let six = rig.make(&rig.admin, "/v2.0/subnets", "subnet", six).await;
+    assert_eq!(hosts_for(Wish::default()).await.as_deref(), Some("h2"));
+    let last = json!({"network_id": network, "fixed_ips": [{"ip_address": "fd00:2::10"}]});
+    rig.make(&rig.admin, "/v2.0/ports", "port", last).await;
+    assert_eq!(hosts_for(Wish::default()).await.as_deref(), Some(""));
+    let full = json!({"port": {"network_id": network, "binding:host_id": "h2"}});
+    assert_eq!(rig.refused(409, &rig.admin, "POST", "/v2.0/ports", full).await, "IpAddressGenerationFailure");
+    let types = json!({"subnet": {"service_types": ["network:floatingip"]}});
+    rig.want(200, &rig.admin, "PUT", &format!("/v2.0/subnets/{}", id(&six)), types).await;
+    assert_eq!(hosts_for(Wish::default()).await.as_deref(), Some("h2"));
+    // Not routed: any.
+    let plain = rig.network(&rig.alice, "plain").await;
+    rig.subnet(&rig.alice, &plain, "10.9.0.0/24").await;
+    let wish = Wish { network: Some(&plain), ..Wish::default() };
+    assert_eq!(room::hosts_for(store, &[wish], ["h1"]).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_segment_that_has_one_family_left_keeps_nothing_of_a_port() {
+    let rig = Rig::new().await;
+    // A host in both racks takes whichever has both families.
+    let (network, segments, subnets) = routed(&rig).await;
+    let both =
+        HostInfo { name: "h1".into(), physical: Some(vec!["rack1".into(), "rack2".into()]), ..HostInfo::default() };
+    rig.svc.learn_reach(&[both]).await.unwrap();
+    // Segments are tried in the order of their ids: the first of them is the one without IPv6 addresses.
+    let first = usize::from(segments[1] < segments[0]);
+    for (n, end) in [(first, "10"), (1 - first, "99")] {
+        let body = json!({"network_id": network, "cidr": format!("fd00:{n}::/64"), "ip_version": 6,
+            "segment_id": segments[n],
+            "allocation_pools": [{"start": format!("fd00:{n}::10"), "end": format!("fd00:{n}::{end}")}]});
+        rig.make(&rig.admin, "/v2.0/subnets", "subnet", body).await;
+    }
+    let last = json!({"network_id": network, "fixed_ips": [{"ip_address": format!("fd00:{first}::10")}]});
+    rig.make(&rig.admin, "/v2.0/ports", "port", last).await;
+    let body = json!({"port": {"network_id": network, "binding:host_id": "h1"}});
+    let port = rig.want(201, &rig.admin, "POST", "/v2.0/ports", body).await["port"].clone();
+    let on = |n: usize| find::on_subnet(subnets[n]["id"].as_str().unwrap());
+    assert!(port["fixed_ips"].as_array().unwrap().iter().any(|f| f["subnet_id"] == subnets[1 - first]["id"]));
+    assert_eq!(rig.svc.store.count::<AddressLease>(on(first)).await.unwrap(), 0);
+    assert_eq!(rig.svc.store.count::<AddressLease>(on(1 - first)).await.unwrap(), 1);
 }
