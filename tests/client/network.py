@@ -343,7 +343,10 @@ def segments(admin):
     admin("network segment show one", id=first, physical_network="rack1", description="d")
     second = admin("network segment create --network racks --network-type flat --physical-network rack2 two",
                    network_id=network, physical_network="rack2")["id"]
-    admin.refused("network segment create --network racks --network-type vlan --segment 7 three", "vlan")
+    admin.refused("network segment create --network racks --network-type vlan --segment 7 three", "physical_network")
+    admin("network segment create --network racks --network-type vlan --physical-network rack3 --segment 7 three",
+          network_type="vlan", segmentation_id=7)
+    admin("network segment delete three")
     admin("subnet create --network racks --network-segment one --subnet-range 10.71.0.0/24 one", segment_id=first)
     shown = admin("subnet create --network racks --network-segment two --subnet-range 10.72.0.0/24 two", segment_id=second)
     same(shown["host_routes"], [{"destination": "10.71.0.0/24", "nexthop": "10.72.0.1"}])
@@ -356,6 +359,13 @@ def segments(admin):
     admin("subnet delete two")
     admin("network segment delete two")
     admin("network delete racks")
+    admin("network create --provider-network-type vlan --provider-physical-network rack1 --provider-segment 7 tagged",
+          **{"provider:segmentation_id": 7, "mtu": 1500})
+    admin.refused("network create --provider-network-type vlan --provider-physical-network rack1 --provider-segment 7 again",
+                  "in use")
+    admin("network delete tagged")
+    admin("network create --transparent-vlan through", is_vlan_transparent=True)
+    admin("network delete through")
 
 
 def near(admin):

@@ -35,9 +35,9 @@ fn records_come_and_go_one_by_one() {
     assert_eq!(named.ask(WEB, "A"), ["192.0.2.1".to_owned()].into());
     assert_eq!(named.ask(WEB, "AAAA"), ["2001:db8::1".to_owned()].into());
     // What is there is taken, whoever put it there; the same twice is no harm.
-    assert_eq!(tell(&change(WEB, true, &[], &[two.clone()])), Err(Trouble::Taken(WEB.into())));
+    assert_eq!(tell(&change(WEB, true, &[], std::slice::from_ref(&two))), Err(Trouble::Taken(WEB.into())));
     assert_eq!(
-        tell(&change("old.example.org.", true, &[], &[two.clone()])).unwrap_err(),
+        tell(&change("old.example.org.", true, &[], std::slice::from_ref(&two))).unwrap_err(),
         Trouble::Taken("old.example.org.".into())
     );
     tell(&change(WEB, false, &[], &[two.clone(), one.clone()])).unwrap();
@@ -48,7 +48,7 @@ fn records_come_and_go_one_by_one() {
     tell(&change(WEB, false, &[one.clone(), six], &[])).unwrap();
     assert_eq!((named.ask(WEB, "A"), named.ask(WEB, "AAAA").len()), (["192.0.2.2".to_owned()].into(), 0));
     let (back, name) = ("1.2.0.192.in-addr.arpa.", Data::Pointer(WEB.into()));
-    tell(&change(back, true, &[], &[name.clone()])).unwrap();
+    tell(&change(back, true, &[], std::slice::from_ref(&name))).unwrap();
     assert_eq!(runtime.block_on(server.look("2.0.192.in-addr.arpa.", back, true)).unwrap(), [name]);
     tell(&change(WEB, false, &[two], &[])).unwrap();
     assert!(runtime.block_on(server.look("example.org.", WEB, false)).unwrap().is_empty(), "the name is gone");
