@@ -9,7 +9,7 @@ use crate::{
     hosting::model::{answers_dhcp, holder},
     local_ip::{model::Association, ops::translates},
     metering::model::MeteringLabel,
-    network::model::{VirtualNetwork, tag_of},
+    network::model::{FLAT, VirtualNetwork, tag_of},
     port::model::{DhcpOption, Port, ROUTER_INTERFACE},
     port_forwarding::model::PortForwarding,
     router::model::Router,
@@ -262,8 +262,8 @@ fn router(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo]) -> v1:
         })
         .collect();
     let gateway6 = gateway(reach, router, host, hosts, true);
-    // Nobody is to be asked on a network that leads to no wire.
-    let wired = |g: &v1::RouterGateway| reach.networks.get(&g.network_id).is_none_or(VirtualNetwork::is_physical);
+    // Nobody is to be asked on a network that leads to no wire; hosts ask without a tag.
+    let wired = |g: &v1::RouterGateway| reach.networks.get(&g.network_id).is_none_or(|n| n.network_type == FLAT);
     let here = gateway6.as_ref().is_some_and(|g| g.vtep.is_empty() && wired(g));
     v1::Router {
         id: router.id.clone(),

@@ -330,14 +330,18 @@ async fn a_second_router_takes_nothing_from_the_first() {
 }
 
 #[tokio::test]
-async fn a_network_outside_that_leads_to_no_wire_is_not_asked() {
-    let scene = Scene::new(1).await;
-    let attrs = json!({"name": "nowhere", "router:external": true});
-    let nowhere = id(&scene.rig.make(&scene.rig.admin, "/v2.0/networks", "network", attrs).await);
-    scene.rig.subnet(&scene.rig.admin, &nowhere, "2001:db8:f::/64").await;
-    assert!(scene.asking().await.is_some());
-    let path = format!("{ROUTERS}/{}", scene.router);
-    let info = json!({"router": {"external_gateway_info": {"network_id": nowhere}}});
-    scene.rig.want(200, &scene.rig.alice, "PUT", &path, info).await;
-    assert!(scene.asking().await.is_none());
+async fn a_network_outside_that_leads_to_no_wire_or_has_a_tag_there_is_not_asked() {
+    let nowhere = json!({"name": "nowhere", "router:external": true});
+    let tagged = json!({"name": "tagged", "router:external": true, "provider:network_type": "vlan",
+        "provider:physical_network": "external", "provider:segmentation_id": 7});
+    for attrs in [nowhere, tagged] {
+        let scene = Scene::new(1).await;
+        let other = id(&scene.rig.make(&scene.rig.admin, "/v2.0/networks", "network", attrs).await);
+        scene.rig.subnet(&scene.rig.admin, &other, "2001:db8:f::/64").await;
+        assert!(scene.asking().await.is_some());
+        let path = format!("{ROUTERS}/{}", scene.router);
+        let info = json!({"router": {"external_gateway_info": {"network_id": other}}});
+        scene.rig.want(200, &scene.rig.alice, "PUT", &path, info).await;
+        assert!(scene.asking().await.is_none());
+    }
 }
