@@ -354,7 +354,7 @@ fn the_image_with_tools_has_them_and_takes_a_fixed_address() {
     assert!(machine.ssh("ip -br -4 address show eth1").contains("10.77.0.9/24"));
     assert!(machine.ssh("ip route show 10.88.0.0/16").contains("via 10.77.0.1 dev eth1"));
     machine.ssh(
-        "set -eu -o pipefail; python3 -c 'import socket, struct; socket.socket()'; curl -V; iperf3 -v; ss -V; tc -V",
+        "set -eu -o pipefail; python3 -c 'import socket, struct; socket.socket()'; curl -V; iperf3 -v; ss -V; PATH=$PATH:/sbin:/usr/sbin tc -V",
     );
     machine.ssh("ping -c1 -M do -s 1400 127.0.0.1; ping -6 -c1 ::1");
     // The real nc goes on listening; BusyBox's has no such option.
