@@ -358,7 +358,10 @@ fn the_image_with_tools_has_them_and_takes_a_fixed_address() {
     );
     machine.ssh("ping -c1 -M do -s 1400 127.0.0.1; ping -6 -c1 ::1");
     // The real nc goes on listening; BusyBox's has no such option.
-    machine.ssh("(nc -lk -p 7000 -c 'echo hello' </dev/zero >/dev/null 2>&1 &); sleep 1; for i in 1 2; do nc 127.0.0.1 7000 </dev/null | grep -x hello; done");
+    machine.ssh("(nc -lk -p 7000 </dev/zero >/tmp/heard 2>/tmp/nc.log &); sleep 3; ss -ltn | grep -q :7000");
+    for word in ["one", "two"] {
+        machine.ssh(&format!("echo {word} | nc --send-only 127.0.0.1 7000; sleep 1; grep -x {word} /tmp/heard"));
+    }
     machine.ssh("sudo sh -c 'tcpdump -i lo -c1 tcp port 9 >/tmp/seen 2>&1 & sleep 3; nping --tcp -p 9 --flags syn -c 1 127.0.0.1 >/dev/null; wait; grep \"1 packet captured\" /tmp/seen'");
     machine.ssh("sh -c 'echo out >/dev/stdout; cat <(echo in)'");
 }
