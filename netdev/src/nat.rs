@@ -9,8 +9,9 @@
 use crate::picture::Picture;
 use crate::router::{gateway_here, router_name};
 use crate::table::{Bytes, Hop, Table, put};
-use crate::wanted::Floating;
+use crate::wanted::Router;
 use crate::wire;
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 const FLOATING: u32 = 1;
@@ -25,9 +26,11 @@ pub(crate) fn external(picture: &Picture<'_>, network: &str, address: Ipv4Addr) 
 
 pub(crate) fn draw(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
+    let held = held(picture);
     for floating in &wanted.floating {
         let here = picture.devices.contains_key(&floating.port);
-        if !here && !relays(picture, floating) {
+        // Of a guest elsewhere, by a router whose way out is here.
+        if !here && !held.contains(floating.router.as_str()) {
             continue;
         }
         let router = router_name(&floating.router);
@@ -57,11 +60,11 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
     }
 }
 
-/// Of a guest elsewhere, by a router whose way out is here.
-fn relays(picture: &Picture<'_>, floating: &Floating) -> bool {
+/// Routers whose way out is here while guests may be elsewhere.
+fn held<'w>(picture: &Picture<'w>) -> BTreeSet<&'w str> {
     let (wanted, vtep) = (picture.wanted, picture.vtep);
-    let mut holding = wanted.routers.iter().filter(|r| wanted.gateways(r).any(|(g, _)| gateway_here(g, vtep)));
-    vtep.is_some() && holding.any(|router| router.id == floating.router)
+    let holds = |r: &&Router| vtep.is_some() && wanted.gateways(r).any(|(g, _)| gateway_here(g, vtep));
+    wanted.routers.iter().filter(holds).map(|router| router.id.as_str()).collect()
 }
 
 /// Floating addresses between two legs: in their network they are the router's, and each way has a row that names the leg. In

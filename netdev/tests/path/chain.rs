@@ -152,15 +152,7 @@ async fn ipv6_goes_out_and_comes_in_through_two_routers() {
     }
     let mut cloud = Cloud::new("out6");
     let plane = DataPlane::open(cloud.config()).await.unwrap();
-    let out = Gateway6 {
-        network: "ext".into(),
-        address: "2001:db8:e::10".parse().unwrap(),
-        prefix: 64,
-        next_hop: Some("2001:db8:e::1".parse().unwrap()),
-        mac: Mac([0xfa, 0x16, 0x3e, 2, 0, 0x10]),
-        vtep: None,
-        proxied: None,
-    };
+    let out = gateway6(0x10);
     let inner = router("inner", vec![leg6("n0", 0, 1), far_leg6("n1", 1, 2, 2)], None);
     let outer = Router { gateway6: Some(out), ..router("outer", vec![leg6("n1", 1, 3)], None) };
     let wanted = Wanted {

@@ -22,20 +22,8 @@ fn able() -> bool {
     root() && able
 }
 
-fn way_out() -> Gateway6 {
-    Gateway6 {
-        network: "ext".into(),
-        address: "2001:db8:e::10".parse().unwrap(),
-        prefix: 64,
-        next_hop: Some("2001:db8:e::1".parse().unwrap()),
-        mac: Mac([0xfa, 0x16, 0x3e, 2, 0, 0x10]),
-        vtep: None,
-        proxied: None,
-    }
-}
-
 fn asked(had: Option<(Ipv6Net, u64)>) -> Vec<Delegation> {
-    vec![Delegation { id: ID.into(), ask: Some(Ask { mac: way_out().mac, had }) }]
+    vec![Delegation { id: ID.into(), ask: Some(Ask { mac: gateway6(0x10).mac, had }) }]
 }
 
 /// One guest on a network that has no prefix yet.
@@ -46,7 +34,7 @@ fn bare() -> Wanted {
         networks: vec![inside, external()],
         ports: vec![Port { fixed: vec![], ..port("a", "n", 1, "fd00::11", &["g"]) }],
         groups: vec![open6("g")],
-        routers: vec![Router { gateway6: Some(way_out()), ..router("r", vec![], None) }],
+        routers: vec![Router { gateway6: Some(gateway6(0x10)), ..router("r", vec![], None) }],
         delegations: asked(None),
         ..Wanted::default()
     }
@@ -218,7 +206,7 @@ async fn another_host_takes_a_prefix_over_and_the_first_gives_nothing_back() {
     // The way out moves: the first host is told of nothing any more, the other of what there was.
     let mut away = bare();
     away.delegations.clear();
-    away.routers[0].gateway6 = Some(Gateway6 { vtep: Some(vtep(2)), ..way_out() });
+    away.routers[0].gateway6 = Some(Gateway6 { vtep: Some(vtep(2)), ..gateway6(0x10) });
     apply(&one, &away).await;
     apply(&two, &Wanted { delegations: asked(Some((prefix, end))), ..bare() }).await;
     let got = lent(&two).await;

@@ -6,22 +6,9 @@ use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// The provider's `2001:db8:e::/64`: his router at ::1, ours at `::<last>`.
-fn way_out(last: u8) -> Gateway6 {
-    Gateway6 {
-        network: "ext".into(),
-        address: format!("2001:db8:e::{last:x}").parse().unwrap(),
-        prefix: 64,
-        next_hop: Some("2001:db8:e::1".parse().unwrap()),
-        mac: Mac([0xfa, 0x16, 0x3e, 2, 0, last]),
-        vtep: None,
-        proxied: None,
-    }
-}
-
 fn one_router() -> Router {
     let legs = vec![leg6("n0", 0, 1), leg6("n1", 1, 2)];
-    Router { gateway6: Some(way_out(0x10)), ..router("r", legs, None) }
+    Router { gateway6: Some(gateway6(0x10)), ..router("r", legs, None) }
 }
 
 /// The provider: an address, a route to the inside, and somebody further away.
@@ -103,14 +90,14 @@ async fn the_outside_is_reached_and_reaches_as_far_as_groups_let_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_host_may_hold_the_way_out() {
+async fn another_host_may_hold_the_gateway6() {
     if !root() {
         return;
     }
     let mut cloud = Cloud::new("gw6far");
     let one = DataPlane::open(cloud.node(1)).await.unwrap();
     let two = DataPlane::open(cloud.node(2)).await.unwrap();
-    let held = Router { gateway6: Some(Gateway6 { vtep: Some(vtep(1)), ..way_out(0x10) }), ..one_router() };
+    let held = Router { gateway6: Some(Gateway6 { vtep: Some(vtep(1)), ..gateway6(0x10) }), ..one_router() };
     let base = Wanted {
         networks: vec![network6("n0", 100, 0, None), network6("n1", 101, 1, None), external()],
         groups: vec![open6("g")],
@@ -248,7 +235,7 @@ async fn a_router_answers_for_single_addresses_and_lets_nothing_else_in() {
         ports: vec![port("a", "n0", 1, "2001:db8:e:0:1::11", &["g"]), port("b", "n0", 2, "2001:db8:e:0:1::12", &["g"])],
         groups: vec![open6("g")],
         routers: vec![Router {
-            gateway6: Some(Gateway6 { proxied, ..way_out(0x10) }),
+            gateway6: Some(Gateway6 { proxied, ..gateway6(0x10) }),
             ..router("r", vec![inside], None)
         }],
         ..Wanted::default()

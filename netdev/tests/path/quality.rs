@@ -112,15 +112,7 @@ async fn limits_of_a_way_out_hold_for_ipv6_as_well() {
     }
     let mut cloud = Cloud::new("quality6");
     let plane = DataPlane::open(cloud.config()).await.unwrap();
-    let out = Gateway6 {
-        network: "ext".into(),
-        address: "2001:db8:e::10".parse().unwrap(),
-        prefix: 64,
-        next_hop: Some("2001:db8:e::1".parse().unwrap()),
-        mac: Mac([0xfa, 0x16, 0x3e, 2, 0, 0x10]),
-        vtep: None,
-        proxied: None,
-    };
+    let out = gateway6(0x10);
     let legs = vec![leg("n4", 4, 1), leg6("n0", 0, 2)];
     let mut wanted = Wanted {
         networks: vec![network("n4", 99, 4), network6("n0", 100, 0, None), external()],

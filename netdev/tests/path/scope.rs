@@ -81,15 +81,7 @@ async fn scopes_of_ipv6_are_their_own() {
     }
     let mut cloud = Cloud::new("scope6");
     let plane = DataPlane::open(cloud.config()).await.unwrap();
-    let way_out = Gateway6 {
-        network: "ext".into(),
-        address: "2001:db8:e::10".parse().unwrap(),
-        prefix: 64,
-        next_hop: Some("2001:db8:e::1".parse().unwrap()),
-        mac: Mac([0xfa, 0x16, 0x3e, 2, 0, 0x10]),
-        vtep: None,
-        proxied: None,
-    };
+    let way_out = gateway6(0x10);
     let legs = vec![leg6("n0", 0, 1), leg6("n1", 1, 2)];
     let mut wanted = Wanted {
         networks: vec![network6("n0", 100, 0, None), network6("n1", 101, 1, None), external()],

@@ -258,15 +258,7 @@ async fn guests_on_tagged_wires_meet_their_own_neighbours_alone() {
 
 /// A way out to 203.0.113.1 and 2001:db8:e::1 by a network.
 fn way(id: &str, inside: Network, leg4: Interface, out: &str) -> (Router, Vec<Network>) {
-    let six = Gateway6 {
-        network: out.into(),
-        address: "2001:db8:e::10".parse().unwrap(),
-        prefix: 64,
-        next_hop: Some("2001:db8:e::1".parse().unwrap()),
-        mac: Mac([0xfa, 0x16, 0x3e, 2, 0, 10]),
-        vtep: None,
-        proxied: None,
-    };
+    let six = Gateway6 { network: out.into(), mac: Mac([0xfa, 0x16, 0x3e, 2, 0, 10]), ..gateway6(0x10) };
     let leg6 = Interface { network: inside.id.clone(), ..leg6(&inside.id, 7, 7) };
     let way = Gateway { network: out.into(), ..gateway(10) };
     let router = Router { gateway6: Some(six), ..router(id, vec![leg4, leg6], Some(way)) };

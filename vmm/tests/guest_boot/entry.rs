@@ -1,6 +1,6 @@
 //! The three ways into a kernel, with one guest that has them all.
 
-use crate::rig::{Setup, guest, kvm_is_here};
+use crate::rig::{Running, Setup, guest, kvm_is_here};
 use serde_json::json;
 
 /// The guest's file without its PVH note: a kernel that has only a 64-bit entry.
@@ -76,12 +76,24 @@ fn looked_at(disk: &std::path::Path) -> pilvi_vmm::boot::probe::Boots {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
+/// What is found on the disk is what then runs.
+fn boots_by_itself(mut setup: Setup, image: &std::path::Path) -> Running {
+    let looked = looked_at(image);
+    assert!(looked.boots && looked.kernel == "/boot/vmlinuz" && looked.cmdline == "rng", "{looked:?}");
+    setup.config["kernel"] = json!(null);
+    setup.config["disks"] = json!([{"source": {"path": image}}]);
+    let mut guest = setup.start();
+    guest.expect("idle");
+    assert!(guest.console().contains("rng 16 ["), "{}", guest.console());
+    guest
+}
+
 #[test]
 fn a_disk_boots_by_itself_again_after_a_reset() {
     if !kvm_is_here() {
         return;
     }
-    let mut setup = Setup::new("idle");
+    let setup = Setup::new("idle");
     let (content, image) = (setup.path("content"), setup.path("boots.raw"));
     std::fs::create_dir_all(content.join("boot/grub")).unwrap();
     std::fs::copy(guest(), content.join("boot/vmlinuz")).unwrap();
@@ -92,13 +104,7 @@ fn a_disk_boots_by_itself_again_after_a_reset() {
         eprintln!("SKIPPED: mkfs.ext4 is missing (package e2fsprogs)");
         return;
     }
-    let looked = looked_at(&image);
-    assert!(looked.boots && looked.kernel == "/boot/vmlinuz" && looked.cmdline == "rng", "{looked:?}");
-    setup.config["kernel"] = json!(null);
-    setup.config["disks"] = json!([{"source": {"path": image}}]);
-    let mut guest = setup.start();
-    guest.expect("idle");
-    assert!(guest.console().contains("rng 16 ["), "{}", guest.console());
+    let mut guest = boots_by_itself(setup, &image);
     guest.client().reset().unwrap();
     crate::rig::until("the second start", crate::rig::PATIENCE, || guest.console().matches("rng 16 [").count() == 2);
     guest.client().kill().unwrap();
@@ -126,7 +132,7 @@ fn a_disk_of_btrfs_boots_by_itself() {
     if !kvm_is_here() {
         return;
     }
-    let mut setup = Setup::new("idle");
+    let setup = Setup::new("idle");
     let (content, image) = (setup.path("content"), setup.path("btrfs.raw"));
     std::fs::create_dir_all(content.join("boot/grub2")).unwrap();
     std::fs::copy(guest(), content.join("boot/vmlinuz")).unwrap();
@@ -137,13 +143,7 @@ fn a_disk_of_btrfs_boots_by_itself() {
         eprintln!("SKIPPED: mkfs.btrfs is missing (package btrfs-progs)");
         return;
     }
-    let looked = looked_at(&image);
-    assert!(looked.boots && looked.kernel == "/boot/vmlinuz" && looked.cmdline == "rng", "{looked:?}");
-    setup.config["kernel"] = json!(null);
-    setup.config["disks"] = json!([{"source": {"path": image}}]);
-    let mut guest = setup.start();
-    guest.expect("idle");
-    assert!(guest.console().contains("rng 16 ["), "{}", guest.console());
+    let mut guest = boots_by_itself(setup, &image);
     guest.client().kill().unwrap();
     guest.ends_with(5);
 }

@@ -20,6 +20,19 @@ pub fn leg6(network: &str, third: u8, n: u8) -> Interface {
     Interface { address: format!("fd00:{third}::1").parse().unwrap(), prefix: 64, ..leg(network, third, n) }
 }
 
+/// The provider's `2001:db8:e::/64`: his router at ::1, ours at `::<last>`.
+pub fn gateway6(last: u8) -> Gateway6 {
+    Gateway6 {
+        network: "ext".into(),
+        address: format!("2001:db8:e::{last:x}").parse().unwrap(),
+        prefix: 64,
+        next_hop: Some("2001:db8:e::1".parse().unwrap()),
+        mac: Mac([0xfa, 0x16, 0x3e, 2, 0, last]),
+        vtep: None,
+        proxied: None,
+    }
+}
+
 pub fn rule6(id: &str, direction: Direction, protocol: Option<u8>, ports: Ports, peer: Peer) -> Rule {
     Rule { family: Family::V6, ..rule(id, direction, protocol, ports, peer) }
 }
