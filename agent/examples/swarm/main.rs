@@ -59,8 +59,19 @@ fn now_us() -> u128 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_micros()
 }
 
-#[tokio::main]
-async fn main() {
+/// Hosts are many machines, and the client another: here they share one with the scheduler. The hosts yield to both.
+const NICER: i32 = 10;
+
+fn main() {
+    let threads = || tokio::runtime::Builder::new_multi_thread();
+    let client = threads().worker_threads(1).enable_all().build().unwrap();
+    let yielding = || {
+        let _ = rustix::process::nice(NICER);
+    };
+    threads().enable_all().on_thread_start(yielding).build().unwrap().block_on(hosts(client.handle().clone()));
+}
+
+async fn hosts(client: tokio::runtime::Handle) {
     let mut words = std::env::args().skip(1);
     let (url, tokens, folder) = (words.next().unwrap(), words.next().unwrap(), PathBuf::from(words.next().unwrap()));
     let seen = Arc::new(Seen::default());
@@ -85,7 +96,7 @@ async fn main() {
             match line.trim().strip_prefix("load ") {
                 Some(words) => {
                     let words: Vec<&str> = words.split(' ').collect();
-                    println!("{}", tokio::runtime::Handle::current().block_on(load::run(&words, &about)));
+                    println!("{}", client.block_on(load::run(&words, &about)));
                 }
                 None => answer(line.trim(), &seen),
             }

@@ -49,6 +49,12 @@ pub trait HostPart: Send + Sync {
     async fn affected(&self, changes: &[Change]) -> Affected;
     /// The whole observation of a host, after each change there.
     async fn observed(&self, host: &str, observed: &v1::Observed) -> Result<(), Fault>;
+    /// The host's wanted state was made anew and is the same as before, so its agent will say nothing: this is what it said
+    /// of its ports when it was told. A port may have left and come back meanwhile, or its status not have been written.
+    async fn unchanged(&self, host: &str, ports: &[v1::ObservedPort]) -> Result<(), Fault> {
+        let _ = (host, ports);
+        Ok(())
+    }
     /// The host's session is here, and was just told or has just told what is new: what waits for the host's word
     /// ([`Fleet::confirmed_gone`](crate::Fleet::confirmed_gone)) may be looked at.
     async fn settled(&self, host: &str) -> Result<(), Fault> {

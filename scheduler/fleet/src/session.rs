@@ -58,12 +58,13 @@ pub(crate) struct Sent {
     pub things: HashSet<String>,
 }
 
-/// An observation, as far as it is compared.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An observation, as far as it is compared or may be needed again.
+#[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Reported {
     pub generation: u64,
     /// Ids of instances and volumes.
     pub things: HashSet<String>,
+    pub ports: Arc<[v1::ObservedPort]>,
 }
 
 impl std::fmt::Debug for Session {
@@ -158,7 +159,15 @@ impl Session {
     pub fn heard_of(&self, observed: &v1::Observed) {
         let instances = observed.instances.iter().map(|i| &i.id);
         let things = instances.chain(observed.volumes.iter().map(|v| &v.id)).cloned().collect();
-        *self.reported.lock() = Some(Reported { generation: observed.generation, things });
+        let ports = observed.ports.clone().into();
+        *self.reported.lock() = Some(Reported { generation: observed.generation, things, ports });
+    }
+
+    /// What the agent said of its ports, if that was about what was sent last: it says nothing again when nothing changes.
+    pub fn still_reported(&self) -> Option<Arc<[v1::ObservedPort]>> {
+        let sent = self.sent.lock().as_ref().map(|sent| sent.generation)?;
+        let reported = self.reported.lock();
+        reported.as_ref().filter(|reported| reported.generation >= sent).map(|reported| reported.ports.clone())
     }
 
     /// False when the agent is gone or does not read.

@@ -160,6 +160,11 @@ impl Fleet {
         let hash: [u8; 32] = Sha256::digest(wanted.encode_to_vec()).into();
         if session.sent.lock().as_ref().is_some_and(|s| s.hash == hash) {
             self.listen(session, networks).await?;
+            if let Some(ports) = session.still_reported() {
+                for part in self.parts() {
+                    part.unchanged(&session.host, &ports).await?;
+                }
+            }
             return self.settled(&session.host).await;
         }
         wanted.generation = self.number(node, &hex::encode(hash)).await?;
@@ -273,5 +278,69 @@ pub(crate) async fn compute(fleet: Arc<Fleet>, mut stop: watch::Receiver<bool>) 
                 fleet.send_dirty().await;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)] // as in any test
+    use super::*;
+    use crate::{Config, HostPart, Part, certificate::Authority};
+    use parking_lot::Mutex;
+    use pilvi_store::Store;
+    use tokio::sync::mpsc;
+
+    /// Wants what it is told to, and notes which ports it is reminded of.
+    #[derive(Default)]
+    struct One {
+        wanted: Mutex<Vec<v1::Instance>>,
+        reminded: Mutex<Vec<Vec<String>>>,
+    }
+
+    #[async_trait::async_trait]
+    impl HostPart for One {
+        async fn wanted(&self, _host: &str) -> Result<Part, Fault> {
+            Ok(Part { instances: self.wanted.lock().clone(), ..Part::default() })
+        }
+        async fn affected(&self, _changes: &[Change]) -> Affected {
+            Affected::Hosts(BTreeSet::new())
+        }
+        async fn observed(&self, _host: &str, _observed: &v1::Observed) -> Result<(), Fault> {
+            Ok(())
+        }
+        async fn unchanged(&self, _host: &str, ports: &[v1::ObservedPort]) -> Result<(), Fault> {
+            self.reminded.lock().push(ports.iter().map(|port| port.id.clone()).collect());
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_agent_said_counts_again_where_nothing_new_is_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open("sqlite::memory:", crate::kinds()).await.unwrap();
+        let fleet = Fleet::new(store, Authority::open(folder.path()).unwrap(), Config::default());
+        let service = Arc::new(One::default());
+        fleet.add_part(service.clone());
+        let (send, _queue) = mpsc::channel(8);
+        let session = Arc::new(Session::new("h".into(), send));
+        let says = |generation, port: &str| {
+            let ports = vec![v1::ObservedPort { id: port.into(), wired: true, ..v1::ObservedPort::default() }];
+            session.heard_of(&v1::Observed { generation, ports, ..v1::Observed::default() });
+        };
+        fleet.send_wanted("n", &session).await.unwrap();
+        // The agent has not spoken yet: its word is to come.
+        fleet.send_wanted("n", &session).await.unwrap();
+        assert!(service.reminded.lock().is_empty());
+        says(1, "a");
+        fleet.send_wanted("n", &session).await.unwrap();
+        assert_eq!(std::mem::take(&mut *service.reminded.lock()), [["a"]]);
+        // Something else is wanted: what was said before was not about that.
+        service.wanted.lock().push(v1::Instance::default());
+        fleet.send_wanted("n", &session).await.unwrap();
+        fleet.send_wanted("n", &session).await.unwrap();
+        assert!(service.reminded.lock().is_empty());
+        says(2, "b");
+        fleet.send_wanted("n", &session).await.unwrap();
+        assert_eq!(*service.reminded.lock(), [["b"]]);
     }
 }

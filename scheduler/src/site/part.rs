@@ -156,6 +156,10 @@ impl HostPart for NetworkPart {
         Ok(())
     }
 
+    async fn unchanged(&self, host: &str, ports: &[v1::ObservedPort]) -> Result<(), Fault> {
+        self.network.observe(host, ports).await
+    }
+
     async fn host_changed(&self, node: &Stored<Node>) -> Result<(), Fault> {
         self.refresh(Some(&BTreeSet::from([node.id.clone()]))).await
     }
