@@ -10,30 +10,6 @@
 
 #include "plane6.h"
 
-/* Nobody outside has an address that is inside. */
-static __always_inline int from_inside6(__u64 router, const struct ip6 *saddr)
-{
-	struct route6_key key = {.prefixlen = 192, .router_lo = router, .router_hi = router >> 32};
-	struct route6 *r;
-
-	key.ip = *saddr;
-	r = bpf_map_lookup_elem(&routes6, &key);
-	return r && (r->kind & ~ROUTE_SHARED) == ROUTE_LEG;
-}
-
-/* Whether the router answers for the address on the edge link, as its own or as another's. */
-__attribute__((noinline)) int answers_for(const struct packet6 *q, __u64 router, __u32 vni)
-{
-	struct ip6_key key = {.vni = vni};
-	struct hop *h;
-
-	if (!q)
-		return 0;
-	key.ip = q->daddr;
-	h = bpf_map_lookup_elem(&addresses6, &key);
-	return h && h->kind == HOP_ROUTER && h->router == router;
-}
-
 /* Somebody says where he is: to a guest on the link itself, or to us. */
 __attribute__((noinline)) int edge_said(struct __sk_buff *skb, const struct packet6 *q, __u32 vni)
 {
@@ -119,10 +95,9 @@ __attribute__((noinline)) int edge_ip6(struct __sk_buff *skb, const struct eth *
 	router = h->router;
 	if (multicast6(&q.daddr) || none6(&q.saddr))
 		return drop(skb, DROP_MULTICAST);
-	if (from_inside6(router, &q.saddr))
-		return drop(skb, DROP_SPOOFED_IP);
-	if (h->how == ADDRESS_PROXY && !answers_for(&q, router, key.vni))
-		return drop(skb, DROP_EDGE);
+	no = unwelcome6(&q, router, key.vni, h->how);
+	if (no)
+		return drop(skb, no - 1);
 	/* A delegating router answers a question of the agent's: who asks has a row among the living. */
 	if (q.p.protocol == UDP && !q.p.later && q.p.sport == bpf_htons(547) && q.p.dport == bpf_htons(546) && local6(&q.daddr))
 		return punt(skb);

@@ -235,16 +235,20 @@ static __always_inline void take_over(struct __sk_buff *skb, const struct port *
 	__builtin_memcpy(h->mac, a->sha, 6);
 }
 
-static __always_inline int guest_arp(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
+/* Not part of its caller, whose stack routing needs. */
+__attribute__((noinline)) int guest_arp(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
 {
-	struct ip_key key = {.vni = port->vni};
+	struct ext_key external = {};
+	struct ip_key key = {};
 	struct settings *set = get_settings();
 	const __u8 *mac = 0;
+	struct ext *e;
 	struct hop *h;
 	struct arp a;
 
-	if (!set || load_arp(skb, &a))
+	if (!set || !port || !eth || load_arp(skb, &a))
 		return drop(skb, DROP_MALFORMED);
+	key.vni = external.vni = port->vni;
 	if (port->flags & PORT_SECURED) {
 		if (!same_mac(a.sha, eth->src) || (a.spa && !owns(port, whose(skb), a.spa, a.sha)))
 			return drop(skb, DROP_SPOOFED_ARP);
@@ -264,6 +268,13 @@ static __always_inline int guest_arp(struct __sk_buff *skb, const struct port *p
 		mac = h->mac;
 	else if (!h && a.tpa == METADATA_IP && port->flags & PORT_METADATA)
 		mac = set->service_mac;
+	if (!h && !mac && port->flags & PORT_EXTERNAL) {
+		/* What this host answers for on the wire it answers for here. */
+		external.ip = a.tpa;
+		e = bpf_map_lookup_elem(&externals, &external);
+		if (e && e->kind != EXT_RELAY)
+			mac = e->mac;
+	}
 	if (mac) {
 		if (answer_arp(skb, &a, mac))
 			return drop(skb, DROP_MALFORMED);
@@ -319,6 +330,9 @@ static __always_inline int switch_frame(struct __sk_buff *skb, const struct port
 	struct settings *set;
 	struct hop *h;
 
+	/* Ours turns round before the wire, as if it had come from there. */
+	if (p && port->flags & PORT_EXTERNAL && ours_outside(port->vni, p->daddr))
+		return out_edge(skb, port->vni, BPF_F_INGRESS);
 	__builtin_memcpy(key.mac, eth->dst, 6);
 	h = bpf_map_lookup_elem(&stations, &key);
 	if (!h) {
@@ -685,7 +699,7 @@ __attribute__((noinline)) int edge_ip(struct __sk_buff *skb, const struct eth *e
 			if (bpf_map_lookup_elem(&externals, &key))
 				return out_edge(skb, key.vni, BPF_F_INGRESS);
 			skb->mark = MARK_AGENT;
-			return give(skb, whose(skb));
+			return give(skb, beside(key.vni, key.ip, whose(skb)));
 		}
 		return drop(skb, DROP_NAT);
 	}

@@ -173,11 +173,13 @@ __attribute__((noinline)) int send_gateway6(struct __sk_buff *skb, const struct 
 	struct settings *set = get_settings();
 	struct bpf_redir_neigh hop = {.nh_family = 10};
 	struct route6_key key = {.prefixlen = 192};
-	struct nearby_key next = {};
+	struct nearby_key next = {}; /* of one shape with `struct ip6_key` */
 	struct route6 *r;
+	struct hop *h;
 	__u32 length;
 	__u8 hops;
 
+	_Static_assert(sizeof(struct nearby_key) == sizeof(struct ip6_key), "both are a network and an address");
 	if (!q || !w || !set)
 		return drop(skb, DROP_MALFORMED);
 	key.router_lo = w->router;
@@ -208,6 +210,10 @@ __attribute__((noinline)) int send_gateway6(struct __sk_buff *skb, const struct 
 	meter_packet6(skb, q, w->router, METER_OUT);
 	next.vni = r->vni;
 	next.ip = none6(&r->via) ? q->daddr : r->via;
+	/* A guest of this host stands on the wire beside it. */
+	h = bpf_map_lookup_elem(&addresses6, &next);
+	if (h && h->kind == HOP_LOCAL)
+		return set_macs(skb, h->mac, r->mac) ? drop(skb, DROP_MALFORMED) : give(skb, h->where);
 	if (next.vni != set->ext_vni) {
 		if (bpf_skb_store_bytes(skb, 6, r->mac, 6, 0))
 			return drop(skb, DROP_MALFORMED);
@@ -230,6 +236,38 @@ static __always_inline int forward6(struct __sk_buff *skb, const struct packet6 
 	if (no & REFUSED_SIZE)
 		return w->via == VIA_OVERLAY ? drop(skb, DROP_TOO_BIG) : send_error6(skb, q, w->router, 2, no & 0xffff);
 	return no;
+}
+
+/* Nobody outside has an address that is inside. */
+static __always_inline int from_inside6(__u64 router, const struct ip6 *saddr)
+{
+	struct route6_key key = {.prefixlen = 192, .router_lo = router, .router_hi = router >> 32};
+	struct route6 *r;
+
+	key.ip = *saddr;
+	r = bpf_map_lookup_elem(&routes6, &key);
+	return r && (r->kind & ~ROUTE_SHARED) == ROUTE_LEG;
+}
+
+/* Whether the router answers for the address on the edge link, as its own or as another's. */
+__attribute__((noinline)) int answers_for(const struct packet6 *q, __u64 router, __u32 vni)
+{
+	struct ip6_key key = {.vni = vni};
+	struct hop *h;
+
+	if (!q)
+		return 0;
+	key.ip = q->daddr;
+	h = bpf_map_lookup_elem(&addresses6, &key);
+	return h && h->kind == HOP_ROUTER && h->router == router;
+}
+
+/* Why a router does not take this from the external network `vni`, or 0. `how`: what it does there. */
+static __always_inline int unwelcome6(const struct packet6 *q, __u64 router, __u32 vni, __u32 how)
+{
+	if (from_inside6(router, &q->saddr))
+		return DROP_SPOOFED_IP + 1;
+	return how == ADDRESS_PROXY && !answers_for(q, router, vni) ? DROP_EDGE + 1 : 0;
 }
 
 /* What the agent answers: the destination address tells it from which port. */
@@ -311,6 +349,7 @@ __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port
 	struct mac_key key = {};
 	__u32 ifindex = whose(skb);
 	struct hop *h;
+	__u64 router;
 	int no;
 
 	if (!port || !eth)
@@ -352,13 +391,32 @@ __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port
 	}
 	key.vni = port->vni;
 	__builtin_memcpy(key.mac, eth->dst, 6);
-	h = bpf_map_lookup_elem(&stations, &key);
-	if (h && h->kind == HOP_ROUTER) {
-		w.router = h->router;
-		w.vni = port->vni;
-		return forward6(skb, &q, &w);
+	if (port->flags & PORT_EXTERNAL) {
+		/* A way out of this host's takes it as if it had come by the wire. */
+		key.family = 6;
+		h = bpf_map_lookup_elem(&stations, &key);
+		if (h && h->kind == HOP_ROUTER) {
+			w.router = h->router;
+			w.via = VIA_EDGE;
+			no = unwelcome6(&q, w.router, port->vni, h->how);
+			if (no)
+				return drop(skb, no - 1);
+			if (police_gateway6(skb, &q, w.router, TO_GUEST))
+				return drop(skb, DROP_RATE);
+		}
+		key.family = 0;
 	}
-	return switch_frame(skb, port, eth, 0);
+	h = bpf_map_lookup_elem(&stations, &key);
+	if (h && h->kind == HOP_ROUTER && w.via == VIA_GUEST)
+		w.router = h->router;
+	if (!w.router)
+		return switch_frame(skb, port, eth, 0);
+	w.vni = port->vni;
+	router = w.router;
+	no = forward6(skb, &q, &w);
+	if (w.via == VIA_EDGE && no == TC_ACT_REDIRECT && !skb->mark)
+		meter_packet6(skb, &q, router, METER_IN);
+	return no;
 }
 
 /* Whether the port's groups and firewalls let it in: 0, or the reason to drop, or a verdict beside REJECTED. */

@@ -98,6 +98,24 @@ __attribute__((noinline)) int send_wire(struct __sk_buff *skb, const struct near
 	return out_edge(skb, next->vni, 0);
 }
 
+/* The port of this host that has the address on the external network itself, or else `otherwise`. */
+__attribute__((noinline)) __u32 beside(__u32 vni, __u32 ip, __u32 otherwise)
+{
+	struct ip_key key = {.vni = vni, .ip = ip};
+	struct hop *h = vni ? bpf_map_lookup_elem(&addresses, &key) : 0;
+
+	return h && h->kind == HOP_LOCAL ? h->where : otherwise;
+}
+
+/* Whether this host answers for the address outside. */
+__attribute__((noinline)) int ours_outside(__u32 vni, __u32 ip)
+{
+	struct ext_key key = {.vni = vni, .ip = ip};
+	struct ext *e = bpf_map_lookup_elem(&externals, &key);
+
+	return e && e->kind != EXT_RELAY;
+}
+
 /* Out of the edge link, as the route says. An address of our own turns round before the wire. */
 __attribute__((noinline)) int send_edge(struct __sk_buff *skb, const struct route *r, __u32 saddr, __u32 daddr)
 {
@@ -105,13 +123,24 @@ __attribute__((noinline)) int send_edge(struct __sk_buff *skb, const struct rout
 	struct settings *set = get_settings();
 	struct ext_key key = {.ip = daddr};
 	struct nearby_key next = {};
+	struct ip_key near = {};
 	struct ext *e;
+	struct hop *h;
 
 	if (!r || !set || !set->edge_if)
 		return drop(skb, DROP_NO_EDGE);
 	key.vni = r->vni;
 	if (bpf_map_lookup_elem(&externals, &key))
 		return out_edge(skb, key.vni, BPF_F_INGRESS);
+	/* A guest of this host stands on the wire beside it. */
+	near.vni = key.vni;
+	near.ip = daddr;
+	h = bpf_map_lookup_elem(&addresses, &near);
+	if (h && h->kind == HOP_LOCAL) {
+		key.ip = saddr;
+		e = bpf_map_lookup_elem(&externals, &key);
+		return set_macs(skb, h->mac, e ? e->mac : r->mac) ? drop(skb, DROP_MALFORMED) : give(skb, h->where);
+	}
 	hop.ipv4_nh = r->via ? r->via : daddr;
 	if (key.vni == set->ext_vni)
 		return bpf_redirect_neigh(set->edge_if, &hop, sizeof(hop), 0);

@@ -307,3 +307,30 @@ async fn a_port_on_the_external_network_has_neighbours_there() {
     assert!(!a.sh("ip -6 neigh show 2001:db8:e::1").contains("fa:16:3e:00:00:02"), "{before}");
     assert!(pings(&a, "2001:db8:e::1"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_guest_on_the_external_network_and_one_behind_its_own_hosts_gateway_reach_each_other() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("beside6");
+    let plane = DataPlane::open(cloud.config()).await.unwrap();
+    let mut outside = external();
+    let six = network6("x", 9000, 0, None).subnets.remove(0);
+    outside.subnets.push(Subnet { id: "six".into(), cidr: "2001:db8:e::/64".parse().unwrap(), gateway: None, ..six });
+    let wanted = Wanted {
+        networks: vec![network6("n0", 100, 0, None), outside],
+        ports: vec![port("a", "n0", 1, "fd00:0::11", &["g"]), port("o", "ext", 2, "2001:db8:e::12", &["g"])],
+        groups: vec![open6("g")],
+        routers: vec![Router { gateway6: Some(gateway6(0x10)), ..router("r", vec![leg6("n0", 0, 1)], None) }],
+        ..Wanted::default()
+    };
+    apply(&plane, &wanted).await;
+    let a = guest6(&mut cloud, &plane, "a", Some("fd00:0::11")).await;
+    let o = guest6(&mut cloud, &plane, "o", Some("2001:db8:e::12")).await;
+    a.sh("ip -6 route add default via fd00:0::1");
+    o.sh("ip -6 route add fd00::/28 via 2001:db8:e::10");
+    assert!(soon(|| pings(&o, "2001:db8:e::10")), "the router's own address: {:?}", plane.stats());
+    assert!(pings(&o, "fd00:0::11") && pings(&a, "2001:db8:e::12"), "{:?}", plane.stats());
+    assert!(o.sh("ping -6 -n -c1 -W2 fd00:0::11").contains("ttl=63"), "one hop");
+}
