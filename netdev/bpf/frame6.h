@@ -93,6 +93,12 @@ static __always_inline int neighbourly(const struct packet *p)
 	return p->protocol == ICMP6 && p->type >= ROUTER_ASK && p->type <= REDIRECT6;
 }
 
+/* Who listens to what (MLD). */
+static __always_inline int listens6(const struct packet *p)
+{
+	return p->protocol == ICMP6 && ((p->type >= 130 && p->type <= 132) || p->type == 143);
+}
+
 /* 0, or the reason to drop the frame. */
 __attribute__((noinline)) int parse6(struct __sk_buff *skb, struct packet6 *q, __u32 scope)
 {

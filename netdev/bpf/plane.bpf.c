@@ -7,7 +7,7 @@
  *   edge link -> from_edge -> NAT back -> router -> tap or overlay
  *   host's stack -> agent link -> from_agent -> tap             (answers of the metadata service, names by TCP)
  *
- * There is no bridge, no learning and no flooding: the agent has written where every address is.
+ * There is no bridge and no learning: the agent has written where every address is, and where what is for many goes (many.h).
  * Whoever sends to a tap meets to_guest there, so a guest's groups are judged in one place.
  */
 #include "tables.h"
@@ -235,10 +235,8 @@ static __always_inline void take_over(struct __sk_buff *skb, const struct port *
 	__builtin_memcpy(h->mac, a->sha, 6);
 }
 
-/* Not part of its caller, whose stack routing needs. */
 __attribute__((noinline)) int guest_arp(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
 {
-	struct ext_key external = {};
 	struct ip_key key = {};
 	struct settings *set = get_settings();
 	const __u8 *mac = 0;
@@ -248,7 +246,7 @@ __attribute__((noinline)) int guest_arp(struct __sk_buff *skb, const struct port
 
 	if (!set || !port || !eth || load_arp(skb, &a))
 		return drop(skb, DROP_MALFORMED);
-	key.vni = external.vni = port->vni;
+	key.vni = port->vni;
 	if (port->flags & PORT_SECURED) {
 		if (!same_mac(a.sha, eth->src) || (a.spa && !owns(port, whose(skb), a.spa, a.sha)))
 			return drop(skb, DROP_SPOOFED_ARP);
@@ -264,17 +262,14 @@ __attribute__((noinline)) int guest_arp(struct __sk_buff *skb, const struct port
 	}
 	key.ip = a.tpa;
 	h = bpf_map_lookup_elem(&addresses, &key);
-	if (h && !(h->kind == HOP_LOCAL && h->where == whose(skb)))
+	/* The wire is asked for others alone: nobody there hears of what this host has. */
+	e = h ? 0 : ours_outside(port, a.tpa);
+	if (e)
+		mac = e->mac;
+	else if (h && !(h->kind == HOP_LOCAL && h->where == whose(skb)))
 		mac = h->mac;
 	else if (!h && a.tpa == METADATA_IP && port->flags & PORT_METADATA)
 		mac = set->service_mac;
-	if (!h && !mac && port->flags & PORT_EXTERNAL) {
-		/* What this host answers for on the wire it answers for here. */
-		external.ip = a.tpa;
-		e = bpf_map_lookup_elem(&externals, &external);
-		if (e && e->kind != EXT_RELAY)
-			mac = e->mac;
-	}
 	if (mac) {
 		if (answer_arp(skb, &a, mac))
 			return drop(skb, DROP_MALFORMED);
@@ -329,10 +324,13 @@ static __always_inline int switch_frame(struct __sk_buff *skb, const struct port
 	struct mac_key key = {.vni = port->vni};
 	struct settings *set;
 	struct hop *h;
+	int turned;
 
-	/* Ours turns round before the wire, as if it had come from there. */
-	if (p && port->flags & PORT_EXTERNAL && ours_outside(port->vni, p->daddr))
-		return out_edge(skb, port->vni, BPF_F_INGRESS);
+	if (p && port->flags & PORT_EXTERNAL) {
+		turned = turn_outside(skb, port, p->daddr);
+		if (turned >= 0)
+			return turned;
+	}
 	__builtin_memcpy(key.mac, eth->dst, 6);
 	h = bpf_map_lookup_elem(&stations, &key);
 	if (!h) {
@@ -381,8 +379,6 @@ static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *po
 	}
 	if (p.daddr == METADATA_IP)
 		return guest_metadata(skb, port, &p);
-	if (eth->dst[0] & 1)
-		return drop(skb, DROP_MULTICAST);
 	if (secured) {
 		no = admit(skb, &p, port, FROM_GUEST);
 		if (no)
@@ -393,6 +389,8 @@ static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *po
 		if (no)
 			return no == REJECTED ? reject(skb, &p, FROM_GUEST) : drop(skb, no - 1);
 	}
+	if (eth->dst[0] & 1)
+		return many4(skb, port->vni, p.daddr);
 	if (port->flags & PORT_NAMES && p.daddr == RESOLVER_IP) {
 		no = guest_names(skb, port, &p);
 		if (no != NAMES_ELSEWHERE)
@@ -551,7 +549,7 @@ int from_overlay(struct __sk_buff *skb)
 	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
 		return drop(skb, DROP_MALFORMED);
 	key.vni = tunnel.tunnel_id;
-	if (skb->vlan_present && eth.dst[0] & 1)
+	if (eth.dst[0] & 1 && (skb->vlan_present || floods_in(key.vni)))
 		return flood(skb, key.vni, 0);
 	__builtin_memcpy(key.mac, eth.dst, 6);
 	h = bpf_map_lookup_elem(&stations, &key);
@@ -664,6 +662,7 @@ __attribute__((noinline)) int edge_ip(struct __sk_buff *skb, const struct eth *e
 	__u64 router;
 	struct ext *e;
 	struct hop *h;
+	__u32 asker;
 	int no;
 
 	if (!set || !eth)
@@ -698,8 +697,11 @@ __attribute__((noinline)) int edge_ip(struct __sk_buff *skb, const struct eth *e
 			key.ip = p.saddr;
 			if (bpf_map_lookup_elem(&externals, &key))
 				return out_edge(skb, key.vni, BPF_F_INGRESS);
+			asker = guest_outside(key.vni, p.saddr);
+			if (asker)
+				return give(skb, asker);
 			skb->mark = MARK_AGENT;
-			return give(skb, beside(key.vni, key.ip, whose(skb)));
+			return give(skb, whose(skb));
 		}
 		return drop(skb, DROP_NAT);
 	}

@@ -7,6 +7,7 @@
 #define PILVI_PLANE6_H
 
 #include "filter6.h"
+#include "many.h"
 #include "metadata6.h"
 #include "meter6.h"
 #include "quality.h"
@@ -372,7 +373,8 @@ __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port
 		return ask_agent6(skb, port);
 	if (is_metadata6(&q.daddr))
 		return guest_metadata6(skb, port, &q);
-	if (eth->dst[0] & 1 || multicast6(&q.daddr) || none6(&q.saddr))
+	/* Nobody is told who listens to what. */
+	if (none6(&q.saddr) || (eth->dst[0] & 1) != multicast6(&q.daddr) || listens6(&q.p))
 		return drop(skb, DROP_MULTICAST);
 	if (port->flags & PORT_SECURED) {
 		no = related6(skb, &q, FROM_GUEST) ? 0 : admit6(skb, &q, port, FROM_GUEST);
@@ -389,6 +391,8 @@ __attribute__((noinline)) int guest_ip6(struct __sk_buff *skb, const struct port
 		if (no != NAMES_ELSEWHERE)
 			return no;
 	}
+	if (eth->dst[0] & 1)
+		return send_many(skb, port->vni);
 	key.vni = port->vni;
 	__builtin_memcpy(key.mac, eth->dst, 6);
 	if (port->flags & PORT_EXTERNAL) {

@@ -55,7 +55,7 @@ struct live {
 	__u64 flows;    /* recounted by the agent's sweep */
 	__u64 note_tat; /* as the first, of the next note about its groups */
 	__u64 names_tat; /* and of the next question about names */
-	__u64 flood_tat; /* and of the next tagged frame for many */
+	__u64 flood_tat; /* and of the next frame for many */
 	__u32 unsaid;   /* notes that were too many since the last one */
 	__u32 pad;
 };
@@ -572,7 +572,7 @@ TABLE(routes, LPM_TRIE, struct route_key, struct route, 262144, BPF_F_NO_PREALLO
 TABLE(choices, HASH, struct choice_key, struct route, 65536, BPF_F_NO_PREALLOC);
 TABLE(scopes, HASH, struct scope_key, __u32, 65536, BPF_F_NO_PREALLOC);
 TABLE(externals, HASH, struct ext_key, struct ext, 65536, BPF_F_NO_PREALLOC);
-TABLE(floods, HASH, struct flood_key, struct flood, 65536, BPF_F_NO_PREALLOC);
+TABLE(floods, HASH, struct flood_key, struct flood, 262144, BPF_F_NO_PREALLOC);
 TABLE(wires, HASH, __u32, __u32, 4096, BPF_F_NO_PREALLOC);
 TABLE(tags, HASH, __u32, __u32, 4096, BPF_F_NO_PREALLOC);
 TABLE(nearby, LRU_HASH, struct nearby_key, struct nearby, 16384, 0);

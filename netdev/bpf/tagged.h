@@ -1,7 +1,7 @@
 /* Frames with tags of the guests' own, in networks whose guests may send them to each other (VLAN-transparent ones).
  *
  *   from_guest -> the tag stays beside the frame -> addresses and groups are judged as without it -> by hardware address
- *              -> for many: `floods`, a copy for each port of the network here and one for each host that has some
+ *              -> for many: many.h
  *
  * The kernel keeps the tag out of the frame, so all that reads frames sees them as if there were none. What is in them is
  * between the guests: no router takes them, nothing of the cloud answers in them, and they leave by no wire.
@@ -10,41 +10,6 @@
 #define PILVI_TAGGED_H
 
 #include "plane6.h"
-
-#define FLOOD_INTERVAL (SEC_NS / 1000) /* a thousand a second on the long run, */
-#define FLOOD_BURST (SEC_NS / 5)       /* two hundred at once */
-
-/* Whether it was the last. */
-__attribute__((noinline)) int flood_one(struct __sk_buff *skb, __u32 vni, __u32 index, __u32 everywhere)
-{
-	struct bpf_tunnel_key tunnel = {.tunnel_id = vni, .tunnel_ttl = 64};
-	struct flood_key key = {.vni = vni, .index = index};
-	struct settings *set = get_settings();
-	struct flood *f = bpf_map_lookup_elem(&floods, &key);
-
-	if (!f || !set)
-		return 1;
-	if (f->kind == HOP_LOCAL) {
-		if (f->where != whose(skb) && !has_subport(skb, f->where))
-			bpf_clone_redirect(skb, f->where, 0);
-		return 0;
-	}
-	tunnel.remote_ipv4 = bpf_ntohl(f->where);
-	if (everywhere && set->overlay_if && !bpf_skb_set_tunnel_key(skb, &tunnel, sizeof(tunnel), BPF_F_ZERO_CSUM_TX))
-		bpf_clone_redirect(skb, set->overlay_if, 0);
-	return 0;
-}
-
-/* A tagged frame for many. What came from another host goes to none again. */
-__attribute__((noinline)) int flood(struct __sk_buff *skb, __u32 vni, __u32 everywhere)
-{
-	__u32 i;
-
-	for (i = 0; i < FLOODS; i++)
-		if (flood_one(skb, vni, i, everywhere))
-			break;
-	return i ? TC_ACT_SHOT : drop(skb, DROP_FAMILY);
-}
 
 /* 0, or the reason to drop. Both ask and say who has an address: nobody but the guests knows. */
 __attribute__((noinline)) int tagged_arp(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
@@ -127,22 +92,6 @@ __attribute__((noinline)) int tagged_ip6(struct __sk_buff *skb, const struct por
 	return no == REJECTED ? DROP_FIREWALL + 1 : no;
 }
 
-/* Whether the port has sent as much to many as it may. */
-static __always_inline int flooded_enough(struct __sk_buff *skb)
-{
-	__u64 now = bpf_ktime_get_coarse_ns(), tat;
-	__u32 name = whose(skb);
-	struct live *l = bpf_map_lookup_elem(&live, &name);
-
-	if (!l)
-		return 1;
-	tat = l->flood_tat > now ? l->flood_tat : now;
-	if (tat - now > FLOOD_BURST)
-		return 1;
-	l->flood_tat = tat + FLOOD_INTERVAL;
-	return 0;
-}
-
 /* A guest's frame with a tag that is no port's goes on: none is at home here who would take it. */
 __attribute__((noinline)) int send_tagged(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
 {
@@ -152,7 +101,7 @@ __attribute__((noinline)) int send_tagged(struct __sk_buff *skb, const struct po
 	if (!port || !eth)
 		return drop(skb, DROP_MALFORMED);
 	if (eth->dst[0] & 1)
-		return flooded_enough(skb) ? drop(skb, DROP_RATE) : flood(skb, port->vni, 1);
+		return send_many(skb, port->vni);
 	key.vni = port->vni;
 	__builtin_memcpy(key.mac, eth->dst, 6);
 	h = bpf_map_lookup_elem(&stations, &key);

@@ -98,22 +98,54 @@ __attribute__((noinline)) int send_wire(struct __sk_buff *skb, const struct near
 	return out_edge(skb, next->vni, 0);
 }
 
-/* The port of this host that has the address on the external network itself, or else `otherwise`. */
-__attribute__((noinline)) __u32 beside(__u32 vni, __u32 ip, __u32 otherwise)
+/* The port of a guest of this host that is on the external network itself and has the address; 0: there is none. */
+__attribute__((noinline)) __u32 guest_outside(__u32 vni, __u32 ip)
 {
-	struct ip_key key = {.vni = vni, .ip = ip};
-	struct hop *h = vni ? bpf_map_lookup_elem(&addresses, &key) : 0;
+	struct ip_key who = {.vni = vni, .ip = ip};
+	struct hop *h = bpf_map_lookup_elem(&addresses, &who);
 
-	return h && h->kind == HOP_LOCAL ? h->where : otherwise;
+	return h && h->kind == HOP_LOCAL ? h->where : 0;
 }
 
-/* Whether this host answers for the address outside. */
-__attribute__((noinline)) int ours_outside(__u32 vni, __u32 ip)
+/* To such a guest, as the wire would bring it. -1: there is none. */
+__attribute__((noinline)) int give_outside(struct __sk_buff *skb, const struct route *r, __u32 saddr, __u32 next)
 {
-	struct ext_key key = {.vni = vni, .ip = ip};
-	struct ext *e = bpf_map_lookup_elem(&externals, &key);
+	struct ext_key key = {.ip = saddr};
+	struct ip_key who = {.ip = next};
+	struct ext *e;
+	struct hop *h;
 
-	return e && e->kind != EXT_RELAY;
+	if (!r)
+		return -1;
+	key.vni = who.vni = r->vni;
+	h = bpf_map_lookup_elem(&addresses, &who);
+	if (!h || h->kind != HOP_LOCAL)
+		return -1;
+	e = bpf_map_lookup_elem(&externals, &key);
+	return set_macs(skb, h->mac, e ? e->mac : r->mac) ? drop(skb, DROP_MALFORMED) : give(skb, h->where);
+}
+
+/* An address that this host answers for outside, if it is one in the network of a port that is there. */
+static __always_inline struct ext *ours_outside(const struct port *port, __u32 ip)
+{
+	struct ext_key key = {.vni = port->vni, .ip = ip};
+	struct settings *set = get_settings();
+	struct ext *e;
+
+	if (!(port->flags & PORT_EXTERNAL) || !set || !set->edge_if)
+		return 0;
+	if (!bpf_map_lookup_elem(&wires, &key.vni))
+		key.vni = set->ext_vni;
+	e = bpf_map_lookup_elem(&externals, &key);
+	return e && e->kind != EXT_RELAY ? e : 0;
+}
+
+/* From a guest on the external network to such an address, as if the wire brought it. -1: it is none. */
+__attribute__((noinline)) int turn_outside(struct __sk_buff *skb, const struct port *port, __u32 ip)
+{
+	if (!port || !ours_outside(port, ip))
+		return -1;
+	return out_edge(skb, port->vni, BPF_F_INGRESS);
 }
 
 /* Out of the edge link, as the route says. An address of our own turns round before the wire. */
@@ -123,25 +155,18 @@ __attribute__((noinline)) int send_edge(struct __sk_buff *skb, const struct rout
 	struct settings *set = get_settings();
 	struct ext_key key = {.ip = daddr};
 	struct nearby_key next = {};
-	struct ip_key near = {};
 	struct ext *e;
-	struct hop *h;
+	int given;
 
 	if (!r || !set || !set->edge_if)
 		return drop(skb, DROP_NO_EDGE);
 	key.vni = r->vni;
 	if (bpf_map_lookup_elem(&externals, &key))
 		return out_edge(skb, key.vni, BPF_F_INGRESS);
-	/* A guest of this host stands on the wire beside it. */
-	near.vni = key.vni;
-	near.ip = daddr;
-	h = bpf_map_lookup_elem(&addresses, &near);
-	if (h && h->kind == HOP_LOCAL) {
-		key.ip = saddr;
-		e = bpf_map_lookup_elem(&externals, &key);
-		return set_macs(skb, h->mac, e ? e->mac : r->mac) ? drop(skb, DROP_MALFORMED) : give(skb, h->where);
-	}
 	hop.ipv4_nh = r->via ? r->via : daddr;
+	given = give_outside(skb, r, saddr, hop.ipv4_nh);
+	if (given >= 0)
+		return given;
 	if (key.vni == set->ext_vni)
 		return bpf_redirect_neigh(set->edge_if, &hop, sizeof(hop), 0);
 	/* Here no stack writes the header, so to_edge has nothing to mend. */

@@ -39,7 +39,7 @@
 //! Programs (`bpf/`, C, committed as an object so that a build needs no clang) sit on TCX hooks. Programs,
 //! tables and links are pinned in a bpffs of this prefix alone: the path forwards while no agent runs, and a
 //! new agent reads the tables back, compares and repairs (`plan.rs`). There is no bridge between guests, no
-//! learning, no flooding (but of guests' own tagged frames where they may send them), no nftables and no kernel
+//! learning, no flooding (but of what guests send to many), no nftables and no kernel
 //! conntrack; overlapping tenants are just other keys.
 //!
 //! # What it needs
@@ -50,7 +50,7 @@
 //! - IPv6 guests speak by their fixed addresses and by the link-local one that follows from their hardware address; packets
 //!   with a routing header are dropped. What leaves by a router's gateway is not translated, and its prefixes are not announced
 //!   from here: the provider routes them (he may lend them: `delegation`), or the gateway answers for single addresses.
-//! - Broadcast and multicast other than ARP and DHCP are dropped and counted (`multicast`), also for unsecured
+//! - Broadcast and multicast on wires (external networks) are dropped and counted (`multicast`), also for unsecured
 //!   ports; frames to unknown stations as well (`unknown-station`).
 //! - A single address of `allowed_pairs` (VRRP) follows the port that announced it last among the ports of this
 //!   host; other hosts do not hear of it. A hardware address that two ports share stays with the first.
@@ -82,6 +82,7 @@ mod helper;
 pub mod hostile;
 mod loader;
 mod local;
+mod many;
 mod metadata;
 mod meter;
 mod mirror;

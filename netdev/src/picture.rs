@@ -10,7 +10,7 @@
 //!   firewall  firewalls firewall_rules
 //!   quality   limits buckets          v6       sources6 addresses6 routes6 chunks6 members6
 //!   gateway6  addresses6 routes6 stations
-//!   wire     wires tags            transparent floods
+//!   wire     wires tags            many     floods
 //!   view     more addresses, addresses6 and stations      resolver more addresses and stations
 //! ```
 //! Pure: the same input and the same devices give the same rows. What cannot be expressed becomes a
@@ -102,7 +102,7 @@ pub fn draw(
     crate::mirror::draw(&mut picture);
     crate::firewall::draw(&mut picture);
     crate::wire::draw(&mut picture);
-    crate::transparent::draw(&mut picture);
+    crate::many::draw(&mut picture);
     let mut settings = *settings;
     settings.epoch = 0;
     settings.ext_vni = crate::wire::untagged(wanted).map_or(0, |n| n.vni);

@@ -221,52 +221,6 @@ async fn a_port_may_stand_on_the_external_network_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_guest_on_the_external_network_reaches_what_its_own_host_answers_for() {
-    if !root() {
-        return;
-    }
-    let mut cloud = Cloud::new("beside");
-    let plane = DataPlane::open(cloud.config()).await.unwrap();
-    let wanted = Wanted {
-        networks: vec![network("red", 100, 0), network("blue", 200, 0), external()],
-        ports: vec![
-            port("r", "red", 1, "10.0.0.11", &["g"]),
-            port("b", "blue", 1, "10.0.0.11", &["g"]),
-            port("o", "ext", 1, "203.0.113.50", &["g"]),
-        ],
-        groups: vec![open_group("g")],
-        routers: vec![
-            router("rr", vec![leg("red", 0, 1)], Some(gateway(10))),
-            router("rb", vec![leg("blue", 0, 1)], Some(gateway(20))),
-        ],
-        floating: vec![floating(101, "r", "10.0.0.11", "rr")],
-        ..Wanted::default()
-    };
-    apply(&plane, &wanted).await;
-    let r = guest(&mut cloud, &plane, "r", "10.0.0.11").await;
-    let b = guest(&mut cloud, &plane, "b", "10.0.0.11").await;
-    let o = cloud.guest("o");
-    plane.open_veth("o", &o.ns, "eth0").await.unwrap();
-    o.address("203.0.113.50/24", None);
-    assert!(o.pings("203.0.113.101"), "{:?}", plane.stats());
-    assert!(o.pings("203.0.113.10") && o.pings("203.0.113.20"), "the routers' own addresses: {:?}", plane.stats());
-    assert!(o.sh("ip neigh show 203.0.113.101").contains("fa:16:3e:03:00:65"), "as on the wire");
-    let whoami = "python3 -u -c 'import socket\ns=socket.socket();s.setsockopt(1,2,1);s.bind((\"\",7000));s.listen()\nwhile 1:\n c,a=s.accept();c.sendall(a[0].encode());c.close()'";
-    cloud.background(r.spawn(whoami));
-    cloud.background(o.spawn(whoami));
-    let ask = |g: &Guest, ip: &str| text(&g.try_sh(&format!("timeout 5 nc -d {ip} 7000")).stdout);
-    assert!(soon(|| ask(&o, "203.0.113.101") == "203.0.113.50"), "in, and the client is seen as it is");
-    assert!(soon(|| ask(&r, "203.0.113.50") == "203.0.113.101"), "out with the floating address");
-    assert_eq!(ask(&b, "203.0.113.50"), "203.0.113.20", "from behind a gateway");
-    assert!(b.pings("203.0.113.50") && r.pings("203.0.113.50"));
-    // Nobody behind the gateway who has not asked is reached, nor is somebody inside spoken to as such.
-    o.sh("ip route add 10.0.0.0/24 via 203.0.113.10");
-    assert!(!o.pings("10.0.0.11"));
-    let edge = Guest::at(&plane.ns_path(Ns::Edge).unwrap(), &cloud);
-    assert!(edge.pings("203.0.113.50") && edge.pings("203.0.113.101"), "and the wire is as it was");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn a_given_device_is_the_edge() {
     if !root() {
         return;

@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 const HEADER: usize = 10;
 
-struct Nic {
+pub struct Nic {
     tap: File,
     mac: [u8; 6],
 }
 
 impl Nic {
-    async fn open(plane: &DataPlane, id: &str, mac: Mac) -> Self {
+    pub async fn open(plane: &DataPlane, id: &str, mac: Mac) -> Self {
         let mut fds = plane.open_tap(id).await.unwrap();
         assert_eq!(fds.len(), 1);
         // The kernel lets frames out a moment after somebody has the descriptor (linkwatch, up to a second).
@@ -29,7 +29,7 @@ impl Nic {
         Self { tap: File::from(fds.remove(0)), mac: mac.0 }
     }
 
-    fn send(&mut self, frame: &[u8]) {
+    pub fn send(&mut self, frame: &[u8]) {
         self.send_with([0; HEADER], frame);
     }
 
@@ -38,7 +38,7 @@ impl Nic {
     }
 
     /// The next frame that `is`, within two seconds.
-    fn receive(&mut self, is: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
+    pub fn receive(&mut self, is: impl Fn(&[u8]) -> bool) -> Option<Vec<u8>> {
         let end = Instant::now() + Duration::from_secs(2);
         let mut buffer = vec![0u8; 70_000];
         while Instant::now() < end {
@@ -66,7 +66,7 @@ impl Nic {
         [&[0xff; 6][..], &self.mac, &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &self.mac, &sender, &[0; 6], &target].concat()
     }
 
-    fn udp(&self, to: [u8; 6], from: [u8; 4], dst: [u8; 4], ports: (u16, u16), body: &[u8]) -> Vec<u8> {
+    pub fn udp(&self, to: [u8; 6], from: [u8; 4], dst: [u8; 4], ports: (u16, u16), body: &[u8]) -> Vec<u8> {
         let length = u16::try_from(body.len() + 8).unwrap();
         let mut ip = vec![0x45, 0, 0, 0, 0, 1, 0, 0, 64, 17, 0, 0];
         ip[2..4].copy_from_slice(&(length + 20).to_be_bytes());
