@@ -11,8 +11,9 @@
 
 #include "frame.h"
 
-#define FLOOD_INTERVAL (SEC_NS / 1000) /* a thousand a second on the long run, */
-#define FLOOD_BURST (SEC_NS / 5)       /* two hundred at once */
+#define FLOOD_INTERVAL (SEC_NS / 1000) /* a thousand a second on the long run, where they go to few, */
+#define FLOOD_COPY (SEC_NS / 10000)    /* ten thousand copies where they go to many: nobody makes his host send a hundred for one */
+#define FLOOD_BURST (SEC_NS / 5)       /* two hundred, two thousand copies at once */
 
 /* A copy for a port of this host. Tags of the guests' own go to no subport: those have their device by a tag. */
 static __always_inline void copy_to(struct __sk_buff *skb, __u32 name)
@@ -58,22 +59,28 @@ static __always_inline int floods_in(__u32 vni)
 	return !!bpf_map_lookup_elem(&floods, &key);
 }
 
-/* What came from another host goes to none again. */
-__attribute__((noinline)) int flood(struct __sk_buff *skb, __u32 vni, __u32 everywhere)
+/* How many places there are, each of which got a copy. */
+__attribute__((noinline)) __u32 flood_all(struct __sk_buff *skb, __u32 vni, __u32 everywhere)
 {
 	__u32 i;
 
 	for (i = 0; i < FLOODS; i++)
 		if (flood_one(skb, vni, i, everywhere))
 			break;
-	return i ? TC_ACT_SHOT : drop(skb, number_of(skb) ? DROP_FAMILY : DROP_MULTICAST);
+	return i;
+}
+
+/* What came from another host goes to none again. */
+__attribute__((noinline)) int flood(struct __sk_buff *skb, __u32 vni)
+{
+	return flood_all(skb, vni, 0) ? TC_ACT_SHOT : drop(skb, number_of(skb) ? DROP_FAMILY : DROP_MULTICAST);
 }
 
 /* A guest's frame for many goes on, unless its port has sent as many of them as it may. */
 __attribute__((noinline)) int send_many(struct __sk_buff *skb, __u32 vni)
 {
-	__u64 now = bpf_ktime_get_coarse_ns(), tat;
-	__u32 name = whose(skb);
+	__u64 now = bpf_ktime_get_coarse_ns(), tat, cost;
+	__u32 name = whose(skb), places;
 	struct live *l = bpf_map_lookup_elem(&live, &name);
 
 	if (!l)
@@ -81,8 +88,10 @@ __attribute__((noinline)) int send_many(struct __sk_buff *skb, __u32 vni)
 	tat = l->flood_tat > now ? l->flood_tat : now;
 	if (tat - now > FLOOD_BURST)
 		return drop(skb, DROP_RATE);
-	l->flood_tat = tat + FLOOD_INTERVAL;
-	return flood(skb, vni, 1);
+	places = flood_all(skb, vni, 1);
+	cost = places * FLOOD_COPY;
+	l->flood_tat = tat + (cost > FLOOD_INTERVAL ? cost : FLOOD_INTERVAL);
+	return places ? TC_ACT_SHOT : drop(skb, number_of(skb) ? DROP_FAMILY : DROP_MULTICAST);
 }
 
 /* The same by IPv4. Who has an address is sent to by his hardware address. */

@@ -550,7 +550,7 @@ int from_overlay(struct __sk_buff *skb)
 		return drop(skb, DROP_MALFORMED);
 	key.vni = tunnel.tunnel_id;
 	if (eth.dst[0] & 1 && (skb->vlan_present || floods_in(key.vni)))
-		return flood(skb, key.vni, 0);
+		return flood(skb, key.vni);
 	__builtin_memcpy(key.mac, eth.dst, 6);
 	h = bpf_map_lookup_elem(&stations, &key);
 	if (!h)

@@ -49,10 +49,6 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
         if count < 2 || is_apart(wanted, &network.id) {
             continue;
         }
-        if count > FLOODS {
-            let left = count - FLOODS;
-            picture.problem(None, format!("network {}: frames for many do not reach {left} of its places", network.id));
-        }
         let here = places.here.into_iter().map(|name| Bytes::new().u32(LOCAL).u32(name));
         let rows = here.chain(places.far.into_iter().map(|vtep| Bytes::new().u32(REMOTE).ip(vtep)));
         for (index, row) in (0u32..).zip(rows.take(FLOODS)) {
@@ -134,7 +130,7 @@ mod tests {
         let kinds: Vec<u8> = rows.iter().map(|row| row[0]).collect();
         assert_eq!(kinds, [1, 1, 2, 2]);
         let (tables, problems) = drawn(&wanted(200));
-        assert_eq!((tables[&Table::Floods].len(), problems), (FLOODS, 1));
+        assert_eq!((tables[&Table::Floods].len(), problems), (FLOODS, 0), "a bound, and no complaint in each pass");
     }
 
     #[test]

@@ -150,3 +150,21 @@ async fn who_sends_too_much_to_many_is_slowed_down() {
     }
     assert!(soon(|| drops(&plane, "a", "rate") > 0), "{:?}", plane.stats());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_more_copies_a_frame_makes_the_fewer_of_them_may_be_sent() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("copies");
+    let plane = DataPlane::open(cloud.config()).await.unwrap();
+    let mut wanted = two_guests();
+    wanted.remotes.extend((1..=120).map(|n| remote(&format!("r{n}"), n, &format!("10.0.0.{}", 100 + n), n)));
+    apply(&plane, &wanted).await;
+    let (mut a, _b) = (Nic::open(&plane, "a", mac(1)).await, Nic::open(&plane, "b", mac(2)).await);
+    let frame = a.udp(GROUP_MAC, A, GROUP, (4000, 5007), b"again");
+    for _ in 0..120 {
+        a.send(&frame);
+    }
+    assert!(soon(|| drops(&plane, "a", "rate") > 0), "a hundred to two would have passed: {:?}", plane.stats());
+}
