@@ -14,7 +14,7 @@ mod plug;
 pub use parts::{OpenDisk, OpenTap, Parts};
 pub use plug::Leave;
 
-use crate::boot::{self, BootError, Hardware};
+use crate::boot::{self, BootError, Entry, Hardware};
 use crate::config::{Config, Transport};
 use crate::cpu::debug::Stops;
 use crate::cpu::run_loop::{self, Processor, Seen};
@@ -22,6 +22,7 @@ use crate::cpu::state::ProcessorState;
 use crate::cpu::throttle::Throttle;
 use crate::cpu::{self, cpuid, registers};
 use crate::device::Bus;
+use crate::firmware::Firmware;
 use crate::gate::{Gate, lock};
 use crate::memory::{self, Memory, MemoryError};
 use crate::migrate::MigrateError;
@@ -190,7 +191,12 @@ impl Machine {
             Transport::Mmio => (devices::connect_mmio(&vm, &memory, all)?, Vec::new()),
             Transport::Pci => (Vec::new(), all),
         };
-        let bus = Arc::new(devices::bus(config, slots, &vm, parts)?);
+        let mut bus = devices::bus(config, slots, &vm, parts)?;
+        if let Some(rom) = &parts.firmware {
+            rom.attach(&vm)?;
+            bus.firmware = Some(Firmware::new(config, &hardware(config, 0), rom.clone(), &memory)?);
+        }
+        let bus = Arc::new(bus);
         let numbers: Vec<u8> = match &restored {
             Some(state) if bus.pci.is_some() => {
                 let names: Vec<&str> = functions.iter().map(|part| part.name.as_str()).collect();
@@ -331,14 +337,13 @@ impl Machine {
     }
 }
 
-/// Kernel in memory, boot processor at its entry.
-fn prepare(
-    config: &Config,
-    parts: &mut Parts,
-    vm: &VmFd,
-    memory: &Memory,
-    slots: usize,
-) -> Result<Vec<VcpuFd>, MachineError> {
+/// What tables tell of.
+fn hardware(config: &Config, slots: usize) -> Hardware {
+    Hardware { vcpus: config.vcpus, slots, pci: config.transport == Transport::Pci }
+}
+
+/// Kernel in memory. Returns its entry.
+fn load(config: &Config, parts: &mut Parts, memory: &Memory, slots: usize) -> Result<Entry, MachineError> {
     let mut found = match (&parts.kernel, parts.disks.first()) {
         (None, Some(disk)) => Some(disk.find_kernel()?),
         _ => None,
@@ -349,19 +354,41 @@ fn prepare(
         None => (parts.kernel.as_mut(), parts.initramfs.as_mut()),
     };
     let Some(kernel) = kernel else { return Err(BootError::Kernel("there is none".into()).into()) };
-    let hardware = Hardware { vcpus: config.vcpus, slots, pci: config.transport == Transport::Pci };
-    let entry = boot::load(memory, kernel, initramfs, &cmdline, &hardware)?;
+    let entry = boot::load(memory, kernel, initramfs, &cmdline, &hardware(config, slots))?;
     registers::write_tables(memory, entry)?;
+    Ok(entry)
+}
+
+/// Kernel in memory and the boot processor at its entry, or a firmware and all processors as after power-on.
+fn prepare(
+    config: &Config,
+    parts: &mut Parts,
+    vm: &VmFd,
+    memory: &Memory,
+    slots: usize,
+) -> Result<Vec<VcpuFd>, MachineError> {
+    let entry = match &parts.firmware {
+        Some(rom) => rom.shadow(memory).map(|()| None)?,
+        None => Some(load(config, parts, memory, slots)?),
+    };
     let mut vcpus = Vec::new();
     for number in 0..config.vcpus {
         let vcpu = vm.create_vcpu(u64::from(number)).map_err(kvm_step("make a processor"))?;
         let table = cpuid::table(&parts.kvm, number as u8, config.vcpus, &config.cpu_mask);
         let table = table.map_err(kvm_step("say what processors it supports"))?;
         vcpu.set_cpuid2(&table).map_err(kvm_step("set the processor's features"))?;
-        registers::prepare(&vcpu)?;
         if number == 0 {
             report_cpuid(config, &vcpu, &table);
-            registers::start(&vcpu, entry)?;
+        }
+        match entry {
+            Some(entry) => {
+                registers::prepare(&vcpu)?;
+                if number == 0 {
+                    registers::start(&vcpu, entry)?;
+                }
+            }
+            // As KVM made it, at the reset vector; the firmware wakes the others.
+            None => registers::prepare_for_firmware(&vcpu),
         }
         vcpus.push(vcpu);
     }
