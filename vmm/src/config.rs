@@ -311,6 +311,9 @@ pub struct Config {
     /// The image of a BIOS that finds something to start by itself, SeaBIOS' `bios-256k.bin`; needs `transport` pci.
     #[serde(default)]
     pub firmware: Option<Source>,
+    /// A kernel that is found on the first disk is started without it; it starts what has none.
+    #[serde(default)]
+    pub kernel_first: bool,
     /// What the firmware tells of its steps goes to the log. It takes a multiple of the time.
     #[serde(default)]
     pub firmware_debug: bool,
@@ -451,6 +454,8 @@ impl Config {
             if self.transport != Transport::Pci {
                 return Err(refuse("firmware", "looks for disks on PCI: `transport` must be pci"));
             }
+        } else if self.kernel_first {
+            return Err(refuse("kernel_first", "means something only beside a firmware"));
         } else if self.kernel.is_none() && (self.disks.is_empty() || self.initramfs.is_some()) {
             return Err(refuse("kernel", "is missing, and there is no disk alone to boot from"));
         }

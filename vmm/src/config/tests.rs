@@ -38,6 +38,7 @@ fn each_bad_value_is_named() {
         v["firmware"] = serde_json::json!({"path": "/f"});
     };
     assert!(problem(firmware).contains("must be pci"));
+    assert!(problem(|v| v["kernel_first"] = true.into()).contains("`kernel_first`"));
     assert!(problem(|v| v["id"] = "".into()).contains("`id`"));
     assert!(problem(|v| v["nics"][0]["mac"] = "01:00:00:00:00:01".into()).contains("mac"));
     assert!(problem(|v| v["nics"][0]["mac"] = "02:00:00:00:00".into()).contains("mac"));

@@ -123,7 +123,7 @@ impl Firmware {
     /// After power-on.
     pub fn new(config: &Config, hardware: &Hardware, rom: Arc<Rom>, memory: &Memory) -> Result<Firmware, BootError> {
         let ram = memory::ranges(u64::from(config.memory_mib) << 20);
-        let fw_cfg = FwCfg::new(memory.clone(), files::items(hardware, &ram)?);
+        let fw_cfg = FwCfg::new(memory.clone(), files::items(hardware, &ram, config.disks.len())?);
         let debug = config.firmware_debug.then(|| Mutex::new(DebugPort { id: config.id.clone(), line: Vec::new() }));
         Ok(Firmware { fw_cfg: Mutex::new(fw_cfg), debug, _rom: rom })
     }
@@ -248,9 +248,7 @@ mod tests {
         let mut seen = [0];
         firmware.read(DEBUG, &mut seen);
         assert_eq!(seen, [DEBUG_READY]);
-        for _ in 0..LOG_MAX / LINE_MAX * 2 {
-            firmware.write(DEBUG, &[b'x'; LINE_MAX + 1]);
-        }
+        firmware.write(DEBUG, &[b'x'; LINE_MAX * 2]);
         assert!(lock(firmware.debug.as_ref().unwrap()).line.len() <= LINE_MAX);
     }
 }

@@ -359,6 +359,17 @@ fn load(config: &Config, parts: &mut Parts, memory: &Memory, slots: usize) -> Re
     Ok(entry)
 }
 
+/// The kernel's entry; none where a firmware looks for something to start.
+fn begin(config: &Config, parts: &mut Parts, memory: &Memory, slots: usize) -> Result<Option<Entry>, MachineError> {
+    let Some(rom) = parts.firmware.clone() else { return load(config, parts, memory, slots).map(Some) };
+    let direct = config.kernel_first && parts.disks.first().is_some_and(|disk| disk.find_kernel().is_ok());
+    if direct {
+        return load(config, parts, memory, slots).map(Some);
+    }
+    rom.shadow(memory)?;
+    Ok(None)
+}
+
 /// Kernel in memory and the boot processor at its entry, or a firmware and all processors as after power-on.
 fn prepare(
     config: &Config,
@@ -367,10 +378,7 @@ fn prepare(
     memory: &Memory,
     slots: usize,
 ) -> Result<Vec<VcpuFd>, MachineError> {
-    let entry = match &parts.firmware {
-        Some(rom) => rom.shadow(memory).map(|()| None)?,
-        None => Some(load(config, parts, memory, slots)?),
-    };
+    let entry = begin(config, parts, memory, slots)?;
     let mut vcpus = Vec::new();
     for number in 0..config.vcpus {
         let vcpu = vm.create_vcpu(u64::from(number)).map_err(kvm_step("make a processor"))?;

@@ -9,6 +9,7 @@ mod control;
 mod cpio;
 mod devices;
 mod entry;
+mod firmware;
 mod gdb;
 mod hostile;
 mod life;
