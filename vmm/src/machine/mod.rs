@@ -14,6 +14,7 @@ mod plug;
 pub use parts::{OpenDisk, OpenTap, Parts};
 pub use plug::Leave;
 
+use crate::boot::disk::Found;
 use crate::boot::{self, BootError, Entry, Hardware};
 use crate::config::{Config, Transport};
 use crate::cpu::debug::Stops;
@@ -343,11 +344,13 @@ fn hardware(config: &Config, slots: usize) -> Hardware {
 }
 
 /// Kernel in memory. Returns its entry.
-fn load(config: &Config, parts: &mut Parts, memory: &Memory, slots: usize) -> Result<Entry, MachineError> {
-    let mut found = match (&parts.kernel, parts.disks.first()) {
-        (None, Some(disk)) => Some(disk.find_kernel()?),
-        _ => None,
-    };
+fn load(
+    config: &Config,
+    parts: &mut Parts,
+    memory: &Memory,
+    slots: usize,
+    mut found: Option<Found>,
+) -> Result<Entry, MachineError> {
     let cmdline = command_line(config, found.as_ref().map_or("", |found| &found.cmdline), slots);
     let (kernel, initramfs) = match &mut found {
         Some(found) => (Some(&mut found.kernel), found.initramfs.as_mut()),
@@ -361,13 +364,12 @@ fn load(config: &Config, parts: &mut Parts, memory: &Memory, slots: usize) -> Re
 
 /// The kernel's entry; none where a firmware looks for something to start.
 fn begin(config: &Config, parts: &mut Parts, memory: &Memory, slots: usize) -> Result<Option<Entry>, MachineError> {
-    let Some(rom) = parts.firmware.clone() else { return load(config, parts, memory, slots).map(Some) };
-    let direct = config.kernel_first && parts.disks.first().is_some_and(|disk| disk.find_kernel().is_ok());
-    if direct {
-        return load(config, parts, memory, slots).map(Some);
+    let looks = parts.kernel.is_none() && (parts.firmware.is_none() || config.kernel_first);
+    let found = parts.disks.first().filter(|_| looks).map(OpenDisk::find_kernel);
+    match (&parts.firmware, found) {
+        (Some(rom), None | Some(Err(_))) => rom.shadow(memory).map(|()| None).map_err(MachineError::from),
+        (_, found) => load(config, parts, memory, slots, found.transpose()?).map(Some),
     }
-    rom.shadow(memory)?;
-    Ok(None)
 }
 
 /// Kernel in memory and the boot processor at its entry, or a firmware and all processors as after power-on.
