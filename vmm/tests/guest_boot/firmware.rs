@@ -1,7 +1,7 @@
 //! Machines that SeaBIOS starts, where Debian's package has put it: boot sectors of our own, and GRUB.
 
 use crate::rig::{PATIENCE, Running, Setup, guest, kvm_is_here, until};
-use crate::{entry, migrate, snapshot};
+use crate::{bzimage, entry, linux, migrate, snapshot};
 use pilvi_vmm::migrate::Terms;
 use serde_json::json;
 use std::os::fd::AsRawFd;
@@ -182,7 +182,7 @@ fn nothing_to_start_is_said_and_no_firmware_is_refused() {
 /// A disk as an installer leaves it: GRUB in the first sector and behind the table, its configuration on ext4.
 fn grub_disk(setup: &Setup, config: &str, files: &[(&str, &Path)]) -> Option<PathBuf> {
     const PARTITION: u64 = 2048;
-    const MIB: u64 = 40;
+    const MIB: u64 = 60;
     let (content, core, path) = (setup.path("content"), setup.path("core"), setup.path("grub.raw"));
     std::fs::create_dir_all(content.join("boot/grub")).unwrap();
     std::fs::write(content.join("boot/grub/grub.cfg"), config).unwrap();
@@ -218,6 +218,17 @@ fn grub_disk(setup: &Setup, config: &str, files: &[(&str, &Path)]) -> Option<Pat
     Some(path)
 }
 
+/// A machine that starts such a disk.
+fn grub_setup(config: &str, files: &[(&str, &Path)]) -> Option<Setup> {
+    let made = Setup::new("");
+    let made_disk = grub_disk(&made, config, files)?;
+    Some(setup(&|setup| {
+        let disk = setup.path("grub.raw");
+        std::fs::rename(&made_disk, &disk).unwrap();
+        disk
+    }))
+}
+
 /// GRUB reads its configuration from ext4 through INT 13h, and finds the ACPI tables and the memory map whole.
 #[test]
 fn grub_reads_its_disk_and_finds_tables_and_memory() {
@@ -226,12 +237,7 @@ fn grub_reads_its_disk_and_finds_tables_and_memory() {
     }
     let config = "serial --unit=0 --speed=115200\nterminal_output serial\necho grub is up\nlsmmap\nlsacpi\n\
                   echo that is all\noutb 0xf4 0\n";
-    let Some(path) = grub_disk(&Setup::new(""), config, &[]).map(|path| std::fs::read(path).unwrap()) else { return };
-    let mut guest = setup(&|setup| {
-        let disk = setup.path("grub.raw");
-        std::fs::write(&disk, &path).unwrap();
-        disk
-    });
+    let Some(mut guest) = grub_setup(config, &[]) else { return };
     guest.config["vcpus"] = json!(2);
     let begin = Instant::now();
     let mut guest = guest.start();
@@ -239,10 +245,50 @@ fn grub_reads_its_disk_and_finds_tables_and_memory() {
     eprintln!("exec to the end of GRUB's configuration: {:.1} s", begin.elapsed().as_secs_f64());
     guest.ends_with(0);
     let console = guest.console();
-    let found = ["grub is up", "base_addr = 0x100000, length = 0x3efc000, available RAM", "RSDPv2", "FACP", "ACPI_ID=01"];
+    let found =
+        ["grub is up", "base_addr = 0x100000, length = 0x3efc000, available RAM", "RSDPv2", "FACP", "ACPI_ID=01"];
     for text in found {
         assert!(console.contains(text), "no {text} in {console}");
     }
     // Of the root pointer, once for each of its two sums' ranges, and of three tables.
     assert_eq!((console.matches("(valid)").count(), console.contains("invalid")), (5, false), "{console}");
+}
+
+/// As an ordinary image is started: firmware, boot loader, kernel, initial file system. GRUB copies the kernel byte by byte,
+/// so this takes minutes where KVM emulates.
+#[test]
+fn grub_starts_linux_which_finds_processors_and_disk_by_the_firmwares_tables() {
+    let Some(kernel) = linux::kernel_with_acpi() else { return };
+    if !is_here() {
+        return;
+    }
+    if pilvi_vmm::probe::probe().emulated && std::env::var_os("PILVI_TEST_SLOW").is_none() {
+        eprintln!("SKIPPED: takes minutes where KVM emulates: set PILVI_TEST_SLOW");
+        return;
+    }
+    let files = tempfile::tempdir().unwrap();
+    let (packed, initramfs) = (files.path().join("vmlinuz"), files.path().join("initrd"));
+    std::fs::write(&packed, bzimage::of(&std::fs::read(kernel).unwrap())).unwrap();
+    std::fs::write(&initramfs, linux::smallest_initramfs("init is up\n")).unwrap();
+    let line = linux::COMMAND_LINE.split_whitespace().collect::<Vec<_>>().join(" ");
+    let config = format!(
+        "serial --unit=0 --speed=115200\nterminal_output serial\necho grub is up\n\
+         linux /boot/vmlinuz {line} no-kvmclock loglevel=7\ninitrd /boot/initrd\nboot\n"
+    );
+    let Some(mut guest) = grub_setup(&config, &[("vmlinuz", &packed), ("initrd", &initramfs)]) else { return };
+    guest.config["vcpus"] = json!(2);
+    guest.config["memory_mib"] = json!(128);
+    let mut guest = guest.start();
+    let begin = Instant::now();
+    guest.expect_within("grub is up", GRUB);
+    guest.expect_within("Linux version", GRUB * 3);
+    eprintln!("exec to Linux' first line: {:.1} s", begin.elapsed().as_secs_f64());
+    guest.expect_within("init is up", GRUB);
+    eprintln!("exec to its /init: {:.1} s", begin.elapsed().as_secs_f64());
+    let console = guest.console();
+    for text in ["Allowing 2 CPUs", "ACPI: DSDT 0x", "vda: vda1", "ACPI: PCI Root Bridge [PCI0]"] {
+        assert!(console.contains(text), "no {text} in {console}");
+    }
+    guest.client().kill().unwrap();
+    guest.ends_with(5);
 }
