@@ -127,9 +127,11 @@ impl Bus {
         }
         match (&self.firmware, &state.firmware) {
             (Some(firmware), Some(state)) => firmware.restore(state),
-            (None, Some(_)) => return Err(SnapshotError::Mismatch("it had a firmware, this has none".into())),
-            // One more that nobody asks does not hurt.
-            (_, None) => {}
+            (None, Some(state)) if state.is_in_use() => {
+                return Err(SnapshotError::Mismatch("it was started by a firmware, this has none".into()));
+            }
+            // One that nobody asks can come and go.
+            _ => {}
         }
         Ok(())
     }

@@ -75,7 +75,7 @@ pub fn padded<const BYTES: usize>(name: &str) -> [u8; BYTES] {
 }
 
 /// The registers in a snapshot.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FwCfgState {
     selected: u16,
     offset: u32,

@@ -112,6 +112,13 @@ pub struct FirmwareState {
     fw_cfg: FwCfgState,
 }
 
+impl FirmwareState {
+    /// Whether anybody has asked for anything yet: what has started without its firmware does without it elsewhere, too.
+    pub fn is_in_use(&self) -> bool {
+        self.fw_cfg != FwCfgState::default()
+    }
+}
+
 /// What a machine has for its firmware.
 pub struct Firmware {
     fw_cfg: Mutex<FwCfg>,
@@ -240,6 +247,9 @@ mod tests {
         let mut seen = [0];
         firmware.read(CONTROL_A, &mut seen);
         assert_eq!(seen, [A20]);
+        assert!(!firmware.save().is_in_use());
+        firmware.write(0x510, &[0x19, 0]);
+        assert!(firmware.save().is_in_use());
     }
 
     #[test]

@@ -117,7 +117,7 @@ fn what_a_firmware_has_started_goes_on_in_other_processes() {
     other.config["firmware"] = json!(null);
     let mut other = other.start();
     other.ends_with(1);
-    assert!(other.stderr().contains("it had a firmware, this has none"), "{}", other.stderr());
+    assert!(other.stderr().contains("it was started by a firmware, this has none"), "{}", other.stderr());
     let mut moving = snapshot::restored(&first, &state, &memory, true).start();
     let mut target = migrate::target(&moving);
     moving.client().migrate(migrate::stream(&target).as_raw_fd(), Terms::default()).unwrap();
