@@ -155,6 +155,9 @@ pub struct Config {
     pub name_servers: Vec<IpAddr>,
     /// What starts a VMM: program and leading arguments, such as `["/usr/bin/pilvi", "vmm"]`.
     pub vmm_command: Vec<String>,
+    /// The BIOS with which VMMs start disks that have a boot sector, but no kernel that is found; without such a file
+    /// they start none of these.
+    pub vmm_firmware: PathBuf,
     /// The emulator.
     pub qemu_binary: PathBuf,
     /// Unprivileged user that qemu changes to; unset: the first of `pilvi-guest`,
@@ -200,6 +203,7 @@ impl Default for Config {
             join_edge: None,
             name_servers: Vec::new(),
             vmm_command: vec!["pilvi-vmm".into()],
+            vmm_firmware: "/usr/share/seabios/bios-256k.bin".into(),
             qemu_binary: "qemu-system-x86_64".into(),
             guest_user: None,
             reserved: Reserved::default(),

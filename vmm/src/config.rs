@@ -308,6 +308,15 @@ pub struct Config {
     /// system and command line are looked up in it at every start.
     #[serde(default)]
     pub kernel: Option<Source>,
+    /// The image of a BIOS that finds something to start by itself, SeaBIOS' `bios-256k.bin`; needs `transport` pci.
+    #[serde(default)]
+    pub firmware: Option<Source>,
+    /// A kernel that is found on the first disk is started without it; it starts what has none.
+    #[serde(default)]
+    pub kernel_first: bool,
+    /// What the firmware tells of its steps goes to the log. It takes a multiple of the time.
+    #[serde(default)]
+    pub firmware_debug: bool,
     /// Initial file system, handed to the kernel as it is.
     #[serde(default)]
     pub initramfs: Option<Source>,
@@ -438,7 +447,16 @@ impl Config {
         if self.user.is_some_and(|u| u.uid == 0 || u.gid == 0) {
             return Err(refuse("user", "must not be root"));
         }
-        if self.kernel.is_none() && (self.disks.is_empty() || self.initramfs.is_some()) {
+        if self.firmware.is_some() {
+            if self.kernel.is_some() || self.initramfs.is_some() || !self.cmdline.is_empty() {
+                return Err(refuse("firmware", "finds kernel, initial file system and command line by itself"));
+            }
+            if self.transport != Transport::Pci {
+                return Err(refuse("firmware", "looks for disks on PCI: `transport` must be pci"));
+            }
+        } else if self.kernel_first {
+            return Err(refuse("kernel_first", "means something only beside a firmware"));
+        } else if self.kernel.is_none() && (self.disks.is_empty() || self.initramfs.is_some()) {
             return Err(refuse("kernel", "is missing, and there is no disk alone to boot from"));
         }
         if self.incoming.is_some() && self.restore.is_some() {
@@ -512,6 +530,7 @@ impl Config {
         let sources = [
             self.kernel.as_ref(),
             self.initramfs.as_ref(),
+            self.firmware.as_ref(),
             Some(&self.control_socket),
             self.report.as_ref(),
             self.vsock.as_ref().map(|vsock| &vsock.socket),

@@ -11,7 +11,8 @@
 //!                                                    disk-n, nic-n, rng           one worker thread each
 //! ```
 //!
-//! Where things are: `machine` is the start as one readable function; `boot` puts a kernel into memory, `cpu` prepares
+//! Where things are: `machine` is the start as one readable function; `boot` puts a kernel into memory (or `firmware` looks for
+//! one), `cpu` prepares
 //! and runs the processors, `device` holds what sits on ports, `virtio` what sits on MMIO slots, `control` the socket,
 //! `sandbox` the jail, `gdb` what a debugger asks, `probe` tells a host with a usable KVM from one that only has the file.
 //! This crate knows nothing of clouds: it is told files, taps and sizes.
@@ -22,6 +23,7 @@ pub mod config;
 pub mod control;
 pub mod cpu;
 pub mod device;
+pub mod firmware;
 pub mod gate;
 pub mod gdb;
 pub mod job;

@@ -32,7 +32,8 @@ Usage: pilvi-vmm --config FILE [--restore STATE MEMORY | --incoming SOCKET] [--n
   --gdb SOCKET    lets gdb in there (`target remote SOCKET`); with --gdb-wait the guest does not begin before it says so
   --no-sandbox    no namespaces, user change or system call filters: for debugging only
   ctl             asks a running machine; `ctl --help` lists the verbs
-  boots           prints as JSON whether a raw disk has a kernel that is started without firmware; looks at it as that user
+  boots           prints as JSON whether a raw disk has a kernel that is started without firmware, or a boot sector; looks
+                  at it as that user
   probe           prints as JSON whether /dev/kvm can really run guests here
   --help, --version
 

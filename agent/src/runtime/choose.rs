@@ -3,8 +3,8 @@
 //! ```text
 //! the image or the flavor names one -> that one, or an error that says why not
 //! else, in the host's order of preference, the first usable one that can:
-//!   kvm   only on real KVM, and without firmware: with a kernel, or from a disk whose kernel is found on it, if the
-//!         image asks for nothing that only firmware machines have
+//!   kvm   only on real KVM: with a kernel, or from a disk that it can start (by a kernel that is found on it, or a boot
+//!         sector), if the image asks for no devices that it has not
 //!   qemu  always (with KVM where it is real)
 //!   fake  always
 //! ```
@@ -37,12 +37,12 @@ impl Offer {
     }
 }
 
-/// How a guest can be started without firmware.
+/// How a guest can be started by the own VMM.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Start {
     /// By the kernel that it comes with.
     Kernel,
-    /// By the one on its disk.
+    /// By what is on its disk.
     Disk,
     /// Not at all, and why.
     Firmware(String),

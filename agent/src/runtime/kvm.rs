@@ -5,9 +5,10 @@
 //! ended:  the process goes with its guest and leaves a report that says why
 //!         powered off, halted -> PoweredOff     crashed, killed -> Broken     no report -> Absent
 //! ```
-//! The VMM writes the bounded console log itself. It has no firmware: guests bring a kernel, or have one on their first disk
-//! (which is looked at in a jail of its own, before the start). `moving` has guests that go
-//! to another host or into a file.
+//! The VMM writes the bounded console log itself. Guests bring a kernel, or have one on their first disk (which is looked
+//! at in a jail of its own, before the start), or a boot sector there that a BIOS starts (`firmware`). `moving` has guests
+//! that go to another host or into a file.
+mod firmware;
 mod look;
 mod moving;
 mod plug;
@@ -42,6 +43,7 @@ pub struct Kvm {
     user: Option<vmm::User>,
     cpu_mask: Vec<vmm::CpuFeature>,
     console_bytes: u64,
+    firmware: PathBuf,
 }
 
 /// Finds out what KVM can really do here, by running a guest of a few instructions.
@@ -95,11 +97,13 @@ impl Kvm {
             user: user.map(|user| vmm::User { uid: user.uid.as_raw(), gid: user.gid.as_raw() }),
             cpu_mask: probe.cpu_mask(),
             console_bytes: config.console_kib << 10,
+            firmware: config.vmm_firmware.clone(),
         }
     }
 
     fn configuration(&self, guest: &Guest, machine: &Machine) -> Result<vmm::Config, RuntimeError> {
         let boot = machine.boot.as_ref();
+        let firmware = self.firmware_for(machine);
         let disks = machine.disks.iter().map(|disk| match disk.format {
             super::DiskFormat::Raw => Ok(vmm::Disk {
                 source: Source::Path(disk.path.clone()),
@@ -128,9 +132,12 @@ impl Kvm {
             vcpus: u16::try_from(machine.vcpus.max(1)).map_err(|_| failed("too many processors"))?,
             memory_mib: u32::try_from(machine.memory_mib).map_err(|_| failed("too much memory"))?,
             kernel: boot.map(|boot| Source::Path(boot.kernel.clone())),
+            kernel_first: firmware.is_some() && !firmware::is_asked_for(&machine.properties),
+            firmware: firmware.map(Source::Path),
+            firmware_debug: false,
             initramfs: boot.and_then(|boot| boot.ramdisk.clone()).map(Source::Path),
             cmdline: boot.map(|boot| boot.cmdline.clone()).unwrap_or_default(),
-            transport: transport(machine),
+            transport: transport(&machine.properties),
             disks: disks.collect::<Result<_, _>>()?,
             nics: nics.collect(),
             rng: true,
@@ -195,8 +202,8 @@ impl Kvm {
 }
 
 /// On PCI devices can come and go. A kernel that knows no PCI has them in fixed slots, if its image says so.
-fn transport(machine: &Machine) -> vmm::Transport {
-    match machine.properties.get("hw_pilvi_transport").map(String::as_str) {
+fn transport(properties: &BTreeMap<String, String>) -> vmm::Transport {
+    match properties.get("hw_pilvi_transport").map(String::as_str) {
         Some("mmio") => vmm::Transport::Mmio,
         _ => vmm::Transport::Pci,
     }
@@ -250,8 +257,8 @@ impl Runtime for Kvm {
         started
     }
 
-    async fn boots(&self, disk: &Path) -> Result<(), RuntimeError> {
-        self.look_at(disk).await
+    async fn boots(&self, disk: &Path, properties: &BTreeMap<String, String>) -> Result<(), RuntimeError> {
+        self.look_at(disk, properties).await
     }
 
     async fn status(&self, guest: &Guest) -> Result<Status, RuntimeError> {

@@ -225,12 +225,13 @@ pub trait Runtime: Send + Sync {
     /// started. On return it runs.
     async fn start(&self, guest: &Guest, machine: Machine) -> Result<(), RuntimeError>;
 
-    /// Looks whether this runtime can start a guest from the raw disk in this file, with nothing beside it.
+    /// Looks whether this runtime can start a guest from the raw disk in this file, with nothing beside it, in the way
+    /// that `properties` ask for.
     ///
     /// # Errors
     /// Why not.
-    async fn boots(&self, disk: &Path) -> Result<(), RuntimeError> {
-        let _ = disk;
+    async fn boots(&self, disk: &Path, properties: &BTreeMap<String, String>) -> Result<(), RuntimeError> {
+        let _ = (disk, properties);
         Ok(())
     }
 

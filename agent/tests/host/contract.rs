@@ -105,6 +105,17 @@ pub const KVM: Subject = Subject {
     counts: None,
 };
 
+/// A disk with nothing but a boot sector, which a BIOS starts.
+pub const BIOS: Subject = Subject { machine: QEMU.machine, says: QEMU.says, ..KVM };
+
+fn bios() -> bool {
+    let image = Config::default().vmm_firmware;
+    if !image.exists() {
+        eprintln!("skipped: {} is missing (package seabios)", image.display());
+    }
+    image.exists() && kvm()
+}
+
 fn kvm_probe() -> &'static Probe {
     static PROBE: OnceLock<Probe> = OnceLock::new();
     PROBE.get_or_init(pilvi_vmm::probe::probe)
@@ -317,6 +328,7 @@ macro_rules! contract {
 contract!(fake, FAKE, true);
 contract!(qemu, QEMU, guest::qemu());
 contract!(kvm, KVM, kvm());
+contract!(bios, BIOS, bios());
 
 /// The guest goes on where it was, it does not boot anew.
 #[tokio::test(flavor = "multi_thread")]

@@ -6,6 +6,7 @@ use crate::scheduler::Scheduler;
 use pilvi_agent::Config;
 use pilvi_agent::runtime::{Kind, Machine, Run};
 use pilvi_agent_api::v1::{Disk, ImageRef, Instance, Power};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -50,7 +51,7 @@ async fn a_disk_that_starts_by_itself_needs_no_kernel_beside_it() {
     let case = Case::new(&FROM_DISK);
     let machine = (FROM_DISK.machine)(&case.guest.dir, false);
     let path = machine.disks[0].path.clone();
-    case.runtime.boots(&path).await.unwrap();
+    case.runtime.boots(&path, &machine.properties).await.unwrap();
     case.start().await;
     case.until_said("idle").await;
     // Saved and gone on with: nothing is looked for then.
@@ -59,12 +60,13 @@ async fn a_disk_that_starts_by_itself_needs_no_kernel_beside_it() {
     assert_eq!(case.status().await.run, Run::Running);
     case.runtime.kill(&case.guest).await.unwrap();
     // What is no such disk says why.
+    let uefi = BTreeMap::from([("hw_firmware_type".to_owned(), "uefi".to_owned())]);
     for (bytes, why) in [(vec![0; 1 << 20], "no partition"), (guest::boot_sector(0), "no partition")] {
         std::fs::write(&path, bytes).unwrap();
-        let error = case.runtime.boots(&path).await.unwrap_err().to_string();
+        let error = case.runtime.boots(&path, &uefi).await.unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
     }
-    let error = case.runtime.boots(Path::new("/nonexistent/disk")).await.unwrap_err().to_string();
+    let error = case.runtime.boots(Path::new("/nonexistent/disk"), &uefi).await.unwrap_err().to_string();
     assert!(error.contains("cannot open the disk"), "{error}");
     case.end().await;
 }

@@ -69,6 +69,9 @@ pub enum BootError {
     /// A disk was to boot by itself.
     #[error(transparent)]
     Disk(#[from] disk::DiskBootError),
+    /// What the firmware is to be told.
+    #[error("the ACPI tables cannot be handed over: {0}")]
+    Tables(String),
     /// Guest memory is too small for the fixed structures.
     #[error("boot structures do not fit: {0}")]
     Memory(#[from] vm_memory::GuestMemoryError),

@@ -23,7 +23,10 @@ const SPACE: u64 = 1 << 30;
 pub struct Boots {
     /// It has a kernel that can be started without firmware.
     pub boots: bool,
-    /// Which, by its path.
+    /// Its first sector is one that a BIOS would start.
+    #[serde(default)]
+    pub boot_sector: bool,
+    /// The kernel, by its path.
     #[serde(default)]
     pub kernel: String,
     /// The kernel's command line.
@@ -60,8 +63,11 @@ pub fn boots(path: &Path, user: Option<User>) -> Result<Boots, ProbeError> {
     seccomp::install_report()?;
     jail::close(user)?;
     Threads::filtered()?.confine_monitor()?;
+    let boot_sector = disk::has_boot_sector(&disk);
     Ok(match disk::look(&disk, bytes) {
-        Ok(looked) => Boots { boots: true, kernel: looked.kernel, cmdline: looked.cmdline, reason: String::new() },
-        Err(error) => Boots { reason: error.to_string(), ..Boots::default() },
+        Ok(looked) => {
+            Boots { boots: true, boot_sector, kernel: looked.kernel, cmdline: looked.cmdline, reason: String::new() }
+        }
+        Err(error) => Boots { boot_sector, reason: error.to_string(), ..Boots::default() },
     })
 }

@@ -32,6 +32,13 @@ fn each_bad_value_is_named() {
     assert!(problem(|v| v["vcpus"] = 0.into()).contains("`vcpus`"));
     assert!(problem(|v| v["memory_mib"] = 1.into()).contains("`memory_mib`"));
     assert!(problem(|v| v["cmdline"] = "a\nb".into()).contains("`cmdline`"));
+    assert!(problem(|v| v["firmware"] = serde_json::json!({"path": "/f"})).contains("`firmware` finds kernel"));
+    let firmware = |v: &mut serde_json::Value| {
+        v["kernel"] = serde_json::Value::Null;
+        v["firmware"] = serde_json::json!({"path": "/f"});
+    };
+    assert!(problem(firmware).contains("must be pci"));
+    assert!(problem(|v| v["kernel_first"] = true.into()).contains("`kernel_first`"));
     assert!(problem(|v| v["id"] = "".into()).contains("`id`"));
     assert!(problem(|v| v["nics"][0]["mac"] = "01:00:00:00:00:01".into()).contains("mac"));
     assert!(problem(|v| v["nics"][0]["mac"] = "02:00:00:00:00".into()).contains("mac"));

@@ -70,18 +70,24 @@ fn segment(flags: u16, limit: u32, index: u16) -> kvm_segment {
     }
 }
 
+/// What a processor has after power-on beyond what KVM gives it.
+pub fn prepare_for_firmware(vcpu: &VcpuFd) {
+    set_msr(vcpu, MSR_IA32_MISC_ENABLE, MISC_ENABLE_FAST_STRING);
+}
+
+/// Not every KVM has each of them; a processor without is as good.
+fn set_msr(vcpu: &VcpuFd, index: u32, data: u64) {
+    if let Ok(msrs) = Msrs::from_entries(&[kvm_msr_entry { index, data, ..Default::default() }]) {
+        let _ = vcpu.set_msrs(&msrs);
+    }
+}
+
 /// General and floating point registers, MSRs and interrupt lines of any processor.
 pub fn prepare(vcpu: &VcpuFd) -> Result<(), SetupError> {
     let fpu = kvm_fpu { fcw: 0x37f, mxcsr: 0x1f80, ..Default::default() };
     vcpu.set_fpu(&fpu).map_err(step("set the floating point state"))?;
-    let entry = |index, data| kvm_msr_entry { index, data, ..Default::default() };
-    for msr in [entry(MSR_IA32_MISC_ENABLE, MISC_ENABLE_FAST_STRING), entry(MSR_MTRR_DEF_TYPE, MTRR_ENABLED_WRITE_BACK)]
-    {
-        // Not every KVM has each of them; a processor without is as good.
-        if let Ok(msrs) = Msrs::from_entries(&[msr]) {
-            let _ = vcpu.set_msrs(&msrs);
-        }
-    }
+    set_msr(vcpu, MSR_IA32_MISC_ENABLE, MISC_ENABLE_FAST_STRING);
+    set_msr(vcpu, MSR_MTRR_DEF_TYPE, MTRR_ENABLED_WRITE_BACK);
     set_local_interrupts(vcpu)
 }
 

@@ -6,6 +6,7 @@
 //!   port 0xf4       exit port (see exit_port)                    0x3f8..    serial console
 //!   port 0x610..     events of what comes and goes (ACPI)         0xae00..   what came to, is to go from PCI
 //!   port 0x505      panic device                                 0x441,0x443 watchdog
+//!   port 0x510..     what a firmware asks, with 0x92, 0xcf9 (firmware)
 //!   0xd0000000 + n * 0x1000   virtio slot n                      0xcf8..    PCI, where the machine has it
 //! ```
 //! Timer, PIC, IOAPIC and LAPIC are in the kernel. Everything else reads as all ones and swallows writes, as an empty
@@ -21,6 +22,7 @@ pub mod power;
 pub mod serial;
 pub mod watchdog;
 
+use crate::firmware::{Firmware, FirmwareState};
 use crate::gate::lock;
 use crate::pci;
 use crate::snapshot::SnapshotError;
@@ -58,6 +60,8 @@ pub struct Bus {
     pub watchdog: Option<Mutex<watchdog::Watchdog>>,
     /// Where virtio devices are on PCI.
     pub pci: Option<pci::Root>,
+    /// Only where a firmware starts the machine.
+    pub firmware: Option<Firmware>,
     /// virtio devices by MMIO slot.
     pub slots: Vec<Mmio>,
     /// Accesses that no device answers.
@@ -78,6 +82,8 @@ pub struct PortsState {
     events: events::EventsState,
     #[serde(default)]
     hotplug: pci::hotplug::HotplugState,
+    #[serde(default)]
+    firmware: Option<FirmwareState>,
 }
 
 impl Bus {
@@ -92,6 +98,7 @@ impl Bus {
             pci_register: self.pci.as_ref().map(pci::Root::selected),
             events: lock(&self.events).save(),
             hotplug: self.pci.as_ref().map(|pci| lock(&pci.hotplug).save()).unwrap_or_default(),
+            firmware: self.firmware.as_ref().map(Firmware::save),
         }
     }
 
@@ -118,6 +125,14 @@ impl Bus {
             (None, None) => {}
             _ => return Err(SnapshotError::Mismatch("one has a watchdog, the other has none".into())),
         }
+        match (&self.firmware, &state.firmware) {
+            (Some(firmware), Some(state)) => firmware.restore(state),
+            (None, Some(state)) if state.is_in_use() => {
+                return Err(SnapshotError::Mismatch("it was started by a firmware, this has none".into()));
+            }
+            // One that nobody asks can come and go.
+            _ => {}
+        }
         Ok(())
     }
 
@@ -125,6 +140,10 @@ impl Bus {
         let offset = address.checked_sub(SLOTS_START)?;
         let slot = self.slots.get(usize::try_from(offset / SLOT_BYTES).ok()?)?;
         Some((slot, offset % SLOT_BYTES))
+    }
+
+    fn firmware(&self, port: u16) -> Option<&Firmware> {
+        self.firmware.as_ref().filter(|firmware| firmware.has(port))
     }
 
     fn miss(&self) -> Flow {
@@ -155,6 +174,9 @@ impl Bus {
 
     /// A port write. Repeated string writes arrive as one slice.
     pub fn port_write(&self, port: u16, data: &[u8]) -> Flow {
+        if let Some(firmware) = self.firmware(port) {
+            return firmware.write(port, data);
+        }
         match port {
             serial::FIRST..=serial::LAST => {
                 let mut serial = lock(&self.serial);
@@ -200,6 +222,9 @@ impl Bus {
     /// A port read.
     pub fn port_read(&self, port: u16, data: &mut [u8]) -> Flow {
         data.fill(0xff);
+        if let Some(firmware) = self.firmware(port) {
+            return firmware.read(port, data);
+        }
         match port {
             serial::FIRST..=serial::LAST => {
                 let mut serial = lock(&self.serial);

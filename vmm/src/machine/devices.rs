@@ -157,6 +157,17 @@ pub fn connect_pci(
     Ok(out)
 }
 
+fn pci_root(config: &Config) -> Result<Option<Root>, MachineError> {
+    if config.transport != Transport::Pci {
+        return Ok(None);
+    }
+    let mut root = Root::new(event()?);
+    if config.firmware.is_some() {
+        root.expect_firmware();
+    }
+    Ok(Some(root))
+}
+
 /// Everything that the guest reaches through ports and addresses.
 pub fn bus(config: &Config, slots: Vec<Mmio>, vm: &VmFd, parts: &Parts) -> Result<Bus, MachineError> {
     let line = |number| -> Result<EventFd, MachineError> {
@@ -172,7 +183,8 @@ pub fn bus(config: &Config, slots: Vec<Mmio>, vm: &VmFd, parts: &Parts) -> Resul
         clock: Mutex::new(clock::Clock::default()),
         panic: panic::Panic::default(),
         watchdog: config.watchdog.then(|| Mutex::new(watchdog::Watchdog::default())),
-        pci: (config.transport == Transport::Pci).then(event).transpose()?.map(Root::new),
+        pci: pci_root(config)?,
+        firmware: None,
         slots,
         unclaimed: AtomicU64::new(0),
     })

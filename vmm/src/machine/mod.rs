@@ -14,7 +14,8 @@ mod plug;
 pub use parts::{OpenDisk, OpenTap, Parts};
 pub use plug::Leave;
 
-use crate::boot::{self, BootError, Hardware};
+use crate::boot::disk::Found;
+use crate::boot::{self, BootError, Entry, Hardware};
 use crate::config::{Config, Transport};
 use crate::cpu::debug::Stops;
 use crate::cpu::run_loop::{self, Processor, Seen};
@@ -22,6 +23,7 @@ use crate::cpu::state::ProcessorState;
 use crate::cpu::throttle::Throttle;
 use crate::cpu::{self, cpuid, registers};
 use crate::device::Bus;
+use crate::firmware::Firmware;
 use crate::gate::{Gate, lock};
 use crate::memory::{self, Memory, MemoryError};
 use crate::migrate::MigrateError;
@@ -190,7 +192,12 @@ impl Machine {
             Transport::Mmio => (devices::connect_mmio(&vm, &memory, all)?, Vec::new()),
             Transport::Pci => (Vec::new(), all),
         };
-        let bus = Arc::new(devices::bus(config, slots, &vm, parts)?);
+        let mut bus = devices::bus(config, slots, &vm, parts)?;
+        if let Some(rom) = &parts.firmware {
+            rom.attach(&vm)?;
+            bus.firmware = Some(Firmware::new(config, &hardware(config, 0), rom.clone(), &memory)?);
+        }
+        let bus = Arc::new(bus);
         let numbers: Vec<u8> = match &restored {
             Some(state) if bus.pci.is_some() => {
                 let names: Vec<&str> = functions.iter().map(|part| part.name.as_str()).collect();
@@ -331,7 +338,41 @@ impl Machine {
     }
 }
 
-/// Kernel in memory, boot processor at its entry.
+/// What tables tell of.
+fn hardware(config: &Config, slots: usize) -> Hardware {
+    Hardware { vcpus: config.vcpus, slots, pci: config.transport == Transport::Pci }
+}
+
+/// Kernel in memory. Returns its entry.
+fn load(
+    config: &Config,
+    parts: &mut Parts,
+    memory: &Memory,
+    slots: usize,
+    mut found: Option<Found>,
+) -> Result<Entry, MachineError> {
+    let cmdline = command_line(config, found.as_ref().map_or("", |found| &found.cmdline), slots);
+    let (kernel, initramfs) = match &mut found {
+        Some(found) => (Some(&mut found.kernel), found.initramfs.as_mut()),
+        None => (parts.kernel.as_mut(), parts.initramfs.as_mut()),
+    };
+    let Some(kernel) = kernel else { return Err(BootError::Kernel("there is none".into()).into()) };
+    let entry = boot::load(memory, kernel, initramfs, &cmdline, &hardware(config, slots))?;
+    registers::write_tables(memory, entry)?;
+    Ok(entry)
+}
+
+/// The kernel's entry; none where a firmware looks for something to start.
+fn begin(config: &Config, parts: &mut Parts, memory: &Memory, slots: usize) -> Result<Option<Entry>, MachineError> {
+    let looks = parts.kernel.is_none() && (parts.firmware.is_none() || config.kernel_first);
+    let found = parts.disks.first().filter(|_| looks).map(OpenDisk::find_kernel);
+    match (&parts.firmware, found) {
+        (Some(rom), None | Some(Err(_))) => rom.shadow(memory).map(|()| None).map_err(MachineError::from),
+        (_, found) => load(config, parts, memory, slots, found.transpose()?).map(Some),
+    }
+}
+
+/// Kernel in memory and the boot processor at its entry, or a firmware and all processors as after power-on.
 fn prepare(
     config: &Config,
     parts: &mut Parts,
@@ -339,29 +380,25 @@ fn prepare(
     memory: &Memory,
     slots: usize,
 ) -> Result<Vec<VcpuFd>, MachineError> {
-    let mut found = match (&parts.kernel, parts.disks.first()) {
-        (None, Some(disk)) => Some(disk.find_kernel()?),
-        _ => None,
-    };
-    let cmdline = command_line(config, found.as_ref().map_or("", |found| &found.cmdline), slots);
-    let (kernel, initramfs) = match &mut found {
-        Some(found) => (Some(&mut found.kernel), found.initramfs.as_mut()),
-        None => (parts.kernel.as_mut(), parts.initramfs.as_mut()),
-    };
-    let Some(kernel) = kernel else { return Err(BootError::Kernel("there is none".into()).into()) };
-    let hardware = Hardware { vcpus: config.vcpus, slots, pci: config.transport == Transport::Pci };
-    let entry = boot::load(memory, kernel, initramfs, &cmdline, &hardware)?;
-    registers::write_tables(memory, entry)?;
+    let entry = begin(config, parts, memory, slots)?;
     let mut vcpus = Vec::new();
     for number in 0..config.vcpus {
         let vcpu = vm.create_vcpu(u64::from(number)).map_err(kvm_step("make a processor"))?;
         let table = cpuid::table(&parts.kvm, number as u8, config.vcpus, &config.cpu_mask);
         let table = table.map_err(kvm_step("say what processors it supports"))?;
         vcpu.set_cpuid2(&table).map_err(kvm_step("set the processor's features"))?;
-        registers::prepare(&vcpu)?;
         if number == 0 {
             report_cpuid(config, &vcpu, &table);
-            registers::start(&vcpu, entry)?;
+        }
+        match entry {
+            Some(entry) => {
+                registers::prepare(&vcpu)?;
+                if number == 0 {
+                    registers::start(&vcpu, entry)?;
+                }
+            }
+            // As KVM made it, at the reset vector; the firmware wakes the others.
+            None => registers::prepare_for_firmware(&vcpu),
         }
         vcpus.push(vcpu);
     }

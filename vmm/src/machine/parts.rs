@@ -6,6 +6,7 @@ use crate::boot::{self, BootError};
 use crate::config::{Config, Disk, Engine, Restore, Source, inherit};
 use crate::control::server::listen;
 use crate::device::console::Console;
+use crate::firmware::Rom;
 use crate::memory::{self, Memory};
 use crate::migrate::disks::{Landing, Leaving, Leavings};
 use crate::migrate::receive::Incoming;
@@ -77,6 +78,7 @@ pub struct Parts {
     pub kvm: Kvm,
     pub(super) kernel: Option<File>,
     pub(super) initramfs: Option<File>,
+    pub(super) firmware: Option<Arc<Rom>>,
     /// In the order of the configuration.
     pub disks: Vec<OpenDisk>,
     /// In the order of the configuration.
@@ -96,6 +98,8 @@ impl Parts {
         let kvm = Kvm::new().map_err(kvm_step("be opened"))?;
         let kernel = config.kernel.as_ref().map(|s| open("the kernel", s.open(false))).transpose()?;
         let initramfs = config.initramfs.as_ref().map(|s| open("the initramfs", s.open(false))).transpose()?;
+        let firmware = config.firmware.as_ref().map(|s| open("the firmware", s.open(false).and_then(Rom::read)));
+        let firmware = firmware.transpose()?;
         let mut names = config.device_names().into_iter();
         let disks = config.disks.iter().zip(names.by_ref());
         let disks = disks.map(|(disk, name)| open(name.clone(), open_disk(name, disk, config.incoming.is_none())));
@@ -114,7 +118,7 @@ impl Parts {
         let vsock = open("the vsock socket", vsock)?;
         let log = open("the console log", config.console.log.open_log())?;
         let console = Arc::new(open("the console log", Console::new(log, config.console.max_bytes))?);
-        Ok(Parts { kvm, kernel, initramfs, disks, taps, vsock, restore, incoming, console })
+        Ok(Parts { kvm, kernel, initramfs, firmware, disks, taps, vsock, restore, incoming, console })
     }
 }
 

@@ -36,6 +36,11 @@ impl Space {
         self.bytes[2..4].copy_from_slice(&device.to_le_bytes());
         // The class shares its word with a revision of 1.
         self.bytes[8..12].copy_from_slice(&(class << 8 | 1).to_le_bytes());
+        self.subsystem(vendor, subsystem);
+    }
+
+    /// On whose board it is.
+    pub fn subsystem(&mut self, vendor: u16, subsystem: u16) {
         self.bytes[0x2c..0x2e].copy_from_slice(&vendor.to_le_bytes());
         self.bytes[0x2e..0x30].copy_from_slice(&subsystem.to_le_bytes());
     }

@@ -28,8 +28,8 @@ pub const DATA: u16 = 0xcfc;
 pub const DATA_LAST: u16 = 0xcff;
 /// Memory for functions.
 pub const WINDOW: u64 = 0xd100_0000;
-/// Its end.
-pub const WINDOW_END: u64 = 0xd200_0000;
+/// Its end: a firmware places functions from there downwards.
+pub const WINDOW_END: u64 = 0xfec0_0000;
 /// Numbers of functions, 0 being the host bridge.
 pub const DEVICES: u8 = 32;
 
@@ -65,6 +65,11 @@ impl Root {
         bridge.identify(0x8086, 0x1237, 0x06_0000, 0);
         let hotplug = Mutex::new(Hotplug::new(let_go));
         Root { hotplug, address: AtomicU32::new(0), bridge, functions: RwLock::default() }
+    }
+
+    /// Says to a firmware that it finds here what it was written for: `fw_cfg`, and memory where it has shadow memory.
+    pub fn expect_firmware(&mut self) {
+        self.bridge.subsystem(0x1af4, 0x1100);
     }
 
     /// Puts a function at a number. False: it is taken, or none.

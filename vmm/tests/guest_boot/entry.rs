@@ -64,7 +64,7 @@ fn every_kernel_format_boots_to_a_working_disk() {
 }
 
 /// What `boots` says of a disk, as nobody where that can be.
-fn looked_at(disk: &std::path::Path) -> pilvi_vmm::boot::probe::Boots {
+pub fn looked_at(disk: &std::path::Path) -> pilvi_vmm::boot::probe::Boots {
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pilvi-vmm"));
     command.arg("boots").arg(disk);
     // SAFETY: a plain query.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 const BOOT: Duration = Duration::from_secs(480);
 
 /// Hides from the kernel what an emulating KVM cannot do; harmless elsewhere.
-const COMMAND_LINE: &str = "console=ttyS0 panic=-1 reboot=k nokaslr mitigations=off no_timer_check tsc=reliable \
+pub const COMMAND_LINE: &str = "console=ttyS0 panic=-1 reboot=k nokaslr mitigations=off no_timer_check tsc=reliable \
     lpj=10000000 highres=off nohz=off rodata=off noxsave nosmap nosmep clearcpuid=cx16,popcnt,erms,fsrm,rep_good,rdrand,\
     rdseed,umip,smap,smep,fsgsbase,xsave,avx,invpcid,pcid,rdtscp,rdpid";
 
@@ -84,6 +84,24 @@ fn smallest_init(text: &str) -> Vec<u8> {
     out
 }
 
+/// The same as an initial file system.
+pub fn smallest_initramfs(text: &str) -> Vec<u8> {
+    let mut archive = Cpio::default();
+    archive.directory("dev").add("dev/console", CHARACTER_DEVICE | 0o600, (5, 1), b"");
+    archive.program("init", &smallest_init(text)).finish()
+}
+
+/// The kernel with ACPI; says so when there is none.
+pub fn kernel_with_acpi() -> Option<PathBuf> {
+    let kernel = find_kernel("PILVI_TEST_KERNEL_HOTPLUG", "vmlinux.hotplug");
+    if kernel.is_none() {
+        eprintln!(
+            "SKIPPED: no kernel with ACPI: set PILVI_TEST_KERNEL_HOTPLUG, or run tests/guest/kernel/build OUT hotplug"
+        );
+    }
+    kernel
+}
+
 /// As few processes as can be; the shell looks for devices itself.
 const INIT_PCI: &str = "#!/bin/busybox sh
 /bin/busybox mount -t devtmpfs none /dev
@@ -96,22 +114,14 @@ exec /bin/busybox sh
 /// A kernel with ACPI hears of what comes and is asked for what is to go: nobody types anything.
 #[test]
 fn linux_with_acpi_finds_a_disk_that_comes_and_lets_go_of_it_when_asked() {
-    let kernel = find_kernel("PILVI_TEST_KERNEL_HOTPLUG", "vmlinux.hotplug");
-    let Some(kernel) = kernel else {
-        eprintln!(
-            "SKIPPED: no kernel with ACPI: set PILVI_TEST_KERNEL_HOTPLUG, or run tests/guest/kernel/build OUT hotplug"
-        );
-        return;
-    };
+    let Some(kernel) = kernel_with_acpi() else { return };
     if !kvm_is_here() {
         return;
     }
     let mut setup = Setup::new("");
     let path = setup.path("plugged");
     std::fs::File::create(&path).unwrap().set_len(1 << 20).unwrap();
-    let mut archive = Cpio::default();
-    archive.directory("dev").add("dev/console", CHARACTER_DEVICE | 0o600, (5, 1), b"");
-    std::fs::write(setup.path("initramfs"), archive.program("init", &smallest_init("init is up\n")).finish()).unwrap();
+    std::fs::write(setup.path("initramfs"), smallest_initramfs("init is up\n")).unwrap();
     setup.config["memory_mib"] = json!(64);
     setup.config["transport"] = json!("pci");
     setup.config["kernel"] = json!({"path": kernel});

@@ -5,10 +5,12 @@
 #![allow(unsafe_code)] // namespaces and taps for the network tests; each block says why it holds
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)] // a test may
 
+mod bzimage;
 mod control;
 mod cpio;
 mod devices;
 mod entry;
+mod firmware;
 mod gdb;
 mod hostile;
 mod life;

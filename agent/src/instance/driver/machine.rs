@@ -56,7 +56,7 @@ impl Driver {
         let looked = async {
             let disk = wanted.disks.first().ok_or("it has no disk")?;
             let kvm = self.context.runtimes.get(Kind::Kvm).ok_or("there is no kvm runtime")?;
-            kvm.boots(&self.disk_path(disk)?).await.map_err(|e| e.to_string())
+            kvm.boots(&self.disk_path(disk)?, &wanted.properties).await.map_err(|e| e.to_string())
         };
         match looked.await {
             Ok(()) => Start::Disk,

@@ -18,7 +18,7 @@ use vm_memory::{Bytes, GuestAddress};
 /// Where kernels search for the root pointer.
 pub const RSDP: u64 = 0xe_0000;
 /// The tables follow it, up to the MP table.
-const TABLES: u64 = RSDP + 0x40;
+pub const TABLES: u64 = RSDP + 0x40;
 const IOAPIC_ADDRESS: u32 = 0xfec0_0000;
 const LAPIC_ADDRESS: u32 = 0xfee0_0000;
 /// Edge triggered, active high: what our interrupt descriptors do.

@@ -95,6 +95,15 @@ pub fn block_size(disk: &File) -> u32 {
     if !table_at(512) && table_at(4096) { 4096 } else { 512 }
 }
 
+/// Whether the disk's first sector is one that a BIOS starts: marked, and with code (the table alone is none).
+pub fn has_boot_sector(disk: &File) -> bool {
+    const CODE: usize = 440;
+    let mut sector = [0; 512];
+    disk.read_exact_at(&mut sector, 0).is_ok()
+        && sector[510..] == [0x55, 0xaa]
+        && sector[..CODE].iter().any(|byte| *byte != 0)
+}
+
 /// What a disk would start, looked at without keeping any of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Looked {
