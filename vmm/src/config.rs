@@ -12,7 +12,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Most virtual processors of one machine: the MP table names APIC ids below 255.
-pub const VCPUS_MAX: u16 = 128;
+pub const VCPUS_MAX: u16 = 254;
 /// Least memory that can hold a kernel and its boot structures.
 pub const MEMORY_MIB_MIN: u32 = 16;
 /// Most memory of one machine.
@@ -302,6 +302,9 @@ pub struct Config {
     pub id: String,
     /// Virtual processors.
     pub vcpus: u16,
+    /// Processors can come and go, up to so many; without it those that are there stay.
+    #[serde(default)]
+    pub max_vcpus: Option<u16>,
     /// Guest memory in MiB.
     pub memory_mib: u32,
     /// ELF (PVH note or 64-bit entry) or bzImage. Without one the first disk boots by itself: its kernel, initial file
@@ -417,6 +420,9 @@ impl Config {
         if !(1..=VCPUS_MAX).contains(&self.vcpus) {
             return Err(refuse("vcpus", format!("must be 1 to {VCPUS_MAX}")));
         }
+        if !(self.vcpus..=VCPUS_MAX).contains(&self.possible_vcpus()) {
+            return Err(refuse("max_vcpus", format!("must be the number of processors to {VCPUS_MAX}")));
+        }
         if !(MEMORY_MIB_MIN..=MEMORY_MIB_MAX).contains(&self.memory_mib) {
             return Err(refuse("memory_mib", format!("must be {MEMORY_MIB_MIN} to {MEMORY_MIB_MAX}")));
         }
@@ -447,6 +453,11 @@ impl Config {
         self.validate_devices()?;
         self.validate_names()?;
         self.validate_descriptors()
+    }
+
+    /// As many processors as there can ever be.
+    pub fn possible_vcpus(&self) -> u16 {
+        self.max_vcpus.unwrap_or(self.vcpus)
     }
 
     /// Names of disks and cards, given or by number.

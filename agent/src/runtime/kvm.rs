@@ -126,6 +126,7 @@ impl Kvm {
         Ok(vmm::Config {
             id: guest.id.clone(),
             vcpus: u16::try_from(machine.vcpus.max(1)).map_err(|_| failed("too many processors"))?,
+            max_vcpus: None,
             memory_mib: u32::try_from(machine.memory_mib).map_err(|_| failed("too much memory"))?,
             kernel: boot.map(|boot| Source::Path(boot.kernel.clone())),
             initramfs: boot.and_then(|boot| boot.ramdisk.clone()).map(Source::Path),

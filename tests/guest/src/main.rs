@@ -8,6 +8,7 @@
 //! | `disk` | reads sector 0 and prints its first bytes, writes a pattern to sector 1 and reads it back, flushes |
 //! | `pci` | lists the PCI bus |
 //! | `hotplug` | waits until a disk is there, uses it, waits until it is gone; with `acpi` it is told of both |
+//! | `grow` | with `acpi`: takes processors that come, lets go of those that are to go, until `q`; after `n` it refuses |
 //! | `rng` | prints 16 random bytes |
 //! | `smp` | wakes the processors that the MP table names, and counts those that come |
 //! | `garbage` | writes nonsense into the virtqueues of every device, over and over, then goes on |
@@ -37,6 +38,7 @@ mod clock;
 mod dirty;
 mod disk;
 mod garbage;
+mod grow;
 mod hal;
 mod idle;
 mod libc;
@@ -81,6 +83,9 @@ pub fn main(entry: &str, command_line: u64) -> ! {
         }
         while disk::is_there() {}
         say!("it is gone");
+    }
+    if wants("grow") {
+        grow::serve();
     }
     if wants("disk") {
         disk::exercise();

@@ -94,6 +94,8 @@ pub enum Entry {
 pub struct Hardware {
     /// Processors.
     pub vcpus: u16,
+    /// Where processors can come and go, how many there can be.
+    pub possible: Option<u16>,
     /// virtio devices in MMIO slots.
     pub slots: usize,
     /// There is a PCI bus.
@@ -206,7 +208,7 @@ mod tests {
     use proptest::prelude::*;
     use std::io::Write;
 
-    const HARDWARE: Hardware = Hardware { vcpus: 1, slots: 2, pci: true };
+    const HARDWARE: Hardware = Hardware { vcpus: 1, possible: None, slots: 2, pci: true };
 
     pub(super) fn memory(mib: u64) -> Memory {
         crate::memory::map(mib << 20, false).unwrap()

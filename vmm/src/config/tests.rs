@@ -30,6 +30,9 @@ fn the_least_configuration_gets_defaults() {
 #[test]
 fn each_bad_value_is_named() {
     assert!(problem(|v| v["vcpus"] = 0.into()).contains("`vcpus`"));
+    assert!(problem(|v| v["vcpus"] = 255.into()).contains("`vcpus`"));
+    assert!(problem(|v| v["max_vcpus"] = 0.into()).contains("`max_vcpus`"));
+    assert!(problem(|v| v["max_vcpus"] = 255.into()).contains("`max_vcpus`"));
     assert!(problem(|v| v["memory_mib"] = 1.into()).contains("`memory_mib`"));
     assert!(problem(|v| v["cmdline"] = "a\nb".into()).contains("`cmdline`"));
     assert!(problem(|v| v["id"] = "".into()).contains("`id`"));

@@ -115,6 +115,14 @@ pub enum Request {
         #[serde(default)]
         bytes: Option<u64>,
     },
+    /// Have so many processors be there. The guest is told which came and is asked to let go of the highest; the answer comes
+    /// when it has done so. When it has not after eight seconds it may still do so, and this is refused with how far it got.
+    /// Refused where the configuration has no `max_vcpus`, and where the guest has no ACPI. A guest brings processors that
+    /// it took to life as its own rules say.
+    ResizeVcpus {
+        /// From 1 to `max_vcpus`.
+        count: u16,
+    },
     /// Ask the guest to give up this much memory in all. It does so as it can; the status shows how far it is.
     SetBalloon {
         /// MiB.
@@ -170,6 +178,11 @@ pub enum Reply {
         /// Bytes.
         bytes: u64,
     },
+    /// To `resize_vcpus`.
+    Processors {
+        /// How many are there.
+        there: u16,
+    },
     /// To `console_tail`.
     Console {
         /// One character per byte.
@@ -195,8 +208,14 @@ pub struct Status {
     pub state: RunState,
     /// When `state` is stopped.
     pub stop_reason: Option<StopReason>,
-    /// Virtual processors.
+    /// Virtual processors that are there.
     pub vcpus: u16,
+    /// That are to be there.
+    #[serde(default)]
+    pub wanted_vcpus: u16,
+    /// That there can be.
+    #[serde(default)]
+    pub max_vcpus: u16,
     /// Guest memory in MiB.
     pub memory_mib: u32,
     /// Time since the process began, in milliseconds.

@@ -3,7 +3,7 @@
 use super::parts::{OpenDisk, OpenTap, Parts, Store};
 use super::{MachineError, Stop, event, kvm_step};
 use crate::config::{Config, Disk, Engine, Nic, Transport};
-use crate::device::{Bus, clock, events, keyboard, panic, power, serial, watchdog};
+use crate::device::{Bus, clock, events, keyboard, panic, power, processors, serial, watchdog};
 use crate::memory::Memory;
 use crate::pci::Root;
 use crate::sandbox::Threads;
@@ -164,7 +164,10 @@ pub fn bus(config: &Config, slots: Vec<Mmio>, vm: &VmFd, parts: &Parts) -> Resul
         vm.register_irqfd(&event, number).map_err(kvm_step("connect an interrupt line"))?;
         Ok(event)
     };
+    let processors = processors::Processors::new(config.vcpus, config.possible_vcpus(), event()?);
     Ok(Bus {
+        presence: processors.presence(),
+        processors: Mutex::new(processors),
         serial: Mutex::new(serial::SerialPort::new(line(serial::LINE)?, parts.console.clone())?),
         keyboard: Mutex::new(keyboard::Keyboard::new(line(1)?)),
         power: Mutex::new(power::Power::new(line(power::LINE)?)),

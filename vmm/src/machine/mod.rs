@@ -10,6 +10,7 @@
 mod devices;
 mod parts;
 mod plug;
+mod processors;
 
 pub use parts::{OpenDisk, OpenTap, Parts};
 pub use plug::Leave;
@@ -67,6 +68,14 @@ pub enum MachineError {
         what: &'static str,
         /// What it said.
         source: kvm_ioctls::Error,
+    },
+    /// More than this KVM can have.
+    #[error("this host's KVM has at most {most} processors for a machine, {wanted} are asked for")]
+    Processors {
+        /// What it says.
+        most: usize,
+        /// By the configuration.
+        wanted: u16,
     },
     /// Guest memory.
     #[error(transparent)]
@@ -141,7 +150,9 @@ pub struct Machine {
     pub stop: Arc<Stop>,
     /// It has moved in and waits for its source's word.
     pub arrival: Option<Arrival>,
-    /// What can be seen of the processors, by number.
+    /// Processors that are to be there: by the configuration, or as it was when the machine was written down.
+    pub wanted_vcpus: u16,
+    /// What can be seen of the processors, by number; as many as have ever been there.
     pub seen: Vec<Arc<Seen>>,
     /// How slow they are to be.
     pub throttle: Arc<Throttle>,
@@ -151,6 +162,7 @@ pub struct Machine {
     workers: Vec<Serving>,
     pci: Vec<Arc<Pci>>,
     vcpus: Vec<Arc<Mutex<VcpuFd>>>,
+    model: Option<processors::Model>,
     // Kept until the threads have ended: they use both.
     /// The KVM side.
     pub vm: Arc<VmFd>,
@@ -165,6 +177,10 @@ fn event() -> io::Result<EventFd> {
 impl Machine {
     /// Builds the machine. On return every thread waits at the gate; `start` opens it.
     pub fn build(config: &Config, parts: &mut Parts, threads: &Threads) -> Result<Machine, MachineError> {
+        let most = parts.kvm.get_max_vcpus();
+        if usize::from(config.possible_vcpus()) > most {
+            return Err(MachineError::Processors { most, wanted: config.possible_vcpus() });
+        }
         let vm = Arc::new(parts.kvm.create_vm().map_err(kvm_step("make a machine"))?);
         vm.set_tss_address(TSS_ADDRESS).map_err(kvm_step("set the TSS address"))?;
         vm.set_identity_map_address(IDENTITY_MAP_ADDRESS).map_err(kvm_step("set the identity map"))?;
@@ -202,12 +218,13 @@ impl Machine {
             Some(root) => devices::connect_pci(&vm, &memory, root, functions, numbers)?,
             None => Vec::new(),
         };
+        let wanted_vcpus = restored.as_ref().map_or(config.vcpus, |state| state.vcpus);
         let vcpus = match restored {
             Some(state) => restore((config, parts), &vm, &bus, &pci, &state)?,
             None => prepare(config, parts, &vm, &memory, bus.slots.len())?,
         };
-        let mut machine = Machine::spawn(config, (vm, memory), bus, vcpus, threads, stop)?;
-        (machine.arrival, machine.pci) = (arrival, pci);
+        let mut machine = Machine::spawn((vm, memory), bus, vcpus, threads, stop)?;
+        (machine.arrival, machine.pci, machine.wanted_vcpus) = (arrival, pci, wanted_vcpus);
         for slot in machine.slots() {
             machine.serve(slot, threads)?;
         }
@@ -215,40 +232,46 @@ impl Machine {
     }
 
     fn spawn(
-        config: &Config,
         (vm, memory): (Arc<VmFd>, Memory),
         bus: Arc<Bus>,
         vcpus: Vec<VcpuFd>,
         threads: &Threads,
         stop: Arc<Stop>,
     ) -> Result<Machine, MachineError> {
-        let gate = stop.gate.clone();
         let mut machine = Machine {
-            bus: bus.clone(),
-            gate: gate.clone(),
-            stop: stop.clone(),
+            bus,
+            gate: stop.gate.clone(),
+            stop,
             arrival: None,
+            wanted_vcpus: 0,
             seen: Vec::new(),
             throttle: Arc::default(),
             stops: Arc::new(Stops::new()?),
             processors: Vec::new(),
             workers: Vec::new(),
             pci: Vec::new(),
-            vcpus: vcpus.into_iter().map(|vcpu| Arc::new(Mutex::new(vcpu))).collect(),
+            vcpus: Vec::new(),
+            model: vcpus.first().map(processors::Model::of).transpose()?,
             memory,
             vm,
         };
-        for (number, fd) in (0..config.vcpus).zip(machine.vcpus.clone()) {
-            let seen = Arc::new(Seen::default());
-            machine.seen.push(seen.clone());
-            let (bus, gate) = (bus.clone(), gate.clone());
-            let (throttle, stops) = (machine.throttle.clone(), machine.stops.clone());
-            let processor = Processor { number, fd, bus, gate, stop: stop.clone(), seen, throttle, stops };
-            let name = format!("vcpu-{number}");
-            let run = move || run_loop::run(processor);
-            machine.processors.push(threads.spawn(&name, Threads::PROCESSOR, stop.clone(), run)?);
-        }
+        vcpus.into_iter().try_for_each(|vcpu| machine.start_processor(vcpu, threads))?;
         Ok(machine)
+    }
+
+    /// Starts the thread of the next processor.
+    fn start_processor(&mut self, vcpu: VcpuFd, threads: &Threads) -> Result<(), MachineError> {
+        let number = self.processors.len() as u16;
+        let (fd, seen, stop) = (Arc::new(Mutex::new(vcpu)), Arc::new(Seen::default()), self.stop.clone());
+        let (bus, gate) = (self.bus.clone(), self.gate.clone());
+        let (throttle, stops) = (self.throttle.clone(), self.stops.clone());
+        let processor =
+            Processor { number, fd: fd.clone(), bus, gate, stop: stop.clone(), seen: seen.clone(), throttle, stops };
+        let run = move || run_loop::run(processor);
+        self.processors.push(threads.spawn(&format!("vcpu-{number}"), Threads::PROCESSOR, stop, run)?);
+        self.vcpus.push(fd);
+        self.seen.push(seen);
+        Ok(())
     }
 
     /// Starts the worker of a device.
@@ -304,6 +327,7 @@ impl Machine {
         let processors = vcpus.collect::<Result<_, _>>()?;
         Ok(MachineState {
             vcpus: config.vcpus,
+            max_vcpus: config.possible_vcpus(),
             memory_mib: config.memory_mib,
             chips: Chips::save(&self.vm)?,
             processors,
@@ -349,13 +373,13 @@ fn prepare(
         None => (parts.kernel.as_mut(), parts.initramfs.as_mut()),
     };
     let Some(kernel) = kernel else { return Err(BootError::Kernel("there is none".into()).into()) };
-    let hardware = Hardware { vcpus: config.vcpus, slots, pci: config.transport == Transport::Pci };
+    let hardware = Hardware { vcpus: config.vcpus, possible: config.max_vcpus, slots, pci: config.transport == Transport::Pci };
     let entry = boot::load(memory, kernel, initramfs, &cmdline, &hardware)?;
     registers::write_tables(memory, entry)?;
     let mut vcpus = Vec::new();
     for number in 0..config.vcpus {
         let vcpu = vm.create_vcpu(u64::from(number)).map_err(kvm_step("make a processor"))?;
-        let table = cpuid::table(&parts.kvm, number as u8, config.vcpus, &config.cpu_mask);
+        let table = cpuid::table(&parts.kvm, number as u8, config.possible_vcpus(), &config.cpu_mask);
         let table = table.map_err(kvm_step("say what processors it supports"))?;
         vcpu.set_cpuid2(&table).map_err(kvm_step("set the processor's features"))?;
         registers::prepare(&vcpu)?;
@@ -376,7 +400,7 @@ fn restore(
     pci: &[Arc<Pci>],
     state: &MachineState,
 ) -> Result<Vec<VcpuFd>, MachineError> {
-    state.fits(config.vcpus, config.memory_mib, bus.slots.len() + pci.len())?;
+    state.fits(config.possible_vcpus(), config.memory_mib, bus.slots.len() + pci.len())?;
     bus.restore_ports(&state.ports)?;
     for (slot, saved) in bus.slots.iter().zip(&state.slots) {
         slot.restore(saved)?;
@@ -386,11 +410,14 @@ fn restore(
         device.restore(saved)?;
     }
     let mut vcpus = Vec::new();
-    for number in 0..config.vcpus {
-        vcpus.push(vm.create_vcpu(u64::from(number)).map_err(kvm_step("make a processor"))?);
+    for number in 0..state.processors.len() {
+        vcpus.push(vm.create_vcpu(number as u64).map_err(kvm_step("make a processor"))?);
     }
     for (vcpu, saved) in vcpus.iter().zip(&state.processors) {
         saved.restore(&parts.kvm, vcpu)?;
+    }
+    if (vcpus.len() as u16..config.possible_vcpus()).any(|number| bus.presence.has(number)) {
+        return Err(SnapshotError::Malformed("a processor without a state".into()).into());
     }
     state.chips.restore(vm)?;
     Ok(vcpus)
