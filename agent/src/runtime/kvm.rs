@@ -146,6 +146,9 @@ impl Kvm {
             on_reset: vmm::OnReset::Restart,
             cpu_mask: self.cpu_mask.clone(),
             huge_pages: true,
+            hugetlb: false,
+            host_node: None,
+            memory_hotplug: None,
             restore: machine.restore.then(|| vmm::Restore {
                 state: Source::Path(guest.saved_state()),
                 memory: Source::Path(moving::saved_memory(guest)),

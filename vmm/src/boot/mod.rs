@@ -179,7 +179,8 @@ fn load_initramfs(memory: &Memory, file: &mut File, kernel_end: u64, end_max: u6
     let size = file.seek(SeekFrom::End(0)).map_err(read)?;
     file.seek(SeekFrom::Start(0)).map_err(read)?;
     let too_large = BootError::TooLarge { what: "the initramfs", bytes: size };
-    let ram_end = memory.last_addr().raw_value().saturating_add(1).min(HOLE_START);
+    let low = memory.iter().next().map_or(0, vm_memory::GuestMemoryRegion::len);
+    let ram_end = low.min(HOLE_START);
     let Some(address) = ram_end.min(end_max).checked_sub(size).map(|a| a & !(PAGE - 1)) else {
         return Err(too_large);
     };
@@ -195,7 +196,7 @@ fn load_initramfs(memory: &Memory, file: &mut File, kernel_end: u64, end_max: u6
 pub fn usable(memory: &Memory) -> Vec<(u64, u64)> {
     use vm_memory::GuestMemoryRegion;
     let mut map = vec![(0, LOW_END.min(0x9_fc00))];
-    for region in memory.iter() {
+    for region in memory.iter().filter(|region| crate::memory::hot::is_ram(region.start_addr())) {
         let (start, len) = (region.start_addr().raw_value(), region.len());
         map.push(if start == 0 { (HIGH_START, len - HIGH_START) } else { (start, len) });
     }

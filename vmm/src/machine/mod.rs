@@ -24,6 +24,7 @@ use crate::cpu::throttle::Throttle;
 use crate::cpu::{self, cpuid, registers};
 use crate::device::Bus;
 use crate::gate::{Gate, lock};
+use crate::memory::hot::Hot;
 use crate::memory::{self, Memory, MemoryError};
 use crate::migrate::MigrateError;
 use crate::migrate::receive::Arrival;
@@ -32,6 +33,8 @@ use crate::sandbox::Threads;
 use crate::snapshot::chips::Chips;
 use crate::snapshot::{MachineState, SnapshotError};
 use crate::state::StopReason;
+use crate::virtio::handle::Handle;
+use crate::virtio::memory::Wanted;
 use crate::virtio::pci::{Pci, PciState};
 use crate::virtio::transport::Slot;
 use crate::virtio::worker::Worker;
@@ -168,6 +171,8 @@ pub struct Machine {
     pub vm: Arc<VmFd>,
     /// Guest memory.
     pub memory: Memory,
+    /// Memory that comes and goes.
+    pub hot: Option<Arc<Hot>>,
 }
 
 fn event() -> io::Result<EventFd> {
@@ -188,20 +193,21 @@ impl Machine {
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         vm.create_pit2(pit).map_err(kvm_step("make the timer"))?;
 
-        let bytes = u64::from(config.memory_mib) << 20;
+        let (size, backing) = (config.memory_size(), config.memory_backing());
         let (memory, restored, arrival) = match (parts.restore.take(), parts.incoming.take()) {
-            (Some(from), _) => from.open(bytes).map(|(memory, state)| (memory, Some(state), None))?,
+            (Some(from), _) => from.open(size, backing.host_node).map(|(memory, state)| (memory, Some(state), None))?,
             (None, Some(from)) => {
-                let memory = memory::map(bytes, config.huge_pages)?;
+                let memory = memory::map_sized(size, &backing)?;
                 let (arrival, state) = from.receive(&memory, &mut parts.land_disks()?)?;
                 (memory, Some(state), Some(arrival))
             }
-            (None, None) => (memory::map(bytes, config.huge_pages)?, None, None),
+            (None, None) => (memory::map_sized(size, &backing)?, None, None),
         };
         memory::attach(&vm, &memory)?;
 
         let stop = Stop::new(Arc::new(Gate::new_shut()))?;
-        let all = Builder { threads, stop: &stop }.parts(config, parts)?;
+        let hot = config.hot_area().map(|area| Arc::new(Hot::new(Some(vm.clone()), memory.clone(), area)));
+        let all = Builder { threads, stop: &stop }.parts(config, parts, hot.clone())?;
         let (slots, functions) = match config.transport {
             Transport::Mmio => (devices::connect_mmio(&vm, &memory, all)?, Vec::new()),
             Transport::Pci => (Vec::new(), all),
@@ -225,6 +231,7 @@ impl Machine {
         };
         let mut machine = Machine::spawn((vm, memory), bus, vcpus, threads, stop)?;
         (machine.arrival, machine.pci, machine.wanted_vcpus) = (arrival, pci, wanted_vcpus);
+        machine.hot = hot;
         for slot in machine.slots() {
             machine.serve(slot, threads)?;
         }
@@ -243,6 +250,7 @@ impl Machine {
             gate: stop.gate.clone(),
             stop,
             arrival: None,
+            hot: None,
             wanted_vcpus: 0,
             seen: Vec::new(),
             throttle: Arc::default(),
@@ -277,7 +285,11 @@ impl Machine {
     /// Starts the worker of a device.
     fn serve(&mut self, slot: Arc<Slot>, threads: &Threads) -> Result<(), MachineError> {
         let wake = event()?;
-        let kind = if slot.has_connections() { Threads::SOCKET_WORKER } else { Threads::WORKER };
+        let kind = match &slot.handle {
+            Handle::Memory(_) => Threads::MEMORY_WORKER,
+            _ if slot.has_connections() => Threads::SOCKET_WORKER,
+            _ => Threads::WORKER,
+        };
         let worker = Worker::new(slot.clone(), self.gate.clone(), wake.try_clone()?)?;
         let thread = threads.spawn(&slot.name, kind, self.stop.clone(), move || worker.run())?;
         self.workers.push(Serving { slot, wake, thread });
@@ -288,6 +300,23 @@ impl Machine {
     pub fn slots(&self) -> Vec<Arc<Slot>> {
         let mmio = self.bus.slots.iter().map(|mmio| mmio.slot.clone());
         mmio.chain(self.pci.iter().map(|pci| pci.slot.clone())).collect()
+    }
+
+    /// The memory device, with what is wanted of it.
+    pub fn memory_wanted(&self) -> Option<(Arc<Slot>, Arc<Wanted>)> {
+        self.slots().into_iter().find_map(|slot| match &slot.handle {
+            Handle::Memory(wanted) => Some((slot.clone(), wanted.clone())),
+            _ => None,
+        })
+    }
+
+    /// Has KVM note which pages the guest writes from now on, or no longer.
+    pub fn log_writes(&self, on: bool) -> Result<(), MemoryError> {
+        memory::log_writes(&self.vm, &self.memory, on)?;
+        match self.hot.as_ref().is_none_or(|hot| hot.log_writes(on)) {
+            true => Ok(()),
+            false => Err(MemoryError::Log),
+        }
     }
 
     /// Threads that pass the gate.
@@ -329,6 +358,7 @@ impl Machine {
             vcpus: config.vcpus,
             max_vcpus: config.possible_vcpus(),
             memory_mib: config.memory_mib,
+            max_hot_mib: config.max_hot_mib(),
             chips: Chips::save(&self.vm)?,
             processors,
             ports: self.bus.save_ports(),
@@ -373,7 +403,8 @@ fn prepare(
         None => (parts.kernel.as_mut(), parts.initramfs.as_mut()),
     };
     let Some(kernel) = kernel else { return Err(BootError::Kernel("there is none".into()).into()) };
-    let hardware = Hardware { vcpus: config.vcpus, possible: config.max_vcpus, slots, pci: config.transport == Transport::Pci };
+    let hardware =
+        Hardware { vcpus: config.vcpus, possible: config.max_vcpus, slots, pci: config.transport == Transport::Pci };
     let entry = boot::load(memory, kernel, initramfs, &cmdline, &hardware)?;
     registers::write_tables(memory, entry)?;
     let mut vcpus = Vec::new();
@@ -400,7 +431,7 @@ fn restore(
     pci: &[Arc<Pci>],
     state: &MachineState,
 ) -> Result<Vec<VcpuFd>, MachineError> {
-    state.fits(config.possible_vcpus(), config.memory_mib, bus.slots.len() + pci.len())?;
+    state.fits(config.possible_vcpus(), (config.memory_mib, config.max_hot_mib()), bus.slots.len() + pci.len())?;
     bus.restore_ports(&state.ports)?;
     for (slot, saved) in bus.slots.iter().zip(&state.slots) {
         slot.restore(saved)?;

@@ -101,6 +101,9 @@ pub struct MachineState {
     pub max_vcpus: u16,
     /// Guest memory.
     pub memory_mib: u32,
+    /// Memory that can come besides.
+    #[serde(default)]
+    pub max_hot_mib: u32,
     /// Interrupt chips, timer, clock.
     pub chips: Chips,
     /// One for each processor that has ever been there, by number.
@@ -124,10 +127,16 @@ pub struct Snapshot {
 
 impl MachineState {
     /// Refuses a configuration that describes another machine. Devices compare themselves when they are restored.
-    pub fn fits(&self, max_vcpus: u16, memory_mib: u32, slots: usize) -> Result<(), SnapshotError> {
+    pub fn fits(
+        &self,
+        max_vcpus: u16,
+        (memory_mib, max_hot_mib): (u32, u32),
+        slots: usize,
+    ) -> Result<(), SnapshotError> {
         let pairs = [
             ("processors at most", self.max_vcpus.max(self.vcpus).into(), max_vcpus.into()),
             ("MiB of memory", u64::from(self.memory_mib), u64::from(memory_mib)),
+            ("MiB of memory that comes and goes", self.max_hot_mib.into(), max_hot_mib.into()),
             ("devices", (self.slots.len() + self.pci.len()) as u64, slots as u64),
         ];
         let states = 1..=usize::from(max_vcpus);

@@ -121,3 +121,108 @@ fn a_machine_of_254_processors_starts_and_each_runs() {
     guest.client().kill().unwrap();
     guest.ends_with(5);
 }
+
+/// Asks for so much memory in all; why not, where it is refused.
+fn resize_memory(guest: &mut Running, mib: u32) -> Result<(), String> {
+    match guest.client().ask(&Request::ResizeMemory { mib }) {
+        Ok(Reply::Memory { mib: there }) if there == u64::from(mib) => Ok(()),
+        Err(ClientError::Refused(reason)) => Err(reason),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn memory_of(guest: &mut Running) -> (u64, u32) {
+    let status = guest.client().status().unwrap().memory_hotplug.unwrap();
+    (status.plugged_mib, status.requested_mib)
+}
+
+/// The guest looks at its blocks.
+fn looks(guest: &mut Running, text: &str) {
+    let times = guest.console().matches("memory holds").count();
+    guest.client().console_write(b"v").unwrap();
+    until("the guest to look", PATIENCE, || guest.console().matches("beyond 0x").count() > times);
+    assert!(guest.console().matches(text).count() > 0, "{text:?} is not in {}", guest.console());
+}
+
+/// Resident memory of the process in KiB.
+fn resident(guest: &Running) -> u64 {
+    let text = std::fs::read_to_string(format!("/proc/{}/status", guest.child.id())).unwrap();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+#[test]
+fn memory_comes_and_goes_and_goes_over_with_the_machine() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut setup = Setup::new("memory");
+    setup.config["memory_hotplug"] = json!({"max_mib": 64, "requested_mib": 4});
+    let mut guest = setup.start();
+    guest.expect("memory of 0x4000000 in blocks of 0x200000");
+    guest.expect("memory plugged 2: (0, 0), 0xffffffffffffffff became 0x0");
+    assert!(resize_memory(&mut guest, 31).is_err() && resize_memory(&mut guest, 98).is_err());
+    assert!(resize_memory(&mut guest, 33).unwrap_err().contains("in steps of 2"));
+    resize_memory(&mut guest, 48).unwrap();
+    assert_eq!(memory_of(&mut guest), (16, 16));
+    looks(&mut guest, "memory holds 8 of 8 blocks, state (0, 0), beyond 0xffffffffffffffff");
+    resize_memory(&mut guest, 42).unwrap();
+    assert!(guest.console().contains("5 left: (0, 0), held: true, reads 0xffffffffffffffff"), "{}", guest.console());
+
+    let (state, memory) = crate::snapshot::save(&mut guest);
+    let blocks = std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(&memory).unwrap());
+    assert!(blocks * 512 < 16 << 20, "the image is not sparse");
+    guest.client().kill().unwrap();
+    guest.ends_with(5);
+    let mut copy = crate::snapshot::restored(&guest, &state, &memory, true).start();
+    until("its status", PATIENCE, || copy.client().status().is_ok_and(|status| status.memory_hotplug.is_some()));
+    assert_eq!(memory_of(&mut copy), (10, 10));
+    looks(&mut copy, "memory holds 5 of 5 blocks, state (0, 0), beyond 0xffffffffffffffff");
+    resize_memory(&mut copy, 40).unwrap();
+    resize_memory(&mut copy, 96).unwrap();
+
+    let mut third = crate::migrate::target(&copy);
+    copy.client().migrate(crate::migrate::stream(&third).as_raw_fd(), Terms::default()).unwrap();
+    copy.ends_with(7);
+    assert_eq!(memory_of(&mut third), (64, 64));
+    resize_memory(&mut third, 94).unwrap();
+    looks(&mut third, "memory holds 31 of 31 blocks, state (0, 0), beyond 0xffffffffffffffff");
+    let before = resident(&third);
+    resize_memory(&mut third, 32).unwrap();
+    assert!(third.console().contains("memory unplugged, 0 left: (0, 0), held: true"), "{}", third.console());
+    eprintln!("resident before and after: {before} and {} KiB", resident(&third));
+    // A machine that starts anew begins with none, and what was wanted is asked for again.
+    resize_memory(&mut third, 36).unwrap();
+    third.client().reset().unwrap();
+    third.expect("memory plugged 2: (0, 0), 0xffffffffffffffff became 0x0");
+    assert_eq!(third.console().matches("PILVI-GUEST up").count(), 1);
+    third.client().console_write(b"q").unwrap();
+    third.ends_with(0);
+
+    let mut other = crate::snapshot::restored(&guest, &state, &memory, false);
+    other.config["memory_hotplug"]["max_mib"] = json!(32);
+    let mut other = other.start();
+    other.ends_with(1);
+    assert!(other.stderr().contains("64 MiB of memory that comes and goes"), "{}", other.stderr());
+}
+
+#[test]
+fn a_machine_that_changes_its_memory_while_it_moves_has_it_there() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut setup = Setup::new("memory");
+    setup.config["memory_hotplug"] = json!({"max_mib": 256});
+    let mut guest = setup.start();
+    guest.expect("memory of");
+    let mut third = crate::migrate::target(&guest);
+    let mut client = guest.client();
+    let stream = crate::migrate::stream(&third);
+    let mover = std::thread::spawn(move || client.migrate(stream.as_raw_fd(), Terms::default()));
+    // Refused or not, the device hears of it while pages go over or before.
+    let _ = resize_memory(&mut guest, 96);
+    mover.join().unwrap().unwrap();
+    guest.ends_with(7);
+    until("it to be there", PATIENCE, || resize_memory(&mut third, 128).is_ok());
+    looks(&mut third, "memory holds 48 of 48 blocks");
+}
