@@ -40,7 +40,8 @@ fn processors_come_run_and_go_and_come_again() {
     let status = guest.client().status().unwrap();
     assert_eq!((status.vcpus, status.wanted_vcpus, status.max_vcpus, status.exits.len()), (3, 3, 4, 3));
     resize(&mut guest, 1).unwrap();
-    assert!(times(&guest, "processor 2 went") == 1 && times(&guest, "processor 1 went") == 1, "{}", guest.console());
+    guest.expect("processor 2 went");
+    guest.expect("processor 1 went");
     // The threads that are there still come to the gate.
     guest.client().pause().unwrap();
     guest.client().resume().unwrap();
@@ -167,7 +168,7 @@ fn memory_comes_and_goes_and_goes_over_with_the_machine() {
     assert_eq!(memory_of(&mut guest), (16, 16));
     looks(&mut guest, "memory holds 8 of 8 blocks, state (0, 0), beyond 0xffffffffffffffff");
     resize_memory(&mut guest, 42).unwrap();
-    assert!(guest.console().contains("5 left: (0, 0), held: true, reads 0xffffffffffffffff"), "{}", guest.console());
+    guest.expect("5 left: (0, 0), held: true, reads 0xffffffffffffffff");
 
     let (state, memory) = crate::snapshot::save(&mut guest);
     let blocks = std::os::unix::fs::MetadataExt::blocks(&std::fs::metadata(&memory).unwrap());
@@ -189,7 +190,7 @@ fn memory_comes_and_goes_and_goes_over_with_the_machine() {
     looks(&mut third, "memory holds 31 of 31 blocks, state (0, 0), beyond 0xffffffffffffffff");
     let before = resident(&third);
     resize_memory(&mut third, 32).unwrap();
-    assert!(third.console().contains("memory unplugged, 0 left: (0, 0), held: true"), "{}", third.console());
+    third.expect("memory unplugged, 0 left: (0, 0), held: true");
     eprintln!("resident before and after: {before} and {} KiB", resident(&third));
     // A machine that starts anew begins with none, and what was wanted is asked for again.
     resize_memory(&mut third, 36).unwrap();
@@ -220,7 +221,7 @@ fn a_machine_that_changes_its_memory_while_it_moves_has_it_there() {
     let stream = crate::migrate::stream(&third);
     let mover = std::thread::spawn(move || client.migrate(stream.as_raw_fd(), Terms::default()));
     // Refused or not, the device hears of it while pages go over or before.
-    let _ = resize_memory(&mut guest, 96);
+    let _ = guest.client().ask(&Request::ResizeMemory { mib: 96 });
     mover.join().unwrap().unwrap();
     guest.ends_with(7);
     until("it to be there", PATIENCE, || resize_memory(&mut third, 128).is_ok());
