@@ -14,6 +14,7 @@ mod grow;
 mod hostile;
 mod life;
 mod linux;
+mod linux_grow;
 mod migrate;
 mod nbd;
 mod network;
