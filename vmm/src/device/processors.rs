@@ -99,6 +99,9 @@ pub struct ProcessorsState {
     to_go: Set,
     /// Came, and the guest has not said what it did about that.
     untold: Set,
+    /// Are asked to go, and the guest has not said how it went: they are not asked again, or one that has gone and come back
+    /// meanwhile would go by the second question.
+    asked: Set,
     /// Were asked to go and will not, as the guest said.
     stay: Set,
     selected: u32,
@@ -127,6 +130,7 @@ impl Processors {
             came: empty,
             to_go: empty,
             untold: empty,
+            asked: empty,
             stay: empty,
             selected: 0,
             command: LOOK,
@@ -156,16 +160,26 @@ impl Processors {
         for set in [&mut self.state.there, &mut self.state.came, &mut self.state.untold] {
             set.put(number, true);
         }
-        self.state.to_go.put(number, false);
+        for set in [&mut self.state.to_go, &mut self.state.asked] {
+            set.put(number, false);
+        }
         self.publish();
     }
 
     /// This many are to be there: the highest of the others are asked to go, and no others any longer.
     pub fn keep(&mut self, count: u16) {
-        (self.state.to_go, self.state.stay) = (Set::default(), Set::default());
+        let state = &mut self.state;
+        // Questions that the guest has not heard are taken back.
+        state.asked.0.iter_mut().zip(state.to_go.0).for_each(|(asked, unheard)| *asked &= !unheard);
+        (state.to_go, state.stay) = (Set::default(), Set::default());
         let there: Vec<u16> = (1..self.state.possible).rev().filter(|number| self.state.there.has(*number)).collect();
         let too_many = self.presence.count().saturating_sub(count);
-        there.into_iter().take(too_many.into()).for_each(|number| self.state.to_go.put(number, true));
+        for number in there.into_iter().take(too_many.into()) {
+            if !self.state.asked.has(number) {
+                self.state.to_go.put(number, true);
+                self.state.asked.put(number, true);
+            }
+        }
     }
 
     /// The lowest that are not there.
@@ -245,7 +259,10 @@ impl Processors {
         }
         if bits & EJECT != 0 && number != 0 {
             let state = &mut self.state;
-            for set in [&mut state.there, &mut state.came, &mut state.to_go, &mut state.untold, &mut state.stay] {
+            for set in [&mut state.there, &mut state.came, &mut state.to_go] {
+                set.put(number, false);
+            }
+            for set in [&mut state.untold, &mut state.asked, &mut state.stay] {
                 set.put(number, false);
             }
             self.publish();
@@ -269,6 +286,7 @@ impl Processors {
             EVENT => self.state.event = value,
             STATUS if self.state.event == CHECKED => self.state.untold.put(number, false),
             STATUS if EJECTING.contains(&self.state.event) && value != IN_PROGRESS => {
+                self.state.asked.put(number, false);
                 self.state.stay.put(number, value != WELL && self.state.there.has(number));
             }
             _ => return,
@@ -324,10 +342,15 @@ mod tests {
         processors.write(FIRST + 5, &[LOOK]);
         assert_eq!((data(&processors), status(&mut processors, 1)), (1, THERE | TO_GO));
         processors.write(FIRST + 4, &[TO_GO]);
+        // Heard, and not answered: asked once.
+        processors.keep(1);
         tell(&mut processors, 1, 3, IN_PROGRESS);
+        assert_eq!(status(&mut processors, 1), THERE);
         assert!(!processors.is_refused());
         tell(&mut processors, 1, 3, 0x81);
         assert!(processors.is_refused());
+        processors.keep(1);
+        assert!(!processors.is_refused() && status(&mut processors, 1) == THERE | TO_GO);
         processors.write(FIRST + 4, &[EJECT]);
         assert!(processors.is_settled(1) && !processors.is_refused() && !processors.presence().has(1));
     }

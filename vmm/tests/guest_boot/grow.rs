@@ -227,3 +227,45 @@ fn a_machine_that_changes_its_memory_while_it_moves_has_it_there() {
     until("it to be there", PATIENCE, || resize_memory(&mut third, 128).is_ok());
     looks(&mut third, "memory holds 48 of 48 blocks");
 }
+
+#[test]
+fn a_machine_of_huge_pages_and_one_node_runs_or_is_refused_plainly() {
+    if !kvm_is_here() {
+        return;
+    }
+    let free = std::fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages").unwrap_or_default();
+    let enough = free.trim().parse().unwrap_or(0) >= 16;
+    let mut setup = Setup::new("acpi idle");
+    setup.config["hugetlb"] = json!(true);
+    let mut guest = setup.start();
+    if enough {
+        guest.expect("idle");
+        // Its pages are taken anew, in the jail.
+        guest.client().reset().unwrap();
+        until("another start", PATIENCE, || times(&guest, "PILVI-GUEST up") == 2);
+        guest.client().kill().unwrap();
+        guest.ends_with(5);
+    } else {
+        eprintln!("SKIPPED: a machine of huge pages: the host has not 16 of 2 MiB free (/proc/sys/vm/nr_hugepages)");
+        guest.ends_with(1);
+        assert!(guest.stderr().contains("not 16 free huge pages"), "{}", guest.stderr());
+    }
+    let on = |node: u16| {
+        let mut setup = Setup::new("acpi idle");
+        setup.config["host_node"] = json!(node);
+        setup.start()
+    };
+    let mut guest = on(900);
+    guest.ends_with(1);
+    assert!(guest.stderr().contains("the host's node 900"), "{}", guest.stderr());
+    if !std::path::Path::new("/sys/devices/system/node/node0").exists() {
+        eprintln!("SKIPPED: memory of one node: this kernel has no NUMA");
+        return;
+    }
+    let mut guest = on(0);
+    guest.expect("idle");
+    guest.client().reset().unwrap();
+    until("another start", PATIENCE, || times(&guest, "PILVI-GUEST up") == 2);
+    guest.client().kill().unwrap();
+    guest.ends_with(5);
+}

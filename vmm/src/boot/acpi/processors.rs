@@ -10,6 +10,7 @@
 use super::aml;
 use super::dsdt::{CHECK, EJECT_REQUEST};
 use crate::device::processors::{BYTES, CAME, EJECT, EVENT, FIRST, LOOK, STATUS, THERE, TO_GO};
+use std::slice::from_ref;
 
 /// `C` and the number, in three hexadecimal digits.
 fn named(number: u16) -> [u8; 4] {
@@ -80,11 +81,11 @@ fn processor(number: u16) -> Vec<u8> {
     let mut terms = vec![
         aml::name(b"_HID", &aml::string("ACPI0007")),
         aml::name(b"_UID", &this),
-        aml::method(b"_STA", 0, &[aml::give(&aml::call(b"CSTA", &[this.clone()]))]),
+        aml::method(b"_STA", 0, &[aml::give(&aml::call(b"CSTA", from_ref(&this)))]),
         aml::name(b"_MAT", &aml::buffer(&entry(number))),
     ];
     if number != 0 {
-        terms.push(aml::method(b"_EJ0", 1, &[aml::call(b"CEJ0", &[this.clone()])]));
+        terms.push(aml::method(b"_EJ0", 1, &[aml::call(b"CEJ0", from_ref(&this))]));
         let said = [this, aml::argument(0), aml::argument(1)];
         terms.push(aml::method(b"_OST", 3, &[aml::call(b"COST", &said)]));
     }
