@@ -81,7 +81,9 @@ fn start(kernel: &std::path::Path, busybox: &[u8]) -> Running {
     setup.config["transport"] = json!("pci");
     setup.config["kernel"] = json!({"path": kernel});
     setup.config["initramfs"] = json!({"path": setup.path("initramfs")});
-    setup.config["cmdline"] = json!(format!("{COMMAND_LINE} no-kvmclock loglevel=6"));
+    // Memory that comes is for what can be moved away, or the kernel's own data would keep some of it for good.
+    let movable = "memhp_default_state=online_movable";
+    setup.config["cmdline"] = json!(format!("{COMMAND_LINE} no-kvmclock loglevel=6 {movable}"));
     setup.config["cpu_mask"] = json!(pilvi_vmm::probe::probe().cpu_mask());
     setup.start()
 }
