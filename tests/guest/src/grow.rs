@@ -28,7 +28,10 @@ pub fn serve() {
     loop {
         match serial::read() {
             Some(b'q') => return,
-            Some(b'n') => refuses = true,
+            Some(b'n') => {
+                refuses = true;
+                say!("none goes any more");
+            }
             _ => {}
         }
         if !acpi::take(acpi::PROCESSOR_EVENT) {

@@ -50,6 +50,7 @@ fn processors_come_run_and_go_and_come_again() {
     assert_eq!(guest.client().status().unwrap().vcpus, 4);
     // A guest that will not is believed; what was asked for stays asked.
     guest.client().console_write(b"n").unwrap();
+    guest.expect("none goes any more");
     let reason = resize(&mut guest, 3).unwrap_err();
     assert!(reason.contains("will not let go") && reason.contains("4 are there, 3 are wanted"), "{reason}");
     assert_eq!(guest.client().status().unwrap().wanted_vcpus, 3);
@@ -139,10 +140,8 @@ fn memory_of(guest: &mut Running) -> (u64, u32) {
 
 /// The guest looks at its blocks.
 fn looks(guest: &mut Running, text: &str) {
-    let times = guest.console().matches("memory holds").count();
     guest.client().console_write(b"v").unwrap();
-    until("the guest to look", PATIENCE, || guest.console().matches("beyond 0x").count() > times);
-    assert!(guest.console().matches(text).count() > 0, "{text:?} is not in {}", guest.console());
+    guest.expect(text);
 }
 
 /// Resident memory of the process in KiB.
