@@ -3,6 +3,8 @@
 //! Files, sockets and taps may be named or handed over as inherited descriptor numbers; the second form lets the
 //! process start in a jail that cannot open anything.
 
+use crate::memory::hot::{self, Area, BLOCKS_MAX};
+use crate::memory::{Backing, NODES_MAX, Size};
 use crate::virtio::limit::Rate;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
@@ -12,11 +14,13 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// Most virtual processors of one machine: the MP table names APIC ids below 255.
-pub const VCPUS_MAX: u16 = 128;
+pub const VCPUS_MAX: u16 = 254;
 /// Least memory that can hold a kernel and its boot structures.
 pub const MEMORY_MIB_MIN: u32 = 16;
 /// Most memory of one machine.
 pub const MEMORY_MIB_MAX: u32 = 4 * 1024 * 1024;
+/// Least block of memory that comes and goes.
+const BLOCK_MIB_MIN: u32 = 2;
 /// Most queues of a disk.
 pub const DISK_QUEUES_MAX: u16 = 16;
 /// Longest name of an NBD export, by the protocol.
@@ -210,6 +214,47 @@ pub struct Balloon {
     pub reporting: bool,
 }
 
+/// Memory that comes and goes beside what is there from the start (virtio-mem).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryHotplug {
+    /// Most of it, in whole blocks.
+    pub max_mib: u32,
+    /// What comes and goes at once: a power of two from 2 on. By itself the least with which there are no more than 16384.
+    #[serde(default)]
+    pub block_mib: Option<u32>,
+    /// As much as the guest is asked to take at first.
+    #[serde(default)]
+    pub requested_mib: u32,
+}
+
+impl MemoryHotplug {
+    /// MiB of a block.
+    pub fn block_mib(&self) -> u32 {
+        let least = || self.max_mib.div_ceil(BLOCKS_MAX).next_power_of_two().max(BLOCK_MIB_MIN);
+        self.block_mib.unwrap_or_else(least)
+    }
+
+    fn validate(&self) -> Result<(), ConfigError> {
+        let block = self.block_mib();
+        if !block.is_power_of_two() || block < BLOCK_MIB_MIN {
+            return Err(refuse("memory_hotplug", "has a block_mib that is no power of two from 2 on"));
+        }
+        if !(1..=MEMORY_MIB_MAX).contains(&self.max_mib) || !self.max_mib.is_multiple_of(block) {
+            let text = format!("has a max_mib that is no number of blocks of {block} up to {MEMORY_MIB_MAX}");
+            return Err(refuse("memory_hotplug", text));
+        }
+        if self.max_mib / block > BLOCKS_MAX {
+            return Err(refuse("memory_hotplug", format!("has more than {BLOCKS_MAX} blocks")));
+        }
+        if self.requested_mib > self.max_mib || !self.requested_mib.is_multiple_of(block) {
+            let text = format!("has a requested_mib that is no number of blocks of {block} up to its max_mib");
+            return Err(refuse("memory_hotplug", text));
+        }
+        Ok(())
+    }
+}
+
 /// Connections between host programs and the guest.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -302,6 +347,9 @@ pub struct Config {
     pub id: String,
     /// Virtual processors.
     pub vcpus: u16,
+    /// Processors can come and go, up to so many; without it those that are there stay.
+    #[serde(default)]
+    pub max_vcpus: Option<u16>,
     /// Guest memory in MiB.
     pub memory_mib: u32,
     /// ELF (PVH note or 64-bit entry) or bzImage. Without one the first disk boots by itself: its kernel, initial file
@@ -366,6 +414,16 @@ pub struct Config {
     /// Ask for transparent huge pages.
     #[serde(default = "yes")]
     pub huge_pages: bool,
+    /// Take all memory from the host's pool of huge pages (2 MiB) at the start; refused when there are not enough. A machine that
+    /// goes on from a snapshot has ordinary pages, as they come from the image.
+    #[serde(default)]
+    pub hugetlb: bool,
+    /// Take all memory from this NUMA node of the host; refused where there is none of that number.
+    #[serde(default)]
+    pub host_node: Option<u16>,
+    /// Memory that comes and goes while the machine runs.
+    #[serde(default)]
+    pub memory_hotplug: Option<MemoryHotplug>,
     /// Go on from a snapshot of a machine with this very configuration instead of starting the kernel.
     #[serde(default)]
     pub restore: Option<Restore>,
@@ -426,13 +484,18 @@ impl Config {
         if !(1..=VCPUS_MAX).contains(&self.vcpus) {
             return Err(refuse("vcpus", format!("must be 1 to {VCPUS_MAX}")));
         }
+        if !(self.vcpus..=VCPUS_MAX).contains(&self.possible_vcpus()) {
+            return Err(refuse("max_vcpus", format!("must be the number of processors to {VCPUS_MAX}")));
+        }
         if !(MEMORY_MIB_MIN..=MEMORY_MIB_MAX).contains(&self.memory_mib) {
             return Err(refuse("memory_mib", format!("must be {MEMORY_MIB_MIN} to {MEMORY_MIB_MAX}")));
         }
         if self.cmdline.bytes().any(|b| !(0x20..0x7f).contains(&b)) {
             return Err(refuse("cmdline", "must be printable ASCII"));
         }
-        let singles = [self.rng, self.balloon.is_some(), self.virtio_console, self.vsock.is_some()];
+        self.validate_memory()?;
+        let memory = self.memory_hotplug.is_some();
+        let singles = [self.rng, self.balloon.is_some(), self.virtio_console, self.vsock.is_some(), memory];
         let slots = self.disks.len() + self.nics.len() + singles.into_iter().filter(|there| *there).count();
         let most = match self.transport {
             Transport::Mmio => crate::virtio::SLOTS,
@@ -467,6 +530,47 @@ impl Config {
         self.validate_descriptors()
     }
 
+    /// As many processors as there can ever be.
+    pub fn possible_vcpus(&self) -> u16 {
+        self.max_vcpus.unwrap_or(self.vcpus)
+    }
+
+    /// Most memory that can come beside what is there from the start.
+    pub fn max_hot_mib(&self) -> u32 {
+        self.memory_hotplug.map_or(0, |memory| memory.max_mib)
+    }
+
+    /// How much address space memory has.
+    pub fn memory_size(&self) -> Size {
+        Size { ram: u64::from(self.memory_mib) << 20, hot: u64::from(self.max_hot_mib()) << 20 }
+    }
+
+    /// Where memory comes from.
+    pub fn memory_backing(&self) -> Backing {
+        Backing { huge_pages: self.huge_pages, hugetlb: self.hugetlb, host_node: self.host_node }
+    }
+
+    /// Where memory comes and goes.
+    pub fn hot_area(&self) -> Option<Area> {
+        let (size, block) = (self.memory_size(), u64::from(self.memory_hotplug?.block_mib()) << 20);
+        Some(Area { start: hot::start(size.ram), bytes: size.hot, block })
+    }
+
+    fn validate_memory(&self) -> Result<(), ConfigError> {
+        if self.hugetlb
+            && (self.memory_hotplug.is_some() || self.balloon.is_some() || !self.memory_mib.is_multiple_of(2))
+        {
+            return Err(refuse(
+                "hugetlb",
+                "needs memory of whole huge pages that neither comes and goes nor is given back",
+            ));
+        }
+        if self.host_node.is_some_and(|node| node >= NODES_MAX) {
+            return Err(refuse("host_node", format!("must be 0 to {}", NODES_MAX - 1)));
+        }
+        self.memory_hotplug.map_or(Ok(()), |memory| memory.validate())
+    }
+
     /// Names of disks and cards, given or by number.
     pub fn device_names(&self) -> Vec<String> {
         let name = |given: &Option<String>, kind: &str, n: usize| given.clone().unwrap_or_else(|| format!("{kind}{n}"));
@@ -481,7 +585,7 @@ impl Config {
         if names.iter().any(|name| !(1..=NAME_MAX).contains(&name.len()) || !name.bytes().all(spelled)) {
             return Err(refuse("name", format!("must be 1 to {NAME_MAX} letters, digits and -_.")));
         }
-        names.extend(["rng", "balloon", "console", "vsock"].map(str::to_owned));
+        names.extend(["rng", "balloon", "console", "vsock", "memory"].map(str::to_owned));
         names.sort_unstable();
         if names.windows(2).any(|pair| pair[0] == pair[1]) {
             return Err(refuse("name", "is that of two devices"));

@@ -64,11 +64,22 @@ impl Gate {
 
     /// Rests for a time, or until threads are meant to come to the gate.
     pub fn rest(&self, time: Duration) {
+        self.rest_while(time, || true);
+    }
+
+    /// The same, or until something has changed that `nudge` tells of.
+    pub fn rest_while(&self, time: Duration, still: impl Fn() -> bool) {
         let end = Instant::now() + time;
         let mut waiting = lock(&self.waiting);
-        while let (false, Some(left)) = (self.is_calling(), end.checked_duration_since(Instant::now())) {
+        while let (false, Some(left)) = (self.is_calling() || !still(), end.checked_duration_since(Instant::now())) {
             waiting = self.changed.wait_timeout(waiting, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// Has those that rest look again.
+    pub fn nudge(&self) {
+        let _waiting = lock(&self.waiting);
+        self.changed.notify_all();
     }
 
     /// True while threads are meant to come to the gate.
@@ -158,6 +169,13 @@ mod tests {
         std::thread::scope(|scope| {
             scope.spawn(|| gate.rest(Duration::from_secs(3600)));
             gate.shut();
+        });
+        gate.open();
+        let going = std::sync::atomic::AtomicBool::new(true);
+        std::thread::scope(|scope| {
+            scope.spawn(|| gate.rest_while(Duration::from_secs(3600), || going.load(Ordering::Acquire)));
+            going.store(false, Ordering::Release);
+            gate.nudge();
         });
     }
 

@@ -3,8 +3,10 @@
 //! ```text
 //!   0 ........ 640 K   RAM      640 K .. 1 M   not offered (the MP table lies at 0xf0000)
 //!   1 M ...... 3 G     RAM      3 G .... 4 G   devices: virtio slots at 0xd0000000, IOAPIC, LAPIC
-//!   4 G ......         the rest of the RAM
+//!   4 G ......         the rest of the RAM    above it, from a multiple of 2 G on: blocks that come and go (hot.rs)
 //! ```
+
+pub mod hot;
 
 use kvm_bindings::{KVM_MEM_LOG_DIRTY_PAGES, kvm_userspace_memory_region};
 use kvm_ioctls::VmFd;
@@ -33,6 +35,13 @@ pub const LOW_END: u64 = 0xa_0000;
 /// Start of extended memory; kernels are loaded at or above it.
 pub const HIGH_START: u64 = 0x10_0000;
 
+/// Bytes of a huge page of the pool.
+const HUGE_PAGE: u64 = 2 << 20;
+/// Pages of that size, whatever the host's default is.
+const HUGETLB: i32 = libc::MAP_HUGETLB | 21 << libc::MAP_HUGE_SHIFT;
+/// Most NUMA nodes that a host has.
+pub const NODES_MAX: u16 = 1024;
+
 /// Why guest memory could not be had.
 #[derive(Debug, thiserror::Error)]
 pub enum MemoryError {
@@ -44,9 +53,64 @@ pub enum MemoryError {
         /// What the system said.
         detail: String,
     },
+    /// The host's pool has not enough huge pages.
+    #[error("the host has not {wanted} free huge pages of 2 MiB ({detail}): see /proc/sys/vm/nr_hugepages")]
+    HugePages {
+        /// For one stretch.
+        wanted: u64,
+        /// What the system said.
+        detail: String,
+    },
+    /// A NUMA node that the host does not have, or that this process may not use.
+    #[error("guest memory cannot come from the host's node {node}: {source}")]
+    Node {
+        /// As configured.
+        node: u16,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// KVM keeps no log of memory that comes and goes.
+    #[error("KVM keeps no log of what the guest writes to memory that comes and goes")]
+    Log,
     /// KVM refused the slot.
     #[error("KVM refused guest memory: {0}")]
     Slot(#[from] kvm_ioctls::Error),
+}
+
+/// How much there is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// From the start.
+    pub ram: u64,
+    /// Of the area whose blocks come and go.
+    pub hot: u64,
+}
+
+impl Size {
+    /// In all.
+    pub fn bytes(self) -> u64 {
+        self.ram + self.hot
+    }
+
+    /// Address ranges (start, bytes): RAM, then the area.
+    fn ranges(self) -> Vec<(u64, u64)> {
+        let mut all = ranges(self.ram);
+        if self.hot > 0 {
+            all.push((hot::start(self.ram), self.hot));
+        }
+        all
+    }
+}
+
+/// What host memory is behind it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Backing {
+    /// Transparent huge pages, where the host has some.
+    pub huge_pages: bool,
+    /// Pages of 2 MiB of the host's pool, all of them reserved now.
+    pub hugetlb: bool,
+    /// Of this NUMA node of the host only.
+    pub host_node: Option<u16>,
 }
 
 /// Address ranges (start, bytes) of RAM for a size in bytes.
@@ -56,35 +120,52 @@ pub fn ranges(bytes: u64) -> Vec<(u64, u64)> {
 
 /// Maps zeroed memory; pages are taken from the host at first touch.
 pub fn map(bytes: u64, huge_pages: bool) -> Result<Memory, MemoryError> {
-    map_ranges(bytes, huge_pages, None)
+    map_sized(Size { ram: bytes, hot: 0 }, &Backing { huge_pages, ..Backing::default() })
+}
+
+/// The same, of host memory of this kind.
+pub fn map_sized(size: Size, backing: &Backing) -> Result<Memory, MemoryError> {
+    map_ranges(size, backing, None)
 }
 
 /// Maps a file of that size privately: a page is read at first touch, and what is written stays in this process.
 pub fn map_image(bytes: u64, image: File) -> Result<Memory, MemoryError> {
-    map_ranges(bytes, false, Some(image))
+    map_image_sized(Size { ram: bytes, hot: 0 }, None, image)
 }
 
-fn map_ranges(bytes: u64, huge_pages: bool, image: Option<File>) -> Result<Memory, MemoryError> {
+/// The same with an area whose blocks come and go. What is written stays on this NUMA node.
+pub fn map_image_sized(size: Size, host_node: Option<u16>, image: File) -> Result<Memory, MemoryError> {
+    map_ranges(size, &Backing { host_node, ..Backing::default() }, Some(image))
+}
+
+fn map_ranges(size: Size, backing: &Backing, image: Option<File>) -> Result<Memory, MemoryError> {
     let image = image.map(std::sync::Arc::new);
     let (mut regions, mut offset) = (Vec::new(), 0);
-    for (start, size) in ranges(bytes) {
+    for (start, size) in size.ranges() {
         let len = usize::try_from(size).map_err(|e| MemoryError::Map { bytes: usize::MAX, detail: e.to_string() })?;
         let failed = |detail: String| MemoryError::Map { bytes: len, detail };
-        let mut flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE;
+        // Huge pages of the pool are reserved: without one the first touch would kill the process.
+        let mut flags = libc::MAP_PRIVATE | if backing.hugetlb { HUGETLB } else { libc::MAP_NORESERVE };
         let mut builder = MmapRegionBuilder::new_with_bitmap(len, AtomicBitmap::with_len(len))
             .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE);
         match &image {
             Some(image) => builder = builder.with_file_offset(FileOffset::from_arc(image.clone(), offset)),
             None => flags |= libc::MAP_ANONYMOUS,
         }
-        let mapping = builder.with_mmap_flags(flags).build().map_err(|e| failed(e.to_string()))?;
+        let mapping = builder.with_mmap_flags(flags).build().map_err(|e| match backing.hugetlb {
+            true => MemoryError::HugePages { wanted: size.div_ceil(HUGE_PAGE), detail: e.to_string() },
+            false => failed(e.to_string()),
+        })?;
         // SAFETY: the range is the mapping just made; both pieces of advice only change how its pages are provided and
         // whether they enter a core file.
         unsafe {
-            if huge_pages {
+            if backing.huge_pages {
                 libc::madvise(mapping.as_ptr().cast(), len, libc::MADV_HUGEPAGE);
             }
             libc::madvise(mapping.as_ptr().cast(), len, libc::MADV_DONTDUMP);
+        }
+        if let Some(node) = backing.host_node {
+            bind(mapping.as_ptr().cast(), len, node).map_err(|source| MemoryError::Node { node, source })?;
         }
         let region = GuestRegionMmap::new(mapping, GuestAddress(start));
         regions.push(region.ok_or_else(|| failed("address overflow".into()))?);
@@ -93,7 +174,20 @@ fn map_ranges(bytes: u64, huge_pages: bool, image: Option<File>) -> Result<Memor
     Memory::from_regions(regions).map_err(|e| MemoryError::Map { bytes: 0, detail: e.to_string() })
 }
 
-/// Gives the memory to a machine, one slot per range.
+/// Has pages of a mapping come from this node of the host alone.
+fn bind(at: *mut libc::c_void, bytes: usize, node: u16) -> io::Result<()> {
+    let mut mask = [0u64; NODES_MAX as usize / 64];
+    let word = mask.get_mut(usize::from(node / 64)).ok_or(io::ErrorKind::InvalidInput)?;
+    *word |= 1 << (node % 64);
+    // The kernel reads one bit less than it is told.
+    let bits = u64::from(NODES_MAX) + 1;
+    // SAFETY: the range is a mapping that was just made, and the mask is a live array of as many bits as are said; only where
+    // its pages will come from changes.
+    let code = unsafe { libc::syscall(libc::SYS_mbind, at, bytes, libc::MPOL_BIND, mask.as_ptr(), bits, 0) };
+    if code == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Gives the memory to a machine, one slot per range of RAM; the blocks of the area above it have theirs by themselves.
 pub fn attach(vm: &VmFd, memory: &Memory) -> Result<(), MemoryError> {
     set_slots(vm, memory, 0)
 }
@@ -104,22 +198,38 @@ pub fn log_writes(vm: &VmFd, memory: &Memory, on: bool) -> Result<(), MemoryErro
 }
 
 fn set_slots(vm: &VmFd, memory: &Memory, flags: u32) -> Result<(), MemoryError> {
-    for (slot, region) in (0u32..).zip(memory.iter()) {
+    for (number, region) in (0u32..).zip(memory.iter().filter(|region| hot::is_ram(region.start_addr()))) {
+        Slot { number, flags, start: region.start_addr().raw_value(), bytes: region.len() }.set(vm, memory)?;
+    }
+    Ok(())
+}
+
+/// A memory slot of KVM.
+struct Slot {
+    number: u32,
+    flags: u32,
+    /// In the guest, and how long; nothing: the slot goes.
+    start: u64,
+    bytes: u64,
+}
+
+impl Slot {
+    fn set(&self, vm: &VmFd, memory: &Memory) -> Result<(), MemoryError> {
         let host = memory
-            .get_host_address(region.start_addr())
+            .get_host_address(GuestAddress(self.start))
             .map_err(|e| MemoryError::Map { bytes: 0, detail: io::Error::other(e.to_string()).to_string() })?;
         let region = kvm_userspace_memory_region {
-            slot,
-            flags,
-            guest_phys_addr: region.start_addr().raw_value(),
-            memory_size: region.len(),
+            slot: self.number,
+            flags: self.flags,
+            guest_phys_addr: self.start,
+            memory_size: self.bytes,
             userspace_addr: host as u64,
         };
         // SAFETY: the host range is mapped as long as `memory` lives, and the machine owner keeps it until the last
         // vCPU thread has ended and the VM descriptor is closed.
         unsafe { vm.set_user_memory_region(region)? };
+        Ok(())
     }
-    Ok(())
 }
 
 /// Gives whole pages back to the host; they read as zeroes afterwards. False: not all of them are guest memory.
@@ -157,6 +267,25 @@ mod tests {
         assert_eq!(ranges(64 << 20), vec![(0, 64 << 20)]);
         assert_eq!(ranges(3 << 30), vec![(0, 3 << 30)]);
         assert_eq!(ranges(5 << 30), vec![(0, 3 << 30), (4 << 30, 2 << 30)]);
+    }
+
+    #[test]
+    fn memory_comes_from_the_pool_and_the_node_that_are_named_or_not_at_all() {
+        let size = Size { ram: 4 << 20, hot: 0 };
+        let pool =
+            std::fs::read_to_string("/sys/kernel/mm/hugepages/hugepages-2048kB/free_hugepages").unwrap_or_default();
+        let mapped = map_sized(size, &Backing { hugetlb: true, ..Backing::default() });
+        match pool.trim().parse().unwrap_or(0) {
+            0 | 1 => assert!(mapped.unwrap_err().to_string().contains("huge pages of 2 MiB")),
+            _ => mapped.unwrap().write_slice(&[1], GuestAddress(0)).unwrap(),
+        }
+        let on = |node| map_sized(size, &Backing { host_node: Some(node), ..Backing::default() });
+        assert!(on(NODES_MAX).is_err());
+        match on(0) {
+            Ok(memory) => memory.write_slice(&[1], GuestAddress(0)).unwrap(),
+            Err(e) => eprintln!("SKIPPED: {e}"),
+        }
+        assert!(on(NODES_MAX - 1).unwrap_err().to_string().contains("node 1023"));
     }
 
     #[test]

@@ -130,6 +130,7 @@ impl Kvm {
         Ok(vmm::Config {
             id: guest.id.clone(),
             vcpus: u16::try_from(machine.vcpus.max(1)).map_err(|_| failed("too many processors"))?,
+            max_vcpus: None,
             memory_mib: u32::try_from(machine.memory_mib).map_err(|_| failed("too much memory"))?,
             kernel: boot.map(|boot| Source::Path(boot.kernel.clone())),
             kernel_first: firmware.is_some() && !firmware::is_asked_for(&machine.properties),
@@ -152,6 +153,9 @@ impl Kvm {
             on_reset: vmm::OnReset::Restart,
             cpu_mask: self.cpu_mask.clone(),
             huge_pages: true,
+            hugetlb: false,
+            host_node: None,
+            memory_hotplug: None,
             restore: machine.restore.then(|| vmm::Restore {
                 state: Source::Path(guest.saved_state()),
                 memory: Source::Path(moving::saved_memory(guest)),

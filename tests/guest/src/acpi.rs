@@ -15,6 +15,7 @@ static OFF: AtomicU32 = AtomicU32::new(0);
 /// First port of the general purpose events.
 static HOT: AtomicU32 = AtomicU32::new(0);
 const PCI_EVENT: u8 = 1 << 1;
+pub const PROCESSOR_EVENT: u8 = 1 << 2;
 const PCI_CAME: u16 = 0xae00;
 const PCI_TO_GO: u16 = 0xae04;
 const PCI_EJECT: u16 = 0xae08;
@@ -93,18 +94,31 @@ pub fn power_off() {
 
 /// Enables the PCI bus's event. False: the tables tell of none.
 pub fn listen() -> bool {
+    listen_for(PCI_EVENT)
+}
+
+/// Enables an event.
+pub fn listen_for(event: u8) -> bool {
     let block = HOT.load(Ordering::Relaxed) as u16;
     if block != 0 {
-        write8(block + 2, PCI_EVENT);
+        write8(block + 2, event);
     }
     block != 0
 }
 
+/// Whether the event has come; it is acknowledged.
+pub fn take(event: u8) -> bool {
+    let block = HOT.load(Ordering::Relaxed) as u16;
+    let came = block != 0 && read8(block) & event != 0;
+    if came {
+        write8(block, event);
+    }
+    came
+}
+
 /// Waits for the event, then asks a register of the controller.
 fn wait(register: u16) -> u32 {
-    let block = HOT.load(Ordering::Relaxed) as u16;
-    while read8(block) & PCI_EVENT == 0 {}
-    write8(block, PCI_EVENT);
+    while !take(PCI_EVENT) {}
     port::read32(register)
 }
 

@@ -8,6 +8,8 @@
 //! | `disk` | reads sector 0 and prints its first bytes, writes a pattern to sector 1 and reads it back, flushes |
 //! | `pci` | lists the PCI bus |
 //! | `hotplug` | waits until a disk is there, uses it, waits until it is gone; with `acpi` it is told of both |
+//! | `grow` | with `acpi`: takes processors that come, lets go of those that are to go, until `q`; after `n` it refuses |
+//! | `memory` | takes and gives back memory as the memory device asks, until `q`; `v` has it look whether all is there |
 //! | `rng` | prints 16 random bytes |
 //! | `smp` | wakes the processors that the MP table names, and counts those that come |
 //! | `garbage` | writes nonsense into the virtqueues of every device, over and over, then goes on |
@@ -37,9 +39,11 @@ mod clock;
 mod dirty;
 mod disk;
 mod garbage;
+mod grow;
 mod hal;
 mod idle;
 mod libc;
+mod memory;
 mod net;
 mod pci;
 mod port;
@@ -81,6 +85,12 @@ pub fn main(entry: &str, command_line: u64) -> ! {
         }
         while disk::is_there() {}
         say!("it is gone");
+    }
+    if wants("grow") {
+        grow::serve();
+    }
+    if wants("memory") {
+        memory::serve();
     }
     if wants("disk") {
         disk::exercise();

@@ -40,24 +40,44 @@ fn processors() -> alloc::vec::Vec<u8> {
     found
 }
 
-/// Wakes all processors and says how many came.
-pub fn wake_all() {
-    let ids = processors();
+/// Puts what woken processors do where they begin.
+fn prepare() {
     for (n, value) in CODE.iter().enumerate() {
         // SAFETY: conventional memory that nothing else here uses.
         unsafe { ((TRAMPOLINE + n) as *mut u8).write_volatile(*value) };
     }
     write32(COUNTER, 0);
-    let own = (read32(LAPIC + 0x20) >> 24) as u8;
-    for id in ids.iter().filter(|id| **id != own) {
-        for command in [0x4500, 0x4608] {
-            write32(LAPIC + 0x310, u32::from(*id) << 24);
-            write32(LAPIC + 0x300, command);
-        }
+}
+
+/// INIT, then SIPI.
+fn call(id: u8) {
+    for command in [0x4500, 0x4608] {
+        write32(LAPIC + 0x310, u32::from(id) << 24);
+        write32(LAPIC + 0x300, command);
     }
+}
+
+fn wait_for(count: usize) -> bool {
     let end = clock::now_ms() + 10_000;
-    while word16(COUNTER) as usize + 1 < ids.len() && clock::now_ms() < end {
+    while (word16(COUNTER) as usize) < count && clock::now_ms() < end {
         core::hint::spin_loop();
     }
+    word16(COUNTER) as usize >= count
+}
+
+/// Wakes the processor with this APIC id. Whether it came.
+pub fn wake(id: u8) -> bool {
+    prepare();
+    call(id);
+    wait_for(1)
+}
+
+/// Wakes all processors and says how many came.
+pub fn wake_all() {
+    let ids = processors();
+    prepare();
+    let own = (read32(LAPIC + 0x20) >> 24) as u8;
+    ids.iter().filter(|id| **id != own).for_each(|id| call(*id));
+    wait_for(ids.len().saturating_sub(1));
     say!("smp {} of {}", word16(COUNTER) + 1, ids.len());
 }

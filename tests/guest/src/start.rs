@@ -98,6 +98,23 @@ global_asm!(
     linux = sym from_linux64,
 );
 
+#[repr(C, align(4096))]
+struct Table([u64; 512]);
+
+static mut MORE: Table = Table([0; 512]);
+
+/// Maps one more GiB beyond the first four one to one; there is a table for one such only.
+pub fn map_gib(gib: u64) {
+    let (tables, more) = ((&raw mut page_tables).cast::<u64>(), (&raw mut MORE).cast::<u64>());
+    // SAFETY: the entry is not present, so no address that anything uses changes; the table is used here alone.
+    unsafe {
+        for n in 0..512usize {
+            more.add(n).write((gib << 30) | ((n as u64) << 21) | 0x83);
+        }
+        tables.add(512 + gib as usize % 512).write(more as u64 | 3);
+    }
+}
+
 unsafe extern "C" {
     static mut page_tables: [u64; 6 * 512];
 }

@@ -97,6 +97,8 @@ pub enum Entry {
 pub struct Hardware {
     /// Processors.
     pub vcpus: u16,
+    /// Where processors can come and go, how many there can be.
+    pub possible: Option<u16>,
     /// virtio devices in MMIO slots.
     pub slots: usize,
     /// There is a PCI bus.
@@ -180,7 +182,8 @@ fn load_initramfs(memory: &Memory, file: &mut File, kernel_end: u64, end_max: u6
     let size = file.seek(SeekFrom::End(0)).map_err(read)?;
     file.seek(SeekFrom::Start(0)).map_err(read)?;
     let too_large = BootError::TooLarge { what: "the initramfs", bytes: size };
-    let ram_end = memory.last_addr().raw_value().saturating_add(1).min(HOLE_START);
+    let low = memory.iter().next().map_or(0, vm_memory::GuestMemoryRegion::len);
+    let ram_end = low.min(HOLE_START);
     let Some(address) = ram_end.min(end_max).checked_sub(size).map(|a| a & !(PAGE - 1)) else {
         return Err(too_large);
     };
@@ -196,7 +199,7 @@ fn load_initramfs(memory: &Memory, file: &mut File, kernel_end: u64, end_max: u6
 pub fn usable(memory: &Memory) -> Vec<(u64, u64)> {
     use vm_memory::GuestMemoryRegion;
     let mut map = vec![(0, LOW_END.min(0x9_fc00))];
-    for region in memory.iter() {
+    for region in memory.iter().filter(|region| crate::memory::hot::is_ram(region.start_addr())) {
         let (start, len) = (region.start_addr().raw_value(), region.len());
         map.push(if start == 0 { (HIGH_START, len - HIGH_START) } else { (start, len) });
     }
@@ -209,7 +212,7 @@ mod tests {
     use proptest::prelude::*;
     use std::io::Write;
 
-    const HARDWARE: Hardware = Hardware { vcpus: 1, slots: 2, pci: true };
+    const HARDWARE: Hardware = Hardware { vcpus: 1, possible: None, slots: 2, pci: true };
 
     pub(super) fn memory(mib: u64) -> Memory {
         crate::memory::map(mib << 20, false).unwrap()

@@ -30,7 +30,22 @@ fn the_least_configuration_gets_defaults() {
 #[test]
 fn each_bad_value_is_named() {
     assert!(problem(|v| v["vcpus"] = 0.into()).contains("`vcpus`"));
+    assert!(problem(|v| v["vcpus"] = 255.into()).contains("`vcpus`"));
+    assert!(problem(|v| v["max_vcpus"] = 0.into()).contains("`max_vcpus`"));
+    assert!(problem(|v| v["max_vcpus"] = 255.into()).contains("`max_vcpus`"));
     assert!(problem(|v| v["memory_mib"] = 1.into()).contains("`memory_mib`"));
+    for bad in [
+        serde_json::json!({"max_mib": 0}),
+        serde_json::json!({"max_mib": 3}),
+        serde_json::json!({"max_mib": 64, "block_mib": 3}),
+        serde_json::json!({"max_mib": 64, "block_mib": 128}),
+        serde_json::json!({"max_mib": 65536, "block_mib": 2}),
+        serde_json::json!({"max_mib": 64, "requested_mib": 66}),
+    ] {
+        assert!(problem(|v| v["memory_hotplug"] = bad).contains("`memory_hotplug`"));
+    }
+    assert!(problem(|v| (v["hugetlb"], v["balloon"]) = (true.into(), serde_json::json!({}))).contains("`hugetlb`"));
+    assert!(problem(|v| v["host_node"] = 1024.into()).contains("`host_node`"));
     assert!(problem(|v| v["cmdline"] = "a\nb".into()).contains("`cmdline`"));
     assert!(problem(|v| v["firmware"] = serde_json::json!({"path": "/f"})).contains("`firmware` finds kernel"));
     let firmware = |v: &mut serde_json::Value| {
@@ -58,6 +73,12 @@ fn each_bad_value_is_named() {
 fn descriptors_that_are_not_open_are_refused() {
     assert!(inherit(2).is_err());
     assert!(inherit(100_000).is_err());
+}
+
+#[test]
+fn blocks_are_as_small_as_they_can_be() {
+    let block = |max_mib| MemoryHotplug { max_mib, block_mib: None, requested_mib: 0 }.block_mib();
+    assert_eq!([2, 32_768, 32_770, MEMORY_MIB_MAX].map(block), [2, 2, 4, 256]);
 }
 
 proptest! {

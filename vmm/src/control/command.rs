@@ -28,6 +28,8 @@ Usage: pilvi-vmm ctl SOCKET VERB [ARGUMENT...]
   resize DEVICE [BYTES]   a disk has grown, or is to; prints its length
   rate DEVICE BYTES OPERATIONS [both|transmit|receive]
                           another limit a second for a disk or a card; 0 is none
+  vcpus COUNT             processors come or go; prints how many are there when the guest has done so
+  memory MIB              memory comes or goes, so that this much is there in all; prints it when the guest has done so
   balloon MIB             asks the guest to give up that much memory
   tail [BYTES]            the newest console output
   type TEXT               types on the console
@@ -91,6 +93,14 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
         ("resize", [device, bytes]) => resize(&mut client, device, Some(number(bytes)?)),
         ("hurry", []) => client.done(&Request::HurryMigration {}).map(|()| String::new()),
         ("cancel", []) => client.done(&Request::CancelMigration {}).map(|()| String::new()),
+        ("vcpus", [count]) => match client.ask(&Request::ResizeVcpus { count: number(count)? })? {
+            Reply::Processors { there } => Ok(format!("{there}\n")),
+            _ => Err(ClientError::Unexpected),
+        },
+        ("memory", [mib]) => match client.ask(&Request::ResizeMemory { mib: number(mib)? })? {
+            Reply::Memory { mib } => Ok(format!("{mib}\n")),
+            _ => Err(ClientError::Unexpected),
+        },
         ("balloon", [mib]) => client.done(&Request::SetBalloon { mib: number(mib)? }).map(|()| String::new()),
         ("rate", [device, bytes, operations, direction @ ..]) if direction.len() < 2 => {
             let rate = Rate { bytes_per_s: number(bytes)?, operations_per_s: number(operations)?, ..Rate::default() };

@@ -115,6 +115,20 @@ pub enum Request {
         #[serde(default)]
         bytes: Option<u64>,
     },
+    /// Have so many processors be there. The guest is told which came and is asked to let go of the highest; the answer comes
+    /// when it has done so. When it has not after eight seconds it may still do so, and this is refused with how far it got.
+    /// Refused where the configuration has no `max_vcpus`, and where the guest has no ACPI. A guest brings processors that
+    /// it took to life as its own rules say.
+    ResizeVcpus {
+        /// From 1 to `max_vcpus`.
+        count: u16,
+    },
+    /// Have so much memory be there, with what was there from the start. The guest is told, and takes or gives back blocks as it
+    /// can; the answer comes as with `resize_vcpus`. Refused where the configuration has no `memory_hotplug`.
+    ResizeMemory {
+        /// MiB in all.
+        mib: u32,
+    },
     /// Ask the guest to give up this much memory in all. It does so as it can; the status shows how far it is.
     SetBalloon {
         /// MiB.
@@ -170,6 +184,16 @@ pub enum Reply {
         /// Bytes.
         bytes: u64,
     },
+    /// To `resize_vcpus`.
+    Processors {
+        /// How many are there.
+        there: u16,
+    },
+    /// To `resize_memory`.
+    Memory {
+        /// MiB in all.
+        mib: u64,
+    },
     /// To `console_tail`.
     Console {
         /// One character per byte.
@@ -195,10 +219,19 @@ pub struct Status {
     pub state: RunState,
     /// When `state` is stopped.
     pub stop_reason: Option<StopReason>,
-    /// Virtual processors.
+    /// Virtual processors that are there.
     pub vcpus: u16,
-    /// Guest memory in MiB.
+    /// That are to be there.
+    #[serde(default)]
+    pub wanted_vcpus: u16,
+    /// That there can be.
+    #[serde(default)]
+    pub max_vcpus: u16,
+    /// Guest memory in MiB, as it was from the start.
     pub memory_mib: u32,
+    /// Memory beside that, where it comes and goes.
+    #[serde(default)]
+    pub memory_hotplug: Option<HotMemoryStatus>,
     /// Time since the process began, in milliseconds.
     pub uptime_ms: u64,
     /// Resets since then.
@@ -215,6 +248,19 @@ pub struct Status {
     pub balloon_mib: Option<u32>,
     /// The console.
     pub console: ConsoleStatus,
+}
+
+/// State of memory that comes and goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HotMemoryStatus {
+    /// That the guest has.
+    pub plugged_mib: u64,
+    /// That it is asked to have.
+    pub requested_mib: u32,
+    /// That it can have.
+    pub max_mib: u32,
+    /// That comes or goes at once.
+    pub block_mib: u32,
 }
 
 /// State of a virtio device.

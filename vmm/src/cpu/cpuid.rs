@@ -32,6 +32,13 @@ pub fn table(kvm: &Kvm, number: u8, vcpus: u16, mask: &[CpuFeature]) -> Result<C
     Ok(table)
 }
 
+/// The table of another processor of the same machine, made from this one's: a machine that moved here goes on with the
+/// features that it came with.
+pub fn alike(mut table: CpuId, number: u8, possible: u16) -> CpuId {
+    adjust(&mut table, number, possible, &[]);
+    table
+}
+
 /// Topology and mask.
 fn adjust(table: &mut CpuId, number: u8, vcpus: u16, mask: &[CpuFeature]) {
     let count = u32::from(vcpus);

@@ -8,6 +8,8 @@
 //! KVM finishes the instruction behind an exit only when it is entered again. So a processor that is called to the gate
 //! first enters once more without running guest code (`settle`): only then are its registers whole.
 //!
+//! A processor that the guest has let go of (`device::processors`) is parked: it runs no guest code until it comes again.
+//!
 //! Kicking is a signal whose handler sets `immediate_exit` of this thread's `kvm_run`: a signal that comes just before
 //! KVM_RUN is therefore not lost.
 
@@ -48,6 +50,8 @@ pub struct Seen {
     pub dead: AtomicBool,
     /// A debugger looks at another processor: this one stands still. Changes only while all stand at the gate.
     pub held: AtomicBool,
+    /// The guest has let go of it, and it stands still, its last exit completed.
+    pub parked: AtomicBool,
 }
 
 /// Everything the loop needs.
@@ -118,6 +122,15 @@ pub fn run(processor: Processor) {
             processor.gate.rest(HELD);
             continue;
         }
+        if !processor.bus.presence.has(processor.number) {
+            if let Some(reason) = park(&processor) {
+                processor.stop.set(reason);
+            }
+            continue;
+        }
+        if processor.seen.parked.load(Ordering::Relaxed) {
+            processor.seen.parked.store(false, Ordering::Release);
+        }
         match step(&processor) {
             Next::Again => {}
             Next::Interrupted => {
@@ -146,6 +159,17 @@ fn settle(processor: &Processor) -> Option<StopReason> {
             Next::Park(reason) => return Some(reason),
         }
     }
+}
+
+/// Stands still until the processor is there again, or the gate calls. A reason: the machine ends.
+fn park(processor: &Processor) -> Option<StopReason> {
+    if !processor.seen.parked.load(Ordering::Acquire) {
+        let reason = settle(processor);
+        processor.seen.parked.store(true, Ordering::Release);
+        return reason;
+    }
+    processor.gate.rest_while(HELD, || !processor.bus.presence.has(processor.number));
+    None
 }
 
 enum Next {

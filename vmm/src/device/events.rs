@@ -14,6 +14,8 @@ pub const LAST: u16 = FIRST + BYTES as u16 - 1;
 pub const BYTES: u8 = 4;
 /// Functions on the PCI bus.
 pub const PCI: u16 = 1 << 1;
+/// Processors.
+pub const PROCESSORS: u16 = 1 << 2;
 
 /// The registers, as a snapshot keeps them.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]

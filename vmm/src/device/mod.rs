@@ -5,6 +5,7 @@
 //!   port 0x600..     power button, power off (ACPI)
 //!   port 0xf4       exit port (see exit_port)                    0x3f8..    serial console
 //!   port 0x610..     events of what comes and goes (ACPI)         0xae00..   what came to, is to go from PCI
+//!   port 0xcd8..     what processors came, are to go (ACPI)
 //!   port 0x505      panic device                                 0x441,0x443 watchdog
 //!   port 0x510..     what a firmware asks, with 0x92, 0xcf9 (firmware)
 //!   0xd0000000 + n * 0x1000   virtio slot n                      0xcf8..    PCI, where the machine has it
@@ -19,6 +20,7 @@ pub mod exit_port;
 pub mod keyboard;
 pub mod panic;
 pub mod power;
+pub mod processors;
 pub mod serial;
 pub mod watchdog;
 
@@ -30,8 +32,8 @@ use crate::state::StopReason;
 use crate::virtio::mmio::Mmio;
 use crate::virtio::{SLOT_BYTES, SLOTS_START};
 use serde::{Deserialize, Serialize};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// Whether the processor goes on after an access.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,6 +54,10 @@ pub struct Bus {
     pub power: Mutex<power::Power>,
     /// How the guest is told to look at what comes and goes.
     pub events: Mutex<events::Events>,
+    /// Which processors are there.
+    pub processors: Mutex<processors::Processors>,
+    /// The same, to be read without a lock.
+    pub presence: Arc<processors::Presence>,
     /// CMOS clock.
     pub clock: Mutex<clock::Clock>,
     /// How a kernel says that it crashed.
@@ -84,6 +90,9 @@ pub struct PortsState {
     hotplug: pci::hotplug::HotplugState,
     #[serde(default)]
     firmware: Option<FirmwareState>,
+    /// Missing as well where they are all there.
+    #[serde(default)]
+    processors: Option<processors::ProcessorsState>,
 }
 
 impl Bus {
@@ -99,6 +108,7 @@ impl Bus {
             events: lock(&self.events).save(),
             hotplug: self.pci.as_ref().map(|pci| lock(&pci.hotplug).save()).unwrap_or_default(),
             firmware: self.firmware.as_ref().map(Firmware::save),
+            processors: Some(lock(&self.processors).save()),
         }
     }
 
@@ -108,6 +118,9 @@ impl Bus {
         lock(&self.keyboard).restore(&state.keyboard);
         lock(&self.power).restore(&state.power);
         lock(&self.events).restore(state.events);
+        if state.processors.is_some_and(|state| !lock(&self.processors).restore(state)) {
+            return Err(SnapshotError::Mismatch("other processors were there than this machine can have".into()));
+        }
         lock(&self.clock).clone_from(&state.clock);
         match (&self.pci, state.pci_register) {
             (Some(pci), Some(register)) => {
@@ -197,6 +210,7 @@ impl Bus {
                 }
             }
             events::FIRST..=events::LAST => lock(&self.events).write(port, data),
+            processors::FIRST..=processors::LAST => lock(&self.processors).write(port, data),
             pci::ADDRESS..=pci::DATA_LAST | pci::hotplug::FIRST..=pci::hotplug::LAST => match &self.pci {
                 Some(pci) => pci.write(port, data),
                 None => return self.miss(),
@@ -236,6 +250,7 @@ impl Bus {
             }
             power::EVENT..=power::LAST => lock(&self.power).read(port, data),
             events::FIRST..=events::LAST => lock(&self.events).read(port, data),
+            processors::FIRST..=processors::LAST => lock(&self.processors).read(port, data),
             pci::ADDRESS..=pci::DATA_LAST | pci::hotplug::FIRST..=pci::hotplug::LAST => match &self.pci {
                 Some(pci) => pci.read(port, data),
                 None => return self.miss(),

@@ -46,8 +46,12 @@ pub enum Why {
 
 /// A machine that can be looked into. It stands still but between `go` and the next stop.
 pub trait Target {
-    /// How many processors it has.
+    /// How many processors it has, or had.
     fn processors(&self) -> usize;
+    /// Whether this one is there: they come and go.
+    fn is_there(&self, processor: usize) -> bool {
+        processor < self.processors()
+    }
     /// All registers of one.
     fn registers(&self, processor: usize) -> Option<Registers>;
     /// Other values for them.
@@ -238,7 +242,8 @@ impl Session {
             Command::ResumeKinds => b"vCont;c;C;s;S".to_vec(),
             Command::Current => format!("QC{:x}", self.chosen + 1).into(),
             Command::Processors => {
-                let all: Vec<String> = (1..=target.processors()).map(|number| format!("{number:x}")).collect();
+                let there = (0..target.processors()).filter(|processor| target.is_there(*processor));
+                let all: Vec<String> = there.map(|processor| format!("{:x}", processor + 1)).collect();
                 format!("m{}", all.join(",")).into()
             }
             Command::NoMoreProcessors => b"l".to_vec(),
@@ -291,7 +296,7 @@ impl Session {
     fn known(&self, which: Which, target: &dyn Target) -> Option<Option<usize>> {
         match which {
             Which::All => Some(None),
-            Which::One(processor) => (processor < target.processors()).then_some(Some(processor)),
+            Which::One(processor) => target.is_there(processor).then_some(Some(processor)),
         }
     }
 

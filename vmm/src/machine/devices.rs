@@ -3,8 +3,9 @@
 use super::parts::{OpenDisk, OpenTap, Parts, Store};
 use super::{MachineError, Stop, event, kvm_step};
 use crate::config::{Config, Disk, Engine, Nic, Transport};
-use crate::device::{Bus, clock, events, keyboard, panic, power, serial, watchdog};
+use crate::device::{Bus, clock, events, keyboard, panic, power, processors, serial, watchdog};
 use crate::memory::Memory;
+use crate::memory::hot::Hot;
 use crate::pci::Root;
 use crate::sandbox::Threads;
 use crate::snapshot::SnapshotError;
@@ -20,6 +21,7 @@ use crate::virtio::console::{Input, Terminal};
 use crate::virtio::counters::Counters;
 use crate::virtio::handle::Handle;
 use crate::virtio::limit::Setting;
+use crate::virtio::memory::{MemoryDevice, Wanted};
 use crate::virtio::mmio::{Mmio, QUEUE_NOTIFY};
 use crate::virtio::net::{Net, tap::Tap};
 use crate::virtio::pci::Pci;
@@ -42,7 +44,7 @@ pub struct Builder<'a> {
 
 impl Builder<'_> {
     /// All devices of a configuration, in slot order.
-    pub fn parts(&self, config: &Config, parts: &Parts) -> Result<Vec<Part>, MachineError> {
+    pub fn parts(&self, config: &Config, parts: &Parts, hot: Option<Arc<Hot>>) -> Result<Vec<Part>, MachineError> {
         let mut out = Vec::new();
         for (disk, open) in config.disks.iter().zip(&parts.disks) {
             out.push(self.disk(disk, open)?);
@@ -71,6 +73,13 @@ impl Builder<'_> {
             let counters = Arc::new(Counters::default());
             let device = Vsock::new(vsock.cid, listener.try_clone()?, counters.clone())?;
             add("vsock", Handle::Fixed, Box::new(device), counters);
+        }
+        if let (Some(memory), Some(hot)) = (&config.memory_hotplug, hot) {
+            let requested = AtomicU64::new(u64::from(memory.requested_mib) << 20);
+            let (counters, wanted) =
+                (Arc::new(Counters::default()), Arc::new(Wanted { requested, hot, changed: event()? }));
+            let device = MemoryDevice::new(wanted.clone(), counters.clone());
+            add("memory", Handle::Memory(wanted), Box::new(device), counters);
         }
         Ok(out)
     }
@@ -175,7 +184,10 @@ pub fn bus(config: &Config, slots: Vec<Mmio>, vm: &VmFd, parts: &Parts) -> Resul
         vm.register_irqfd(&event, number).map_err(kvm_step("connect an interrupt line"))?;
         Ok(event)
     };
+    let processors = processors::Processors::new(config.vcpus, config.possible_vcpus(), event()?);
     Ok(Bus {
+        presence: processors.presence(),
+        processors: Mutex::new(processors),
         serial: Mutex::new(serial::SerialPort::new(line(serial::LINE)?, parts.console.clone())?),
         keyboard: Mutex::new(keyboard::Keyboard::new(line(1)?)),
         power: Mutex::new(power::Power::new(line(power::LINE)?)),

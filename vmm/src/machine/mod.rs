@@ -10,6 +10,7 @@
 mod devices;
 mod parts;
 mod plug;
+mod processors;
 
 pub use parts::{OpenDisk, OpenTap, Parts};
 pub use plug::Leave;
@@ -25,6 +26,7 @@ use crate::cpu::{self, cpuid, registers};
 use crate::device::Bus;
 use crate::firmware::Firmware;
 use crate::gate::{Gate, lock};
+use crate::memory::hot::Hot;
 use crate::memory::{self, Memory, MemoryError};
 use crate::migrate::MigrateError;
 use crate::migrate::receive::Arrival;
@@ -33,6 +35,8 @@ use crate::sandbox::Threads;
 use crate::snapshot::chips::Chips;
 use crate::snapshot::{MachineState, SnapshotError};
 use crate::state::StopReason;
+use crate::virtio::handle::Handle;
+use crate::virtio::memory::Wanted;
 use crate::virtio::pci::{Pci, PciState};
 use crate::virtio::transport::Slot;
 use crate::virtio::worker::Worker;
@@ -69,6 +73,14 @@ pub enum MachineError {
         what: &'static str,
         /// What it said.
         source: kvm_ioctls::Error,
+    },
+    /// More than this KVM can have.
+    #[error("this host's KVM has at most {most} processors for a machine, {wanted} are asked for")]
+    Processors {
+        /// What it says.
+        most: usize,
+        /// By the configuration.
+        wanted: u16,
     },
     /// Guest memory.
     #[error(transparent)]
@@ -143,7 +155,9 @@ pub struct Machine {
     pub stop: Arc<Stop>,
     /// It has moved in and waits for its source's word.
     pub arrival: Option<Arrival>,
-    /// What can be seen of the processors, by number.
+    /// Processors that are to be there: by the configuration, or as it was when the machine was written down.
+    pub wanted_vcpus: u16,
+    /// What can be seen of the processors, by number; as many as have ever been there.
     pub seen: Vec<Arc<Seen>>,
     /// How slow they are to be.
     pub throttle: Arc<Throttle>,
@@ -153,11 +167,14 @@ pub struct Machine {
     workers: Vec<Serving>,
     pci: Vec<Arc<Pci>>,
     vcpus: Vec<Arc<Mutex<VcpuFd>>>,
+    model: Option<processors::Model>,
     // Kept until the threads have ended: they use both.
     /// The KVM side.
     pub vm: Arc<VmFd>,
     /// Guest memory.
     pub memory: Memory,
+    /// Memory that comes and goes.
+    pub hot: Option<Arc<Hot>>,
 }
 
 fn event() -> io::Result<EventFd> {
@@ -167,6 +184,10 @@ fn event() -> io::Result<EventFd> {
 impl Machine {
     /// Builds the machine. On return every thread waits at the gate; `start` opens it.
     pub fn build(config: &Config, parts: &mut Parts, threads: &Threads) -> Result<Machine, MachineError> {
+        let most = parts.kvm.get_max_vcpus();
+        if usize::from(config.possible_vcpus()) > most {
+            return Err(MachineError::Processors { most, wanted: config.possible_vcpus() });
+        }
         let vm = Arc::new(parts.kvm.create_vm().map_err(kvm_step("make a machine"))?);
         vm.set_tss_address(TSS_ADDRESS).map_err(kvm_step("set the TSS address"))?;
         vm.set_identity_map_address(IDENTITY_MAP_ADDRESS).map_err(kvm_step("set the identity map"))?;
@@ -174,20 +195,21 @@ impl Machine {
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         vm.create_pit2(pit).map_err(kvm_step("make the timer"))?;
 
-        let bytes = u64::from(config.memory_mib) << 20;
+        let (size, backing) = (config.memory_size(), config.memory_backing());
         let (memory, restored, arrival) = match (parts.restore.take(), parts.incoming.take()) {
-            (Some(from), _) => from.open(bytes).map(|(memory, state)| (memory, Some(state), None))?,
+            (Some(from), _) => from.open(size, backing.host_node).map(|(memory, state)| (memory, Some(state), None))?,
             (None, Some(from)) => {
-                let memory = memory::map(bytes, config.huge_pages)?;
+                let memory = memory::map_sized(size, &backing)?;
                 let (arrival, state) = from.receive(&memory, &mut parts.land_disks()?)?;
                 (memory, Some(state), Some(arrival))
             }
-            (None, None) => (memory::map(bytes, config.huge_pages)?, None, None),
+            (None, None) => (memory::map_sized(size, &backing)?, None, None),
         };
         memory::attach(&vm, &memory)?;
 
         let stop = Stop::new(Arc::new(Gate::new_shut()))?;
-        let all = Builder { threads, stop: &stop }.parts(config, parts)?;
+        let hot = config.hot_area().map(|area| Arc::new(Hot::new(Some(vm.clone()), memory.clone(), area)));
+        let all = Builder { threads, stop: &stop }.parts(config, parts, hot.clone())?;
         let (slots, functions) = match config.transport {
             Transport::Mmio => (devices::connect_mmio(&vm, &memory, all)?, Vec::new()),
             Transport::Pci => (Vec::new(), all),
@@ -209,12 +231,14 @@ impl Machine {
             Some(root) => devices::connect_pci(&vm, &memory, root, functions, numbers)?,
             None => Vec::new(),
         };
+        let wanted_vcpus = restored.as_ref().map_or(config.vcpus, |state| state.vcpus);
         let vcpus = match restored {
             Some(state) => restore((config, parts), &vm, &bus, &pci, &state)?,
             None => prepare(config, parts, &vm, &memory, bus.slots.len())?,
         };
-        let mut machine = Machine::spawn(config, (vm, memory), bus, vcpus, threads, stop)?;
-        (machine.arrival, machine.pci) = (arrival, pci);
+        let mut machine = Machine::spawn((vm, memory), bus, vcpus, threads, stop)?;
+        (machine.arrival, machine.pci, machine.wanted_vcpus) = (arrival, pci, wanted_vcpus);
+        machine.hot = hot;
         for slot in machine.slots() {
             machine.serve(slot, threads)?;
         }
@@ -222,46 +246,57 @@ impl Machine {
     }
 
     fn spawn(
-        config: &Config,
         (vm, memory): (Arc<VmFd>, Memory),
         bus: Arc<Bus>,
         vcpus: Vec<VcpuFd>,
         threads: &Threads,
         stop: Arc<Stop>,
     ) -> Result<Machine, MachineError> {
-        let gate = stop.gate.clone();
         let mut machine = Machine {
-            bus: bus.clone(),
-            gate: gate.clone(),
-            stop: stop.clone(),
+            bus,
+            gate: stop.gate.clone(),
+            stop,
             arrival: None,
+            hot: None,
+            wanted_vcpus: 0,
             seen: Vec::new(),
             throttle: Arc::default(),
             stops: Arc::new(Stops::new()?),
             processors: Vec::new(),
             workers: Vec::new(),
             pci: Vec::new(),
-            vcpus: vcpus.into_iter().map(|vcpu| Arc::new(Mutex::new(vcpu))).collect(),
+            vcpus: Vec::new(),
+            model: vcpus.first().map(processors::Model::of).transpose()?,
             memory,
             vm,
         };
-        for (number, fd) in (0..config.vcpus).zip(machine.vcpus.clone()) {
-            let seen = Arc::new(Seen::default());
-            machine.seen.push(seen.clone());
-            let (bus, gate) = (bus.clone(), gate.clone());
-            let (throttle, stops) = (machine.throttle.clone(), machine.stops.clone());
-            let processor = Processor { number, fd, bus, gate, stop: stop.clone(), seen, throttle, stops };
-            let name = format!("vcpu-{number}");
-            let run = move || run_loop::run(processor);
-            machine.processors.push(threads.spawn(&name, Threads::PROCESSOR, stop.clone(), run)?);
-        }
+        vcpus.into_iter().try_for_each(|vcpu| machine.start_processor(vcpu, threads))?;
         Ok(machine)
+    }
+
+    /// Starts the thread of the next processor.
+    fn start_processor(&mut self, vcpu: VcpuFd, threads: &Threads) -> Result<(), MachineError> {
+        let number = self.processors.len() as u16;
+        let (fd, seen, stop) = (Arc::new(Mutex::new(vcpu)), Arc::new(Seen::default()), self.stop.clone());
+        let (bus, gate) = (self.bus.clone(), self.gate.clone());
+        let (throttle, stops) = (self.throttle.clone(), self.stops.clone());
+        let processor =
+            Processor { number, fd: fd.clone(), bus, gate, stop: stop.clone(), seen: seen.clone(), throttle, stops };
+        let run = move || run_loop::run(processor);
+        self.processors.push(threads.spawn(&format!("vcpu-{number}"), Threads::PROCESSOR, stop, run)?);
+        self.vcpus.push(fd);
+        self.seen.push(seen);
+        Ok(())
     }
 
     /// Starts the worker of a device.
     fn serve(&mut self, slot: Arc<Slot>, threads: &Threads) -> Result<(), MachineError> {
         let wake = event()?;
-        let kind = if slot.has_connections() { Threads::SOCKET_WORKER } else { Threads::WORKER };
+        let kind = match &slot.handle {
+            Handle::Memory(_) => Threads::MEMORY_WORKER,
+            _ if slot.has_connections() => Threads::SOCKET_WORKER,
+            _ => Threads::WORKER,
+        };
         let worker = Worker::new(slot.clone(), self.gate.clone(), wake.try_clone()?)?;
         let thread = threads.spawn(&slot.name, kind, self.stop.clone(), move || worker.run())?;
         self.workers.push(Serving { slot, wake, thread });
@@ -272,6 +307,23 @@ impl Machine {
     pub fn slots(&self) -> Vec<Arc<Slot>> {
         let mmio = self.bus.slots.iter().map(|mmio| mmio.slot.clone());
         mmio.chain(self.pci.iter().map(|pci| pci.slot.clone())).collect()
+    }
+
+    /// The memory device, with what is wanted of it.
+    pub fn memory_wanted(&self) -> Option<(Arc<Slot>, Arc<Wanted>)> {
+        self.slots().into_iter().find_map(|slot| match &slot.handle {
+            Handle::Memory(wanted) => Some((slot.clone(), wanted.clone())),
+            _ => None,
+        })
+    }
+
+    /// Has KVM note which pages the guest writes from now on, or no longer.
+    pub fn log_writes(&self, on: bool) -> Result<(), MemoryError> {
+        memory::log_writes(&self.vm, &self.memory, on)?;
+        match self.hot.as_ref().is_none_or(|hot| hot.log_writes(on)) {
+            true => Ok(()),
+            false => Err(MemoryError::Log),
+        }
     }
 
     /// Threads that pass the gate.
@@ -311,7 +363,9 @@ impl Machine {
         let processors = vcpus.collect::<Result<_, _>>()?;
         Ok(MachineState {
             vcpus: config.vcpus,
+            max_vcpus: config.possible_vcpus(),
             memory_mib: config.memory_mib,
+            max_hot_mib: config.max_hot_mib(),
             chips: Chips::save(&self.vm)?,
             processors,
             ports: self.bus.save_ports(),
@@ -340,7 +394,7 @@ impl Machine {
 
 /// What tables tell of.
 fn hardware(config: &Config, slots: usize) -> Hardware {
-    Hardware { vcpus: config.vcpus, slots, pci: config.transport == Transport::Pci }
+    Hardware { vcpus: config.vcpus, possible: config.max_vcpus, slots, pci: config.transport == Transport::Pci }
 }
 
 /// Kernel in memory. Returns its entry.
@@ -384,7 +438,7 @@ fn prepare(
     let mut vcpus = Vec::new();
     for number in 0..config.vcpus {
         let vcpu = vm.create_vcpu(u64::from(number)).map_err(kvm_step("make a processor"))?;
-        let table = cpuid::table(&parts.kvm, number as u8, config.vcpus, &config.cpu_mask);
+        let table = cpuid::table(&parts.kvm, number as u8, config.possible_vcpus(), &config.cpu_mask);
         let table = table.map_err(kvm_step("say what processors it supports"))?;
         vcpu.set_cpuid2(&table).map_err(kvm_step("set the processor's features"))?;
         if number == 0 {
@@ -413,7 +467,7 @@ fn restore(
     pci: &[Arc<Pci>],
     state: &MachineState,
 ) -> Result<Vec<VcpuFd>, MachineError> {
-    state.fits(config.vcpus, config.memory_mib, bus.slots.len() + pci.len())?;
+    state.fits(config.possible_vcpus(), (config.memory_mib, config.max_hot_mib()), bus.slots.len() + pci.len())?;
     bus.restore_ports(&state.ports)?;
     for (slot, saved) in bus.slots.iter().zip(&state.slots) {
         slot.restore(saved)?;
@@ -423,11 +477,14 @@ fn restore(
         device.restore(saved)?;
     }
     let mut vcpus = Vec::new();
-    for number in 0..config.vcpus {
-        vcpus.push(vm.create_vcpu(u64::from(number)).map_err(kvm_step("make a processor"))?);
+    for number in 0..state.processors.len() {
+        vcpus.push(vm.create_vcpu(number as u64).map_err(kvm_step("make a processor"))?);
     }
     for (vcpu, saved) in vcpus.iter().zip(&state.processors) {
         saved.restore(&parts.kvm, vcpu)?;
+    }
+    if (vcpus.len() as u16..config.possible_vcpus()).any(|number| bus.presence.has(number)) {
+        return Err(SnapshotError::Malformed("a processor without a state".into()).into());
     }
     state.chips.restore(vm)?;
     Ok(vcpus)

@@ -7,7 +7,7 @@ use crate::config::{Config, Disk, Engine, Restore, Source, inherit};
 use crate::control::server::listen;
 use crate::device::console::Console;
 use crate::firmware::Rom;
-use crate::memory::{self, Memory};
+use crate::memory::{self, Memory, Size};
 use crate::migrate::disks::{Landing, Leaving, Leavings};
 use crate::migrate::receive::Incoming;
 use crate::monitor::Signals;
@@ -275,14 +275,19 @@ impl OpenSnapshot {
     }
 
     /// Checks both files and maps the image.
-    pub(super) fn open(mut self, bytes: u64) -> Result<(Memory, MachineState), MachineError> {
+    pub(super) fn open(mut self, size: Size, host_node: Option<u16>) -> Result<(Memory, MachineState), MachineError> {
         let snapshot = snapshot::file::read(&mut self.state)?;
-        if u64::from(snapshot.machine.memory_mib) << 20 != bytes {
-            let text = format!("it had {} MiB of memory, this has {}", snapshot.machine.memory_mib, bytes >> 20);
-            return Err(SnapshotError::Mismatch(text).into());
+        for (what, had, has) in [
+            ("memory", snapshot.machine.memory_mib, size.ram >> 20),
+            ("memory that comes and goes", snapshot.machine.max_hot_mib, size.hot >> 20),
+        ] {
+            if u64::from(had) != has {
+                let text = format!("it had {had} MiB of {what}, this has {has}");
+                return Err(SnapshotError::Mismatch(text).into());
+            }
         }
-        snapshot::memory::check(&self.image, &snapshot.memory, bytes, self.whole)?;
-        Ok((memory::map_image(bytes, self.image)?, snapshot.machine))
+        snapshot::memory::check(&self.image, &snapshot.memory, size.bytes(), self.whole)?;
+        Ok((memory::map_image_sized(size, host_node, self.image)?, snapshot.machine))
     }
 }
 

@@ -6,6 +6,7 @@ use super::wire::{self, PAGE, RUN_MAX};
 use super::{MigrateError, Progress, Terms};
 use crate::cpu::throttle::Throttle;
 use crate::memory::Memory;
+use crate::memory::hot::{Hot, is_ram};
 use crate::snapshot::MachineState;
 use crate::virtio::block::changes::PART;
 use kvm_ioctls::VmFd;
@@ -29,6 +30,7 @@ const PART_PAGES: u64 = PART / PAGE;
 pub struct Sending {
     stream: BufWriter<Stream>,
     memory: Memory,
+    hot: Option<Arc<Hot>>,
     vm: Arc<VmFd>,
     throttle: Arc<Throttle>,
     terms: Terms,
@@ -43,6 +45,8 @@ pub struct Sending {
 pub struct Source {
     /// Guest memory.
     pub memory: Memory,
+    /// The part of it whose blocks come and go.
+    pub hot: Option<Arc<Hot>>,
     /// Which keeps the log.
     pub vm: Arc<VmFd>,
     /// For a guest that is too fast.
@@ -61,8 +65,8 @@ impl Sending {
     /// Over this stream. KVM's log has been turned on.
     pub fn new(stream: File, source: Source, terms: Terms, progress: Arc<Progress>) -> io::Result<Sending> {
         let stream = BufWriter::with_capacity(BUFFER, Stream::new(stream)?);
-        let Source { memory, vm, throttle } = source;
-        Ok(Sending { stream, memory, vm, throttle, terms, progress, disks: None, parts: Parts::new() })
+        let Source { memory, hot, vm, throttle } = source;
+        Ok(Sending { stream, memory, hot, vm, throttle, terms, progress, disks: None, parts: Parts::new() })
     }
 
     /// These disks go over as well.
@@ -103,6 +107,10 @@ impl Sending {
         let all: Vec<Vec<u64>> =
             self.memory.iter().map(|region| vec![u64::MAX; (region.len() / PAGE).div_ceil(64) as usize]).collect();
         let mut wanted = all;
+        if let (Some(hot), Some(bits)) = (&self.hot, wanted.last_mut()) {
+            // Blocks that are not plugged hold nothing.
+            hot.only_plugged(bits);
+        }
         loop {
             let pass = self.progress.passes.fetch_add(1, Ordering::Relaxed) + 1;
             let (begin, before) = (Instant::now(), self.progress.pages.load(Ordering::Relaxed));
@@ -178,6 +186,12 @@ impl Sending {
     fn changed(&self) -> Result<Vec<Vec<u64>>, MigrateError> {
         let mut out = Vec::new();
         for (slot, region) in (0u32..).zip(self.memory.iter()) {
+            if let (Some(hot), false) = (&self.hot, is_ram(region.start_addr())) {
+                let mut bits = vm_memory::MmapRegion::bitmap(region).get_and_reset();
+                hot.changed(&mut bits).map_err(MigrateError::Log)?;
+                out.push(bits);
+                continue;
+            }
             let guest = self.vm.get_dirty_log(slot, region.len() as usize).map_err(MigrateError::Log)?;
             let mut bits = vm_memory::MmapRegion::bitmap(region).get_and_reset();
             bits.resize(guest.len().max(bits.len()), 0);

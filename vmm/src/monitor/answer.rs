@@ -3,7 +3,7 @@
 use super::plug::Added;
 use super::{GATE_WAIT, Monitor};
 use crate::control::{
-    ConsoleStatus, DeviceStatus, Direction, Reply, Request, Status, TAIL_BYTES_MAX, to_bytes, to_text,
+    ConsoleStatus, DeviceStatus, Direction, HotMemoryStatus, Reply, Request, Status, TAIL_BYTES_MAX, to_bytes, to_text,
 };
 use crate::gate::lock;
 use crate::machine::{Machine, OpenDisk};
@@ -33,6 +33,8 @@ impl Monitor {
             Request::ReconnectDisk { device } => self.reconnect_disk(key, &device),
             Request::AddNic { mac, mtu, name } => self.add_nic(key, (mac, mtu), name),
             Request::Remove { device } => return self.remove(key, device),
+            Request::ResizeVcpus { count } => return self.resize_vcpus(key, count),
+            Request::ResizeMemory { mib } => return self.resize_memory(key, mib),
             Request::CancelMigration {} => self.cancel_migration(),
             Request::HurryMigration {} => self.hurry_migration(),
             Request::Status {} => Reply::Status(Box::new(self.status())),
@@ -212,8 +214,16 @@ impl Monitor {
             pid: std::process::id(),
             state: self.state,
             stop_reason: machine.and_then(|m| m.stop.reason()),
-            vcpus: self.config.vcpus,
+            vcpus: machine.map_or(self.config.vcpus, Machine::processors_there),
+            wanted_vcpus: self.config.vcpus,
+            max_vcpus: self.config.possible_vcpus(),
             memory_mib: self.config.memory_mib,
+            memory_hotplug: self.config.memory_hotplug.map(|memory| HotMemoryStatus {
+                plugged_mib: machine.and_then(|m| m.hot.as_ref()).map_or(0, |hot| hot.plugged_bytes() >> 20),
+                requested_mib: memory.requested_mib,
+                max_mib: memory.max_mib,
+                block_mib: memory.block_mib(),
+            }),
             uptime_ms: self.began.elapsed().as_millis() as u64,
             resets: self.resets,
             exits: machine.map_or(Vec::new(), |m| m.seen.iter().map(|s| s.exits.load(Ordering::Relaxed)).collect()),

@@ -65,7 +65,12 @@ impl Held<'_> {
 
 impl Target for Held<'_> {
     fn processors(&self) -> usize {
-        usize::from(self.monitor.config.vcpus)
+        self.monitor.machine.as_ref().map_or(0, |machine| machine.seen.len())
+    }
+
+    fn is_there(&self, processor: usize) -> bool {
+        let machine = self.monitor.machine.as_ref().filter(|machine| processor < machine.seen.len());
+        machine.is_some_and(|machine| machine.bus.presence.has(processor as u16))
     }
 
     fn registers(&self, processor: usize) -> Option<Registers> {

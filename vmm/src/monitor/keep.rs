@@ -11,11 +11,12 @@ use super::answer::refused;
 use super::{JOB, Monitor, watch};
 use crate::control::Reply;
 use crate::job::{Job, Outcome};
+use crate::journal;
 use crate::migrate::send::{Handover, Sending, Source};
 use crate::migrate::{MigrateError, Progress, Terms};
 use crate::snapshot::{self, Snapshot, SnapshotError};
 use crate::state::{RunState, StopReason};
-use crate::{journal, memory};
+
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -41,9 +42,9 @@ impl Monitor {
             Ok(state) => state,
             Err(e) => return Some(refused(&e.to_string())),
         };
-        let memory = machine.memory.clone();
+        let (memory, hot) = (machine.memory.clone(), machine.hot.clone());
         let job = Job::start(&self.threads, "snapshot", key, machine.stop.clone(), move |cancelled| {
-            let digest = snapshot::memory::write(&memory, &memory_file, cancelled)?;
+            let digest = snapshot::memory::write(&memory, hot.as_deref(), &memory_file, cancelled)?;
             snapshot::file::write(&state_file, &Snapshot { machine: state, memory: digest })?;
             Ok::<_, SnapshotError>(Outcome::Written)
         });
@@ -68,12 +69,16 @@ impl Monitor {
             Ok(disks) => disks,
             Err(e) => return Some(refused(&format!("the disks cannot be read: {e}"))),
         };
-        if let Err(e) = memory::log_writes(&machine.vm, &machine.memory, true) {
+        if let Err(e) = machine.log_writes(true) {
             return Some(refused(&e.to_string()));
         }
         let progress = Arc::new(Progress::default());
-        let source =
-            Source { memory: machine.memory.clone(), vm: machine.vm.clone(), throttle: machine.throttle.clone() };
+        let source = Source {
+            memory: machine.memory.clone(),
+            hot: machine.hot.clone(),
+            vm: machine.vm.clone(),
+            throttle: machine.throttle.clone(),
+        };
         let sending = Sending::new(stream, source, terms, progress.clone());
         let mut sending = match sending {
             Ok(sending) => sending,
@@ -133,7 +138,7 @@ impl Monitor {
         self.progress = None;
         if let Some(machine) = &self.machine {
             machine.throttle.set(0);
-            let _ = memory::log_writes(&machine.vm, &machine.memory, false);
+            let _ = machine.log_writes(false);
             if self.state == RunState::Paused
                 && let Reply::Refused { reason } = self.resume()
             {

@@ -5,16 +5,18 @@
 //! left alone.
 //!
 //! `answer` says what each request does, `keep` what takes longer than an answer may, `plug` how
-//! devices come and go, `debug` who looks into the machine.
+//! devices come and go, `resize` how processors and memory do, `debug` who looks into the machine.
 
 mod answer;
 mod debug;
 mod keep;
 mod plug;
+mod resize;
 
 use crate::config::{Config, OnReset};
 use crate::control::server::{Input, Server};
 use crate::control::{Reply, Request};
+use crate::cpu::run_loop::Seen;
 use crate::cpu::throttle::SLICE;
 use crate::gate::lock;
 use crate::job::Job;
@@ -38,6 +40,7 @@ const LET_GO: u64 = u64::MAX - 4;
 const GDB_LISTENER: u64 = u64::MAX - 5;
 const GDB: u64 = u64::MAX - 6;
 const STOPS: u64 = u64::MAX - 7;
+const RESIZED: u64 = u64::MAX - 8;
 /// Between two looks for a guest that has halted for good.
 const LOOK: Duration = Duration::from_secs(1);
 /// Longest wait for processors and workers to come to the gate.
@@ -104,6 +107,8 @@ pub struct Monitor {
     progress: Option<Arc<Progress>>,
     /// Who waits for devices to go.
     leaving: Vec<plug::Leaving>,
+    /// Who waits for the machine to have another size.
+    resizing: Vec<resize::Resizing>,
     /// Who may look into the machine.
     debugger: Option<debug::Debugger>,
 }
@@ -144,6 +149,7 @@ impl Monitor {
             job: None,
             progress: None,
             leaving: Vec::new(),
+            resizing: Vec::new(),
             debugger: None,
         })
     }
@@ -156,6 +162,7 @@ impl Monitor {
         if let Some(root) = &machine.bus.pci {
             watch(&self.epoll, lock(&root.hotplug).let_go.as_raw_fd(), LET_GO)?;
         }
+        self.watch_size(&machine)?;
         self.machine = Some(machine);
         Ok(())
     }
@@ -180,7 +187,7 @@ impl Monitor {
                     LISTENER => self.accept(),
                     SIGNAL => self.stop(StopReason::Killed),
                     // Looked at below.
-                    STOP | LET_GO => {}
+                    STOP | LET_GO | RESIZED => {}
                     JOB => self.job_done(),
                     GDB_LISTENER => self.debugger_comes(),
                     GDB => self.debugger_says(),
@@ -205,6 +212,7 @@ impl Monitor {
                 self.start()?;
             }
             self.look_at_leaving();
+            self.look_at_resizing();
             self.slow_down();
             self.look_for_halt();
             self.look_at_watchdog();
@@ -325,8 +333,10 @@ impl Monitor {
     /// See the head of this file.
     fn look_for_halt(&mut self) {
         let Some(machine) = self.machine.as_ref().filter(|_| self.state == RunState::Running) else { return };
+        // One that the guest has let go of wakes up by nothing that the guest does.
+        let is_dead = |seen: &Seen| seen.dead.load(Ordering::Acquire) || seen.parked.load(Ordering::Acquire);
         let count = machine.seen.len();
-        if count > 0 && machine.seen.iter().all(|seen| seen.dead.load(Ordering::Acquire)) {
+        if count > 0 && machine.seen.iter().all(|seen| is_dead(seen)) {
             machine.stop.set(StopReason::Halted);
             return;
         }

@@ -132,7 +132,7 @@ impl Monitor {
     }
 
     /// Workers come and go only while none of them is being waited for.
-    fn cannot_plug(&self) -> Option<&'static str> {
+    pub(super) fn cannot_plug(&self) -> Option<&'static str> {
         let busy = self.job.is_some() || self.state != crate::state::RunState::Running;
         busy.then_some("only a machine that runs, and is not being written down or moved, takes and gives devices")
     }

@@ -52,6 +52,7 @@ pub struct Threads {
 struct Filters {
     processor: BpfProgram,
     worker: BpfProgram,
+    memory_worker: BpfProgram,
     socket_worker: BpfProgram,
     job: BpfProgram,
     monitor: BpfProgram,
@@ -64,6 +65,8 @@ pub enum Kind {
     Processor,
     /// Serves a device.
     Worker,
+    /// Serves the memory device.
+    MemoryWorker,
     /// Serves a device that has connections.
     SocketWorker,
     /// Writes a snapshot or sends a migration.
@@ -75,6 +78,8 @@ impl Threads {
     pub const PROCESSOR: Kind = Kind::Processor;
     /// A device worker.
     pub const WORKER: Kind = Kind::Worker;
+    /// The worker of the memory device.
+    pub const MEMORY_WORKER: Kind = Kind::MemoryWorker;
     /// A device worker with connections.
     pub const SOCKET_WORKER: Kind = Kind::SocketWorker;
     /// Long work beside the machine.
@@ -92,6 +97,7 @@ impl Threads {
             filters: Some(Filters {
                 processor: compile(seccomp::processor())?,
                 worker: compile(seccomp::worker())?,
+                memory_worker: compile(seccomp::memory_worker())?,
                 socket_worker: compile(seccomp::socket_worker())?,
                 job: compile(seccomp::job())?,
                 monitor: compile(seccomp::monitor())?,
@@ -110,6 +116,7 @@ impl Threads {
         let filter = self.filters.as_ref().map(|f| match kind {
             Kind::Processor => f.processor.clone(),
             Kind::Worker => f.worker.clone(),
+            Kind::MemoryWorker => f.memory_worker.clone(),
             Kind::SocketWorker => f.socket_worker.clone(),
             Kind::Job => f.job.clone(),
         });

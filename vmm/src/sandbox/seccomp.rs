@@ -28,6 +28,7 @@ const PROCESSOR_IOCTLS: [u64; 7] = [
 ];
 /// An interrupt of a PCI device.
 const KVM_SIGNAL_MSI: u64 = 0x4020_aea5;
+const KVM_SET_USER_MEMORY_REGION: u64 = 0x4020_ae46;
 const KVM_GET_DIRTY_LOG: u64 = 0x4010_ae42;
 const FIONBIO: u64 = 0x5421;
 const PR_SET_VMA: u64 = 0x5356_4d41;
@@ -87,7 +88,9 @@ const JOB: [i64; 6] =
     [libc::SYS_poll, libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_fsync, libc::SYS_fdatasync];
 
 /// Control socket, and building a machine anew.
-const MONITOR: [i64; 26] = [
+const MONITOR: [i64; 27] = [
+    // Guest memory of one node, at every start.
+    libc::SYS_mbind,
     libc::SYS_memfd_create,
     libc::SYS_io_uring_setup,
     libc::SYS_io_uring_register,
@@ -161,6 +164,14 @@ pub fn worker() -> Result<Rules, BackendError> {
     Ok(rules)
 }
 
+/// The worker of the memory device: blocks that come and go are memory slots of KVM.
+pub fn memory_worker() -> Result<Rules, BackendError> {
+    let mut rules = base()?;
+    rules.extend(DEVICES.iter().map(|call| (*call, Vec::new())));
+    rules.insert(libc::SYS_ioctl, vec![equal(1, KVM_SET_USER_MEMORY_REGION)?, equal(1, KVM_SIGNAL_MSI)?]);
+    Ok(rules)
+}
+
 /// A device worker that has connections of its own.
 pub fn socket_worker() -> Result<Rules, BackendError> {
     let mut rules = worker()?;
@@ -231,13 +242,26 @@ mod tests {
     #[test]
     fn filters_compile_and_the_monitor_allows_what_its_children_need() {
         let monitor = monitor().unwrap();
-        for rules in [processor().unwrap(), worker().unwrap(), socket_worker().unwrap(), job().unwrap()] {
+        for rules in [
+            processor().unwrap(),
+            worker().unwrap(),
+            memory_worker().unwrap(),
+            socket_worker().unwrap(),
+            job().unwrap(),
+        ] {
             assert!(rules.keys().all(|call| monitor.contains_key(call)));
             for forbidden in [libc::SYS_openat, libc::SYS_execve, libc::SYS_socket, libc::SYS_kill, libc::SYS_clone3] {
                 assert!(!rules.contains_key(&forbidden));
             }
         }
-        for rules in [super::processor(), super::worker(), super::socket_worker(), super::job(), super::monitor()] {
+        for rules in [
+            super::processor(),
+            super::worker(),
+            super::memory_worker(),
+            super::socket_worker(),
+            super::job(),
+            super::monitor(),
+        ] {
             assert!(!compile(rules).unwrap().is_empty());
         }
     }

@@ -19,7 +19,7 @@ use std::os::unix::fs::FileExt;
 
 /// Of this format. A change that an older program would misread makes it one more.
 pub const VERSION: u32 = 1;
-/// Largest state that is read: 128 processors and 16 devices need less than one MiB.
+/// Largest state that is read: 254 processors and 31 devices need a few MiB.
 pub const BYTES_MAX: u64 = 64 << 20;
 /// Bytes of the header.
 pub const HEADER: usize = 24;

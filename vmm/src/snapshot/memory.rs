@@ -5,6 +5,7 @@
 
 use super::SnapshotError;
 use crate::memory::Memory;
+use crate::memory::hot::Hot;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io;
@@ -45,11 +46,12 @@ fn last_page(identity: [u8; 16]) -> [u8; PAGE] {
     page
 }
 
-/// Writes the image of a machine at rest, durably. `cancelled` is looked at every MiB.
-pub fn write(memory: &Memory, file: &File, cancelled: &AtomicBool) -> Result<Digest, SnapshotError> {
+/// Writes the image of a machine at rest, durably. Blocks that are not plugged are not looked at. `cancelled` is looked at every MiB.
+pub fn write(memory: &Memory, hot: Option<&Hot>, file: &File, cancelled: &AtomicBool) -> Result<Digest, SnapshotError> {
     let failed = |e| SnapshotError::File { what: "write the memory image", source: e };
     file.set_len(0).map_err(failed)?;
     let zeroes = vec![0u8; CHUNK];
+    let empty = crc32fast::hash(&zeroes);
     let mut buffer = vec![0u8; CHUNK];
     let (mut offset, mut chunks) = (0u64, Vec::new());
     for region in memory.iter() {
@@ -61,6 +63,12 @@ pub fn write(memory: &Memory, file: &File, cancelled: &AtomicBool) -> Result<Dig
             // Ranges are whole MiB, as the configuration is.
             let part = &mut buffer[..(region.len() - at).min(CHUNK as u64) as usize];
             let address = region.start_addr().unchecked_add(at);
+            if hot.is_some_and(|hot| hot.is_empty(address.raw_value(), part.len() as u64)) {
+                chunks.push(empty);
+                at += part.len() as u64;
+                offset += part.len() as u64;
+                continue;
+            }
             memory.read_slice(part, address).map_err(|e| failed(io::Error::other(e)))?;
             chunks.push(crc32fast::hash(part));
             for (n, page) in (0u64..).zip(part.chunks(PAGE)) {
@@ -147,7 +155,7 @@ mod tests {
         memory.write_slice(b"low", GuestAddress(0)).unwrap();
         memory.write_slice(&[7; 5000], GuestAddress(0x20_0ff0)).unwrap();
         let file = tempfile::tempfile().unwrap();
-        let digest = write(&memory, &file, &AtomicBool::new(false)).unwrap();
+        let digest = write(&memory, None, &file, &AtomicBool::new(false)).unwrap();
         (file, digest)
     }
 
@@ -198,8 +206,8 @@ mod tests {
     fn a_full_disk_and_an_ending_machine_are_errors() {
         let memory = crate::memory::map(BYTES, false).unwrap();
         memory.write_slice(b"x", GuestAddress(0)).unwrap();
-        assert!(write(&memory, &tempfile::tempfile().unwrap(), &AtomicBool::new(true)).is_err());
+        assert!(write(&memory, None, &tempfile::tempfile().unwrap(), &AtomicBool::new(true)).is_err());
         let full = File::options().write(true).open("/dev/full").unwrap();
-        assert!(write(&memory, &full, &AtomicBool::new(false)).is_err());
+        assert!(write(&memory, None, &full, &AtomicBool::new(false)).is_err());
     }
 }

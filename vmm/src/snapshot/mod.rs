@@ -94,13 +94,19 @@ impl SnapshotError {
 /// Everything but guest memory.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct MachineState {
-    /// Processors of the machine.
+    /// Processors that are to be there.
     pub vcpus: u16,
+    /// Processors that there can be; 0 where the machine was written down by a version that had no others.
+    #[serde(default)]
+    pub max_vcpus: u16,
     /// Guest memory.
     pub memory_mib: u32,
+    /// Memory that can come besides.
+    #[serde(default)]
+    pub max_hot_mib: u32,
     /// Interrupt chips, timer, clock.
     pub chips: Chips,
-    /// One for each processor.
+    /// One for each processor that has ever been there, by number.
     pub processors: Vec<ProcessorState>,
     /// What sits on ports.
     pub ports: PortsState,
@@ -121,13 +127,22 @@ pub struct Snapshot {
 
 impl MachineState {
     /// Refuses a configuration that describes another machine. Devices compare themselves when they are restored.
-    pub fn fits(&self, vcpus: u16, memory_mib: u32, slots: usize) -> Result<(), SnapshotError> {
+    pub fn fits(
+        &self,
+        max_vcpus: u16,
+        (memory_mib, max_hot_mib): (u32, u32),
+        slots: usize,
+    ) -> Result<(), SnapshotError> {
         let pairs = [
-            ("processors", u64::from(self.vcpus), u64::from(vcpus)),
+            ("processors at most", self.max_vcpus.max(self.vcpus).into(), max_vcpus.into()),
             ("MiB of memory", u64::from(self.memory_mib), u64::from(memory_mib)),
+            ("MiB of memory that comes and goes", self.max_hot_mib.into(), max_hot_mib.into()),
             ("devices", (self.slots.len() + self.pci.len()) as u64, slots as u64),
-            ("states of processors", self.processors.len() as u64, u64::from(vcpus)),
         ];
+        let states = 1..=usize::from(max_vcpus);
+        if !states.contains(&self.processors.len()) || !states.contains(&usize::from(self.vcpus)) {
+            return Err(SnapshotError::Malformed("states of no or too many processors".into()));
+        }
         match pairs.iter().find(|(_, had, has)| had != has) {
             Some((what, had, has)) => Err(SnapshotError::Mismatch(format!("it had {had} {what}, this has {has}"))),
             None => Ok(()),

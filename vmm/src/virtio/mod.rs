@@ -22,6 +22,7 @@ pub mod console;
 pub mod counters;
 pub mod handle;
 pub mod limit;
+pub mod memory;
 pub mod mmio;
 pub mod net;
 pub mod pci;
@@ -47,6 +48,9 @@ pub const SLOT_LINES: [u32; SLOTS] = [5, 6, 7, 10, 11, 12, 14, 15, 16, 17, 18, 1
 
 /// Number of the vsock device, the one whose worker accepts connections.
 pub const VSOCK: u32 = 19;
+
+/// Number of the memory device, the one whose worker changes what memory KVM knows.
+pub const MEMORY: u32 = 24;
 
 /// Feature bit: a device of virtio 1.0 or later.
 pub const F_VERSION_1: u64 = 1 << 32;

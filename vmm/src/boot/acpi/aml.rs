@@ -105,20 +105,68 @@ pub fn call(target: &[u8], arguments: &[Vec<u8>]) -> Vec<u8> {
     [target, &arguments.concat()].concat()
 }
 
-/// Ports, and the 32-bit registers that lie there from the first on. What is not written is zero.
-pub fn registers(region: &[u8; 4], port: u16, fields: &[&[u8; 4]]) -> Vec<u8> {
+/// Accesses to fields: each as wide as this. What is not written is zero.
+pub const BYTE: u8 = 1 | WRITE_AS_ZEROES;
+/// The same.
+pub const DWORD: u8 = 3 | WRITE_AS_ZEROES;
+const WRITE_AS_ZEROES: u8 = 2 << 5;
+
+/// Ports.
+pub fn region(name: &[u8; 4], port: u16, bytes: u8) -> Vec<u8> {
     const SYSTEM_IO: u8 = 1;
-    const DWORD_WRITE_AS_ZEROES: u8 = 3 | 2 << 5;
-    const BITS: u8 = 32;
-    let bytes = fields.len() as u8 * 4;
-    let mut out = [&[0x5b, 0x80], &region[..], &[SYSTEM_IO], &word(port), &byte(bytes)].concat();
-    let fields: Vec<Vec<u8>> = fields.iter().map(|field| [&field[..], &[BITS]].concat()).collect();
-    out.extend(named(&[0x5b, 0x81], &[&region[..], &[DWORD_WRITE_AS_ZEROES]].concat(), &fields));
-    out
+    [&[0x5b, 0x80], &name[..], &[SYSTEM_IO], &word(port), &byte(bytes)].concat()
 }
 
-pub fn store(value: &[u8], target: &[u8; 4]) -> Vec<u8> {
+/// Registers of ports, from the first on: names with their bits; without a name they are passed over. At most 63 bits each.
+pub fn field(region: &[u8; 4], access: u8, units: &[(Option<&[u8; 4]>, u8)]) -> Vec<u8> {
+    let unit = |(name, bits): &(Option<&[u8; 4]>, u8)| match name {
+        Some(name) => [&name[..], &[*bits]].concat(),
+        None => vec![0, *bits],
+    };
+    let units: Vec<Vec<u8>> = units.iter().map(unit).collect();
+    named(&[0x5b, 0x81], &[&region[..], &[access]].concat(), &units)
+}
+
+/// Ports, and the 32-bit registers that lie there from the first on.
+pub fn registers(name: &[u8; 4], port: u16, fields: &[&[u8; 4]]) -> Vec<u8> {
+    let units: Vec<_> = fields.iter().map(|field| (Some(*field), 32)).collect();
+    [region(name, port, fields.len() as u8 * 4), field(name, DWORD, &units)].concat()
+}
+
+/// Target is a name, or a local variable.
+pub fn store(value: &[u8], target: &[u8]) -> Vec<u8> {
     [&[0x70], value, target].concat()
+}
+
+/// The local variable of that number.
+pub fn local(number: u8) -> Vec<u8> {
+    vec![0x60 + number]
+}
+
+/// What a method gives to whom called it.
+pub fn give(value: &[u8]) -> Vec<u8> {
+    [&[0xa4], value].concat()
+}
+
+pub fn equal(a: &[u8], b: &[u8]) -> Vec<u8> {
+    [&[0x93], a, b].concat()
+}
+
+pub fn repeat(condition: &[u8], terms: &[Vec<u8>]) -> Vec<u8> {
+    named(&[0xa2], condition, terms)
+}
+
+pub fn mutex(name: &[u8; 4]) -> Vec<u8> {
+    [&[0x5b, 0x01], &name[..], &[0]].concat()
+}
+
+/// Waits for it as long as it takes.
+pub fn acquire(name: &[u8; 4]) -> Vec<u8> {
+    [&[0x5b, 0x23], &name[..], &[0xff, 0xff]].concat()
+}
+
+pub fn release(name: &[u8; 4]) -> Vec<u8> {
+    [&[0x5b, 0x27], &name[..]].concat()
 }
 
 pub fn and(a: &[u8], b: &[u8]) -> Vec<u8> {

@@ -5,15 +5,15 @@
 //!                                               guest lets go ─► Snn._EJ0 ─► register of pci::hotplug
 //! ```
 
-use super::{Hardware, aml, table};
+use super::{Hardware, aml, processors, table};
 use crate::device::power;
 use crate::pci::hotplug;
 use crate::pci::{DEVICES, WINDOW, WINDOW_END};
 use crate::virtio::{SLOT_BYTES, SLOT_LINES, SLOTS_START};
 
 /// What `Notify` says: look again; please eject.
-const CHECK: u8 = 1;
-const EJECT_REQUEST: u8 = 3;
+pub const CHECK: u8 = 1;
+pub const EJECT_REQUEST: u8 = 3;
 
 /// Memory range and interrupt of a virtio slot, as a resource template.
 fn slot_resources(slot: usize) -> Vec<u8> {
@@ -105,6 +105,10 @@ pub fn dsdt(hardware: &Hardware) -> Vec<u8> {
         devices.push(pci_bridge());
         events.push(aml::method(b"_E01", 0, &[aml::path(&[b"_SB_", b"PCI0", b"PCNT"])]));
     }
+    if let Some(possible) = hardware.possible {
+        devices.push(processors::container(possible));
+        events.push(processors::event());
+    }
     let off = [aml::byte(power::SLEEP_OFF), aml::byte(0), aml::byte(0), aml::byte(0)];
     let mut body = aml::name(b"_S5_", &aml::package(&off));
     body.extend(aml::scope(b"_SB_", &devices));
@@ -121,8 +125,8 @@ mod tests {
     #[test]
     fn a_disassembler_reads_what_was_meant() {
         let dir = tempfile::tempdir().unwrap();
-        for (slots, pci) in [(0, false), (16, false), (0, true)] {
-            std::fs::write(dir.path().join("dsdt.aml"), dsdt(&Hardware { vcpus: 2, slots, pci })).unwrap();
+        for (slots, pci, possible) in [(0, false, None), (16, false, Some(254)), (0, true, Some(3))] {
+            std::fs::write(dir.path().join("dsdt.aml"), dsdt(&Hardware { vcpus: 2, possible, slots, pci })).unwrap();
             let read = Command::new("iasl").args(["-d", "dsdt.aml"]).current_dir(&dir).output();
             let Ok(read) = read else {
                 eprintln!("SKIPPED: iasl is missing (package acpica-tools)");
@@ -134,8 +138,18 @@ mod tests {
             let one_line = text.split_whitespace().collect::<Vec<_>>().join(" ");
             assert_eq!(one_line.matches("Device (V0").count(), slots);
             assert_eq!(one_line.matches("Device (S0").count() + one_line.matches("Device (S3").count() > 0, pci);
+            assert_eq!(one_line.matches("_HID, \"ACPI0007\"").count(), usize::from(possible.unwrap_or(0)));
             if pci {
                 for line in [
+                    "OperationRegion (CPRG, SystemIO, 0x0CD8, 0x0C)",
+                    "Field (CPRG, ByteAcc, NoLock, WriteAsZeros) { Offset (0x04), CPST, 8, CCMD, 8 }",
+                    "Field (CPRG, DWordAcc, NoLock, WriteAsZeros) { CSEL, 32, Offset (0x08), CDAT, 32 }",
+                    "CSEL = Arg0 Local0 = 0x00 If ((CPST & 0x01)) { Local0 = 0x0F }",
+                    "While (Local0) { Local0 = 0x00 CCMD = 0x00 If ((CPST & 0x02)) { CTFY (CDAT, 0x01) CPST = 0x02",
+                    "If ((CPST & 0x04)) { CTFY (CDAT, 0x03) CPST = 0x04 Local0 = 0x01 }",
+                    "If ((Arg0 == 0x02)) { Notify (C002, Arg1) }",
+                    "COST (0x02, Arg0, Arg1)",
+                    "\\_SB.CPUS.CSCN ()",
                     "OperationRegion (PCST, SystemIO, 0xAE00, 0x10)",
                     "Field (PCST, DWordAcc, NoLock, WriteAsZeros) { PCIU, 32, PCID, 32, B0EJ, 32, RMVC, 32 }",
                     "Method (_EJ0, 1, Serialized) // _EJx: Eject Device, x=0-9 { B0EJ = 0x80000000 }",

@@ -9,8 +9,10 @@
 
 mod aml;
 mod dsdt;
+mod processors;
 
 use super::{BootError, Hardware};
+use crate::config::VCPUS_MAX;
 use crate::device::{events, power};
 use crate::memory::Memory;
 use vm_memory::{Bytes, GuestAddress};
@@ -43,21 +45,25 @@ fn table(signature: &[u8; 4], revision: u8, body: &[u8]) -> Vec<u8> {
     out
 }
 
-fn madt(vcpus: u16) -> Vec<u8> {
+/// Processors that are there are enabled; those that can come are named, and are not.
+fn madt(vcpus: u16, possible: u16) -> Vec<u8> {
+    const ENABLED: u8 = 1;
+    const CAN_COME: u8 = 2;
     let mut body = LAPIC_ADDRESS.to_le_bytes().to_vec();
     body.extend(1u32.to_le_bytes()); // there are 8259s too
-    let ids = 0..vcpus.min(254) as u8;
-    for id in ids {
-        body.extend([0, 8, id, id, 1, 0, 0, 0]);
+    let possible = possible.max(vcpus).min(VCPUS_MAX);
+    for id in 0..possible as u8 {
+        let flags = if u16::from(id) < vcpus { ENABLED } else { CAN_COME };
+        body.extend([0, 8, id, id, flags, 0, 0, 0]);
     }
-    body.extend([1, 12, vcpus.min(254) as u8, 0]);
+    body.extend([1, 12, possible as u8, 0]);
     body.extend(IOAPIC_ADDRESS.to_le_bytes());
     body.extend(0u32.to_le_bytes());
     body.extend([2, 10, 0, power::LINE as u8]);
     body.extend(power::LINE.to_le_bytes());
     body.extend(EDGE_HIGH.to_le_bytes());
     body.extend([4, 6, 0xff, 0, 0, 1]); // LINT1 is NMI
-    table(b"APIC", 4, &body)
+    table(b"APIC", 5, &body)
 }
 
 fn fadt(dsdt: u64) -> Vec<u8> {
@@ -98,7 +104,7 @@ pub fn write(memory: &Memory, hardware: &Hardware) -> Result<(), BootError> {
     };
     let dsdt = place(dsdt::dsdt(hardware))?;
     let fadt = place(fadt(dsdt))?;
-    let madt = place(madt(hardware.vcpus))?;
+    let madt = place(madt(hardware.vcpus, hardware.possible.unwrap_or(0)))?;
     let xsdt = place(table(b"XSDT", 1, &[fadt.to_le_bytes(), madt.to_le_bytes()].concat()))?;
     let mut root = b"RSD PTR \0PILVI \x02\0\0\0\0".to_vec();
     root.extend(36u32.to_le_bytes());
@@ -117,8 +123,8 @@ mod tests {
     #[test]
     fn every_table_of_every_size_sums_to_zero_and_fits() {
         let memory = crate::memory::map(16 << 20, false).unwrap();
-        for (vcpus, slots) in [(1, 0), (2, 1), (128, 16)] {
-            write(&memory, &Hardware { vcpus, slots, pci: slots == 0 }).unwrap();
+        for (vcpus, possible, slots) in [(1, None, 0), (2, Some(254), 1), (254, Some(254), 16)] {
+            write(&memory, &Hardware { vcpus, possible, slots, pci: slots < 2 }).unwrap();
             let mut area = vec![0u8; 0x1_0000];
             memory.read_slice(&mut area, GuestAddress(RSDP)).unwrap();
             assert_eq!(area[..36].iter().fold(0u8, |s, b| s.wrapping_add(*b)), 0);
@@ -134,6 +140,8 @@ mod tests {
             let (fadt, madt) = (at(word(xsdt + 36)), at(word(xsdt + 44)));
             assert_eq!((&whole(fadt)[..4], whole(fadt).len(), &whole(madt)[..4]), (&b"FACP"[..], 276, &b"APIC"[..]));
             assert_eq!(&whole(at(word(fadt + 140)))[..4], b"DSDT");
+            let enabled = whole(madt)[44..].chunks(8).take_while(|entry| entry[0] == 0).filter(|entry| entry[4] == 1);
+            assert_eq!(enabled.count(), usize::from(vcpus));
             assert!(xsdt + 52 < 0x1_0000, "runs into the MP table");
         }
     }
