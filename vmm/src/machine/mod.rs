@@ -22,10 +22,11 @@ use crate::cpu::state::ProcessorState;
 use crate::cpu::throttle::Throttle;
 use crate::cpu::{self, cpuid, registers};
 use crate::device::Bus;
+use crate::fault::Pager;
 use crate::gate::{Gate, lock};
 use crate::memory::{self, Memory, MemoryError};
 use crate::migrate::MigrateError;
-use crate::migrate::receive::Arrival;
+use crate::migrate::receive::{Arrival, House};
 use crate::pci::DEVICES;
 use crate::sandbox::Threads;
 use crate::snapshot::chips::Chips;
@@ -42,6 +43,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::signal::Killable;
 
@@ -152,6 +154,8 @@ pub struct Machine {
     pci: Vec<Arc<Pci>>,
     vcpus: Vec<Arc<Mutex<VcpuFd>>>,
     // Kept until the threads have ended: they use both.
+    /// Brings memory that is missing.
+    pub pager: Option<Pager>,
     /// The KVM side.
     pub vm: Arc<VmFd>,
     /// Guest memory.
@@ -173,18 +177,21 @@ impl Machine {
         vm.create_pit2(pit).map_err(kvm_step("make the timer"))?;
 
         let bytes = u64::from(config.memory_mib) << 20;
-        let (memory, restored, arrival) = match (parts.restore.take(), parts.incoming.take()) {
-            (Some(from), _) => from.open(bytes).map(|(memory, state)| (memory, Some(state), None))?,
+        let stop = Stop::new(Arc::new(Gate::new_shut()))?;
+        let (mut arrival, mut pager) = (None, None);
+        let (memory, restored) = match (parts.restore.take(), parts.incoming.take()) {
+            (Some(from), _) => from.open(bytes).map(|(memory, state)| (memory, Some(state)))?,
             (None, Some(from)) => {
                 let memory = memory::map(bytes, config.huge_pages)?;
-                let (arrival, state) = from.receive(&memory, &mut parts.land_disks()?)?;
-                (memory, Some(state), Some(arrival))
+                let house = House { id: &config.id, threads, stop: &stop };
+                let (arrived, state, fetched) = from.receive(&memory, &mut parts.land_disks()?, &house)?;
+                (arrival, pager) = (Some(arrived), fetched);
+                (memory, Some(state))
             }
-            (None, None) => (memory::map(bytes, config.huge_pages)?, None, None),
+            (None, None) => (memory::map(bytes, config.huge_pages)?, None),
         };
         memory::attach(&vm, &memory)?;
 
-        let stop = Stop::new(Arc::new(Gate::new_shut()))?;
         let all = Builder { threads, stop: &stop }.parts(config, parts)?;
         let (slots, functions) = match config.transport {
             Transport::Mmio => (devices::connect_mmio(&vm, &memory, all)?, Vec::new()),
@@ -207,7 +214,7 @@ impl Machine {
             None => prepare(config, parts, &vm, &memory, bus.slots.len())?,
         };
         let mut machine = Machine::spawn(config, (vm, memory), bus, vcpus, threads, stop)?;
-        (machine.arrival, machine.pci) = (arrival, pci);
+        (machine.arrival, machine.pager, machine.pci) = (arrival, pager, pci);
         for slot in machine.slots() {
             machine.serve(slot, threads)?;
         }
@@ -234,6 +241,7 @@ impl Machine {
             processors: Vec::new(),
             workers: Vec::new(),
             pci: Vec::new(),
+            pager: None,
             vcpus: vcpus.into_iter().map(|vcpu| Arc::new(Mutex::new(vcpu))).collect(),
             memory,
             vm,
@@ -320,14 +328,28 @@ impl Machine {
         }
     }
 
-    /// Ends all threads. Guest memory and the VM go after them.
+    /// Ends all threads. Guest memory and the VM go after them. Threads that wait for memory which cannot be brought end
+    /// with the process: woken without it they would go on with what was never there.
     pub fn end(mut self) {
         self.gate.quit();
         self.kick_all();
+        while let Some(pager) = self.pager.as_ref().filter(|_| !self.is_home()) {
+            if pager.seen.is_stuck() {
+                return std::mem::forget(self);
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
         for thread in self.processors.drain(..).chain(self.workers.drain(..).map(|serving| serving.thread)) {
             // A thread that panicked has already given its reason.
             let _ = thread.join();
         }
+    }
+}
+
+impl Machine {
+    fn is_home(&self) -> bool {
+        let workers = self.workers.iter().map(|serving| &serving.thread);
+        self.processors.iter().chain(workers).all(JoinHandle::is_finished)
     }
 }
 

@@ -6,6 +6,7 @@ use crate::boot::{self, BootError};
 use crate::config::{Config, Disk, Engine, Restore, Source, inherit};
 use crate::control::server::listen;
 use crate::device::console::Console;
+use crate::fault::uffd::Uffd;
 use crate::memory::{self, Memory};
 use crate::migrate::disks::{Landing, Leaving, Leavings};
 use crate::migrate::receive::Incoming;
@@ -107,7 +108,9 @@ impl Parts {
         }
         let restore = config.restore.as_ref().map(OpenSnapshot::of).transpose()?;
         let incoming = config.incoming.as_ref().map(|source| -> io::Result<Incoming> {
-            Ok(Incoming { listener: listen(source)?, interrupt: signals.try_clone()? })
+            // Without it the machine comes whole or not at all.
+            let uffd = Uffd::open().ok();
+            Ok(Incoming { listener: listen(source)?, interrupt: signals.try_clone()?, uffd })
         });
         let incoming = open("the socket for a machine to move in", incoming.transpose())?;
         let vsock = config.vsock.as_ref().map(|vsock| listen(&vsock.socket)).transpose();

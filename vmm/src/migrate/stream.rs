@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 /// Between two looks whether anybody still wants to wait.
-const LOOK_MS: i32 = 50;
+pub const LOOK_MS: i32 = 50;
 
 /// A stream that is given up when a flag is set, or a time has come.
 pub struct Stream {
@@ -35,13 +35,32 @@ impl Stream {
         self.until = Some(Instant::now() + time);
     }
 
-    fn wait(&self, events: libc::c_short) -> io::Result<()> {
+    /// What is not there by then does not come.
+    pub fn limit(&mut self, time: Duration) {
+        self.until = Some(Instant::now() + time);
+    }
+
+    /// Whether there is something to be read, or comes within so many milliseconds; also when the stream has ended.
+    pub fn is_readable(&self, wait_ms: i32) -> io::Result<bool> {
+        self.look()?;
+        let mut one = libc::pollfd { fd: self.file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: the pointer is to one live pollfd.
+        Ok(unsafe { libc::poll(&raw mut one, 1, wait_ms) } > 0)
+    }
+
+    /// An error when nobody wants to wait any more.
+    fn look(&self) -> io::Result<()> {
         if self.cancelled.load(Ordering::Acquire) {
             return Err(io::Error::other("cancelled"));
         }
         if self.until.is_some_and(|until| Instant::now() > until) {
             return Err(io::ErrorKind::TimedOut.into());
         }
+        Ok(())
+    }
+
+    fn wait(&self, events: libc::c_short) -> io::Result<()> {
+        self.look()?;
         let mut one = libc::pollfd { fd: self.file.as_raw_fd(), events, revents: 0 };
         // SAFETY: the pointer is to one live pollfd.
         unsafe { libc::poll(&raw mut one, 1, LOOK_MS) };

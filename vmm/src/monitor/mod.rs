@@ -102,6 +102,8 @@ pub struct Monitor {
     job: Option<Job>,
     /// Of a migration.
     progress: Option<Arc<Progress>>,
+    /// It moved, and not all of it.
+    torn: Option<crate::job::Torn>,
     /// Who waits for devices to go.
     leaving: Vec<plug::Leaving>,
     /// Who may look into the machine.
@@ -110,6 +112,14 @@ pub struct Monitor {
 
 fn watch(epoll: &Epoll, fd: RawFd, key: u64) -> io::Result<()> {
     epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN, key))
+}
+
+/// A machine whose threads never come home cannot be built anew.
+fn stuck_reason(reason: StopReason) -> StopReason {
+    match reason {
+        StopReason::Reset => StopReason::Crashed { detail: "it reset while memory could not be brought".into() },
+        other => other,
+    }
 }
 
 impl Monitor {
@@ -143,6 +153,7 @@ impl Monitor {
             watched: None,
             job: None,
             progress: None,
+            torn: None,
             leaving: Vec::new(),
             debugger: None,
         })
@@ -189,6 +200,7 @@ impl Monitor {
                 }
             }
             if let Some(reason) = self.ended() {
+                let reason = if self.is_stuck() { stuck_reason(reason) } else { reason };
                 self.end_machine();
                 if reason != StopReason::Reset || self.config.on_reset == OnReset::Exit {
                     // Whoever hears of the end may start the next at once.
@@ -250,6 +262,11 @@ impl Monitor {
         // A kill that came between two starts has no machine to stop.
         let reason = self.stop_reason.take().or_else(|| self.machine.as_ref()?.stop.reason())?;
         Some(if self.closing && reason == StopReason::Reset { StopReason::PoweredOff } else { reason })
+    }
+
+    /// Threads of the machine may wait for memory that cannot be brought.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.machine.as_ref().and_then(|machine| machine.pager.as_ref()).is_some_and(|pager| pager.seen.is_stuck())
     }
 
     fn end_machine(&mut self) {

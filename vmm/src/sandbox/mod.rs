@@ -54,6 +54,7 @@ struct Filters {
     worker: BpfProgram,
     socket_worker: BpfProgram,
     job: BpfProgram,
+    pager: BpfProgram,
     monitor: BpfProgram,
 }
 
@@ -68,6 +69,8 @@ pub enum Kind {
     SocketWorker,
     /// Writes a snapshot or sends a migration.
     Job,
+    /// Brings memory that is missing.
+    Pager,
 }
 
 impl Threads {
@@ -79,6 +82,8 @@ impl Threads {
     pub const SOCKET_WORKER: Kind = Kind::SocketWorker;
     /// Long work beside the machine.
     pub const JOB: Kind = Kind::Job;
+    /// Memory that comes when it is touched.
+    pub const PAGER: Kind = Kind::Pager;
 
     /// Threads without filters.
     pub fn free() -> Threads {
@@ -94,6 +99,7 @@ impl Threads {
                 worker: compile(seccomp::worker())?,
                 socket_worker: compile(seccomp::socket_worker())?,
                 job: compile(seccomp::job())?,
+                pager: compile(seccomp::pager())?,
                 monitor: compile(seccomp::monitor())?,
             }),
         })
@@ -112,6 +118,7 @@ impl Threads {
             Kind::Worker => f.worker.clone(),
             Kind::SocketWorker => f.socket_worker.clone(),
             Kind::Job => f.job.clone(),
+            Kind::Pager => f.pager.clone(),
         });
         let guard = Guard { stop, name: name.to_owned() };
         std::thread::Builder::new().name(name.to_owned()).stack_size(512 * 1024).spawn(move || {

@@ -19,5 +19,6 @@ mod network;
 mod pci;
 mod peer;
 mod places;
+mod postcopy;
 mod rig;
 mod snapshot;
