@@ -274,6 +274,21 @@ pub struct Restore {
     /// Read and check all of the image first. Without, only its size and its last page are looked at.
     #[serde(default = "yes")]
     pub verify: bool,
+    /// How pages come out of the image.
+    #[serde(default)]
+    pub lazy: Lazy,
+}
+
+/// How the pages of a memory image reach a guest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lazy {
+    /// The image is mapped: leanest, and guests share what they only read. A page that cannot be read kills the process.
+    #[default]
+    Map,
+    /// Each MiB is read and checked when it is touched (userfaultfd), `verify` or not. What does not match crashes the machine
+    /// with a reason.
+    Fault,
 }
 
 /// Processor features that a machine can be told not to have.

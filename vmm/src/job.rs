@@ -86,6 +86,11 @@ impl Job {
         self.cancelled.load(Ordering::Acquire)
     }
 
+    /// Whether its thread has gone home.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Waits for the end.
     pub fn end(self) -> Result<Outcome, String> {
         let ended = self.thread.join();

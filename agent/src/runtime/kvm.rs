@@ -149,6 +149,7 @@ impl Kvm {
                 state: Source::Path(guest.saved_state()),
                 memory: Source::Path(moving::saved_memory(guest)),
                 verify: true,
+                lazy: vmm::Lazy::Map,
             }),
             incoming: moving::is_awaited(&guest.dir).then(|| Source::Path(moving::INCOMING.into())),
             report: Some(Source::Path(REPORT.into())),

@@ -36,6 +36,8 @@ pub struct Seen {
     pub stuck: AtomicBool,
     /// The machine cannot be written down or moved before all are there.
     pub arriving: bool,
+    /// The gate has been opened: threads may act on what they find in memory.
+    pub began: AtomicBool,
     /// Readable when the threads are to end.
     pub stop: EventFd,
 }
@@ -44,7 +46,7 @@ impl Seen {
     /// Of a pager that has this many pages to bring.
     pub fn new(left: u64, arriving: bool) -> io::Result<Seen> {
         let stop = EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
-        Ok(Seen { left: left.into(), faults: 0.into(), stuck: false.into(), arriving, stop })
+        Ok(Seen { left: left.into(), faults: 0.into(), stuck: false.into(), arriving, began: false.into(), stop })
     }
 
     /// Whether pages are on their way from another process.

@@ -179,11 +179,15 @@ impl Machine {
         let bytes = u64::from(config.memory_mib) << 20;
         let stop = Stop::new(Arc::new(Gate::new_shut()))?;
         let (mut arrival, mut pager) = (None, None);
+        let house = House { id: &config.id, threads, stop: &stop };
         let (memory, restored) = match (parts.restore.take(), parts.incoming.take()) {
-            (Some(from), _) => from.open(bytes).map(|(memory, state)| (memory, Some(state)))?,
+            (Some(from), _) => {
+                let (memory, state, lazy) = from.open(bytes, &house)?;
+                pager = lazy;
+                (memory, Some(state))
+            }
             (None, Some(from)) => {
                 let memory = memory::map(bytes, config.huge_pages)?;
-                let house = House { id: &config.id, threads, stop: &stop };
                 let (arrived, state, fetched) = from.receive(&memory, &mut parts.land_disks()?, &house)?;
                 (arrival, pager) = (Some(arrived), fetched);
                 (memory, Some(state))
@@ -333,8 +337,8 @@ impl Machine {
     pub fn end(mut self) {
         self.gate.quit();
         self.kick_all();
-        while let Some(pager) = self.pager.as_ref().filter(|_| !self.is_home()) {
-            if pager.seen.is_stuck() {
+        while self.pager.is_some() && !self.is_home() {
+            if self.is_stuck() {
                 return std::mem::forget(self);
             }
             std::thread::park_timeout(Duration::from_millis(1));
@@ -347,6 +351,18 @@ impl Machine {
 }
 
 impl Machine {
+    /// The gate is about to open for the first time.
+    pub fn may_begin(&self) {
+        if let Some(pager) = &self.pager {
+            pager.seen.began.store(true, Ordering::Release);
+        }
+    }
+
+    /// Threads may wait for memory that cannot be brought.
+    pub fn is_stuck(&self) -> bool {
+        self.pager.as_ref().is_some_and(|pager| pager.seen.is_stuck())
+    }
+
     fn is_home(&self) -> bool {
         let workers = self.workers.iter().map(|serving| &serving.thread);
         self.processors.iter().chain(workers).all(JoinHandle::is_finished)

@@ -3,13 +3,14 @@
 use super::{MachineError, kvm_step};
 use crate::boot::disk::Found;
 use crate::boot::{self, BootError};
-use crate::config::{Config, Disk, Engine, Restore, Source, inherit};
+use crate::config::{Config, Disk, Engine, Lazy, Restore, Source, inherit};
 use crate::control::server::listen;
 use crate::device::console::Console;
 use crate::fault::uffd::Uffd;
+use crate::fault::{Pager, image};
 use crate::memory::{self, Memory};
 use crate::migrate::disks::{Landing, Leaving, Leavings};
-use crate::migrate::receive::Incoming;
+use crate::migrate::receive::{House, Incoming};
 use crate::monitor::Signals;
 use crate::snapshot::{self, MachineState, SnapshotError};
 use crate::virtio::block::changes::Changes;
@@ -70,6 +71,8 @@ pub struct OpenSnapshot {
     state: File,
     image: File,
     whole: bool,
+    /// Pages are brought one by one.
+    uffd: Option<Uffd>,
 }
 
 /// Everything that is opened once, before the jail closes.
@@ -270,18 +273,29 @@ impl OpenSnapshot {
     fn of(from: &Restore) -> Result<OpenSnapshot, MachineError> {
         let state = open("the state file", from.state.open(false))?;
         let image = open("the memory image", from.memory.open(false))?;
-        Ok(OpenSnapshot { state, image, whole: from.verify })
+        let uffd = (from.lazy == Lazy::Fault).then(Uffd::open).transpose();
+        let uffd = open("userfaultfd, for a lazy restore by faults", uffd)?;
+        Ok(OpenSnapshot { state, image, whole: from.verify && uffd.is_none(), uffd })
     }
 
-    /// Checks both files and maps the image.
-    pub(super) fn open(mut self, bytes: u64) -> Result<(Memory, MachineState), MachineError> {
+    /// Checks both files and maps the image, or has it brought as it is touched.
+    pub(super) fn open(
+        mut self,
+        bytes: u64,
+        house: &House,
+    ) -> Result<(Memory, MachineState, Option<Pager>), MachineError> {
         let snapshot = snapshot::file::read(&mut self.state)?;
         if u64::from(snapshot.machine.memory_mib) << 20 != bytes {
             let text = format!("it had {} MiB of memory, this has {}", snapshot.machine.memory_mib, bytes >> 20);
             return Err(SnapshotError::Mismatch(text).into());
         }
         snapshot::memory::check(&self.image, &snapshot.memory, bytes, self.whole)?;
-        Ok((memory::map_image(bytes, self.image)?, snapshot.machine))
+        let Some(uffd) = self.uffd else {
+            return Ok((memory::map_image(bytes, self.image)?, snapshot.machine, None));
+        };
+        let memory = memory::map(bytes, false)?;
+        let pager = image::start(uffd, &memory, self.image, snapshot.memory, house)?;
+        Ok((memory, snapshot.machine, Some(pager)))
     }
 }
 

@@ -30,6 +30,7 @@ const PART_PAGES: u64 = PART / PAGE;
 
 /// Where it goes, and what is known of it.
 pub struct Sending {
+    pub(super) id: String,
     pub(super) stream: BufWriter<Stream>,
     pub(super) memory: Memory,
     vm: Arc<VmFd>,
@@ -48,6 +49,8 @@ pub struct Sending {
 
 /// The machine, as far as it is sent while it runs.
 pub struct Source {
+    /// Its name, for the journal.
+    pub id: String,
     /// Guest memory.
     pub memory: Memory,
     /// Which keeps the log.
@@ -75,9 +78,9 @@ impl Sending {
     /// Over this stream. KVM's log has been turned on.
     pub fn new(stream: File, source: Source, terms: Terms, progress: Arc<Progress>) -> io::Result<Sending> {
         let stream = BufWriter::with_capacity(BUFFER, Stream::new(stream)?);
-        let Source { memory, vm, throttle } = source;
+        let Source { id, memory, vm, throttle } = source;
         let (disks, parts) = (None, Parts::new());
-        Ok(Sending { stream, memory, vm, throttle, terms, progress, disks, parts, late: None, served: None })
+        Ok(Sending { id, stream, memory, vm, throttle, terms, progress, disks, parts, late: None, served: None })
     }
 
     /// These disks go over as well.

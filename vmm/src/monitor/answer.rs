@@ -74,19 +74,20 @@ impl Monitor {
 
     /// What would run a machine a second time, or wait for somebody who waits for memory that is on its way.
     fn barred(&self, request: &Request) -> Option<&'static str> {
-        use Request::{AddDisk, AddNic, Migrate, PowerButton, Remove, Reset, ResizeDisk, Resume, SetBalloon, SoftReset};
+        use Request::{
+            AddDisk, AddNic, Migrate, PowerButton, Remove, Reset, ResizeDisk, Resume, SetBalloon, SoftReset,
+        };
         if let (Some(torn), Resume {} | Reset {} | SoftReset {} | PowerButton {}) = (&self.torn, request)
             && torn.ran
         {
             return Some("the machine runs at the target; what is here is only memory that it misses");
         }
-        let pager = self.machine.as_ref().and_then(|machine| machine.pager.as_ref())?;
         let touching = match request {
             AddDisk { .. } | AddNic { .. } | Remove { .. } | ResizeDisk { .. } | SetBalloon { .. } => true,
             Request::Snapshot {} | Migrate { .. } => true,
             _ => false,
         };
-        (touching && (pager.seen.is_arriving() || pager.seen.is_stuck())).then_some("memory of the machine is on its way")
+        (touching && self.is_arriving()).then_some("memory of the machine is on its way")
     }
 
     fn ctrl_alt_del(&mut self, closing: bool) -> Reply {
@@ -205,6 +206,7 @@ impl Monitor {
                     }
                     machine.tell_of_pause();
                 }
+                machine.may_begin();
                 machine.gate.open();
                 self.state = RunState::Running;
                 Reply::Done

@@ -13,6 +13,7 @@ use super::answer::refused;
 use super::{JOB, Monitor, watch};
 use crate::control::Reply;
 use crate::job::{Job, Outcome, Torn};
+use crate::machine::Machine;
 use crate::migrate::send::{Handover, Sending, Source};
 use crate::migrate::{MigrateError, Progress, Terms};
 use crate::snapshot::{self, Snapshot, SnapshotError};
@@ -21,6 +22,7 @@ use crate::{journal, memory};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use vmm_sys_util::epoll::{ControlOperation, EpollEvent};
 
 impl Monitor {
@@ -74,8 +76,12 @@ impl Monitor {
             return Some(refused(&e.to_string()));
         }
         let progress = Arc::new(Progress::default());
-        let source =
-            Source { memory: machine.memory.clone(), vm: machine.vm.clone(), throttle: machine.throttle.clone() };
+        let source = Source {
+            id: self.config.id.clone(),
+            memory: machine.memory.clone(),
+            vm: machine.vm.clone(),
+            throttle: machine.throttle.clone(),
+        };
         let sending = Sending::new(stream, source, terms, progress.clone());
         let mut sending = match sending {
             Ok(sending) => sending,
@@ -237,14 +243,20 @@ impl Monitor {
     }
 
     /// The machine ends under the job.
-    pub(super) fn drop_job(&mut self) {
+    pub(super) fn drop_job(&mut self, machine: &Machine) {
         if let Some(progress) = &self.progress {
             progress.ending.store(true, Ordering::Release);
         }
         self.torn = None;
-        if let Some(job) = &self.job {
-            job.cancel();
-            self.job_done();
+        let Some(job) = &self.job else { return };
+        job.cancel();
+        while !job.is_finished() {
+            if machine.is_stuck() {
+                // It may wait for memory itself, and ends with the process.
+                return std::mem::forget(self.job.take());
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
         }
+        self.job_done();
     }
 }

@@ -238,6 +238,7 @@ impl Monitor {
             self.state = RunState::Paused;
             return Ok(());
         }
+        machine.may_begin();
         machine.gate.open();
         self.state = RunState::Running;
         if let Some(arrival) = arrival {
@@ -266,12 +267,18 @@ impl Monitor {
 
     /// Threads of the machine may wait for memory that cannot be brought.
     pub(super) fn is_stuck(&self) -> bool {
-        self.machine.as_ref().and_then(|machine| machine.pager.as_ref()).is_some_and(|pager| pager.seen.is_stuck())
+        self.machine.as_ref().is_some_and(Machine::is_stuck)
+    }
+
+    /// Memory is on its way from another process, or cannot be brought: nobody here may wait for it.
+    pub(super) fn is_arriving(&self) -> bool {
+        let pager = self.machine.as_ref().and_then(|machine| machine.pager.as_ref());
+        pager.is_some_and(|pager| pager.seen.is_arriving() || pager.seen.is_stuck())
     }
 
     fn end_machine(&mut self) {
         let Some(machine) = self.machine.take() else { return };
-        self.drop_job();
+        self.drop_job(&machine);
         self.debugger_is_left();
         self.state = RunState::Stopped;
         let _ = self.epoll.ctl(ControlOperation::Delete, machine.stop.event.as_raw_fd(), EpollEvent::default());

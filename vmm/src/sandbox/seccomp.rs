@@ -249,8 +249,14 @@ mod tests {
                 assert!(!rules.contains_key(&forbidden));
             }
         }
-        for rules in [super::processor(), super::worker(), super::socket_worker(), super::job(), super::pager(), super::monitor()]
-        {
+        for rules in [
+            super::processor(),
+            super::worker(),
+            super::socket_worker(),
+            super::job(),
+            super::pager(),
+            super::monitor(),
+        ] {
             assert!(!compile(rules).unwrap().is_empty());
         }
     }

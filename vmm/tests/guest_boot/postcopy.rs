@@ -42,6 +42,25 @@ fn switch(guest: &mut Running) {
     client.done(&Request::PostcopyMigration {}).unwrap();
 }
 
+/// Moves a guest in the middle of the first pass; the rest of its memory comes behind it, so many bytes in a second.
+pub fn moved_without_its_memory(guest: &mut Running, rate: u64) -> Option<Running> {
+    if !can() {
+        return None;
+    }
+    let mut there = target(guest);
+    let asked = begin(guest, &slow_wire(&there, rate), NEVER);
+    let mut client = guest.client();
+    until("the first pass", PATIENCE, || client.status().unwrap().migration.is_some_and(|m| m.passes > 0));
+    client.done(&Request::PostcopyMigration {}).unwrap();
+    until("it to run there", PATIENCE, || there.client().status().is_ok_and(|s| s.state == RunState::Running));
+    let missing = there.client().status().unwrap().missing.unwrap();
+    asked.join().unwrap().unwrap();
+    guest.ends_with(7);
+    let waited = there.client().status().unwrap().missing.unwrap().faults;
+    eprintln!("{}ran with {} pages missing, waited for {waited}", guest.stderr(), missing.pages);
+    Some(there)
+}
+
 fn rounds(running: &Running) -> usize {
     running.console().matches("round ").count()
 }
@@ -126,8 +145,7 @@ fn a_broken_stream_is_mended_and_nothing_is_lost() {
         assert_eq!(stranger.read(&mut [0]).unwrap_or(0), 0);
         wire = slow_wire(&there, RATE);
         let (again, control) = (wire.try_clone().unwrap(), guest.setup.path("control"));
-        asked =
-            std::thread::spawn(move || Client::connect(&control).unwrap().reconnect_migration(again.as_raw_fd()));
+        asked = std::thread::spawn(move || Client::connect(&control).unwrap().reconnect_migration(again.as_raw_fd()));
         until("the source to be there", PATIENCE, || !there.client().status().unwrap().missing.unwrap().stuck);
     }
     asked.join().unwrap().unwrap();
@@ -310,9 +328,8 @@ fn a_disk_goes_along_and_loses_no_write() {
     until("the target to listen", PATIENCE, || path.exists());
 
     let (wire, control) = (slow_wire(&there, 1 << 20), guest.setup.path("control"));
-    let asked = std::thread::spawn(move || {
-        Client::connect(&control).unwrap().migrate_with_disks(wire.as_raw_fd(), NEVER)
-    });
+    let asked =
+        std::thread::spawn(move || Client::connect(&control).unwrap().migrate_with_disks(wire.as_raw_fd(), NEVER));
     // Memory has hardly begun.
     let mut client = guest.client();
     until("the first pass", PATIENCE, || client.status().unwrap().migration.is_some_and(|m| m.passes > 0));

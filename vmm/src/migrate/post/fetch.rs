@@ -15,10 +15,10 @@ use super::wire::{Identity, Record};
 use crate::fault::uffd::{Uffd, wait};
 use crate::fault::{Bits, Missing, Pager, Seen};
 use crate::gate::lock;
+use crate::journal;
 use crate::machine::Stop;
 use crate::memory::Memory;
 use crate::sandbox::Threads;
-use crate::journal;
 use std::io::{self, BufReader, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
@@ -285,7 +285,8 @@ impl Shared {
         *lock(&self.link) = None;
         self.seen.stuck.store(true, Ordering::Release);
         let left = lock(&self.missing).left();
-        let text = "the source was lost before all memory had come; what touches the rest waits for another stream of it";
+        let text =
+            "the source was lost before all memory had come; what touches the rest waits for another stream of it";
         journal::line(&self.id, format_args!("{text} ({error}; {left} pages are missing)"));
     }
 

@@ -53,7 +53,9 @@ impl Sending {
             Ok([CAN]) => self.progress.can_post_copy.store(true, Ordering::Release),
             Ok([CANNOT]) => {}
             Ok(_) => return Err(MigrateError::Nonsense("an answer out of turn")),
-            Err(MigrateError::Stream(e)) if e.kind() == io::ErrorKind::UnexpectedEof => return Err(MigrateError::Older),
+            Err(MigrateError::Stream(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                return Err(MigrateError::Older);
+            }
             Err(e) => return Err(e),
         }
         Ok(())
@@ -194,6 +196,6 @@ impl Sending {
     fn runs(&self, served: &mut Served) {
         served.ran = true;
         let (still, left) = (served.still.elapsed().as_millis(), served.missing.left());
-        journal::line("-", format_args!("it runs there after {still} ms; {left} pages follow"));
+        journal::line(&self.id, format_args!("it runs there after {still} ms; {left} pages follow"));
     }
 }

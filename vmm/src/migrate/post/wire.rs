@@ -119,7 +119,9 @@ pub enum Record {
 pub fn take_record(input: &mut impl Read, memory: &Memory, buffer: &mut [u8]) -> Result<Record, MigrateError> {
     use super::super::wire::{GO, PAGES, ZEROES};
     match number::<1>(input)? {
-        [PAGES] => take_pages(input, memory, buffer).map(|(address, bytes)| Record::Pages { address: address.0, bytes }),
+        [PAGES] => {
+            take_pages(input, memory, buffer).map(|(address, bytes)| Record::Pages { address: address.0, bytes })
+        }
         [ZEROES] => take_zeroes(input, memory).map(|(address, bytes)| Record::Zeroes { address: address.0, bytes }),
         [GO] => Ok(Record::Go),
         _ => Err(MigrateError::Nonsense("an unknown record")),
