@@ -82,11 +82,8 @@ impl Monitor {
         {
             return Some("the machine runs at the target; what is here is only memory that it misses");
         }
-        let touching = match request {
-            AddDisk { .. } | AddNic { .. } | Remove { .. } | ResizeDisk { .. } | SetBalloon { .. } => true,
-            Request::Snapshot {} | Migrate { .. } => true,
-            _ => false,
-        };
+        let changing = matches!(request, AddDisk { .. } | AddNic { .. } | Remove { .. } | ResizeDisk { .. });
+        let touching = changing || matches!(request, SetBalloon { .. } | Request::Snapshot {} | Migrate { .. });
         (touching && self.is_arriving()).then_some("memory of the machine is on its way")
     }
 

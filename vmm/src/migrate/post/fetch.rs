@@ -166,8 +166,7 @@ impl Shared {
 
     /// The thread that hears who waits for a page.
     fn ask(&self) {
-        loop {
-            let Ok([_, false]) = wait([self.uffd.as_raw_fd(), self.seen.stop.as_raw_fd()]) else { break };
+        while let Ok([_, false]) = wait([self.uffd.as_raw_fd(), self.seen.stop.as_raw_fd()]) {
             let mut pages = Vec::new();
             while let Ok(Some(host)) = self.uffd.next() {
                 pages.extend(self.fault(host));

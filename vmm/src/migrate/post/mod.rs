@@ -25,3 +25,6 @@ mod serve;
 pub mod wire;
 
 pub use serve::Served;
+
+#[cfg(test)]
+mod tests;
