@@ -338,6 +338,10 @@ pub struct Config {
     /// In slot order, after the disks.
     #[serde(default)]
     pub nics: Vec<Nic>,
+    /// Guest memory can be given to vhost-user backends, and handed to another process of this program on this host. So it is
+    /// where the configuration has a backend; this is for those that come later.
+    #[serde(default)]
+    pub shared_memory: bool,
     /// A random number source in the slot after the cards.
     #[serde(default = "yes")]
     pub rng: bool,
@@ -456,12 +460,21 @@ impl Config {
         if self.kernel.is_none() && (self.disks.is_empty() || self.initramfs.is_some()) {
             return Err(refuse("kernel", "is missing, and there is no disk alone to boot from"));
         }
+        let lazy = self.restore.as_ref().is_some_and(|restore| restore.lazy == Lazy::Fault);
+        if lazy && self.shares_memory() {
+            return Err(refuse("restore", "by faults is for memory that is not shared"));
+        }
         if self.incoming.is_some() && self.restore.is_some() {
             return Err(refuse("incoming", "and `restore` exclude each other"));
         }
         self.validate_devices()?;
         self.validate_names()?;
         self.validate_descriptors()
+    }
+
+    /// Whether guest memory is to be shared with other processes.
+    pub fn shares_memory(&self) -> bool {
+        self.shared_memory
     }
 
     /// Names of disks and cards, given or by number.

@@ -141,6 +141,11 @@ impl Client {
         self.leave(&Request::ReconnectMigration {}, stream)
     }
 
+    /// Moves the machine to another process of this host with its memory as it is, over this Unix stream.
+    pub fn hand_over(&mut self, stream: RawFd) -> Result<(), ClientError> {
+        self.leave(&Request::HandOver {}, stream)
+    }
+
     fn leave(&mut self, request: &Request, stream: RawFd) -> Result<(), ClientError> {
         match self.ask_with(request, &[stream])? {
             Reply::Done => Ok(()),

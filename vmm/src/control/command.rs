@@ -22,6 +22,8 @@ Usage: pilvi-vmm ctl SOCKET VERB [ARGUMENT...]
                           moves the machine to the process that waits at SOCKET (its configuration's `incoming`);
                           gently: without slowing down a guest that changes memory too fast; postcopy: it may run there
                           before all of its memory has come
+  hand-over SOCKET        moves the machine, its memory uncopied, to the process on this host that waits there: a newer version
+                          of this program, say (`shared_memory` in both configurations)
   hurry                   has a migration switch over after the pass under way, however long the guest then stands still
   postcopy                has a migration that may do so run the guest there at once; the rest of its memory follows
   reconnect SOCKET        goes on with that after the stream broke, at the socket where the machine came in
@@ -94,6 +96,10 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
         ("resize", [device]) => resize(&mut client, device, None),
         ("resize", [device, bytes]) => resize(&mut client, device, Some(number(bytes)?)),
         ("hurry", []) => client.done(&Request::HurryMigration {}).map(|()| String::new()),
+        ("hand-over", [target]) => {
+            let stream = UnixStream::connect(Path::new(target))?;
+            client.hand_over(stream.as_raw_fd()).map(|()| String::new())
+        }
         ("postcopy", []) => client.done(&Request::PostcopyMigration {}).map(|()| String::new()),
         ("reconnect", [target]) => {
             let stream = UnixStream::connect(Path::new(target))?;

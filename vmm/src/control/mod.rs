@@ -57,6 +57,9 @@ pub enum Request {
         #[serde(default)]
         disks: bool,
     },
+    /// Move the running machine to a process on this host that waits for it, over a Unix stream socket that comes with this line
+    /// (SCM_RIGHTS): its memory is handed over open, not copied. Refused where that is not shared. Answered as `migrate` is.
+    HandOver {},
     /// Have the machine that moves switch over after the pass under way, however long it then stands still.
     HurryMigration {},
     /// Have the machine that moves run there before all of its memory has come. The pass under way ends where it is. Refused

@@ -178,21 +178,22 @@ impl Machine {
 
         let bytes = u64::from(config.memory_mib) << 20;
         let stop = Stop::new(Arc::new(Gate::new_shut()))?;
+        let map = if config.shares_memory() { memory::map_shared } else { memory::map };
         let (mut arrival, mut pager) = (None, None);
         let house = House { id: &config.id, threads, stop: &stop };
         let (memory, restored) = match (parts.restore.take(), parts.incoming.take()) {
             (Some(from), _) => {
-                let (memory, state, lazy) = from.open(bytes, &house)?;
+                let (memory, state, lazy) = from.open(config, &house)?;
                 pager = lazy;
                 (memory, Some(state))
             }
             (None, Some(from)) => {
-                let memory = memory::map(bytes, config.huge_pages)?;
-                let (arrived, state, fetched) = from.receive(&memory, &mut parts.land_disks()?, &house)?;
-                (arrival, pager) = (Some(arrived), fetched);
-                (memory, Some(state))
+                let memory = map(bytes, config.huge_pages)?;
+                let (arriving, arrived) = from.receive(memory, &mut parts.land_disks()?, &house)?;
+                (arrival, pager) = (Some(arriving), arrived.pager);
+                (arrived.memory, Some(arrived.state))
             }
-            (None, None) => (memory::map(bytes, config.huge_pages)?, None),
+            (None, None) => (map(bytes, config.huge_pages)?, None),
         };
         memory::attach(&vm, &memory)?;
 

@@ -111,8 +111,8 @@ impl Parts {
         }
         let restore = config.restore.as_ref().map(OpenSnapshot::of).transpose()?;
         let incoming = config.incoming.as_ref().map(|source| -> io::Result<Incoming> {
-            // Without it the machine comes whole or not at all.
-            let uffd = Uffd::open().ok();
+            // Without it the machine comes whole or not at all. Of shared memory others would see pages that are missing.
+            let uffd = Uffd::open().ok().filter(|_| !config.shares_memory());
             Ok(Incoming { listener: listen(source)?, interrupt: signals.try_clone()?, uffd })
         });
         let incoming = open("the socket for a machine to move in", incoming.transpose())?;
@@ -281,9 +281,10 @@ impl OpenSnapshot {
     /// Checks both files and maps the image, or has it brought as it is touched.
     pub(super) fn open(
         mut self,
-        bytes: u64,
+        config: &Config,
         house: &House,
     ) -> Result<(Memory, MachineState, Option<Pager>), MachineError> {
+        let bytes = u64::from(config.memory_mib) << 20;
         let snapshot = snapshot::file::read(&mut self.state)?;
         if u64::from(snapshot.machine.memory_mib) << 20 != bytes {
             let text = format!("it had {} MiB of memory, this has {}", snapshot.machine.memory_mib, bytes >> 20);
@@ -291,7 +292,15 @@ impl OpenSnapshot {
         }
         snapshot::memory::check(&self.image, &snapshot.memory, bytes, self.whole)?;
         let Some(uffd) = self.uffd else {
-            return Ok((memory::map_image(bytes, self.image)?, snapshot.machine, None));
+            let memory = match config.shares_memory() {
+                true => {
+                    let memory = memory::map_shared(bytes, config.huge_pages)?;
+                    memory::copy_image(&memory, &self.image).map_err(SnapshotError::file("read the memory image"))?;
+                    memory
+                }
+                false => memory::map_image(bytes, self.image)?,
+            };
+            return Ok((memory, snapshot.machine, None));
         };
         let memory = memory::map(bytes, false)?;
         let pager = image::start(uffd, &memory, self.image, snapshot.memory, house)?;

@@ -22,10 +22,13 @@
 //! Where the terms allow it (`post_copy`), a guest that cannot be moved so runs there before all of its memory has come
 //! ([`post`]).
 //!
+//! Between two processes of one host memory need not be copied at all ([`handed`]).
+//!
 //! What changed is known from two sides: KVM logs what the guest writes, a bitmap what this process writes.
 //! Encryption, authentication and who may be a target are the business of whoever passes the stream.
 
 pub mod disks;
+pub mod handed;
 pub mod post;
 pub mod receive;
 pub mod send;
@@ -138,6 +141,9 @@ pub enum MigrateError {
     /// KVM keeps no log.
     #[error("KVM cannot log changed pages: {0}")]
     Log(kvm_ioctls::Error),
+    /// Memory that was handed over.
+    #[error(transparent)]
+    Handed(#[from] crate::memory::MemoryError),
     /// Guest memory.
     #[error("guest memory: {0}")]
     Memory(#[from] vm_memory::GuestMemoryError),

@@ -3,7 +3,8 @@
 use super::disks::Landing;
 use super::post::fetch::{Begun, Fetch};
 use super::post::wire::{CAN, CANNOT};
-use super::{MigrateError, wire};
+use super::wire::Kind;
+use super::{MigrateError, handed, wire};
 use crate::fault::Pager;
 use crate::fault::uffd::Uffd;
 use crate::machine::Stop;
@@ -39,6 +40,16 @@ pub struct House<'a> {
 /// A machine that has arrived and does not run yet.
 pub struct Arrival {
     way: Way,
+}
+
+/// The machine itself.
+pub struct Arrived {
+    /// Its memory.
+    pub memory: Memory,
+    /// Everything else.
+    pub state: MachineState,
+    /// Brings what is missing of the memory.
+    pub pager: Option<Pager>,
 }
 
 enum Way {
@@ -89,33 +100,40 @@ impl Read for Stream {
 }
 
 impl Incoming {
-    /// Waits for a source and takes all that it sends up to the state. The pager, where there is one, brings what is
-    /// missing then.
+    /// Waits for a source and takes all that it sends up to the state, into this memory or instead of it.
     pub fn receive(
         self,
-        memory: &Memory,
+        mut memory: Memory,
         disks: &mut [Landing],
         house: &House,
-    ) -> Result<(Arrival, MachineState, Option<Pager>), MigrateError> {
+    ) -> Result<(Arrival, Arrived), MigrateError> {
         wait(self.listener.as_raw_fd(), &self.interrupt, None)?;
-        let (stream, _) = self.listener.accept()?;
+        let (mut stream, _) = self.listener.accept()?;
         stream.set_nonblocking(false)?;
         let interrupt = self.interrupt.try_clone()?;
-        let own = Stream { stream, interrupt: self.interrupt, patience: None };
-        let mut input = io::BufReader::with_capacity(256 * 1024, own);
-        if wire::welcome(&mut input, memory)? {
-            let answer = if self.uffd.is_some() { CAN } else { CANNOT };
-            input.get_mut().stream.write_all(&[answer])?;
+        let mut own = Stream { stream: stream.try_clone()?, interrupt: self.interrupt, patience: None };
+        wait(stream.as_raw_fd(), &interrupt, None)?;
+        let (words, handed) = handed::first_words(&mut stream, |rest| own.read_exact(rest))?;
+        match wire::welcome(&mut &words[..], &memory)? {
+            Kind::Copied => {}
+            Kind::MaybeLate => stream.write_all(&[if self.uffd.is_some() { CAN } else { CANNOT }])?,
+            Kind::Handed => {
+                memory = handed::take(&memory, handed)?;
+                stream.write_all(&[CAN])?;
+            }
         }
-        let received = wire::receive(&mut input, memory, disks)?;
+        let mut input = io::BufReader::with_capacity(256 * 1024, own);
+        let received = wire::receive(&mut input, &memory, disks)?;
+        let state = received.state;
         let Some((identity, missing)) = received.missing else {
             // The source says nothing more before it is answered, so nothing is left in the buffer.
-            return Ok((Arrival { way: Way::Whole(input.into_inner()) }, received.state, None));
+            let arrival = Arrival { way: Way::Whole(input.into_inner()) };
+            return Ok((arrival, Arrived { memory, state, pager: None }));
         };
         let uffd = self.uffd.ok_or(MigrateError::Nonsense("pages are missing, and nobody can bring them here"))?;
         let begun = Begun { id: house.id.to_owned(), uffd, listener: self.listener, input, identity, missing };
-        let (fetch, pager) = Fetch::start(begun, memory, house.threads, house.stop)?;
-        Ok((Arrival { way: Way::Fetched(fetch, interrupt) }, received.state, Some(pager)))
+        let (fetch, pager) = Fetch::start(begun, &memory, house.threads, house.stop)?;
+        Ok((Arrival { way: Way::Fetched(fetch, interrupt) }, Arrived { memory, state, pager: Some(pager) }))
     }
 }
 

@@ -7,6 +7,7 @@ use super::wire::{self, PAGE, RUN_MAX};
 use super::{MigrateError, Progress, Terms};
 use crate::cpu::throttle::Throttle;
 use crate::fault::Bits;
+use crate::journal;
 use crate::memory::Memory;
 use crate::snapshot::MachineState;
 use crate::virtio::block::changes::PART;
@@ -41,6 +42,10 @@ pub struct Sending {
     disks: Option<Leavings>,
     /// Of the disks, what has been asked for and not sent.
     parts: Parts,
+    /// Memory goes over as it is.
+    pub(super) handed: bool,
+    /// Since when the machine stands still.
+    pub(super) still: Instant,
     /// Pages that are to go over when the target runs the machine.
     late: Option<Bits>,
     /// What the target still misses.
@@ -79,8 +84,26 @@ impl Sending {
     pub fn new(stream: File, source: Source, terms: Terms, progress: Arc<Progress>) -> io::Result<Sending> {
         let stream = BufWriter::with_capacity(BUFFER, Stream::new(stream)?);
         let Source { id, memory, vm, throttle } = source;
-        let (disks, parts) = (None, Parts::new());
-        Ok(Sending { id, stream, memory, vm, throttle, terms, progress, disks, parts, late: None, served: None })
+        Ok(Sending {
+            id,
+            stream,
+            memory,
+            vm,
+            throttle,
+            terms,
+            progress,
+            disks: None,
+            parts: Parts::new(),
+            handed: false,
+            still: Instant::now(),
+            late: None,
+            served: None,
+        })
+    }
+
+    /// From here on.
+    pub fn stands_still(&mut self) {
+        self.still = Instant::now();
     }
 
     /// These disks go over as well.
@@ -106,7 +129,10 @@ impl Sending {
 
     /// Passes until the rest is small enough to send while the guest stands still.
     pub fn pre_copy(&mut self, cancelled: &Arc<AtomicBool>) -> Result<(), MigrateError> {
-        self.cancellable(cancelled, |sending| sending.passes(cancelled))
+        self.cancellable(
+            cancelled,
+            |sending| if sending.handed { sending.hand_memory() } else { sending.passes(cancelled) },
+        )
     }
 
     fn passes(&mut self, cancelled: &AtomicBool) -> Result<(), MigrateError> {
@@ -188,9 +214,11 @@ impl Sending {
         self.progress.can_post_copy.store(false, Ordering::Release);
         self.progress.post_copy.store(false, Ordering::Release);
         self.cancellable(cancelled, |sending| {
-            let wanted = sending.changed()?;
-            sending.send(&wanted, cancelled)?;
-            sending.send_parts(cancelled)?;
+            if !sending.handed {
+                let wanted = sending.changed()?;
+                sending.send(&wanted, cancelled)?;
+                sending.send_parts(cancelled)?;
+            }
             wire::send_state(&mut sending.stream, state)?;
             sending.stream.flush()?;
             wire::expect(sending.stream.get_mut(), wire::READY)?;
@@ -201,7 +229,14 @@ impl Sending {
         // From here on a failure says nothing about the other side.
         let answer = told.map_err(MigrateError::from).and_then(|()| wire::expect(self.stream.get_mut(), wire::RUNNING));
         Ok(match answer {
-            Ok(()) => Handover::Moved,
+            Ok(()) => {
+                let (still, handed) = (self.still.elapsed(), if self.handed { ", memory was handed over" } else { "" });
+                journal::line(
+                    &self.id,
+                    format_args!("it runs there after {:.1} ms{handed}", still.as_secs_f64() * 1e3),
+                );
+                Handover::Moved
+            }
             Err(e) => Handover::Unknown(e),
         })
     }

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 /// Between two looks whether anybody still wants to wait.
 pub const LOOK_MS: i32 = 50;
@@ -65,6 +66,22 @@ impl Stream {
         // SAFETY: the pointer is to one live pollfd.
         unsafe { libc::poll(&raw mut one, 1, LOOK_MS) };
         Ok(())
+    }
+}
+
+impl ScmSocket for Stream {
+    fn socket_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+impl Stream {
+    /// Bytes with an open file; the other side is on this host.
+    pub fn write_with(&mut self, bytes: &[u8], file: &File) -> io::Result<()> {
+        self.wait(libc::POLLOUT)?;
+        let sent = self.send_with_fds(&[bytes], &[file.as_raw_fd()]);
+        let sent = sent.map_err(|e| io::Error::from_raw_os_error(e.errno()))?;
+        self.write_all(&bytes[sent..])
     }
 }
 

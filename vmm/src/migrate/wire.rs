@@ -12,6 +12,9 @@
 //! | sync of the disks | 9 |
 //! | which disk a number means | 10, disk (2), its bytes (8), length of its name (1), name |
 //!
+//! A machine whose memory is handed over (see [`super::handed`]) has version 4: the memory comes open with the greeting, whose
+//! answer is `can` (14).
+//!
 //! Numbers are little endian. The target answers `ready` (5) and `running` (6). A stream that may end in post-copy has another
 //! version and some records more ([`super::post::wire`]).
 
@@ -57,23 +60,46 @@ pub fn size(memory: &Memory) -> u64 {
     memory.iter().map(GuestMemoryRegion::len).sum()
 }
 
-/// The first words. `post_copy`: the target is to say whether it could run the machine before all of its memory is there.
-pub fn greet(out: &mut impl Write, memory: &Memory, post_copy: bool) -> Result<(), MigrateError> {
-    let version = if post_copy { post::VERSION } else { VERSION };
-    out.write_all(&[&MAGIC[..], &version.to_le_bytes(), &size(memory).to_le_bytes()].concat())?;
-    Ok(())
+/// How a machine comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Whole, page by page.
+    Copied,
+    /// Maybe without some of its memory; the target is to say whether it could run it so.
+    MaybeLate,
+    /// Its memory comes as an open file.
+    Handed,
 }
 
-/// Reads them. True: an answer is waited for.
-pub fn welcome(input: &mut impl Read, memory: &Memory) -> Result<bool, MigrateError> {
+const KINDS: [(Kind, u32); 3] = [(Kind::Copied, VERSION), (Kind::MaybeLate, post::VERSION), (Kind::Handed, 4)];
+/// Bytes of the first words.
+pub const GREETING: usize = 20;
+
+/// The first words.
+pub fn greeting(memory: &Memory, kind: Kind) -> [u8; GREETING] {
+    let version = KINDS.iter().find(|(known, _)| *known == kind).map_or(VERSION, |(_, version)| *version);
+    let mut words = [0; GREETING];
+    words[..8].copy_from_slice(MAGIC);
+    words[8..12].copy_from_slice(&version.to_le_bytes());
+    words[12..].copy_from_slice(&size(memory).to_le_bytes());
+    words
+}
+
+/// Says them.
+pub fn greet(out: &mut impl Write, memory: &Memory, post_copy: bool) -> Result<(), MigrateError> {
+    let kind = if post_copy { Kind::MaybeLate } else { Kind::Copied };
+    Ok(out.write_all(&greeting(memory, kind))?)
+}
+
+/// Reads them. An answer is waited for, but to a machine that comes whole.
+pub fn welcome(input: &mut impl Read, memory: &Memory) -> Result<Kind, MigrateError> {
     let (magic, version) = (number::<8>(input)?, u32::from_le_bytes(number(input)?));
-    if magic != *MAGIC || ![VERSION, post::VERSION].contains(&version) {
-        return Err(MigrateError::Nonsense("it is no migration of this version"));
-    }
+    let kind = KINDS.iter().find(|(_, known)| magic == *MAGIC && *known == version);
+    let Some((kind, _)) = kind else { return Err(MigrateError::Nonsense("it is no migration of this version")) };
     if u64::from_le_bytes(number(input)?) != size(memory) {
         return Err(MigrateError::Nonsense("the machine has memory of another size"));
     }
-    Ok(version == post::VERSION)
+    Ok(*kind)
 }
 
 /// Pages with contents. `contents` are whole pages, at most `RUN_MAX`.

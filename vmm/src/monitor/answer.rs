@@ -37,6 +37,7 @@ impl Monitor {
             Request::AddNic { mac, mtu, name } => self.add_nic(key, (mac, mtu), name),
             Request::Remove { device } => return self.remove(key, device),
             Request::CancelMigration {} => self.cancel_migration(),
+            Request::HandOver {} => return self.hand_over_all(key),
             Request::HurryMigration {} => self.hurry_migration(),
             Request::PostcopyMigration {} => self.postcopy_migration(),
             Request::ReconnectMigration {} => return self.reconnect_migration(key),
@@ -83,7 +84,8 @@ impl Monitor {
             return Some("the machine runs at the target; what is here is only memory that it misses");
         }
         let changing = matches!(request, AddDisk { .. } | AddNic { .. } | Remove { .. } | ResizeDisk { .. });
-        let touching = changing || matches!(request, SetBalloon { .. } | Request::Snapshot {} | Migrate { .. });
+        let touching = changing
+            || matches!(request, SetBalloon { .. } | Request::Snapshot {} | Migrate { .. } | Request::HandOver {});
         (touching && self.is_arriving()).then_some("memory of the machine is on its way")
     }
 
@@ -189,7 +191,11 @@ impl Monitor {
         if self.is_held() {
             return refused("a debugger has stopped the machine");
         }
-        self.go_on()
+        let reply = self.go_on();
+        if reply == Reply::Done {
+            self.mend();
+        }
+        reply
     }
 
     /// Lets the machine go on, whoever stopped it.

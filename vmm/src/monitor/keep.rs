@@ -54,7 +54,20 @@ impl Monitor {
         self.keep_job(job)
     }
 
+    /// Memory goes over as it is, to a process on this host.
+    pub(super) fn hand_over_all(&mut self, key: u64) -> Option<Reply> {
+        let shared = self.machine.as_ref().is_some_and(|machine| memory::is_shared(&machine.memory));
+        if !shared {
+            return Some(refused("its memory is not shared (`shared_memory` in the configuration): migrate it"));
+        }
+        self.leave(key, Terms::default(), false, true)
+    }
+
     pub(super) fn migrate(&mut self, key: u64, terms: Terms, disks: bool) -> Option<Reply> {
+        self.leave(key, terms, disks, false)
+    }
+
+    fn leave(&mut self, key: u64, terms: Terms, disks: bool, handed: bool) -> Option<Reply> {
         let Ok([stream]) = <[std::fs::File; 1]>::try_from(self.server.take_files(key)) else {
             return Some(refused("a migration needs one connected stream with the request"));
         };
@@ -72,7 +85,7 @@ impl Monitor {
             Ok(disks) => disks,
             Err(e) => return Some(refused(&format!("the disks cannot be read: {e}"))),
         };
-        if let Err(e) = memory::log_writes(&machine.vm, &machine.memory, true) {
+        if !handed && let Err(e) = memory::log_writes(&machine.vm, &machine.memory, true) {
             return Some(refused(&e.to_string()));
         }
         let progress = Arc::new(Progress::default());
@@ -89,6 +102,9 @@ impl Monitor {
         };
         if let Some(disks) = disks {
             sending.take_along(disks);
+        }
+        if handed {
+            sending.hand();
         }
         self.progress = Some(progress);
         let job = Job::start(&self.threads, "migrate", key, machine.stop.clone(), move |cancelled| {
@@ -169,6 +185,7 @@ impl Monitor {
         if let Reply::Refused { reason } = self.pause() {
             return Err(reason);
         }
+        sending.stands_still();
         let machine = self.machine.as_ref().ok_or("the machine has ended")?;
         let state = machine.capture(&self.parts.kvm, &self.config).map_err(|e| e.to_string())?;
         if !sending.takes_disks() {
@@ -180,6 +197,13 @@ impl Monitor {
         match self.keep_job(job) {
             Some(Reply::Refused { reason }) => Err(reason),
             _ => Ok(()),
+        }
+    }
+
+    /// Somebody knows that the machine does not run at the target that was told to run it.
+    pub(super) fn mend(&mut self) {
+        if self.torn.take().is_some() {
+            self.stay();
         }
     }
 

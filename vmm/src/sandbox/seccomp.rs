@@ -84,8 +84,16 @@ const DEVICES: [i64; 12] = [
 const SOCKETS: [i64; 5] = [libc::SYS_accept4, libc::SYS_sendto, libc::SYS_recvfrom, libc::SYS_shutdown, libc::SYS_poll];
 
 /// Files of a snapshot; a migration's stream is read and written like any file.
-const JOB: [i64; 6] =
-    [libc::SYS_poll, libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_fsync, libc::SYS_fdatasync];
+const JOB: [i64; 7] = [
+    libc::SYS_poll,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_ftruncate,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    // Memory is handed to another process.
+    libc::SYS_sendmsg,
+];
 
 /// Control socket, and building a machine anew.
 const MONITOR: [i64; 26] = [

@@ -10,6 +10,7 @@ mod cpio;
 mod devices;
 mod entry;
 mod gdb;
+mod handed;
 mod hostile;
 mod life;
 mod linux;

@@ -281,7 +281,10 @@ impl Shared {
     }
 
     fn lose(&self, error: &MigrateError) {
-        *lock(&self.link) = None;
+        // So that a source which is there and makes no sense hears of it, too.
+        if let Some(stream) = lock(&self.link).take() {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
         self.seen.stuck.store(true, Ordering::Release);
         let left = lock(&self.missing).left();
         let text =

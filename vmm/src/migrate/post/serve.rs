@@ -13,7 +13,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use vm_memory::{Bytes, GuestAddress};
 
 /// How long what a target has said last is looked for.
@@ -30,8 +30,6 @@ pub struct Served {
     cursor: u64,
     /// The target has said that it runs the machine.
     ran: bool,
-    /// Since when it stands still.
-    still: Instant,
 }
 
 /// What is waited for.
@@ -69,7 +67,6 @@ impl Sending {
         left: Bits,
         cancelled: &Arc<AtomicBool>,
     ) -> Result<Handover, MigrateError> {
-        let still = Instant::now();
         self.cancellable(cancelled, |sending| {
             let mut bits = sending.changed()?;
             for (bits, left) in bits.iter_mut().zip(&left) {
@@ -81,7 +78,7 @@ impl Sending {
             wire::send_missing(&mut sending.stream, &identity, &missing.bits())?;
             base::send_state(&mut sending.stream, state)?;
             sending.stream.flush()?;
-            let mut served = Served { identity, missing, wanted: VecDeque::new(), cursor: 0, ran: false, still };
+            let mut served = Served { identity, missing, wanted: VecDeque::new(), cursor: 0, ran: false };
             let ready = sending.serve(&mut served, &Until::Ready);
             sending.served = Some(served);
             ready?;
@@ -195,7 +192,7 @@ impl Sending {
 
     fn runs(&self, served: &mut Served) {
         served.ran = true;
-        let (still, left) = (served.still.elapsed().as_millis(), served.missing.left());
-        journal::line(&self.id, format_args!("it runs there after {still} ms; {left} pages follow"));
+        let (still, left) = (self.still.elapsed().as_secs_f64() * 1e3, served.missing.left());
+        journal::line(&self.id, format_args!("it runs there after {still:.1} ms; {left} pages follow"));
     }
 }
