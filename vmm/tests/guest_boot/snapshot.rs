@@ -33,6 +33,8 @@ pub fn restored(guest: &Running, state: &Path, memory: &Path, verify: bool) -> S
         next.config[field] = own[field].clone();
     }
     inherit_from(&mut next, guest);
+    // However that one had begun.
+    next.config["incoming"] = json!(null);
     next.config["restore"] = json!({"state": {"path": state}, "memory": {"path": memory}, "verify": verify});
     next
 }
