@@ -133,6 +133,7 @@ impl Kvm {
             transport: transport(machine),
             disks: disks.collect::<Result<_, _>>()?,
             nics: nics.collect(),
+            shared_memory: false,
             rng: true,
             balloon: None,
             virtio_console: false,
