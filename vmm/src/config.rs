@@ -319,6 +319,21 @@ pub struct Restore {
     /// Read and check all of the image first. Without, only its size and its last page are looked at.
     #[serde(default = "yes")]
     pub verify: bool,
+    /// How pages come out of the image.
+    #[serde(default)]
+    pub lazy: Lazy,
+}
+
+/// How the pages of a memory image reach a guest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Lazy {
+    /// The image is mapped: leanest, and guests share what they only read. A page that cannot be read kills the process.
+    #[default]
+    Map,
+    /// Each MiB is read and checked when it is touched (userfaultfd), `verify` or not. What does not match crashes the machine
+    /// with a reason.
+    Fault,
 }
 
 /// Processor features that a machine can be told not to have.
@@ -380,6 +395,10 @@ pub struct Config {
     /// In slot order, after the disks.
     #[serde(default)]
     pub nics: Vec<Nic>,
+    /// Guest memory can be given to vhost-user backends, and handed to another process of this program on this host. So it is
+    /// where the configuration has a backend; this is for those that come later.
+    #[serde(default)]
+    pub shared_memory: bool,
     /// A random number source in the slot after the cards.
     #[serde(default = "yes")]
     pub rng: bool,
@@ -522,6 +541,13 @@ impl Config {
         } else if self.kernel.is_none() && (self.disks.is_empty() || self.initramfs.is_some()) {
             return Err(refuse("kernel", "is missing, and there is no disk alone to boot from"));
         }
+        let lazy = self.restore.as_ref().is_some_and(|restore| restore.lazy == Lazy::Fault);
+        if lazy && (self.shares_memory() || self.hugetlb || self.memory_hotplug.is_some()) {
+            return Err(refuse(
+                "restore",
+                "by faults is for memory that is not shared, not of the pool, and does not come and go",
+            ));
+        }
         if self.incoming.is_some() && self.restore.is_some() {
             return Err(refuse("incoming", "and `restore` exclude each other"));
         }
@@ -565,10 +591,21 @@ impl Config {
                 "needs memory of whole huge pages that neither comes and goes nor is given back",
             ));
         }
+        if self.shares_memory() && (self.hugetlb || self.memory_hotplug.is_some() || self.host_node.is_some()) {
+            return Err(refuse(
+                "shared_memory",
+                "is not of the pool of huge pages, nor of one node, and does not come and go (backends need it)",
+            ));
+        }
         if self.host_node.is_some_and(|node| node >= NODES_MAX) {
             return Err(refuse("host_node", format!("must be 0 to {}", NODES_MAX - 1)));
         }
         self.memory_hotplug.map_or(Ok(()), |memory| memory.validate())
+    }
+
+    /// Whether guest memory is to be shared with other processes.
+    pub fn shares_memory(&self) -> bool {
+        self.shared_memory
     }
 
     /// Names of disks and cards, given or by number.

@@ -18,6 +18,28 @@ pub enum Outcome {
     PreCopied(Box<Sending>),
     /// A target that was told to run the machine.
     HandedOver(Handover),
+    /// A target that was told to run it, and a stream that broke before it had all memory.
+    Torn(Torn),
+}
+
+/// A machine that is on both sides.
+pub struct Torn {
+    /// Has the pages that are missing there.
+    pub sending: Box<Sending>,
+    /// The target has said that it runs.
+    pub ran: bool,
+    /// How the stream broke.
+    pub reason: String,
+}
+
+impl Outcome {
+    /// Of the last step of a move.
+    pub fn of(handover: Handover, sending: Box<Sending>) -> Outcome {
+        match handover {
+            Handover::Torn { ran, reason } => Outcome::Torn(Torn { sending, ran, reason: reason.to_string() }),
+            other => Outcome::HandedOver(other),
+        }
+    }
 }
 
 /// How it ended; None while it has not.
@@ -62,6 +84,11 @@ impl Job {
     /// Whether somebody has asked it to stop; it may have ended before it saw that.
     pub fn is_cancelled(&self) -> bool {
         self.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Whether its thread has gone home.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
     }
 
     /// Waits for the end.

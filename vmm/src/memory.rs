@@ -128,6 +128,99 @@ pub fn map_sized(size: Size, backing: &Backing) -> Result<Memory, MemoryError> {
     map_ranges(size, backing, None)
 }
 
+/// The same in a file that has no name, which processes that serve devices (vhost-user) are given and map as well.
+pub fn map_shared(bytes: u64, huge_pages: bool) -> Result<Memory, MemoryError> {
+    let total = ranges(bytes).iter().map(|(_, size)| size).sum();
+    let file = sealed_file("pilvi-memory", total)
+        .map_err(|e| MemoryError::Map { bytes: total as usize, detail: e.to_string() })?;
+    map_ranges(
+        Size { ram: bytes, hot: 0 },
+        &Backing { huge_pages, ..Backing::default() },
+        Some((file, libc::MAP_SHARED)),
+    )
+}
+
+/// Makes shared memory all zeroes again, for the next machine.
+pub fn clear(memory: &Memory) -> io::Result<()> {
+    for region in memory.iter() {
+        // SAFETY: the range is the region's own mapping, which stays as it is but for its contents; no machine runs in it.
+        let code = unsafe { libc::madvise(region.as_ptr().cast(), region.len() as usize, libc::MADV_REMOVE) };
+        if code < 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Whether other processes can be given this memory.
+pub fn is_shared(memory: &Memory) -> bool {
+    memory.iter().all(|region| region.flags() & libc::MAP_SHARED != 0)
+}
+
+/// A file without a name of this length, which nobody can make shorter under whoever maps it.
+pub fn sealed_file(name: &str, bytes: u64) -> io::Result<File> {
+    let name = std::ffi::CString::new(name)?;
+    // SAFETY: the name is a live string; the descriptor is new and nobody else owns it.
+    let file = unsafe {
+        let fd = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        <File as std::os::fd::FromRawFd>::from_raw_fd(fd)
+    };
+    file.set_len(bytes)?;
+    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    // SAFETY: fcntl without a pointer on a descriptor that `file` keeps open.
+    if unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&file), libc::F_ADD_SEALS, seals) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(file)
+}
+
+/// Maps memory that another process hands over, as a file from `map_shared`. Its contents are whatever they are; that it cannot
+/// become shorter under this process is checked.
+pub fn map_handed(bytes: u64, file: File) -> Result<Memory, MemoryError> {
+    let failed = |detail: String| MemoryError::Map { bytes: bytes as usize, detail };
+    let length = file.metadata().map_err(|e| failed(e.to_string()))?.len();
+    // SAFETY: fcntl without a pointer on a descriptor that `file` keeps open.
+    let seals = unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&file), libc::F_GET_SEALS) };
+    if length != bytes || seals < 0 || seals & libc::F_SEAL_SHRINK == 0 || seals & libc::F_SEAL_WRITE != 0 {
+        return Err(failed(format!(
+            "what was handed over is no memory of this machine ({length} bytes, seals {seals:#x})"
+        )));
+    }
+    map_ranges(Size { ram: bytes, hot: 0 }, &Backing::default(), Some((file, libc::MAP_SHARED)))
+}
+
+/// The file behind memory that is shared.
+pub fn shared_file(memory: &Memory) -> Option<&File> {
+    let region = memory.iter().next().filter(|_| is_shared(memory))?;
+    region.file_offset().map(FileOffset::file)
+}
+
+/// Copies an image of memory into memory that is shared: it cannot be mapped there.
+pub fn copy_image(memory: &Memory, image: &File) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    use vm_memory::Bytes;
+    let mut buffer = vec![0u8; 1 << 20];
+    let mut offset = 0;
+    for region in memory.iter() {
+        let mut at = 0;
+        while at < region.len() {
+            let part = &mut buffer[..(region.len() - at).min(1 << 20) as usize];
+            image.read_exact_at(part, offset + at)?;
+            // Pages of zeroes stay unused.
+            if part.iter().any(|byte| *byte != 0) {
+                let to = region.start_addr().unchecked_add(at);
+                memory.write_slice(part, to).map_err(io::Error::other)?;
+            }
+            at += part.len() as u64;
+        }
+        offset += region.len();
+    }
+    Ok(())
+}
+
 /// Maps a file of that size privately: a page is read at first touch, and what is written stays in this process.
 pub fn map_image(bytes: u64, image: File) -> Result<Memory, MemoryError> {
     map_image_sized(Size { ram: bytes, hot: 0 }, None, image)
@@ -135,22 +228,26 @@ pub fn map_image(bytes: u64, image: File) -> Result<Memory, MemoryError> {
 
 /// The same with an area whose blocks come and go. What is written stays on this NUMA node.
 pub fn map_image_sized(size: Size, host_node: Option<u16>, image: File) -> Result<Memory, MemoryError> {
-    map_ranges(size, &Backing { host_node, ..Backing::default() }, Some(image))
+    map_ranges(size, &Backing { host_node, ..Backing::default() }, Some((image, libc::MAP_PRIVATE)))
 }
 
-fn map_ranges(size: Size, backing: &Backing, image: Option<File>) -> Result<Memory, MemoryError> {
-    let image = image.map(std::sync::Arc::new);
+/// Over a file (and how that is shared), or over nothing.
+fn map_ranges(size: Size, backing: &Backing, file: Option<(File, i32)>) -> Result<Memory, MemoryError> {
+    let file = file.map(|(file, sharing)| (std::sync::Arc::new(file), sharing));
     let (mut regions, mut offset) = (Vec::new(), 0);
     for (start, size) in size.ranges() {
         let len = usize::try_from(size).map_err(|e| MemoryError::Map { bytes: usize::MAX, detail: e.to_string() })?;
         let failed = |detail: String| MemoryError::Map { bytes: len, detail };
         // Huge pages of the pool are reserved: without one the first touch would kill the process.
-        let mut flags = libc::MAP_PRIVATE | if backing.hugetlb { HUGETLB } else { libc::MAP_NORESERVE };
+        let mut flags = if backing.hugetlb { HUGETLB } else { libc::MAP_NORESERVE };
         let mut builder = MmapRegionBuilder::new_with_bitmap(len, AtomicBitmap::with_len(len))
             .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE);
-        match &image {
-            Some(image) => builder = builder.with_file_offset(FileOffset::from_arc(image.clone(), offset)),
-            None => flags |= libc::MAP_ANONYMOUS,
+        match &file {
+            Some((file, sharing)) => {
+                builder = builder.with_file_offset(FileOffset::from_arc(file.clone(), offset));
+                flags |= sharing;
+            }
+            None => flags |= libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
         }
         let mapping = builder.with_mmap_flags(flags).build().map_err(|e| match backing.hugetlb {
             true => MemoryError::HugePages { wanted: size.div_ceil(HUGE_PAGE), detail: e.to_string() },
@@ -241,12 +338,14 @@ pub fn give_back(memory: &Memory, start: u64, bytes: u64) -> bool {
     }
     let (offset, length) = (offset as usize, bytes as usize);
     // SAFETY: the range lies inside the region's mapping, which stays as it is but for its contents. Guests race with
-    // this as with any write to their memory. Over a file the range becomes anonymous memory instead: dropping its pages
-    // would bring the file's back.
+    // this as with any write to their memory. Over an image the range becomes anonymous memory instead: dropping its pages
+    // would bring the image's back. Shared memory loses them for all who share it.
     let code = unsafe {
         let at = region.as_ptr().add(offset).cast::<libc::c_void>();
         if region.file_offset().is_none() {
             libc::madvise(at, length, libc::MADV_DONTNEED)
+        } else if region.flags() & libc::MAP_SHARED != 0 {
+            libc::madvise(at, length, libc::MADV_REMOVE)
         } else {
             let (rights, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
             let flags = flags | libc::MAP_FIXED | libc::MAP_NORESERVE;
@@ -286,6 +385,29 @@ mod tests {
             Err(e) => eprintln!("SKIPPED: {e}"),
         }
         assert!(on(NODES_MAX - 1).unwrap_err().to_string().contains("node 1023"));
+    }
+
+    #[test]
+    fn shared_memory_is_one_file_and_gives_pages_back() {
+        use std::os::unix::fs::{FileExt, MetadataExt};
+        let memory = map_shared(4 << 20, false).unwrap();
+        assert!(is_shared(&memory) && !is_shared(&map(4 << 20, false).unwrap()));
+        let region = memory.iter().next().unwrap();
+        let file = region.file_offset().unwrap().file();
+        memory.write_slice(&[7; 8192], GuestAddress(0x3000)).unwrap();
+        let mut seen = [0; 2];
+        file.read_exact_at(&mut seen, 0x4000).unwrap();
+        assert_eq!(seen, [7, 7]);
+        let before = file.metadata().unwrap().blocks();
+        assert!(give_back(&memory, 0x3000, 4096));
+        assert!(file.metadata().unwrap().blocks() < before);
+        assert_eq!(memory.read_obj::<u8>(GuestAddress(0x3000)).unwrap(), 0);
+        assert!(file.set_len(0).is_err());
+        let copy = map_shared(4 << 20, false).unwrap();
+        copy_image(&copy, file).unwrap();
+        assert_eq!(copy.read_obj::<u8>(GuestAddress(0x4fff)).unwrap(), 7);
+        clear(&copy).unwrap();
+        assert_eq!(copy.read_obj::<u8>(GuestAddress(0x4fff)).unwrap(), 0);
     }
 
     #[test]

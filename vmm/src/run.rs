@@ -1,7 +1,7 @@
 //! The command line of the program: arguments in, exit code out.
 
 use crate::boot::probe::{self as disk_probe, ProbeError};
-use crate::config::{Config, ConfigError, Gdb, Restore, Source, User};
+use crate::config::{Config, ConfigError, Gdb, Lazy, Restore, Source, User};
 use crate::control::server::{self, Server};
 use crate::control::{ClientError, command};
 use crate::cpu::run_loop;
@@ -135,7 +135,7 @@ fn parse(args: impl Iterator<Item = OsString>) -> Result<Command, Failure> {
                 let (Some(state), Some(memory)) = (file(), file()) else {
                     return Err(missing("--restore needs a state file and a memory image"));
                 };
-                restore = Some(Restore { state, memory, verify: true });
+                restore = Some(Restore { state, memory, verify: true, lazy: Lazy::Map });
             }
             _ => return Err(Failure::Arguments(format!("unknown argument {}; see --help", arg.display()))),
         }

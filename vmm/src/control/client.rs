@@ -136,6 +136,16 @@ impl Client {
         self.leave(&Request::Migrate { terms, disks: true }, stream)
     }
 
+    /// Goes on with a move whose stream broke after the target was told to run the machine.
+    pub fn reconnect_migration(&mut self, stream: RawFd) -> Result<(), ClientError> {
+        self.leave(&Request::ReconnectMigration {}, stream)
+    }
+
+    /// Moves the machine to another process of this host with its memory as it is, over this Unix stream.
+    pub fn hand_over(&mut self, stream: RawFd) -> Result<(), ClientError> {
+        self.leave(&Request::HandOver {}, stream)
+    }
+
     fn leave(&mut self, request: &Request, stream: RawFd) -> Result<(), ClientError> {
         match self.ask_with(request, &[stream])? {
             Reply::Done => Ok(()),

@@ -18,10 +18,15 @@ Usage: pilvi-vmm ctl SOCKET VERB [ARGUMENT...]
   pause, resume           stops between two instructions; goes on
   snapshot STATE MEMORY   writes the machine into two new files and lets it go on as it was before
   power-button, soft-reset, reset, kill
-  migrate SOCKET [PAUSE_MS [force|gently]]
+  migrate SOCKET [PAUSE_MS [force|gently|postcopy]]
                           moves the machine to the process that waits at SOCKET (its configuration's `incoming`);
-                          gently: without slowing down a guest that changes memory too fast
+                          gently: without slowing down a guest that changes memory too fast; postcopy: it may run there
+                          before all of its memory has come
+  hand-over SOCKET        moves the machine, its memory uncopied, to the process on this host that waits there: a newer version
+                          of this program, say (`shared_memory` in both configurations)
   hurry                   has a migration switch over after the pass under way, however long the guest then stands still
+  postcopy                has a migration that may do so run the guest there at once; the rest of its memory follows
+  reconnect SOCKET        goes on with that after the stream broke, at the socket where the machine came in
   cancel                  stops a migration
   add-disk FILE SERIAL [ro]
   remove DEVICE           a disk comes to or goes from the PCI bus
@@ -69,7 +74,8 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
                 None => {}
                 Some(Some("force")) => terms.force = true,
                 Some(Some("gently")) => terms.converge = false,
-                _ => return Err(words("a migration is done with force or gently")),
+                Some(Some("postcopy")) => terms.post_copy = true,
+                _ => return Err(words("a migration is done with force, gently or postcopy")),
             }
             let stream = UnixStream::connect(Path::new(target))?;
             client.migrate(stream.as_raw_fd(), terms).map(|()| String::new())
@@ -92,6 +98,15 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
         ("resize", [device]) => resize(&mut client, device, None),
         ("resize", [device, bytes]) => resize(&mut client, device, Some(number(bytes)?)),
         ("hurry", []) => client.done(&Request::HurryMigration {}).map(|()| String::new()),
+        ("hand-over", [target]) => {
+            let stream = UnixStream::connect(Path::new(target))?;
+            client.hand_over(stream.as_raw_fd()).map(|()| String::new())
+        }
+        ("postcopy", []) => client.done(&Request::PostcopyMigration {}).map(|()| String::new()),
+        ("reconnect", [target]) => {
+            let stream = UnixStream::connect(Path::new(target))?;
+            client.reconnect_migration(stream.as_raw_fd()).map(|()| String::new())
+        }
         ("cancel", []) => client.done(&Request::CancelMigration {}).map(|()| String::new()),
         ("vcpus", [count]) => match client.ask(&Request::ResizeVcpus { count: number(count)? })? {
             Reply::Processors { there } => Ok(format!("{there}\n")),

@@ -57,8 +57,17 @@ pub enum Request {
         #[serde(default)]
         disks: bool,
     },
+    /// Move the running machine to a process on this host that waits for it, over a Unix stream socket that comes with this line
+    /// (SCM_RIGHTS): its memory is handed over open, not copied. Refused where that is not shared. Answered as `migrate` is.
+    HandOver {},
     /// Have the machine that moves switch over after the pass under way, however long it then stands still.
     HurryMigration {},
+    /// Have the machine that moves run there before all of its memory has come. The pass under way ends where it is. Refused
+    /// where the terms do not allow it, or the target cannot do it.
+    PostcopyMigration {},
+    /// The stream broke after the target was told to run the machine: another one comes with this line (SCM_RIGHTS), to the
+    /// socket where the machine came in. Answered as `migrate` is.
+    ReconnectMigration {},
     /// Do not move the machine after all. Refused when the target has been told to run it.
     CancelMigration {},
     /// A connection comes with this line to the server of a disk that is away. It is used once the one before has broken.
@@ -244,6 +253,9 @@ pub struct Status {
     pub devices: Vec<DeviceStatus>,
     /// Of a migration under way.
     pub migration: Option<ProgressStatus>,
+    /// Memory that is not there yet.
+    #[serde(default)]
+    pub missing: Option<MissingStatus>,
     /// Memory that the guest has given up, where it can.
     pub balloon_mib: Option<u32>,
     /// The console.
@@ -283,6 +295,17 @@ pub struct DeviceStatus {
     pub needs_reset: bool,
     /// What happened on it since the last reset of the machine.
     pub counters: Snapshot,
+}
+
+/// Memory that is brought when it is touched.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MissingStatus {
+    /// Pages that have not come.
+    pub pages: u64,
+    /// Times that somebody waited for one.
+    pub faults: u64,
+    /// They cannot be brought just now: the source is lost, or the image cannot be read.
+    pub stuck: bool,
 }
 
 /// State of the console.

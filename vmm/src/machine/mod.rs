@@ -24,12 +24,13 @@ use crate::cpu::state::ProcessorState;
 use crate::cpu::throttle::Throttle;
 use crate::cpu::{self, cpuid, registers};
 use crate::device::Bus;
+use crate::fault::Pager;
 use crate::firmware::Firmware;
 use crate::gate::{Gate, lock};
 use crate::memory::hot::Hot;
 use crate::memory::{self, Memory, MemoryError};
 use crate::migrate::MigrateError;
-use crate::migrate::receive::Arrival;
+use crate::migrate::receive::{Arrival, House};
 use crate::pci::DEVICES;
 use crate::sandbox::Threads;
 use crate::snapshot::chips::Chips;
@@ -48,6 +49,7 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 use vmm_sys_util::eventfd::EventFd;
 use vmm_sys_util::signal::Killable;
 
@@ -169,6 +171,8 @@ pub struct Machine {
     vcpus: Vec<Arc<Mutex<VcpuFd>>>,
     model: Option<processors::Model>,
     // Kept until the threads have ended: they use both.
+    /// Brings memory that is missing.
+    pub pager: Option<Pager>,
     /// The KVM side.
     pub vm: Arc<VmFd>,
     /// Guest memory.
@@ -196,18 +200,28 @@ impl Machine {
         vm.create_pit2(pit).map_err(kvm_step("make the timer"))?;
 
         let (size, backing) = (config.memory_size(), config.memory_backing());
-        let (memory, restored, arrival) = match (parts.restore.take(), parts.incoming.take()) {
-            (Some(from), _) => from.open(size, backing.host_node).map(|(memory, state)| (memory, Some(state), None))?,
-            (None, Some(from)) => {
-                let memory = memory::map_sized(size, &backing)?;
-                let (arrival, state) = from.receive(&memory, &mut parts.land_disks()?)?;
-                (memory, Some(state), Some(arrival))
+        let stop = Stop::new(Arc::new(Gate::new_shut()))?;
+        let map = || match config.shares_memory() {
+            true => memory::map_shared(size.ram, backing.huge_pages),
+            false => memory::map_sized(size, &backing),
+        };
+        let (mut arrival, mut pager) = (None, None);
+        let house = House { id: &config.id, threads, stop: &stop };
+        let (memory, restored) = match (parts.restore.take(), parts.incoming.take()) {
+            (Some(from), _) => {
+                let (memory, state, lazy) = from.open(config, &house)?;
+                pager = lazy;
+                (memory, Some(state))
             }
-            (None, None) => (memory::map_sized(size, &backing)?, None, None),
+            (None, Some(from)) => {
+                let (arriving, arrived) = from.receive(map()?, &mut parts.land_disks()?, &house)?;
+                (arrival, pager) = (Some(arriving), arrived.pager);
+                (arrived.memory, Some(arrived.state))
+            }
+            (None, None) => (map()?, None),
         };
         memory::attach(&vm, &memory)?;
 
-        let stop = Stop::new(Arc::new(Gate::new_shut()))?;
         let hot = config.hot_area().map(|area| Arc::new(Hot::new(Some(vm.clone()), memory.clone(), area)));
         let all = Builder { threads, stop: &stop }.parts(config, parts, hot.clone())?;
         let (slots, functions) = match config.transport {
@@ -237,8 +251,8 @@ impl Machine {
             None => prepare(config, parts, &vm, &memory, bus.slots.len())?,
         };
         let mut machine = Machine::spawn((vm, memory), bus, vcpus, threads, stop)?;
-        (machine.arrival, machine.pci, machine.wanted_vcpus) = (arrival, pci, wanted_vcpus);
-        machine.hot = hot;
+        (machine.arrival, machine.pager, machine.pci) = (arrival, pager, pci);
+        (machine.wanted_vcpus, machine.hot) = (wanted_vcpus, hot);
         for slot in machine.slots() {
             machine.serve(slot, threads)?;
         }
@@ -265,6 +279,7 @@ impl Machine {
             processors: Vec::new(),
             workers: Vec::new(),
             pci: Vec::new(),
+            pager: None,
             vcpus: Vec::new(),
             model: vcpus.first().map(processors::Model::of).transpose()?,
             memory,
@@ -381,14 +396,40 @@ impl Machine {
         }
     }
 
-    /// Ends all threads. Guest memory and the VM go after them.
+    /// Ends all threads. Guest memory and the VM go after them. Threads that wait for memory which cannot be brought end
+    /// with the process: woken without it they would go on with what was never there.
     pub fn end(mut self) {
         self.gate.quit();
         self.kick_all();
+        while self.pager.is_some() && !self.is_home() {
+            if self.is_stuck() {
+                return std::mem::forget(self);
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
         for thread in self.processors.drain(..).chain(self.workers.drain(..).map(|serving| serving.thread)) {
             // A thread that panicked has already given its reason.
             let _ = thread.join();
         }
+    }
+}
+
+impl Machine {
+    /// The gate is about to open for the first time.
+    pub fn may_begin(&self) {
+        if let Some(pager) = &self.pager {
+            pager.seen.began.store(true, Ordering::Release);
+        }
+    }
+
+    /// Threads may wait for memory that cannot be brought.
+    pub fn is_stuck(&self) -> bool {
+        self.pager.as_ref().is_some_and(|pager| pager.seen.is_stuck())
+    }
+
+    fn is_home(&self) -> bool {
+        let workers = self.workers.iter().map(|serving| &serving.thread);
+        self.processors.iter().chain(workers).all(JoinHandle::is_finished)
     }
 }
 

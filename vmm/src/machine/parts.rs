@@ -3,13 +3,15 @@
 use super::{MachineError, kvm_step};
 use crate::boot::disk::Found;
 use crate::boot::{self, BootError};
-use crate::config::{Config, Disk, Engine, Restore, Source, inherit};
+use crate::config::{Config, Disk, Engine, Lazy, Restore, Source, inherit};
 use crate::control::server::listen;
 use crate::device::console::Console;
+use crate::fault::uffd::Uffd;
+use crate::fault::{Pager, image};
 use crate::firmware::Rom;
-use crate::memory::{self, Memory, Size};
+use crate::memory::{self, Memory};
 use crate::migrate::disks::{Landing, Leaving, Leavings};
-use crate::migrate::receive::Incoming;
+use crate::migrate::receive::{House, Incoming};
 use crate::monitor::Signals;
 use crate::snapshot::{self, MachineState, SnapshotError};
 use crate::virtio::block::changes::Changes;
@@ -70,6 +72,8 @@ pub struct OpenSnapshot {
     state: File,
     image: File,
     whole: bool,
+    /// Pages are brought one by one.
+    uffd: Option<Uffd>,
 }
 
 /// Everything that is opened once, before the jail closes.
@@ -111,7 +115,11 @@ impl Parts {
         }
         let restore = config.restore.as_ref().map(OpenSnapshot::of).transpose()?;
         let incoming = config.incoming.as_ref().map(|source| -> io::Result<Incoming> {
-            Ok(Incoming { listener: listen(source)?, interrupt: signals.try_clone()? })
+            // Without it the machine comes whole or not at all. Of shared memory others would see pages that are missing, of blocks
+            // some are missing for good.
+            let whole = config.shares_memory() || config.hugetlb || config.memory_hotplug.is_some();
+            let uffd = Uffd::open().ok().filter(|_| !whole);
+            Ok(Incoming { listener: listen(source)?, interrupt: signals.try_clone()?, uffd })
         });
         let incoming = open("the socket for a machine to move in", incoming.transpose())?;
         let vsock = config.vsock.as_ref().map(|vsock| listen(&vsock.socket)).transpose();
@@ -271,11 +279,18 @@ impl OpenSnapshot {
     fn of(from: &Restore) -> Result<OpenSnapshot, MachineError> {
         let state = open("the state file", from.state.open(false))?;
         let image = open("the memory image", from.memory.open(false))?;
-        Ok(OpenSnapshot { state, image, whole: from.verify })
+        let uffd = (from.lazy == Lazy::Fault).then(Uffd::open).transpose();
+        let uffd = open("userfaultfd, for a lazy restore by faults", uffd)?;
+        Ok(OpenSnapshot { state, image, whole: from.verify && uffd.is_none(), uffd })
     }
 
-    /// Checks both files and maps the image.
-    pub(super) fn open(mut self, size: Size, host_node: Option<u16>) -> Result<(Memory, MachineState), MachineError> {
+    /// Checks both files and maps the image, or has it brought as it is touched.
+    pub(super) fn open(
+        mut self,
+        config: &Config,
+        house: &House,
+    ) -> Result<(Memory, MachineState, Option<Pager>), MachineError> {
+        let size = config.memory_size();
         let snapshot = snapshot::file::read(&mut self.state)?;
         for (what, had, has) in [
             ("memory", snapshot.machine.memory_mib, size.ram >> 20),
@@ -287,7 +302,20 @@ impl OpenSnapshot {
             }
         }
         snapshot::memory::check(&self.image, &snapshot.memory, size.bytes(), self.whole)?;
-        Ok((memory::map_image_sized(size, host_node, self.image)?, snapshot.machine))
+        let Some(uffd) = self.uffd else {
+            let memory = match config.shares_memory() {
+                true => {
+                    let memory = memory::map_shared(size.ram, config.huge_pages)?;
+                    memory::copy_image(&memory, &self.image).map_err(SnapshotError::file("read the memory image"))?;
+                    memory
+                }
+                false => memory::map_image_sized(size, config.host_node, self.image)?,
+            };
+            return Ok((memory, snapshot.machine, None));
+        };
+        let memory = memory::map(size.ram, false)?;
+        let pager = image::start(uffd, &memory, self.image, snapshot.memory, house)?;
+        Ok((memory, snapshot.machine, Some(pager)))
     }
 }
 

@@ -19,16 +19,24 @@
 //! rest is small enough; terms can forbid that. Disks go over as well where that is asked for ([`disks`]): before the memory,
 //! in the same passes and with the rest. Otherwise both processes have the same files.
 //!
+//! Where the terms allow it (`post_copy`), a guest that cannot be moved so runs there before all of its memory has come
+//! ([`post`]).
+//!
+//! Between two processes of one host memory need not be copied at all ([`handed`]).
+//!
 //! What changed is known from two sides: KVM logs what the guest writes, a bitmap what this process writes.
 //! Encryption, authentication and who may be a target are the business of whoever passes the stream.
 
 pub mod disks;
+pub mod handed;
+pub mod post;
 pub mod receive;
 pub mod send;
 mod stream;
 pub mod wire;
 
 use serde::{Deserialize, Serialize};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// How much the guest may be disturbed.
@@ -43,11 +51,14 @@ pub struct Terms {
     pub force: bool,
     /// Slow its processors down, more from pass to pass, when it changes memory so fast that it cannot be moved.
     pub converge: bool,
+    /// Let it run there before all of its memory has come, after those passes (instead of not moving it) or when somebody
+    /// says so. From then on both sides and the stream between them are needed until all is there.
+    pub post_copy: bool,
 }
 
 impl Default for Terms {
     fn default() -> Terms {
-        Terms { pause_ms: 300, passes: 30, force: false, converge: true }
+        Terms { pause_ms: 300, passes: 30, force: false, converge: true, post_copy: false }
     }
 }
 
@@ -64,6 +75,14 @@ pub struct Progress {
     pub slowed: AtomicU64,
     /// No more passes than the one under way.
     pub hurry: AtomicBool,
+    /// The target can run it without all of its memory.
+    pub can_post_copy: AtomicBool,
+    /// It shall.
+    pub post_copy: AtomicBool,
+    /// It was told to, and the machine is not to be had here any more.
+    pub told: AtomicBool,
+    /// This process ends.
+    pub ending: Arc<AtomicBool>,
 }
 
 /// The same at one moment.
@@ -75,6 +94,8 @@ pub struct ProgressStatus {
     pub left: u64,
     #[serde(default)]
     pub slowed: u64,
+    #[serde(default)]
+    pub post_copy: bool,
 }
 
 impl Progress {
@@ -86,6 +107,7 @@ impl Progress {
             pages: read(&self.pages),
             left: read(&self.left),
             slowed: read(&self.slowed),
+            post_copy: self.told.load(Ordering::Acquire),
         }
     }
 }
@@ -107,6 +129,9 @@ pub enum MigrateError {
         /// Passes.
         passes: u64,
     },
+    /// A target that does not answer the greeting.
+    #[error("the target hung up at the greeting: it refuses this machine, or is of a version that knows no post-copy")]
+    Older,
     /// The stream is no migration of this version, or breaks its rules.
     #[error("the stream makes no sense: {0}")]
     Nonsense(&'static str),
@@ -116,6 +141,9 @@ pub enum MigrateError {
     /// KVM keeps no log.
     #[error("KVM cannot log changed pages: {0}")]
     Log(kvm_ioctls::Error),
+    /// Memory that was handed over.
+    #[error(transparent)]
+    Handed(#[from] crate::memory::MemoryError),
     /// Guest memory.
     #[error("guest memory: {0}")]
     Memory(#[from] vm_memory::GuestMemoryError),

@@ -1,10 +1,13 @@
 //! The source's side, on a thread of its own: passes while the guest runs, then the last one while it stands still.
 
 use super::disks::{self, Leavings, Parts};
+use super::post::Served;
 use super::stream::Stream;
 use super::wire::{self, PAGE, RUN_MAX};
 use super::{MigrateError, Progress, Terms};
 use crate::cpu::throttle::Throttle;
+use crate::fault::Bits;
+use crate::journal;
 use crate::memory::Memory;
 use crate::memory::hot::{Hot, is_ram};
 use crate::snapshot::MachineState;
@@ -22,27 +25,39 @@ const ANSWER: Duration = Duration::from_secs(30);
 /// How much a guest is slowed down at first, and then more each time, in percent.
 const SLOW_FIRST: u32 = 20;
 const SLOW_MORE: u32 = 15;
-const BUFFER: usize = 256 * 1024;
+/// Bytes that go to the stream together.
+pub(super) const BUFFER: usize = 256 * 1024;
 /// Pages that a part of a disk is as large as.
 const PART_PAGES: u64 = PART / PAGE;
 
 /// Where it goes, and what is known of it.
 pub struct Sending {
-    stream: BufWriter<Stream>,
-    memory: Memory,
+    pub(super) id: String,
+    pub(super) stream: BufWriter<Stream>,
+    pub(super) memory: Memory,
     hot: Option<Arc<Hot>>,
     vm: Arc<VmFd>,
     throttle: Arc<Throttle>,
-    terms: Terms,
-    progress: Arc<Progress>,
+    pub(super) terms: Terms,
+    pub(super) progress: Arc<Progress>,
     /// Where the target has other files.
     disks: Option<Leavings>,
     /// Of the disks, what has been asked for and not sent.
     parts: Parts,
+    /// Memory goes over as it is.
+    pub(super) handed: bool,
+    /// Since when the machine stands still.
+    pub(super) still: Instant,
+    /// Pages that are to go over when the target runs the machine.
+    late: Option<Bits>,
+    /// What the target still misses.
+    pub(super) served: Option<Served>,
 }
 
 /// The machine, as far as it is sent while it runs.
 pub struct Source {
+    /// Its name, for the journal.
+    pub id: String,
     /// Guest memory.
     pub memory: Memory,
     /// The part of it whose blocks come and go.
@@ -59,14 +74,41 @@ pub enum Handover {
     Moved,
     /// The target was told to run it and said nothing more.
     Unknown(MigrateError),
+    /// The target was told to run it, and the stream broke before it had all memory.
+    Torn {
+        /// It has said that it runs.
+        ran: bool,
+        /// How it broke.
+        reason: MigrateError,
+    },
 }
 
 impl Sending {
     /// Over this stream. KVM's log has been turned on.
     pub fn new(stream: File, source: Source, terms: Terms, progress: Arc<Progress>) -> io::Result<Sending> {
         let stream = BufWriter::with_capacity(BUFFER, Stream::new(stream)?);
-        let Source { memory, hot, vm, throttle } = source;
-        Ok(Sending { stream, memory, hot, vm, throttle, terms, progress, disks: None, parts: Parts::new() })
+        let Source { id, memory, hot, vm, throttle } = source;
+        Ok(Sending {
+            id,
+            stream,
+            memory,
+            hot,
+            vm,
+            throttle,
+            terms,
+            progress,
+            disks: None,
+            parts: Parts::new(),
+            handed: false,
+            still: Instant::now(),
+            late: None,
+            served: None,
+        })
+    }
+
+    /// From here on.
+    pub fn stands_still(&mut self) {
+        self.still = Instant::now();
     }
 
     /// These disks go over as well.
@@ -81,7 +123,7 @@ impl Sending {
     }
 
     /// A step that can be cancelled; whatever breaks then, it was that.
-    fn cancellable<T>(
+    pub(super) fn cancellable<T>(
         &mut self,
         cancelled: &Arc<AtomicBool>,
         step: impl FnOnce(&mut Sending) -> Result<T, MigrateError>,
@@ -92,11 +134,14 @@ impl Sending {
 
     /// Passes until the rest is small enough to send while the guest stands still.
     pub fn pre_copy(&mut self, cancelled: &Arc<AtomicBool>) -> Result<(), MigrateError> {
-        self.cancellable(cancelled, |sending| sending.passes(cancelled))
+        self.cancellable(
+            cancelled,
+            |sending| if sending.handed { sending.hand_memory() } else { sending.passes(cancelled) },
+        )
     }
 
     fn passes(&mut self, cancelled: &AtomicBool) -> Result<(), MigrateError> {
-        wire::greet(&mut self.stream, &self.memory)?;
+        self.greet()?;
         if let Some(disks) = &self.disks {
             disks.announce(&mut self.stream)?;
         }
@@ -114,7 +159,10 @@ impl Sending {
         loop {
             let pass = self.progress.passes.fetch_add(1, Ordering::Relaxed) + 1;
             let (begin, before) = (Instant::now(), self.progress.pages.load(Ordering::Relaxed));
-            self.send(&wanted, cancelled)?;
+            if let Some(rest) = self.send(&wanted, cancelled)? {
+                self.late = Some(rest);
+                return Ok(());
+            }
             self.send_parts(cancelled)?;
             let sent = self.progress.pages.load(Ordering::Relaxed) - before;
             let per_ms = sent as f64 / (begin.elapsed().as_secs_f64() * 1e3).max(0.001);
@@ -127,6 +175,11 @@ impl Sending {
                 break;
             }
             if pass >= u64::from(self.terms.passes.max(1)) {
+                if self.progress.can_post_copy.load(Ordering::Acquire) {
+                    self.progress.post_copy.store(true, Ordering::Release);
+                    self.late = Some(wanted);
+                    return Ok(());
+                }
                 if self.terms.force {
                     break;
                 }
@@ -135,12 +188,12 @@ impl Sending {
             self.slow_down(pass, left, sent);
         }
         // What `changed` has just taken away from the logs must not be forgotten.
-        self.send(&wanted, cancelled)?;
+        self.late = self.send(&wanted, cancelled)?;
         self.send_parts(cancelled)
     }
 
     /// The parts of disks that are due, and what was written since; what is written meanwhile is due next.
-    fn send_parts(&mut self, cancelled: &AtomicBool) -> Result<(), MigrateError> {
+    pub(super) fn send_parts(&mut self, cancelled: &AtomicBool) -> Result<(), MigrateError> {
         let Some(disks) = &self.disks else { return Ok(()) };
         let (mut due, progress) = (std::mem::take(&mut self.parts), &self.progress);
         disks.add_changed(&mut due);
@@ -163,10 +216,18 @@ impl Sending {
 
     /// The rest and the state, while the guest stands still. An error: the target has not been told to run it.
     pub fn hand_over(&mut self, state: &MachineState, cancelled: &Arc<AtomicBool>) -> Result<Handover, MigrateError> {
+        if let Some(late) = self.late.take() {
+            return self.post_copy(state, late, cancelled);
+        }
+        // Too late to be asked for anything else.
+        self.progress.can_post_copy.store(false, Ordering::Release);
+        self.progress.post_copy.store(false, Ordering::Release);
         self.cancellable(cancelled, |sending| {
-            let wanted = sending.changed()?;
-            sending.send(&wanted, cancelled)?;
-            sending.send_parts(cancelled)?;
+            if !sending.handed {
+                let wanted = sending.changed()?;
+                sending.send(&wanted, cancelled)?;
+                sending.send_parts(cancelled)?;
+            }
             wire::send_state(&mut sending.stream, state)?;
             sending.stream.flush()?;
             wire::expect(sending.stream.get_mut(), wire::READY)?;
@@ -177,13 +238,20 @@ impl Sending {
         // From here on a failure says nothing about the other side.
         let answer = told.map_err(MigrateError::from).and_then(|()| wire::expect(self.stream.get_mut(), wire::RUNNING));
         Ok(match answer {
-            Ok(()) => Handover::Moved,
+            Ok(()) => {
+                let (still, handed) = (self.still.elapsed(), if self.handed { ", memory was handed over" } else { "" });
+                journal::line(
+                    &self.id,
+                    format_args!("it runs there after {:.1} ms{handed}", still.as_secs_f64() * 1e3),
+                );
+                Handover::Moved
+            }
             Err(e) => Handover::Unknown(e),
         })
     }
 
     /// Pages that changed since the last question, a bit each, by region.
-    fn changed(&self) -> Result<Vec<Vec<u64>>, MigrateError> {
+    pub(super) fn changed(&self) -> Result<Vec<Vec<u64>>, MigrateError> {
         let mut out = Vec::new();
         for (slot, region) in (0u32..).zip(self.memory.iter()) {
             if let (Some(hot), false) = (&self.hot, is_ram(region.start_addr())) {
@@ -201,11 +269,12 @@ impl Sending {
         Ok(out)
     }
 
-    fn send(&mut self, wanted: &[Vec<u64>], cancelled: &AtomicBool) -> Result<(), MigrateError> {
+    /// Sends these pages. What is left of them when the target is to run the machine without.
+    fn send(&mut self, wanted: &[Vec<u64>], cancelled: &AtomicBool) -> Result<Option<Bits>, MigrateError> {
         self.progress.left.store(count(wanted), Ordering::Relaxed);
         let memory = self.memory.clone();
         let mut buffer = vec![0; (u64::from(RUN_MAX) * PAGE) as usize];
-        for (region, bits) in memory.iter().zip(wanted) {
+        for (number, (region, bits)) in memory.iter().zip(wanted).enumerate() {
             let pages = region.len() / PAGE;
             let is_wanted = |page: u64| bits.get((page / 64) as usize).is_some_and(|word| word >> (page % 64) & 1 != 0);
             let mut page = 0;
@@ -221,6 +290,10 @@ impl Sending {
                 if cancelled.load(Ordering::Acquire) {
                     return Err(MigrateError::Cancelled);
                 }
+                if self.progress.post_copy.load(Ordering::Acquire) {
+                    self.stream.flush()?;
+                    return Ok(Some(rest(wanted, number, page)));
+                }
                 let end = pages.min(page + u64::from(RUN_MAX));
                 let run = (page..end).take_while(|page| is_wanted(*page)).count() as u64;
                 let part = &mut buffer[..(run * PAGE) as usize];
@@ -232,11 +305,11 @@ impl Sending {
             }
         }
         self.stream.flush()?;
-        Ok(())
+        Ok(None)
     }
 
     /// Neighbouring pages, those of zeroes without their contents.
-    fn send_run(&mut self, address: u64, contents: &[u8]) -> Result<(), MigrateError> {
+    pub(super) fn send_run(&mut self, address: u64, contents: &[u8]) -> Result<(), MigrateError> {
         const ZEROES: [u8; PAGE as usize] = [0; PAGE as usize];
         let kinds: Vec<bool> = contents.chunks(PAGE as usize).map(|page| page == ZEROES).collect();
         let mut first = 0;
@@ -254,6 +327,18 @@ impl Sending {
         }
         Ok(())
     }
+}
+
+/// What is wanted from this page of this region on.
+fn rest(wanted: &[Vec<u64>], region: usize, page: u64) -> Bits {
+    let mut rest = wanted.to_vec();
+    rest.iter_mut().take(region).for_each(Vec::clear);
+    if let Some(bits) = rest.get_mut(region) {
+        let word = ((page / 64) as usize).min(bits.len());
+        bits[..word].fill(0);
+        bits.iter_mut().skip(word).take(1).for_each(|bits| *bits &= u64::MAX << (page % 64));
+    }
+    rest
 }
 
 fn count(bits: &[Vec<u64>]) -> u64 {

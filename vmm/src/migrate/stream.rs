@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 /// Between two looks whether anybody still wants to wait.
-const LOOK_MS: i32 = 50;
+pub const LOOK_MS: i32 = 50;
 
 /// A stream that is given up when a flag is set, or a time has come.
 pub struct Stream {
@@ -35,17 +36,52 @@ impl Stream {
         self.until = Some(Instant::now() + time);
     }
 
-    fn wait(&self, events: libc::c_short) -> io::Result<()> {
+    /// What is not there by then does not come.
+    pub fn limit(&mut self, time: Duration) {
+        self.until = Some(Instant::now() + time);
+    }
+
+    /// Whether there is something to be read, or comes within so many milliseconds; also when the stream has ended.
+    pub fn is_readable(&self, wait_ms: i32) -> io::Result<bool> {
+        self.look()?;
+        let mut one = libc::pollfd { fd: self.file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: the pointer is to one live pollfd.
+        Ok(unsafe { libc::poll(&raw mut one, 1, wait_ms) } > 0)
+    }
+
+    /// An error when nobody wants to wait any more.
+    fn look(&self) -> io::Result<()> {
         if self.cancelled.load(Ordering::Acquire) {
             return Err(io::Error::other("cancelled"));
         }
         if self.until.is_some_and(|until| Instant::now() > until) {
             return Err(io::ErrorKind::TimedOut.into());
         }
+        Ok(())
+    }
+
+    fn wait(&self, events: libc::c_short) -> io::Result<()> {
+        self.look()?;
         let mut one = libc::pollfd { fd: self.file.as_raw_fd(), events, revents: 0 };
         // SAFETY: the pointer is to one live pollfd.
         unsafe { libc::poll(&raw mut one, 1, LOOK_MS) };
         Ok(())
+    }
+}
+
+impl ScmSocket for Stream {
+    fn socket_fd(&self) -> RawFd {
+        self.file.as_raw_fd()
+    }
+}
+
+impl Stream {
+    /// Bytes with an open file; the other side is on this host.
+    pub fn write_with(&mut self, bytes: &[u8], file: &File) -> io::Result<()> {
+        self.wait(libc::POLLOUT)?;
+        let sent = self.send_with_fds(&[bytes], &[file.as_raw_fd()]);
+        let sent = sent.map_err(|e| io::Error::from_raw_os_error(e.errno()))?;
+        self.write_all(&bytes[sent..])
     }
 }
 

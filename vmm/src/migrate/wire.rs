@@ -12,10 +12,16 @@
 //! | sync of the disks | 9 |
 //! | which disk a number means | 10, disk (2), its bytes (8), length of its name (1), name |
 //!
-//! Numbers are little endian. The target answers `ready` (5) and `running` (6).
+//! A machine whose memory is handed over (see [`super::handed`]) has version 4: the memory comes open with the greeting, whose
+//! answer is `can` (14).
+//!
+//! Numbers are little endian. The target answers `ready` (5) and `running` (6). A stream that may end in post-copy has another
+//! version and some records more ([`super::post::wire`]).
 
 use super::MigrateError;
 use super::disks::{Landing, Landings};
+use super::post::wire as post;
+use crate::fault::Bits;
 use crate::memory::Memory;
 use crate::snapshot::{MachineState, file};
 use std::io::{Read, Write};
@@ -29,8 +35,8 @@ pub const PAGE: u64 = 4096;
 /// Most pages of one record.
 pub const RUN_MAX: u32 = 256;
 
-const PAGES: u8 = 1;
-const ZEROES: u8 = 2;
+pub(super) const PAGES: u8 = 1;
+pub(super) const ZEROES: u8 = 2;
 const STATE: u8 = 3;
 /// The target runs the machine from here on.
 pub const GO: u8 = 4;
@@ -54,10 +60,46 @@ pub fn size(memory: &Memory) -> u64 {
     memory.iter().map(GuestMemoryRegion::len).sum()
 }
 
+/// How a machine comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Whole, page by page.
+    Copied,
+    /// Maybe without some of its memory; the target is to say whether it could run it so.
+    MaybeLate,
+    /// Its memory comes as an open file.
+    Handed,
+}
+
+const KINDS: [(Kind, u32); 3] = [(Kind::Copied, VERSION), (Kind::MaybeLate, post::VERSION), (Kind::Handed, 4)];
+/// Bytes of the first words.
+pub const GREETING: usize = 20;
+
 /// The first words.
-pub fn greet(out: &mut impl Write, memory: &Memory) -> Result<(), MigrateError> {
-    out.write_all(&[&MAGIC[..], &VERSION.to_le_bytes(), &size(memory).to_le_bytes()].concat())?;
-    Ok(())
+pub fn greeting(memory: &Memory, kind: Kind) -> [u8; GREETING] {
+    let version = KINDS.iter().find(|(known, _)| *known == kind).map_or(VERSION, |(_, version)| *version);
+    let mut words = [0; GREETING];
+    words[..8].copy_from_slice(MAGIC);
+    words[8..12].copy_from_slice(&version.to_le_bytes());
+    words[12..].copy_from_slice(&size(memory).to_le_bytes());
+    words
+}
+
+/// Says them.
+pub fn greet(out: &mut impl Write, memory: &Memory, post_copy: bool) -> Result<(), MigrateError> {
+    let kind = if post_copy { Kind::MaybeLate } else { Kind::Copied };
+    Ok(out.write_all(&greeting(memory, kind))?)
+}
+
+/// Reads them. An answer is waited for, but to a machine that comes whole.
+pub fn welcome(input: &mut impl Read, memory: &Memory) -> Result<Kind, MigrateError> {
+    let (magic, version) = (number::<8>(input)?, u32::from_le_bytes(number(input)?));
+    let kind = KINDS.iter().find(|(_, known)| magic == *MAGIC && *known == version);
+    let Some((kind, _)) = kind else { return Err(MigrateError::Nonsense("it is no migration of this version")) };
+    if u64::from_le_bytes(number(input)?) != size(memory) {
+        return Err(MigrateError::Nonsense("the machine has memory of another size"));
+    }
+    Ok(*kind)
 }
 
 /// Pages with contents. `contents` are whole pages, at most `RUN_MAX`.
@@ -126,7 +168,7 @@ pub fn send_state(out: &mut impl Write, state: &MachineState) -> Result<(), Migr
     Ok(())
 }
 
-fn number<const N: usize>(input: &mut impl Read) -> Result<[u8; N], MigrateError> {
+pub(super) fn number<const N: usize>(input: &mut impl Read) -> Result<[u8; N], MigrateError> {
     let mut bytes = [0; N];
     input.read_exact(&mut bytes)?;
     Ok(bytes)
@@ -137,34 +179,32 @@ pub fn expect(input: &mut impl Read, wanted: u8) -> Result<(), MigrateError> {
     if number::<1>(input)? == [wanted] { Ok(()) } else { Err(MigrateError::Nonsense("an answer out of turn")) }
 }
 
-/// Takes everything up to the state. What comes is not to be trusted: nothing outside `memory` and `disks` is written,
-/// nothing is reserved that was not announced within bounds.
-pub fn receive(input: &mut impl Read, memory: &Memory, disks: &mut [Landing]) -> Result<MachineState, MigrateError> {
-    if number::<8>(input)? != *MAGIC || u32::from_le_bytes(number(input)?) != VERSION {
-        return Err(MigrateError::Nonsense("it is no migration of this version"));
-    }
-    if u64::from_le_bytes(number(input)?) != size(memory) {
-        return Err(MigrateError::Nonsense("the machine has memory of another size"));
-    }
+/// What has come when the state has.
+pub struct Received {
+    /// Everything but memory.
+    pub state: MachineState,
+    /// Pages that the source still has, and what it calls itself.
+    pub missing: Option<(post::Identity, Bits)>,
+}
+
+/// Takes everything up to the state, after the first words. What comes is not to be trusted: nothing outside `memory` and
+/// `disks` is written, nothing is reserved that was not announced within bounds.
+pub fn receive(input: &mut impl Read, memory: &Memory, disks: &mut [Landing]) -> Result<Received, MigrateError> {
     let mut buffer = vec![0; (RUN_MAX as u64 * PAGE) as usize];
     let zeroes = vec![0; buffer.len()];
     let mut disks = Landings::new(disks);
+    let mut missing = None;
     loop {
         match number::<1>(input)? {
             [PAGES] => {
-                let (address, bytes) = run(input, memory)?;
-                let sum = u32::from_le_bytes(number(input)?);
-                let part = &mut buffer[..bytes];
-                input.read_exact(part)?;
-                if crc32fast::hash(part) != sum {
-                    return Err(MigrateError::Nonsense("pages were altered on their way"));
-                }
-                memory.write_slice(part, address)?;
+                let (address, bytes) = take_pages(input, memory, &mut buffer)?;
+                memory.write_slice(&buffer[..bytes], address)?;
             }
             [ZEROES] => {
-                let (address, bytes) = run(input, memory)?;
+                let (address, bytes) = take_zeroes(input, memory)?;
                 memory.write_slice(&zeroes[..bytes], address)?;
             }
+            [post::MISSING] => missing = Some(post::take_missing(input, memory)?),
             [DISK_NAMED] => {
                 let (disk, bytes) = (u16::from_le_bytes(number(input)?), u64::from_le_bytes(number(input)?));
                 let mut name = vec![0; usize::from(number::<1>(input)?[0])];
@@ -186,7 +226,7 @@ pub fn receive(input: &mut impl Read, memory: &Memory, disks: &mut [Landing]) ->
                 let mut header = number::<{ file::HEADER }>(input)?.to_vec();
                 let length = file::length(&header)?;
                 input.take(length).read_to_end(&mut header)?;
-                return Ok(file::open(&header)?);
+                return Ok(Received { state: file::open(&header)?, missing });
             }
             _ => return Err(MigrateError::Nonsense("an unknown record")),
         }
@@ -215,6 +255,27 @@ fn take_part(input: &mut impl Read, disks: &mut Landings, buffer: &mut [u8]) -> 
     disk.write(offset, part)
 }
 
+/// A run of pages with contents, after its first byte; they lie at the beginning of the buffer.
+pub(super) fn take_pages(
+    input: &mut impl Read,
+    memory: &Memory,
+    buffer: &mut [u8],
+) -> Result<(GuestAddress, usize), MigrateError> {
+    let (address, bytes) = run(input, memory)?;
+    let sum = u32::from_le_bytes(number(input)?);
+    let part = &mut buffer[..bytes];
+    input.read_exact(part)?;
+    if crc32fast::hash(part) != sum {
+        return Err(MigrateError::Nonsense("pages were altered on their way"));
+    }
+    Ok((address, bytes))
+}
+
+/// A run of pages of zeroes, after its first byte.
+pub(super) fn take_zeroes(input: &mut impl Read, memory: &Memory) -> Result<(GuestAddress, usize), MigrateError> {
+    run(input, memory)
+}
+
 /// Address and bytes of a run of pages inside guest memory.
 fn run(input: &mut impl Read, memory: &Memory) -> Result<(GuestAddress, usize), MigrateError> {
     let address = u64::from_le_bytes(number(input)?);
@@ -241,27 +302,32 @@ mod tests {
         crate::memory::map(1 << 20, false).unwrap()
     }
 
+    fn both(mut stream: &[u8], memory: &Memory) -> Result<Received, MigrateError> {
+        welcome(&mut stream, memory)?;
+        receive(&mut stream, memory, &mut [])
+    }
+
     #[test]
     fn pages_arrive_and_lies_are_refused() {
         let (from, to) = (memory(), memory());
         to.write_slice(&[9; 4096], GuestAddress(0x5000)).unwrap();
         let mut stream = Vec::new();
-        greet(&mut stream, &from).unwrap();
+        greet(&mut stream, &from, false).unwrap();
         send_pages(&mut stream, 0x3000, &[7; 8192]).unwrap();
         send_zeroes(&mut stream, 0x5000, 1).unwrap();
         let whole = stream.clone();
         // No state follows: the end of the stream is the end of the machine there.
-        assert!(matches!(receive(&mut &whole[..], &to, &mut []), Err(MigrateError::Stream(_))));
+        assert!(matches!(both(&whole, &to), Err(MigrateError::Stream(_))));
         let at = |address| to.read_obj::<u8>(GuestAddress(address)).unwrap();
         assert_eq!([0x2fff, 0x3000, 0x4fff, 0x5000].map(at), [0, 7, 7, 0]);
         let mut altered = whole.clone();
         altered[100] ^= 1;
-        assert!(matches!(receive(&mut &altered[..], &to, &mut []), Err(MigrateError::Nonsense(_))));
+        assert!(matches!(both(&altered, &to), Err(MigrateError::Nonsense(_))));
         for (address, count) in [(0x10_0000, 1), (0xf_f000, 2), (1, 1), (0, 0), (0, RUN_MAX + 1), (!0xfff, 1)] {
             let mut stream = Vec::new();
-            greet(&mut stream, &from).unwrap();
+            greet(&mut stream, &from, false).unwrap();
             send_zeroes(&mut stream, address, count).unwrap();
-            assert!(matches!(receive(&mut &stream[..], &to, &mut []), Err(MigrateError::Nonsense(_))), "{address:#x}");
+            assert!(matches!(both(&stream, &to), Err(MigrateError::Nonsense(_))), "{address:#x}");
         }
     }
 
@@ -270,10 +336,10 @@ mod tests {
         fn any_stream_is_survived(records in proptest::collection::vec(any::<u8>(), 0..3000), cut in 0usize..40) {
             let memory = memory();
             let mut stream = Vec::new();
-            greet(&mut stream, &memory).unwrap();
+            greet(&mut stream, &memory, cut % 2 == 0).unwrap();
             stream.truncate(cut.max(20));
             stream.extend(records);
-            prop_assert!(receive(&mut &stream[..], &memory, &mut []).is_err());
+            prop_assert!(both(&stream, &memory).is_err());
         }
     }
 }

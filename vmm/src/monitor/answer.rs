@@ -3,7 +3,8 @@
 use super::plug::Added;
 use super::{GATE_WAIT, Monitor};
 use crate::control::{
-    ConsoleStatus, DeviceStatus, Direction, HotMemoryStatus, Reply, Request, Status, TAIL_BYTES_MAX, to_bytes, to_text,
+    ConsoleStatus, DeviceStatus, Direction, HotMemoryStatus, MissingStatus, Reply, Request, Status, TAIL_BYTES_MAX,
+    to_bytes, to_text,
 };
 use crate::gate::lock;
 use crate::machine::{Machine, OpenDisk};
@@ -24,6 +25,9 @@ pub(super) fn refused(reason: &str) -> Reply {
 impl Monitor {
     /// Does what was asked. None: the answer comes later.
     pub(super) fn answer(&mut self, key: u64, request: Request) -> Option<Reply> {
+        if let Some(reason) = self.barred(&request) {
+            return Some(refused(reason));
+        }
         Some(match request {
             Request::Snapshot {} => return self.snapshot(key),
             Request::Migrate { terms, disks } => return self.migrate(key, terms, disks),
@@ -36,7 +40,10 @@ impl Monitor {
             Request::ResizeVcpus { count } => return self.resize_vcpus(key, count),
             Request::ResizeMemory { mib } => return self.resize_memory(key, mib),
             Request::CancelMigration {} => self.cancel_migration(),
+            Request::HandOver {} => return self.hand_over_all(key),
             Request::HurryMigration {} => self.hurry_migration(),
+            Request::PostcopyMigration {} => self.postcopy_migration(),
+            Request::ReconnectMigration {} => return self.reconnect_migration(key),
             Request::Status {} => Reply::Status(Box::new(self.status())),
             Request::Pause {} => self.pause(),
             Request::Resume {} => self.resume(),
@@ -67,6 +74,22 @@ impl Monitor {
             },
             Request::ConsoleAttach {} => Reply::Done,
         })
+    }
+
+    /// What would run a machine a second time, or wait for somebody who waits for memory that is on its way.
+    fn barred(&self, request: &Request) -> Option<&'static str> {
+        use Request::{
+            AddDisk, AddNic, Migrate, PowerButton, Remove, Reset, ResizeDisk, Resume, SetBalloon, SoftReset,
+        };
+        if let (Some(torn), Resume {} | Reset {} | SoftReset {} | PowerButton {}) = (&self.torn, request)
+            && torn.ran
+        {
+            return Some("the machine runs at the target; what is here is only memory that it misses");
+        }
+        let changing = matches!(request, AddDisk { .. } | AddNic { .. } | Remove { .. } | ResizeDisk { .. });
+        let touching = changing
+            || matches!(request, SetBalloon { .. } | Request::Snapshot {} | Migrate { .. } | Request::HandOver {});
+        (touching && self.is_arriving()).then_some("memory of the machine is on its way")
     }
 
     fn ctrl_alt_del(&mut self, closing: bool) -> Reply {
@@ -171,7 +194,11 @@ impl Monitor {
         if self.is_held() {
             return refused("a debugger has stopped the machine");
         }
-        self.go_on()
+        let reply = self.go_on();
+        if reply == Reply::Done {
+            self.mend();
+        }
+        reply
     }
 
     /// Lets the machine go on, whoever stopped it.
@@ -185,6 +212,7 @@ impl Monitor {
                     }
                     machine.tell_of_pause();
                 }
+                machine.may_begin();
                 machine.gate.open();
                 self.state = RunState::Running;
                 Reply::Done
@@ -230,6 +258,11 @@ impl Monitor {
             unclaimed_accesses: machine.map_or(0, |m| m.bus.unclaimed.load(Ordering::Relaxed)),
             devices: devices.collect(),
             migration: self.progress.as_ref().map(|progress| progress.status()),
+            missing: machine.and_then(|machine| machine.pager.as_ref()).map(|pager| MissingStatus {
+                pages: pager.seen.left.load(Ordering::Acquire),
+                faults: pager.seen.faults.load(Ordering::Relaxed),
+                stuck: pager.seen.is_stuck(),
+            }),
             balloon_mib: machine.into_iter().flat_map(Machine::slots).find_map(|slot| match &slot.handle {
                 Handle::Balloon(target) => Some(target.actual_pages.load(Ordering::Relaxed) >> 8),
                 _ => None,

@@ -132,10 +132,11 @@ impl Monitor {
     }
 
     pub(super) fn debugger_comes(&mut self) {
-        let Some(debugger) = &mut self.debugger else { return };
+        let Some(debugger) = &self.debugger else { return };
         let Ok((stream, _)) = debugger.listener.accept() else { return };
-        // One at a time; and a machine that is being written down has no time for it.
-        if debugger.talk.is_some() || self.job.is_some() || stream.set_nonblocking(true).is_err() {
+        // One at a time; and a machine that is being written down, or is not wholly here, has no time for it.
+        let busy = debugger.talk.is_some() || self.job.is_some();
+        if busy || self.is_arriving() || stream.set_nonblocking(true).is_err() {
             return;
         }
         if self.state != RunState::Paused && !matches!(self.pause(), Reply::Done) {

@@ -4,14 +4,18 @@
 //!   snapshot   paused ── state taken here ─► job writes memory and state ─► answer
 //!   migrate    running ─► job: passes ─► pause, state taken here ─► job: hands over ─┬─► moved: this process ends
 //!                                                                                   ├─► failed: goes on
-//!                                                                                   └─► unknown: stays paused
+//!                                                                                   ├─► unknown: stays paused
+//!                                                                                   └─► torn: stays paused, keeps what
+//!                                                                                       is missing there ─► reconnect
 //! ```
 
 use super::answer::refused;
 use super::{JOB, Monitor, watch};
 use crate::control::Reply;
-use crate::job::{Job, Outcome};
+use crate::job::{Job, Outcome, Torn};
 use crate::journal;
+use crate::machine::Machine;
+use crate::memory;
 use crate::migrate::send::{Handover, Sending, Source};
 use crate::migrate::{MigrateError, Progress, Terms};
 use crate::snapshot::{self, Snapshot, SnapshotError};
@@ -20,6 +24,7 @@ use crate::state::{RunState, StopReason};
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use vmm_sys_util::epoll::{ControlOperation, EpollEvent};
 
 impl Monitor {
@@ -51,7 +56,20 @@ impl Monitor {
         self.keep_job(job)
     }
 
+    /// Memory goes over as it is, to a process on this host.
+    pub(super) fn hand_over_all(&mut self, key: u64) -> Option<Reply> {
+        let shared = self.machine.as_ref().is_some_and(|machine| memory::is_shared(&machine.memory));
+        if !shared {
+            return Some(refused("its memory is not shared (`shared_memory` in the configuration): migrate it"));
+        }
+        self.leave(key, Terms::default(), false, true)
+    }
+
     pub(super) fn migrate(&mut self, key: u64, terms: Terms, disks: bool) -> Option<Reply> {
+        self.leave(key, terms, disks, false)
+    }
+
+    fn leave(&mut self, key: u64, terms: Terms, disks: bool, handed: bool) -> Option<Reply> {
         let Ok([stream]) = <[std::fs::File; 1]>::try_from(self.server.take_files(key)) else {
             return Some(refused("a migration needs one connected stream with the request"));
         };
@@ -69,11 +87,12 @@ impl Monitor {
             Ok(disks) => disks,
             Err(e) => return Some(refused(&format!("the disks cannot be read: {e}"))),
         };
-        if let Err(e) = machine.log_writes(true) {
+        if !handed && let Err(e) = machine.log_writes(true) {
             return Some(refused(&e.to_string()));
         }
         let progress = Arc::new(Progress::default());
         let source = Source {
+            id: self.config.id.clone(),
             memory: machine.memory.clone(),
             hot: machine.hot.clone(),
             vm: machine.vm.clone(),
@@ -87,6 +106,9 @@ impl Monitor {
         if let Some(disks) = disks {
             sending.take_along(disks);
         }
+        if handed {
+            sending.hand();
+        }
         self.progress = Some(progress);
         let job = Job::start(&self.threads, "migrate", key, machine.stop.clone(), move |cancelled| {
             sending.pre_copy(cancelled).map(|()| Outcome::PreCopied(Box::new(sending)))
@@ -96,6 +118,9 @@ impl Monitor {
 
     pub(super) fn cancel_migration(&mut self) -> Reply {
         match &self.job {
+            Some(_) if self.progress.as_ref().is_some_and(|progress| progress.told.load(Ordering::Acquire)) => {
+                refused("the target has been told to run the machine")
+            }
             Some(job) if self.progress.is_some() => {
                 job.cancel();
                 Reply::Done
@@ -114,22 +139,74 @@ impl Monitor {
         }
     }
 
+    /// The machine shall run there before all of its memory has come.
+    pub(super) fn postcopy_migration(&mut self) -> Reply {
+        match &self.progress {
+            Some(progress) if progress.can_post_copy.load(Ordering::Acquire) => {
+                progress.post_copy.store(true, Ordering::Release);
+                Reply::Done
+            }
+            Some(_) => refused("this migration's terms or its target do not allow it, or it is too late for that"),
+            None => refused("no migration is under way"),
+        }
+    }
+
+    /// Another stream for a machine that is on both sides.
+    pub(super) fn reconnect_migration(&mut self, key: u64) -> Option<Reply> {
+        let Ok([stream]) = <[std::fs::File; 1]>::try_from(self.server.take_files(key)) else {
+            return Some(refused("it needs one connected stream with the request"));
+        };
+        let (Some(machine), Some(mut torn)) = (&self.machine, self.torn.take()) else {
+            return Some(refused("no migration has lost its stream after the target was told to run the machine"));
+        };
+        if let Err(e) = torn.sending.reconnect(stream) {
+            self.torn = Some(torn);
+            return Some(refused(&format!("the stream cannot be used: {e}")));
+        }
+        let mut sending = torn.sending;
+        let job = Job::start(&self.threads, "migrate", key, machine.stop.clone(), move |_| {
+            let handover = sending.go_on();
+            Ok::<_, MigrateError>(Outcome::of(handover, sending))
+        });
+        self.keep_job(job)
+    }
+
+    /// It runs elsewhere, and some of its memory is only here.
+    fn tear(&mut self, key: u64, torn: Torn) {
+        let text = if torn.ran {
+            "it runs at the target, but the stream broke before it had all memory: what is missing there is kept here,              reconnect the two"
+        } else {
+            "the target was told to run the machine and did not answer; it stays paused here: resume it only when it does              not run there"
+        };
+        journal::line(&self.config.id, format_args!("{text} ({})", torn.reason));
+        self.server.reply(key, &refused(&format!("{text} ({})", torn.reason)));
+        self.torn = Some(torn);
+    }
+
     /// The target has nearly everything: the guest stands still from here on.
     fn hand_over(&mut self, key: u64, mut sending: Box<Sending>) -> Result<(), String> {
         if let Reply::Refused { reason } = self.pause() {
             return Err(reason);
         }
+        sending.stands_still();
         let machine = self.machine.as_ref().ok_or("the machine has ended")?;
         let state = machine.capture(&self.parts.kvm, &self.config).map_err(|e| e.to_string())?;
         if !sending.takes_disks() {
             self.parts.release_disks().map_err(|e| format!("the disks cannot be let go of: {e}"))?;
         }
         let job = Job::start(&self.threads, "migrate", key, machine.stop.clone(), move |cancelled| {
-            sending.hand_over(&state, cancelled).map(Outcome::HandedOver)
+            sending.hand_over(&state, cancelled).map(|handover| Outcome::of(handover, sending))
         });
         match self.keep_job(job) {
             Some(Reply::Refused { reason }) => Err(reason),
             _ => Ok(()),
+        }
+    }
+
+    /// Somebody knows that the machine does not run at the target that was told to run it.
+    pub(super) fn mend(&mut self) {
+        if self.torn.take().is_some() {
+            self.stay();
         }
     }
 
@@ -175,6 +252,9 @@ impl Monitor {
                 journal::line(&self.config.id, format_args!("{text} ({e})"));
                 return self.server.reply(key, &refused(&format!("{text} ({e})")));
             }
+            Ok(Outcome::Torn(torn)) => return self.tear(key, torn),
+            // Is an outcome of its own.
+            Ok(Outcome::HandedOver(Handover::Torn { reason, .. })) => Err(reason.to_string()),
             Ok(Outcome::HandedOver(Handover::Moved)) => {
                 self.stop(StopReason::Moved);
                 Ok(())
@@ -190,10 +270,20 @@ impl Monitor {
     }
 
     /// The machine ends under the job.
-    pub(super) fn drop_job(&mut self) {
-        if let Some(job) = &self.job {
-            job.cancel();
-            self.job_done();
+    pub(super) fn drop_job(&mut self, machine: &Machine) {
+        if let Some(progress) = &self.progress {
+            progress.ending.store(true, Ordering::Release);
         }
+        self.torn = None;
+        let Some(job) = &self.job else { return };
+        job.cancel();
+        while !job.is_finished() {
+            if machine.is_stuck() {
+                // It may wait for memory itself, and ends with the process.
+                return std::mem::forget(self.job.take());
+            }
+            std::thread::park_timeout(Duration::from_millis(1));
+        }
+        self.job_done();
     }
 }

@@ -105,6 +105,8 @@ pub struct Monitor {
     job: Option<Job>,
     /// Of a migration.
     progress: Option<Arc<Progress>>,
+    /// It moved, and not all of it.
+    torn: Option<crate::job::Torn>,
     /// Who waits for devices to go.
     leaving: Vec<plug::Leaving>,
     /// Who waits for the machine to have another size.
@@ -115,6 +117,14 @@ pub struct Monitor {
 
 fn watch(epoll: &Epoll, fd: RawFd, key: u64) -> io::Result<()> {
     epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN, key))
+}
+
+/// A machine whose threads never come home cannot be built anew.
+fn stuck_reason(reason: StopReason) -> StopReason {
+    match reason {
+        StopReason::Reset => StopReason::Crashed { detail: "it reset while memory could not be brought".into() },
+        other => other,
+    }
 }
 
 impl Monitor {
@@ -148,6 +158,7 @@ impl Monitor {
             watched: None,
             job: None,
             progress: None,
+            torn: None,
             leaving: Vec::new(),
             resizing: Vec::new(),
             debugger: None,
@@ -196,6 +207,7 @@ impl Monitor {
                 }
             }
             if let Some(reason) = self.ended() {
+                let reason = if self.is_stuck() { stuck_reason(reason) } else { reason };
                 self.end_machine();
                 if reason != StopReason::Reset || self.config.on_reset == OnReset::Exit {
                     // Whoever hears of the end may start the next at once.
@@ -234,6 +246,7 @@ impl Monitor {
             self.state = RunState::Paused;
             return Ok(());
         }
+        machine.may_begin();
         machine.gate.open();
         self.state = RunState::Running;
         if let Some(arrival) = arrival {
@@ -260,9 +273,20 @@ impl Monitor {
         Some(if self.closing && reason == StopReason::Reset { StopReason::PoweredOff } else { reason })
     }
 
+    /// Threads of the machine may wait for memory that cannot be brought.
+    pub(super) fn is_stuck(&self) -> bool {
+        self.machine.as_ref().is_some_and(Machine::is_stuck)
+    }
+
+    /// Memory is on its way from another process, or cannot be brought: nobody here may wait for it.
+    pub(super) fn is_arriving(&self) -> bool {
+        let pager = self.machine.as_ref().and_then(|machine| machine.pager.as_ref());
+        pager.is_some_and(|pager| pager.seen.is_arriving() || pager.seen.is_stuck())
+    }
+
     fn end_machine(&mut self) {
         let Some(machine) = self.machine.take() else { return };
-        self.drop_job();
+        self.drop_job(&machine);
         self.debugger_is_left();
         self.state = RunState::Stopped;
         let _ = self.epoll.ctl(ControlOperation::Delete, machine.stop.event.as_raw_fd(), EpollEvent::default());

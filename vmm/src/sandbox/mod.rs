@@ -55,6 +55,7 @@ struct Filters {
     memory_worker: BpfProgram,
     socket_worker: BpfProgram,
     job: BpfProgram,
+    pager: BpfProgram,
     monitor: BpfProgram,
 }
 
@@ -71,6 +72,8 @@ pub enum Kind {
     SocketWorker,
     /// Writes a snapshot or sends a migration.
     Job,
+    /// Brings memory that is missing.
+    Pager,
 }
 
 impl Threads {
@@ -84,6 +87,8 @@ impl Threads {
     pub const SOCKET_WORKER: Kind = Kind::SocketWorker;
     /// Long work beside the machine.
     pub const JOB: Kind = Kind::Job;
+    /// Memory that comes when it is touched.
+    pub const PAGER: Kind = Kind::Pager;
 
     /// Threads without filters.
     pub fn free() -> Threads {
@@ -100,6 +105,7 @@ impl Threads {
                 memory_worker: compile(seccomp::memory_worker())?,
                 socket_worker: compile(seccomp::socket_worker())?,
                 job: compile(seccomp::job())?,
+                pager: compile(seccomp::pager())?,
                 monitor: compile(seccomp::monitor())?,
             }),
         })
@@ -119,6 +125,7 @@ impl Threads {
             Kind::MemoryWorker => f.memory_worker.clone(),
             Kind::SocketWorker => f.socket_worker.clone(),
             Kind::Job => f.job.clone(),
+            Kind::Pager => f.pager.clone(),
         });
         let guard = Guard { stop, name: name.to_owned() };
         std::thread::Builder::new().name(name.to_owned()).stack_size(512 * 1024).spawn(move || {

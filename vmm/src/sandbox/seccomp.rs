@@ -3,6 +3,7 @@
 //! No list has open, connect, execve, kill, ptrace or mount; nothing can map memory executable. The monitor's list
 //! contains the others, because threads that it starts after a reset inherit its filter under their own.
 
+use crate::fault::uffd;
 use crate::virtio::net::tap;
 use seccompiler::{
     BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter,
@@ -84,8 +85,16 @@ const DEVICES: [i64; 12] = [
 const SOCKETS: [i64; 5] = [libc::SYS_accept4, libc::SYS_sendto, libc::SYS_recvfrom, libc::SYS_shutdown, libc::SYS_poll];
 
 /// Files of a snapshot; a migration's stream is read and written like any file.
-const JOB: [i64; 6] =
-    [libc::SYS_poll, libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_fsync, libc::SYS_fdatasync];
+const JOB: [i64; 7] = [
+    libc::SYS_poll,
+    libc::SYS_pread64,
+    libc::SYS_pwrite64,
+    libc::SYS_ftruncate,
+    libc::SYS_fsync,
+    libc::SYS_fdatasync,
+    // Memory is handed to another process.
+    libc::SYS_sendmsg,
+];
 
 /// Control socket, and building a machine anew.
 const MONITOR: [i64; 27] = [
@@ -188,6 +197,17 @@ pub fn job() -> Result<Rules, BackendError> {
     Ok(rules)
 }
 
+/// What brings memory: started before the monitor is under its own filter, which has none of these ioctls.
+pub fn pager() -> Result<Rules, BackendError> {
+    let mut rules = base()?;
+    rules.extend(SOCKETS.iter().chain(&[libc::SYS_pread64, libc::SYS_setsockopt]).map(|call| (*call, Vec::new())));
+    let requests = [FIONBIO, uffd::UFFDIO_UNREGISTER, uffd::UFFDIO_WAKE, uffd::UFFDIO_COPY, uffd::UFFDIO_ZEROPAGE];
+    rules.insert(libc::SYS_ioctl, requests.iter().map(|request| equal(1, *request)).collect::<Result<_, _>>()?);
+    // Descriptors are given to both threads.
+    rules.insert(libc::SYS_fcntl, vec![equal(1, libc::F_GETFD as u64)?, equal(1, libc::F_DUPFD_CLOEXEC as u64)?]);
+    Ok(rules)
+}
+
 /// The main thread.
 pub fn monitor() -> Result<Rules, BackendError> {
     let mut rules = base()?;
@@ -260,6 +280,7 @@ mod tests {
             super::memory_worker(),
             super::socket_worker(),
             super::job(),
+            super::pager(),
             super::monitor(),
         ] {
             assert!(!compile(rules).unwrap().is_empty());

@@ -15,7 +15,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use vm_memory::{Address, Bytes, GuestMemoryBackend, GuestMemoryRegion};
 
 /// Bytes under one checksum.
-const CHUNK: usize = 1 << 20;
+pub const CHUNK: usize = 1 << 20;
 const PAGE: usize = 4096;
 const MAGIC: &[u8; 8] = b"PILVIMEM";
 const WHAT: &str = "memory image";

@@ -9,7 +9,8 @@
 //! The hardware is not in it a second time: a restore takes the same configuration as the first start (other files,
 //! taps and sockets may stand behind the same devices), and what does not fit is refused before a processor runs.
 //! Guest memory comes back by a private mapping of the image, so a restore reads no page before the guest needs it and
-//! many guests can start from one image; what they write is their own. The image must stay as it is meanwhile.
+//! many guests can start from one image; what they write is their own. The image must stay as it is meanwhile. Or each MiB
+//! is brought and checked when it is touched ([`crate::fault::image`]).
 //!
 //! Both files are hostile input: lengths are checked before anything is reserved, every queue and descriptor goes
 //! through the same checks as one that a driver made.

@@ -273,6 +273,12 @@ fn linux_boots_to_a_shell_with_disk_and_network() {
         std::mem::swap(&mut guest, &mut third);
         let mut client = guest.client();
         eprintln!("ping after the move: {:?}", ping(GUEST, 56, BOOT));
+        // Once more, with hardly any of its memory.
+        if let Some(mut fourth) = crate::postcopy::moved_without_its_memory(&mut guest, 16 << 20) {
+            std::mem::swap(&mut guest, &mut fourth);
+            client = guest.client();
+            eprintln!("ping after post-copy: {:?}", ping(GUEST, 56, BOOT));
+        }
         client
             .console_write(
                 b"/bin/busybox mount -t ext4 /dev/vda /mnt && read line < /mnt/answer && echo \"it $line\"\n",

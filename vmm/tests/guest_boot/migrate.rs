@@ -242,7 +242,7 @@ fn it_can_be_cancelled_and_a_lie_after_the_handover_keeps_the_guest_paused() {
 }
 
 /// Passes what comes from one side on to the other at this rate, both ways, until one of them ends.
-fn slow_wire(target: &Running, bytes_per_s: u64) -> UnixStream {
+pub fn slow_wire(target: &Running, bytes_per_s: u64) -> UnixStream {
     let (ours, mut near) = UnixStream::pair().unwrap();
     let mut far = stream(target);
     let (mut back_from, mut back_to) = (far.try_clone().unwrap(), near.try_clone().unwrap());
@@ -270,7 +270,7 @@ fn a_guest_that_outruns_its_migration_is_slowed_down_and_loses_nothing() {
     let mut guest = Setup::new("dirty").start();
     guest.expect("round 3");
     let mut waiting = target(&guest);
-    let terms = Terms { pause_ms: 40, passes: 4, force: false, converge: false };
+    let terms = Terms { pause_ms: 40, passes: 4, force: false, converge: false, post_copy: false };
     // 4 MiB are changed again and again, 2 MiB go over in a second.
     let Err(ClientError::Refused(reason)) = guest.client().migrate(slow_wire(&waiting, 2 << 20).as_raw_fd(), terms)
     else {
@@ -317,7 +317,7 @@ fn a_guest_that_outruns_its_migration_goes_over_when_told_to_hurry() {
     let mut client = guest.client();
     assert!(client.done(&Request::HurryMigration {}).is_err(), "there is nothing to hurry");
     let (wire, control) = (slow_wire(&waiting, 2 << 20), guest.setup.path("control"));
-    let terms = Terms { pause_ms: 1, passes: u32::MAX, force: false, converge: false };
+    let terms = Terms { pause_ms: 1, passes: u32::MAX, force: false, converge: false, post_copy: false };
     let asked = std::thread::spawn(move || Client::connect(&control).unwrap().migrate(wire.as_raw_fd(), terms));
     until("some passes", PATIENCE, || client.status().unwrap().migration.is_some_and(|m| m.passes > 3));
     client.done(&Request::HurryMigration {}).unwrap();

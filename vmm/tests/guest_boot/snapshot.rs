@@ -33,6 +33,8 @@ pub fn restored(guest: &Running, state: &Path, memory: &Path, verify: bool) -> S
         next.config[field] = own[field].clone();
     }
     inherit_from(&mut next, guest);
+    // However that one had begun.
+    next.config["incoming"] = json!(null);
     next.config["restore"] = json!({"state": {"path": state}, "memory": {"path": memory}, "verify": verify});
     next
 }
@@ -210,4 +212,73 @@ fn by_hand() {
     again.expect("tick ");
     assert!(!again.console().contains("PILVI-GUEST up"));
     drop(guest);
+}
+
+#[test]
+fn memory_is_brought_and_checked_as_it_is_touched() {
+    if !kvm_is_here() {
+        return;
+    }
+    if let Err(e) = pilvi_vmm::fault::uffd::Uffd::open() {
+        eprintln!("SKIPPED: no userfaultfd that sees the kernel's faults: {e}");
+        return;
+    }
+    let mut guest = Setup::new("dirty").start();
+    guest.expect("round 3");
+    let (state, memory) = save(&mut guest);
+    guest.client().kill().unwrap();
+    let by_fault = |guest: &Running| {
+        let mut setup = restored(guest, &state, &memory, true);
+        setup.config["restore"]["lazy"] = json!("fault");
+        setup
+    };
+    let rounds = |running: &Running| running.console().matches("round ").count();
+    let mut copy = by_fault(&guest).start();
+    until("more rounds", PATIENCE, || rounds(&copy) > 3);
+    assert!(!copy.console().contains("LOST"), "{}", copy.console());
+    let missing = copy.client().status().unwrap().missing.unwrap();
+    // 4 of 32 MiB and the kernel, no MiB more than once.
+    assert!(missing.pages > 20 << 8 && (4..12).contains(&missing.faults), "{missing:?}");
+    // It can be written down and moves, as it stands: both bring the rest.
+    let (second, its_memory) = save(&mut copy);
+    assert_eq!(copy.client().status().unwrap().missing.unwrap().pages, 0);
+    copy.client().resume().unwrap();
+    let mut target = crate::migrate::target(&copy);
+    let stream = crate::migrate::stream(&target);
+    copy.client().migrate(stream.as_raw_fd(), pilvi_vmm::migrate::Terms::default()).unwrap();
+    until("more rounds", PATIENCE, || rounds(&target) > 3);
+    assert!(!target.console().contains("LOST"), "{}", target.console());
+    target.client().kill().unwrap();
+    let mut again = restored(&guest, &second, &its_memory, true).start();
+    until("more rounds", PATIENCE, || rounds(&again) > 3);
+    again.client().kill().unwrap();
+
+    // A page that the guest comes to, in the middle of what it changes: the mapping would not have seen it.
+    use std::os::unix::fs::FileExt;
+    let image = File::options().write(true).open(&memory).unwrap();
+    image.write_all_at(&[0xff], (18 << 20) + 5).unwrap();
+    let mut altered = by_fault(&guest).start();
+    altered.ends_with(4);
+    assert!(format!("{:?}", altered.report().reason).contains("MiB 18"), "{:?}", altered.report().reason);
+    // Everything is altered: seen while the machine is built, or at the first instruction.
+    for mib in 0..32 {
+        image.write_all_at(&[0x5a], (mib << 20) + 9).unwrap();
+    }
+    let mut altered = by_fault(&guest).start();
+    altered.ends_with(4);
+    assert!(altered.stderr().contains("altered") && !altered.console().contains("round"), "{}", altered.stderr());
+    // Cut off while it runs.
+    let mut guest = Setup::new("dirty").start();
+    guest.expect("round 1");
+    let (state, memory) = save(&mut guest);
+    let mut setup = restored(&guest, &state, &memory, true);
+    setup.config["restore"]["lazy"] = json!("fault");
+    let mut copy = setup.start();
+    copy.expect("round");
+    File::options().write(true).open(&memory).unwrap().set_len(1 << 20).unwrap();
+    let mut client = copy.client();
+    client.pause().unwrap();
+    let files = (new_file(&copy.setup.path("a")), new_file(&copy.setup.path("b")));
+    assert!(client.snapshot(&files.0, &files.1).is_err());
+    copy.ends_with(4);
 }

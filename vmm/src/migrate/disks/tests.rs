@@ -29,11 +29,13 @@ fn take(stream: &[u8], to: &File) -> MigrateError {
     // Not in the order of their numbers there.
     let mut disks = vec![Landing::new("data", to, BYTES).unwrap(), Landing::new("root", &other, 0).unwrap()];
     let mut whole = Vec::new();
-    wire::greet(&mut whole, &memory()).unwrap();
+    wire::greet(&mut whole, &memory(), false).unwrap();
     wire::send_disk(&mut whole, 0, 0, "root").unwrap();
     wire::send_disk(&mut whole, 1, BYTES, "data").unwrap();
     whole.extend(stream);
-    wire::receive(&mut &whole[..], &memory(), &mut disks).err().unwrap()
+    let mut whole = &whole[..];
+    wire::welcome(&mut whole, &memory()).unwrap();
+    wire::receive(&mut whole, &memory(), &mut disks).err().unwrap()
 }
 
 #[test]
