@@ -59,23 +59,83 @@ pub fn map(bytes: u64, huge_pages: bool) -> Result<Memory, MemoryError> {
     map_ranges(bytes, huge_pages, None)
 }
 
-/// Maps a file of that size privately: a page is read at first touch, and what is written stays in this process.
-pub fn map_image(bytes: u64, image: File) -> Result<Memory, MemoryError> {
-    map_ranges(bytes, false, Some(image))
+/// The same in a file that has no name, which processes that serve devices (vhost-user) are given and map as well.
+pub fn map_shared(bytes: u64, huge_pages: bool) -> Result<Memory, MemoryError> {
+    let total = ranges(bytes).iter().map(|(_, size)| size).sum();
+    let file = sealed_file("pilvi-memory", total)
+        .map_err(|e| MemoryError::Map { bytes: total as usize, detail: e.to_string() })?;
+    map_ranges(bytes, huge_pages, Some((file, libc::MAP_SHARED)))
 }
 
-fn map_ranges(bytes: u64, huge_pages: bool, image: Option<File>) -> Result<Memory, MemoryError> {
-    let image = image.map(std::sync::Arc::new);
+/// Whether other processes can be given this memory.
+pub fn is_shared(memory: &Memory) -> bool {
+    memory.iter().all(|region| region.flags() & libc::MAP_SHARED != 0)
+}
+
+/// A file without a name of this length, which nobody can make shorter under whoever maps it.
+pub fn sealed_file(name: &str, bytes: u64) -> io::Result<File> {
+    let name = std::ffi::CString::new(name)?;
+    // SAFETY: the name is a live string; the descriptor is new and nobody else owns it.
+    let file = unsafe {
+        let fd = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
+        if fd < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        <File as std::os::fd::FromRawFd>::from_raw_fd(fd)
+    };
+    file.set_len(bytes)?;
+    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    // SAFETY: fcntl without a pointer on a descriptor that `file` keeps open.
+    if unsafe { libc::fcntl(std::os::fd::AsRawFd::as_raw_fd(&file), libc::F_ADD_SEALS, seals) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(file)
+}
+
+/// Copies an image of memory into memory that is shared: it cannot be mapped there.
+pub fn copy_image(memory: &Memory, image: &File) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    use vm_memory::Bytes;
+    let mut buffer = vec![0u8; 1 << 20];
+    let mut offset = 0;
+    for region in memory.iter() {
+        let mut at = 0;
+        while at < region.len() {
+            let part = &mut buffer[..(region.len() - at).min(1 << 20) as usize];
+            image.read_exact_at(part, offset + at)?;
+            // Pages of zeroes stay unused.
+            if part.iter().any(|byte| *byte != 0) {
+                let to = region.start_addr().unchecked_add(at);
+                memory.write_slice(part, to).map_err(io::Error::other)?;
+            }
+            at += part.len() as u64;
+        }
+        offset += region.len();
+    }
+    Ok(())
+}
+
+/// Maps a file of that size privately: a page is read at first touch, and what is written stays in this process.
+pub fn map_image(bytes: u64, image: File) -> Result<Memory, MemoryError> {
+    map_ranges(bytes, false, Some((image, libc::MAP_PRIVATE)))
+}
+
+/// Over a file (and how that is shared), or over nothing.
+fn map_ranges(bytes: u64, huge_pages: bool, file: Option<(File, i32)>) -> Result<Memory, MemoryError> {
+    let file = file.map(|(file, sharing)| (std::sync::Arc::new(file), sharing));
     let (mut regions, mut offset) = (Vec::new(), 0);
     for (start, size) in ranges(bytes) {
         let len = usize::try_from(size).map_err(|e| MemoryError::Map { bytes: usize::MAX, detail: e.to_string() })?;
         let failed = |detail: String| MemoryError::Map { bytes: len, detail };
-        let mut flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE;
+        let mut flags = libc::MAP_NORESERVE;
         let mut builder = MmapRegionBuilder::new_with_bitmap(len, AtomicBitmap::with_len(len))
             .with_mmap_prot(libc::PROT_READ | libc::PROT_WRITE);
-        match &image {
-            Some(image) => builder = builder.with_file_offset(FileOffset::from_arc(image.clone(), offset)),
-            None => flags |= libc::MAP_ANONYMOUS,
+        match &file {
+            Some((file, sharing)) => {
+                builder = builder.with_file_offset(FileOffset::from_arc(file.clone(), offset));
+                flags |= sharing;
+            }
+            None => flags |= libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
         }
         let mapping = builder.with_mmap_flags(flags).build().map_err(|e| failed(e.to_string()))?;
         // SAFETY: the range is the mapping just made; both pieces of advice only change how its pages are provided and
@@ -131,12 +191,14 @@ pub fn give_back(memory: &Memory, start: u64, bytes: u64) -> bool {
     }
     let (offset, length) = (offset as usize, bytes as usize);
     // SAFETY: the range lies inside the region's mapping, which stays as it is but for its contents. Guests race with
-    // this as with any write to their memory. Over a file the range becomes anonymous memory instead: dropping its pages
-    // would bring the file's back.
+    // this as with any write to their memory. Over an image the range becomes anonymous memory instead: dropping its pages
+    // would bring the image's back. Shared memory loses them for all who share it.
     let code = unsafe {
         let at = region.as_ptr().add(offset).cast::<libc::c_void>();
         if region.file_offset().is_none() {
             libc::madvise(at, length, libc::MADV_DONTNEED)
+        } else if region.flags() & libc::MAP_SHARED != 0 {
+            libc::madvise(at, length, libc::MADV_REMOVE)
         } else {
             let (rights, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
             let flags = flags | libc::MAP_FIXED | libc::MAP_NORESERVE;
@@ -157,6 +219,27 @@ mod tests {
         assert_eq!(ranges(64 << 20), vec![(0, 64 << 20)]);
         assert_eq!(ranges(3 << 30), vec![(0, 3 << 30)]);
         assert_eq!(ranges(5 << 30), vec![(0, 3 << 30), (4 << 30, 2 << 30)]);
+    }
+
+    #[test]
+    fn shared_memory_is_one_file_and_gives_pages_back() {
+        use std::os::unix::fs::{FileExt, MetadataExt};
+        let memory = map_shared(4 << 20, false).unwrap();
+        assert!(is_shared(&memory) && !is_shared(&map(4 << 20, false).unwrap()));
+        let region = memory.iter().next().unwrap();
+        let file = region.file_offset().unwrap().file();
+        memory.write_slice(&[7; 8192], GuestAddress(0x3000)).unwrap();
+        let mut seen = [0; 2];
+        file.read_exact_at(&mut seen, 0x4000).unwrap();
+        assert_eq!(seen, [7, 7]);
+        let before = file.metadata().unwrap().blocks();
+        assert!(give_back(&memory, 0x3000, 4096));
+        assert!(file.metadata().unwrap().blocks() < before);
+        assert_eq!(memory.read_obj::<u8>(GuestAddress(0x3000)).unwrap(), 0);
+        assert!(file.set_len(0).is_err());
+        let copy = map_shared(4 << 20, false).unwrap();
+        copy_image(&copy, file).unwrap();
+        assert_eq!(copy.read_obj::<u8>(GuestAddress(0x4fff)).unwrap(), 7);
     }
 
     #[test]

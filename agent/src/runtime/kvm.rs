@@ -133,6 +133,8 @@ impl Kvm {
             transport: transport(machine),
             disks: disks.collect::<Result<_, _>>()?,
             nics: nics.collect(),
+            shares: Vec::new(),
+            shared_memory: false,
             rng: true,
             balloon: None,
             virtio_console: false,

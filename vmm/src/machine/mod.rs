@@ -11,7 +11,7 @@ mod devices;
 mod parts;
 mod plug;
 
-pub use parts::{OpenDisk, OpenTap, Parts};
+pub use parts::{CardEnd, OpenDisk, OpenTap, Parts, open_share};
 pub use plug::Leave;
 
 use crate::boot::{self, BootError, Hardware};
@@ -35,7 +35,7 @@ use crate::virtio::pci::{Pci, PciState};
 use crate::virtio::transport::Slot;
 use crate::virtio::worker::Worker;
 use crate::virtio::{SLOT_BYTES, SLOT_LINES, SLOTS_START};
-pub use devices::{Builder, card};
+pub use devices::{Builder, card, elsewhere};
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use std::io;
@@ -173,14 +173,15 @@ impl Machine {
         vm.create_pit2(pit).map_err(kvm_step("make the timer"))?;
 
         let bytes = u64::from(config.memory_mib) << 20;
+        let map = if config.shares_memory() { memory::map_shared } else { memory::map };
         let (memory, restored, arrival) = match (parts.restore.take(), parts.incoming.take()) {
-            (Some(from), _) => from.open(bytes).map(|(memory, state)| (memory, Some(state), None))?,
+            (Some(from), _) => from.open(config).map(|(memory, state)| (memory, Some(state), None))?,
             (None, Some(from)) => {
-                let memory = memory::map(bytes, config.huge_pages)?;
+                let memory = map(bytes, config.huge_pages)?;
                 let (arrival, state) = from.receive(&memory, &mut parts.land_disks()?)?;
                 (memory, Some(state), Some(arrival))
             }
-            (None, None) => (memory::map(bytes, config.huge_pages)?, None, None),
+            (None, None) => (map(bytes, config.huge_pages)?, None, None),
         };
         memory::attach(&vm, &memory)?;
 
@@ -254,7 +255,11 @@ impl Machine {
     /// Starts the worker of a device.
     fn serve(&mut self, slot: Arc<Slot>, threads: &Threads) -> Result<(), MachineError> {
         let wake = event()?;
-        let kind = if slot.has_connections() { Threads::SOCKET_WORKER } else { Threads::WORKER };
+        let kind = match slot.has_connections() {
+            _ if slot.is_served_elsewhere() => Threads::BACKEND_WORKER,
+            true => Threads::SOCKET_WORKER,
+            false => Threads::WORKER,
+        };
         let worker = Worker::new(slot.clone(), self.gate.clone(), wake.try_clone()?)?;
         let thread = threads.spawn(&slot.name, kind, self.stop.clone(), move || worker.run())?;
         self.workers.push(Serving { slot, wake, thread });

@@ -8,6 +8,7 @@ use crate::cpu::throttle::Throttle;
 use crate::memory::Memory;
 use crate::snapshot::MachineState;
 use crate::virtio::block::changes::PART;
+use crate::virtio::vhost::log::Log;
 use kvm_ioctls::VmFd;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -31,6 +32,7 @@ pub struct Sending {
     memory: Memory,
     vm: Arc<VmFd>,
     throttle: Arc<Throttle>,
+    logs: Vec<Arc<Log>>,
     terms: Terms,
     progress: Arc<Progress>,
     /// Where the target has other files.
@@ -47,6 +49,8 @@ pub struct Source {
     pub vm: Arc<VmFd>,
     /// For a guest that is too fast.
     pub throttle: Arc<Throttle>,
+    /// Of other processes that write guest memory.
+    pub logs: Vec<Arc<Log>>,
 }
 
 /// What became of the last step.
@@ -61,8 +65,8 @@ impl Sending {
     /// Over this stream. KVM's log has been turned on.
     pub fn new(stream: File, source: Source, terms: Terms, progress: Arc<Progress>) -> io::Result<Sending> {
         let stream = BufWriter::with_capacity(BUFFER, Stream::new(stream)?);
-        let Source { memory, vm, throttle } = source;
-        Ok(Sending { stream, memory, vm, throttle, terms, progress, disks: None, parts: Parts::new() })
+        let Source { memory, vm, throttle, logs } = source;
+        Ok(Sending { stream, memory, vm, throttle, logs, terms, progress, disks: None, parts: Parts::new() })
     }
 
     /// These disks go over as well.
@@ -184,6 +188,7 @@ impl Sending {
             bits.iter_mut().zip(&guest).for_each(|(ours, theirs)| *ours |= theirs);
             out.push(bits);
         }
+        self.logs.iter().for_each(|log| log.take_all(&self.memory, &mut out));
         Ok(out)
     }
 

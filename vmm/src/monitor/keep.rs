@@ -64,6 +64,9 @@ impl Monitor {
         if let Some(reply) = self.refused_for_debugger() {
             return Some(reply);
         }
+        if let Some(reason) = machine.slots().iter().find_map(|slot| slot.can_move().err()) {
+            return Some(refused(&reason));
+        }
         let disks = match disks.then(|| self.parts.leave_disks(&self.config)).transpose() {
             Ok(disks) => disks,
             Err(e) => return Some(refused(&format!("the disks cannot be read: {e}"))),
@@ -71,9 +74,16 @@ impl Monitor {
         if let Err(e) = memory::log_writes(&machine.vm, &machine.memory, true) {
             return Some(refused(&e.to_string()));
         }
+        let logs = match machine.slots().iter().map(|slot| slot.log_writes(true)).collect::<Result<Vec<_>, _>>() {
+            Ok(logs) => logs.into_iter().flatten().collect(),
+            Err(reason) => {
+                self.stay();
+                return Some(refused(&reason));
+            }
+        };
         let progress = Arc::new(Progress::default());
         let source =
-            Source { memory: machine.memory.clone(), vm: machine.vm.clone(), throttle: machine.throttle.clone() };
+            Source { memory: machine.memory.clone(), vm: machine.vm.clone(), throttle: machine.throttle.clone(), logs };
         let sending = Sending::new(stream, source, terms, progress.clone());
         let mut sending = match sending {
             Ok(sending) => sending,
@@ -134,6 +144,7 @@ impl Monitor {
         if let Some(machine) = &self.machine {
             machine.throttle.set(0);
             let _ = memory::log_writes(&machine.vm, &machine.memory, false);
+            machine.slots().iter().for_each(|slot| drop(slot.log_writes(false)));
             if self.state == RunState::Paused
                 && let Reply::Refused { reason } = self.resume()
             {

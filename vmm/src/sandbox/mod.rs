@@ -53,6 +53,7 @@ struct Filters {
     processor: BpfProgram,
     worker: BpfProgram,
     socket_worker: BpfProgram,
+    backend_worker: BpfProgram,
     job: BpfProgram,
     monitor: BpfProgram,
 }
@@ -66,6 +67,8 @@ pub enum Kind {
     Worker,
     /// Serves a device that has connections.
     SocketWorker,
+    /// Watches over a device that another process serves.
+    BackendWorker,
     /// Writes a snapshot or sends a migration.
     Job,
 }
@@ -77,6 +80,8 @@ impl Threads {
     pub const WORKER: Kind = Kind::Worker;
     /// A device worker with connections.
     pub const SOCKET_WORKER: Kind = Kind::SocketWorker;
+    /// The worker of a device that another process serves.
+    pub const BACKEND_WORKER: Kind = Kind::BackendWorker;
     /// Long work beside the machine.
     pub const JOB: Kind = Kind::Job;
 
@@ -93,6 +98,7 @@ impl Threads {
                 processor: compile(seccomp::processor())?,
                 worker: compile(seccomp::worker())?,
                 socket_worker: compile(seccomp::socket_worker())?,
+                backend_worker: compile(seccomp::backend_worker())?,
                 job: compile(seccomp::job())?,
                 monitor: compile(seccomp::monitor())?,
             }),
@@ -111,6 +117,7 @@ impl Threads {
             Kind::Processor => f.processor.clone(),
             Kind::Worker => f.worker.clone(),
             Kind::SocketWorker => f.socket_worker.clone(),
+            Kind::BackendWorker => f.backend_worker.clone(),
             Kind::Job => f.job.clone(),
         });
         let guard = Guard { stop, name: name.to_owned() };

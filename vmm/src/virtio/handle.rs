@@ -4,6 +4,7 @@
 use super::balloon::Target;
 use super::console::Input;
 use super::limit::Setting;
+use super::vhost::Link;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -29,6 +30,8 @@ pub enum Handle {
     },
     /// How much memory the guest is asked to give back.
     Balloon(Arc<Target>),
+    /// Whoever serves it elsewhere.
+    Backend(Arc<Link>),
     /// What is typed.
     Console(Arc<Input>),
 }
