@@ -14,10 +14,10 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// Booting takes about 20 s where KVM emulates, and ten times that on a loaded machine.
-const BOOT: Duration = Duration::from_secs(480);
+pub const BOOT: Duration = Duration::from_secs(480);
 
 /// Hides from the kernel what an emulating KVM cannot do; harmless elsewhere.
-const COMMAND_LINE: &str = "console=ttyS0 panic=-1 reboot=k nokaslr mitigations=off no_timer_check tsc=reliable \
+pub const COMMAND_LINE: &str = "console=ttyS0 panic=-1 reboot=k nokaslr mitigations=off no_timer_check tsc=reliable \
     lpj=10000000 highres=off nohz=off rodata=off noxsave nosmap nosmep clearcpuid=cx16,popcnt,erms,fsrm,rep_good,rdrand,\
     rdseed,umip,smap,smep,fsgsbase,xsave,avx,invpcid,pcid,rdtscp,rdpid";
 
@@ -36,14 +36,14 @@ fn kernel() -> Option<PathBuf> {
 }
 
 /// By the variable, or as `tests/guest/kernel/build` leaves it.
-fn find_kernel(variable: &str, name: &str) -> Option<PathBuf> {
+pub fn find_kernel(variable: &str, name: &str) -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| std::env::var_os("HOME").map(|home| Path::new(&home).join(".cache")));
     let candidates = [std::env::var_os(variable).map(PathBuf::from), cache.map(|cache| cache.join("pilvi").join(name))];
     candidates.into_iter().flatten().find(|path| path.exists())
 }
 
-fn initramfs(busybox: &[u8], init: &str) -> Vec<u8> {
+pub fn initramfs(busybox: &[u8], init: &str) -> Vec<u8> {
     let mut archive = Cpio::default();
     for name in ["dev", "bin", "mnt", "proc", "sys"] {
         archive.directory(name);

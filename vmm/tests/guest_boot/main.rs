@@ -20,4 +20,6 @@ mod pci;
 mod peer;
 mod places;
 mod rig;
+mod share;
 mod snapshot;
+mod vhost;

@@ -91,7 +91,7 @@ pub fn reply(request: u32, value: u64) -> Vec<u8> {
     put(request, VERSION | REPLY, &value.to_le_bytes())
 }
 
-fn put(request: u32, flags: u32, body: &[u8]) -> Vec<u8> {
+pub(super) fn put(request: u32, flags: u32, body: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(HEAD + body.len());
     for word in [request, flags, body.len() as u32] {
         out.extend(word.to_le_bytes());
