@@ -9,7 +9,6 @@ use pilvi_vmm::migrate::Terms;
 use pilvi_vmm::state::RunState;
 use serde_json::json;
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -37,14 +36,13 @@ impl Daemon {
 
     /// A storage daemon with one disk of two queues.
     fn disk(folder: &Path, name: &str, disk: &Path, more: &str) -> Option<Daemon> {
-        let (socket, qmp) = (folder.join(name), folder.join(format!("{name}.qmp")));
+        let socket = folder.join(name);
         let mut command = Command::new("qemu-storage-daemon");
         // Not locked: a machine that moves has it open twice for a moment.
         let file = format!("driver=file,node-name=file,locking=off,filename={}", disk.display());
         let export = format!("vhost-user-blk,id=e,node-name=disk,addr.type=unix,addr.path={}", socket.display());
         command.args(["--blockdev", &file, "--blockdev", "driver=raw,node-name=disk,file=file"]);
-        command.args(["--chardev", &format!("socket,id=m,path={},server=on,wait=off", qmp.display())]);
-        command.args(["--monitor", "m", "--export", &format!("{export},num-queues=2{more}")]);
+        command.args(["--export", &format!("{export},num-queues=2{more}")]);
         Daemon::start(command, &socket, "qemu-utils")
     }
 
@@ -69,18 +67,6 @@ fn device(client: &mut Client, name: &str) -> DeviceStatus {
     client.status().unwrap().devices.into_iter().find(|device| device.name == name).unwrap()
 }
 
-/// Says a line to the storage daemon's monitor; its answer.
-fn tell(folder: &Path, line: &str) -> String {
-    let mut stream = BufReader::new(UnixStream::connect(folder.join("disk.qmp")).unwrap());
-    let mut answer = String::new();
-    for line in ["", "{\"execute\":\"qmp_capabilities\"}\n", line] {
-        stream.get_mut().write_all(line.as_bytes()).unwrap();
-        answer.clear();
-        stream.read_line(&mut answer).unwrap();
-    }
-    answer
-}
-
 /// A machine with a disk of the storage daemon's.
 fn with_disk(cmdline: &str, transport: &str) -> Option<(Setup, Daemon, PathBuf)> {
     let mut setup = Setup::new(cmdline);
@@ -93,14 +79,13 @@ fn with_disk(cmdline: &str, transport: &str) -> Option<(Setup, Daemon, PathBuf)>
 }
 
 #[test]
-fn a_storage_daemon_serves_a_disk_on_either_transport_and_grows_it() {
+fn a_storage_daemon_serves_a_disk_on_either_transport() {
     if !kvm_is_here() {
         return;
     }
     for transport in ["mmio", "pci"] {
         let Some((mut setup, _daemon, disk)) = with_disk("disk idle", transport) else { return };
         setup.config["user"] = json!({"uid": 65534, "gid": 65534});
-        let folder = setup.dir.path().to_owned();
         let mut guest = setup.start();
         guest.expect("idle");
         let console = guest.console();
@@ -110,10 +95,6 @@ fn a_storage_daemon_serves_a_disk_on_either_transport_and_grows_it() {
         let bytes = std::fs::read(&disk).unwrap();
         assert!(bytes[512..1024].iter().enumerate().all(|(n, byte)| usize::from(*byte) == n * 7 % 256));
         let mut client = guest.client();
-        let answer =
-            tell(&folder, "{\"execute\":\"block_resize\",\"arguments\":{\"node-name\":\"disk\",\"size\":2097152}}\n");
-        assert!(answer.contains("return"), "{answer}");
-        until("its new length", PATIENCE, || device(&mut client, "remote").bytes == Some(2 << 20));
         let Err(ClientError::Refused(_)) =
             client.ask(&Request::ResizeDisk { device: "remote".into(), bytes: Some(4 << 20) })
         else {
@@ -280,9 +261,11 @@ const SWITCH: &str = "/usr/lib/openvswitch-switch-dpdk/ovs-vswitchd-dpdk";
 
 impl Switch {
     fn start(folder: &Path) -> Option<Switch> {
-        if !Path::new(SWITCH).exists() {
-            eprintln!("SKIPPED: {SWITCH} is missing (package openvswitch-switch-dpdk)");
-            return None;
+        for (file, package) in [(SWITCH, "openvswitch-switch-dpdk"), (POOLS, "librte-mempool-ring23")] {
+            if !Path::new(file).exists() {
+                eprintln!("SKIPPED: {file} is missing (package {package})");
+                return None;
+            }
         }
         let schema = "/usr/share/openvswitch/vswitch.ovsschema";
         let made = Command::new("ovsdb-tool").arg("create").arg(folder.join("db")).arg(schema).status().unwrap();
@@ -355,6 +338,8 @@ impl Drop for Switch {
         let _ = (self.database.kill(), self.database.wait());
     }
 }
+/// Where its packets lie is decided by a plug-in.
+const POOLS: &str = "/usr/lib/x86_64-linux-gnu/librte_mempool_ring.so.23";
 
 fn with_switch(setup: &mut Setup, switch: &Switch) {
     let mac = MAC.map(|b| format!("{b:02x}")).join(":");

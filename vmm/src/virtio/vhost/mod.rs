@@ -10,7 +10,8 @@
 //!    └───────it breaks, or is silent──────────┼──driver resets─────────┘   └────gate opens───────┘
 //! ```
 //! Nobody here looks into the queues. While the backend is away the guest waits: the next one goes on where the used ring
-//! says, with the notes of its predecessor about requests under way where it keeps such (`inflight`). At the gate all
+//! says, with the notes of its predecessor about requests under way where it keeps such (`inflight`), else with what both
+//! rings tell (`recover`). At the gate all
 //! queues are taken back, so a snapshot needs no more than how far they were read; what a share's backend knows of open
 //! files cannot be written down, so a machine that uses one is neither written down nor moved.
 //!
@@ -21,6 +22,7 @@ pub mod backend;
 pub mod link;
 pub mod log;
 pub mod message;
+mod recover;
 pub mod shape;
 pub mod wire;
 
@@ -38,10 +40,13 @@ use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 use virtio_queue::{Queue, QueueT};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::EventFd;
 
+/// Between two looks whether a queue that was stopped has settled.
+const SETTLING: Duration = Duration::from_millis(1);
 const WAKE: u64 = u64::MAX;
 const SOCKET: u64 = u64::MAX - 1;
 const CHANNEL: u64 = u64::MAX - 2;
@@ -66,6 +71,9 @@ pub struct VhostUser {
     /// Which, by bit; and which it had when it was lost.
     started: u64,
     lost: u64,
+    /// Where the used rings of these lie.
+    memory: Option<Memory>,
+    rings: Vec<u64>,
     resting: bool,
     inflight: Option<Inflight>,
     log: Option<Arc<Log>>,
@@ -94,6 +102,8 @@ impl VhostUser {
             running: false,
             started: 0,
             lost: 0,
+            memory: None,
+            rings: Vec::new(),
             resting: false,
             inflight: None,
             log: None,
@@ -186,10 +196,10 @@ impl VhostUser {
         backend.prepare(features, memory, inflight, self.log.as_deref())?;
         let lost = std::mem::take(&mut self.lost);
         for (_, queue) in queues.iter_mut().enumerate().filter(|(number, _)| lost & 1 << number != 0) {
-            // What the one before had taken and not answered is still there: it is taken again.
-            let used = queue.used_idx(memory, Ordering::Acquire).map_err(io::Error::other)?;
-            queue.set_next_avail(used.0);
+            recover::resume(queue, memory, self.inflight.is_none());
         }
+        self.rings = queues.iter().map(QueueT::used_ring).collect();
+        self.memory = Some(memory.clone());
         let ready = (0u32..).zip(queues.iter()).zip(self.kicks.iter().zip(&self.calls));
         let ready = ready.filter(|((_, queue), _)| queue.ready());
         let starts: Vec<_> =
@@ -209,8 +219,8 @@ impl VhostUser {
         let (end, due, mut failed) = (Backend::stops_by(), self.started & which, false);
         for number in (0..self.calls.len()).filter(|number| due & 1 << number != 0) {
             match backend.stop(number as u32, end) {
-                Ok(base) => read(number, base),
-                Err(_) => {
+                Ok(base) if self.settles(number, base, end) => read(number, base),
+                _ => {
                     failed = true;
                     break;
                 }
@@ -221,6 +231,19 @@ impl VhostUser {
             return self.lose();
         }
         self.running = self.started != 0;
+    }
+
+    /// Waits until everything that was read of the queue is answered: some backends stop reading and say so before.
+    fn settles(&self, number: usize, base: u16, end: Instant) -> bool {
+        let (Some(memory), Some(ring)) = (&self.memory, self.rings.get(number)) else { return true };
+        loop {
+            match recover::used(memory, *ring) {
+                Some(used) if used == base => return true,
+                None => return true,
+                Some(_) if Instant::now() > end => return false,
+                Some(_) => std::thread::park_timeout(SETTLING),
+            }
+        }
     }
 
     /// Interrupts that the backend has sent.
@@ -354,13 +377,15 @@ impl Device for VhostUser {
 
     fn rest(&mut self, queues: &mut [Queue]) -> Served {
         self.resting = true;
+        // What was answered after a queue had stopped was answered without a word.
+        let started = self.started;
         self.stop(u64::MAX, |number, base| {
             if let Some(queue) = queues.get_mut(number) {
                 queue.set_next_avail(base);
             }
         });
         let used = self.called();
-        self.told(used)
+        self.told(used | started)
     }
 
     fn go_on(&mut self) {

@@ -142,6 +142,7 @@ fn queues_are_handed_over_taken_back_and_handed_to_the_next() {
     device.calls[0].write(1).unwrap();
     assert_eq!(device.host_ready(&mut queues, &memory).unwrap().used, 1);
     assert_eq!(device.host_ready(&mut queues, &memory).unwrap().used, 0);
+    memory.write_obj(5u16, GuestAddress(0x3_0002)).unwrap();
     // The gate shuts: how far it was read is in the queue, and everything can be written down.
     device.rest(&mut queues);
     assert_eq!((queues[0].next_avail(), fake.heard()), (5, vec![11]));
