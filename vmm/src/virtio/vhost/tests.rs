@@ -168,6 +168,7 @@ fn queues_are_handed_over_taken_back_and_handed_to_the_next() {
     assert_eq!(next.body(Ask::SetVringBase).0, [0, 0, 0, 0, 9, 0, 0, 0]);
     assert_eq!(next.body(Ask::SetInflightFd).1, 1);
     assert!(!next.heard().contains(&(Ask::GetInflightFd as u32)));
+    memory.write_obj(5u16, GuestAddress(0x3_0002)).unwrap();
     // The driver resets: nothing is left of it.
     device.reset();
     assert_eq!(next.heard(), [11, 39]);
