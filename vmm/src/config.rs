@@ -452,7 +452,8 @@ impl Config {
             return Err(refuse("cmdline", "must be printable ASCII"));
         }
         let singles = [self.rng, self.balloon.is_some(), self.virtio_console, self.vsock.is_some()];
-        let slots = self.disks.len() + self.nics.len() + self.shares.len() + singles.into_iter().filter(|there| *there).count();
+        let slots =
+            self.disks.len() + self.nics.len() + self.shares.len() + singles.into_iter().filter(|there| *there).count();
         let most = match self.transport {
             Transport::Mmio => crate::virtio::SLOTS,
             Transport::Pci => usize::from(crate::pci::DEVICES) - 1,
@@ -481,10 +482,7 @@ impl Config {
     pub fn shares_memory(&self) -> bool {
         let disk = |disk: &Disk| disk.engine == Engine::VhostUser;
         let card = |nic: &Nic| matches!(nic.tap, Tap::VhostUser(_));
-        self.shared_memory
-            || !self.shares.is_empty()
-            || self.disks.iter().any(disk)
-            || self.nics.iter().any(card)
+        self.shared_memory || !self.shares.is_empty() || self.disks.iter().any(disk) || self.nics.iter().any(card)
     }
 
     /// Names of disks, cards and shares, given or by number.
@@ -585,7 +583,8 @@ impl Config {
         ];
         let files =
             sources.into_iter().flatten().chain([&self.console.log]).chain(self.disks.iter().map(|d| &d.source));
-        let cards = self.nics.iter().filter_map(|n| if let Tap::VhostUser(socket) = &n.tap { Some(socket) } else { None });
+        let cards =
+            self.nics.iter().filter_map(|n| if let Tap::VhostUser(socket) = &n.tap { Some(socket) } else { None });
         let files = files.chain(cards).chain(self.shares.iter().map(|share| &share.socket));
         numbers.extend(files.filter_map(|s| if let Source::Fd(fd) = s { Some(*fd) } else { None }));
         numbers.extend(self.nics.iter().filter_map(|n| if let Tap::Fd(fd) = n.tap { Some(fd) } else { None }));

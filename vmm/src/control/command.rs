@@ -78,8 +78,13 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
             let read_only = !rest.is_empty();
             let opened = OpenOptions::new().read(true).write(!read_only).open(file);
             let opened = opened.map_err(|source| ClientError::File { path: file.display().to_string(), source })?;
-            let request =
-                Request::AddDisk { read_only, serial: serial.to_string_lossy().into_owned(), name: None, export: None, vhost_user: false };
+            let request = Request::AddDisk {
+                read_only,
+                serial: serial.to_string_lossy().into_owned(),
+                name: None,
+                export: None,
+                vhost_user: false,
+            };
             match client.ask_with(&request, &[opened.as_raw_fd()])? {
                 Reply::Added { device } => Ok(device + "\n"),
                 _ => Err(ClientError::Unexpected),

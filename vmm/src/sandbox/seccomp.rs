@@ -204,7 +204,14 @@ pub fn job() -> Result<Rules, BackendError> {
 pub fn monitor() -> Result<Rules, BackendError> {
     let mut rules = base()?;
     rules.extend(
-        CONSOLE.iter().chain(&DEVICES).chain(&SOCKETS).chain(&BACKENDS).chain(&JOB).chain(&MONITOR).map(|call| (*call, Vec::new())),
+        CONSOLE
+            .iter()
+            .chain(&DEVICES)
+            .chain(&SOCKETS)
+            .chain(&BACKENDS)
+            .chain(&JOB)
+            .chain(&MONITOR)
+            .map(|call| (*call, Vec::new())),
     );
     let mut ioctls = vec![masked(1, KVM_IO_MASK, KVM_IO)?, equal(1, FIONBIO)?];
     // A tap that comes while the machine runs is looked at and set up here.
@@ -262,7 +269,14 @@ mod tests {
                 assert!(!rules.contains_key(&forbidden));
             }
         }
-        for rules in [super::processor(), super::worker(), super::socket_worker(), super::backend_worker(), super::job(), super::monitor()] {
+        for rules in [
+            super::processor(),
+            super::worker(),
+            super::socket_worker(),
+            super::backend_worker(),
+            super::job(),
+            super::monitor(),
+        ] {
             assert!(!compile(rules).unwrap().is_empty());
         }
     }

@@ -11,9 +11,9 @@
 //! ```
 //! Nobody here looks into the queues. While the backend is away the guest waits: the next one goes on where the used ring
 //! says, with the notes of its predecessor about requests under way where it keeps such (`inflight`), else with what both
-//! rings tell (`recover`). At the gate all
-//! queues are taken back, so a snapshot needs no more than how far they were read; what a share's backend knows of open
-//! files cannot be written down, so a machine that uses one is neither written down nor moved.
+//! rings tell (`recover`). At the gate all queues are taken back, so a snapshot needs no more than how far they were read;
+//! what a share's backend knows of open files cannot be written down, so a machine that uses one is neither written down
+//! nor moved.
 //!
 //! A backend has the guest's memory, so it is trusted with that, and with nothing else: every wait for it ends, what it
 //! says is bounded and checked, and it learns no address of this process.
@@ -54,6 +54,8 @@ const CHANNEL: u64 = u64::MAX - 2;
 /// A device with a backend.
 pub struct VhostUser {
     link: Arc<Link>,
+    /// Which of those that the link has had.
+    machine: u64,
     backend: Option<Backend>,
     /// The backend's part of the configuration space, and the whole.
     theirs: Vec<u8>,
@@ -91,6 +93,7 @@ impl VhostUser {
         }
         watch(&epoll, link.wake.as_raw_fd(), WAKE)?;
         let mut device = VhostUser {
+            machine: link.machines.fetch_add(1, Ordering::Relaxed),
             backend: None,
             theirs: Vec::new(),
             space: Vec::new(),
@@ -119,7 +122,8 @@ impl VhostUser {
         Ok(device)
     }
 
-    fn adopt(&mut self, backend: Backend, config: Vec<u8>) -> io::Result<()> {
+    fn adopt(&mut self, mut backend: Backend, config: Vec<u8>) -> io::Result<()> {
+        backend.belongs_to(self.machine);
         watch(&self.epoll, backend.as_raw_fd(), SOCKET)?;
         if let Some(channel) = &backend.channel {
             watch(&self.epoll, channel.as_raw_fd(), CHANNEL)?;
@@ -202,8 +206,7 @@ impl VhostUser {
         self.memory = Some(memory.clone());
         let ready = (0u32..).zip(queues.iter()).zip(self.kicks.iter().zip(&self.calls));
         let ready = ready.filter(|((_, queue), _)| queue.ready());
-        let starts: Vec<_> =
-            ready.map(|((number, queue), (kick, call))| Start { number, queue, kick, call }).collect();
+        let starts: Vec<_> = ready.map(|((number, queue), (kick, call))| Start { number, queue, kick, call }).collect();
         // Before the first of them: one that was started must be taken back, whatever comes after it.
         self.started = starts.iter().fold(0, |mask, start| mask | 1 << start.number);
         backend.start(&starts, self.log.is_some())?;

@@ -127,7 +127,7 @@ impl Shape {
             match (read_only, features & 1 << blk::VIRTIO_BLK_F_RO != 0) {
                 (false, true) => return refuse(ErrorKind::PermissionDenied, "the backend refuses writes to this disk"),
                 (true, false) => {
-                    return refuse(ErrorKind::InvalidInput, "the backend takes writes: have it export read-only")
+                    return refuse(ErrorKind::InvalidInput, "the backend takes writes: have it export read-only");
                 }
                 _ => {}
             }

@@ -52,8 +52,6 @@ impl Fake {
     }
 }
 
-
-
 fn serve(mut socket: UnixStream, features: u64, sectors: u64, told: &Told) -> Option<UnixStream> {
     let mut channel = None;
     loop {
@@ -86,7 +84,8 @@ fn serve(mut socket: UnixStream, features: u64, sectors: u64, told: &Told) -> Op
             _ => head.need_reply.then(|| vec![0; 8]),
         };
         let Some(answer) = answer else { continue };
-        let mut out: Vec<u8> = [head.request, 1 | 4, answer.len() as u32].iter().flat_map(|w| w.to_le_bytes()).collect();
+        let mut out: Vec<u8> =
+            [head.request, 1 | 4, answer.len() as u32].iter().flat_map(|w| w.to_le_bytes()).collect();
         out.extend(answer);
         if head.request == 31 {
             let file = memory::sealed_file("notes", 4096).unwrap();
@@ -186,6 +185,7 @@ fn a_backend_tells_of_its_new_length_and_logs_what_it_writes() {
     device.activate(1 << 32);
     device.host_ready(&mut queues, &memory).unwrap();
     fake.heard();
+    memory.write_obj(5u16, GuestAddress(0x3_0002)).unwrap();
     let log = Arc::new(Log::new(&memory).unwrap());
     device.log_writes(&queues, Some(log)).unwrap();
     assert_eq!(fake.body(Ask::SetVringAddr).0[4], 1);
