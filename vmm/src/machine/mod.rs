@@ -172,16 +172,18 @@ impl Machine {
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         vm.create_pit2(pit).map_err(kvm_step("make the timer"))?;
 
-        let bytes = u64::from(config.memory_mib) << 20;
-        let map = if config.shares_memory() { memory::map_shared } else { memory::map };
         let (memory, restored, arrival) = match (parts.restore.take(), parts.incoming.take()) {
-            (Some(from), _) => from.open(config).map(|(memory, state)| (memory, Some(state), None))?,
+            (Some(from), _) => {
+                let (memory, state) = from.open(config)?;
+                parts.shared = config.shares_memory().then(|| memory.clone());
+                (memory, Some(state), None)
+            }
             (None, Some(from)) => {
-                let memory = map(bytes, config.huge_pages)?;
+                let memory = parts.memory(config)?;
                 let (arrival, state) = from.receive(&memory, &mut parts.land_disks()?)?;
                 (memory, Some(state), Some(arrival))
             }
-            (None, None) => (map(bytes, config.huge_pages)?, None, None),
+            (None, None) => (parts.memory(config)?, None, None),
         };
         memory::attach(&vm, &memory)?;
 

@@ -95,6 +95,8 @@ pub struct Parts {
     pub taps: Vec<OpenTap>,
     /// In the order of the configuration.
     pub shares: Vec<Arc<vhost::Link>>,
+    /// Guest memory that backends have been given: it stays the same, emptied, when the machine starts again.
+    pub(super) shared: Option<Memory>,
     pub(super) vsock: Option<UnixListener>,
     /// Where the first start goes on from; a reset begins at the kernel.
     pub(super) restore: Option<OpenSnapshot>,
@@ -133,7 +135,7 @@ impl Parts {
         let vsock = open("the vsock socket", vsock)?;
         let log = open("the console log", config.console.log.open_log())?;
         let console = Arc::new(open("the console log", Console::new(log, config.console.max_bytes))?);
-        Ok(Parts { kvm, kernel, initramfs, disks, taps, shares, vsock, restore, incoming, console })
+        Ok(Parts { kvm, kernel, initramfs, disks, taps, shares, shared: None, vsock, restore, incoming, console })
     }
 }
 
@@ -168,6 +170,21 @@ impl Parts {
     pub(super) fn land_disks(&self) -> io::Result<Vec<Landing>> {
         let land = |disk: &OpenDisk| Some(Landing::new(&disk.name, disk.store.file()?, disk.bytes));
         self.disks.iter().filter_map(land).collect()
+    }
+
+    /// Memory of zeroes for the next machine.
+    pub(super) fn memory(&mut self, config: &Config) -> Result<Memory, MachineError> {
+        let bytes = u64::from(config.memory_mib) << 20;
+        if !config.shares_memory() {
+            return Ok(memory::map(bytes, config.huge_pages)?);
+        }
+        if let Some(memory) = &self.shared {
+            memory::clear(memory)?;
+            return Ok(memory.clone());
+        }
+        let memory = memory::map_shared(bytes, config.huge_pages)?;
+        self.shared = Some(memory.clone());
+        Ok(memory)
     }
 
     /// The backend of a device, if it has one.

@@ -5,9 +5,9 @@
 //!     └─► start: features agreed, memory, notes of requests, log, then each queue: size, place, base, interrupt, kick, on
 //!           └─► stop (GET_VRING_BASE): nothing is under way any more; how far the queue was read ─► start again
 //! ```
-//! Memory is named to the backend by guest addresses moved up, never by our own; each machine's by another distance, since
-//! some backends take memory of the same name for the same memory. Every step has an end in time; after an error the
-//! connection is of no use any more.
+//! Memory is named to the backend by guest addresses moved up by `MOVED`, never by our own; so it must stay the same memory
+//! as long as the connection (`Parts::shared`): backends take what has the same name for the same. Every step has an end
+//! in time; after an error the connection is of no use any more.
 
 use super::log::Log;
 use super::message::{self, Ask, F_LOG_ALL, F_PROTOCOL, long, longs, words};
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// Regions of memory that every backend takes.
 const REGIONS_MAX: usize = 8;
-/// Step of what lies between a guest's address and its name for the backend: more than any guest has.
+/// What lies between a guest's address and its name for the backend: no address here, and not zero.
 const MOVED: u64 = 1 << 44;
 /// Parts of a queue's notes in the file for requests under way are small; nobody needs more.
 const INFLIGHT_MAX: u64 = 64 << 20;
@@ -51,8 +51,6 @@ pub struct Backend {
     /// What it offers.
     pub features: u64,
     protocol: u64,
-    /// What lies between a guest's address and its name.
-    moved: u64,
 }
 
 /// A queue that is to be started.
@@ -80,7 +78,7 @@ impl AsRawFd for Backend {
 impl Backend {
     /// Comes to terms with whoever is at the other end; its part of the configuration space.
     pub fn open(socket: OwnedFd, shape: &Shape) -> io::Result<(Backend, Vec<u8>)> {
-        let mut backend = Backend { wire: Wire::new(socket)?, channel: None, features: 0, protocol: 0, moved: MOVED };
+        let mut backend = Backend { wire: Wire::new(socket)?, channel: None, features: 0, protocol: 0 };
         let end = soon();
         backend.features = backend.get(Ask::GetFeatures, end)?;
         backend.set(Ask::SetOwner, &[], &[], end)?;
@@ -115,11 +113,6 @@ impl Backend {
         }
         let config = backend.config(shape.asks())?;
         Ok((backend, config))
-    }
-
-    /// The machine of this number has it now.
-    pub fn belongs_to(&mut self, machine: u64) {
-        self.moved = (machine % 1024 + 1) * MOVED;
     }
 
     fn has(&self, protocol: u64) -> bool {
@@ -225,7 +218,7 @@ impl Backend {
             let Some(file) = region.file_offset().filter(|_| memory::is_shared(memory)) else {
                 return Err(io::Error::other("this machine's memory is not shared"));
             };
-            body.extend(longs(&[start, region.len(), start + self.moved, file.start()]));
+            body.extend(longs(&[start, region.len(), start + MOVED, file.start()]));
             files.push(file.file().as_raw_fd());
         }
         if regions.len() > REGIONS_MAX {
@@ -243,7 +236,7 @@ impl Backend {
     fn place(&self, number: u32, queue: &Queue, logging: bool, end: Instant) -> io::Result<()> {
         let mut body = words(&[number, u32::from(logging)]);
         let rings = [queue.desc_table(), queue.used_ring(), queue.avail_ring()];
-        body.extend(longs(&rings.map(|at| at + self.moved)));
+        body.extend(longs(&rings.map(|at| at + MOVED)));
         body.extend(longs(&[queue.used_ring()]));
         self.set(Ask::SetVringAddr, &body, &[], end)
     }

@@ -22,8 +22,6 @@ pub struct Link {
     /// Of the machine before this one, or of the start; with its part of the configuration space.
     pub(super) idle: Mutex<Option<(Backend, Vec<u8>)>>,
     next: Mutex<Option<OwnedFd>>,
-    /// Machines that have had it.
-    pub(super) machines: AtomicU64,
     pub(super) connected: AtomicBool,
     pub(super) sectors: AtomicU64,
     /// Has the worker look.
@@ -41,7 +39,6 @@ impl Link {
             shape,
             idle: Mutex::new(Some((backend, config))),
             next: Mutex::new(None),
-            machines: AtomicU64::new(0),
             connected: AtomicBool::new(true),
             sectors: AtomicU64::new(sectors),
             wake: EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?,

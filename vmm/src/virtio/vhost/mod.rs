@@ -54,8 +54,6 @@ const CHANNEL: u64 = u64::MAX - 2;
 /// A device with a backend.
 pub struct VhostUser {
     link: Arc<Link>,
-    /// Which of those that the link has had.
-    machine: u64,
     backend: Option<Backend>,
     /// The backend's part of the configuration space, and the whole.
     theirs: Vec<u8>,
@@ -93,7 +91,6 @@ impl VhostUser {
         }
         watch(&epoll, link.wake.as_raw_fd(), WAKE)?;
         let mut device = VhostUser {
-            machine: link.machines.fetch_add(1, Ordering::Relaxed),
             backend: None,
             theirs: Vec::new(),
             space: Vec::new(),
@@ -122,8 +119,7 @@ impl VhostUser {
         Ok(device)
     }
 
-    fn adopt(&mut self, mut backend: Backend, config: Vec<u8>) -> io::Result<()> {
-        backend.belongs_to(self.machine);
+    fn adopt(&mut self, backend: Backend, config: Vec<u8>) -> io::Result<()> {
         watch(&self.epoll, backend.as_raw_fd(), SOCKET)?;
         if let Some(channel) = &backend.channel {
             watch(&self.epoll, channel.as_raw_fd(), CHANNEL)?;
