@@ -20,6 +20,6 @@ mod pci;
 mod peer;
 mod places;
 mod rig;
-mod share;
 mod snapshot;
 mod vhost;
+mod vhost_linux;

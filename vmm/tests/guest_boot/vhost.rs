@@ -34,14 +34,22 @@ impl Daemon {
         Some(daemon)
     }
 
-    /// A storage daemon with one disk of two queues.
-    fn disk(folder: &Path, name: &str, disk: &Path, more: &str) -> Option<Daemon> {
+    /// A storage daemon with one disk of two queues, `writable` or so slow (`iops=N`) that requests wait in it.
+    pub fn disk(folder: &Path, name: &str, disk: &Path, more: &str) -> Option<Daemon> {
         let socket = folder.join(name);
         let mut command = Command::new("qemu-storage-daemon");
         // Not locked: a machine that moves has it open twice for a moment.
         let file = format!("driver=file,node-name=file,locking=off,filename={}", disk.display());
         let export = format!("vhost-user-blk,id=e,node-name=disk,addr.type=unix,addr.path={}", socket.display());
-        command.args(["--blockdev", &file, "--blockdev", "driver=raw,node-name=disk,file=file"]);
+        let (limit, top, more) = match more.strip_prefix(",iops=") {
+            Some(rate) => {
+                let limit = format!("throttle-group,id=slow,limits.iops-total={rate}");
+                (Some(limit), "driver=throttle,throttle-group=slow,node-name=disk,file=file", ",writable=on")
+            }
+            None => (None, "driver=raw,node-name=disk,file=file", more),
+        };
+        command.args(limit.iter().flat_map(|limit| ["--object", limit]));
+        command.args(["--blockdev", &file, "--blockdev", top]);
         command.args(["--export", &format!("{export},num-queues=2{more}")]);
         Daemon::start(command, &socket, "qemu-utils")
     }
