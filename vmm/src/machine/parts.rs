@@ -118,7 +118,8 @@ impl Parts {
         let disks = disks.collect::<Result<Vec<_>, _>>()?;
         let mut taps = Vec::new();
         for (nic, name) in config.nics.iter().zip(names.by_ref()) {
-            let end = open(format!("the host's end of {name}"), open_card(nic, &name))?;
+            let what = if matches!(nic.tap, config::Tap::VhostUser(_)) { "backend" } else { "tap" };
+            let end = open(format!("the {what} of {name}"), open_card(nic, &name))?;
             taps.push(OpenTap { name, end });
         }
         let mut shares = Vec::new();
