@@ -290,7 +290,7 @@ impl Switch {
         let mut switch = Switch { folder: folder.to_owned(), database, switch: None };
         until("the switch's database", PATIENCE, || folder.join("db.socket").exists());
         // No huge pages, no hardware, and a thread that sleeps when there is nothing to do.
-        let extra = "other_config:dpdk-extra=--no-huge --legacy-mem --no-pci -m 384";
+        let extra = "other_config:dpdk-extra=--no-huge --legacy-mem --no-shconf --no-telemetry --no-pci -m 384";
         let rest = ["dpdk-init=true", "pmd-maxsleep=500", "per-port-memory=true"];
         let rest = rest.map(|setting| format!("other_config:{setting}"));
         switch.set(&["--no-wait", "set", "Open_vSwitch", ".", extra, &rest[0], &rest[1], &rest[2]]);
