@@ -6,6 +6,7 @@
 use crate::memory::hot::{self, Area, BLOCKS_MAX};
 use crate::memory::{Backing, NODES_MAX, Size};
 use crate::virtio::limit::Rate;
+use crate::virtio::vhost::shape::TAG_MAX;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -158,6 +159,8 @@ pub enum Engine {
     Qcow2,
     /// The source is a connected socket, or the path of one to connect to: behind it an NBD server serves the disk.
     Nbd,
+    /// The same with a vhost-user backend, which has the queues themselves: it sets serial number and limits.
+    VhostUser,
 }
 
 /// The host's end of a network card.
@@ -168,6 +171,8 @@ pub enum Tap {
     Fd(i32),
     /// An interface of this network namespace, opened before the jail closes.
     Name(String),
+    /// No tap but the socket of a vhost-user backend, connected or to connect to: it has the card's queues, and sets limits.
+    VhostUser(Source),
 }
 
 /// A network card.
@@ -203,6 +208,22 @@ impl Nic {
         }
         (parts.next().is_none() && bytes[0] & 1 == 0 && bytes != [0; 6]).then_some(bytes)
     }
+}
+
+/// A folder of the host (virtio-fs), which a vhost-user backend serves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Share {
+    /// What the guest mounts it by, at most 36 bytes.
+    pub tag: String,
+    /// The backend's socket: connected, or the path of one to connect to.
+    pub socket: Source,
+    /// In status and requests, default `shareN`.
+    #[serde(default)]
+    pub name: Option<String>,
+    /// Queues for requests, 1 to 16. Another is for what must not wait.
+    #[serde(default = "one")]
+    pub queues: u16,
 }
 
 /// Memory that the guest can give back.
@@ -395,6 +416,9 @@ pub struct Config {
     /// In slot order, after the disks.
     #[serde(default)]
     pub nics: Vec<Nic>,
+    /// Folders of the host, in the last slots.
+    #[serde(default)]
+    pub shares: Vec<Share>,
     /// Guest memory can be given to vhost-user backends, and handed to another process of this program on this host. So it is
     /// where the configuration has a backend; this is for those that come later.
     #[serde(default)]
@@ -515,7 +539,8 @@ impl Config {
         self.validate_memory()?;
         let memory = self.memory_hotplug.is_some();
         let singles = [self.rng, self.balloon.is_some(), self.virtio_console, self.vsock.is_some(), memory];
-        let slots = self.disks.len() + self.nics.len() + singles.into_iter().filter(|there| *there).count();
+        let slots =
+            self.disks.len() + self.nics.len() + self.shares.len() + singles.into_iter().filter(|there| *there).count();
         let most = match self.transport {
             Transport::Mmio => crate::virtio::SLOTS,
             Transport::Pci => usize::from(crate::pci::DEVICES) - 1,
@@ -605,15 +630,18 @@ impl Config {
 
     /// Whether guest memory is to be shared with other processes.
     pub fn shares_memory(&self) -> bool {
-        self.shared_memory
+        let disk = |disk: &Disk| disk.engine == Engine::VhostUser;
+        let card = |nic: &Nic| matches!(nic.tap, Tap::VhostUser(_));
+        self.shared_memory || !self.shares.is_empty() || self.disks.iter().any(disk) || self.nics.iter().any(card)
     }
 
-    /// Names of disks and cards, given or by number.
+    /// Names of disks, cards and shares, given or by number.
     pub fn device_names(&self) -> Vec<String> {
         let name = |given: &Option<String>, kind: &str, n: usize| given.clone().unwrap_or_else(|| format!("{kind}{n}"));
         let disks = self.disks.iter().enumerate().map(|(n, disk)| name(&disk.name, "disk", n));
         let nics = self.nics.iter().enumerate().map(|(n, nic)| name(&nic.name, "nic", n));
-        disks.chain(nics).collect()
+        let shares = self.shares.iter().enumerate().map(|(n, share)| name(&share.name, "share", n));
+        disks.chain(nics).chain(shares).collect()
     }
 
     fn validate_names(&self) -> Result<(), ConfigError> {
@@ -643,13 +671,20 @@ impl Config {
             {
                 return Err(refuse("nics", "has a tap name that is no interface name"));
             }
+            if matches!(nic.tap, Tap::VhostUser(_)) && [nic.transmit, nic.receive] != [Rate::default(); 2] {
+                return Err(refuse("nics", "of vhost-user backends have their limits set there"));
+            }
         }
+        self.validate_shares()?;
         for disk in &self.disks {
             if disk.serial.as_ref().is_some_and(|s| s.len() > 20 || !s.is_ascii()) {
                 return Err(refuse("disks", "has a serial of more than 20 ASCII characters"));
             }
             if !(1..=DISK_QUEUES_MAX).contains(&disk.queues) {
                 return Err(refuse("disks", format!("must have 1 to {DISK_QUEUES_MAX} queues")));
+            }
+            if disk.engine == Engine::VhostUser && disk.rate != Rate::default() {
+                return Err(refuse("disks", "of vhost-user backends have their limits set there"));
             }
             if disk.engine == Engine::Nbd && (disk.queues != 1 || disk.export.len() > EXPORT_MAX) {
                 return Err(refuse(
@@ -662,6 +697,23 @@ impl Config {
             return Err(refuse("vsock", "has a cid that is reserved: guests have 3 and above"));
         }
         Ok(())
+    }
+
+    fn validate_shares(&self) -> Result<(), ConfigError> {
+        for share in &self.shares {
+            if !(1..=TAG_MAX).contains(&share.tag.len()) || share.tag.contains('\0') {
+                return Err(refuse("shares", format!("must have tags of 1 to {TAG_MAX} bytes")));
+            }
+            if !(1..=DISK_QUEUES_MAX).contains(&share.queues) {
+                return Err(refuse("shares", format!("must have 1 to {DISK_QUEUES_MAX} queues")));
+            }
+        }
+        let mut tags: Vec<&str> = self.shares.iter().map(|share| share.tag.as_str()).collect();
+        tags.sort_unstable();
+        match tags.windows(2).any(|pair| pair[0] == pair[1]) {
+            true => Err(refuse("shares", "have the same tag twice")),
+            false => Ok(()),
+        }
     }
 
     /// No descriptor may be owned twice.
@@ -682,6 +734,9 @@ impl Config {
         ];
         let files =
             sources.into_iter().flatten().chain([&self.console.log]).chain(self.disks.iter().map(|d| &d.source));
+        let cards =
+            self.nics.iter().filter_map(|n| if let Tap::VhostUser(socket) = &n.tap { Some(socket) } else { None });
+        let files = files.chain(cards).chain(self.shares.iter().map(|share| &share.socket));
         numbers.extend(files.filter_map(|s| if let Source::Fd(fd) = s { Some(*fd) } else { None }));
         numbers.extend(self.nics.iter().filter_map(|n| if let Tap::Fd(fd) = n.tap { Some(fd) } else { None }));
         numbers.sort_unstable();

@@ -141,6 +141,7 @@ impl Kvm {
             transport: transport(&machine.properties),
             disks: disks.collect::<Result<_, _>>()?,
             nics: nics.collect(),
+            shares: Vec::new(),
             shared_memory: false,
             rng: true,
             balloon: None,

@@ -70,6 +70,35 @@ fn each_bad_value_is_named() {
 }
 
 #[test]
+fn devices_of_backends_share_memory_and_leave_limits_to_them() {
+    let backend = serde_json::json!({"path": "/b"});
+    let with = |change: &dyn Fn(&mut serde_json::Value)| {
+        let mut value = sample();
+        change(&mut value);
+        Config::parse(value.to_string().as_bytes())
+    };
+    assert!(!with(&|_| {}).unwrap().shares_memory());
+    let share = |tag: &str| serde_json::json!({"tag": tag, "socket": backend});
+    let all: [&dyn Fn(&mut serde_json::Value); 4] = [
+        &|v| v["disks"][0]["engine"] = "vhost_user".into(),
+        &|v| v["nics"][0]["tap"] = serde_json::json!({"vhost_user": backend}),
+        &|v| v["shares"] = vec![share("a"), share("b")].into(),
+        &|v| v["shared_memory"] = true.into(),
+    ];
+    for change in all {
+        assert!(with(change).unwrap().shares_memory());
+    }
+    let names = with(all[2]).unwrap().device_names();
+    assert_eq!(names, ["disk0", "nic0", "share0", "share1"]);
+    let rate = serde_json::json!({"bytes_per_s": 1});
+    let limited = with(&|v| (v["disks"][0]["rate"], v["disks"][0]["engine"]) = (rate.clone(), "vhost_user".into()));
+    assert!(limited.unwrap_err().to_string().contains("limits"));
+    assert!(problem(|v| v["shares"] = vec![share("a"), share("a")].into()).contains("same tag"));
+    assert!(problem(|v| v["shares"] = vec![share("")].into()).contains("1 to 36"));
+    assert!(problem(|v| v["shares"] = vec![share(&"x".repeat(37))].into()).contains("1 to 36"));
+}
+
+#[test]
 fn descriptors_that_are_not_open_are_refused() {
     assert!(inherit(2).is_err());
     assert!(inherit(100_000).is_err());

@@ -29,7 +29,9 @@ Usage: pilvi-vmm ctl SOCKET VERB [ARGUMENT...]
   reconnect SOCKET        goes on with that after the stream broke, at the socket where the machine came in
   cancel                  stops a migration
   add-disk FILE SERIAL [ro]
-  remove DEVICE           a disk comes to or goes from the PCI bus
+  add-share SOCKET TAG    the folder that a vhost-user backend serves at SOCKET
+  remove DEVICE           a disk comes to or goes from the PCI bus; cards and shares go, too
+  reconnect DEVICE SOCKET a server or backend that went away is there again
   resize DEVICE [BYTES]   a disk has grown, or is to; prints its length
   rate DEVICE BYTES OPERATIONS [both|transmit|receive]
                           another limit a second for a disk or a card; 0 is none
@@ -84,12 +86,30 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
             let read_only = !rest.is_empty();
             let opened = OpenOptions::new().read(true).write(!read_only).open(file);
             let opened = opened.map_err(|source| ClientError::File { path: file.display().to_string(), source })?;
-            let request =
-                Request::AddDisk { read_only, serial: serial.to_string_lossy().into_owned(), name: None, export: None };
+            let request = Request::AddDisk {
+                read_only,
+                serial: serial.to_string_lossy().into_owned(),
+                name: None,
+                export: None,
+                vhost_user: false,
+            };
             match client.ask_with(&request, &[opened.as_raw_fd()])? {
                 Reply::Added { device } => Ok(device + "\n"),
                 _ => Err(ClientError::Unexpected),
             }
+        }
+        ("add-share", [socket, tag]) => {
+            let backend = UnixStream::connect(Path::new(socket))?;
+            let request = Request::AddShare { tag: tag.to_string_lossy().into_owned(), name: None };
+            match client.ask_with(&request, &[backend.as_raw_fd()])? {
+                Reply::Added { device } => Ok(device + "\n"),
+                _ => Err(ClientError::Unexpected),
+            }
+        }
+        ("reconnect", [device, socket]) => {
+            let server = UnixStream::connect(Path::new(socket))?;
+            let request = Request::ReconnectDisk { device: device.to_string_lossy().into_owned() };
+            client.ask_with(&request, &[server.as_raw_fd()]).map(|_| String::new())
         }
         ("remove", [device]) => {
             let device = device.to_string_lossy().into_owned();

@@ -70,12 +70,15 @@ pub enum Request {
     ReconnectMigration {},
     /// Do not move the machine after all. Refused when the target has been told to run it.
     CancelMigration {},
-    /// A connection comes with this line to the server of a disk that is away. It is used once the one before has broken.
+    /// A connection comes with this line to the server of a disk, or the backend of any device, that is away. It is used
+    /// once the one before has broken.
+    #[serde(alias = "reconnect")]
     ReconnectDisk {
         /// Its name in the status.
         device: String,
     },
-    /// Put a disk on the PCI bus. Its open file comes with this line, or a socket at whose other end an NBD server is.
+    /// Put a disk on the PCI bus. Its open file comes with this line, or a socket at whose other end an NBD server or a
+    /// vhost-user backend is.
     AddDisk {
         /// Refuse writes.
         #[serde(default)]
@@ -88,8 +91,11 @@ pub enum Request {
         /// The export of an NBD server, where what comes is a socket.
         #[serde(default)]
         export: Option<String>,
+        /// What comes is the socket of a vhost-user backend.
+        #[serde(default)]
+        vhost_user: bool,
     },
-    /// Put a card on the PCI bus. Its tap comes with this line.
+    /// Put a card on the PCI bus. Its tap comes with this line, or the socket of a vhost-user backend.
     AddNic {
         /// Address that the guest is told.
         mac: String,
@@ -98,8 +104,19 @@ pub enum Request {
         /// Its name from here on; none: the next that is free of `nic0`, `nic1`, ...
         #[serde(default)]
         name: Option<String>,
+        /// What comes is the socket of a vhost-user backend.
+        #[serde(default)]
+        vhost_user: bool,
     },
-    /// Take a disk or a card off the PCI bus. A guest with ACPI is asked to let go of it, and the answer comes when it has;
+    /// Put a folder of the host on the PCI bus (virtio-fs). The socket of its vhost-user backend comes with this line.
+    AddShare {
+        /// What the guest mounts it by.
+        tag: String,
+        /// Its name from here on; none: the next that is free of `share0`, `share1`, ...
+        #[serde(default)]
+        name: Option<String>,
+    },
+    /// Take a disk, a card or a share off the PCI bus. A guest with ACPI is asked to let go of it, and the answer comes when it has;
     /// when it has not after eight seconds it may still do so, and this is refused until then. Where no guest listens it is
     /// refused while a driver uses the device.
     Remove {
@@ -183,7 +200,7 @@ pub enum Reply {
         /// Bytes.
         bytes: usize,
     },
-    /// To `add_disk` and `add_nic`: the device's name.
+    /// To `add_disk`, `add_nic` and `add_share`: the device's name.
     Added {
         /// As in the status.
         device: String,
@@ -286,7 +303,7 @@ pub struct DeviceStatus {
     /// Of a disk, its length.
     #[serde(default)]
     pub bytes: Option<u64>,
-    /// Of a disk behind a server, whether that is there.
+    /// Of a disk behind a server, or a device with a backend, whether that is there.
     #[serde(default)]
     pub connected: Option<bool>,
     /// The driver has taken it into use.

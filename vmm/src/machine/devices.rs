@@ -1,6 +1,6 @@
 //! From the configuration to devices, and from devices to slots that KVM knows.
 
-use super::parts::{OpenDisk, OpenTap, Parts, Store};
+use super::parts::{CardEnd, OpenDisk, OpenTap, Parts, Store};
 use super::{MachineError, Stop, event, kvm_step};
 use crate::config::{Config, Disk, Engine, Nic, Transport};
 use crate::device::{Bus, clock, events, keyboard, panic, power, processors, serial, watchdog};
@@ -27,6 +27,7 @@ use crate::virtio::net::{Net, tap::Tap};
 use crate::virtio::pci::Pci;
 use crate::virtio::rng::Rng;
 use crate::virtio::transport::Part;
+use crate::virtio::vhost::{Link, VhostUser};
 use crate::virtio::vsock::Vsock;
 use crate::virtio::{SLOT_BYTES, SLOT_LINES, SLOTS_START};
 use kvm_ioctls::{IoEventAddress, VmFd};
@@ -81,6 +82,9 @@ impl Builder<'_> {
             let device = MemoryDevice::new(wanted.clone(), counters.clone());
             add("memory", Handle::Memory(wanted), Box::new(device), counters);
         }
+        for link in &parts.shares {
+            out.push(elsewhere(link)?);
+        }
         Ok(out)
     }
 
@@ -90,6 +94,7 @@ impl Builder<'_> {
             Store::Nbd(link) => return Ok(Box::new(Nbd::new(link.clone()))),
             Store::Qcow2(file) => return Ok(Box::new(Image::new(file, disk.read_only)?)),
             Store::Raw(file) => || file.try_clone().map(RawFile::new),
+            Store::Vhost(_) => return Err(std::io::Error::other("this disk's requests are served elsewhere").into()),
         };
         let pool = || Pool::new(file()?, name, self.threads, self.stop);
         Ok(match disk.engine {
@@ -98,12 +103,15 @@ impl Builder<'_> {
                 Ok(ring) => Box::new(ring),
                 Err(_) => Box::new(pool()?),
             },
-            Engine::Threads | Engine::Qcow2 | Engine::Nbd => Box::new(pool()?),
+            Engine::Threads | Engine::Qcow2 | Engine::Nbd | Engine::VhostUser => Box::new(pool()?),
         })
     }
 
     /// A disk.
     pub fn disk(&self, disk: &Disk, open: &OpenDisk) -> Result<Part, MachineError> {
+        if let Some(link) = open.backend() {
+            return elsewhere(link);
+        }
         let (name, counters) = (open.name.clone(), Arc::new(Counters::default()));
         let rate = Arc::new(Setting::new(disk.rate));
         let geometry = Geometry {
@@ -121,10 +129,21 @@ impl Builder<'_> {
     }
 }
 
+/// A device whose queues a backend serves.
+pub fn elsewhere(link: &Arc<Link>) -> Result<Part, MachineError> {
+    let counters = Arc::new(Counters::default());
+    let device = Box::new(VhostUser::new(link.clone(), counters.clone())?);
+    Ok(Part { name: link.name.clone(), device, counters, handle: Handle::Backend(link.clone()) })
+}
+
 /// A network card.
 pub fn card(nic: &Nic, open: &OpenTap) -> Result<Part, MachineError> {
+    let tap = match &open.end {
+        CardEnd::Vhost(link) => return elsewhere(link),
+        CardEnd::Tap(tap) => tap,
+    };
     let counters = Arc::new(Counters::default());
-    let wire = Box::new(Tap::from_fd(open.tap.try_clone()?));
+    let wire = Box::new(Tap::from_fd(tap.try_clone()?));
     let mac = nic.mac_bytes().unwrap_or([2, 0, 0, 0, 0, 1]);
     let (transmit, receive) = (Arc::new(Setting::new(nic.transmit)), Arc::new(Setting::new(nic.receive)));
     let device = Box::new(Net::new(wire, mac, nic.mtu, (transmit.clone(), receive.clone()), counters.clone()));

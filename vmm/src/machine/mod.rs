@@ -12,7 +12,7 @@ mod parts;
 mod plug;
 mod processors;
 
-pub use parts::{OpenDisk, OpenTap, Parts};
+pub use parts::{CardEnd, OpenDisk, OpenTap, Parts, open_share};
 pub use plug::Leave;
 
 use crate::boot::disk::Found;
@@ -42,7 +42,7 @@ use crate::virtio::pci::{Pci, PciState};
 use crate::virtio::transport::Slot;
 use crate::virtio::worker::Worker;
 use crate::virtio::{SLOT_BYTES, SLOT_LINES, SLOTS_START};
-pub use devices::{Builder, card};
+pub use devices::{Builder, card, elsewhere};
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
 use kvm_ioctls::{Kvm, VcpuFd, VmFd};
 use std::io;
@@ -199,12 +199,7 @@ impl Machine {
         let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
         vm.create_pit2(pit).map_err(kvm_step("make the timer"))?;
 
-        let (size, backing) = (config.memory_size(), config.memory_backing());
         let stop = Stop::new(Arc::new(Gate::new_shut()))?;
-        let map = || match config.shares_memory() {
-            true => memory::map_shared(size.ram, backing.huge_pages),
-            false => memory::map_sized(size, &backing),
-        };
         let (mut arrival, mut pager) = (None, None);
         let house = House { id: &config.id, threads, stop: &stop };
         let (memory, restored) = match (parts.restore.take(), parts.incoming.take()) {
@@ -214,12 +209,14 @@ impl Machine {
                 (memory, Some(state))
             }
             (None, Some(from)) => {
-                let (arriving, arrived) = from.receive(map()?, &mut parts.land_disks()?, &house)?;
+                let memory = parts.memory(config)?;
+                let (arriving, arrived) = from.receive(memory, &mut parts.land_disks()?, &house)?;
                 (arrival, pager) = (Some(arriving), arrived.pager);
                 (arrived.memory, Some(arrived.state))
             }
-            (None, None) => (map()?, None),
+            (None, None) => (parts.memory(config)?, None),
         };
+        parts.shared = config.shares_memory().then(|| memory.clone());
         memory::attach(&vm, &memory)?;
 
         let hot = config.hot_area().map(|area| Arc::new(Hot::new(Some(vm.clone()), memory.clone(), area)));
@@ -309,6 +306,7 @@ impl Machine {
         let wake = event()?;
         let kind = match &slot.handle {
             Handle::Memory(_) => Threads::MEMORY_WORKER,
+            _ if slot.is_served_elsewhere() => Threads::BACKEND_WORKER,
             _ if slot.has_connections() => Threads::SOCKET_WORKER,
             _ => Threads::WORKER,
         };

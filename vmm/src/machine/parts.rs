@@ -3,7 +3,7 @@
 use super::{MachineError, kvm_step};
 use crate::boot::disk::Found;
 use crate::boot::{self, BootError};
-use crate::config::{Config, Disk, Engine, Lazy, Restore, Source, inherit};
+use crate::config::{self, Config, Disk, Engine, Lazy, Nic, Restore, Share, Source, inherit};
 use crate::control::server::listen;
 use crate::device::console::Console;
 use crate::fault::uffd::Uffd;
@@ -18,6 +18,8 @@ use crate::virtio::block::changes::Changes;
 use crate::virtio::block::nbd::Link;
 use crate::virtio::block::{file, qcow2};
 use crate::virtio::net::tap::Tap;
+use crate::virtio::vhost;
+use crate::virtio::vhost::shape::{Kind, Shape};
 use kvm_ioctls::Kvm;
 use std::fs::File;
 use std::io;
@@ -47,6 +49,8 @@ pub enum Store {
     Qcow2(File),
     /// Behind a server, who alone says whose they are.
     Nbd(Arc<Link>),
+    /// The same, and the queues are there, too.
+    Vhost(Arc<vhost::Link>),
 }
 
 impl Store {
@@ -54,17 +58,25 @@ impl Store {
     fn file(&self) -> Option<&File> {
         match self {
             Store::Raw(file) | Store::Qcow2(file) => Some(file),
-            Store::Nbd(_) => None,
+            Store::Nbd(_) | Store::Vhost(_) => None,
         }
     }
 }
 
-/// A tap with the name of its card.
+/// The host's end of a card, with the card's name.
 pub struct OpenTap {
     /// In status and logs.
     pub name: String,
     /// Open.
-    pub tap: OwnedFd,
+    pub end: CardEnd,
+}
+
+/// Who is at the other end of a card.
+pub enum CardEnd {
+    /// A tap.
+    Tap(OwnedFd),
+    /// A backend, which has the card's queues.
+    Vhost(Arc<vhost::Link>),
 }
 
 /// Files of a snapshot to go on from.
@@ -87,6 +99,10 @@ pub struct Parts {
     pub disks: Vec<OpenDisk>,
     /// In the order of the configuration.
     pub taps: Vec<OpenTap>,
+    /// In the order of the configuration.
+    pub shares: Vec<Arc<vhost::Link>>,
+    /// Guest memory that backends have been given: it stays the same, emptied, when the machine starts again.
+    pub(super) shared: Option<Memory>,
     pub(super) vsock: Option<UnixListener>,
     /// Where the first start goes on from; a reset begins at the kernel.
     pub(super) restore: Option<OpenSnapshot>,
@@ -109,9 +125,15 @@ impl Parts {
         let disks = disks.map(|(disk, name)| open(name.clone(), open_disk(name, disk, config.incoming.is_none())));
         let disks = disks.collect::<Result<Vec<_>, _>>()?;
         let mut taps = Vec::new();
-        for (nic, name) in config.nics.iter().zip(names) {
-            let tap = open(format!("the tap of {name}"), Tap::open(&nic.tap))?.into_fd();
-            taps.push(OpenTap { name, tap });
+        for (nic, name) in config.nics.iter().zip(names.by_ref()) {
+            let what = if matches!(nic.tap, config::Tap::VhostUser(_)) { "backend" } else { "tap" };
+            let end = open(format!("the {what} of {name}"), open_card(nic, &name))?;
+            taps.push(OpenTap { name, end });
+        }
+        let mut shares = Vec::new();
+        for (share, name) in config.shares.iter().zip(names) {
+            let link = connection(&share.socket).and_then(|socket| open_share(&name, socket, share));
+            shares.push(open(format!("the backend of {name}"), link)?);
         }
         let restore = config.restore.as_ref().map(OpenSnapshot::of).transpose()?;
         let incoming = config.incoming.as_ref().map(|source| -> io::Result<Incoming> {
@@ -126,7 +148,8 @@ impl Parts {
         let vsock = open("the vsock socket", vsock)?;
         let log = open("the console log", config.console.log.open_log())?;
         let console = Arc::new(open("the console log", Console::new(log, config.console.max_bytes))?);
-        Ok(Parts { kvm, kernel, initramfs, firmware, disks, taps, vsock, restore, incoming, console })
+        let shared = None;
+        Ok(Parts { kvm, kernel, initramfs, firmware, disks, taps, shares, shared, vsock, restore, incoming, console })
     }
 }
 
@@ -143,7 +166,7 @@ impl Parts {
     pub fn leave_disks(&self, config: &Config) -> io::Result<Leavings> {
         let disks = (0..).zip(self.disks.iter().zip(&config.disks)).filter(|(_, (_, disk))| !disk.read_only);
         // What a server has stays there: the target has a connection of its own.
-        let disks = disks.filter(|(_, (open, _))| !matches!(open.store, Store::Nbd(_)));
+        let disks = disks.filter(|(_, (open, _))| open.store.file().is_some());
         let leaving = disks.map(|(number, (open, _))| {
             let Store::Raw(file) = &open.store else {
                 return Err(io::Error::new(
@@ -163,6 +186,29 @@ impl Parts {
         self.disks.iter().filter_map(land).collect()
     }
 
+    /// Memory of zeroes for the next machine.
+    pub(super) fn memory(&mut self, config: &Config) -> Result<Memory, MachineError> {
+        let size = config.memory_size();
+        if !config.shares_memory() {
+            return Ok(memory::map_sized(size, &config.memory_backing())?);
+        }
+        if let Some(memory) = &self.shared {
+            memory::clear(memory)?;
+            return Ok(memory.clone());
+        }
+        Ok(memory::map_shared(size.ram, config.huge_pages)?)
+    }
+
+    /// The backend of a device, if it has one.
+    pub fn backend(&self, name: &str) -> Option<&Arc<vhost::Link>> {
+        let disks = self.disks.iter().filter_map(OpenDisk::backend);
+        let cards = self.taps.iter().filter_map(|tap| match &tap.end {
+            CardEnd::Vhost(link) => Some(link),
+            CardEnd::Tap(_) => None,
+        });
+        disks.chain(cards).chain(&self.shares).find(|link| link.name == name)
+    }
+
     /// Takes the disks. Fails while another process has one.
     pub fn claim_disks(&self, config: &Config) -> io::Result<()> {
         let mut disks = self.disks.iter().zip(&config.disks);
@@ -177,12 +223,37 @@ fn open_disk(name: String, disk: &Disk, claim: bool) -> io::Result<OpenDisk> {
     if disk.engine == Engine::Nbd {
         return OpenDisk::behind(name, connection(&disk.source)?, &disk.export, disk.read_only);
     }
+    if disk.engine == Engine::VhostUser {
+        return OpenDisk::elsewhere(name, connection(&disk.source)?, disk);
+    }
     let file = disk.source.open(!disk.read_only)?;
     let mut open = OpenDisk::of(name, file, disk.read_only, claim)?;
     if let (Engine::Qcow2, Store::Raw(file)) = (disk.engine, &open.store) {
         (open.bytes, open.store) = (qcow2::length(file)?, Store::Qcow2(file.try_clone()?));
     }
     Ok(open)
+}
+
+/// The host's end of a card.
+fn open_card(nic: &Nic, name: &str) -> io::Result<CardEnd> {
+    match &nic.tap {
+        config::Tap::VhostUser(socket) => CardEnd::backend(name, connection(socket)?, nic),
+        _ => Tap::open(&nic.tap).map(|tap| CardEnd::Tap(tap.into_fd())),
+    }
+}
+
+impl CardEnd {
+    /// A card whose backend is at the other end of this socket.
+    pub fn backend(name: &str, socket: OwnedFd, nic: &Nic) -> io::Result<CardEnd> {
+        let mac = nic.mac_bytes().unwrap_or([2, 0, 0, 0, 0, 1]);
+        let shape = Shape { kind: Kind::Card { mac, mtu: nic.mtu }, queues: 1 };
+        vhost::Link::open(name, socket, shape).map(CardEnd::Vhost)
+    }
+}
+
+/// A folder whose backend is at the other end of this socket.
+pub fn open_share(name: &str, socket: OwnedFd, share: &Share) -> io::Result<Arc<vhost::Link>> {
+    vhost::Link::open(name, socket, Shape { kind: Kind::Share { tag: share.tag.clone() }, queues: share.queues })
 }
 
 /// A connection to a server: inherited, or made now.
@@ -199,6 +270,22 @@ impl OpenDisk {
         let link = Link::open(socket, export, read_only)?;
         let bytes = link.bytes();
         Ok(OpenDisk { name, store: Store::Nbd(link), bytes, changes: Changes::new(bytes) })
+    }
+
+    /// A disk whose queues a backend serves, at the other end of this socket.
+    pub fn elsewhere(name: String, socket: OwnedFd, disk: &Disk) -> io::Result<OpenDisk> {
+        let shape = Shape { kind: Kind::Disk { read_only: disk.read_only }, queues: disk.queues };
+        let link = vhost::Link::open(&name, socket, shape)?;
+        let bytes = link.bytes().unwrap_or(0);
+        Ok(OpenDisk { name, store: Store::Vhost(link), bytes, changes: Changes::new(bytes) })
+    }
+
+    /// Its backend, if it has one.
+    pub fn backend(&self) -> Option<&Arc<vhost::Link>> {
+        match &self.store {
+            Store::Vhost(link) => Some(link),
+            _ => None,
+        }
     }
 
     /// Its link to a server, if it has one.

@@ -12,6 +12,7 @@ use crate::memory::Memory;
 use crate::memory::hot::{Hot, is_ram};
 use crate::snapshot::MachineState;
 use crate::virtio::block::changes::PART;
+use crate::virtio::vhost::log::Log;
 use kvm_ioctls::VmFd;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -38,6 +39,7 @@ pub struct Sending {
     hot: Option<Arc<Hot>>,
     vm: Arc<VmFd>,
     throttle: Arc<Throttle>,
+    logs: Vec<Arc<Log>>,
     pub(super) terms: Terms,
     pub(super) progress: Arc<Progress>,
     /// Where the target has other files.
@@ -66,6 +68,8 @@ pub struct Source {
     pub vm: Arc<VmFd>,
     /// For a guest that is too fast.
     pub throttle: Arc<Throttle>,
+    /// Of other processes that write guest memory.
+    pub logs: Vec<Arc<Log>>,
 }
 
 /// What became of the last step.
@@ -87,7 +91,7 @@ impl Sending {
     /// Over this stream. KVM's log has been turned on.
     pub fn new(stream: File, source: Source, terms: Terms, progress: Arc<Progress>) -> io::Result<Sending> {
         let stream = BufWriter::with_capacity(BUFFER, Stream::new(stream)?);
-        let Source { id, memory, hot, vm, throttle } = source;
+        let Source { id, memory, hot, vm, throttle, logs } = source;
         Ok(Sending {
             id,
             stream,
@@ -95,6 +99,7 @@ impl Sending {
             hot,
             vm,
             throttle,
+            logs,
             terms,
             progress,
             disks: None,
@@ -266,6 +271,7 @@ impl Sending {
             bits.iter_mut().zip(&guest).for_each(|(ours, theirs)| *ours |= theirs);
             out.push(bits);
         }
+        self.logs.iter().for_each(|log| log.take_all(&self.memory, &mut out));
         Ok(out)
     }
 

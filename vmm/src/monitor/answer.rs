@@ -31,11 +31,12 @@ impl Monitor {
         Some(match request {
             Request::Snapshot {} => return self.snapshot(key),
             Request::Migrate { terms, disks } => return self.migrate(key, terms, disks),
-            Request::AddDisk { read_only, serial, name, export } => {
-                self.add_disk(key, Added { read_only, serial, name, export })
+            Request::AddDisk { read_only, serial, name, export, vhost_user } => {
+                self.add_disk(key, Added { read_only, serial, name, export, vhost_user })
             }
             Request::ReconnectDisk { device } => self.reconnect_disk(key, &device),
-            Request::AddNic { mac, mtu, name } => self.add_nic(key, (mac, mtu), name),
+            Request::AddNic { mac, mtu, name, vhost_user } => self.add_nic(key, (mac, mtu), name, vhost_user),
+            Request::AddShare { tag, name } => self.add_share(key, tag, name),
             Request::Remove { device } => return self.remove(key, device),
             Request::ResizeVcpus { count } => return self.resize_vcpus(key, count),
             Request::ResizeMemory { mib } => return self.resize_memory(key, mib),
@@ -227,12 +228,16 @@ impl Monitor {
             let (driver_ok, needs_reset) = slot.driver_state();
             let bytes = match &slot.handle {
                 Handle::Disk { sectors, .. } => Some(sectors.load(Ordering::Acquire) * block::SECTOR),
+                Handle::Backend(link) => link.bytes(),
                 _ => None,
             };
             let number = machine.and_then(|machine| machine.number_of(&slot.name));
             let (name, counters) = (slot.name.clone(), slot.counters.snapshot());
             let link = self.parts.disks.iter().find(|disk| disk.name == name).and_then(OpenDisk::link);
-            let connected = link.map(|link| link.is_connected());
+            let connected = match &slot.handle {
+                Handle::Backend(link) => Some(link.is_connected()),
+                _ => link.map(|link| link.is_connected()),
+            };
             DeviceStatus { name, number, bytes, connected, driver_ok, needs_reset, counters }
         });
         let console = self.parts.console.counters();

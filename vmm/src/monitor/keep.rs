@@ -83,6 +83,9 @@ impl Monitor {
         if let Some(reply) = self.refused_for_debugger() {
             return Some(reply);
         }
+        if let Some(reason) = machine.slots().iter().find_map(|slot| slot.can_move().err()) {
+            return Some(refused(&reason));
+        }
         let disks = match disks.then(|| self.parts.leave_disks(&self.config)).transpose() {
             Ok(disks) => disks,
             Err(e) => return Some(refused(&format!("the disks cannot be read: {e}"))),
@@ -90,6 +93,13 @@ impl Monitor {
         if !handed && let Err(e) = machine.log_writes(true) {
             return Some(refused(&e.to_string()));
         }
+        let logs = match machine.slots().iter().map(|slot| slot.log_writes(true)).collect::<Result<Vec<_>, _>>() {
+            Ok(logs) => logs.into_iter().flatten().collect(),
+            Err(reason) => {
+                self.stay();
+                return Some(refused(&reason));
+            }
+        };
         let progress = Arc::new(Progress::default());
         let source = Source {
             id: self.config.id.clone(),
@@ -97,6 +107,7 @@ impl Monitor {
             hot: machine.hot.clone(),
             vm: machine.vm.clone(),
             throttle: machine.throttle.clone(),
+            logs,
         };
         let sending = Sending::new(stream, source, terms, progress.clone());
         let mut sending = match sending {
@@ -216,6 +227,7 @@ impl Monitor {
         if let Some(machine) = &self.machine {
             machine.throttle.set(0);
             let _ = machine.log_writes(false);
+            machine.slots().iter().for_each(|slot| drop(slot.log_writes(false)));
             if self.state == RunState::Paused
                 && let Reply::Refused { reason } = self.resume()
             {

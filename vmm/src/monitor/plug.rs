@@ -1,4 +1,4 @@
-//! Disks and cards that come and go while the machine runs. What is added stays across a reset, as it would in a machine
+//! Disks, cards and shares that come and go while the machine runs. What is added stays across a reset, as it would in a machine
 //! of metal; the process keeps its file or tap until it is removed.
 //!
 //! ```text
@@ -9,10 +9,10 @@
 
 use super::Monitor;
 use super::answer::refused;
-use crate::config::{Disk, Engine, Nic, Source, Tap as TapSource};
+use crate::config::{Disk, Engine, Nic, Share, Source, Tap as TapSource};
 use crate::control::Reply;
 use crate::gate::lock;
-use crate::machine::{Builder, Leave, Machine, OpenDisk, OpenTap, card};
+use crate::machine::{Builder, CardEnd, Leave, Machine, OpenDisk, OpenTap, card, elsewhere, open_share};
 use crate::virtio::net::tap::Tap;
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -27,6 +27,7 @@ pub(super) struct Added {
     pub(super) serial: String,
     pub(super) name: Option<String>,
     pub(super) export: Option<String>,
+    pub(super) vhost_user: bool,
 }
 
 /// Somebody waits for a device to go.
@@ -49,6 +50,10 @@ impl Monitor {
         let Ok([socket]) = <[File; 1]>::try_from(self.server.take_files(key)) else {
             return refused("a connection needs its socket with the request");
         };
+        if let Some(link) = self.parts.backend(device) {
+            link.give(socket.into());
+            return Reply::Done;
+        }
         let disk = self.parts.disks.iter().find(|disk| disk.name == device);
         match disk.map(OpenDisk::link) {
             Some(Some(link)) => {
@@ -61,7 +66,7 @@ impl Monitor {
     }
 
     pub(super) fn add_disk(&mut self, key: u64, added: Added) -> Reply {
-        let Added { read_only, serial, name, export } = added;
+        let Added { read_only, serial, name, export, vhost_user } = added;
         let Ok([file]) = <[File; 1]>::try_from(self.server.take_files(key)) else {
             return refused("a disk needs its open file with the request");
         };
@@ -73,7 +78,11 @@ impl Monitor {
             serial: Some(serial),
             queues: 1,
             rate: Default::default(),
-            engine: if export.is_some() { Engine::Nbd } else { Engine::Auto },
+            engine: match export {
+                _ if vhost_user => Engine::VhostUser,
+                Some(_) => Engine::Nbd,
+                None => Engine::Auto,
+            },
             export: export.clone().unwrap_or_default(),
         };
         let mut config = self.config.clone();
@@ -81,10 +90,11 @@ impl Monitor {
         if let Err(e) = config.validate() {
             return refused(&e.to_string());
         }
-        if let Some(reason) = self.cannot_plug() {
+        if let Some(reason) = self.cannot_plug().or_else(|| self.cannot_share(vhost_user)) {
             return refused(reason);
         }
         let open = match export {
+            _ if vhost_user => OpenDisk::elsewhere(name.clone(), file.into(), &disk),
             Some(export) => OpenDisk::behind(name.clone(), file.into(), &export, read_only),
             None => OpenDisk::of(name.clone(), file, read_only, true),
         };
@@ -102,12 +112,21 @@ impl Monitor {
         Reply::Added { device: name }
     }
 
-    pub(super) fn add_nic(&mut self, key: u64, (mac, mtu): (String, u16), name: Option<String>) -> Reply {
+    pub(super) fn add_nic(
+        &mut self,
+        key: u64,
+        (mac, mtu): (String, u16),
+        name: Option<String>,
+        vhost_user: bool,
+    ) -> Reply {
         let Ok([file]) = <[File; 1]>::try_from(self.server.take_files(key)) else {
             return refused("a card needs its tap with the request");
         };
         let name = name.unwrap_or_else(|| self.free_name("nic"));
-        let tap = TapSource::Fd(file.as_raw_fd());
+        let tap = match vhost_user {
+            true => TapSource::VhostUser(Source::Fd(file.as_raw_fd())),
+            false => TapSource::Fd(file.as_raw_fd()),
+        };
         let nic =
             Nic { tap, name: Some(name.clone()), mac, mtu, transmit: Default::default(), receive: Default::default() };
         let mut config = self.config.clone();
@@ -115,11 +134,15 @@ impl Monitor {
         if let Err(e) = config.validate() {
             return refused(&e.to_string());
         }
-        if let Some(reason) = self.cannot_plug() {
+        if let Some(reason) = self.cannot_plug().or_else(|| self.cannot_share(vhost_user)) {
             return refused(reason);
         }
-        let open = match Tap::over(file) {
-            Ok(tap) => OpenTap { name: name.clone(), tap: tap.into_fd() },
+        let end = match vhost_user {
+            true => CardEnd::backend(&name, file.into(), &nic),
+            false => Tap::over(file).map(|tap| CardEnd::Tap(tap.into_fd())),
+        };
+        let open = match end {
+            Ok(end) => OpenTap { name: name.clone(), end },
             Err(e) => return refused(&e.to_string()),
         };
         let Some(machine) = &mut self.machine else { return refused("the machine is restarting") };
@@ -131,6 +154,39 @@ impl Monitor {
         Reply::Added { device: name }
     }
 
+    pub(super) fn add_share(&mut self, key: u64, tag: String, name: Option<String>) -> Reply {
+        let Ok([socket]) = <[File; 1]>::try_from(self.server.take_files(key)) else {
+            return refused("a share needs its backend's socket with the request");
+        };
+        let name = name.unwrap_or_else(|| self.free_name("share"));
+        let share = Share { tag, socket: Source::Fd(socket.as_raw_fd()), name: Some(name.clone()), queues: 1 };
+        let mut config = self.config.clone();
+        config.shares.push(share.clone());
+        if let Err(e) = config.validate() {
+            return refused(&e.to_string());
+        }
+        if let Some(reason) = self.cannot_plug().or_else(|| self.cannot_share(true)) {
+            return refused(reason);
+        }
+        let link = match open_share(&name, socket.into(), &share) {
+            Ok(link) => link,
+            Err(e) => return refused(&e.to_string()),
+        };
+        let Some(machine) = &mut self.machine else { return refused("the machine is restarting") };
+        if let Err(e) = elsewhere(&link).and_then(|part| machine.add(part, &self.threads)) {
+            return refused(&e.to_string());
+        }
+        self.config.shares.push(share);
+        self.parts.shares.push(link);
+        Reply::Added { device: name }
+    }
+
+    /// Memory becomes shared when it is made, or never.
+    fn cannot_share(&self, wanted: bool) -> Option<&'static str> {
+        (wanted && !self.config.shares_memory())
+            .then_some("this machine's memory is not shared (`shared_memory` in its configuration)")
+    }
+
     /// Workers come and go only while none of them is being waited for.
     pub(super) fn cannot_plug(&self) -> Option<&'static str> {
         let busy = self.job.is_some() || self.state != crate::state::RunState::Running;
@@ -140,7 +196,7 @@ impl Monitor {
     /// Takes a device out. A guest that listens is asked to let go of it first: None, the answer comes then.
     pub(super) fn remove(&mut self, key: u64, device: String) -> Option<Reply> {
         if !self.has(&device) {
-            return Some(refused("there is no such disk or card"));
+            return Some(refused("there is no such disk, card or share"));
         }
         if let Some(reason) = self.cannot_plug() {
             return Some(refused(reason));
@@ -182,7 +238,9 @@ impl Monitor {
     }
 
     fn has(&self, device: &str) -> bool {
-        self.parts.disks.iter().any(|disk| disk.name == device) || self.parts.taps.iter().any(|tap| tap.name == device)
+        self.parts.disks.iter().any(|disk| disk.name == device)
+            || self.parts.taps.iter().any(|tap| tap.name == device)
+            || self.parts.shares.iter().any(|share| share.name == device)
     }
 
     fn take_out(&mut self, device: &str) -> Reply {
@@ -196,6 +254,9 @@ impl Monitor {
         }
         if let Some(at) = self.parts.taps.iter().position(|tap| tap.name == device) {
             drop((self.config.nics.remove(at), self.parts.taps.remove(at)));
+        }
+        if let Some(at) = self.parts.shares.iter().position(|share| share.name == device) {
+            drop((self.config.shares.remove(at), self.parts.shares.remove(at)));
         }
         Reply::Done
     }

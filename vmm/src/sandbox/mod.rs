@@ -54,6 +54,7 @@ struct Filters {
     worker: BpfProgram,
     memory_worker: BpfProgram,
     socket_worker: BpfProgram,
+    backend_worker: BpfProgram,
     job: BpfProgram,
     pager: BpfProgram,
     monitor: BpfProgram,
@@ -70,6 +71,8 @@ pub enum Kind {
     MemoryWorker,
     /// Serves a device that has connections.
     SocketWorker,
+    /// Watches over a device that another process serves.
+    BackendWorker,
     /// Writes a snapshot or sends a migration.
     Job,
     /// Brings memory that is missing.
@@ -85,6 +88,8 @@ impl Threads {
     pub const MEMORY_WORKER: Kind = Kind::MemoryWorker;
     /// A device worker with connections.
     pub const SOCKET_WORKER: Kind = Kind::SocketWorker;
+    /// The worker of a device that another process serves.
+    pub const BACKEND_WORKER: Kind = Kind::BackendWorker;
     /// Long work beside the machine.
     pub const JOB: Kind = Kind::Job;
     /// Memory that comes when it is touched.
@@ -104,6 +109,7 @@ impl Threads {
                 worker: compile(seccomp::worker())?,
                 memory_worker: compile(seccomp::memory_worker())?,
                 socket_worker: compile(seccomp::socket_worker())?,
+                backend_worker: compile(seccomp::backend_worker())?,
                 job: compile(seccomp::job())?,
                 pager: compile(seccomp::pager())?,
                 monitor: compile(seccomp::monitor())?,
@@ -124,6 +130,7 @@ impl Threads {
             Kind::Worker => f.worker.clone(),
             Kind::MemoryWorker => f.memory_worker.clone(),
             Kind::SocketWorker => f.socket_worker.clone(),
+            Kind::BackendWorker => f.backend_worker.clone(),
             Kind::Job => f.job.clone(),
             Kind::Pager => f.pager.clone(),
         });

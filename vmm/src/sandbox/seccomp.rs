@@ -84,6 +84,12 @@ const DEVICES: [i64; 12] = [
 /// The worker of a vsock device, whom host programs come in to through its listener, or of a disk behind a server.
 const SOCKETS: [i64; 5] = [libc::SYS_accept4, libc::SYS_sendto, libc::SYS_recvfrom, libc::SYS_shutdown, libc::SYS_poll];
 
+/// A device that another process serves: descriptors go to it, and a channel of its own. A processor, whose driver may reset
+/// the device, needs none of these: it reads and writes.
+const BACKENDS: [i64; 3] = [libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_socketpair];
+/// Bounds on waiting for it.
+const TIMEOUTS: [libc::c_int; 2] = [libc::SO_RCVTIMEO, libc::SO_SNDTIMEO];
+
 /// Files of a snapshot; a migration's stream is read and written like any file.
 const JOB: [i64; 7] = [
     libc::SYS_poll,
@@ -189,6 +195,23 @@ pub fn socket_worker() -> Result<Rules, BackendError> {
     Ok(rules)
 }
 
+fn timeouts() -> Result<Vec<SeccompRule>, BackendError> {
+    let condition = |argument, value: libc::c_int| {
+        SeccompCondition::new(argument, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, value as u64)
+    };
+    let rule = |option| SeccompRule::new(vec![condition(1, libc::SOL_SOCKET)?, condition(2, option)?]);
+    TIMEOUTS.iter().map(|option| rule(*option)).collect()
+}
+
+/// The worker of a device that another process serves.
+pub fn backend_worker() -> Result<Rules, BackendError> {
+    let mut rules = worker()?;
+    rules.extend(BACKENDS.iter().map(|call| (*call, Vec::new())));
+    rules.insert(libc::SYS_setsockopt, timeouts()?);
+    rules.insert(libc::SYS_ioctl, vec![equal(1, FIONBIO)?, equal(1, KVM_SIGNAL_MSI)?]);
+    Ok(rules)
+}
+
 /// Long work beside the machine.
 pub fn job() -> Result<Rules, BackendError> {
     let mut rules = base()?;
@@ -212,7 +235,14 @@ pub fn pager() -> Result<Rules, BackendError> {
 pub fn monitor() -> Result<Rules, BackendError> {
     let mut rules = base()?;
     rules.extend(
-        CONSOLE.iter().chain(&DEVICES).chain(&SOCKETS).chain(&JOB).chain(&MONITOR).map(|call| (*call, Vec::new())),
+        CONSOLE
+            .iter()
+            .chain(&DEVICES)
+            .chain(&SOCKETS)
+            .chain(&BACKENDS)
+            .chain(&JOB)
+            .chain(&MONITOR)
+            .map(|call| (*call, Vec::new())),
     );
     let mut ioctls = vec![masked(1, KVM_IO_MASK, KVM_IO)?, equal(1, FIONBIO)?];
     // A tap that comes while the machine runs is looked at and set up here.
@@ -220,6 +250,7 @@ pub fn monitor() -> Result<Rules, BackendError> {
         ioctls.push(equal(1, request)?);
     }
     rules.insert(libc::SYS_ioctl, ioctls);
+    rules.insert(libc::SYS_setsockopt, timeouts()?);
     // New threads install their own filters.
     let prctls = [libc::PR_SET_NAME as u64, PR_SET_VMA, libc::PR_SET_NO_NEW_PRIVS as u64, libc::PR_SET_SECCOMP as u64];
     rules.insert(libc::SYS_prctl, prctls.iter().map(|option| equal(0, *option)).collect::<Result<_, _>>()?);
@@ -262,13 +293,8 @@ mod tests {
     #[test]
     fn filters_compile_and_the_monitor_allows_what_its_children_need() {
         let monitor = monitor().unwrap();
-        for rules in [
-            processor().unwrap(),
-            worker().unwrap(),
-            memory_worker().unwrap(),
-            socket_worker().unwrap(),
-            job().unwrap(),
-        ] {
+        let others = [processor(), worker(), memory_worker(), socket_worker(), backend_worker(), job()];
+        for rules in others.map(Result::unwrap) {
             assert!(rules.keys().all(|call| monitor.contains_key(call)));
             for forbidden in [libc::SYS_openat, libc::SYS_execve, libc::SYS_socket, libc::SYS_kill, libc::SYS_clone3] {
                 assert!(!rules.contains_key(&forbidden));
@@ -279,6 +305,7 @@ mod tests {
             super::worker(),
             super::memory_worker(),
             super::socket_worker(),
+            super::backend_worker(),
             super::job(),
             super::pager(),
             super::monitor(),

@@ -5,6 +5,7 @@ use super::balloon::Target;
 use super::console::Input;
 use super::limit::Setting;
 use super::memory::Wanted;
+use super::vhost::Link;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
@@ -32,6 +33,8 @@ pub enum Handle {
     Balloon(Arc<Target>),
     /// How much memory is wanted to be plugged, and is.
     Memory(Arc<Wanted>),
+    /// Whoever serves it elsewhere.
+    Backend(Arc<Link>),
     /// What is typed.
     Console(Arc<Input>),
 }

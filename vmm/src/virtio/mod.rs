@@ -28,14 +28,17 @@ pub mod net;
 pub mod pci;
 pub mod rng;
 pub mod transport;
+pub mod vhost;
 pub mod vsock;
 pub mod worker;
 
 use crate::memory::Memory;
 use crate::snapshot::SnapshotError;
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::Duration;
 use virtio_queue::Queue;
+use vmm_sys_util::eventfd::EventFd;
 
 /// Slots of a machine.
 pub const SLOTS: usize = 16;
@@ -75,6 +78,10 @@ pub struct Served {
     pub host: bool,
     /// A limit holds the rest back: come again after this time.
     pub later: Option<Duration>,
+    /// Queues, a bit each, in which another process has used buffers.
+    pub used: u64,
+    /// The configuration space is another.
+    pub changed: bool,
 }
 
 /// A device behind a transport. All calls come under the slot's lock.
@@ -83,6 +90,10 @@ pub trait Device: Send {
     fn number(&self) -> u32;
     /// Feature bits offered, without the transport's own.
     fn features(&self) -> u64;
+    /// Which of the transport's own features it can do.
+    fn ring_features(&self) -> u64 {
+        F_VERSION_1 | F_INDIRECT_DESC | F_EVENT_IDX
+    }
     /// Largest size of each queue.
     fn queue_sizes(&self) -> Vec<u16>;
     /// Reads configuration space; what lies outside stays as it is.
@@ -123,6 +134,27 @@ pub trait Device: Send {
     /// Whether its worker deals with connections, and needs the calls for that.
     fn has_connections(&self) -> bool {
         false
+    }
+    /// Whether another process serves the queues (`vhost`): the worker leaves notifications to it, and calls `host_ready`
+    /// whether a driver is there or not.
+    fn is_served_elsewhere(&self) -> bool {
+        false
+    }
+    /// The events by which the guest notifies, for whoever serves the queues.
+    fn take_kicks(&mut self, _kicks: Vec<EventFd>) {}
+    /// The gate shuts: whoever serves the queues elsewhere gives them back until `go_on`.
+    fn rest(&mut self, _queues: &mut [Queue]) -> Served {
+        Served::default()
+    }
+    /// The gate has opened.
+    fn go_on(&mut self) {}
+    /// Why the machine cannot move with this device, where that is so.
+    fn can_move(&self) -> Result<(), String> {
+        Ok(())
+    }
+    /// Guest memory that another process writes is to be noted, or no longer. An error: it is not.
+    fn log_writes(&mut self, _queues: &[Queue], _log: Option<Arc<vhost::log::Log>>) -> Result<(), String> {
+        Ok(())
     }
     /// Whether `host_ready` could do anything now. False stops watching the host's end until the next `serve`.
     fn wants_host(&self) -> bool {

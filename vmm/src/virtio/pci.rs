@@ -266,7 +266,7 @@ fn space(kind: u16, number: u8, vectors: usize) -> Option<(Space, usize)> {
     let mut space = Space::default();
     let class = match kind {
         1 => 0x02_0000,
-        2 => 0x01_8000,
+        2 | 26 => 0x01_8000,
         _ => 0xff_0000,
     };
     space.identify(VENDOR, DEVICE + kind, class, kind);

@@ -11,7 +11,8 @@
 
 use super::counters::{Counters, count};
 use super::handle::Handle;
-use super::{Broken, Device, F_EVENT_IDX, F_INDIRECT_DESC, F_VERSION_1, Served};
+use super::vhost::log::Log;
+use super::{Broken, Device, F_EVENT_IDX, F_VERSION_1, Served};
 use crate::gate::lock;
 use crate::memory::Memory;
 use crate::snapshot::SnapshotError;
@@ -142,10 +143,13 @@ pub struct Part {
 
 impl Slot {
     /// A device after power-on.
-    pub fn new(part: Part, memory: Memory, interrupts: Box<dyn Interrupts>) -> std::io::Result<Slot> {
+    pub fn new(mut part: Part, memory: Memory, interrupts: Box<dyn Interrupts>) -> std::io::Result<Slot> {
         let sizes = part.device.queue_sizes();
         let new_event = |_: &u16| EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
         let notify = sizes.iter().map(new_event).collect::<std::io::Result<Vec<_>>>()?;
+        if part.device.is_served_elsewhere() {
+            part.device.take_kicks(notify.iter().map(EventFd::try_clone).collect::<std::io::Result<_>>()?);
+        }
         let queues = sizes.iter().map(|size| Queue::new(*size).map_err(std::io::Error::other));
         let transport = Transport {
             queues: queues.collect::<std::io::Result<Vec<_>>>()?,
@@ -248,6 +252,11 @@ impl Slot {
     pub fn turn(&self, queue: Option<usize>) -> Served {
         let mut guard = lock(&self.transport);
         let transport = &mut *guard;
+        if queue.is_none() && transport.device.is_served_elsewhere() {
+            let served = transport.device.host_ready(&mut transport.queues, &transport.memory).unwrap_or_default();
+            self.pass_on(transport, served);
+            return served;
+        }
         if !transport.live || queue.is_some_and(|q| transport.queues.get(q).is_none_or(|queue| !queue.ready())) {
             return Served::default();
         }
@@ -268,6 +277,54 @@ impl Slot {
                 Served::default()
             }
         }
+    }
+
+    /// What another process has done is told to the driver.
+    fn pass_on(&self, transport: &mut Transport, served: Served) {
+        if served.changed {
+            transport.generation = transport.generation.wrapping_add(1);
+        }
+        if transport.live {
+            let used = (0..transport.queues.len()).filter(|queue| served.used & 1 << queue != 0);
+            used.for_each(|queue| self.interrupts.used(queue));
+            if served.changed {
+                self.interrupts.changed();
+            }
+        }
+    }
+
+    /// Whether another process serves the queues.
+    pub fn is_served_elsewhere(&self) -> bool {
+        lock(&self.transport).device.is_served_elsewhere()
+    }
+
+    /// The gate shuts: whoever serves the queues elsewhere gives them back.
+    pub fn rest(&self) {
+        let mut guard = lock(&self.transport);
+        let transport = &mut *guard;
+        let served = transport.device.rest(&mut transport.queues);
+        self.pass_on(transport, served);
+    }
+
+    /// The gate has opened.
+    pub fn go_on(&self) {
+        lock(&self.transport).device.go_on();
+    }
+
+    /// Why the machine cannot move with this device, where that is so.
+    pub fn can_move(&self) -> Result<(), String> {
+        lock(&self.transport).device.can_move()
+    }
+
+    /// Has another process note which pages it writes, or no longer. None: nobody else writes here.
+    pub fn log_writes(&self, on: bool) -> Result<Option<Arc<Log>>, String> {
+        let mut guard = lock(&self.transport);
+        let transport = &mut *guard;
+        if !transport.device.is_served_elsewhere() {
+            return Ok(None);
+        }
+        let log = on.then(|| Log::new(&transport.memory).map(Arc::new)).transpose().map_err(|e| e.to_string())?;
+        transport.device.log_writes(&transport.queues, log.clone()).map(|()| log)
     }
 
     /// Writes the device down. The worker stands still.
@@ -301,7 +358,9 @@ impl Slot {
     /// The host's end and whether to watch it now.
     pub fn host_end(&self) -> Option<(std::os::fd::RawFd, bool)> {
         let transport = lock(&self.transport);
-        transport.device.host_end().map(|fd| (fd, transport.live && transport.device.wants_host()))
+        let elsewhere = transport.device.is_served_elsewhere();
+        let wanted = (transport.live || elsewhere) && transport.device.wants_host();
+        transport.device.host_end().map(|fd| (fd, wanted))
     }
 
     /// Whether its worker deals with connections, and needs the calls for that.
@@ -318,7 +377,7 @@ impl Slot {
 
 impl Transport {
     pub(super) fn offered(&self) -> u64 {
-        self.device.features() | F_VERSION_1 | F_INDIRECT_DESC | F_EVENT_IDX
+        self.device.features() | self.device.ring_features()
     }
 
     /// Half of the offered features.

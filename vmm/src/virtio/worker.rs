@@ -19,6 +19,8 @@ pub struct Worker {
     gate: Arc<Gate>,
     epoll: Epoll,
     wake: EventFd,
+    /// Another process serves the queues.
+    elsewhere: bool,
     watching_host: bool,
     host_gone: bool,
     /// When a limit lets the queue of that number go on; the last is the host's end.
@@ -30,7 +32,8 @@ impl Worker {
     pub fn new(slot: Arc<Slot>, gate: Arc<Gate>, wake: EventFd) -> io::Result<Worker> {
         let epoll = Epoll::new()?;
         let add = |fd, data| epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN, data));
-        for (n, event) in (0u64..).zip(&slot.notify) {
+        let elsewhere = slot.is_served_elsewhere();
+        for (n, event) in (0u64..).zip(&slot.notify).filter(|_| !elsewhere) {
             add(event.as_raw_fd(), n)?;
         }
         add(wake.as_raw_fd(), WAKE)?;
@@ -38,7 +41,7 @@ impl Worker {
             epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::empty(), HOST))?;
         }
         let held_until = vec![None; slot.notify.len() + 1];
-        Ok(Worker { slot, gate, epoll, wake, watching_host: false, host_gone: false, held_until })
+        Ok(Worker { slot, gate, epoll, wake, elsewhere, watching_host: false, host_gone: false, held_until })
     }
 
     /// Works until the gate says quit.
@@ -47,7 +50,7 @@ impl Worker {
         let host_bit = 1u64 << self.slot.notify.len();
         let mut again = 0u64;
         loop {
-            if self.gate.pass() == Pass::Quit || self.slot.is_retired() {
+            if self.pass() == Pass::Quit || self.slot.is_retired() {
                 return;
             }
             self.watch_host();
@@ -71,6 +74,20 @@ impl Worker {
             }
             again |= self.turns(work);
         }
+    }
+
+    /// Passes the gate. Nobody stands there whose queues are being served elsewhere.
+    fn pass(&self) -> Pass {
+        if !self.elsewhere {
+            return self.gate.pass();
+        }
+        if !self.gate.is_calling() {
+            return Pass::Go;
+        }
+        self.slot.rest();
+        let pass = self.gate.pass();
+        self.slot.go_on();
+        pass
     }
 
     /// A turn for each queue of the mask and for the host's end; the mask of what has more to do.

@@ -43,7 +43,7 @@ pub fn find_kernel(variable: &str, name: &str) -> Option<PathBuf> {
     candidates.into_iter().flatten().find(|path| path.exists())
 }
 
-fn initramfs(busybox: &[u8], init: &str) -> Vec<u8> {
+pub fn initramfs(busybox: &[u8], init: &str) -> Vec<u8> {
     let mut archive = Cpio::default();
     for name in ["dev", "bin", "mnt", "proc", "sys"] {
         archive.directory(name);
@@ -134,7 +134,13 @@ fn linux_with_acpi_finds_a_disk_that_comes_and_lets_go_of_it_when_asked() {
     let mut client = guest.client();
     for turn in 1..=2 {
         let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
-        let add = Request::AddDisk { read_only: false, serial: "plugged".into(), name: None, export: None };
+        let add = Request::AddDisk {
+            read_only: false,
+            serial: "plugged".into(),
+            name: None,
+            export: None,
+            vhost_user: false,
+        };
         assert_eq!(client.ask_with(&add, &[file.as_raw_fd()]).unwrap(), Reply::Added { device: "disk0".into() });
         let found = || guest.console().matches("[vda] 2048 512-byte logical blocks").count() == turn;
         crate::rig::until("the guest to find it", BOOT, found);
@@ -180,7 +186,8 @@ fn linux_finds_devices_on_pci_and_sees_disks_and_memory_come_and_go() {
     assert!(guest.console().contains("first disk says one"), "{}", guest.console());
     let mut client = guest.client();
     let file = std::fs::File::options().read(true).write(true).open(&second).unwrap();
-    let add = Request::AddDisk { read_only: false, serial: "second".into(), name: None, export: None };
+    let add =
+        Request::AddDisk { read_only: false, serial: "second".into(), name: None, export: None, vhost_user: false };
     assert_eq!(client.ask_with(&add, &[file.as_raw_fd()]).unwrap(), Reply::Added { device: "disk1".into() });
     drop(file);
     client

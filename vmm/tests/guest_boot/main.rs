@@ -27,3 +27,5 @@ mod places;
 mod postcopy;
 mod rig;
 mod snapshot;
+mod vhost;
+mod vhost_linux;

@@ -123,6 +123,7 @@ fn a_disk_behind_a_server_is_plugged() {
         serial: "volume".into(),
         name: Some("volume".into()),
         export: Some(export.into()),
+        vhost_user: false,
     };
     let Err(ClientError::Refused(reason)) = client.ask_with(&add("other"), &[server.connect().as_raw_fd()]) else {
         panic!()

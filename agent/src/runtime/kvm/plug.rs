@@ -60,6 +60,7 @@ impl Kvm {
             serial: disk.serial.chars().take(20).collect(),
             name: Some(disk_name(&disk.id)),
             export: None,
+            vhost_user: false,
         };
         ask(guest, move |client| added(client.ask_with(&request, &[file.as_raw_fd()])?)).await
     }
@@ -71,7 +72,7 @@ impl Kvm {
         // One queue for each card, as at a start.
         let tap = nic.taps.into_iter().next().ok_or_else(|| failed("a card needs a tap"))?;
         let mtu = if nic.mtu == 0 { 1500 } else { nic.mtu };
-        let request = Request::AddNic { mac: nic.mac, mtu, name: Some(nic_name(&nic.id)) };
+        let request = Request::AddNic { mac: nic.mac, mtu, name: Some(nic_name(&nic.id)), vhost_user: false };
         ask(guest, move |client| added(client.ask_with(&request, &[tap.as_raw_fd()])?)).await
     }
 

@@ -38,6 +38,7 @@ impl Tap {
         let file = match source {
             TapSource::Name(name) => Tap::attach(name)?,
             TapSource::Fd(fd) => Tap::check(File::from(inherit(*fd)?))?,
+            TapSource::VhostUser(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "a backend is no tap")),
         };
         Tap::prepare(file)
     }
