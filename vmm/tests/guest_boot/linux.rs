@@ -124,7 +124,13 @@ fn linux_with_acpi_finds_a_disk_that_comes_and_lets_go_of_it_when_asked() {
     let mut client = guest.client();
     for turn in 1..=2 {
         let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
-        let add = Request::AddDisk { read_only: false, serial: "plugged".into(), name: None, export: None, vhost_user: false };
+        let add = Request::AddDisk {
+            read_only: false,
+            serial: "plugged".into(),
+            name: None,
+            export: None,
+            vhost_user: false,
+        };
         assert_eq!(client.ask_with(&add, &[file.as_raw_fd()]).unwrap(), Reply::Added { device: "disk0".into() });
         let found = || guest.console().matches("[vda] 2048 512-byte logical blocks").count() == turn;
         crate::rig::until("the guest to find it", BOOT, found);
@@ -170,7 +176,8 @@ fn linux_finds_devices_on_pci_and_sees_disks_and_memory_come_and_go() {
     assert!(guest.console().contains("first disk says one"), "{}", guest.console());
     let mut client = guest.client();
     let file = std::fs::File::options().read(true).write(true).open(&second).unwrap();
-    let add = Request::AddDisk { read_only: false, serial: "second".into(), name: None, export: None, vhost_user: false };
+    let add =
+        Request::AddDisk { read_only: false, serial: "second".into(), name: None, export: None, vhost_user: false };
     assert_eq!(client.ask_with(&add, &[file.as_raw_fd()]).unwrap(), Reply::Added { device: "disk1".into() });
     drop(file);
     client

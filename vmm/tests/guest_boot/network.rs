@@ -103,7 +103,8 @@ fn a_card_comes_while_the_machine_runs_and_works_after_a_reset() {
         let mut guest = setup.start();
         let mut client = guest.client();
         let mac = MAC.map(|b| format!("{b:02x}")).join(":");
-        let add = |name: &str| Request::AddNic { mac: mac.clone(), mtu: 1450, name: Some(name.into()), vhost_user: false };
+        let add =
+            |name: &str| Request::AddNic { mac: mac.clone(), mtu: 1450, name: Some(name.into()), vhost_user: false };
         client.ask_with(&add("card"), &[tap.as_raw_fd()]).unwrap();
         let file = tempfile::tempfile().unwrap();
         assert!(client.ask_with(&add("other"), &[file.as_raw_fd()]).is_err(), "a file is no tap");

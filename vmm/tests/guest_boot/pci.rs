@@ -50,7 +50,8 @@ fn a_disk_comes_and_goes_while_the_machine_runs() {
     let mut client = guest.client();
     let open = || std::fs::File::options().read(true).write(true).open(&path).unwrap();
     let file = open();
-    let add = Request::AddDisk { read_only: false, serial: "plugged".into(), name: None, export: None, vhost_user: false };
+    let add =
+        Request::AddDisk { read_only: false, serial: "plugged".into(), name: None, export: None, vhost_user: false };
     let Reply::Added { device } = client.ask_with(&add, &[file.as_raw_fd()]).unwrap() else { panic!() };
     assert_eq!(device, "disk0");
     drop(file);
@@ -86,7 +87,8 @@ fn a_guest_with_acpi_is_told_of_a_disk_and_asked_for_it() {
     let mut guest = setup.start();
     guest.expect("waiting for a disk");
     let mut client = guest.client();
-    let add = Request::AddDisk { read_only: false, serial: "plugged".into(), name: None, export: None, vhost_user: false };
+    let add =
+        Request::AddDisk { read_only: false, serial: "plugged".into(), name: None, export: None, vhost_user: false };
     let open = || std::fs::File::options().read(true).write(true).open(&path).unwrap();
     let added = client.ask_with(&add, &[open().as_raw_fd()]).unwrap();
     guest.expect("let go of it");

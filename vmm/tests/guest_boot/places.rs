@@ -40,7 +40,13 @@ fn a_machine_whose_devices_came_and_went_moves_and_is_restored_with_each_in_its_
         let path = guest.setup.path(name);
         std::fs::write(&path, vec![name.as_bytes()[0]; 1 << 20]).unwrap();
         let file = std::fs::File::options().read(true).write(true).open(&path).unwrap();
-        let add = Request::AddDisk { read_only: false, serial: name.into(), name: Some(name.into()), export: None, vhost_user: false };
+        let add = Request::AddDisk {
+            read_only: false,
+            serial: name.into(),
+            name: Some(name.into()),
+            export: None,
+            vhost_user: false,
+        };
         client.ask_with(&add, &[file.as_raw_fd()]).unwrap();
         // A name is given once.
         assert!(client.ask_with(&add, &[file.as_raw_fd()]).is_err());
