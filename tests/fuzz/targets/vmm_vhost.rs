@@ -59,6 +59,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(link) = Link::open("device", ours.into(), Shape { kind, queues: 1 }) else { return };
     let memory = pilvi_vmm::memory::map_shared(1 << 20, false).unwrap();
     let mut device = VhostUser::new(link.clone(), Arc::new(Counters::default())).unwrap();
+    device.patience = std::time::Duration::from_millis(20);
     let sizes = device.queue_sizes();
     device.take_kicks(sizes.iter().map(|_| EventFd::new(libc_nonblock()).unwrap()).collect());
     let mut queues: Vec<Queue> = sizes.iter().map(|size| Queue::new(*size).unwrap()).collect();

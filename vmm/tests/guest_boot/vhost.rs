@@ -15,6 +15,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+/// Whether somebody listens at a socket: its name is there before. Some take one connection only, so none is made.
+fn listens(socket: &Path) -> bool {
+    let table = std::fs::read_to_string("/proc/thread-self/net/unix").unwrap();
+    table.lines().any(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        matches!(words[..], [_, _, _, "00010000", _, _, _, path] if Path::new(path) == socket)
+    })
+}
+
 /// A process that serves a device, ended with the test.
 pub struct Daemon {
     pub child: Child,
@@ -30,7 +39,7 @@ impl Daemon {
             return None;
         };
         let daemon = Daemon { child, socket: socket.to_owned() };
-        until("the daemon's socket", PATIENCE, || daemon.socket.exists());
+        until("the daemon to listen", PATIENCE, || listens(&daemon.socket));
         Some(daemon)
     }
 
@@ -327,7 +336,7 @@ impl Switch {
     }
 
     fn wait(&self) {
-        until("the card's socket", PATIENCE, || UnixStream::connect(self.socket()).is_ok());
+        until("the card's socket", PATIENCE, || listens(&self.socket()));
         let ip = |words: &[&str]| Command::new("ip").args(words).stderr(Stdio::null()).status().unwrap().success();
         until("the bridge", PATIENCE, || ip(&["link", "set", "br0", "up"]));
         // There already, where the switch comes again.
@@ -420,7 +429,7 @@ fn a_machine_on_a_switch_is_restored_and_moves() {
         // The target's card is another port of the switch.
         switch.set(&["add-port", "br0", "vhost1", "--", "set", "Interface", "vhost1", "type=dpdkvhostuser"]);
         let socket = switch.folder.join("vhost1");
-        until("the other socket", PATIENCE, || socket.exists());
+        until("the other socket", PATIENCE, || listens(&socket));
         restored.setup.config["nics"][0]["tap"] = json!({"vhost_user": {"path": socket}});
         let mut moved = target(&restored);
         restored.client().migrate(stream(&moved).as_raw_fd(), Terms::default()).unwrap();

@@ -25,7 +25,7 @@ use vmm_sys_util::eventfd::EventFd;
 /// For coming to terms, for a start, for a question.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// For a stop: the backend ends what it has begun.
-const STOP_PATIENCE: Duration = Duration::from_secs(20);
+pub const STOP_PATIENCE: Duration = Duration::from_secs(20);
 /// Regions of memory that every backend takes.
 const REGIONS_MAX: usize = 8;
 /// What lies between a guest's address and its name for the backend: no address here, and not zero.
@@ -268,11 +268,6 @@ impl Backend {
         }
         // Where nothing was answered: when this is, all of it was heard.
         if self.has(message::P_REPLY_ACK) { Ok(()) } else { self.get(Ask::GetFeatures, end).map(drop) }
-    }
-
-    /// When queues that are taken back now must have stopped.
-    pub fn stops_by() -> Instant {
-        Instant::now() + STOP_PATIENCE
     }
 
     /// Takes a queue back: how far the backend has read it. All that it had begun is done.

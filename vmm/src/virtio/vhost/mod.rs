@@ -75,6 +75,8 @@ pub struct VhostUser {
     memory: Option<Memory>,
     rings: Vec<u64>,
     resting: bool,
+    /// How long queues may take to stop.
+    pub patience: Duration,
     inflight: Option<Inflight>,
     log: Option<Arc<Log>>,
     counters: Arc<Counters>,
@@ -105,6 +107,7 @@ impl VhostUser {
             memory: None,
             rings: Vec::new(),
             resting: false,
+            patience: backend::STOP_PATIENCE,
             inflight: None,
             log: None,
             counters,
@@ -215,7 +218,7 @@ impl VhostUser {
     /// Takes queues back; what is known then of each is given to `read`.
     fn stop(&mut self, which: u64, mut read: impl FnMut(usize, u16)) {
         let Some(backend) = &self.backend else { return };
-        let (end, due, mut failed) = (Backend::stops_by(), self.started & which, false);
+        let (end, due, mut failed) = (Instant::now() + self.patience, self.started & which, false);
         for number in (0..self.calls.len()).filter(|number| due & 1 << number != 0) {
             match backend.stop(number as u32, end) {
                 Ok(base) if self.settles(number, base, end) => read(number, base),

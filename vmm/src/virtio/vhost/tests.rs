@@ -4,6 +4,7 @@ use super::message::{self, Ask, HEAD};
 use super::shape::Shape;
 use super::*;
 use crate::memory;
+use proptest::prelude::*;
 use std::io::{Read, Write};
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -238,4 +239,47 @@ fn what_cannot_serve_is_refused_and_private_memory_is_not_given_away() {
     device.activate(1 << 32);
     assert!(device.save().is_err() && device.can_move().unwrap_err().contains("open files"));
     fake.die();
+}
+
+proptest! {
+    /// As the fuzz target does: a device over a backend that says this, through all of its life.
+    #[test]
+    fn whatever_a_backend_says_is_survived(
+        protocol in any::<u16>(),
+        kinds in proptest::collection::vec(0u32..40, 0..20),
+        bytes in proptest::collection::vec(any::<u8>(), 0..200),
+        framed in any::<bool>(),
+    ) {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let agreed = u64::from(protocol) & !(message::P_REPLY_ACK | message::P_BACKEND_REQ | message::P_MQ);
+        let mut said = message::reply(Ask::GetFeatures as u32, FEATURES);
+        said.extend(message::reply(Ask::GetProtocolFeatures as u32, agreed | message::P_CONFIG));
+        let mut config = message::message(Ask::GetConfig, false, &[7; 72]);
+        config[4] = 5;
+        said.extend(config);
+        if framed {
+            let pieces = bytes.chunks(8).zip(kinds.iter().chain([11, 31, 6, 11].iter().cycle()));
+            pieces.for_each(|(piece, kind)| said.extend(message::put(*kind, 5, piece)));
+        } else {
+            said.extend(&bytes);
+        }
+        theirs.write_all(&said).unwrap();
+        theirs.shutdown(std::net::Shutdown::Write).unwrap();
+        let link = Link::open("disk0", ours.into(), disk(1)).unwrap();
+        let memory = memory::map_shared(1 << 20, false).unwrap();
+        let (mut device, mut queues) = (device(&link), [queue()]);
+        device.patience = Duration::from_millis(20);
+        device.activate(1 << 32);
+        for _ in 0..2 {
+            device.host_ready(&mut queues, &memory).unwrap();
+            device.write_config(32, &[1]);
+            device.rest(&mut queues);
+            let _ = (device.save(), device.can_move());
+            device.go_on();
+        }
+        device.reset();
+        let (mut channel, mut end) = wire::Channel::new().unwrap();
+        end.write_all(&bytes).unwrap();
+        let _ = channel.take();
+    }
 }
