@@ -60,7 +60,7 @@ struct live {
 	__u32 pad;
 };
 
-/* ---- whom tagged frames for many go to, in networks whose guests may send tags: ports of this host, then other hosts */
+/* ---- whom frames for many go to: ports of this host, then other hosts */
 #define FLOODS 128
 struct flood_key {
 	__u32 vni;

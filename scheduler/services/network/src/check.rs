@@ -365,7 +365,8 @@ fn is_multicast(value: &Value) -> bool {
     text.split('/').next().and_then(|a| a.parse::<IpAddr>().ok()).is_some_and(|ip| ip.is_multicast())
 }
 
-/// `[{"ip_address": address or block, "mac_address"?}]`
+/// `[{"ip_address": address or block, "mac_address"?}]`; of a block the bits behind its prefix are kept as they were written,
+/// as an address that a guest has there (`192.0.2.10/24`), and do not count.
 pub fn address_pairs(value: &Value) -> Checked {
     if value.is_null() {
         return Ok(json!([]));
@@ -375,7 +376,7 @@ pub fn address_pairs(value: &Value) -> Checked {
         let map = object(item, &["ip_address", "mac_address"], "allowed_address_pairs")?;
         let address = need(map, "ip_address", "allowed_address_pairs")?;
         let address = ip(address)
-            .or_else(|_| cidr(address))
+            .or_else(|_| cidr_text(address.as_str().unwrap_or_default()).map(|net| json!(net.to_string())))
             .map_err(|_| format!("'{}' is not a valid IP address or subnet", plain(address)))?;
         if is_multicast(&address) {
             return Err(format!("'{}' is a multicast address: nobody sends from it", plain(&address)));

@@ -207,7 +207,9 @@ impl<'q> Filters<'q> {
 
     fn hold(&self, view: &Raw, raw: &Raw) -> bool {
         let attributes = self.attributes.iter().all(|(attr, values)| {
-            match if attr.hidden { raw.get(attr.name) } else { view.get(attr.name) } {
+            // Clients look for networks by what their wire is, also who is not shown it (as in Neutron).
+            let unseen = attr.hidden || attr.name.starts_with("provider:");
+            match if unseen { raw.get(attr.name) } else { view.get(attr.name) } {
                 None => false,
                 Some(_) if attr.name == "fixed_ips" => address_matches(view, values),
                 // Clients ask for a "DHCP Agent", as the original's database does not tell it from a "DHCP agent".

@@ -1,6 +1,7 @@
 //! `/v2.0/ports`
 use super::{
-    model::{FixedIp, Port},
+    leg,
+    model::{FixedIp, Port, ROUTER_INTERFACE},
     name,
     ops::{self, NewPort},
 };
@@ -147,11 +148,15 @@ impl Api for Port {
         let networks = by_id(store, items.iter().map(|p| p.network_id.as_str()).collect()).await?;
         let trunks = trunk::api::details(store, &items).await?;
         let asked = qos::least::of_ports(store, &items, &networks).await?;
+        let routers = leg::routers_of(store, &items).await?;
         let shown = |item: &Stored<Port>| {
             let mut raw = raw(item, networks.get(&item.network_id))?;
             let groups = asked.get(&item.id).map_or(&[][..], Vec::as_slice);
             raw.insert("resource_request".into(), qos::least::shown(groups));
             raw.insert("trunk_details".into(), trunks.get(&item.id).cloned().unwrap_or(Value::Null));
+            if let Some(router) = routers.get(&item.device_id) {
+                leg::shown(&mut raw, item, router);
+            }
             Ok(raw)
         };
         items.iter().map(shown).collect()
@@ -190,7 +195,11 @@ impl Api for Port {
 
     async fn update_in(tx: &mut Tx, ctx: &Ctx, found: Stored<Self>, changes: &Raw) -> Result<(), Fault> {
         qos::ops::bind_sent_in(tx, ctx, found.qos_policy_id.as_deref(), changes).await?;
-        let changes = ops::with_words_in(tx, ctx, &found, changes).await?;
+        let mut changes = ops::with_words_in(tx, ctx, &found, changes).await?;
+        // As it was shown.
+        if changes.get("device_owner").and_then(Value::as_str) == Some(leg::DISTRIBUTED_INTERFACE) {
+            changes.insert("device_owner".into(), json!(ROUTER_INTERFACE));
+        }
         ops::update_in(tx, found, &changes).await.map(|_| ())
     }
 

@@ -3,6 +3,7 @@ mod address_list;
 pub mod allocation;
 pub mod api;
 pub mod binding;
+pub mod leg;
 pub mod model;
 pub mod name;
 pub mod ops;

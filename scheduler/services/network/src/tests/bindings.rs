@@ -136,6 +136,10 @@ async fn small_promises_are_kept() {
     let path = format!("/v2.0/ports/{port}");
     let pairs = json!({"port": {"allowed_address_pairs": [{"ip_address": "224.0.0.9"}]}});
     rig.want(400, &rig.admin, "PUT", &path, pairs).await;
+    let pairs = json!([{"ip_address": "192.0.2.10/24", "mac_address": "fa:16:3e:00:00:01"}]);
+    let set = json!({"port": {"allowed_address_pairs": pairs}});
+    let said = rig.want(200, &rig.admin, "PUT", &path, set).await;
+    assert_eq!(said["port"]["allowed_address_pairs"], pairs, "as it was written");
     let status = json!({"port": {"data_plane_status": "DOWN"}});
     rig.refused(403, &rig.alice, "PUT", &path, status.clone()).await;
     let said = rig.want(200, &rig.admin, "PUT", &path, status).await;

@@ -13,6 +13,10 @@ async fn networks_and_subnets_live_and_die() {
     assert!(network.get("provider:network_type").is_none(), "only administrators see provider attributes");
     let path = format!("/v2.0/networks/{}", id(&network));
     assert_eq!(rig.get(&rig.admin, &path).await["network"]["provider:network_type"], "vxlan");
+    for (kind, count) in [("vxlan", 1), ("vlan", 0)] {
+        let found = rig.get(&rig.alice, &format!("/v2.0/networks?provider:network_type={kind}")).await;
+        assert_eq!(found["networks"].as_array().map(Vec::len), Some(count), "but all may look for them: {found}");
+    }
     let subnet = rig.subnet(&rig.alice, &id(&network), "10.0.0.0/24").await;
     let shown = rig.get(&rig.alice, &format!("/v2.0/subnets/{subnet}")).await["subnet"].clone();
     assert_eq!(shown["gateway_ip"], "10.0.0.1");

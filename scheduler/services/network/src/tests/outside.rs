@@ -271,3 +271,40 @@ async fn a_floating_ip_may_lead_by_a_router_that_is_named() {
     let let_go = rig.want(200, &rig.alice, "PUT", &path, json!({"floatingip": {"port_id": null}})).await;
     assert_eq!(let_go["floatingip"]["router_id"], Value::Null);
 }
+
+/// What is said of a router's ports follows from the router: clients see there what kind it is, and whether it is up.
+#[tokio::test]
+async fn ports_of_a_router_show_what_it_is() {
+    let rig = Rig::new().await;
+    let public = rig.external().await;
+    rig.subnet(&rig.admin, &public, "203.0.113.0/24").await;
+    let inner = rig.network(&rig.admin, "n").await;
+    let subnet = rig.subnet(&rig.admin, &inner, "10.0.0.0/24").await;
+    let attrs = json!({"external_gateway_info": {"network_id": public}});
+    let router = id(&rig.make(&rig.admin, "/v2.0/routers", "router", attrs).await);
+    let path = format!("/v2.0/routers/{router}");
+    rig.want(200, &rig.admin, "PUT", &format!("{path}/add_router_interface"), json!({"subnet_id": subnet})).await;
+    let ports = async |filter: &str| {
+        let found = rig.get(&rig.admin, &format!("/v2.0/ports?device_id={router}{filter}")).await;
+        found["ports"].as_array().cloned().unwrap_or_default()
+    };
+    let shown = async || {
+        let port = ports("&device_owner=network:router_interface").await;
+        let spread = ports("&device_owner=network:router_interface_distributed&status=ACTIVE").await;
+        (port.len(), spread.len(), ports("&status=ACTIVE").await.len(), ports("&status=DOWN").await.len())
+    };
+    assert_eq!(shown().await, (1, 0, 2, 0));
+    assert!(ports("").await.iter().all(|p| p["binding:vif_type"] == "distributed"));
+    rig.want(200, &rig.admin, "PUT", &path, json!({"router": {"admin_state_up": false}})).await;
+    assert_eq!(shown().await, (1, 0, 0, 2));
+    rig.want(200, &rig.admin, "PUT", &path, json!({"router": {"distributed": true}})).await;
+    rig.want(200, &rig.admin, "PUT", &path, json!({"router": {"admin_state_up": true}})).await;
+    assert_eq!(shown().await, (0, 1, 2, 0));
+    // What is shown may be sent back, and the leg stays one.
+    let leg = ports("&device_owner=network:router_interface_distributed").await.remove(0);
+    let same = json!({"port": {"device_owner": leg["device_owner"], "name": "leg"}});
+    rig.want(200, &rig.admin, "PUT", &format!("/v2.0/ports/{}", id(&leg)), same).await;
+    assert_eq!(shown().await, (0, 1, 2, 0));
+    rig.want(200, &rig.admin, "PUT", &format!("{path}/remove_router_interface"), json!({"subnet_id": subnet})).await;
+    assert_eq!(ports("").await.len(), 1);
+}

@@ -96,3 +96,26 @@ async fn subports_are_where_their_parent_is() {
     rig.want(200, &rig.alice, "PUT", &path, json!({"trunk": {"admin_state_up": true}})).await;
     rig.want(204, &rig.alice, "DELETE", &path, Value::Null).await;
 }
+
+/// A subport may have the tag that its network has on the wire; where the wire has none there is none to have.
+#[tokio::test]
+async fn a_subport_inherits_the_tag_of_its_network() {
+    let rig = Rig::new().await;
+    let tagged =
+        json!({"provider:network_type": "vlan", "provider:physical_network": "rack1", "provider:segmentation_id": 77});
+    let tagged = id(&rig.make(&rig.admin, "/v2.0/networks", "network", tagged).await);
+    let plain = id(&rig.make(&rig.admin, "/v2.0/networks", "network", json!({})).await);
+    let new = async |network: &str| id(&rig.port(&rig.admin, network).await);
+    let (parent, one, other) = (new(&tagged).await, new(&tagged).await, new(&plain).await);
+    let inherit = |port: &str| json!({"port_id": port, "segmentation_type": "inherit"});
+    let trunk = json!({"trunk": {"port_id": parent, "sub_ports": [inherit(&other)]}});
+    assert_eq!(rig.refused(400, &rig.admin, "POST", TRUNKS, trunk).await, "InvalidInheritNetworkSegmentationType");
+    let trunk = json!({"port_id": parent, "sub_ports": [inherit(&one)]});
+    let trunk = rig.make(&rig.admin, TRUNKS, "trunk", trunk).await;
+    assert_eq!(trunk["sub_ports"], json!([sub(&one, 77)]));
+    let more = format!("{TRUNKS}/{}/add_subports", id(&trunk));
+    let again = json!({"sub_ports": [inherit(&new(&tagged).await)]});
+    assert_eq!(rig.refused(409, &rig.admin, "PUT", &more, again).await, "DuplicateSubPort");
+    let twice = json!({"sub_ports": [inherit(&other), inherit(&other)]});
+    rig.want(400, &rig.admin, "PUT", &more, twice).await;
+}

@@ -1,6 +1,6 @@
 //! `/v2.0/trunks`, and what is in them.
 use super::{
-    model::{SubPort, Trunk},
+    model::{INHERIT, SubPort, Trunk, VLAN},
     ops,
 };
 use crate::{
@@ -47,8 +47,16 @@ fn check_subports(value: &Value) -> Checked {
         let port_id = port.as_str().ok_or("A valid port UUID must be specified")?.to_owned();
         let kind = item.get("segmentation_type").and_then(Value::as_str);
         let kind = kind.ok_or("Invalid subport details: missing segmentation information")?;
-        if kind != "vlan" {
-            return Err(format!("Unknown segmentation_type '{kind}'; this cloud has: vlan"));
+        if kind == INHERIT {
+            // Which tag its network has is looked up when it is put in.
+            if out.iter().any(|o| o.port_id == port_id) {
+                return Err(format!("Duplicate port in the list: '{port_id}'"));
+            }
+            out.push(SubPort { port_id, segmentation_type: kind.to_owned(), segmentation_id: 0 });
+            continue;
+        }
+        if kind != VLAN {
+            return Err(format!("Unknown segmentation_type '{kind}'; this cloud has: {VLAN}, {INHERIT}"));
         }
         let tag = item.get("segmentation_id").ok_or("Invalid subport details: missing segmentation information")?;
         let tag = check::int::<1, 4094>(tag)?.as_u64().and_then(|t| u16::try_from(t).ok()).unwrap_or(0);

@@ -9,6 +9,11 @@ use serde::{Deserialize, Serialize};
 /// `device_owner` of a subport.
 pub const SUBPORT: &str = "trunk:subport";
 
+/// What tells a subport's frames apart.
+pub use crate::network::model::VLAN;
+/// In requests: the tag that its network has on the wire.
+pub const INHERIT: &str = "inherit";
+
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubPort {
     pub port_id: String,

@@ -1,10 +1,13 @@
 //! The verbs of trunks; the only writer of the record, and of what makes a port a subport.
-use super::model::{SUBPORT, SubPort, Trunk};
+use super::model::{INHERIT, SUBPORT, SubPort, Trunk, VLAN};
 use crate::{
     attribute::overlay,
     fault,
     list::Raw,
-    network::ops::{mtu_in, sees_all},
+    network::{
+        model::VirtualNetwork,
+        ops::{mtu_in, sees_all},
+    },
     port::model::{Port, Status},
     tables::find,
 };
@@ -62,6 +65,25 @@ fn refuse_disabled(trunk: &Trunk) -> Result<(), Fault> {
     Err(fault::conflict("TrunkDisabled", format!("Trunk {} is currently disabled.", trunk.id)))
 }
 
+/// With the tag of its network, where that was wished.
+async fn tagged_in(tx: &mut Tx, ctx: &Ctx, mut wish: SubPort) -> Result<SubPort, Fault> {
+    if wish.segmentation_type != INHERIT {
+        return Ok(wish);
+    }
+    let port = free_port_in(tx, ctx, &wish.port_id).await?;
+    let network = tx.get::<VirtualNetwork>(&port.network_id).await?;
+    let tag = network.filter(|n| n.network_type == VLAN).and_then(|n| n.segmentation_id);
+    let Some(tag) = tag.and_then(|t| u16::try_from(t).ok()) else {
+        return Err(fault::bad(
+            "InvalidInheritNetworkSegmentationType",
+            format!("Port {} cannot inherit: only networks of type {VLAN} have a tag.", wish.port_id),
+        ));
+    };
+    VLAN.clone_into(&mut wish.segmentation_type);
+    wish.segmentation_id = tag;
+    Ok(wish)
+}
+
 pub async fn add_in(tx: &mut Tx, ctx: &Ctx, id: &str, wishes: Vec<SubPort>) -> Result<(), Fault> {
     let mut trunk = tx.get::<Trunk>(id).await?.ok_or_else(|| missing(id))?;
     // A trunk may be made down with all that is in it, but not changed while it is.
@@ -71,6 +93,7 @@ pub async fn add_in(tx: &mut Tx, ctx: &Ctx, id: &str, wishes: Vec<SubPort>) -> R
     let parent = tx.get::<Port>(&trunk.port_id).await?.ok_or_else(|| fault::port_missing(&trunk.port_id))?;
     let most = mtu_in(tx, &parent.network_id).await?;
     for wish in wishes {
+        let wish = tagged_in(tx, ctx, wish).await?;
         let taken = trunk.sub_ports.iter().any(|s| s.segmentation_id == wish.segmentation_id);
         if taken {
             return Err(fault::conflict(
