@@ -59,13 +59,8 @@ fn six(network: &mut Network) {
     network.subnets.push(Subnet { id: "six".into(), cidr: "fd00::/64".parse().unwrap(), dhcp: false, ..first });
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_for_many_reaches_everybody_whose_groups_let_it_in() {
-    if !root() {
-        return;
-    }
-    let mut cloud = Cloud::new("many");
-    let (one, two) = (DataPlane::open(cloud.node(1)).await.unwrap(), DataPlane::open(cloud.node(2)).await.unwrap());
+/// What two hosts of one network are told.
+fn both_hosts() -> (Wanted, Wanted) {
     let mut net = network("net", 100, 0);
     six(&mut net);
     let other = network("other", 101, 1);
@@ -93,6 +88,17 @@ async fn what_is_for_many_reaches_everybody_whose_groups_let_it_in() {
         remotes: vec![remote("a", 1, "10.0.0.11", 1), remote("b", 2, "10.0.0.12", 1)],
         ..Wanted::default()
     };
+    (here, there)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_for_many_reaches_everybody_whose_groups_let_it_in() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("many");
+    let (one, two) = (DataPlane::open(cloud.node(1)).await.unwrap(), DataPlane::open(cloud.node(2)).await.unwrap());
+    let (here, there) = both_hosts();
     apply(&one, &here).await;
     apply(&two, &there).await;
     let (mut a, mut b) = (Nic::open(&one, "a", mac(1)).await, Nic::open(&one, "b", mac(2)).await);
