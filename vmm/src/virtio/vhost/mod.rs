@@ -47,6 +47,9 @@ use vmm_sys_util::eventfd::EventFd;
 
 /// Between two looks whether a queue that was stopped has settled.
 const SETTLING: Duration = Duration::from_millis(1);
+/// For requests that are under way before a disk is stopped; and looks in a row that show none.
+const DRAINING: Duration = Duration::from_secs(2);
+const QUIET: u32 = 10;
 const WAKE: u64 = u64::MAX;
 const SOCKET: u64 = u64::MAX - 1;
 const CHANNEL: u64 = u64::MAX - 2;
@@ -71,9 +74,9 @@ pub struct VhostUser {
     /// Which, by bit; and which it had when it was lost.
     started: u64,
     lost: u64,
-    /// Where the used rings of these lie.
+    /// Where the rings of these lie: available, used.
     memory: Option<Memory>,
-    rings: Vec<u64>,
+    rings: Vec<[u64; 2]>,
     resting: bool,
     /// How long queues may take to stop.
     pub patience: Duration,
@@ -201,7 +204,7 @@ impl VhostUser {
         for (_, queue) in queues.iter_mut().enumerate().filter(|(number, _)| lost & 1 << number != 0) {
             recover::resume(queue, memory, self.inflight.is_none());
         }
-        self.rings = queues.iter().map(QueueT::used_ring).collect();
+        self.rings = queues.iter().map(|queue| [queue.avail_ring(), queue.used_ring()]).collect();
         self.memory = Some(memory.clone());
         let ready = (0u32..).zip(queues.iter()).zip(self.kicks.iter().zip(&self.calls));
         let ready = ready.filter(|((_, queue), _)| queue.ready());
@@ -217,6 +220,7 @@ impl VhostUser {
 
     /// Takes queues back; what is known then of each is given to `read`.
     fn stop(&mut self, which: u64, mut read: impl FnMut(usize, u16)) {
+        self.drain(which);
         let Some(backend) = &self.backend else { return };
         let (end, due, mut failed) = (Instant::now() + self.patience, self.started & which, false);
         for number in (0..self.calls.len()).filter(|number| due & 1 << number != 0) {
@@ -235,9 +239,26 @@ impl VhostUser {
         self.running = self.started != 0;
     }
 
+    /// Lets a disk answer what was asked before it is stopped: QEMU's storage daemon may break the connection otherwise.
+    /// The processors come to rest at the same time, so nothing new is asked; who does not wait for that waits in vain.
+    fn drain(&self, which: u64) {
+        let (Some(memory), Kind::Disk { .. }) = (&self.memory, &self.link.shape.kind) else { return };
+        let due = self.rings.iter().enumerate().filter(|(number, _)| self.started & which & 1 << number != 0);
+        let due: Vec<[u64; 2]> = due.map(|(_, rings)| *rings).collect();
+        let end = Instant::now() + DRAINING;
+        let (mut quiet, mut before) = (0, Vec::new());
+        while quiet < QUIET && !due.is_empty() && Instant::now() < end {
+            let now: Vec<_> = due.iter().map(|rings| rings.map(|ring| recover::used(memory, ring))).collect();
+            let answered = now.iter().all(|[asked, answered]| asked == answered);
+            quiet = if answered && now == before { quiet + 1 } else { 0 };
+            before = now;
+            std::thread::park_timeout(SETTLING);
+        }
+    }
+
     /// Waits until everything that was read of the queue is answered: some backends stop reading and say so before.
     fn settles(&self, number: usize, base: u16, end: Instant) -> bool {
-        let (Some(memory), Some(ring)) = (&self.memory, self.rings.get(number)) else { return true };
+        let (Some(memory), Some([_, ring])) = (&self.memory, self.rings.get(number)) else { return true };
         loop {
             match recover::used(memory, *ring) {
                 Some(used) if used == base => return true,

@@ -17,7 +17,7 @@ use vm_memory::{Bytes, GuestAddress};
 /// Rings begin with flags and index.
 const HEAD: u64 = 4;
 
-/// How far the used ring is filled.
+/// How far a ring is filled: both have their index at the same place.
 pub fn used(memory: &Memory, used_ring: u64) -> Option<u16> {
     memory.load(GuestAddress(used_ring.checked_add(2)?), Ordering::Acquire).ok()
 }
