@@ -67,50 +67,12 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
         ("tail", [bytes]) => Ok(to_text(&client.console_tail(number(bytes)?)?)),
         ("type", [text]) => client.console_write(text.as_encoded_bytes()).map(|taken| format!("{taken} bytes taken\n")),
         ("snapshot", [state, memory]) => snapshot(&mut client, state, memory),
-        ("migrate", [target, rest @ ..]) if rest.len() < 3 => {
-            let mut terms = Terms::default();
-            if let Some(pause) = rest.first() {
-                terms.pause_ms = number(pause)?;
-            }
-            match rest.get(1).map(|word| word.to_str()) {
-                None => {}
-                Some(Some("force")) => terms.force = true,
-                Some(Some("gently")) => terms.converge = false,
-                Some(Some("postcopy")) => terms.post_copy = true,
-                _ => return Err(words("a migration is done with force, gently or postcopy")),
-            }
-            let stream = UnixStream::connect(Path::new(target))?;
-            client.migrate(stream.as_raw_fd(), terms).map(|()| String::new())
-        }
+        ("migrate", [target, rest @ ..]) if rest.len() < 3 => migrate(&mut client, target, rest),
         ("add-disk", [file, serial, rest @ ..]) if rest.is_empty() || rest == ["ro"] => {
-            let read_only = !rest.is_empty();
-            let opened = OpenOptions::new().read(true).write(!read_only).open(file);
-            let opened = opened.map_err(|source| ClientError::File { path: file.display().to_string(), source })?;
-            let request = Request::AddDisk {
-                read_only,
-                serial: serial.to_string_lossy().into_owned(),
-                name: None,
-                export: None,
-                vhost_user: false,
-            };
-            match client.ask_with(&request, &[opened.as_raw_fd()])? {
-                Reply::Added { device } => Ok(device + "\n"),
-                _ => Err(ClientError::Unexpected),
-            }
+            add_disk(&mut client, file, serial, !rest.is_empty())
         }
-        ("add-share", [socket, tag]) => {
-            let backend = UnixStream::connect(Path::new(socket))?;
-            let request = Request::AddShare { tag: tag.to_string_lossy().into_owned(), name: None };
-            match client.ask_with(&request, &[backend.as_raw_fd()])? {
-                Reply::Added { device } => Ok(device + "\n"),
-                _ => Err(ClientError::Unexpected),
-            }
-        }
-        ("reconnect", [device, socket]) => {
-            let server = UnixStream::connect(Path::new(socket))?;
-            let request = Request::ReconnectDisk { device: device.to_string_lossy().into_owned() };
-            client.ask_with(&request, &[server.as_raw_fd()]).map(|_| String::new())
-        }
+        ("add-share", [socket, tag]) => add_share(&mut client, socket, tag),
+        ("reconnect", [device, socket]) => reconnect_disk(&mut client, device, socket),
         ("remove", [device]) => {
             let device = device.to_string_lossy().into_owned();
             client.done(&Request::Remove { device }).map(|()| String::new())
@@ -137,17 +99,7 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
             _ => Err(ClientError::Unexpected),
         },
         ("balloon", [mib]) => client.done(&Request::SetBalloon { mib: number(mib)? }).map(|()| String::new()),
-        ("rate", [device, bytes, operations, direction @ ..]) if direction.len() < 2 => {
-            let rate = Rate { bytes_per_s: number(bytes)?, operations_per_s: number(operations)?, ..Rate::default() };
-            let direction = match direction.first().map(|way| way.to_str()) {
-                None | Some(Some("both")) => Direction::Both,
-                Some(Some("transmit")) => Direction::Transmit,
-                Some(Some("receive")) => Direction::Receive,
-                _ => return Err(words("a direction is both, transmit or receive")),
-            };
-            let device = device.to_string_lossy().into_owned();
-            client.done(&Request::SetRate { device, direction, rate }).map(|()| String::new())
-        }
+        ("rate", [device, rest @ ..]) if (2..4).contains(&rest.len()) => rate(&mut client, device, rest),
         (_, []) => {
             match verb {
                 "pause" => client.pause(),
@@ -162,6 +114,61 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
         }
         _ => Err(words(format!("{verb} does not take these arguments; see ctl --help"))),
     }
+}
+
+fn migrate(client: &mut Client, target: &OsStr, rest: &[OsString]) -> Result<String, ClientError> {
+    let mut terms = Terms::default();
+    if let Some(pause) = rest.first() {
+        terms.pause_ms = number(pause)?;
+    }
+    match rest.get(1).map(|word| word.to_str()) {
+        None => {}
+        Some(Some("force")) => terms.force = true,
+        Some(Some("gently")) => terms.converge = false,
+        Some(Some("postcopy")) => terms.post_copy = true,
+        _ => return Err(words("a migration is done with force, gently or postcopy")),
+    }
+    let stream = UnixStream::connect(Path::new(target))?;
+    client.migrate(stream.as_raw_fd(), terms).map(|()| String::new())
+}
+
+fn add_disk(client: &mut Client, file: &OsStr, serial: &OsStr, read_only: bool) -> Result<String, ClientError> {
+    let opened = OpenOptions::new().read(true).write(!read_only).open(file);
+    let opened = opened.map_err(|source| ClientError::File { path: file.display().to_string(), source })?;
+    let serial = serial.to_string_lossy().into_owned();
+    let request = Request::AddDisk { read_only, serial, name: None, export: None, vhost_user: false };
+    match client.ask_with(&request, &[opened.as_raw_fd()])? {
+        Reply::Added { device } => Ok(device + "\n"),
+        _ => Err(ClientError::Unexpected),
+    }
+}
+
+fn add_share(client: &mut Client, socket: &OsStr, tag: &OsStr) -> Result<String, ClientError> {
+    let backend = UnixStream::connect(Path::new(socket))?;
+    let request = Request::AddShare { tag: tag.to_string_lossy().into_owned(), name: None };
+    match client.ask_with(&request, &[backend.as_raw_fd()])? {
+        Reply::Added { device } => Ok(device + "\n"),
+        _ => Err(ClientError::Unexpected),
+    }
+}
+
+fn reconnect_disk(client: &mut Client, device: &OsStr, socket: &OsStr) -> Result<String, ClientError> {
+    let server = UnixStream::connect(Path::new(socket))?;
+    let request = Request::ReconnectDisk { device: device.to_string_lossy().into_owned() };
+    client.ask_with(&request, &[server.as_raw_fd()]).map(|_| String::new())
+}
+
+/// Bytes, operations and perhaps a direction.
+fn rate(client: &mut Client, device: &OsStr, rest: &[OsString]) -> Result<String, ClientError> {
+    let rate = Rate { bytes_per_s: number(&rest[0])?, operations_per_s: number(&rest[1])?, ..Rate::default() };
+    let direction = match rest.get(2).map(|way| way.to_str()) {
+        None | Some(Some("both")) => Direction::Both,
+        Some(Some("transmit")) => Direction::Transmit,
+        Some(Some("receive")) => Direction::Receive,
+        _ => return Err(words("a direction is both, transmit or receive")),
+    };
+    let device = device.to_string_lossy().into_owned();
+    client.done(&Request::SetRate { device, direction, rate }).map(|()| String::new())
 }
 
 fn resize(client: &mut Client, device: &OsStr, bytes: Option<u64>) -> Result<String, ClientError> {

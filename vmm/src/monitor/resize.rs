@@ -153,7 +153,8 @@ impl Monitor {
             None => (0, false),
         };
         let text = if refusal { "the guest will not let go of a processor" } else { "the guest has not done so yet" };
+        let untold = if there == wanted { " (it has not said that it took all)" } else { "" };
         (refusal || Instant::now() >= until)
-            .then(|| refused(&format!("{text}: {there} are there, {wanted} are wanted")))
+            .then(|| refused(&format!("{text}: {there} are there{untold}, {wanted} are wanted")))
     }
 }
