@@ -67,7 +67,6 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
         ("tail", [bytes]) => Ok(to_text(&client.console_tail(number(bytes)?)?)),
         ("type", [text]) => client.console_write(text.as_encoded_bytes()).map(|taken| format!("{taken} bytes taken\n")),
         ("snapshot", [state, memory]) => snapshot(&mut client, state, memory),
-        ("migrate", [target, rest @ ..]) if rest.len() < 3 => migrate(&mut client, target, rest),
         ("add-disk", [file, serial, rest @ ..]) if rest.is_empty() || rest == ["ro"] => {
             add_disk(&mut client, file, serial, !rest.is_empty())
         }
@@ -79,17 +78,9 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
         }
         ("resize", [device]) => resize(&mut client, device, None),
         ("resize", [device, bytes]) => resize(&mut client, device, Some(number(bytes)?)),
-        ("hurry", []) => client.done(&Request::HurryMigration {}).map(|()| String::new()),
-        ("hand-over", [target]) => {
-            let stream = UnixStream::connect(Path::new(target))?;
-            client.hand_over(stream.as_raw_fd()).map(|()| String::new())
+        ("migrate" | "hand-over" | "hurry" | "postcopy" | "reconnect" | "cancel", rest) => {
+            travel(&mut client, verb, rest)
         }
-        ("postcopy", []) => client.done(&Request::PostcopyMigration {}).map(|()| String::new()),
-        ("reconnect", [target]) => {
-            let stream = UnixStream::connect(Path::new(target))?;
-            client.reconnect_migration(stream.as_raw_fd()).map(|()| String::new())
-        }
-        ("cancel", []) => client.done(&Request::CancelMigration {}).map(|()| String::new()),
         ("vcpus", [count]) => match client.ask(&Request::ResizeVcpus { count: number(count)? })? {
             Reply::Processors { there } => Ok(format!("{there}\n")),
             _ => Err(ClientError::Unexpected),
@@ -116,20 +107,38 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
     }
 }
 
-fn migrate(client: &mut Client, target: &OsStr, rest: &[OsString]) -> Result<String, ClientError> {
-    let mut terms = Terms::default();
-    if let Some(pause) = rest.first() {
-        terms.pause_ms = number(pause)?;
-    }
-    match rest.get(1).map(|word| word.to_str()) {
-        None => {}
-        Some(Some("force")) => terms.force = true,
-        Some(Some("gently")) => terms.converge = false,
-        Some(Some("postcopy")) => terms.post_copy = true,
-        _ => return Err(words("a migration is done with force, gently or postcopy")),
-    }
-    let stream = UnixStream::connect(Path::new(target))?;
-    client.migrate(stream.as_raw_fd(), terms).map(|()| String::new())
+/// Everything about moves.
+fn travel(client: &mut Client, verb: &str, rest: &[OsString]) -> Result<String, ClientError> {
+    match (verb, rest) {
+        ("migrate", [target, rest @ ..]) if rest.len() < 3 => {
+            let mut terms = Terms::default();
+            if let Some(pause) = rest.first() {
+                terms.pause_ms = number(pause)?;
+            }
+            match rest.get(1).map(|word| word.to_str()) {
+                None => {}
+                Some(Some("force")) => terms.force = true,
+                Some(Some("gently")) => terms.converge = false,
+                Some(Some("postcopy")) => terms.post_copy = true,
+                _ => return Err(words("a migration is done with force, gently or postcopy")),
+            }
+            let stream = UnixStream::connect(Path::new(target))?;
+            client.migrate(stream.as_raw_fd(), terms)
+        }
+        ("hurry", []) => client.done(&Request::HurryMigration {}),
+        ("hand-over", [target]) => {
+            let stream = UnixStream::connect(Path::new(target))?;
+            client.hand_over(stream.as_raw_fd())
+        }
+        ("postcopy", []) => client.done(&Request::PostcopyMigration {}),
+        ("reconnect", [target]) => {
+            let stream = UnixStream::connect(Path::new(target))?;
+            client.reconnect_migration(stream.as_raw_fd())
+        }
+        ("cancel", []) => client.done(&Request::CancelMigration {}),
+        _ => return Err(words(format!("{verb} does not take these arguments; see ctl --help"))),
+    }?;
+    Ok(String::new())
 }
 
 fn add_disk(client: &mut Client, file: &OsStr, serial: &OsStr, read_only: bool) -> Result<String, ClientError> {
