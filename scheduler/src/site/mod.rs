@@ -217,7 +217,7 @@ impl Scheduler {
         volumes.prepare().await.context("the volume service")?;
         volumes.driver().set_job(member.job("volume.volume"));
         let front = front(config)?;
-        let network_part = Arc::new(NetworkPart::new(network.clone(), fleet.clone(), front.outlet.clone()));
+        let network_part = NetworkPart::new(network.clone(), fleet.clone(), front.outlet.clone());
         network_part.refresh(None).await.context("the hosts")?;
         store.listen(network_part.clone());
         connect(&fleet, network_part, &compute, &volumes, &image);

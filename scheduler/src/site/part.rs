@@ -1,5 +1,6 @@
 //! What services give the fleet and each other: adapters, so that neither knows the other.
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pilvi_agent_api::{neighbours::News, v1};
 use pilvi_compute::Compute;
 use pilvi_fleet::{Affected, Fleet, HostPart, ImageSink, ImageSource, Node, Part, Upload};
@@ -15,7 +16,8 @@ use pilvi_store::{Change, Listen, Record, Stored, Told};
 use pilvi_volume::Volumes;
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Weak},
+    time::Duration,
 };
 
 /// The network part of every host's wanted state.
@@ -24,6 +26,9 @@ pub struct NetworkPart {
     fleet: Arc<Fleet>,
     /// All hosts by the ids of their nodes; `None` until they have been listed.
     hosts: tokio::sync::Mutex<Option<BTreeMap<String, HostInfo>>>,
+    /// Names of hosts that have changed since the network service was told of all; empty: nothing is under way.
+    changed: Mutex<BTreeSet<String>>,
+    me: Weak<NetworkPart>,
     /// Where samples of counters go.
     outlet: Outlet,
 }
@@ -38,45 +43,75 @@ fn host(node: &Node) -> HostInfo {
     }
 }
 
+/// A list of so many hosts is told at once when one of them changes. A longer one is told a moment later, once for all that
+/// change together: ten thousand hosts that come, or are lost, are not ten thousand times ten thousand.
+const SHORT: usize = 100;
+const GATHER: Duration = Duration::from_millis(200);
+
 impl NetworkPart {
-    pub fn new(network: Arc<Network>, fleet: Arc<Fleet>, outlet: Outlet) -> Self {
-        NetworkPart { network, fleet, hosts: tokio::sync::Mutex::default(), outlet }
+    pub fn new(network: Arc<Network>, fleet: Arc<Fleet>, outlet: Outlet) -> Arc<Self> {
+        let (hosts, changed) = Default::default();
+        Arc::new_cyclic(|me| NetworkPart { network, fleet, hosts, changed, me: me.clone(), outlet })
     }
 
     /// Tells the network service what hosts there are, whichever scheduler has their sessions. `nodes`: those that may
     /// have changed; `None`: any.
     pub async fn refresh(&self, nodes: Option<&BTreeSet<String>>) -> Result<(), Fault> {
         let mut hosts = self.hosts.lock().await;
-        let mut changed = false;
-        match (hosts.as_mut(), nodes) {
-            (Some(hosts), Some(nodes)) => {
-                for id in nodes {
-                    let now = self.fleet.node(id).await?.map(|node| host(&node));
-                    changed |= hosts.get(id) != now.as_ref();
-                    match now {
-                        Some(now) => hosts.insert(id.clone(), now),
-                        None => hosts.remove(id),
-                    };
-                }
+        let (Some(known), Some(nodes)) = (hosts.as_mut(), nodes) else {
+            let all = self.fleet.nodes().await?;
+            return self.tell(hosts.insert(all.iter().map(|node| (node.id.clone(), host(node))).collect())).await;
+        };
+        let mut changed = BTreeSet::new();
+        for id in nodes {
+            let now = self.fleet.node(id).await?.map(|node| host(&node));
+            if known.get(id) == now.as_ref() {
+                continue;
             }
-            _ => {
-                let all = self.fleet.nodes().await?;
-                *hosts = Some(all.iter().map(|node| (node.id.clone(), host(node))).collect());
-                changed = true;
+            let before = known.remove(id);
+            changed.extend(before.iter().chain(&now).map(|host| host.name.clone()));
+            if let Some(now) = now {
+                known.insert(id.clone(), now);
             }
         }
-        if changed && let Some(hosts) = hosts.as_ref() {
-            let mut all: Vec<HostInfo> = hosts.values().cloned().collect();
-            all.sort_by(|a, b| a.name.cmp(&b.name));
-            self.network.learn_reach(&all).await?;
-            if self.network.remember(&all) {
-                // Ways out may have moved: to hosts that know nothing of it yet.
-                self.network.concerned_by_hosts().await?.iter().for_each(|host| self.fleet.touch(host));
-                self.fleet.nudge();
-            }
+        if changed.is_empty() {
+            return Ok(());
+        }
+        if known.len() <= SHORT {
+            return self.tell(known).await;
+        }
+        let mut waiting = self.changed.lock();
+        if waiting.is_empty() {
+            tokio::spawn(tell_soon(self.me.clone()));
+        }
+        waiting.extend(changed);
+        Ok(())
+    }
+
+    async fn tell(&self, hosts: &BTreeMap<String, HostInfo>) -> Result<(), Fault> {
+        let mut all: Vec<HostInfo> = hosts.values().cloned().collect();
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+        self.network.learn_reach(&all).await?;
+        if self.network.remember(&all) {
+            // Ways out may have moved: to hosts that know nothing of it yet.
+            self.network.concerned_by_hosts().await?.iter().for_each(|host| self.fleet.touch(host));
+            self.fleet.nudge();
         }
         Ok(())
     }
+}
+
+async fn tell_soon(part: Weak<NetworkPart>) {
+    tokio::time::sleep(GATHER).await;
+    let Some(part) = part.upgrade() else { return };
+    let hosts = part.hosts.lock().await;
+    let changed = std::mem::take(&mut *part.changed.lock());
+    let Some(known) = hosts.as_ref() else { return };
+    if let Err(fault) = part.tell(known).await {
+        tracing::warn!(%fault, "the hosts could not be told");
+    }
+    // Their own wanted states were made of the list as it was.
+    changed.iter().for_each(|host| part.fleet.touch(host));
 }
 
 impl Listen for NetworkPart {

@@ -42,8 +42,8 @@ const SHADOW_MAX: usize = 128 << 10;
 const UNIT: usize = 64 << 10;
 /// ... at most up to the pages that KVM needs for itself below.
 const BYTES_MAX: usize = 256 << 10;
-/// KVM's number of its memory: beyond any that guest memory has.
-const MEMORY_SLOT: u32 = 500;
+/// KVM's number of its memory: beyond those of RAM, below those of blocks that come and go.
+const MEMORY_SLOT: u32 = 63;
 
 /// System control port A: whether addresses have a bit 20, and a way to reset.
 const CONTROL_A: u16 = 0x92;
