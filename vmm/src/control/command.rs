@@ -74,34 +74,15 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
             let stream = UnixStream::connect(Path::new(target))?;
             client.migrate(stream.as_raw_fd(), terms).map(|()| String::new())
         }
-        ("add-disk", [file, serial, rest @ ..]) if rest.is_empty() || rest == ["ro"] => {
-            let read_only = !rest.is_empty();
-            let opened = OpenOptions::new().read(true).write(!read_only).open(file);
-            let opened = opened.map_err(|source| ClientError::File { path: file.display().to_string(), source })?;
-            let request = Request::AddDisk {
-                read_only,
-                serial: serial.to_string_lossy().into_owned(),
-                name: None,
-                export: None,
-                vhost_user: false,
-            };
-            match client.ask_with(&request, &[opened.as_raw_fd()])? {
-                Reply::Added { device } => Ok(device + "\n"),
-                _ => Err(ClientError::Unexpected),
-            }
-        }
+        ("add-disk", [file, serial]) => add_disk(&mut client, file, serial, false),
+        ("add-disk", [file, serial, word]) if word == "ro" => add_disk(&mut client, file, serial, true),
         ("add-share", [socket, tag]) => {
-            let backend = UnixStream::connect(Path::new(socket))?;
             let request = Request::AddShare { tag: tag.to_string_lossy().into_owned(), name: None };
-            match client.ask_with(&request, &[backend.as_raw_fd()])? {
-                Reply::Added { device } => Ok(device + "\n"),
-                _ => Err(ClientError::Unexpected),
-            }
+            added(client.ask_with(&request, &[UnixStream::connect(Path::new(socket))?.as_raw_fd()])?)
         }
         ("reconnect", [device, socket]) => {
-            let server = UnixStream::connect(Path::new(socket))?;
             let request = Request::ReconnectDisk { device: device.to_string_lossy().into_owned() };
-            client.ask_with(&request, &[server.as_raw_fd()]).map(|_| String::new())
+            client.ask_with(&request, &[UnixStream::connect(Path::new(socket))?.as_raw_fd()]).map(|_| String::new())
         }
         ("remove", [device]) => {
             let device = device.to_string_lossy().into_owned();
@@ -137,6 +118,21 @@ pub fn run(socket: &OsStr, verb: &OsStr, rest: &[OsString]) -> Result<String, Cl
         }
         _ => Err(words(format!("{verb} does not take these arguments; see ctl --help"))),
     }
+}
+
+fn added(reply: Reply) -> Result<String, ClientError> {
+    match reply {
+        Reply::Added { device } => Ok(device + "\n"),
+        _ => Err(ClientError::Unexpected),
+    }
+}
+
+fn add_disk(client: &mut Client, file: &OsStr, serial: &OsStr, read_only: bool) -> Result<String, ClientError> {
+    let opened = OpenOptions::new().read(true).write(!read_only).open(file);
+    let opened = opened.map_err(|source| ClientError::File { path: file.display().to_string(), source })?;
+    let serial = serial.to_string_lossy().into_owned();
+    let request = Request::AddDisk { read_only, serial, name: None, export: None, vhost_user: false };
+    added(client.ask_with(&request, &[opened.as_raw_fd()])?)
 }
 
 fn resize(client: &mut Client, device: &OsStr, bytes: Option<u64>) -> Result<String, ClientError> {
