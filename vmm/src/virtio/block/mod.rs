@@ -145,7 +145,7 @@ impl Block {
                 break;
             }
             let Some(next) = chain::pop(queue, memory)? else {
-                served.more = chain::ask_notification(queue, memory)?;
+                (served.more, served.quiet) = (false, chain::is_quiet(queue));
                 break;
             };
             given_back = true;

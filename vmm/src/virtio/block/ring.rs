@@ -2,11 +2,13 @@
 //! own descriptor and nothing else, so that whoever takes the worker over cannot do through the ring what its filter
 //! forbids.
 
+use super::super::chain;
 use super::file::{self, Backing, RawFile, Transfer, Way};
 use crate::memory::{Memory, Slice};
 use io_uring::register::Restriction;
 use io_uring::{IoUring, opcode, squeue, types};
 use std::io;
+use vm_memory::volatile_memory::PtrGuardMut;
 
 /// Entries; a batch is never larger.
 const ENTRIES: u32 = 128;
@@ -34,15 +36,16 @@ impl Ring {
         Ok(Ring { file, ring })
     }
 
-    /// Submits one batch and waits for all of it; how many bytes each has moved, or an error number below zero.
-    fn batch(&mut self, transfers: &[Transfer], slices: &[Vec<Slice<'_>>]) -> io::Result<Vec<i32>> {
-        let guards: Vec<Vec<_>> = slices.iter().map(|s| s.iter().map(Slice::ptr_guard_mut).collect()).collect();
-        let vector = |guard: &vm_memory::volatile_memory::PtrGuardMut| libc::iovec {
-            iov_base: guard.as_ptr().cast(),
-            iov_len: guard.len(),
-        };
-        let vectors: Vec<Vec<libc::iovec>> = guards.iter().map(|g| g.iter().map(vector).collect()).collect();
-        for (n, (transfer, vectors)) in (0u64..).zip(transfers.iter().zip(&vectors)) {
+    /// Submits one batch and waits for all of it; how many bytes each has moved, or an error number below zero. The slices
+    /// are those of all transfers, in order; `ends` has where those of each end.
+    fn batch(&mut self, transfers: &[Transfer], slices: &[Slice<'_>], ends: &[usize]) -> io::Result<Vec<i32>> {
+        let guards: Vec<_> = slices.iter().map(Slice::ptr_guard_mut).collect();
+        let vector = |guard: &PtrGuardMut| libc::iovec { iov_base: guard.as_ptr().cast(), iov_len: guard.len() };
+        let vectors: Vec<libc::iovec> = guards.iter().map(vector).collect();
+        let mut start = 0;
+        for (n, (transfer, end)) in (0u64..).zip(transfers.iter().zip(ends)) {
+            let vectors = &vectors[start..*end];
+            start = *end;
             let (at, count) = (vectors.as_ptr(), vectors.len() as u32);
             let entry = match transfer.way {
                 Way::Read => opcode::Readv::new(DISK, at, count).offset(transfer.offset).build(),
@@ -76,17 +79,25 @@ impl Backing for Ring {
     fn run(&mut self, transfers: &[Transfer], memory: &Memory) -> Vec<io::Result<()>> {
         let mut out = Vec::with_capacity(transfers.len());
         for transfers in transfers.chunks(ENTRIES as usize) {
-            let slices: io::Result<Vec<_>> = transfers.iter().map(|t| file::slices(&t.pieces, memory)).collect();
+            let (mut slices, mut ends) = (Vec::with_capacity(transfers.len()), Vec::with_capacity(transfers.len()));
+            let found = transfers.iter().try_for_each(|transfer| {
+                chain::slices(memory, &transfer.pieces, &mut slices)?;
+                ends.push(slices.len());
+                Ok::<(), io::Error>(())
+            });
             // One alone is served faster by one plain call.
-            let moved = match (&slices, transfers.len()) {
-                (Ok(slices), 2..) => self.batch(transfers, slices),
+            let moved = match (found, transfers.len()) {
+                (Ok(()), 2..) => self.batch(transfers, &slices, &ends),
                 _ => Err(io::ErrorKind::Unsupported.into()),
             };
-            let (Ok(slices), Ok(moved)) = (slices, moved) else {
+            let Ok(moved) = moved else {
                 out.extend(self.file.run(transfers, memory));
                 continue;
             };
-            for ((transfer, slices), moved) in transfers.iter().zip(&slices).zip(moved) {
+            let mut start = 0;
+            for ((transfer, end), moved) in transfers.iter().zip(&ends).zip(moved) {
+                let slices = &slices[start..*end];
+                start = *end;
                 let wanted: usize = slices.iter().map(Slice::len).sum();
                 if transfer.way == Way::Read {
                     file::mark_written(slices);
