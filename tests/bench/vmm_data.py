@@ -151,16 +151,18 @@ def measure(monitors, kernel, rounds, ms, network=True):
 
 
 def show(found, monitors):
-    """A line a row: for each monitor its figure and CPU for one, and after ours how many times ours."""
+    """A table, a row for each task: our figure and CPU time, and those of each other with how many times ours they are."""
     sizes = {row: size for row, _, size in DISK + SEND + TAKE + ECHO}
     ours = monitors[0].name
+    heads = [f"{m.name}: rate | CPU us" + ("" if m.name == ours else " (x ours)") for m in monitors]
+    print(f"\nload {os.getloadavg()[0]:.1f}\n\n| a request, a frame | {' | '.join(heads)} |\n| --- |{' ---: |' * 2 * len(monitors)}")
     for row, seen in found.items():
-        latency, size = row.startswith("round"), sizes[row]
-        unit = "us" if latency else "MiB/s" if size else "1/s"
-        parts = []
+        unit = "us" if row.startswith("round") else "MiB/s" if sizes[row] else "/s"
+        base, base_cpu = (statistics.median(values) for values in zip(*seen[ours]))
+        cells = []
         for monitor in monitors:
             figure, cpu = (statistics.median(values) for values in zip(*seen[monitor.name]))
-            base, base_cpu = (statistics.median(values) for values in zip(*seen[ours]))
-            shown = figure * size / 2**20 if size else figure
-            parts.append(f"{monitor.name} {shown:.0f} {unit} ({figure / base:.2f}x), {cpu:.2f} us CPU ({cpu / base_cpu:.2f}x)")
-        print(f"{row:24} " + "; ".join(parts))
+            shown = figure * sizes[row] / 2**20 if sizes[row] else figure
+            times, cpu_times = ("", "") if monitor.name == ours else (f" ({figure / base:.2f})", f" ({cpu / base_cpu:.2f})")
+            cells += [f"{shown:,.0f} {unit}{times}", f"{cpu:.2f}{cpu_times}"]
+        print(f"| {row} | {' | '.join(cells)} |")

@@ -89,6 +89,12 @@ fn exists(memory: &Memory, piece: Piece) -> bool {
 
 /// Takes the next available chain off the queue. None: the queue is empty, or not in use.
 pub fn pop(queue: &mut Queue, memory: &Memory) -> Result<Option<Result<Chain, BadChain>>, Broken> {
+    let mut chain = Chain::default();
+    Ok(pop_into(queue, memory, &mut chain)?.map(|found| found.map(|()| chain)))
+}
+
+/// The same into a chain whose room was allocated before.
+pub fn pop_into(queue: &mut Queue, memory: &Memory, chain: &mut Chain) -> Result<Option<Result<(), BadChain>>, Broken> {
     if !queue.ready() {
         return Ok(None);
     }
@@ -99,7 +105,9 @@ pub fn pop(queue: &mut Queue, memory: &Memory) -> Result<Option<Result<Chain, Ba
     })?;
     let Some(descriptors) = available.next() else { return Ok(None) };
     let head = descriptors.head_index();
-    let mut chain = Chain { head, ..Chain::default() };
+    chain.head = head;
+    chain.readable.clear();
+    chain.writable.clear();
     let bad = |why| Ok(Some(Err(BadChain { head, why })));
     let (mut count, mut unfinished) = (0u16, true);
     for descriptor in descriptors {
@@ -123,7 +131,7 @@ pub fn pop(queue: &mut Queue, memory: &Memory) -> Result<Option<Result<Chain, Ba
     if unfinished {
         return bad("a loop, or an index outside the table");
     }
-    Ok(Some(Ok(chain)))
+    Ok(Some(Ok(())))
 }
 
 /// Puts the chain that was taken last back to where it was: nothing came of it.

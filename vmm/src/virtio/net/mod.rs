@@ -31,6 +31,8 @@ const BUDGET: usize = 128;
 pub const HEADER: usize = 12;
 /// Largest frame: 64 KiB of payload when segmentation is left to the other end, with header and link layer.
 const FRAME_BYTES_MAX: usize = HEADER + 65_536 + 18;
+/// Chains that are kept for their room.
+const SPARE_MAX: usize = 64;
 /// Frames from here on are not copied here before the kernel copies them.
 const DIRECT_BYTES_MIN: u64 = 4096;
 /// Least frame that has both addresses and a type.
@@ -75,6 +77,8 @@ pub struct Net {
     pending: usize,
     /// Buffers taken from the guest for it, not yet enough.
     held: Vec<Chain>,
+    /// Chains whose room is used again.
+    spare: Vec<Chain>,
     mergeable: bool,
     starved: bool,
     /// What is sent, and what is received, a second.
@@ -103,6 +107,7 @@ impl Net {
             outgoing,
             pending: 0,
             held: Vec::new(),
+            spare: Vec::new(),
             mergeable: false,
             starved: false,
             limits: (Limiter::new(limits.0), Limiter::new(limits.1)),
@@ -118,13 +123,15 @@ impl Net {
                 let interrupt = given_back && chain::wants_interrupt(queue, memory)?;
                 return Ok(Served { interrupt, later: Some(wait), ..Served::default() });
             }
-            let Some(next) = chain::pop(queue, memory)? else {
+            let mut chain = self.spare.pop().unwrap_or_default();
+            let Some(next) = chain::pop_into(queue, memory, &mut chain)? else {
+                self.spare.push(chain);
                 let interrupt = given_back && chain::wants_interrupt(queue, memory)?;
                 return Ok(Served { interrupt, quiet: chain::is_quiet(queue), ..Served::default() });
             };
             given_back = true;
             let head = match next {
-                Ok(chain) => {
+                Ok(()) => {
                     self.transmit(&chain, memory)?;
                     chain.head
                 }
@@ -133,6 +140,7 @@ impl Net {
                     bad.head
                 }
             };
+            self.spare.push(chain);
             chain::give_back(queue, memory, head, 0)?;
         }
         Ok(Served { interrupt: chain::wants_interrupt(queue, memory)?, more: true, ..Served::default() })
@@ -212,13 +220,14 @@ impl Net {
         let most = if self.mergeable { usize::from(QUEUE_SIZE) } else { 1 };
         let room = |held: &[Chain]| held.iter().map(|chain| chain::length(&chain.writable)).sum::<u64>();
         while room(&self.held) < self.pending as u64 && self.held.len() < most {
-            match chain::pop(queue, memory)? {
-                Some(Ok(chain)) if chain.readable.is_empty() && chain::length(&chain.writable) >= HEADER as u64 => {
+            let mut chain = self.spare.pop().unwrap_or_default();
+            match chain::pop_into(queue, memory, &mut chain)? {
+                Some(Ok(())) if chain.readable.is_empty() && chain::length(&chain.writable) >= HEADER as u64 => {
                     self.held.push(chain);
                 }
                 Some(unusable) => {
                     count(&self.counters.bad_chains);
-                    let head = unusable.map_or_else(|bad| bad.head, |chain| chain.head);
+                    let head = unusable.map_or_else(|bad| bad.head, |()| chain.head);
                     chain::give_back(queue, memory, head, 0)?;
                 }
                 None => return Ok(Delivered::NoBuffers),
@@ -233,10 +242,13 @@ impl Net {
         let buffers = if self.mergeable { self.held.len() as u16 } else { 1 };
         self.buffer[10..12].copy_from_slice(&buffers.to_le_bytes());
         let mut done = 0;
-        for chain in std::mem::take(&mut self.held) {
+        for chain in self.held.drain(..) {
             let part = chain::scatter(memory, &chain.writable, &self.buffer[done..length])?;
             done += part;
             chain::give_back(queue, memory, chain.head, part as u32)?;
+            if self.spare.len() < SPARE_MAX {
+                self.spare.push(chain);
+            }
         }
         count(&self.counters.requests);
         self.limits.1.pay((length - HEADER) as u64);
