@@ -63,6 +63,10 @@ class Pilvi(Monitor):
 
 
 class Qemu(Monitor):
+    def __init__(self, name, program, aio="io_uring"):
+        super().__init__(name, program)
+        self.aio = aio
+
     def arguments(self, folder, guest):
         out = [self.program, "-M", "microvm,rtc=off,isa-serial=on", "-accel", "kvm", "-cpu", "host,-arch-capabilities,-cx16", "-m", str(MEMORY_MIB),
                "-smp", "1", "-nodefaults", "-no-user-config", "-nographic", "-name", "bench,debug-threads=on", "-serial", "stdio",
@@ -70,7 +74,7 @@ class Qemu(Monitor):
         if guest.initramfs:
             out += ["-initrd", guest.initramfs]
         if guest.disk:
-            out += ["-object", "iothread,id=io", "-drive", f"id=d,file={guest.disk},format=raw,if=none,aio=io_uring,cache=writeback",
+            out += ["-object", "iothread,id=io", "-drive", f"id=d,file={guest.disk},format=raw,if=none,aio={self.aio},cache=writeback",
                     "-device", "virtio-blk-device,drive=d,iothread=io"]
         if guest.card:
             out += ["-netdev", f"tap,id=n,ifname={TAP},script=no,downscript=no", "-device", f"virtio-net-device,netdev=n,mac={MAC}"]

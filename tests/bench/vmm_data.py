@@ -135,15 +135,15 @@ def image(folder):
     return path
 
 
-def measure(monitors, kernel, rounds, ms, network=True):
+def measure(monitors, disks_only, kernel, rounds, ms, network=True):
     """{row: {monitor: [(figure, CPU us)]}} over all rounds, in turns."""
     found = {}
     with tempfile.TemporaryDirectory(prefix="pilvi-bench-vmm-") as name:
         disk = image(Path(name))
         for _ in range(rounds):
-            for monitor in monitors:
+            for monitor in monitors + disks_only:
                 seen = disk_round(monitor, kernel, disk, ms)
-                if network:
+                if network and monitor not in disks_only:
                     seen |= net_round(monitor, kernel, ms)
                 for row, pair in seen.items():
                     found.setdefault(row, {}).setdefault(monitor.name, []).append(pair)
@@ -161,6 +161,9 @@ def show(found, monitors):
         base, base_cpu = (statistics.median(values) for values in zip(*seen[ours]))
         cells = []
         for monitor in monitors:
+            if monitor.name not in seen:
+                cells += ["", ""]
+                continue
             figure, cpu = (statistics.median(values) for values in zip(*seen[monitor.name]))
             shown = figure * sizes[row] / 2**20 if sizes[row] else figure
             times, cpu_times = ("", "") if monitor.name == ours else (f" ({figure / base:.2f})", f" ({cpu / base_cpu:.2f})")

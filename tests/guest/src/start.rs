@@ -17,11 +17,11 @@ global_asm!(
     ".code32",
     ".globl start32",
     "start32:",
+    "cld",
+    "mov esp, offset stack_top",
     "mov dx, 0x3f8", // the first sign of life, for those who wait for it outside
     "mov al, 10",
     "out dx, al",
-    "cld",
-    "mov esp, offset stack_top",
     // One PML4 entry, four PDPT entries, 2048 large pages: 4 GiB one to one, for programs, too (`user`).
     "mov edi, offset page_tables",
     "lea eax, [edi + 0x1007]",

@@ -4,6 +4,7 @@
 //! way back, and no interrupt: who is here looks for itself.
 
 use core::arch::asm;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 const BITMAP: usize = 104;
 
@@ -12,7 +13,8 @@ const BITMAP: usize = 104;
 struct Task([u8; BITMAP + 8192 + 1]);
 
 static mut TASK: Task = Task([0; BITMAP + 8192 + 1]);
-static mut SEGMENTS: [u64; 7] = [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff, 0, 0];
+static mut SEGMENTS: [u64; 7] =
+    [0, 0x00af_9b00_0000_ffff, 0x00cf_9300_0000_ffff, 0x00cf_f300_0000_ffff, 0x00af_fb00_0000_ffff, 0, 0];
 
 #[repr(C, packed)]
 struct Pointer {
@@ -20,11 +22,19 @@ struct Pointer {
     base: u64,
 }
 
-/// Goes on as a program.
+/// Goes on as a program; from there, simply goes on.
 pub fn enter() {
+    static ENTERED: AtomicBool = AtomicBool::new(false);
+    if ENTERED.swap(true, Ordering::Relaxed) {
+        return;
+    }
     let (task, segments) = ((&raw mut TASK).cast::<u8>(), (&raw mut SEGMENTS).cast::<u64>());
     let (base, limit) = (task as u64, size_of::<Task>() as u64 - 1);
-    let low = (limit & 0xffff) | (base & 0xff_ffff) << 16 | 0x89 << 40 | (limit >> 16 & 0xf) << 48 | (base >> 24 & 0xff) << 56;
+    let low = (limit & 0xffff)
+        | (base & 0xff_ffff) << 16
+        | 0x89 << 40
+        | (limit >> 16 & 0xf) << 48
+        | (base >> 24 & 0xff) << 56;
     let pointer = Pointer { limit: 55, base: segments as u64 };
     // SAFETY: both live for ever and nothing else uses them. The new segments are flat as the old ones were, and memory is
     // mapped for every privilege, so that the same code goes on with the same stack after `iretq`.
