@@ -47,7 +47,8 @@ class Pilvi(Monitor):
             "control_socket": {"path": str(folder / "control")}, "console": {"log": {"path": str(folder / "console")}}, "transport": "mmio",
         }
         if guest.initramfs:
-            config |= {"initramfs": {"path": str(guest.initramfs)}, "cpu_mask": ["cx16"]}
+            # Huge pages as others ask for by themselves.
+            config |= {"initramfs": {"path": str(guest.initramfs)}, "cpu_mask": ["cx16"], "huge_pages": True}
         if guest.disk:
             config["disks"] = [{"source": {"path": str(guest.disk)}}]
         if guest.card:

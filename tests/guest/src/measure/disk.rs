@@ -6,6 +6,8 @@ use crate::say;
 use virtio_drivers::transport::{SomeTransport, Transport};
 
 const SECTOR: u64 = 512;
+/// The disk may answer writes before they are durable.
+const F_FLUSH: u64 = 1 << 9;
 /// Most requests at once: three descriptors each.
 const DEPTH_MAX: u16 = 64;
 /// Room for each request's data.
@@ -24,7 +26,7 @@ pub struct Disk {
 impl Disk {
     /// Takes it into use.
     pub fn new(mut transport: SomeTransport<'static>) -> Disk {
-        let features = super::ring::begin(&mut transport, 0);
+        let features = super::ring::begin(&mut transport, F_FLUSH);
         let ring = Ring::new(&mut transport, 0, features);
         transport.finish_init();
         let half = |offset| u64::from(transport.read_config_space::<u32>(offset).unwrap_or(0));
