@@ -17,7 +17,7 @@ HOST, GUEST, PORT, MAC_HOST, MAC_GUEST = "192.0.2.1", "192.0.2.2", 7, "02:00:00:
 LARGE = 60_000
 # Row, word for the guest, bytes of one request where the row is a throughput.
 DISK = [("read 4 KiB, depth 1", "read:4096:1", 0), ("read 4 KiB, depth 32", "read:4096:32", 0), ("write 4 KiB, depth 1", "write:4096:1", 0),
-        ("write 4 KiB, depth 32", "write:4096:32", 0), ("stream 128 KiB, depth 8", "stream:131072:8", 131072), ("stream 1 MiB, depth 4", "stream:1048576:4", 1 << 20)]
+        ("write 4 KiB, depth 32", "write:4096:32", 0), ("read 128 KiB in order, depth 8", "stream:131072:8", 131072), ("read 1 MiB in order, depth 4", "stream:1048576:4", 1 << 20)]
 SEND = [("send 60 bytes", "send:60:64", 0), ("send 60,000 bytes", f"send:{LARGE}:32", LARGE)]
 TAKE = [("receive 60 bytes", "take:60:128", 0), ("receive 60,000 bytes", f"take:{LARGE}:64", LARGE)]
 ECHO = [("round trip, 60 bytes", "echo:60:64", 0)]
