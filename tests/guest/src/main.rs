@@ -22,6 +22,7 @@
 //! | `vsock` | calls port 1024 of the host, echoes on port 52 until somebody says `bye` |
 //! | `spin` | prints `tick N` for ever, without pausing the processor |
 //! | `dirty` | changes 1024 pages one after the other for ever, and looks whether each is as it was left |
+//! | `disk=...`, `card=...` | what `tests/bench/vmm` measures (see `measure`) |
 //! | `net` | gets an address by DHCP (or takes `ip=A.B.C.D/N`), answers ping, and echoes UDP port 7 |
 //! | `acpi` | finds power button and power off in the ACPI tables, and uses them from then on |
 //! | `idle` | waits |
@@ -43,6 +44,7 @@ mod grow;
 mod hal;
 mod idle;
 mod libc;
+mod measure;
 mod memory;
 mod net;
 mod pci;
@@ -51,6 +53,7 @@ mod serial;
 mod smp;
 mod start;
 mod terminal;
+mod user;
 mod vsock;
 
 use alloc::vec::Vec;
@@ -148,6 +151,12 @@ pub fn main(entry: &str, command_line: u64) -> ! {
     }
     if wants("dirty") {
         dirty::run();
+    }
+    if words.iter().any(|word| word.starts_with("disk=") || word.starts_with("card=")) {
+        measure::run(&words);
+        loop {
+            core::hint::spin_loop();
+        }
     }
     if wants("net") {
         let address = words.iter().find_map(|w| w.strip_prefix("ip="));

@@ -19,15 +19,18 @@ global_asm!(
     "start32:",
     "cld",
     "mov esp, offset stack_top",
-    // One PML4 entry, four PDPT entries, 2048 large pages: 4 GiB one to one.
+    "mov dx, 0x3f8", // the first sign of life, for those who wait for it outside
+    "mov al, 10",
+    "out dx, al",
+    // One PML4 entry, four PDPT entries, 2048 large pages: 4 GiB one to one, for programs, too (`user`).
     "mov edi, offset page_tables",
-    "lea eax, [edi + 0x1003]",
+    "lea eax, [edi + 0x1007]",
     "mov [edi], eax",
     "xor ecx, ecx",
     "2:",
     "mov eax, ecx",
     "shl eax, 12",
-    "lea eax, [eax + edi + 0x2003]",
+    "lea eax, [eax + edi + 0x2007]",
     "mov [edi + ecx * 8 + 0x1000], eax",
     "inc ecx",
     "cmp ecx, 4",
@@ -36,7 +39,7 @@ global_asm!(
     "3:",
     "mov eax, ecx",
     "shl eax, 21",
-    "or eax, 0x83",
+    "or eax, 0x87",
     "mov [edi + ecx * 8 + 0x2000], eax",
     "inc ecx",
     "cmp ecx, 2048",
@@ -129,12 +132,12 @@ extern "C" fn from_linux64(zero_page: u64) -> ! {
     // SAFETY: the same tables as `start32` builds, in memory that nothing uses on this way in; the code that runs is
     // mapped at the same place before and after.
     unsafe {
-        tables.write(tables as u64 + 0x1003);
+        tables.write(tables as u64 + 0x1007);
         for n in 0..4usize {
-            tables.add(512 + n).write(tables as u64 + 0x2003 + (n as u64) * 0x1000);
+            tables.add(512 + n).write(tables as u64 + 0x2007 + (n as u64) * 0x1000);
         }
         for n in 0..2048usize {
-            tables.add(1024 + n).write(((n as u64) << 21) | 0x83);
+            tables.add(1024 + n).write(((n as u64) << 21) | 0x87);
         }
         asm!("mov cr3, {}", in(reg) tables, options(nostack));
     }

@@ -65,13 +65,14 @@ const EVERYWHERE: [i64; 23] = [
 const CONSOLE: [i64; 4] = [libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_ftruncate, libc::SYS_sendto];
 
 /// Waiting and disk work. The rings are restricted to reading and writing their disk (`virtio::block::ring`).
-const DEVICES: [i64; 12] = [
+const DEVICES: [i64; 13] = [
     libc::SYS_io_uring_enter,
     libc::SYS_epoll_wait,
     libc::SYS_epoll_pwait,
     libc::SYS_epoll_ctl,
     libc::SYS_preadv,
     libc::SYS_pwritev,
+    libc::SYS_writev,
     libc::SYS_fdatasync,
     libc::SYS_fallocate,
     // An image of its own tables grows and is made durable by its library.

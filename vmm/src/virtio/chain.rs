@@ -6,8 +6,10 @@
 
 use super::counters::{Counters, count};
 use super::{Broken, Served};
-use crate::memory::Memory;
+use crate::memory::{Memory, Slice};
 use serde::{Deserialize, Serialize};
+use std::io;
+use std::sync::atomic::Ordering;
 use virtio_queue::{Error as QueueError, Queue, QueueOwnedT, QueueT};
 use vm_memory::{Bytes, GuestAddress, GuestMemoryBackend};
 
@@ -74,8 +76,25 @@ pub fn length(pieces: &[Piece]) -> u64 {
     pieces.iter().map(|p| u64::from(p.length)).sum()
 }
 
+/// The piece as one stretch of the host's memory, as nearly all are: found faster than several, which only one that reaches
+/// from one region of guest memory into the next has.
+fn whole(memory: &Memory, address: GuestAddress, length: usize) -> Option<Slice<'_>> {
+    GuestMemoryBackend::get_slice(memory, address, length).ok()
+}
+
+fn exists(memory: &Memory, piece: Piece) -> bool {
+    let length = piece.length as usize;
+    whole(memory, piece.address, length).is_some() || GuestMemoryBackend::check_range(memory, piece.address, length)
+}
+
 /// Takes the next available chain off the queue. None: the queue is empty, or not in use.
 pub fn pop(queue: &mut Queue, memory: &Memory) -> Result<Option<Result<Chain, BadChain>>, Broken> {
+    let mut chain = Chain::default();
+    Ok(pop_into(queue, memory, &mut chain)?.map(|found| found.map(|()| chain)))
+}
+
+/// The same into a chain whose room was allocated before.
+pub fn pop_into(queue: &mut Queue, memory: &Memory, chain: &mut Chain) -> Result<Option<Result<(), BadChain>>, Broken> {
     if !queue.ready() {
         return Ok(None);
     }
@@ -86,7 +105,9 @@ pub fn pop(queue: &mut Queue, memory: &Memory) -> Result<Option<Result<Chain, Ba
     })?;
     let Some(descriptors) = available.next() else { return Ok(None) };
     let head = descriptors.head_index();
-    let mut chain = Chain { head, ..Chain::default() };
+    chain.head = head;
+    chain.readable.clear();
+    chain.writable.clear();
     let bad = |why| Ok(Some(Err(BadChain { head, why })));
     let (mut count, mut unfinished) = (0u16, true);
     for descriptor in descriptors {
@@ -96,7 +117,7 @@ pub fn pop(queue: &mut Queue, memory: &Memory) -> Result<Option<Result<Chain, Ba
             return bad("more descriptors than the queue has entries");
         }
         let piece = Piece { address: descriptor.addr(), length: descriptor.len() };
-        if !GuestMemoryBackend::check_range(memory, piece.address, piece.length as usize) || piece.length == 0 {
+        if !exists(memory, piece) || piece.length == 0 {
             return bad("a piece outside guest memory, or empty");
         }
         if descriptor.is_write_only() {
@@ -110,7 +131,7 @@ pub fn pop(queue: &mut Queue, memory: &Memory) -> Result<Option<Result<Chain, Ba
     if unfinished {
         return bad("a loop, or an index outside the table");
     }
-    Ok(Some(Ok(chain)))
+    Ok(Some(Ok(())))
 }
 
 /// Puts the chain that was taken last back to where it was: nothing came of it.
@@ -144,6 +165,20 @@ pub fn ask_notification(queue: &mut Queue, memory: &Memory) -> Result<bool, Brok
         return Ok(false);
     }
     queue.enable_notification(memory).map_err(|_| Broken("the used ring is not writable"))
+}
+
+/// Whether the driver says nothing before it is asked to (`ask_notification`), so that one can look instead.
+pub fn is_quiet(queue: &Queue) -> bool {
+    queue.ready() && queue.event_idx_enabled()
+}
+
+/// Whether chains wait in the queue.
+pub fn is_waiting(queue: &Queue, memory: &Memory) -> Result<bool, Broken> {
+    if !queue.ready() {
+        return Ok(false);
+    }
+    let index = queue.avail_idx(memory, Ordering::Acquire).map_err(|_| Broken("the available ring is not readable"))?;
+    Ok(index.0 != queue.next_avail())
 }
 
 /// Serves up to a budget of chains, each by `serve`, which returns how much it wrote to guest memory.
@@ -181,9 +216,14 @@ pub fn gather(memory: &Memory, pieces: &[Piece], out: &mut [u8]) -> Result<usize
     let mut done = 0;
     for piece in pieces {
         let count = (piece.length as usize).min(out.len() - done);
-        memory
-            .read_slice(&mut out[done..done + count], piece.address)
-            .map_err(|_| Broken("guest memory is not readable"))?;
+        let part = &mut out[done..done + count];
+        let read = match whole(memory, piece.address, count) {
+            Some(slice) => slice.read_slice(part, 0).is_ok(),
+            None => memory.read_slice(part, piece.address).is_ok(),
+        };
+        if !read {
+            return Err(Broken("guest memory is not readable"));
+        }
         done += count;
     }
     Ok(done)
@@ -194,12 +234,32 @@ pub fn scatter(memory: &Memory, pieces: &[Piece], bytes: &[u8]) -> Result<usize,
     let mut done = 0;
     for piece in pieces {
         let count = (piece.length as usize).min(bytes.len() - done);
-        memory
-            .write_slice(&bytes[done..done + count], piece.address)
-            .map_err(|_| Broken("guest memory is not writable"))?;
+        let part = &bytes[done..done + count];
+        let written = match whole(memory, piece.address, count) {
+            Some(slice) => slice.write_slice(part, 0).is_ok(),
+            None => memory.write_slice(part, piece.address).is_ok(),
+        };
+        if !written {
+            return Err(Broken("guest memory is not writable"));
+        }
         done += count;
     }
     Ok(done)
+}
+
+/// The host's addresses of pieces of guest memory, after those that are there already.
+pub fn slices<'a>(memory: &'a Memory, pieces: &[Piece], out: &mut Vec<Slice<'a>>) -> io::Result<()> {
+    for piece in pieces {
+        match whole(memory, piece.address, piece.length as usize) {
+            Some(slice) => out.push(slice),
+            None => {
+                for slice in GuestMemoryBackend::get_slices(memory, piece.address, piece.length as usize) {
+                    out.push(slice.map_err(io::Error::other)?);
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 /// The pieces without their first `skip` bytes.

@@ -26,6 +26,7 @@ pub mod memory;
 pub mod mmio;
 pub mod net;
 pub mod pci;
+pub mod poll;
 pub mod rng;
 pub mod transport;
 pub mod vhost;
@@ -74,6 +75,8 @@ pub struct Served {
     pub interrupt: bool,
     /// The budget of a turn ended before the work did: come again.
     pub more: bool,
+    /// The queue is empty, and its driver was not asked to notify what comes: look again, or have the slot listen.
+    pub quiet: bool,
     /// The host's end has work now, though its descriptor does not say so.
     pub host: bool,
     /// A limit holds the rest back: come again after this time.

@@ -9,6 +9,7 @@
 //! `mmio` and `pci` are the two register layouts in front of it; how an interrupt reaches the guest is theirs
 //! (`Interrupts`), and lies outside the lock, so that a guest's interrupt handler never waits for disk work.
 
+use super::chain;
 use super::counters::{Counters, count};
 use super::handle::Handle;
 use super::vhost::log::Log;
@@ -325,6 +326,36 @@ impl Slot {
         }
         let log = on.then(|| Log::new(&transport.memory).map(Arc::new)).transpose().map_err(|e| e.to_string())?;
         transport.device.log_writes(&transport.queues, log.clone()).map(|()| log)
+    }
+
+    /// Whether chains wait in one of these queues: the mask of those that have some. Nothing is done with them.
+    pub fn waiting(&self, queues: u64) -> u64 {
+        self.each_quiet(queues, |queue, memory| chain::is_waiting(queue, memory))
+    }
+
+    /// Has the driver notify these queues again; the mask of those that something came to meanwhile.
+    pub fn listen(&self, queues: u64) -> u64 {
+        self.each_quiet(queues, chain::ask_notification)
+    }
+
+    fn each_quiet(&self, mask: u64, look: impl Fn(&mut Queue, &Memory) -> Result<bool, Broken>) -> u64 {
+        let mut guard = lock(&self.transport);
+        let transport = &mut *guard;
+        if !transport.live {
+            return 0;
+        }
+        let mut found = 0;
+        for (number, queue) in transport.queues.iter_mut().enumerate().filter(|(n, _)| mask & 1 << n != 0) {
+            match look(queue, &transport.memory) {
+                Ok(true) => found |= 1 << number,
+                Ok(false) => {}
+                Err(broken) => {
+                    self.break_device(transport, broken);
+                    return 0;
+                }
+            }
+        }
+        found
     }
 
     /// Writes the device down. The worker stands still.

@@ -1,6 +1,14 @@
 //! The thread of a device: waits for notifications, for the host's end and for limits, and does the work in bounded turns.
+//!
+//! ```text
+//!   asleep ──notified──► turns ──queue empty──► looking (poll.rs) ──patience ends──► listening: asks to be notified ──► asleep
+//!                          ▲                       │ something came                    │ something came meanwhile
+//!                          └───────────────────────┴──────────────────────────────────┘
+//! ```
+//! A queue that is looked at when the gate shuts is so afterwards; whoever is restored from there begins with a notification.
 
 use super::Served;
+use super::poll::Patience;
 use super::transport::Slot;
 use crate::gate::{Gate, Pass};
 use std::io;
@@ -12,6 +20,10 @@ use vmm_sys_util::eventfd::EventFd;
 
 const HOST: u64 = 1 << 32;
 const WAKE: u64 = 1 << 33;
+/// Turns of a device without a host's end between two looks at what else there is.
+const TURNS_UNSEEN: u32 = 16;
+/// Looks at the queues between two looks at the host's end.
+const LOOKS: u32 = 16;
 
 /// What the thread works with.
 pub struct Worker {
@@ -21,27 +33,48 @@ pub struct Worker {
     wake: EventFd,
     /// Another process serves the queues.
     elsewhere: bool,
+    has_host: bool,
     watching_host: bool,
     host_gone: bool,
     /// When a limit lets the queue of that number go on; the last is the host's end.
     held_until: Vec<Option<Instant>>,
+    /// Queues that were empty and are looked at.
+    quiet: u64,
+    patience: Patience,
+    /// Rounds since the last look at the events.
+    unseen: u32,
 }
 
 impl Worker {
     /// Prepares the waiting. `wake` brings the thread to the gate.
     pub fn new(slot: Arc<Slot>, gate: Arc<Gate>, wake: EventFd) -> io::Result<Worker> {
         let epoll = Epoll::new()?;
-        let add = |fd, data| epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::IN, data));
         let elsewhere = slot.is_served_elsewhere();
         for (n, event) in (0u64..).zip(&slot.notify).filter(|_| !elsewhere) {
-            add(event.as_raw_fd(), n)?;
+            // Each notification is an edge: what it counts need not be read.
+            let edge = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, n);
+            epoll.ctl(ControlOperation::Add, event.as_raw_fd(), edge)?;
         }
-        add(wake.as_raw_fd(), WAKE)?;
-        if let Some((fd, _)) = slot.host_end() {
+        epoll.ctl(ControlOperation::Add, wake.as_raw_fd(), EpollEvent::new(EventSet::IN, WAKE))?;
+        let host = slot.host_end();
+        if let Some((fd, _)) = host {
             epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::empty(), HOST))?;
         }
         let held_until = vec![None; slot.notify.len() + 1];
-        Ok(Worker { slot, gate, epoll, wake, elsewhere, watching_host: false, host_gone: false, held_until })
+        Ok(Worker {
+            slot,
+            gate,
+            epoll,
+            wake,
+            elsewhere,
+            has_host: host.is_some(),
+            watching_host: false,
+            host_gone: false,
+            held_until,
+            quiet: 0,
+            patience: Patience::default(),
+            unseen: 0,
+        })
     }
 
     /// Works until the gate says quit.
@@ -53,18 +86,14 @@ impl Worker {
             if self.pass() == Pass::Quit || self.slot.is_retired() {
                 return;
             }
-            self.watch_host();
-            let count = self.epoll.wait(self.timeout_ms(again), &mut events).unwrap_or(0);
+            let count = self.wait(&mut again, &mut events);
             let mut work = std::mem::take(&mut again) | self.released();
             for event in &events[..count] {
                 match event.data() {
                     WAKE => drop(self.wake.read()),
                     HOST if event.event_set().intersects(EventSet::ERROR | EventSet::HANG_UP) => self.lose_host(),
                     HOST => work |= host_bit,
-                    number => {
-                        let _ = self.slot.notify.get(number as usize).map(EventFd::read);
-                        work |= 1 << (number & 31);
-                    }
+                    number => work |= 1 << (number & 31),
                 }
             }
             // Woken in order to pause: what is pending stays pending until the gate opens.
@@ -73,6 +102,10 @@ impl Worker {
                 continue;
             }
             again |= self.turns(work);
+            if again != 0 {
+                // Nobody says when something comes to these, so they have their turn, too.
+                again |= std::mem::take(&mut self.quiet);
+            }
         }
     }
 
@@ -90,6 +123,48 @@ impl Worker {
         pass
     }
 
+    /// Waits for events as long as there is nothing else to do; `again` gets what quiet queues have.
+    fn wait(&mut self, again: &mut u64, events: &mut [EpollEvent]) -> usize {
+        if self.has_host {
+            self.watch_host();
+        }
+        let mut looking = false;
+        if *again == 0 && self.quiet != 0 {
+            (*again, looking) = self.look();
+        }
+        if *again != 0 && self.unseen < TURNS_UNSEEN && !self.has_host {
+            self.unseen += 1;
+            return 0;
+        }
+        self.unseen = 0;
+        let timeout = if looking { 0 } else { self.timeout_ms(*again) };
+        let count = self.epoll.wait(timeout, events).unwrap_or(0);
+        if looking && count > 0 {
+            self.patience.rewarded();
+        }
+        count
+    }
+
+    /// Looks at the quiet queues, then listens. The mask of what they have, and whether the looking is to go on.
+    fn look(&mut self) -> (u64, bool) {
+        let mut looks = 0;
+        while self.patience.lasts() {
+            let found = self.slot.waiting(self.quiet);
+            if found != 0 {
+                self.quiet &= !found;
+                self.patience.rewarded();
+                return (found, false);
+            }
+            looks += 1;
+            if self.gate.is_calling() || (self.has_host && looks == LOOKS) {
+                return (0, true);
+            }
+            std::hint::spin_loop();
+        }
+        self.patience.ended();
+        (self.slot.listen(std::mem::take(&mut self.quiet)), false)
+    }
+
     /// A turn for each queue of the mask and for the host's end; the mask of what has more to do.
     fn turns(&mut self, mut work: u64) -> u64 {
         let queues = self.slot.notify.len();
@@ -102,6 +177,9 @@ impl Worker {
             let served = self.slot.turn((number < queues).then_some(number));
             if served.more && number < queues {
                 again |= bit;
+            }
+            if served.quiet && number < queues {
+                self.quiet |= bit;
             }
             if served.host {
                 // The host's end comes last in this round; when it asks for itself, in the next.

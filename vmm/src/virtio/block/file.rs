@@ -1,13 +1,12 @@
 //! The bytes of a disk: positioned vector reads and writes between a file and guest memory, without a copy between.
 
-use super::super::chain::Piece;
+use super::super::chain::{self, Piece};
 use crate::memory::{Memory, Slice};
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
-use vm_memory::GuestMemoryBackend;
 use vm_memory::bitmap::Bitmap;
 
 /// How long a disk is waited for that another process has.
@@ -117,11 +116,7 @@ impl RawFile {
 /// The host's addresses of pieces of guest memory.
 pub fn slices<'a>(pieces: &[Piece], memory: &'a Memory) -> io::Result<Vec<Slice<'a>>> {
     let mut slices = Vec::with_capacity(pieces.len());
-    for piece in pieces {
-        for slice in GuestMemoryBackend::get_slices(memory, piece.address, piece.length as usize) {
-            slices.push(slice.map_err(io::Error::other)?);
-        }
-    }
+    chain::slices(memory, pieces, &mut slices)?;
     Ok(slices)
 }
 

@@ -74,6 +74,8 @@ pub struct Block {
     block_size: u32,
     limiter: Limiter,
     counters: Arc<Counters>,
+    /// The driver knows of no cache: what is written is durable before it is answered.
+    write_through: bool,
     /// Taken from the queue, and not answered: where the bytes are is away.
     held: Vec<Held>,
 }
@@ -110,6 +112,7 @@ impl Block {
             block_size: geometry.block_size,
             limiter: Limiter::new(rate),
             counters,
+            write_through: false,
             held: Vec::new(),
         }
     }
@@ -145,7 +148,7 @@ impl Block {
                 break;
             }
             let Some(next) = chain::pop(queue, memory)? else {
-                served.more = chain::ask_notification(queue, memory)?;
+                (served.more, served.quiet) = (false, chain::is_quiet(queue));
                 break;
             };
             given_back = true;
@@ -180,7 +183,10 @@ impl Block {
         let waiting = std::mem::take(batch);
         let (chains, transfers): (Vec<_>, Vec<_>) =
             waiting.into_iter().map(|w| ((w.chain, w.room), w.transfer)).unzip();
-        let results = self.backing.run(&transfers, memory);
+        let mut results = self.backing.run(&transfers, memory);
+        if self.write_through && transfers.iter().any(|t| t.way == Way::Write) {
+            self.make_durable(&transfers, &mut results);
+        }
         for (((chain, room), transfer), result) in chains.into_iter().zip(transfers).zip(results) {
             if result.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::NotConnected) {
                 self.held.push(Held::Transfer(Waiting { chain, room, transfer }));
@@ -202,6 +208,13 @@ impl Block {
             chain::give_back(queue, memory, chain.head, written)?;
         }
         Ok(())
+    }
+
+    /// Flushes; where that fails, the writes have failed in the same way.
+    fn make_durable(&mut self, transfers: &[Transfer], results: &mut [std::io::Result<()>]) {
+        let Err(error) = self.backing.flush() else { return };
+        let writes = results.iter_mut().zip(transfers).filter(|(result, t)| result.is_ok() && t.way == Way::Write);
+        writes.for_each(|(result, _)| *result = Err(error.kind().into()));
     }
 
     /// Writes the status, the last writable byte. Returns the bytes written to guest memory.
@@ -350,7 +363,9 @@ impl Device for Block {
         copy_config(&config, offset, data);
     }
 
-    fn activate(&mut self, _features: u64) {}
+    fn activate(&mut self, features: u64) {
+        self.write_through = features & 1 << abi::VIRTIO_BLK_F_FLUSH == 0;
+    }
 
     fn reset(&mut self) {
         self.held.clear();

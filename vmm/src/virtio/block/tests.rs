@@ -59,6 +59,42 @@ fn reads_writes_and_names() {
     assert_eq!((c.requests, c.bytes_in, c.bytes_out, c.errors), (4, 512, 1024, 0));
 }
 
+/// Counts flushes, which fail where they are meant to.
+struct Flushed(file::RawFile, Arc<AtomicU64>, bool);
+
+impl Backing for Flushed {
+    fn run(&mut self, transfers: &[Transfer], memory: &Memory) -> Vec<std::io::Result<()>> {
+        self.0.run(transfers, memory)
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        if self.2 { Err(std::io::ErrorKind::Other.into()) } else { Ok(()) }
+    }
+    fn zero(&mut self, _offset: u64, _bytes: u64, _discard: bool) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn writes_of_a_driver_that_knows_no_cache_are_durable_when_answered() {
+    for (features, fails, flushes, answer) in
+        [(1 << abi::VIRTIO_BLK_F_FLUSH, false, 0, STATUS_OK), (0, false, 1, STATUS_OK), (0, true, 1, STATUS_ERROR)]
+    {
+        let (memory, mut queue, file) = (memory(), queue(8), tempfile::tempfile().unwrap());
+        file.set_len(8 * SECTOR).unwrap();
+        let seen = Arc::new(AtomicU64::new(0));
+        let backing = Box::new(Flushed(file::RawFile::new(file), seen.clone(), fails));
+        let geometry =
+            Geometry { bytes: 8 * SECTOR, read_only: false, serial: String::new(), queues: 1, block_size: 512 };
+        let mut block = Block::new(backing, &geometry, Arc::default(), Arc::default());
+        block.activate(features);
+        assert_eq!(ask(&mut block, &memory, &mut queue, 0, 1, 512, false).0, STATUS_OK);
+        assert_eq!(seen.load(Ordering::Relaxed), 0, "reads need none");
+        assert_eq!(ask(&mut block, &memory, &mut queue, 1, 6, 512, true).0, answer);
+        assert_eq!(seen.load(Ordering::Relaxed), flushes);
+    }
+}
+
 #[test]
 fn batches_come_out_the_same_over_ring_and_pool() {
     let stop = crate::machine::Stop::alone().unwrap();

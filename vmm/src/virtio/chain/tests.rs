@@ -71,6 +71,27 @@ fn a_good_chain_comes_apart_into_its_pieces() {
 }
 
 #[test]
+fn a_quiet_queue_shows_what_comes_and_notifies_once_it_is_asked_to() {
+    let (memory, mut queue) = (memory(), queue(8));
+    assert!(!is_quiet(&queue), "without event indexes drivers notify unasked");
+    queue.set_event_idx(true);
+    assert!(is_quiet(&queue));
+    let event = || memory.read_obj::<u16>(GuestAddress(USED + 4 + 8 * 8)).unwrap();
+    descriptor(&memory, DESCRIPTORS, 0, 0x4000, 16, 0, 0);
+    offer(&memory, 8, &[0]);
+    assert!(is_waiting(&queue, &memory).unwrap());
+    one(&memory, &mut queue).unwrap();
+    assert!(!is_waiting(&queue, &memory).unwrap());
+    assert_eq!(event(), 0, "nobody has asked");
+    assert!(!ask_notification(&mut queue, &memory).unwrap());
+    assert_eq!(event(), 1);
+    offer(&memory, 8, &[0]);
+    assert!(ask_notification(&mut queue, &memory).unwrap(), "it came before it was asked for");
+    queue.set_ready(false);
+    assert!(!is_quiet(&queue) && !is_waiting(&queue, &memory).unwrap());
+}
+
+#[test]
 fn rule_breakers_are_refused() {
     let (memory, mut queue) = (memory(), queue(8));
     // A loop, an index outside, memory outside, order, nested indirection, an empty piece.

@@ -4,7 +4,8 @@
 //!   guest ── queue 1 ──► one frame with its virtio header ──► tap        at most BUDGET frames a turn
 //!   guest ◄── queue 0 ── one frame, over as many buffers as it needs ◄── tap, only while buffers are there
 //! ```
-//! Frames pass through a bounce buffer each way, so a guest that changes a frame under our hands changes only its own copy.
+//! Frames pass through a bounce buffer each way, so a guest that changes a frame under our hands changes only its own copy. Of
+//! large frames to the tap only the header does: the kernel copies the rest once, out of guest memory.
 //! Checksum and segmentation offloads are passed through to the host's kernel, which does them once, or never when the
 //! other end is a guest too. Frames that the tap has no room for are dropped and counted, as a wire would.
 
@@ -14,7 +15,7 @@ use super::chain::{self, Chain, SavedChain};
 use super::counters::{Counters, add, count};
 use super::limit::{Limiter, Setting};
 use super::{Broken, Device, Served, copy_config};
-use crate::memory::Memory;
+use crate::memory::{Memory, Slice};
 use crate::snapshot::{self, SnapshotError};
 use serde::{Deserialize, Serialize};
 use std::io;
@@ -30,6 +31,10 @@ const BUDGET: usize = 128;
 pub const HEADER: usize = 12;
 /// Largest frame: 64 KiB of payload when segmentation is left to the other end, with header and link layer.
 const FRAME_BYTES_MAX: usize = HEADER + 65_536 + 18;
+/// Chains that are kept for their room.
+const SPARE_MAX: usize = 64;
+/// Frames from here on are not copied here before the kernel copies them.
+const DIRECT_BYTES_MIN: u64 = 4096;
 /// Least frame that has both addresses and a type.
 const FRAME_BYTES_MIN: usize = HEADER + 14;
 
@@ -42,6 +47,16 @@ pub trait Wire: Send {
     fn receive(&mut self, frame: &mut [u8]) -> io::Result<usize>;
     /// Gives a frame away, whole or not at all.
     fn send(&mut self, frame: &[u8]) -> io::Result<()>;
+    /// Gives a frame away whose virtio header is here, and whose rest lies in guest memory.
+    fn send_rest(&mut self, header: &[u8; HEADER], rest: &[Slice<'_>]) -> io::Result<()> {
+        let mut frame = header.to_vec();
+        for slice in rest {
+            let start = frame.len();
+            frame.resize(start + slice.len(), 0);
+            slice.copy_to(&mut frame[start..]);
+        }
+        self.send(&frame)
+    }
     /// Becomes readable when there is a frame.
     fn descriptor(&self) -> RawFd;
     /// Tells which offloads the guest understands in frames that it receives.
@@ -62,6 +77,8 @@ pub struct Net {
     pending: usize,
     /// Buffers taken from the guest for it, not yet enough.
     held: Vec<Chain>,
+    /// Chains whose room is used again.
+    spare: Vec<Chain>,
     mergeable: bool,
     starved: bool,
     /// What is sent, and what is received, a second.
@@ -90,6 +107,7 @@ impl Net {
             outgoing,
             pending: 0,
             held: Vec::new(),
+            spare: Vec::new(),
             mergeable: false,
             starved: false,
             limits: (Limiter::new(limits.0), Limiter::new(limits.1)),
@@ -105,13 +123,15 @@ impl Net {
                 let interrupt = given_back && chain::wants_interrupt(queue, memory)?;
                 return Ok(Served { interrupt, later: Some(wait), ..Served::default() });
             }
-            let Some(next) = chain::pop(queue, memory)? else {
+            let mut chain = self.spare.pop().unwrap_or_default();
+            let Some(next) = chain::pop_into(queue, memory, &mut chain)? else {
+                self.spare.push(chain);
                 let interrupt = given_back && chain::wants_interrupt(queue, memory)?;
-                return Ok(Served { interrupt, more: chain::ask_notification(queue, memory)?, ..Served::default() });
+                return Ok(Served { interrupt, quiet: chain::is_quiet(queue), ..Served::default() });
             };
             given_back = true;
             let head = match next {
-                Ok(chain) => {
+                Ok(()) => {
                     self.transmit(&chain, memory)?;
                     chain.head
                 }
@@ -120,6 +140,7 @@ impl Net {
                     bad.head
                 }
             };
+            self.spare.push(chain);
             chain::give_back(queue, memory, head, 0)?;
         }
         Ok(Served { interrupt: chain::wants_interrupt(queue, memory)?, more: true, ..Served::default() })
@@ -133,11 +154,20 @@ impl Net {
         }
         count(&self.counters.requests);
         self.limits.0.pay(length - HEADER as u64);
-        let frame = &mut self.outgoing[..length as usize];
+        let direct = length >= DIRECT_BYTES_MIN;
+        let frame = &mut self.outgoing[..if direct { HEADER } else { length as usize }];
         chain::gather(memory, &chain.readable, frame)?;
         // num_buffers means nothing in this direction, and taps want it zero.
         frame[10..12].fill(0);
-        match self.wire.send(frame) {
+        let sent = match frame.first_chunk::<HEADER>() {
+            Some(header) if direct => {
+                let mut rest = Vec::with_capacity(chain.readable.len());
+                let found = chain::slices(memory, &chain::after(&chain.readable, HEADER as u64), &mut rest);
+                found.and_then(|()| self.wire.send_rest(header, &rest))
+            }
+            _ => self.wire.send(frame),
+        };
+        match sent {
             Ok(()) => add(&self.counters.bytes_out, length - HEADER as u64),
             Err(e) if e.kind() == io::ErrorKind::InvalidInput => count(&self.counters.errors),
             Err(_) => count(&self.counters.dropped),
@@ -190,13 +220,14 @@ impl Net {
         let most = if self.mergeable { usize::from(QUEUE_SIZE) } else { 1 };
         let room = |held: &[Chain]| held.iter().map(|chain| chain::length(&chain.writable)).sum::<u64>();
         while room(&self.held) < self.pending as u64 && self.held.len() < most {
-            match chain::pop(queue, memory)? {
-                Some(Ok(chain)) if chain.readable.is_empty() && chain::length(&chain.writable) >= HEADER as u64 => {
+            let mut chain = self.spare.pop().unwrap_or_default();
+            match chain::pop_into(queue, memory, &mut chain)? {
+                Some(Ok(())) if chain.readable.is_empty() && chain::length(&chain.writable) >= HEADER as u64 => {
                     self.held.push(chain);
                 }
                 Some(unusable) => {
                     count(&self.counters.bad_chains);
-                    let head = unusable.map_or_else(|bad| bad.head, |chain| chain.head);
+                    let head = unusable.map_or_else(|bad| bad.head, |()| chain.head);
                     chain::give_back(queue, memory, head, 0)?;
                 }
                 None => return Ok(Delivered::NoBuffers),
@@ -211,10 +242,13 @@ impl Net {
         let buffers = if self.mergeable { self.held.len() as u16 } else { 1 };
         self.buffer[10..12].copy_from_slice(&buffers.to_le_bytes());
         let mut done = 0;
-        for chain in std::mem::take(&mut self.held) {
+        for chain in self.held.drain(..) {
             let part = chain::scatter(memory, &chain.writable, &self.buffer[done..length])?;
             done += part;
             chain::give_back(queue, memory, chain.head, part as u32)?;
+            if self.spare.len() < SPARE_MAX {
+                self.spare.push(chain);
+            }
         }
         count(&self.counters.requests);
         self.limits.1.pay((length - HEADER) as u64);

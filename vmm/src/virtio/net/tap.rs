@@ -2,6 +2,7 @@
 
 use super::{HEADER, Wire};
 use crate::config::{Tap as TapSource, inherit};
+use crate::memory::Slice;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -108,6 +109,19 @@ impl Wire for Tap {
 
     fn send(&mut self, frame: &[u8]) -> io::Result<()> {
         self.file.write(frame).map(drop)
+    }
+
+    fn send_rest(&mut self, header: &[u8; HEADER], rest: &[Slice<'_>]) -> io::Result<()> {
+        let guards: Vec<_> = rest.iter().map(Slice::ptr_guard).collect();
+        let mut vectors = Vec::with_capacity(1 + guards.len());
+        vectors.push(libc::iovec { iov_base: header.as_ptr().cast_mut().cast(), iov_len: header.len() });
+        let rest = guards.iter().map(|g| libc::iovec { iov_base: g.as_ptr().cast_mut().cast(), iov_len: g.len() });
+        vectors.extend(rest);
+        // SAFETY: the first vector is the header, the others are stretches of mapped guest memory (the guards live past
+        // the call); nothing is written to them. The guest may change its memory at the same time, which is harmless: the
+        // kernel only copies bytes, and we hold no references into it.
+        let moved = unsafe { libc::writev(self.file.as_raw_fd(), vectors.as_ptr(), vectors.len() as libc::c_int) };
+        if moved < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 
     fn descriptor(&self) -> RawFd {
