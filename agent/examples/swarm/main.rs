@@ -65,8 +65,9 @@ const NICER: i32 = 10;
 fn main() {
     let threads = || tokio::runtime::Builder::new_multi_thread();
     let client = threads().worker_threads(1).enable_all().build().unwrap();
-    let yielding = || {
-        let _ = rustix::process::nice(NICER);
+    let nice = rustix::process::getpriority_process(None).unwrap() + NICER;
+    let yielding = move || {
+        let _ = rustix::process::setpriority_process(None, nice);
     };
     threads().enable_all().on_thread_start(yielding).build().unwrap().block_on(hosts(client.handle().clone()));
 }

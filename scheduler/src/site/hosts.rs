@@ -9,8 +9,8 @@
 //! not enough for all, hosts hear a little later what a client has done, and the next client does not wait for that.
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// About a ninth of the share that a thread of clients has.
-const NICER: i32 = 10;
+/// A third of the share that a thread of clients has.
+const NICER: i32 = 5;
 
 pub struct Hosts(Option<Runtime>);
 
@@ -18,11 +18,13 @@ impl Hosts {
     /// # Errors
     /// The kernel gives no threads.
     pub fn start(threads: usize) -> std::io::Result<Self> {
+        // Of this process; threads inherit what those have that start them.
+        let nice = rustix::process::getpriority_process(None)? + NICER;
         let mut builder = Builder::new_multi_thread();
-        builder.enable_all().worker_threads(threads).thread_name("hosts").on_thread_start(|| {
+        builder.enable_all().worker_threads(threads).thread_name("hosts").on_thread_start(move || {
             pilvi_store::wait_for_clients();
             // Of this thread alone. Without it all goes on, only less quick.
-            let _ = rustix::process::nice(NICER);
+            let _ = rustix::process::setpriority_process(None, nice);
         });
         Ok(Hosts(Some(builder.build()?)))
     }
