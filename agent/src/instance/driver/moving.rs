@@ -4,8 +4,9 @@
 //!  there   Room -> Receive -> Arrive (the doorman lets the streams in) -> Arrived
 //!  here    Depart -> ... in the background ... -> Departed | DepartureFailed
 //! ```
-//! What a guest that is off needs is in [`cold`]. The other host is reached through [`crate::peer`]; what flows there is the runtimes' own. An agent that dies takes its
-//! streams with it: then the move has failed, unless the guest had arrived already, and that is seen.
+//! The other host is reached through [`crate::peer`]; what flows there is the runtimes' own. An agent that dies takes its
+//! streams with it: then the move has failed, unless the guest had arrived already, and that is seen. Of a guest that is
+//! off the disks alone go: see [`cold`].
 mod cold;
 
 use super::{Driver, io};
