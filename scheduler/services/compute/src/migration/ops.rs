@@ -276,7 +276,7 @@ async fn begin_in(tx: &mut Tx, ctx: &Ctx, key: &str, moving: Moving) -> Result<(
 }
 
 /// Writes a new migration down.
-pub(super) async fn record_in(
+pub(crate) async fn record_in(
     tx: &mut Tx,
     ctx: &Ctx,
     server: &Server,

@@ -229,7 +229,7 @@ async fn fill(rig: &Rig, node: &str, memory_mib: i64) {
         consumer_type: "INSTANCE".into(),
         allocations: BTreeMap::from([(node.to_owned(), BTreeMap::from([("MEMORY_MB".to_owned(), memory_mib)]))]),
     };
-    let known = pilvi_placement::allocation::ops::Known::Any;
+    let known = pilvi_placement::allocation::model::Known::Any;
     pilvi_placement::allocation::ops::replace(&rig.svc.store, vec![(claim, known)]).await.unwrap();
 }
 
