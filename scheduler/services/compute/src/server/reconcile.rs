@@ -325,10 +325,10 @@ impl Compute {
 
     /// A server whose cold migration is taken back waits until the host there has nothing of it: it must not run twice.
     async fn return_server(&self, server: &Stored<Server>) -> Result<Next, Fault> {
-        for host in &server.host {
-            if !self.is_gone_from(host, &server.record.id).await? {
-                return Ok(Next::Again(GONE_POLL));
-            }
+        if let Some(host) = &server.host
+            && !self.is_gone_from(host, &server.record.id).await?
+        {
+            return Ok(Next::Again(GONE_POLL));
         }
         self.come_back(&server.record.id).await?;
         Ok(Next::Settled)
