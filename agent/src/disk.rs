@@ -6,6 +6,8 @@
 //! The copy keeps holes, and on a file system that can share extents (xfs, btrfs) the kernel makes
 //! the copy without moving data. A disk that is there is only ever grown, never made anew; a
 //! rebuild removes it first.
+pub mod carry;
+
 use crate::durable;
 use crate::image::Cached;
 use crate::ledger::safe_name;

@@ -1,16 +1,15 @@
-//! The side that is called: lets the streams of expected moves through to the runtime.
+//! The side that is called: lets the streams of expected moves through to whoever waits for them.
 //!
 //! ```text
 //! admit(move, node) --first one--> listening --TLS--> which node? --line--> which move, which door? --> its socket
 //!   '--dropped: the move is not expected any more, its streams end with their runtime
 //! ```
 use super::{GREETING, LINE_MAX, OPEN, Proof, proof};
-use crate::runtime::{Guest, Runtime};
 use crate::socket::Short;
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream, UnixStream};
@@ -21,15 +20,17 @@ use tokio_rustls::server::TlsStream;
 /// Streams at the same time; a move has a few.
 const STREAMS_MAX: usize = 256;
 
-struct Guests {
+/// The socket behind a door of this name, if there is such a door.
+pub type Doors = Box<dyn Fn(&str) -> Option<PathBuf> + Send + Sync>;
+
+struct Coming {
     node_id: String,
-    guest: Guest,
-    runtime: Arc<dyn Runtime>,
+    doors: Doors,
 }
 
-type Expected = Arc<Mutex<HashMap<String, Guests>>>;
+type Expected = Arc<Mutex<HashMap<String, Coming>>>;
 
-fn locked(expected: &Expected) -> MutexGuard<'_, HashMap<String, Guests>> {
+fn locked(expected: &Expected) -> MutexGuard<'_, HashMap<String, Coming>> {
     expected.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -67,15 +68,9 @@ impl Doorman {
     ///
     /// # Errors
     /// When nothing can listen.
-    pub async fn admit(
-        &self,
-        move_id: &str,
-        node_id: &str,
-        guest: Guest,
-        runtime: Arc<dyn Runtime>,
-    ) -> io::Result<Expecting> {
+    pub async fn admit(&self, move_id: &str, node_id: &str, doors: Doors) -> io::Result<Expecting> {
         let address = *self.listening.get_or_try_init(|| self.begin()).await?;
-        let coming = Guests { node_id: node_id.to_owned(), guest, runtime };
+        let coming = Coming { node_id: node_id.to_owned(), doors };
         locked(&self.expected).insert(move_id.to_owned(), coming);
         Ok(Expecting { expected: self.expected.clone(), move_id: move_id.to_owned(), address })
     }
@@ -136,7 +131,7 @@ async fn greet(
     let path = {
         let expected = locked(expected);
         let coming = expected.get(move_id).filter(|coming| coming.node_id == node);
-        coming.and_then(|coming| coming.runtime.door(&coming.guest, door))
+        coming.and_then(|coming| (coming.doors)(door))
     };
     let path = path.ok_or_else(|| io::Error::other(format!("node {node} wants what nobody expects of it")))?;
     let here = connect(&path).await?;

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  this host                                      the other host
-//!  runtime --UnixStream--> Calls ==TLS==> Doorman --unix socket--> its runtime
+//!  runtime --UnixStream--> Calls ==TLS==> Doorman --unix socket--> its runtime, or whoever takes its disks
 //!                          "move door"    is this move expected, from this node?
 //! ```
 //! Both sides show the certificate that the scheduler gave them when they joined, and each knows from its wanted state
@@ -12,7 +12,7 @@ mod doorman;
 mod proof;
 
 pub use call::Calls;
-pub use doorman::{Doorman, Expecting, own_address};
+pub use doorman::{Doorman, Doors, Expecting, own_address};
 pub use proof::Proof;
 
 use std::time::Duration;

@@ -2,6 +2,8 @@
 //! there, and nothing of it is left on the other. And a guest of our own VMM that writes to its disk all the while.
 //!
 //! `PILVI_STORY_ROUNDS` sets the moments (default 12), `PILVI_STORY_SEED` repeats a run.
+mod cold;
+
 use crate::world;
 use pilvi_tests::{Api, Program, Site, api::text, kernel, may_run, pause, site::Host, until};
 use rand::{Rng, SeedableRng, rngs::StdRng};

@@ -5,7 +5,10 @@
 //!  here    Depart -> ... in the background ... -> Departed | DepartureFailed
 //! ```
 //! The other host is reached through [`crate::peer`]; what flows there is the runtimes' own. An agent that dies takes its
-//! streams with it: then the move has failed, unless the guest had arrived already, and that is seen.
+//! streams with it: then the move has failed, unless the guest had arrived already, and that is seen. Of a guest that is
+//! off the disks alone go: see [`cold`].
+mod cold;
+
 use super::{Driver, io};
 use crate::error::Trouble;
 use crate::instance::plan::moving::{MoveStep, Sending, Wish};
@@ -40,29 +43,43 @@ impl Driver {
     /// What is wanted of a move.
     pub(super) fn wish(&mut self, wanted: &Instance) -> Wish {
         let wish = match (&wanted.arrival, &wanted.departure) {
+            _ if wanted.kept => Wish::Keep,
+            (Some(arrival), _) if arrival.cold => {
+                Wish::Bring(arrival.move_id.clone(), self.sending(&arrival.move_id, false))
+            }
             (Some(arrival), _) => Wish::Arrive(arrival.move_id.clone()),
             (None, Some(departure)) => {
-                let way = self.moves.way.as_ref().filter(|way| way.move_id == departure.move_id);
-                let sending = match way.map(|way| way.ended.borrow().is_some() || way.ended.has_changed().is_err()) {
-                    None => Sending::None,
-                    Some(false) if departure.hurry && way.is_some_and(|way| !way.hurried) => Sending::Hurried,
-                    Some(false) => Sending::UnderWay,
-                    Some(true) => Sending::Ended,
-                };
-                Wish::Depart(departure.move_id.clone(), sending)
+                let sending = self.sending(&departure.move_id, departure.hurry);
+                let wish = if departure.cold { Wish::Hand } else { Wish::Depart };
+                wish(departure.move_id.clone(), sending)
             }
             (None, None) => Wish::Stay,
         };
+        if wish == Wish::Keep {
+            // Its ports are on the other host now.
+            self.context.plane.release(&self.guest.id);
+        }
         self.moves.wish = Some(wish.clone());
         wish
+    }
+
+    /// How far the sending is that this agent began for the move.
+    fn sending(&self, move_id: &str, hurry: bool) -> Sending {
+        let way = self.moves.way.as_ref().filter(|way| way.move_id == move_id);
+        match way.map(|way| way.ended.borrow().is_some() || way.ended.has_changed().is_err()) {
+            None => Sending::None,
+            Some(false) if hurry && way.is_some_and(|way| !way.hurried) => Sending::Hurried,
+            Some(false) => Sending::UnderWay,
+            Some(true) => Sending::Ended,
+        }
     }
 
     /// How far the wanted move is, for the observation.
     pub(super) fn move_seen(&self) -> Option<ObservedMove> {
         let (known, id, begun) = match self.moves.wish.as_ref()? {
-            Wish::Arrive(id) => (&self.doc.arrival, id, MoveStage::MoveWaiting),
-            Wish::Depart(id, _) => (&self.doc.departure, id, MoveStage::MoveSending),
-            Wish::Stay => return None,
+            Wish::Arrive(id) | Wish::Bring(id, _) => (&self.doc.arrival, id, MoveStage::MoveWaiting),
+            Wish::Depart(id, _) | Wish::Hand(id, _) => (&self.doc.departure, id, MoveStage::MoveSending),
+            Wish::Keep | Wish::Stay => return None,
         };
         let known = known.as_ref().filter(|known| known.id == *id)?;
         let here = self.moves.expecting.as_ref().map(|expecting| expecting.address.to_string());
@@ -105,6 +122,10 @@ impl Driver {
             }
             MoveStep::Departed => self.departure_ended(wanted, MoveEnd::Done, ""),
             MoveStep::DepartureFailed => self.departure_failed(wanted).await,
+            MoveStep::Await => self.await_disks(wanted).await,
+            MoveStep::Brought => self.brought(wanted),
+            MoveStep::Hand => self.hand(wanted),
+            MoveStep::Handed => self.handed(wanted),
             MoveStep::Stay => {
                 self.moves.way = None;
                 if self.last.run != Run::Absent {
@@ -155,7 +176,9 @@ impl Driver {
         let runtime = self.needed()?;
         let (id, node) = (arrival_id(wanted), wanted.arrival.as_ref().map(|a| a.node_id.clone()).unwrap_or_default());
         if self.moves.expecting.is_none() {
-            let expecting = self.context.doorman.admit(&id, &node, self.guest.clone(), runtime.clone()).await;
+            let (guest, behind) = (self.guest.clone(), runtime.clone());
+            let doors = Box::new(move |door: &str| behind.door(&guest, door));
+            let expecting = self.context.doorman.admit(&id, &node, doors).await;
             self.moves.expecting = Some(expecting.map_err(io("no way in for the other host"))?);
             let mut seen = self.seen(wanted.generation);
             seen.step = "arriving".into();

@@ -12,7 +12,9 @@
 //!          stands still  DepartureFailed                              until the scheduler says who has it
 //!          not wanted    Stay                                         given up, it runs on here
 //! ```
-//! Each move is tried once: what became of it is written down under its id, and the scheduler makes up its mind.
+//! A guest that is off goes another way: see [`cold`]. Each move is tried once: what became of it is written down under its id, and the scheduler makes up its mind.
+mod cold;
+
 use crate::ledger::{Doc, MoveEnd, Moving};
 use crate::runtime::Run;
 
@@ -23,6 +25,12 @@ pub enum Wish {
     Arrive(String),
     /// It goes; how far the sending is that this agent began.
     Depart(String, Sending),
+    /// Its disks come, by the move of this id; how far they are.
+    Bring(String, Sending),
+    /// Its disks go, once it is off.
+    Hand(String, Sending),
+    /// It is elsewhere, and may come back to what is here.
+    Keep,
     /// No move is wanted; one may have been before.
     Stay,
 }
@@ -57,6 +65,14 @@ pub enum MoveStep {
     Departed,
     DepartureFailed,
     Stay,
+    /// Room for disks, and the other host's agent is let in.
+    Await,
+    /// What became of the disks that were to come.
+    Brought,
+    /// The disks are on their way.
+    Hand,
+    /// What became of the disks that were to go.
+    Handed,
 }
 
 impl MoveStep {
@@ -64,7 +80,7 @@ impl MoveStep {
     #[must_use]
     pub fn word(self) -> &'static str {
         match self {
-            Self::Room => "disks",
+            Self::Room | Self::Await | Self::Brought | Self::Hand | Self::Handed => "disks",
             Self::Receive | Self::Arrive | Self::Arrived | Self::ArrivalFailed => "arriving",
             Self::Depart | Self::Hurry | Self::Departed | Self::DepartureFailed | Self::Stay => "departing",
         }
@@ -82,6 +98,9 @@ pub(super) fn plan(wish: &Wish, doc: &Doc, run: Run) -> Option<Vec<Step>> {
     match wish {
         Wish::Arrive(id) => arrive(doc.arrival.as_ref().filter(|m| m.id == *id).map(|m| m.end), run),
         Wish::Depart(id, sending) => depart(doc.departure.as_ref().filter(|m| m.id == *id), *sending, run),
+        Wish::Bring(id, sending) => cold::bring(doc.arrival.as_ref().filter(|m| m.id == *id), *sending, run),
+        Wish::Hand(id, sending) => cold::hand(doc.departure.as_ref().filter(|m| m.id == *id), *sending, doc, run),
+        Wish::Keep => cold::keep(run),
         Wish::Stay => stay(doc.departure.as_ref()),
     }
 }

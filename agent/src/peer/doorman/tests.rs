@@ -1,14 +1,11 @@
 //! Streams between two agents, with certificates as the scheduler makes them.
 use super::*;
-use crate::console::Log;
 use crate::peer::Calls;
-use crate::runtime::{Kind, Machine, RuntimeError, Status, Wires};
-use async_trait::async_trait;
+use crate::runtime::Wires;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
 };
 use std::io::{Read, Write};
-use std::path::PathBuf;
 
 /// A cloud's authority.
 struct Authority(String, Issuer<'static, KeyPair>);
@@ -34,47 +31,6 @@ impl Authority {
     }
 }
 
-/// Has one door.
-struct OneDoor;
-
-#[async_trait]
-impl Runtime for OneDoor {
-    fn kind(&self) -> Kind {
-        Kind::Fake
-    }
-    fn door(&self, guest: &Guest, name: &str) -> Option<PathBuf> {
-        (name == "state").then(|| guest.dir.join("in"))
-    }
-    async fn start(&self, _: &Guest, _: Machine) -> Result<(), RuntimeError> {
-        Ok(())
-    }
-    async fn status(&self, _: &Guest) -> Result<Status, RuntimeError> {
-        Ok(Status::default())
-    }
-    async fn shutdown(&self, _: &Guest) -> Result<(), RuntimeError> {
-        Ok(())
-    }
-    async fn kill(&self, _: &Guest) -> Result<(), RuntimeError> {
-        Ok(())
-    }
-    async fn pause(&self, _: &Guest) -> Result<(), RuntimeError> {
-        Ok(())
-    }
-    async fn resume(&self, _: &Guest) -> Result<(), RuntimeError> {
-        Ok(())
-    }
-    async fn suspend(&self, _: &Guest) -> Result<(), RuntimeError> {
-        Ok(())
-    }
-    async fn collect_console(&self, _: &Guest) -> Result<(), RuntimeError> {
-        Ok(())
-    }
-    async fn diagnostics(&self, _: &Guest) -> Result<serde_json::Value, RuntimeError> {
-        Ok(serde_json::json!({}))
-    }
-    async fn changed(&self, _: &Guest) {}
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_expected_node_comes_in_and_only_by_a_door() {
     // As deep as state directories may lie.
@@ -95,8 +51,8 @@ async fn only_the_expected_node_comes_in_and_only_by_a_door() {
     let cloud = Authority::new();
     let (here, there) = (cloud.member("here"), cloud.member("there"));
     let doorman = Doorman::new(there, "127.0.0.1:0".parse().unwrap());
-    let guest = Guest { id: "g".into(), console: Log::new(&dir, 1024), dir };
-    let expecting = doorman.admit("m", "here", guest, Arc::new(OneDoor)).await.unwrap();
+    let one: Doors = Box::new(move |name| (name == "state").then(|| dir.join("in")));
+    let expecting = doorman.admit("m", "here", one).await.unwrap();
     let address = expecting.address.to_string();
     let talk = |proof: &Arc<Proof>, node: &str, of: &str, door: &'static str| {
         let calls = Calls::new(proof.clone(), of, node, &address);

@@ -111,6 +111,7 @@ const MEMBER: &[&str] = &[
 
 /// What managers of a project may do with its servers.
 const MANAGER: &[&str] = &[
+    "os-migrate-server:migrate",
     "os-migrate-server:migrate_live",
     "os-migrations:index",
     "servers:migrations:index",
@@ -130,6 +131,7 @@ const ADMINS: &[&str] = &[
     "servers:migrations:index:host",
     "os-migrations:index:all_projects",
     "os-migrations:index:host",
+    "os-migrate-server:migrate:host",
     "os-migrate-server:migrate_live:host",
     "os-extended-server-attributes",
     "os-server-diagnostics",

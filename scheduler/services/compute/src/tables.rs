@@ -46,6 +46,9 @@ pub struct Server {
     /// While it moves to another host.
     #[serde(default)]
     pub moving: Option<Moving>,
+    /// It was resized, or moved while it was off, and may go back.
+    #[serde(default)]
+    pub resized: Option<Resized>,
     /// The host that had something of it last, and shall hear that it has not any more.
     #[serde(default)]
     pub left: Option<String>,
@@ -149,7 +152,7 @@ pub struct Seen {
 }
 
 /// A server on its way to another host.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Moving {
     /// Of the [`Migration`].
     pub id: String,
@@ -165,6 +168,36 @@ pub struct Moving {
     /// It shall switch over as soon as it can.
     #[serde(default)]
     pub hurry: bool,
+    /// It is off, and its disks alone go.
+    #[serde(default)]
+    pub cold: bool,
+    /// What it becomes there; none: what it is.
+    #[serde(default)]
+    pub flavor: Option<FlavorCopy>,
+}
+
+/// What a server was before a resize or a cold migration, until that is confirmed or taken back.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Resized {
+    /// Of the [`Migration`]; that is also who holds the claim on the former host.
+    pub migration: String,
+    /// Where its former disks are kept; none: it was resized where it is.
+    pub from: Option<Kept>,
+    /// It is on its way back: once the host there has nothing of it, it is here again.
+    #[serde(default)]
+    pub returning: bool,
+    /// It goes back because it could not be there.
+    #[serde(default)]
+    pub failed: bool,
+}
+
+/// The host that keeps a server's former disks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The host's name.
+    pub host: String,
+    /// Id of the node.
+    pub node: String,
 }
 
 /// How far a move has come, as the host says that was asked.
@@ -313,6 +346,7 @@ impl Record for Server {
         Column::int("alive"),
         Column::int("changed"),
         Column::text("moving_to"),
+        Column::text("kept_on"),
     ];
     fn id(&self) -> &str {
         &self.id
@@ -337,6 +371,7 @@ impl Record for Server {
             i64::from(self.vm_state != VmState::Deleted).into(),
             self.changed_us.into(),
             self.moving.as_ref().map(|m| m.to.clone()).into(),
+            self.resized.as_ref().and_then(|r| r.from.as_ref()).map(|kept| kept.host.clone()).into(),
         ]
     }
 }
@@ -361,8 +396,33 @@ pub struct Migration {
     /// As `os-migrations` spells it.
     pub status: String,
     pub flavor_id: String,
+    /// That it becomes by a resize.
+    #[serde(default)]
+    pub new_flavor_id: Option<String>,
+    #[serde(default)]
+    pub kind: MigrationKind,
     pub created_us: i64,
     pub updated_us: i64,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MigrationKind {
+    #[default]
+    Live,
+    Cold,
+    Resize,
+}
+
+impl MigrationKind {
+    /// As `os-migrations` spells it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live-migration",
+            Self::Cold => "migration",
+            Self::Resize => "resize",
+        }
+    }
 }
 
 impl Record for Migration {

@@ -32,6 +32,8 @@ pub const TRUSTED_CERTIFICATES: Version = Version(2, 63);
 pub const ACTION_PAGES: Version = Version(2, 58);
 /// User data in rebuild; no personality.
 pub const REBUILD_USER_DATA: Version = Version(2, 57);
+/// A cold migration may name the host.
+pub const COLD_MIGRATION_HOST: Version = Version(2, 56);
 /// Key in rebuild.
 pub const REBUILD_KEY: Version = Version(2, 54);
 /// Tags at creation.

@@ -30,8 +30,11 @@ impl HostPart for ComputePart {
     async fn wanted(&self, host: &str) -> Result<Part, Fault> {
         let of_host = |column: &'static str| Query::all().eq(column, host).eq("alive", 1);
         let mut instances = Vec::new();
-        for server in self.compute.store.list::<Server>(of_host("host")).await?.iter().filter(|s| !s.wanted.delete) {
+        for server in self.compute.store.list::<Server>(of_host("host")).await?.iter().filter(|s| is_there(s)) {
             let mut instance = self.compute.instance(server).await?;
+            if server.moving.as_ref().is_some_and(|moving| moving.cold) {
+                instance.power = v1::Power::Stopped.into();
+            }
             instance.departure = server.moving.as_ref().and_then(departure);
             instances.push(instance);
         }
@@ -43,9 +46,15 @@ impl HostPart for ComputePart {
             instance.arrival = server.moving.as_ref().map(|moving| v1::Arrival {
                 move_id: moving.id.clone(),
                 node_id: moving.from_node.clone(),
+                cold: moving.cold,
                 disk_bytes: seen.disk_bytes,
                 places: seen.places.into_iter().map(|(id, place)| v1::DevicePlace { id, place }).collect(),
             });
+            instances.push(instance);
+        }
+        for server in self.compute.store.list::<Server>(of_host("kept_on")).await?.iter().filter(|s| !s.wanted.delete) {
+            let mut instance = self.compute.instance(server).await?;
+            (instance.power, instance.kept) = (v1::Power::Stopped.into(), true);
             instances.push(instance);
         }
         instances.sort_by(|a, b| a.id.cmp(&b.id));
@@ -55,7 +64,8 @@ impl HostPart for ComputePart {
     async fn affected(&self, changes: &[Change]) -> Affected {
         let of = |server: &Server| {
             let there = server.moving.as_ref().map(|moving| &moving.to);
-            server.host.iter().chain(there).chain(&server.left).cloned().collect()
+            let kept = server.resized.as_ref().and_then(|resized| resized.from.as_ref()).map(|kept| &kept.host);
+            server.host.iter().chain(there).chain(kept).chain(&server.left).cloned().collect()
         };
         pilvi_fleet::affected_by::<Server>(&self.compute.store, changes, of).await
     }
@@ -76,6 +86,12 @@ impl HostPart for ComputePart {
                 self.compute.release_server(&server.record.id).await?;
             }
         }
+        let reverting = Query::all().eq("host", host).eq("task_state", "resize_reverting");
+        for server in self.compute.store.list::<Server>(reverting).await?.iter().filter(|s| !is_there(s)) {
+            if self.compute.fleet.confirmed_gone(host, &server.id) {
+                self.compute.come_back(&server.record.id).await?;
+            }
+        }
         Ok(())
     }
 
@@ -87,13 +103,20 @@ impl HostPart for ComputePart {
         if !node.is_up() {
             let coming = Query::all().eq("alive", 1).eq("moving_to", node.name.as_str());
             // One whose host here knows the way may run there: that host's streams break, and it says what it knows.
-            let waits = |s: &&Stored<Server>| s.moving.as_ref().is_some_and(|moving| moving.address.is_none());
+            // Disks alone are here as well.
+            let waits =
+                |s: &&Stored<Server>| s.moving.as_ref().is_some_and(|moving| moving.cold || moving.address.is_none());
             for server in self.compute.store.list::<Server>(coming).await?.iter().filter(waits) {
-                self.compute.give_up_move(&server.record.id).await?;
+                self.compute.give_up_move(server).await?;
             }
         }
         Ok(())
     }
+}
+
+/// It shall be on the host that it is on: not to be gone, nor about to go back to another.
+fn is_there(server: &Server) -> bool {
+    !server.wanted.delete && !server.resized.as_ref().is_some_and(|resized| resized.returning)
 }
 
 fn seen(i: &v1::ObservedInstance) -> Seen {
@@ -128,7 +151,7 @@ fn seen(i: &v1::ObservedInstance) -> Seen {
 fn departure(moving: &Moving) -> Option<v1::Departure> {
     let address = moving.address.clone().filter(|_| !moving.cancelled)?;
     let (move_id, node_id) = (moving.id.clone(), moving.to_node.clone());
-    Some(v1::Departure { move_id, node_id, address, hurry: moving.hurry })
+    Some(v1::Departure { move_id, node_id, address, hurry: moving.hurry, cold: moving.cold })
 }
 
 fn seen_move(said: &v1::ObservedMove) -> Option<SeenMove> {
@@ -193,6 +216,7 @@ impl Compute {
             request_id: self.newest_request(&server.id).await?,
             arrival: None,
             departure: None,
+            kept: false,
         })
     }
 

@@ -1,4 +1,4 @@
-//! `os-migrateLive`, `/os-migrations` and `/servers/{id}/migrations`.
+//! `os-migrateLive`, `/os-migrations` (also of cold ones, and of resizes) and `/servers/{id}/migrations`.
 use super::{
     model::status,
     ops::{Order, Wish},
@@ -45,11 +45,11 @@ pub fn routes() -> Vec<Route<Compute>> {
     ]
 }
 
-fn body(members: Value, required: &[&str]) -> Value {
+pub(super) fn body(members: Value, required: &[&str]) -> Value {
     json!({"type": "object", "required": required, "additionalProperties": false, "properties": members})
 }
 
-fn host() -> Value {
+pub(super) fn host() -> Value {
     json!({"type": ["string", "null"], "minLength": 1, "maxLength": 255})
 }
 
@@ -114,7 +114,8 @@ fn is_open(migration: &Migration) -> bool {
 
 /// A migration's hosts, for whom the rule lets see them.
 fn hosts(migration: &Migration, shown: bool) -> Value {
-    let host = |name: &str| if shown { json!(name) } else { Value::Null };
+    // One that found no host went nowhere.
+    let host = |name: &str| if shown && !name.is_empty() { json!(name) } else { Value::Null };
     let address = migration.to_address.rsplit_once(':').map_or("", |(address, _)| address);
     json!({
         "source_compute": host(&migration.from), "source_node": host(&migration.from),
@@ -141,9 +142,10 @@ fn brief(call: &Call, migration: &Migration, shown: bool) -> Value {
     out["instance_uuid"] = json!(migration.server_id);
     out["old_instance_type_id"] =
         json!(migration.flavor_id.parse().unwrap_or_else(|_| number_of(&migration.flavor_id)));
-    out["new_instance_type_id"] = out["old_instance_type_id"].clone();
+    let new = migration.new_flavor_id.as_ref().unwrap_or(&migration.flavor_id);
+    out["new_instance_type_id"] = json!(new.parse().unwrap_or_else(|_| number_of(new)));
     if call.at_least(2, 23) {
-        out["migration_type"] = json!("live-migration");
+        out["migration_type"] = json!(migration.kind.as_str());
         if is_open(migration) {
             let path = |root: &str| format!("{root}/servers/{}/migrations/{}", migration.server_id, migration.number);
             out["links"] = json!([
@@ -196,7 +198,7 @@ async fn list(svc: Arc<Compute>, call: Call) -> Reply {
         is(&state, &m.status)
             && (is(&host, &m.from) || is(&host, &m.to))
             && is(&source, &m.from)
-            && is(&kind, "live-migration")
+            && is(&kind, m.kind.as_str())
             && is(&user, &m.user_id)
             && is(&project, &m.project_id)
             && since.is_none_or(|t| m.updated_us >= t)

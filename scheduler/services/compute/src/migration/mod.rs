@@ -1,4 +1,4 @@
-//! Live migrations: a server goes to another host while it runs.
+//! Migrations: a server goes to another host while it runs; or while it is off, see [`cold`].
 //!
 //! ```text
 //!  POST os-migrateLive -> claim on both hosts, ports prepared there, server.moving, task migrating   one transaction
@@ -11,5 +11,7 @@
 //! Both hosts are told by their wanted sets, and what they say decides ([`model`]); a scheduler that dies in between
 //! leaves nothing that the next observation does not finish. The id of the migration names it everywhere.
 pub mod api;
+pub mod cold;
+pub mod cold_api;
 pub mod model;
 pub mod ops;

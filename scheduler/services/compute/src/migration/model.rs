@@ -29,7 +29,16 @@ pub mod status {
     pub const COMPLETED: &str = "completed";
     pub const FAILED: &str = "error";
     pub const CANCELLED: &str = "cancelled";
-    /// Of one that is under way.
+    /// Of a server that is off: its disks are about to go, on their way, and there.
+    pub const COLD_PREPARING: &str = "pre-migrating";
+    pub const COLD_RUNNING: &str = "migrating";
+    pub const COLD_THERE: &str = "post-migrating";
+    /// It may be confirmed or taken back now.
+    pub const FINISHED: &str = "finished";
+    pub const CONFIRMED: &str = "confirmed";
+    pub const REVERTING: &str = "reverting";
+    pub const REVERTED: &str = "reverted";
+    /// Of a live one that is under way.
     pub const OPEN: [&str; 2] = [PREPARING, RUNNING];
 }
 
@@ -63,6 +72,10 @@ pub fn heard_here(server: &Server, moving: &Moving, seen: &Seen) -> Decision {
     let runs = matches!(seen.power, Some(WantedPower::Running | WantedPower::Paused));
     if moving.cancelled && seen.settled && seen.generation >= server.wanted.generation && seen.moved.is_none() && runs {
         return Decision::TakeBack("The migration was cancelled.".into());
+    }
+    if moving.cold && seen.settled && seen.generation >= server.wanted.generation && !seen.error.is_empty() {
+        // It cannot even be switched off.
+        return Decision::TakeBack(seen.error.clone());
     }
     match seen.moved.as_ref().filter(|said| said.id == moving.id) {
         Some(said) if said.stage == MoveStage::Failed => Decision::TakeBack(said.error.clone()),

@@ -1,5 +1,8 @@
-//! The verbs on migrations: begin, cancel, and what the hosts' words make of them.
-use super::model::{self, Decision, status};
+//! The verbs on migrations: begin, cancel, and what the hosts' words make of them. Of servers that are off: [`cold`].
+use super::{
+    cold::{self, Cold},
+    model::{self, Decision, status},
+};
 use crate::{
     Compute, action,
     server::{
@@ -7,7 +10,7 @@ use crate::{
         ops::{living_in, refuse_if_locked},
         reconcile::{claim_in, hold_in},
     },
-    tables::{Event, Migration, Moving, Seen, Server},
+    tables::{Event, Migration, MigrationKind, Moving, Seen, Server, WantedPower},
 };
 use pilvi_kit::{Ctx, Fault, clock, id};
 use pilvi_network::port;
@@ -67,7 +70,7 @@ impl Order {
     }
 }
 
-fn no_host() -> Fault {
+pub(super) fn no_host() -> Fault {
     Fault::bad_request("No valid host was found. There are not enough hosts available.")
 }
 
@@ -91,7 +94,7 @@ impl Compute {
             named => self.hosts_to_move_to(server, named.clone()).await?,
         };
         for host in hosts {
-            match self.begin_migration(ctx, server, &host).await {
+            match self.begin_migration(ctx, server, &host, None).await {
                 Ok(()) => return Ok(()),
                 // Another request was quicker: the next host may still have room.
                 Err(fault) if fault.kind == "AllocationRefused" => continue,
@@ -101,7 +104,14 @@ impl Compute {
         Err(no_host())
     }
 
-    async fn begin_migration(&self, ctx: &Ctx, server: &Stored<Server>, host: &str) -> Result<(), Fault> {
+    /// Begins a live one, or that of a server that is to be off.
+    pub(super) async fn begin_migration(
+        &self,
+        ctx: &Ctx,
+        server: &Stored<Server>,
+        host: &str,
+        cold: Option<&Cold>,
+    ) -> Result<(), Fault> {
         let node_of = async |name: &str| -> Result<String, Fault> {
             let node = self.fleet.node_by_name(name).await?.ok_or_else(no_host)?;
             Ok(node.record.id)
@@ -112,13 +122,21 @@ impl Compute {
             from_node: node_of(&from).await?,
             to: host.to_owned(),
             to_node: node_of(host).await?,
+            cold: cold.is_some(),
+            flavor: cold.and_then(|cold| cold.flavor.clone()),
             ..Moving::default()
         };
         let (key, ctx) = (server.record.id.clone(), ctx.clone());
         self.store
             .write(move |tx| {
                 let (key, ctx, moving) = (key.clone(), ctx.clone(), moving.clone());
-                Box::pin(async move { begin_in(tx, &ctx, &key, moving).await })
+                Box::pin(async move {
+                    if moving.cold {
+                        cold::begin_in(tx, &ctx, &key, moving).await
+                    } else {
+                        begin_in(tx, &ctx, &key, moving).await
+                    }
+                })
             })
             .await?;
         self.poke(&server.record.id);
@@ -192,7 +210,11 @@ impl Compute {
     }
 
     /// The host that a server shall move to is down before it was ready: the server stays where it is.
-    pub(crate) async fn give_up_move(&self, id: &str) -> Result<(), Fault> {
+    pub(crate) async fn give_up_move(&self, server: &Stored<Server>) -> Result<(), Fault> {
+        let id = &server.record.id;
+        if server.moving.as_ref().is_some_and(|moving| moving.cold) {
+            return self.give_up_cold(id, "The host there is down.").await;
+        }
         self.change(id, |server| {
             let Some(moving) = server.moving.as_mut().filter(|m| !m.cancelled) else { return Ok(false) };
             moving.cancelled = true;
@@ -211,10 +233,7 @@ impl Compute {
     }
 }
 
-fn movable(server: &Server) -> Result<(), Fault> {
-    if server.task_state.is_some() || server.vm_state != VmState::Active || server.wanted.delete {
-        return Err(Fault::conflict(refusal("os-migrateLive", server)));
-    }
+pub(super) fn fit_to_move(server: &Server) -> Result<(), Fault> {
     if !server.volumes.is_empty() {
         return Err(Fault::bad_request(format!(
             "Migration pre-check error: the volumes of instance {} lie on its host and cannot follow.",
@@ -228,6 +247,13 @@ fn movable(server: &Server) -> Result<(), Fault> {
     Ok(())
 }
 
+fn movable(server: &Server) -> Result<(), Fault> {
+    if server.task_state.is_some() || server.vm_state != VmState::Active || server.wanted.delete {
+        return Err(Fault::conflict(refusal("os-migrateLive", server)));
+    }
+    fit_to_move(server)
+}
+
 async fn begin_in(tx: &mut Tx, ctx: &Ctx, key: &str, moving: Moving) -> Result<(), Fault> {
     let mut server = living_in(tx, key).await?;
     refuse_if_locked(ctx, &server)?;
@@ -239,28 +265,44 @@ async fn begin_in(tx: &mut Tx, ctx: &Ctx, key: &str, moving: Moving) -> Result<(
     for port in &server.ports {
         port::ops::prepare_in(tx, &port.id, &moving.to).await?;
     }
+    record_in(tx, ctx, &server, MigrationKind::Live, &moving, status::PREPARING).await?;
     let now = clock::now_us();
-    let newest = tx.list::<Migration>(Query::all().sort("number", Dir::Desc).limit(1)).await?;
-    let migration = Migration {
-        id: moving.id.clone(),
-        number: newest.first().map_or(1, |m| m.number + 1),
-        server_id: key.to_owned(),
-        project_id: server.project_id.clone(),
-        user_id: ctx.user_id().to_owned(),
-        from: server.host.clone().unwrap_or_default(),
-        to: moving.to.clone(),
-        to_address: String::new(),
-        status: status::PREPARING.to_owned(),
-        flavor_id: server.flavor.id.clone(),
-        created_us: now,
-        updated_us: now,
-    };
-    tx.insert(&migration).await?;
     let log = action::started(ctx, key, &server.project_id, VERB, vec![Event::began(EVENT)]);
     action::insert_in(tx, log).await?;
     let record = &mut server.record;
     (record.moving, record.task_state, record.changed_us) = (Some(moving), Some(TaskState::Migrating), now);
     tx.update(&server).await?;
+    Ok(())
+}
+
+/// Writes a new migration down.
+pub(crate) async fn record_in(
+    tx: &mut Tx,
+    ctx: &Ctx,
+    server: &Server,
+    kind: MigrationKind,
+    moving: &Moving,
+    status: &str,
+) -> Result<(), Fault> {
+    let now = clock::now_us();
+    let newest = tx.list::<Migration>(Query::all().sort("number", Dir::Desc).limit(1)).await?;
+    let migration = Migration {
+        id: moving.id.clone(),
+        number: newest.first().map_or(1, |m| m.number + 1),
+        server_id: server.id.clone(),
+        project_id: server.project_id.clone(),
+        user_id: ctx.user_id().to_owned(),
+        from: server.host.clone().unwrap_or_default(),
+        to: moving.to.clone(),
+        to_address: String::new(),
+        status: status.to_owned(),
+        flavor_id: server.flavor.id.clone(),
+        new_flavor_id: moving.flavor.as_ref().map(|flavor| flavor.id.clone()),
+        kind,
+        created_us: now,
+        updated_us: now,
+    };
+    tx.insert(&migration).await?;
     Ok(())
 }
 
@@ -284,8 +326,11 @@ async fn carry_out_in(tx: &mut Tx, server: Stored<Server>, decision: Decision, s
 async fn go_in(tx: &mut Tx, mut server: Stored<Server>, address: String) -> Result<(), Fault> {
     let Some(moving) = &mut server.record.moving else { return Ok(()) };
     moving.address = Some(address.clone());
-    let id = moving.id.clone();
-    mark_in(tx, &id, status::RUNNING, Some(address)).await?;
+    let (id, cold) = (moving.id.clone(), moving.cold);
+    if cold {
+        server.record.task_state = Some(TaskState::ResizeMigrating);
+    }
+    mark_in(tx, &id, if cold { status::COLD_RUNNING } else { status::RUNNING }, Some(address)).await?;
     tx.update(&server).await?;
     Ok(())
 }
@@ -293,6 +338,9 @@ async fn go_in(tx: &mut Tx, mut server: Stored<Server>, address: String) -> Resu
 /// It runs there: all that is its own follows.
 async fn commit_in(tx: &mut Tx, mut server: Stored<Server>, seen: Seen) -> Result<(), Fault> {
     let Some(moving) = server.record.moving.take() else { return Ok(()) };
+    if moving.cold {
+        return cold::commit_in(tx, server, moving, seen).await;
+    }
     for port in &server.record.ports {
         port::ops::follow_in(tx, &port.id, &moving.to).await?;
     }
@@ -304,12 +352,15 @@ async fn commit_in(tx: &mut Tx, mut server: Stored<Server>, seen: Seen) -> Resul
 }
 
 /// It did not go: what was prepared for it is taken back.
-async fn take_back_in(tx: &mut Tx, mut server: Stored<Server>, reason: &str) -> Result<(), Fault> {
+pub(super) async fn take_back_in(tx: &mut Tx, mut server: Stored<Server>, reason: &str) -> Result<(), Fault> {
     let Some(moving) = server.record.moving.take() else { return Ok(()) };
     for port in &server.record.ports {
         port::ops::prepare_in(tx, &port.id, "").await?;
     }
     server.record.left = Some(moving.to.clone());
+    if moving.cold {
+        cold::back_in(tx, &mut server.record, &moving).await?;
+    }
     claim_in(tx, &server, &moving.from_node).await?;
     let what = if moving.cancelled { status::CANCELLED } else { status::FAILED };
     let reason: String = reason.chars().take(REASON_MAX).collect();
@@ -325,13 +376,16 @@ async fn end_in(
     ended: Ended,
 ) -> Result<(), Fault> {
     mark_in(tx, &moving.id, what, None).await?;
-    (server.record.task_state, server.record.changed_us) = (None, clock::now_us());
+    // What was switched off for the move goes on.
+    let on = moving.cold && server.wanted.power == WantedPower::Running;
+    server.record.task_state = on.then_some(TaskState::PoweringOn);
+    server.record.changed_us = clock::now_us();
     action::finish_latest_in(tx, &server.record.id, &ended, server.host.as_deref()).await?;
     tx.update(&server).await?;
     Ok(())
 }
 
-async fn mark_in(tx: &mut Tx, id: &str, what: &str, address: Option<String>) -> Result<(), Fault> {
+pub(super) async fn mark_in(tx: &mut Tx, id: &str, what: &str, address: Option<String>) -> Result<(), Fault> {
     let Some(mut migration) = tx.get::<Migration>(id).await? else { return Ok(()) };
     (migration.record.status, migration.record.updated_us) = (what.to_owned(), clock::now_us());
     if let Some(address) = address {
@@ -341,10 +395,17 @@ async fn mark_in(tx: &mut Tx, id: &str, what: &str, address: Option<String>) -> 
     Ok(())
 }
 
-/// The server goes while it moves: its migration goes with it.
+/// The server goes while it moves, or while it could still go back: its migration goes with it.
 pub(crate) async fn forget_in(tx: &mut Tx, server: &mut Server) -> Result<(), Fault> {
+    if let Some(resized) = server.resized.take() {
+        allocations::release_in(tx, &resized.migration).await?;
+        mark_in(tx, &resized.migration, status::CONFIRMED, None).await?;
+    }
     match server.moving.take() {
-        Some(moving) => mark_in(tx, &moving.id, status::CANCELLED, None).await,
+        Some(moving) => {
+            allocations::release_in(tx, &moving.id).await?;
+            mark_in(tx, &moving.id, if moving.cold { status::FAILED } else { status::CANCELLED }, None).await
+        }
         None => Ok(()),
     }
 }

@@ -391,6 +391,7 @@ fn record(
         seen: None,
         host: None,
         moving: None,
+        resized: None,
         left: None,
         launched_us: None,
         terminated_us: None,

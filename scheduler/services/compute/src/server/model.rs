@@ -45,7 +45,7 @@ names! {
         Scheduling = "scheduling", Networking = "networking", Spawning = "spawning", PoweringOff = "powering-off",
         PoweringOn = "powering-on", Rebooting = "rebooting", RebootingHard = "rebooting_hard", Pausing = "pausing",
         Unpausing = "unpausing", Suspending = "suspending", Resuming = "resuming", Rebuilding = "rebuilding",
-        ResizePrep = "resize_prep", ResizeFinish = "resize_finish", ResizeReverting = "resize_reverting",
+        ResizePrep = "resize_prep", ResizeMigrating = "resize_migrating", ResizeFinish = "resize_finish", ResizeReverting = "resize_reverting",
         ImageSnapshot = "image_snapshot", ImagePendingUpload = "image_pending_upload", ImageUploading = "image_uploading",
         Migrating = "migrating", Deleting = "deleting",
     }
@@ -73,7 +73,7 @@ pub fn status(vm: VmState, task: Option<TaskState>) -> &'static str {
             Some(T::RebootingHard),
         ) => "HARD_REBOOT",
         (VmState::Active | VmState::Stopped | VmState::Error, Some(T::Rebuilding)) => "REBUILD",
-        (VmState::Active | VmState::Stopped, Some(T::ResizePrep | T::ResizeFinish)) => "RESIZE",
+        (VmState::Active | VmState::Stopped, Some(T::ResizePrep | T::ResizeMigrating | T::ResizeFinish)) => "RESIZE",
         (VmState::Resized, Some(T::ResizeReverting)) => "REVERT_RESIZE",
         (VmState::Active, Some(T::Migrating)) => "MIGRATING",
         (VmState::Active, _) => "ACTIVE",
@@ -120,6 +120,8 @@ pub enum Verb {
     Resize,
     ConfirmResize,
     RevertResize,
+    /// To another host, while it is off.
+    Migrate,
 }
 
 impl Verb {
@@ -137,6 +139,7 @@ impl Verb {
             Verb::Resize => "resize",
             Verb::ConfirmResize => "confirmResize",
             Verb::RevertResize => "revertResize",
+            Verb::Migrate => "migrate",
         }
     }
 
@@ -161,7 +164,7 @@ impl Verb {
             Verb::Suspend => idle && vm == V::Active,
             Verb::Resume => idle && vm == V::Suspended,
             Verb::Rebuild => idle && matches!(vm, V::Active | V::Stopped | V::Error),
-            Verb::Resize => idle && matches!(vm, V::Active | V::Stopped),
+            Verb::Resize | Verb::Migrate => idle && matches!(vm, V::Active | V::Stopped),
             Verb::ConfirmResize | Verb::RevertResize => idle && vm == V::Resized,
         }
     }
@@ -236,6 +239,7 @@ pub fn begin(server: &mut Server, verb: Verb) -> bool {
             Some(T::ResizeReverting)
         }
         Verb::ConfirmResize => None,
+        Verb::Migrate => Some(T::ResizePrep),
     };
     if verb == Verb::ConfirmResize {
         server.vm_state = if wanted.power == WantedPower::Running { VmState::Active } else { VmState::Stopped };
@@ -255,7 +259,7 @@ fn power_state(seen: &Seen) -> PowerState {
     }
 }
 
-fn state_for(power: WantedPower) -> VmState {
+pub(crate) fn state_for(power: WantedPower) -> VmState {
     match power {
         WantedPower::Running => VmState::Active,
         WantedPower::Stopped => VmState::Stopped,
@@ -280,7 +284,7 @@ pub fn settle(server: &mut Server, seen: Seen, now_us: i64) -> Option<Ended> {
     if server.wanted.delete || server.vm_state == VmState::Deleted {
         return None;
     }
-    if server.moving.is_some() {
+    if server.moving.is_some() || server.resized.as_ref().is_some_and(|resized| resized.returning) {
         // What becomes of it is decided by what both hosts say of the move.
         return None;
     }
@@ -382,6 +386,7 @@ pub(crate) mod tests {
             seen: None,
             host: Some("h".into()),
             moving: None,
+            resized: None,
             left: None,
             launched_us: None,
             terminated_us: None,

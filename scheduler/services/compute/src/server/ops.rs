@@ -1,6 +1,6 @@
 //! The verbs on servers: the only writer of their records.
 use crate::{
-    Compute, action, fault,
+    Compute, action, fault, migration,
     server::model::{self, Ended, TaskState, Verb, VmState},
     tables::{Action, Event, FaultOf, Seen, Server, VolumeOf, VolumeStage},
     volume,
@@ -9,7 +9,7 @@ use pilvi_kit::{Ctx, Fault, clock};
 use pilvi_store::{Query, Stored, Tx};
 
 /// Names of the events inside an action, as Nova gives them.
-fn event_of(verb: Verb) -> &'static str {
+pub(crate) fn event_of(verb: Verb) -> &'static str {
     match verb {
         Verb::Start => "compute_start_instance",
         Verb::Stop => "compute_stop_instance",
@@ -22,6 +22,7 @@ fn event_of(verb: Verb) -> &'static str {
         Verb::Resize => "compute_resize_instance",
         Verb::ConfirmResize => "compute_confirm_resize",
         Verb::RevertResize => "compute_revert_resize",
+        Verb::Migrate => "cold_migrate",
     }
 }
 
@@ -148,6 +149,9 @@ impl Compute {
                     }
                     let before = (server.vm_state, server.task_state);
                     let ended = model::settle(&mut server.record, seen, clock::now_us());
+                    if let Some(ended) = &ended {
+                        migration::cold::settled_in(tx, &mut server.record, before.1, ended).await?;
+                    }
                     volume::ops::settle_in(tx, &mut server.record).await?;
                     if (server.vm_state, server.task_state) != before {
                         server.record.changed_us = clock::now_us();

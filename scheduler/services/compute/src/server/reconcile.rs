@@ -3,6 +3,7 @@
 //! ```text
 //! not placed  -> rank hosts -> one transaction: claim + ports + host   (full, or its segment is, meanwhile: next host)
 //! on a host   -> nothing: the fleet sends, the host observes, model::settle decides
+//! to go back  -> the host it is to leave confirms (or is dead) -> one transaction: it is where its disks were kept
 //! to be gone  -> host confirms (or is dead) -> one transaction: ports + claim released, record DELETED
 //! ```
 use crate::{
@@ -48,6 +49,8 @@ impl std::fmt::Debug for Servers {
 pub(crate) enum Step {
     Place,
     Remove,
+    /// A cold migration is taken back.
+    Return,
     Forget,
     /// A snapshot that will not be: its image goes.
     DropSnapshot,
@@ -64,6 +67,7 @@ pub(crate) fn plan(server: &Server, now_us: i64, keep_deleted_us: i64) -> Step {
             if now_us - since > keep_deleted_us { Step::Forget } else { Step::Nothing }
         }
         (_, true) => Step::Remove,
+        _ if server.resized.as_ref().is_some_and(|resized| resized.returning) => Step::Return,
         (VmState::Building, false) if server.host.is_none() => Step::Place,
         _ => Step::Nothing,
     }
@@ -101,6 +105,7 @@ impl Reconcile for Servers {
             Step::Nothing => Ok(Next::Settled),
             Step::Place => self.compute.place_server(&server).await.map_err(Into::into),
             Step::Remove => self.compute.remove_server(&server).await.map_err(Into::into),
+            Step::Return => self.compute.return_server(&server).await.map_err(Into::into),
             Step::DropSnapshot => self.compute.drop_snapshot(&server).await.map_err(Into::into),
             Step::Forget => self.compute.forget_server(&server.record.id).await.map_err(Into::into),
         }
@@ -308,13 +313,9 @@ impl Compute {
 
     async fn remove_server(&self, server: &Stored<Server>) -> Result<Next, Fault> {
         let there = server.moving.as_ref().map(|moving| &moving.to);
-        for host in server.host.iter().chain(there) {
-            let node = self.fleet.node_by_name(host).await?;
-            // A dead host cannot confirm; should it live again, its wanted state lacks the server.
-            let alive = node.as_ref().is_some_and(|n| n.is_up());
-            if alive && !self.fleet.confirmed_gone(host, &server.record.id) {
-                // Where the host's session is at another scheduler, that one sees it go (`ComputePart::settled`).
-                self.fleet.touch(host);
+        let kept = server.resized.as_ref().and_then(|resized| resized.from.as_ref()).map(|kept| &kept.host);
+        for host in server.host.iter().chain(there).chain(kept) {
+            if !self.is_gone_from(host, &server.record.id).await? {
                 return Ok(Next::Again(GONE_POLL));
             }
         }
@@ -322,11 +323,37 @@ impl Compute {
         Ok(Next::Settled)
     }
 
+    /// A server whose cold migration is taken back waits until the host there has nothing of it: it must not run twice.
+    async fn return_server(&self, server: &Stored<Server>) -> Result<Next, Fault> {
+        if let Some(host) = &server.host
+            && !self.is_gone_from(host, &server.record.id).await?
+        {
+            return Ok(Next::Again(GONE_POLL));
+        }
+        self.come_back(&server.record.id).await?;
+        Ok(Next::Settled)
+    }
+
+    async fn is_gone_from(&self, host: &str, id: &str) -> Result<bool, Fault> {
+        let node = self.fleet.node_by_name(host).await?;
+        // A dead host cannot confirm; should it live again, its wanted state lacks the server.
+        let alive = node.as_ref().is_some_and(|n| n.is_up());
+        if alive && !self.fleet.confirmed_gone(host, id) {
+            // Where the host's session is at another scheduler, that one sees it go (`ComputePart::settled`).
+            self.fleet.touch(host);
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
     /// Servers to be gone on a host that changed: when it is down, nobody waits for its word any more.
     async fn leaving_of_node(&self, node: &str) -> Vec<String> {
         let Ok(Some(node)) = self.fleet.node(node).await else { return Vec::new() };
-        let on = Query::all().eq("host", node.name.as_str()).eq("task_state", "deleting");
-        let leaving = self.store.list::<Server>(on).await.unwrap_or_default();
+        let mut leaving = Vec::new();
+        for task in ["deleting", "resize_reverting"] {
+            let on = Query::all().eq("host", node.name.as_str()).eq("task_state", task);
+            leaving.extend(self.store.list::<Server>(on).await.unwrap_or_default());
+        }
         leaving.into_iter().map(|s| s.record.id).collect()
     }
 

@@ -1,20 +1,29 @@
-//! Resizing in place: another size on the same host, kept until it is confirmed or taken back.
+//! Resizing: another size, kept until it is confirmed or taken back. In place where the host has room, since no disk has
+//! to be copied; else the server moves to another host while it is off ([`crate::migration::cold`]).
 //!
-//! The claim in placement is the larger of both sizes until then, so that going back always fits. A disk
+//! In place, the claim in placement is the larger of both sizes until then, so that going back always fits. A disk
 //! that has grown stays grown when a resize is taken back: the guest's file system may not be cut.
 use crate::{
     Compute, action,
+    migration::{
+        cold::{self, Cold},
+        model::status,
+        ops::record_in,
+    },
     server::{
         create,
         model::{self, Ended, Verb},
-        ops::{living_in, refuse_if_locked},
+        ops::{event_of, living_in, refuse_if_locked},
         reconcile::claim_in,
     },
-    tables::{Event, Flavor, FlavorCopy, Server},
+    tables::{Event, Flavor, FlavorCopy, MigrationKind, Moving, Resized, Server},
     volume,
 };
-use pilvi_kit::{Ctx, Fault, clock};
+use pilvi_kit::{Ctx, Fault, clock, id};
 use pilvi_store::Tx;
+
+/// The kind of the fault that another host may help with.
+const NO_ROOM: &str = "NoRoomHere";
 
 impl Compute {
     pub async fn resize_server(&self, ctx: &Ctx, id: &str, flavor_id: &str) -> Result<(), Fault> {
@@ -31,10 +40,17 @@ impl Compute {
         if let Some(image) = server.image.as_ref().filter(|_| !volume::model::backed(&server)) {
             create::fits(&new, image)?;
         }
-        self.change_size(ctx, id, Verb::Resize, move |s| {
+        let there = Cold { host: None, flavor: Some(new.clone()) };
+        let here = self.change_size(ctx, id, Verb::Resize, move |s| {
             s.old_flavor = Some(std::mem::replace(&mut s.flavor, new.clone()));
-        })
-        .await
+        });
+        match here.await {
+            // Volumes stay where they are, and so does the server.
+            Err(full) if full.kind == NO_ROOM && server.volumes.is_empty() => {
+                self.cold_migrate(ctx, &server, &there).await
+            }
+            outcome => outcome,
+        }
     }
 
     pub async fn finish_resize(&self, ctx: &Ctx, id: &str, confirm: bool) -> Result<(), Fault> {
@@ -75,15 +91,29 @@ async fn change_in(tx: &mut Tx, ctx: &Ctx, key: &str, verb: Verb, change: impl F
     }
     change(&mut server.record);
     server.record.changed_us = clock::now_us();
-    reclaim_in(tx, &server).await?;
-    let mut log =
-        action::started(ctx, key, &before.project_id, verb.name(), vec![Event::began("compute_resize_instance")]);
+    let elsewhere = match verb {
+        Verb::Resize => note_in(tx, ctx, &before, &mut server.record).await?,
+        verb => cold::finish_in(tx, &mut server.record, verb == Verb::ConfirmResize).await?,
+    };
+    if !elsewhere {
+        reclaim_in(tx, &server).await?;
+    }
+    let mut log = action::started(ctx, key, &before.project_id, verb.name(), vec![Event::began(event_of(verb))]);
     if server.record.task_state.is_none() {
         action::finish(&mut log, &Ended::Well, server.host.as_deref());
     }
     action::insert_in(tx, log).await?;
     tx.update(&server).await?;
     Ok(())
+}
+
+/// A resize in place is in the list of migrations as well, from the host to itself.
+async fn note_in(tx: &mut Tx, ctx: &Ctx, before: &Server, server: &mut Server) -> Result<bool, Fault> {
+    let (id, to) = (id::new(), server.host.clone().unwrap_or_default());
+    let step = Moving { id: id.clone(), to, flavor: Some(server.flavor.clone()), ..Moving::default() };
+    record_in(tx, ctx, before, MigrationKind::Resize, &step, status::COLD_RUNNING).await?;
+    server.resized = Some(Resized { migration: id, ..Resized::default() });
+    Ok(false)
 }
 
 /// The larger of both flavors, member by member.
@@ -109,6 +139,7 @@ pub(crate) async fn reclaim_in(tx: &mut Tx, server: &Server) -> Result<(), Fault
     claim_in(tx, &sized, &provider).await.map_err(|f| {
         if f.code() == 409 {
             Fault::bad_request("No valid host was found. There are not enough resources on the server's host.")
+                .kind(NO_ROOM)
         } else {
             f
         }

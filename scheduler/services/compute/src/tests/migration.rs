@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// A cloud of these hosts, and a server that runs on the first that took it.
-async fn cloud(hosts: &[&str]) -> (Rig, Caller, Server) {
+pub(super) async fn cloud(hosts: &[&str]) -> (Rig, Caller, Server) {
     let rig = Rig::new().await;
     for host in hosts {
         rig.host(host, 0).await;
@@ -41,17 +41,17 @@ fn body(host: Value) -> Value {
 }
 
 /// What a host says of the move.
-fn says(moving: &Moving, stage: MoveStage) -> Seen {
+pub(super) fn says(moving: &Moving, stage: MoveStage) -> Seen {
     let moved = SeenMove { id: moving.id.clone(), stage, error: "broke".into(), address: "192.0.2.2:77".into() };
     Seen { moved: Some(moved), runtime: "kvm".into(), power: Some(WantedPower::Running), ..Seen::default() }
 }
 
-async fn port_of(rig: &Rig, server: &Server) -> Port {
+pub(super) async fn port_of(rig: &Rig, server: &Server) -> Port {
     rig.svc.store.get::<Port>(&server.ports[0].id).await.unwrap().unwrap().record
 }
 
 /// The server's part of what a host shall run.
-async fn told(rig: &Rig, host: &str) -> Option<pilvi_agent_api::v1::Instance> {
+pub(super) async fn told(rig: &Rig, host: &str) -> Option<pilvi_agent_api::v1::Instance> {
     let part = crate::ComputePart::new(rig.svc.clone());
     part.wanted(host).await.unwrap().instances.pop()
 }

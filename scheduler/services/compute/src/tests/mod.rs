@@ -1,4 +1,5 @@
 //! Calls through the whole kit on a store in memory, with the services that compute calls: one file per subject.
+mod cold;
 mod image;
 mod interface;
 mod least;

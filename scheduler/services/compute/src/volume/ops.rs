@@ -31,7 +31,9 @@ fn refuse_busy(server: &Server, verb: &str) -> Result<(), Fault> {
         (server.vm_state, verb),
         (VmState::Active | VmState::Paused | VmState::Stopped | VmState::Resized, _) | (VmState::Suspended, DETACH)
     );
-    if fits && server.task_state.is_none() {
+    // It may go back to a host that the volume is not on.
+    let between = verb == ATTACH && server.resized.as_ref().is_some_and(|resized| resized.from.is_some());
+    if fits && server.task_state.is_none() && !between {
         return Ok(());
     }
     Err(Fault::conflict(crate::server::model::refusal(verb, server)))
