@@ -45,7 +45,7 @@ pub fn routes() -> Vec<Route<Compute>> {
     ]
 }
 
-pub(super) fn body(members: Value, required: &[&str]) -> Value {
+fn body(members: Value, required: &[&str]) -> Value {
     json!({"type": "object", "required": required, "additionalProperties": false, "properties": members})
 }
 

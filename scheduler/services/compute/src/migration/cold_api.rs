@@ -1,8 +1,5 @@
 //! The action `migrate`: a server goes to another host while it is off.
-use super::{
-    api::{body, host},
-    cold::Cold,
-};
+use super::{api::host, cold::Cold};
 use crate::{Compute, tables::Server, version as v};
 use pilvi_kit::{Call, Reply, Response, Schema, call::owned_by};
 use pilvi_store::Stored;
@@ -13,9 +10,8 @@ const MOVE_TO: &str = "os_compute_api:os-migrate-server:migrate:host";
 
 static NAMED: LazyLock<Schema> = LazyLock::new(|| {
     Schema::new(|| {
-        let mut named = body(json!({"host": host()}), &[]);
-        named["type"] = json!(["object", "null"]);
-        named
+        let members = json!({"host": host()});
+        json!({"type": ["object", "null"], "additionalProperties": false, "properties": members})
     })
 });
 
