@@ -4,7 +4,7 @@ use libfuzzer_sys::fuzz_target;
 use pilvi_vmm::{boot, memory};
 use std::io::Write;
 
-const HARDWARE: boot::Hardware = boot::Hardware { vcpus: 2, slots: 3, pci: true };
+const HARDWARE: boot::Hardware = boot::Hardware { vcpus: 2, possible: None, slots: 3, pci: true };
 
 fuzz_target!(|data: &[u8]| {
     let memory = memory::map(16 << 20, false).unwrap();

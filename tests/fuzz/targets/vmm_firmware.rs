@@ -32,7 +32,7 @@ fn firmware(memory: &Memory) -> Firmware {
         };
         rom.get_or_init(read).clone()
     });
-    let hardware = Hardware { vcpus: 2, slots: 0, pci: true };
+    let hardware = Hardware { vcpus: 2, possible: None, slots: 0, pci: true };
     Firmware::new(&Config::parse(config).unwrap(), &hardware, rom, memory).unwrap()
 }
 

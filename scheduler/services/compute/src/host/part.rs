@@ -43,6 +43,10 @@ impl HostPart for ComputePart {
             let mut instance = self.compute.instance(server).await?;
             let seen = server.seen.clone().unwrap_or_default();
             instance.runtime = seen.runtime;
+            if server.moving.as_ref().is_some_and(|moving| moving.cold) {
+                // Its disks come. What it shall be there is wanted once it is there.
+                instance.power = v1::Power::Stopped.into();
+            }
             instance.arrival = server.moving.as_ref().map(|moving| v1::Arrival {
                 move_id: moving.id.clone(),
                 node_id: moving.from_node.clone(),

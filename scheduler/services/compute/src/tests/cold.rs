@@ -104,10 +104,11 @@ async fn a_server_goes_with_its_disks_and_may_be_confirmed() {
         assert_eq!(case.shown().await, ("RESIZE".into(), "resize_prep".into()));
         case.act("2.1", 409, json!({"migrate": null})).await;
         let moving = case.record().await.moving.unwrap();
-        assert_eq!(case.held(&case.id).await, [moving.to_node.clone()]);
-        assert_eq!(case.held(&moving.id).await, [moving.from_node.clone()], "as Nova: the migration's");
+        assert_eq!(case.held(&case.id).await, std::slice::from_ref(&moving.to_node));
+        assert_eq!(case.held(&moving.id).await, std::slice::from_ref(&moving.from_node), "as Nova: the migration's");
         let (here, there) = (told(&case.rig, &case.from).await.unwrap(), told(&case.rig, &case.to).await.unwrap());
         assert_eq!((here.power(), here.departure), (v1::Power::Stopped, None), "it is switched off at once");
+        assert_eq!(there.power(), v1::Power::Stopped, "and starts there only when it is at home there");
         let arrival = there.arrival.unwrap();
         assert!(arrival.cold && arrival.disk_bytes == [1 << 30]);
         case.copied().await;
