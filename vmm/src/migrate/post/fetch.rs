@@ -281,11 +281,11 @@ impl Shared {
     }
 
     fn lose(&self, error: &MigrateError) {
+        self.seen.stuck.store(true, Ordering::Release);
         // So that a source which is there and makes no sense hears of it, too.
         if let Some(stream) = lock(&self.link).take() {
             let _ = stream.shutdown(Shutdown::Both);
         }
-        self.seen.stuck.store(true, Ordering::Release);
         let left = lock(&self.missing).left();
         let text =
             "the source was lost before all memory had come; what touches the rest waits for another stream of it";
