@@ -170,10 +170,17 @@ async fn clear(qmp: &Qmp, place: u8) -> Result<(), QmpError> {
         ("netdev_del", json!({"id": device::net_name(place)})),
         ("remove-fd", json!({"fdset-id": place})),
     ];
+    let end = Instant::now() + LET_GO_WAIT;
     for (step, arguments) in steps {
-        match qmp.execute(step, arguments).await {
-            Ok(_) | Err(QmpError::Refused(..)) => {}
-            Err(error) => return Err(error),
+        loop {
+            match qmp.execute(step, arguments.clone()).await {
+                // A device loses its name a moment before it lets go of what is behind it.
+                Err(QmpError::Refused(_, reason)) if reason.contains("in use") && Instant::now() < end => {
+                    tokio::time::sleep(LOOK).await;
+                }
+                Ok(_) | Err(QmpError::Refused(..)) => break,
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(())
