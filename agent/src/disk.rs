@@ -16,6 +16,7 @@ use nix::fcntl::copy_file_range;
 use nix::unistd::{Whence, lseek};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -65,20 +66,28 @@ fn fill(fresh: &Path, image: Option<&Cached>, size: u64) -> io::Result<()> {
     target.sync_all()
 }
 
+/// The next stretch of data from `at` on in a file of this length; none: the rest is a hole.
+pub(crate) fn next_data(file: &File, at: u64, length: u64) -> io::Result<Option<Range<u64>>> {
+    if at >= length {
+        return Ok(None);
+    }
+    let start = match lseek(file, i64::try_from(at).map_err(io::Error::other)?, Whence::SeekData) {
+        Ok(start) => start,
+        Err(Errno::ENXIO) => return Ok(None),
+        Err(e) => return Err(e.into()),
+    };
+    let end = lseek(file, start, Whence::SeekHole)?.unsigned_abs().min(length);
+    Ok(Some(start.unsigned_abs()..end))
+}
+
 /// Copies what is data in `from` to the same places in the empty file `to`.
 fn copy_sparse(from: &File, to: &File) -> io::Result<()> {
-    let length = i64::try_from(from.metadata()?.len()).map_err(io::Error::other)?;
-    to.set_len(length.unsigned_abs())?;
-    let mut at = 0;
-    while at < length {
-        let start = match lseek(from, at, Whence::SeekData) {
-            Ok(start) => start,
-            Err(Errno::ENXIO) => break,
-            Err(e) => return Err(e.into()),
-        };
-        let end = lseek(from, start, Whence::SeekHole)?.min(length);
-        copy_range(from, to, start, end)?;
-        at = end;
+    let length = from.metadata()?.len();
+    to.set_len(length)?;
+    let (mut at, place) = (0, |at: u64| i64::try_from(at).map_err(io::Error::other));
+    while let Some(data) = next_data(from, at, length)? {
+        copy_range(from, to, place(data.start)?, place(data.end)?)?;
+        at = data.end;
     }
     Ok(())
 }

@@ -7,10 +7,8 @@
 //! ```
 //! Whoever receives has been told what comes, and takes nothing else: not another name, length or place. The files have
 //! their names once all of them are whole and durable; only then the other side is told so.
-use super::path;
+use super::{next_data, path};
 use crate::durable;
-use nix::errno::Errno;
-use nix::unistd::{Whence, lseek};
 use std::collections::BTreeMap;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -51,18 +49,12 @@ pub fn send(stream: &mut (impl Read + Write), disks: &[(String, PathBuf)]) -> io
 }
 
 fn send_data(stream: &mut impl Write, file: &File, length: u64) -> io::Result<()> {
-    let length = i64::try_from(length).map_err(io::Error::other)?;
     let (mut at, mut piece) = (0, vec![0; PIECE]);
-    while at < length {
-        let start = match lseek(file, at, Whence::SeekData) {
-            Ok(start) => start,
-            Err(Errno::ENXIO) => break,
-            Err(e) => return Err(e.into()),
-        };
-        at = lseek(file, start, Whence::SeekHole)?.min(length);
-        let (mut from, end) = (start.unsigned_abs(), at.unsigned_abs());
-        while from < end {
-            let most = usize::try_from(end - from).map_or(PIECE, |left| left.min(PIECE));
+    while let Some(data) = next_data(file, at, length)? {
+        let mut from = data.start;
+        at = data.end;
+        while from < at {
+            let most = usize::try_from(at - from).map_or(PIECE, |left| left.min(PIECE));
             let bytes = &mut piece[..most];
             file.read_exact_at(bytes, from)?;
             // What is zero there need not be sent to be zero.

@@ -5,9 +5,8 @@
 //! ```
 //! One pass: data first, the tables that point to it behind, the header last. The file is ours from the first byte
 //! to the last, and names no other.
+use crate::disk::next_data;
 use crate::durable;
-use nix::errno::Errno;
-use nix::unistd::{Whence, lseek};
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
@@ -86,16 +85,9 @@ impl Packer {
     fn data(&mut self, raw: &File, size: u64) -> io::Result<()> {
         let mut piece = vec![0; CLUSTER as usize];
         let mut at = 0;
-        while at < size {
-            let offset = i64::try_from(at).map_err(io::Error::other)?;
-            let start = match lseek(raw, offset, Whence::SeekData) {
-                Ok(start) => start,
-                Err(Errno::ENXIO) => break,
-                Err(e) => return Err(e.into()),
-            };
-            let end = lseek(raw, start, Whence::SeekHole)?.unsigned_abs().min(size);
-            at = start.unsigned_abs() / CLUSTER * CLUSTER;
-            while at < end {
+        while let Some(stretch) = next_data(raw, at, size)? {
+            at = stretch.start / CLUSTER * CLUSTER;
+            while at < stretch.end {
                 let length = usize::try_from((size - at).min(CLUSTER)).map_err(io::Error::other)?;
                 piece[length..].fill(0);
                 raw.read_exact_at(&mut piece[..length], at)?;

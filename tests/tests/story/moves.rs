@@ -88,6 +88,28 @@ impl Pair {
         drop((scheduler, agents));
         site.finish().unwrap();
     }
+
+    /// Kills somebody in the middle, and starts it again.
+    fn disturb(&mut self, victim: u64, from: usize, random: &mut StdRng) {
+        pause(Duration::from_millis(random.random_range(0..900)));
+        let agents: &[usize] = match victim {
+            2 => &[from],
+            3 => &[1 - from],
+            4 => &[0, 1],
+            _ => &[],
+        };
+        if victim == 1 {
+            self.scheduler.take().unwrap().kill().unwrap();
+        }
+        agents.iter().for_each(|n| self.agents[*n].take().unwrap().kill().unwrap());
+        pause(Duration::from_millis(random.random_range(0..300)));
+        if victim == 1 {
+            self.scheduler = Some(self.site.serve().unwrap());
+        }
+        for n in agents {
+            self.agents[*n] = Some(self.site.start_agent(&self.hosts[*n]).unwrap());
+        }
+    }
 }
 
 #[test]
@@ -113,24 +135,7 @@ fn a_server_moves_and_whoever_is_killed_meanwhile_loses_nothing() {
         until(PATIENCE, "the migration is taken", || (pair.migrate(&id)? == 202).then_some(()));
         // Nobody, the scheduler, the host here, the host there, both hosts.
         let victim = round % 5;
-        pause(Duration::from_millis(random.random_range(0..900)));
-        let agents: &[usize] = match victim {
-            2 => &[from],
-            3 => &[1 - from],
-            4 => &[0, 1],
-            _ => &[],
-        };
-        if victim == 1 {
-            pair.scheduler.take().unwrap().kill().unwrap();
-        }
-        agents.iter().for_each(|n| pair.agents[*n].take().unwrap().kill().unwrap());
-        pause(Duration::from_millis(random.random_range(0..300)));
-        if victim == 1 {
-            pair.scheduler = Some(pair.site.serve().unwrap());
-        }
-        for n in agents {
-            pair.agents[*n] = Some(pair.site.start_agent(&pair.hosts[*n]).unwrap());
-        }
+        pair.disturb(victim, from, &mut random);
         let server = pair.settled(&id);
         let (at, now) = pair.place(&id);
         assert_eq!(text(&server, "OS-EXT-SRV-ATTR:host"), pair.hosts[at].name, "round {round}");

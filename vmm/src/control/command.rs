@@ -141,24 +141,25 @@ fn travel(client: &mut Client, verb: &str, rest: &[OsString]) -> Result<String, 
     Ok(String::new())
 }
 
-fn add_disk(client: &mut Client, file: &OsStr, serial: &OsStr, read_only: bool) -> Result<String, ClientError> {
-    let opened = OpenOptions::new().read(true).write(!read_only).open(file);
-    let opened = opened.map_err(|source| ClientError::File { path: file.display().to_string(), source })?;
-    let serial = serial.to_string_lossy().into_owned();
-    let request = Request::AddDisk { read_only, serial, name: None, export: None, vhost_user: false };
-    match client.ask_with(&request, &[opened.as_raw_fd()])? {
+fn added(reply: Reply) -> Result<String, ClientError> {
+    match reply {
         Reply::Added { device } => Ok(device + "\n"),
         _ => Err(ClientError::Unexpected),
     }
 }
 
+fn add_disk(client: &mut Client, file: &OsStr, serial: &OsStr, read_only: bool) -> Result<String, ClientError> {
+    let opened = OpenOptions::new().read(true).write(!read_only).open(file);
+    let opened = opened.map_err(|source| ClientError::File { path: file.display().to_string(), source })?;
+    let serial = serial.to_string_lossy().into_owned();
+    let request = Request::AddDisk { read_only, serial, name: None, export: None, vhost_user: false };
+    added(client.ask_with(&request, &[opened.as_raw_fd()])?)
+}
+
 fn add_share(client: &mut Client, socket: &OsStr, tag: &OsStr) -> Result<String, ClientError> {
     let backend = UnixStream::connect(Path::new(socket))?;
     let request = Request::AddShare { tag: tag.to_string_lossy().into_owned(), name: None };
-    match client.ask_with(&request, &[backend.as_raw_fd()])? {
-        Reply::Added { device } => Ok(device + "\n"),
-        _ => Err(ClientError::Unexpected),
-    }
+    added(client.ask_with(&request, &[backend.as_raw_fd()])?)
 }
 
 fn reconnect_disk(client: &mut Client, device: &OsStr, socket: &OsStr) -> Result<String, ClientError> {

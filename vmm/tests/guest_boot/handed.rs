@@ -1,7 +1,7 @@
 //! A machine moves into another process of this host with its memory as it is: an upgrade in place.
 
-use crate::migrate::{stream, target};
-use crate::rig::{PATIENCE, Running, Setup, kvm_is_here, until};
+use crate::migrate::{goes_on, rounds, stream, target};
+use crate::rig::{PATIENCE, Setup, kvm_is_here, until};
 use crate::snapshot::{restored, save};
 use pilvi_vmm::control::ClientError;
 use pilvi_vmm::memory;
@@ -20,16 +20,6 @@ fn shared(cmdline: &str, mib: u32) -> Setup {
     setup.config["shared_memory"] = json!(true);
     setup.config["memory_mib"] = json!(mib);
     setup
-}
-
-fn rounds(running: &Running) -> usize {
-    running.console().matches("round ").count()
-}
-
-fn goes_on(running: &Running) {
-    let seen = rounds(running);
-    until("more rounds", PATIENCE, || rounds(running) > seen + 2);
-    assert!(!running.console().contains("LOST"), "{}", running.console());
 }
 
 #[test]

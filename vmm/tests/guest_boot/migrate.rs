@@ -43,6 +43,18 @@ fn ticks(console: &str) -> Vec<u64> {
     console.lines().filter_map(|line| line.strip_prefix("tick ")).filter_map(|n| n.parse().ok()).collect()
 }
 
+/// What the guest that writes all over its memory has said: one line a round.
+pub fn rounds(running: &Running) -> usize {
+    running.console().matches("round ").count()
+}
+
+/// It writes on, and has found all that it wrote.
+pub fn goes_on(running: &Running) {
+    let seen = rounds(running);
+    until("more rounds", PATIENCE, || rounds(running) > seen + 2);
+    assert!(!running.console().contains("LOST"), "{}", running.console());
+}
+
 #[test]
 fn a_running_machine_moves_and_goes_on_where_it_was() {
     if !kvm_is_here() {

@@ -1,6 +1,6 @@
 //! Post-copy: a guest that changes memory faster than it goes over runs at the target before all of it is there.
 
-use crate::migrate::{numbers, slow_wire, stream, target, written};
+use crate::migrate::{goes_on, numbers, rounds, slow_wire, stream, target, written};
 use crate::rig::{PATIENCE, Running, Setup, kvm_is_here, rest, until};
 use pilvi_vmm::control::{Client, ClientError, Request};
 use pilvi_vmm::fault::uffd::Uffd;
@@ -59,16 +59,6 @@ pub fn moved_without_its_memory(guest: &mut Running, rate: u64) -> Option<Runnin
     let waited = there.client().status().unwrap().missing.unwrap().faults;
     eprintln!("{}ran with {} pages missing, waited for {waited}", guest.stderr(), missing.pages);
     Some(there)
-}
-
-fn rounds(running: &Running) -> usize {
-    running.console().matches("round ").count()
-}
-
-fn goes_on(running: &Running) {
-    let seen = rounds(running);
-    until("more rounds", PATIENCE, || rounds(running) > seen + 2);
-    assert!(!running.console().contains("LOST"), "{}", running.console());
 }
 
 fn reason(asked: Asked) -> String {

@@ -2,7 +2,7 @@
 //! what was on its disk, and may go back to it.
 use super::{PATIENCE, Pair, SIMULATED};
 use crate::world;
-use pilvi_tests::{api::text, kernel, may_run, pause, until};
+use pilvi_tests::{api::text, kernel, may_run, until};
 use rand::{Rng, SeedableRng, rngs::StdRng};
 use serde_json::{Value, json};
 use std::os::unix::fs::FileExt;
@@ -46,28 +46,6 @@ impl Pair {
         until(PATIENCE, "the other host has nothing of it", || {
             (!self.disk(1 - at, id).exists() && self.disk(at, id).exists()).then_some(())
         });
-    }
-
-    /// Kills somebody in the middle, and starts it again.
-    fn disturb(&mut self, victim: u64, from: usize, random: &mut StdRng) {
-        pause(std::time::Duration::from_millis(random.random_range(0..900)));
-        let agents: &[usize] = match victim {
-            2 => &[from],
-            3 => &[1 - from],
-            4 => &[0, 1],
-            _ => &[],
-        };
-        if victim == 1 {
-            self.scheduler.take().unwrap().kill().unwrap();
-        }
-        agents.iter().for_each(|n| self.agents[*n].take().unwrap().kill().unwrap());
-        pause(std::time::Duration::from_millis(random.random_range(0..300)));
-        if victim == 1 {
-            self.scheduler = Some(self.site.serve().unwrap());
-        }
-        for n in agents {
-            self.agents[*n] = Some(self.site.start_agent(&self.hosts[*n]).unwrap());
-        }
     }
 }
 
