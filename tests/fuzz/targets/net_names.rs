@@ -17,7 +17,7 @@ static NAMES: LazyLock<Names> = LazyLock::new(|| {
         addresses: addresses.iter().map(|a| a.parse().unwrap()).collect(),
     };
     let names = vec![name("guest", &["10.0.0.5", "fd00::5"]), name("www.other.example.", &["10.0.0.6"])];
-    wanted.zones = vec![Zone { network: "n".into(), domain: "inside.".into(), closed: true, names }];
+    wanted.zones = vec![Zone { network: "n".into(), domain: "inside.".into(), closed: true, also: "cloud.".into(), names }];
     Names::new(&wanted, "p", 7)
 });
 

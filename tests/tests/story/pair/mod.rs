@@ -7,6 +7,7 @@
 //! - What one answers, the other knows: a client that alternates reads its own writes.
 //! - Either is killed at random, again and again: everything acknowledged is there in the end, nothing deleted is back,
 //!   nothing is doubled, and another request is served within five seconds.
+//! - Sixty-four clients share a subnet: no address twice, none lost, and a clear refusal when there is none (`addresses`).
 //! - What does not fit is refused with a reason: a second scheduler on a SQLite file, keys of another cloud, images in
 //!   two directories.
 //!
@@ -15,6 +16,7 @@
 //! `PILVI_PAIR_SECOND` are the addresses of one of the two alone; the file `PILVI_PAIR_SETTINGS` is put to the settings of both.
 //!
 //! `PILVI_STORY_KILLS` sets how often (default 20), `PILVI_STORY_SEED` repeats the order.
+mod addresses;
 mod ledger;
 
 use crate::world;
