@@ -149,6 +149,8 @@ pub struct Config {
     pub external: External,
     /// Names of the physical networks that it is thus connected to; unset: any that a network is of.
     pub physical_networks: Option<Vec<String>>,
+    /// Availability zone of its networks and routers; "": that of hosts which say nothing.
+    pub zone: String,
     /// With `external = "edge"`: name of an existing edge namespace to join instead of owning one.
     pub join_edge: Option<String>,
     /// Name servers that answer guests' questions about the outside; none: those of `/etc/resolv.conf`.
@@ -200,6 +202,7 @@ impl Default for Config {
             underlay: None,
             external: External::default(),
             physical_networks: None,
+            zone: String::new(),
             join_edge: None,
             name_servers: Vec::new(),
             vmm_command: vec!["pilvi-vmm".into()],
@@ -266,6 +269,9 @@ impl Config {
         if named.len() > 64 || named.iter().any(|name| name.is_empty() || name.len() > 64) {
             return wrong("physical_networks must be at most 64 names of 1 to 64 bytes");
         }
+        if self.zone.len() > 64 || self.zone.contains(char::is_control) {
+            return wrong("zone must be a name of at most 64 bytes");
+        }
         crate::tls::Target::parse_all(&self.scheduler_url).map(|_| ())
     }
 
@@ -325,6 +331,7 @@ mod tests {
             ("scheduler_url", Config { scheduler_url: "http://x".into(), ..good.clone() }),
             ("heartbeat_ms", Config { heartbeat_ms: 1, ..good.clone() }),
             ("physical_networks", Config { physical_networks: Some(vec![String::new()]), ..good.clone() }),
+            ("zone", Config { zone: "a\nb".into(), ..good.clone() }),
             ("flow_log", Config { flow_log: FlowLog { rate: 0, ..FlowLog::default() }, ..good.clone() }),
         ] {
             let error = bad.validate().unwrap_err().to_string();

@@ -48,6 +48,7 @@ pub fn take(config: &Config, offers: &[Offer]) -> Inventory {
             ingress_kpps: link.ingress_kpps,
         }),
         physical: physical(config),
+        zone: config.zone.clone(),
     }
 }
 

@@ -71,6 +71,9 @@ pub struct NodeInventory {
     /// The physical networks that it is connected to; `None`: it does not say, so any.
     #[serde(default)]
     pub physical: Option<Vec<String>>,
+    /// Availability zone of its networks and routers; "": that of hosts which say nothing.
+    #[serde(default)]
+    pub zone: String,
 }
 
 /// A host's link as placement counts it; what is nothing is left out.
@@ -101,6 +104,7 @@ impl From<v1::Inventory> for NodeInventory {
             host_ip: i.host_ip,
             link: link(i.link),
             physical: i.physical.map(|physical| physical.names),
+            zone: i.zone,
         }
     }
 }

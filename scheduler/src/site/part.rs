@@ -39,6 +39,7 @@ fn host(node: &Node) -> HostInfo {
         vtep: node.inventory.vtep.clone(),
         up: node.is_up(),
         physical: node.inventory.physical.clone(),
+        zone: node.inventory.zone.clone(),
         ..HostInfo::default()
     }
 }
@@ -92,6 +93,7 @@ impl NetworkPart {
         let mut all: Vec<HostInfo> = hosts.values().cloned().collect();
         all.sort_by(|a, b| a.name.cmp(&b.name));
         self.network.learn_reach(&all).await?;
+        self.network.learn_zones(&all).await?;
         if self.network.remember(&all) {
             // Ways out may have moved: to hosts that know nothing of it yet.
             self.network.concerned_by_hosts().await?.iter().for_each(|host| self.fleet.touch(host));

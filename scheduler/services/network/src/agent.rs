@@ -10,6 +10,7 @@ use crate::{
     list::{self, Raw},
     service_flavor,
     tables::AgentNote,
+    zone,
 };
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema, clock};
 use pilvi_store::Query;
@@ -122,7 +123,7 @@ pub(crate) fn view(host: &HostInfo, role: Role) -> Value {
     let binary = if role == Role::Speaker { "pilvi" } else { "pilvi-agent" };
     json!({
         "id": id_of(&host.name, role), "agent_type": role.name(), "binary": binary, "topic": "N/A", "host": host.name,
-        "admin_state_up": true, "alive": host.up, "availability_zone": "nova", "description": null,
+        "admin_state_up": true, "alive": host.up, "availability_zone": host.zone(), "description": null,
         "created_at": time(host.started_us), "started_at": time(host.started_us), "heartbeat_timestamp": time(host.heartbeat_us),
         // What a host has of its link is told to placement for the whole of it.
         "configurations": configurations, "resources_synced": (role == Role::Whole).then_some(true),
@@ -242,10 +243,14 @@ async fn remove(svc: Arc<Network>, call: Call) -> Reply {
     Err(Fault::conflict("An agent goes with its node: `pilvi node` removes it.").kind("AgentInUse"))
 }
 
-async fn zones(_svc: Arc<Network>, call: Call) -> Reply {
+async fn zones(svc: Arc<Network>, call: Call) -> Reply {
     call.authorize(&call.target())?;
-    let zone = |resource: &str| json!({"name": "nova", "resource": resource, "state": "available"});
-    list::list(&call, &ZONE, [zone("network"), zone("router")].into_iter().filter_map(raw).collect())
+    let hosts = svc.hosts();
+    let state = |up: bool| if up { "available" } else { "unavailable" };
+    let view = |resource, (name, up): (&str, bool)| json!({"name": name, "resource": resource, "state": state(up)});
+    let views =
+        zone::all(&hosts).into_iter().flat_map(|zone| ["network", "router"].map(|resource| view(resource, zone)));
+    list::list(&call, &ZONE, views.filter_map(raw).collect())
 }
 
 /// There is one way to route.

@@ -53,6 +53,7 @@ pub mod tap;
 pub mod topology;
 pub mod trunk;
 pub mod verbs;
+pub mod zone;
 
 pub use tables::{KINDS, kinds};
 

@@ -95,6 +95,7 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<SegmentRange>(),
         KindSpec::of::<Segment>(),
         KindSpec::of::<HostReach>(),
+        KindSpec::of::<Zone>(),
         KindSpec::of::<PortForwarding>(),
         KindSpec::of::<Trunk>(),
         KindSpec::of::<QosPolicy>(),
@@ -351,6 +352,20 @@ impl Record for Segment {
         // The first one's is its network's.
         let further = self.physical_network.as_ref().filter(|_| !self.first);
         wire(&self.network_type, further, self.segmentation_id).into_iter().collect()
+    }
+}
+
+/// An availability zone that some host is in.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Zone {
+    /// Its name.
+    pub id: String,
+}
+
+impl Record for Zone {
+    const KIND: &'static str = "network_zone";
+    fn id(&self) -> &str {
+        &self.id
     }
 }
 

@@ -24,7 +24,10 @@ const CHURNS: usize = 3;
 
 /// What a request to create a port came to.
 enum Made {
-    Port { id: String, address: String },
+    Port {
+        id: String,
+        address: String,
+    },
     Exhausted,
     /// The connection was lost: it may have been made or not.
     Unknown,

@@ -44,6 +44,8 @@ pub struct HostInfo {
     pub up: bool,
     /// Physical networks that it is connected to; `None`: it does not say, so any.
     pub physical: Option<Vec<String>>,
+    /// Its availability zone; "" is [`crate::zone::COMMON`].
+    pub zone: String,
     /// Microseconds since 1970; 0 when not known.
     pub started_us: i64,
     pub heartbeat_us: i64,

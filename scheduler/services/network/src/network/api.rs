@@ -10,6 +10,7 @@ use crate::{
     subnet::model::Subnet,
     tables::find,
     verbs::{self, Api},
+    zone::Zones,
 };
 use pilvi_kit::{Ctx, Fault, Route, Schema, call::Query};
 use pilvi_store::{Query as Find, Store, Stored, Tx};
@@ -104,9 +105,10 @@ impl Api for VirtualNetwork {
         let of = |item: &Stored<Self>| -> Vec<&Segment> {
             segments.iter().map(|s| &s.record).filter(|s| s.network_id == item.id).collect()
         };
+        let zones = Zones::read(store).await?;
         items
             .iter()
-            .map(|item| raw(item, subnets.get(&item.id).map_or(&[][..], Vec::as_slice), &scopes, &of(item)))
+            .map(|item| raw(item, subnets.get(&item.id).map_or(&[][..], Vec::as_slice), &scopes, &of(item), &zones))
             .collect()
     }
 
@@ -129,6 +131,7 @@ fn raw(
     subnets: &[Subnet],
     scopes: &HashMap<String, Option<String>>,
     further: &[&Segment],
+    zones: &Zones,
 ) -> Result<Raw, Fault> {
     let mut raw = list::raw(item)?;
     raw.insert("subnets".into(), json!(subnets.iter().map(|s| &s.id).collect::<Vec<_>>()));
@@ -137,7 +140,7 @@ fn raw(
         raw.insert(name.into(), json!(scope));
     }
     raw.insert("status".into(), json!("ACTIVE"));
-    raw.insert("availability_zones".into(), json!(["nova"]));
+    raw.insert("availability_zones".into(), zones.of(&item.availability_zone_hints));
     // Who shares a subnet with somebody need not share a wire with everybody.
     raw.insert("l2_adjacency".into(), json!(subnets.iter().all(|s| s.segment_id.is_none())));
     if !further.is_empty() {

@@ -19,6 +19,7 @@ use crate::{
     security_group, segment,
     subnet::{self, model::Subnet},
     tables::find,
+    zone,
 };
 use pilvi_kit::{Ctx, Fault};
 use pilvi_store::{Query, Store, Stored, Tx};
@@ -84,6 +85,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Vir
     let mtu =
         attrs.get("mtu").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(top);
     check_mtu(mtu, top)?;
+    zone::wished_in(tx, attrs).await?;
     let mut document = attrs.clone();
     document.remove("segments");
     qos::ops::bind_sent_in(tx, ctx, None, attrs).await?;

@@ -13,6 +13,7 @@ use crate::{
     list::{self, Raw},
     tables::find,
     verbs::{self, Api, gate, raw_of},
+    zone::Zones,
 };
 use pilvi_kit::{Call, Ctx, Fault, Reply, Response, Route, Schema};
 use pilvi_store::{Store, Stored, Tx};
@@ -120,7 +121,8 @@ impl Api for Router {
                 helpers.entry(helper.router_id.clone()).or_default().push(brief(&helper));
             }
         }
-        items.iter().map(|item| raw(item, helpers.remove(&item.id).unwrap_or_default())).collect()
+        let zones = Zones::read(store).await?;
+        items.iter().map(|item| raw(item, helpers.remove(&item.id).unwrap_or_default(), &zones)).collect()
     }
 
     fn finer_rules(call: &Call, sent: &Value, target: &Raw, verb: Verb) -> Result<(), Fault> {
@@ -148,14 +150,14 @@ impl Api for Router {
     }
 }
 
-fn raw(item: &Stored<Router>, helpers: Vec<Value>) -> Result<Raw, Fault> {
+fn raw(item: &Stored<Router>, helpers: Vec<Value>, zones: &Zones) -> Result<Raw, Fault> {
     let mut raw = list::raw(item)?;
     raw.insert("conntrack_helpers".into(), Value::Array(helpers));
     raw.insert("status".into(), json!("ACTIVE"));
     // What a gateway does unless it is told otherwise.
     raw.insert("enable_snat".into(), json!(true));
     raw.insert("external_gateways".into(), item.external_gateways());
-    raw.insert("availability_zones".into(), json!(["nova"]));
+    raw.insert("availability_zones".into(), zones.of(&item.availability_zone_hints));
     Ok(raw)
 }
 

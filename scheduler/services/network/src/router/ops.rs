@@ -2,6 +2,7 @@
 use super::{gateway, gateways, interface, model::Router};
 use crate::{
     conntrack_helper, delegation, fault, hosting, list::Raw, ndp_proxy, quota, service_flavor, subnet::model::Route,
+    zone,
 };
 use pilvi_kit::{Ctx, Fault};
 use pilvi_store::{Stored, Tx};
@@ -39,10 +40,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Rou
         wire: None,
         enable_default_route_ecmp: flag("enable_default_route_ecmp").unwrap_or(false),
         flavor_id,
-        availability_zone_hints: serde_json::from_value(
-            attrs.get("availability_zone_hints").cloned().unwrap_or_default(),
-        )
-        .unwrap_or_default(),
+        availability_zone_hints: zone::wished_in(tx, attrs).await?,
         enable_ndp_proxy: flag("enable_ndp_proxy").unwrap_or(false),
         tags: serde_json::from_value(attrs.get("tags").cloned().unwrap_or_default()).unwrap_or_default(),
     };

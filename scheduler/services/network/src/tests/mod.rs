@@ -19,6 +19,7 @@ mod neighbours;
 mod network;
 mod outside;
 mod private;
+mod promises;
 mod qos;
 mod rbac;
 mod security_group;
