@@ -24,6 +24,8 @@ pub const MEMORY_MIB_MAX: u32 = 4 * 1024 * 1024;
 const BLOCK_MIB_MIN: u32 = 2;
 /// Most queues of a disk.
 pub const DISK_QUEUES_MAX: u16 = 16;
+/// Most queues of a disk that was not told how many.
+const DISK_QUEUES_USUAL: u16 = 8;
 /// Longest name of an NBD export, by the protocol.
 const EXPORT_MAX: usize = 4096;
 /// Longest name of a device.
@@ -119,9 +121,10 @@ pub struct Disk {
     /// What the guest reads as the disk's serial number, at most 20 bytes; default `diskN`.
     #[serde(default)]
     pub serial: Option<String>,
-    /// Queues, 1 to 16: as many processors can have one of their own.
-    #[serde(default = "one")]
-    pub queues: u16,
+    /// Queues, 1 to 16, each with a worker of its own. By itself as many as there can be processors, 8 at most, on PCI; one on
+    /// MMIO, where all would share an interrupt, for images that only one can change at a time, and where others serve the disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queues: Option<u16>,
     /// Limit on reads and writes together.
     #[serde(default)]
     pub rate: Rate,
@@ -586,6 +589,15 @@ impl Config {
         self.max_vcpus.unwrap_or(self.vcpus)
     }
 
+    /// How many queues a disk has.
+    pub fn disk_queues(&self, disk: &Disk) -> u16 {
+        let parallel = matches!(disk.engine, Engine::Auto | Engine::Threads | Engine::Plain);
+        disk.queues.unwrap_or(match self.transport {
+            Transport::Pci if parallel => self.possible_vcpus().clamp(1, DISK_QUEUES_USUAL),
+            _ => 1,
+        })
+    }
+
     /// Most memory that can come beside what is there from the start.
     pub fn max_hot_mib(&self) -> u32 {
         self.memory_hotplug.map_or(0, |memory| memory.max_mib)
@@ -680,13 +692,15 @@ impl Config {
             if disk.serial.as_ref().is_some_and(|s| s.len() > 20 || !s.is_ascii()) {
                 return Err(refuse("disks", "has a serial of more than 20 ASCII characters"));
             }
-            if !(1..=DISK_QUEUES_MAX).contains(&disk.queues) {
+            if disk.queues.is_some_and(|queues| !(1..=DISK_QUEUES_MAX).contains(&queues)) {
                 return Err(refuse("disks", format!("must have 1 to {DISK_QUEUES_MAX} queues")));
             }
             if disk.engine == Engine::VhostUser && disk.rate != Rate::default() {
                 return Err(refuse("disks", "of vhost-user backends have their limits set there"));
             }
-            if disk.engine == Engine::Nbd && (disk.queues != 1 || disk.export.len() > EXPORT_MAX) {
+            if disk.engine == Engine::Nbd
+                && (disk.queues.is_some_and(|queues| queues != 1) || disk.export.len() > EXPORT_MAX)
+            {
                 return Err(refuse(
                     "disks",
                     "of NBD servers have one queue, and exports with names of at most 4096 bytes",

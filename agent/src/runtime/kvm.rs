@@ -110,7 +110,7 @@ impl Kvm {
                 name: Some(plug::disk_name(&disk.id)),
                 read_only: disk.read_only,
                 serial: Some(disk.serial.chars().take(20).collect()),
-                queues: 1,
+                queues: None,
                 rate: Default::default(),
                 engine: vmm::Engine::Auto,
                 export: String::new(),

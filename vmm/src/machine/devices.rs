@@ -2,13 +2,13 @@
 
 use super::parts::{CardEnd, OpenDisk, OpenTap, Parts, Store};
 use super::{MachineError, Stop, event, kvm_step};
-use crate::config::{Config, Disk, Engine, Nic, Transport};
+use crate::config::{Config, DISK_QUEUES_MAX, Disk, Engine, Nic, Transport};
 use crate::device::{Bus, clock, events, keyboard, panic, power, processors, serial, watchdog};
 use crate::memory::Memory;
 use crate::memory::hot::Hot;
 use crate::pci::Root;
 use crate::sandbox::Threads;
-use crate::snapshot::SnapshotError;
+use crate::snapshot::{MachineState, SnapshotError};
 use crate::virtio::balloon::{Balloon, Target};
 use crate::virtio::block::changes::Watched;
 use crate::virtio::block::file::{Backing, RawFile};
@@ -16,6 +16,7 @@ use crate::virtio::block::nbd::Nbd;
 use crate::virtio::block::pool::Pool;
 use crate::virtio::block::qcow2::Image;
 use crate::virtio::block::ring::Ring;
+use crate::virtio::block::shared::Shared;
 use crate::virtio::block::{Block, Geometry};
 use crate::virtio::console::{Input, Terminal};
 use crate::virtio::counters::Counters;
@@ -44,11 +45,20 @@ pub struct Builder<'a> {
 }
 
 impl Builder<'_> {
-    /// All devices of a configuration, in slot order.
-    pub fn parts(&self, config: &Config, parts: &Parts, hot: Option<Arc<Hot>>) -> Result<Vec<Part>, MachineError> {
+    /// All devices of a configuration, in slot order. A disk that was not told how many queues it has goes on with as many as it
+    /// had, where the machine was written down or comes from elsewhere: by a version, it may be, that gave it others.
+    pub fn parts(
+        &self,
+        config: &Config,
+        parts: &Parts,
+        hot: Option<Arc<Hot>>,
+        restored: Option<&MachineState>,
+    ) -> Result<Vec<Part>, MachineError> {
         let mut out = Vec::new();
         for (disk, open) in config.disks.iter().zip(&parts.disks) {
-            out.push(self.disk(disk, open)?);
+            let had = restored.filter(|_| disk.queues.is_none()).and_then(|state| state.queues_of(&open.name));
+            let had = had.and_then(|had| u16::try_from(had).ok()).filter(|had| (1..=DISK_QUEUES_MAX).contains(had));
+            out.push(self.disk(disk, open, had.unwrap_or_else(|| config.disk_queues(disk)))?);
         }
         for (nic, open) in config.nics.iter().zip(&parts.taps) {
             out.push(card(nic, open)?);
@@ -79,7 +89,7 @@ impl Builder<'_> {
             let requested = AtomicU64::new(u64::from(memory.requested_mib) << 20);
             let (counters, wanted) =
                 (Arc::new(Counters::default()), Arc::new(Wanted { requested, hot, changed: event()? }));
-            let device = MemoryDevice::new(wanted.clone(), counters.clone());
+            let device = MemoryDevice::new(wanted.clone(), node, counters.clone());
             add("memory", Handle::Memory(wanted), Box::new(device), counters);
         }
         for link in &parts.shares {
@@ -88,27 +98,28 @@ impl Builder<'_> {
         Ok(out)
     }
 
-    /// What serves a disk's requests.
-    fn backing(&self, disk: &Disk, open: &OpenDisk, name: &str) -> Result<Box<dyn Backing>, MachineError> {
+    /// What serves a disk's requests, for each of its queues.
+    fn backings(&self, disk: &Disk, open: &OpenDisk, queues: u16) -> Result<Vec<Box<dyn Backing>>, MachineError> {
         let file = match &open.store {
-            Store::Nbd(link) => return Ok(Box::new(Nbd::new(link.clone()))),
-            Store::Qcow2(file) => return Ok(Box::new(Image::new(file, disk.read_only)?)),
-            Store::Raw(file) => || file.try_clone().map(RawFile::new),
+            Store::Nbd(link) => return Ok(vec![Box::new(Nbd::new(link.clone()))]),
+            Store::Qcow2(file) => return Ok(alike(Shared::new(Image::new(file, disk.read_only)?), queues)),
+            Store::Raw(file) => RawFile::new(file.try_clone()?),
             Store::Vhost(_) => return Err(std::io::Error::other("this disk's requests are served elsewhere").into()),
         };
-        let pool = || Pool::new(file()?, name, self.threads, self.stop);
-        Ok(match disk.engine {
-            Engine::Plain => Box::new(file()?),
-            Engine::Auto => match Ring::new(file()?) {
-                Ok(ring) => Box::new(ring),
-                Err(_) => Box::new(pool()?),
-            },
-            Engine::Threads | Engine::Qcow2 | Engine::Nbd | Engine::VhostUser => Box::new(pool()?),
-        })
+        if disk.engine == Engine::Plain {
+            return Ok(alike(file, queues));
+        }
+        if disk.engine == Engine::Auto {
+            let rings = (0..queues).map(|_| Ring::new(file.clone()).map(|ring| Box::new(ring) as Box<dyn Backing>));
+            if let Ok(rings) = rings.collect() {
+                return Ok(rings);
+            }
+        }
+        Ok(alike(Pool::new(file, &open.name, self.threads, self.stop)?, queues))
     }
 
-    /// A disk.
-    pub fn disk(&self, disk: &Disk, open: &OpenDisk) -> Result<Part, MachineError> {
+    /// A disk with so many queues, where it is not another process that has them.
+    pub fn disk(&self, disk: &Disk, open: &OpenDisk, queues: u16) -> Result<Part, MachineError> {
         if let Some(link) = open.backend() {
             return elsewhere(link);
         }
@@ -118,15 +129,19 @@ impl Builder<'_> {
             bytes: open.bytes,
             read_only: disk.read_only,
             serial: disk.serial.clone().unwrap_or_else(|| name.clone()),
-            queues: disk.queues,
             block_size: open.block_size(),
         };
-        let backing = self.backing(disk, open, &name)?;
-        let backing = Box::new(Watched::new(backing, open.changes.clone()));
-        let device = Box::new(Block::new(backing, &geometry, rate.clone(), counters.clone()));
+        let watched = |backing| Box::new(Watched::new(backing, open.changes.clone())) as Box<dyn Backing>;
+        let backings = self.backings(disk, open, queues)?.into_iter().map(watched).collect();
+        let device = Box::new(Block::new(backings, &geometry, rate.clone(), counters.clone()));
         let handle = Handle::Disk { rate, sectors: device.length() };
         Ok(Part { name, device, counters, handle })
     }
+}
+
+/// The same way to the bytes for each queue.
+fn alike<B: Backing + Clone + 'static>(backing: B, queues: u16) -> Vec<Box<dyn Backing>> {
+    (0..queues).map(|_| Box::new(backing.clone()) as Box<dyn Backing>).collect()
 }
 
 /// A device whose queues a backend serves.

@@ -40,7 +40,7 @@ use crate::virtio::handle::Handle;
 use crate::virtio::memory::Wanted;
 use crate::virtio::pci::{Pci, PciState};
 use crate::virtio::transport::Slot;
-use crate::virtio::worker::Worker;
+use crate::virtio::worker::{Share, Worker};
 use crate::virtio::{SLOT_BYTES, SLOT_LINES, SLOTS_START};
 pub use devices::{Builder, card, elsewhere};
 use kvm_bindings::{KVM_PIT_SPEAKER_DUMMY, kvm_pit_config};
@@ -139,10 +139,10 @@ impl Stop {
     }
 }
 
-/// A device that is served.
+/// A worker, and what it serves.
 struct Serving {
     slot: Arc<Slot>,
-    /// Brings its worker to the gate.
+    /// Brings it to the gate.
     wake: EventFd,
     thread: JoinHandle<()>,
 }
@@ -220,7 +220,7 @@ impl Machine {
         memory::attach(&vm, &memory)?;
 
         let hot = config.hot_area().map(|area| Arc::new(Hot::new(Some(vm.clone()), memory.clone(), area)));
-        let all = Builder { threads, stop: &stop }.parts(config, parts, hot.clone())?;
+        let all = Builder { threads, stop: &stop }.parts(config, parts, hot.clone(), restored.as_ref())?;
         let (slots, functions) = match config.transport {
             Transport::Mmio => (devices::connect_mmio(&vm, &memory, all)?, Vec::new()),
             Transport::Pci => (Vec::new(), all),
@@ -301,8 +301,24 @@ impl Machine {
         Ok(())
     }
 
-    /// Starts the worker of a device.
+    /// Starts the workers of a device: one, or one for each queue.
     fn serve(&mut self, slot: Arc<Slot>, threads: &Threads) -> Result<(), MachineError> {
+        match slot.lanes() {
+            0 => self.start_worker(&slot, &slot.name, Share::All, threads),
+            1 => self.start_worker(&slot, &slot.name, Share::Queue(0), threads),
+            lanes => (0..lanes).try_for_each(|queue| {
+                self.start_worker(&slot, &format!("{}-q{queue}", slot.name), Share::Queue(queue), threads)
+            }),
+        }
+    }
+
+    fn start_worker(
+        &mut self,
+        slot: &Arc<Slot>,
+        name: &str,
+        share: Share,
+        threads: &Threads,
+    ) -> Result<(), MachineError> {
         let wake = event()?;
         let kind = match &slot.handle {
             Handle::Memory(_) => Threads::MEMORY_WORKER,
@@ -310,9 +326,9 @@ impl Machine {
             _ if slot.has_connections() => Threads::SOCKET_WORKER,
             _ => Threads::WORKER,
         };
-        let worker = Worker::new(slot.clone(), self.gate.clone(), wake.try_clone()?)?;
-        let thread = threads.spawn(&slot.name, kind, self.stop.clone(), move || worker.run())?;
-        self.workers.push(Serving { slot, wake, thread });
+        let worker = Worker::new(slot.clone(), share, self.gate.clone(), wake.try_clone()?)?;
+        let thread = threads.spawn(name, kind, self.stop.clone(), move || worker.run())?;
+        self.workers.push(Serving { slot: slot.clone(), wake, thread });
         Ok(())
     }
 

@@ -274,7 +274,7 @@ impl OpenDisk {
 
     /// A disk whose queues a backend serves, at the other end of this socket.
     pub fn elsewhere(name: String, socket: OwnedFd, disk: &Disk) -> io::Result<OpenDisk> {
-        let shape = Shape { kind: Kind::Disk { read_only: disk.read_only }, queues: disk.queues };
+        let shape = Shape { kind: Kind::Disk { read_only: disk.read_only }, queues: disk.queues.unwrap_or(1) };
         let link = vhost::Link::open(&name, socket, shape)?;
         let bytes = link.bytes().unwrap_or(0);
         Ok(OpenDisk { name, store: Store::Vhost(link), bytes, changes: Changes::new(bytes) })
@@ -305,7 +305,7 @@ impl OpenDisk {
             io::Error::new(io::ErrorKind::InvalidInput, text)
         };
         let Store::Raw(file) = &mut self.store else {
-            return Err(io::Error::new(io::ErrorKind::Unsupported, "only raw files and block devices grow here"));
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "images do not grow here"));
         };
         if let Some(bytes) = bytes {
             if bytes < self.bytes {

@@ -77,9 +77,9 @@ impl Machine {
             lock(&root.hotplug).gone(device.number);
         }
         device.slot.retire();
-        if let Some(at) = self.workers.iter().position(|serving| serving.slot.name == name) {
-            let serving = self.workers.remove(at);
-            let _ = serving.wake.write(1);
+        let gone: Vec<_> = self.workers.extract_if(.., |serving| serving.slot.name == name).collect();
+        gone.iter().for_each(|serving| drop(serving.wake.write(1)));
+        for serving in gone {
             // One that panicked has ended the machine already.
             let _ = serving.thread.join();
         }

@@ -76,7 +76,7 @@ impl Monitor {
             name: Some(name.clone()),
             read_only,
             serial: Some(serial),
-            queues: 1,
+            queues: None,
             rate: Default::default(),
             engine: match export {
                 _ if vhost_user => Engine::VhostUser,
@@ -103,7 +103,8 @@ impl Monitor {
             Err(e) => return refused(&e.to_string()),
         };
         let Some(machine) = &mut self.machine else { return refused("the machine is restarting") };
-        let part = Builder { threads: &self.threads, stop: &machine.stop }.disk(&disk, &open);
+        let queues = config.disk_queues(&disk);
+        let part = Builder { threads: &self.threads, stop: &machine.stop }.disk(&disk, &open, queues);
         if let Err(e) = part.and_then(|part| machine.add(part, &self.threads)) {
             return refused(&e.to_string());
         }

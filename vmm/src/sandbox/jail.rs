@@ -6,7 +6,7 @@ use std::io;
 
 const CAPABILITY_VERSION_3: u32 = 0x2008_0522;
 /// Descriptors: a machine of 128 processors and 16 devices needs about 400.
-const FILES_MAX: u64 = 2048;
+const FILES_MAX: u64 = 4096;
 
 fn check(what: &'static str, code: libc::c_int) -> Result<(), SandboxError> {
     if code < 0 { Err(SandboxError::Jail { what, source: io::Error::last_os_error() }) } else { Ok(()) }

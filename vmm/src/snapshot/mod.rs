@@ -127,6 +127,12 @@ pub struct Snapshot {
 }
 
 impl MachineState {
+    /// How many queues the device of this name had.
+    pub fn queues_of(&self, name: &str) -> Option<usize> {
+        let (slots, pci) = (self.slots.iter().map(MmioState::queues), self.pci.iter().map(PciState::queues));
+        slots.chain(pci).find(|(device, _)| *device == name).map(|(_, queues)| queues)
+    }
+
     /// Refuses a configuration that describes another machine. Devices compare themselves when they are restored.
     pub fn fits(
         &self,

@@ -10,7 +10,7 @@
 use crate::gate::lock;
 use serde::{Deserialize, Serialize};
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 /// Limits as a person writes them; 0 is none.
@@ -32,17 +32,27 @@ pub struct Rate {
 pub struct Setting {
     version: AtomicU64,
     rate: Mutex<Rate>,
+    /// Whether there is any.
+    limits: AtomicBool,
+}
+
+impl Rate {
+    fn limits(&self) -> bool {
+        self.bytes_per_s > 0 || self.operations_per_s > 0
+    }
 }
 
 impl Setting {
     /// A first rate.
     pub fn new(rate: Rate) -> Setting {
-        Setting { version: AtomicU64::new(0), rate: Mutex::new(rate) }
+        Setting { version: AtomicU64::new(0), limits: AtomicBool::new(rate.limits()), rate: Mutex::new(rate) }
     }
 
     /// Another rate, from the next request on.
     pub fn set(&self, rate: Rate) {
-        *lock(&self.rate) = rate;
+        let mut held = lock(&self.rate);
+        *held = rate;
+        self.limits.store(rate.limits(), Ordering::Release);
         self.version.fetch_add(1, Ordering::Release);
     }
 
@@ -133,11 +143,67 @@ impl Limiter {
     }
 }
 
+/// One limit for all who do the work of a device side by side: what one pays, all have paid. Each can have let one request go on
+/// credit, so there may be as many debts as workers; over time the rate holds as before. Nobody has a turn of his own: whoever
+/// asks first after the debt is paid goes.
+#[derive(Debug)]
+pub struct Shared {
+    setting: std::sync::Arc<Setting>,
+    limiter: Mutex<Limiter>,
+}
+
+impl Shared {
+    /// Full buckets.
+    pub fn new(setting: std::sync::Arc<Setting>) -> Shared {
+        Shared { limiter: Mutex::new(Limiter::new(setting.clone())), setting }
+    }
+
+    /// How long the next request has to wait; None when it may go. Without a limit nobody waits for anybody's lock.
+    pub fn wait(&self) -> Option<Duration> {
+        if self.setting.limits.load(Ordering::Acquire) { lock(&self.limiter).wait() } else { None }
+    }
+
+    /// A request of that many bytes has gone.
+    pub fn pay(&self, bytes: u64) {
+        if self.setting.limits.load(Ordering::Acquire) {
+            lock(&self.limiter).pay(bytes);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;
     use std::sync::Arc;
+
+    #[test]
+    fn workers_side_by_side_have_one_limit() {
+        // What goes is the burst, what a slow machine earns meanwhile, and a request on credit for each worker at most.
+        let rate = Rate { operations_per_s: 1, operations_burst: 1000, ..Rate::default() };
+        let (setting, start) = (Arc::new(Setting::new(rate)), Instant::now());
+        let shared = Shared::new(setting.clone());
+        let gone = AtomicU64::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while shared.wait().is_none() {
+                        shared.pay(512);
+                        gone.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        let earned = start.elapsed().as_secs() + 1;
+        let gone = gone.load(Ordering::Relaxed);
+        assert!((1000..=1000 + earned + 4).contains(&gone), "{gone}");
+        setting.set(Rate::default());
+        assert_eq!(shared.wait(), None);
+        setting.set(Rate { operations_per_s: 1, operations_burst: 1, ..Rate::default() });
+        assert_eq!(shared.wait(), None, "a change begins with full buckets");
+        shared.pay(0);
+        assert!(shared.wait().is_some());
+    }
 
     #[test]
     fn no_rate_never_waits_and_a_change_holds_at_once() {
@@ -154,6 +220,31 @@ mod tests {
     }
 
     proptest! {
+        /// Workers that ask and pay in any order: no more than burst, rate, and a request on credit for each.
+        #[test]
+        fn over_time_the_rate_holds_for_all_workers_together(
+            per_s in 1u64..1_000_000, burst in 0u64..1_000_000,
+            steps in proptest::collection::vec((0usize..4, 0u64..200_000, 0u64..500_000_000), 1..400),
+        ) {
+            let start = Instant::now();
+            let (mut bucket, mut now, mut total, mut largest) = (Bucket::new(per_s, burst, start), start, 0u64, 0);
+            // Who was let go and has not paid yet.
+            let mut owing = [None; 4];
+            for (worker, size, pause_ns) in steps {
+                now += Duration::from_nanos(pause_ns);
+                match owing[worker].take() {
+                    Some(size) => bucket.pay(size),
+                    None if bucket.wait(now).is_zero() => {
+                        owing[worker] = Some(size);
+                        (total, largest) = (total + size, largest.max(size));
+                    }
+                    None => {}
+                }
+            }
+            let earned = now.duration_since(start).as_secs_f64() * per_s as f64;
+            prop_assert!(total as f64 <= earned + bucket.burst as f64 + 4.0 * largest as f64 + 1.0);
+        }
+
         /// Whatever the sizes: no more than the burst, the rate, and the last request that was let go on credit.
         #[test]
         fn over_time_the_rate_holds(

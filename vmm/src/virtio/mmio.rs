@@ -62,6 +62,13 @@ pub struct MmioState {
     interrupt: u32,
 }
 
+impl MmioState {
+    /// The device's name, and how many queues it had.
+    pub fn queues(&self) -> (&str, usize) {
+        self.transport.queues()
+    }
+}
+
 impl Mmio {
     /// A device after power-on. Writing `event` raises its interrupt.
     pub fn new(part: Part, memory: Memory, event: EventFd) -> std::io::Result<Mmio> {

@@ -5,7 +5,8 @@
 //!   mmio.rs, pci.rs     ──┐            ┌── worker.rs  waits for queue events, the host's end, and time
 //!                        ▼            ▼
 //!        transport.rs: Slot (mutex): transport state + Box<dyn Device>
-//!                                     │
+//!                                     │            or, for queues that are served side by side (disks), lane.rs: a
+//!                                     │            mutex and a worker each
 //!                     chain.rs: descriptor chain ─► checked pieces of guest memory
 //! ```
 //! Guests are hostile. Rules that hold for every device: a chain is walked once and checked before anything is done
@@ -21,6 +22,7 @@ pub mod chain;
 pub mod console;
 pub mod counters;
 pub mod handle;
+pub mod lane;
 pub mod limit;
 pub mod memory;
 pub mod mmio;
@@ -89,6 +91,10 @@ pub struct Served {
 
 /// A device behind a transport. All calls come under the slot's lock.
 pub trait Device: Send {
+    /// What serves its queues side by side, one each: asked once. Without any, one worker serves all queues by `serve`.
+    fn take_lanes(&mut self) -> Vec<Box<dyn lane::Lane>> {
+        Vec::new()
+    }
     /// virtio device number.
     fn number(&self) -> u32;
     /// Feature bits offered, without the transport's own.

@@ -95,6 +95,11 @@ pub struct PciState {
 }
 
 impl PciState {
+    /// The device's name, and how many queues it had.
+    pub fn queues(&self) -> (&str, usize) {
+        self.transport.queues()
+    }
+
     /// Device number on the bus.
     pub fn number(&self) -> u8 {
         self.number

@@ -55,6 +55,10 @@ pub struct Transport {
     pub(super) addresses: Vec<[u32; 6]>,
     pub(super) generation: u32,
     live: bool,
+    /// Where queues are while the device lives that are served side by side.
+    lanes: Arc<Lanes>,
+    /// Counts the resets: which life of the device this is.
+    life: u64,
 }
 
 /// The same in a snapshot. The fields are those of `Transport`.
@@ -75,9 +79,16 @@ pub struct TransportState {
     device: Vec<u8>,
 }
 
+impl TransportState {
+    /// The device's name, and how many queues it had.
+    pub fn queues(&self) -> (&str, usize) {
+        (&self.name, self.queues.len())
+    }
+}
+
 /// `QueueState` of the queue crate in a form that can be written.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct QueueFields {
+pub(super) struct QueueFields {
     size: u16,
     next_avail: u16,
     next_used: u16,
@@ -87,7 +98,7 @@ struct QueueFields {
 }
 
 impl QueueFields {
-    fn of(queue: &Queue) -> QueueFields {
+    pub(super) fn of(queue: &Queue) -> QueueFields {
         let state = queue.state();
         QueueFields {
             size: state.size,
@@ -126,6 +137,7 @@ pub struct Slot {
     pub notify: Vec<EventFd>,
     interrupts: Box<dyn Interrupts>,
     transport: Mutex<Transport>,
+    lanes: Arc<Lanes>,
     /// It was taken out: its worker goes home.
     retired: AtomicBool,
 }
@@ -152,6 +164,7 @@ impl Slot {
             part.device.take_kicks(notify.iter().map(EventFd::try_clone).collect::<std::io::Result<_>>()?);
         }
         let queues = sizes.iter().map(|size| Queue::new(*size).map_err(std::io::Error::other));
+        let lanes = Arc::new(Lanes::new(part.device.take_lanes(), memory.clone()));
         let transport = Transport {
             queues: queues.collect::<std::io::Result<Vec<_>>>()?,
             addresses: vec![[0; 6]; sizes.len()],
@@ -164,6 +177,8 @@ impl Slot {
             queue_select: 0,
             generation: 0,
             live: false,
+            lanes: lanes.clone(),
+            life: 0,
         };
         let (name, counters, handle) = (part.name, part.counters, part.handle);
         Ok(Slot {
@@ -173,6 +188,7 @@ impl Slot {
             notify,
             interrupts,
             transport: Mutex::new(transport),
+            lanes,
             retired: AtomicBool::new(false),
         })
     }
@@ -192,6 +208,8 @@ impl Slot {
     /// Back to power-on. Waits for work in progress, so that afterwards the device touches no guest memory.
     pub fn reset(&self) {
         let mut transport = lock(&self.transport);
+        transport.lanes.clear();
+        transport.life += 1;
         transport.device.reset();
         transport.queues.iter_mut().for_each(Queue::reset);
         transport.addresses.iter_mut().for_each(|a| *a = [0; 6]);
@@ -219,12 +237,26 @@ impl Slot {
         if transport.status & NEEDS_RESET == 0 {
             transport.status |= NEEDS_RESET;
             transport.live = false;
+            transport.lanes.clear();
             count(&self.counters.needs_reset);
             self.interrupts.changed();
         }
     }
 
-    /// Sends the worker home, once it is woken.
+    /// The same from a lane, which found it in that life of the device.
+    pub(super) fn broke(&self, Broke(life): Broke) {
+        let mut transport = lock(&self.transport);
+        if transport.life == life && transport.live {
+            self.break_device(&mut transport, Broken("a queue that is served by itself"));
+        }
+    }
+
+    /// How many workers serve its queues side by side, one each; 0: one serves them all.
+    pub fn lanes(&self) -> usize {
+        self.lanes.count()
+    }
+
+    /// Sends the workers home, once they are woken.
     pub fn retire(&self) {
         self.retired.store(true, Ordering::Release);
     }
@@ -249,8 +281,18 @@ impl Slot {
         self.wake();
     }
 
+    pub(super) fn turn_of_lane(&self, number: usize) -> Result<Served, Broke> {
+        self.lanes.turn(number, || self.interrupts.used(number))
+    }
+
     /// Does a turn of work on a queue (or, without a number, on the host's end). Called by the worker.
     pub fn turn(&self, queue: Option<usize>) -> Served {
+        if let Some(number) = queue.filter(|number| *number < self.lanes.count()) {
+            return self.turn_of_lane(number).unwrap_or_else(|broke| {
+                self.broke(broke);
+                Served::default()
+            });
+        }
         let mut guard = lock(&self.transport);
         let transport = &mut *guard;
         if queue.is_none() && transport.device.is_served_elsewhere() {
@@ -339,6 +381,12 @@ impl Slot {
     }
 
     fn each_quiet(&self, mask: u64, look: impl Fn(&mut Queue, &Memory) -> Result<bool, Broken>) -> u64 {
+        if self.lanes.count() > 0 {
+            return self.lanes.each(mask, look).unwrap_or_else(|broke| {
+                self.broke(broke);
+                0
+            });
+        }
         let mut guard = lock(&self.transport);
         let transport = &mut *guard;
         if !transport.live {
@@ -358,14 +406,18 @@ impl Slot {
         found
     }
 
-    /// Writes the device down. The worker stands still.
+    /// Writes the device down. Its workers stand still.
     pub fn save(&self) -> Result<TransportState, SnapshotError> {
         let transport = lock(&self.transport);
+        let queues = transport.queues.iter().enumerate().map(|(number, queue)| {
+            let held = transport.lanes.fields(number)?;
+            Ok(held.unwrap_or_else(|| QueueFields::of(queue)))
+        });
         Ok(TransportState {
             name: self.name.clone(),
             number: transport.device.number(),
             features: transport.offered(),
-            queues: transport.queues.iter().map(QueueFields::of).collect(),
+            queues: queues.collect::<Result<_, SnapshotError>>()?,
             status: transport.status,
             device_features_select: transport.device_features_select,
             driver_features_select: transport.driver_features_select,
@@ -465,6 +517,7 @@ impl Transport {
                 return false;
             }
             queue.set_ready(false);
+            self.lanes.take_back(select);
             self.device.queue_stopped(select);
             return true;
         }
@@ -511,7 +564,11 @@ impl Transport {
         if self.live {
             self.device.activate(self.driver_features);
         }
-        self.device.restore(&state.device, &self.memory)
+        self.device.restore(&state.device, &self.memory)?;
+        if self.live {
+            self.lanes.hand_out(&self.queues, self.life);
+        }
+        Ok(())
     }
 
     /// True when the device became live.
@@ -520,6 +577,7 @@ impl Transport {
         if value & FAILED != 0 || self.status & NEEDS_RESET != 0 {
             self.status |= value & FAILED;
             self.live = false;
+            self.lanes.clear();
             return Ok(false);
         }
         self.status |= added & (ACKNOWLEDGE | DRIVER);
@@ -540,6 +598,7 @@ impl Transport {
             }
         }
         self.device.activate(self.driver_features);
+        self.lanes.hand_out(&self.queues, self.life);
         self.live = true;
         Ok(true)
     }

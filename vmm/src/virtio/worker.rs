@@ -1,4 +1,5 @@
-//! The thread of a device: waits for notifications, for the host's end and for limits, and does the work in bounded turns.
+//! The thread of a device, or of one of its queues: waits for notifications, for the host's end and for limits, and does the work
+//! in bounded turns.
 //!
 //! ```text
 //!   asleep ──notified──► turns ──queue empty──► looking (poll.rs) ──patience ends──► listening: asks to be notified ──► asleep
@@ -25,6 +26,15 @@ const TURNS_UNSEEN: u32 = 16;
 /// Looks at the queues between two looks at the host's end.
 const LOOKS: u32 = 16;
 
+/// Which queues a worker serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Share {
+    /// All, and the host's end.
+    All,
+    /// This one; the others have workers of their own.
+    Queue(usize),
+}
+
 /// What the thread works with.
 pub struct Worker {
     slot: Arc<Slot>,
@@ -47,16 +57,17 @@ pub struct Worker {
 
 impl Worker {
     /// Prepares the waiting. `wake` brings the thread to the gate.
-    pub fn new(slot: Arc<Slot>, gate: Arc<Gate>, wake: EventFd) -> io::Result<Worker> {
+    pub fn new(slot: Arc<Slot>, share: Share, gate: Arc<Gate>, wake: EventFd) -> io::Result<Worker> {
         let epoll = Epoll::new()?;
         let elsewhere = slot.is_served_elsewhere();
-        for (n, event) in (0u64..).zip(&slot.notify).filter(|_| !elsewhere) {
+        let mine = |n: u64| share == Share::All || share == Share::Queue(n as usize);
+        for (n, event) in (0u64..).zip(&slot.notify).filter(|(n, _)| !elsewhere && mine(*n)) {
             // Each notification is an edge: what it counts need not be read.
             let edge = EpollEvent::new(EventSet::IN | EventSet::EDGE_TRIGGERED, n);
             epoll.ctl(ControlOperation::Add, event.as_raw_fd(), edge)?;
         }
         epoll.ctl(ControlOperation::Add, wake.as_raw_fd(), EpollEvent::new(EventSet::IN, WAKE))?;
-        let host = slot.host_end();
+        let host = slot.host_end().filter(|_| share == Share::All);
         if let Some((fd, _)) = host {
             epoll.ctl(ControlOperation::Add, fd, EpollEvent::new(EventSet::empty(), HOST))?;
         }

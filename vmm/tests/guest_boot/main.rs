@@ -9,6 +9,7 @@ mod bzimage;
 mod control;
 mod cpio;
 mod devices;
+mod disk_linux;
 mod entry;
 mod firmware;
 mod gdb;

@@ -35,7 +35,7 @@ fn daemon(folder: &Path, shared: &Path) -> Option<Daemon> {
 }
 
 /// A machine that boots the kernel with ACPI, virtio-fs and several processors. None, with a line, where there is none.
-fn linux(init: &str) -> Option<Setup> {
+pub fn linux(init: &str) -> Option<Setup> {
     let kernel = find_kernel("PILVI_TEST_KERNEL_HOTPLUG", "vmlinux.hotplug");
     let (Some(kernel), Ok(busybox)) = (kernel, std::fs::read("/bin/busybox")) else {
         eprintln!("SKIPPED: no kernel with virtio-fs (tests/guest/kernel/build OUT hotplug) or no /bin/busybox");

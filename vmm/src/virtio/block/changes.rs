@@ -5,6 +5,7 @@
 
 use super::file::{Backing, Transfer, Way};
 use crate::memory::Memory;
+use crate::virtio::chain;
 use std::io;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -77,7 +78,7 @@ impl Backing for Watched {
         let results = self.backing.run(transfers, memory);
         // Failed ones too: they may have written some of it.
         for write in transfers.iter().filter(|t| t.way == Way::Write) {
-            self.changes.written(write.offset, super::chain::length(&write.pieces));
+            self.changes.written(write.offset, chain::length(&write.pieces));
         }
         results
     }

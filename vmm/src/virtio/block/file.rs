@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vm_memory::bitmap::Bitmap;
 
@@ -54,16 +55,16 @@ pub trait Backing: Send {
     }
 }
 
-/// A raw file or block device.
-#[derive(Debug)]
+/// A raw file or block device. Clones are of the same descriptor.
+#[derive(Debug, Clone)]
 pub struct RawFile {
-    file: File,
+    file: Arc<File>,
 }
 
 impl RawFile {
     /// Uses the whole file.
     pub fn new(file: File) -> RawFile {
-        RawFile { file }
+        RawFile { file: Arc::new(file) }
     }
 
     fn write_zeroes(&mut self, start: u64, bytes: u64) -> io::Result<()> {
@@ -80,11 +81,6 @@ impl RawFile {
     /// Writes bytes that come from elsewhere than guest memory.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all_at(bytes, offset)
-    }
-
-    /// Another descriptor of the same file.
-    pub fn try_clone(&self) -> io::Result<RawFile> {
-        self.file.try_clone().map(RawFile::new)
     }
 
     /// The descriptor.

@@ -1,7 +1,7 @@
 //! Requests that were taken from the queue and cannot be asked: where the disk's bytes are is away. They are done in their
 //! order once it is back; until then nothing more is taken.
 
-use super::{Block, Waiting};
+use super::lane::{Requests, Waiting};
 use crate::memory::Memory;
 use crate::virtio::Broken;
 use crate::virtio::chain::{self, Chain};
@@ -14,7 +14,7 @@ pub(super) enum Held {
     Other(Chain, u64, u32),
 }
 
-impl Block {
+impl Requests {
     /// Does what is held, in its order, as far as that goes.
     pub(super) fn go_on(&mut self, queue: &mut Queue, memory: &Memory) -> Result<(), Broken> {
         let (mut batch, mut held) = (Vec::new(), std::mem::take(&mut self.held).into_iter());

@@ -1,9 +1,11 @@
 //! virtio-blk: a raw file, block device or qcow2 image as a disk.
 //!
 //! ```text
-//!   queues ─► requests ─► batch of reads and writes ─► ring.rs (io_uring) │ pool.rs (threads) │ file.rs, qcow2.rs (one by one)
-//!                    └─► anything else, after the batch before it
+//!   queue 0 ─► lane.rs: requests ─► batch of reads and writes ─► ring.rs (io_uring) │ pool.rs (threads) │ file.rs, qcow2.rs (one
+//!                              └─► anything else, after the batch before it                                        by one)
+//!   queue 1 ─► another lane, its own thread and ring
 //! ```
+//! A ring is a queue's own, a pool the disk's; the queues of a qcow2 image take turns (`shared.rs`). A server (NBD) has one queue.
 //! Bytes go straight between the file and guest memory. A batch is done when its turn ends: at the gate nothing is under
 //! way, so a snapshot needs no more than the queues. A request outside the disk, of odd length, or a write to a read-only
 //! disk is answered with an error and counted. What cannot be asked because the disk's server is away is held and asked again.
@@ -11,43 +13,31 @@
 pub mod changes;
 pub mod file;
 mod held;
+pub mod lane;
 pub mod nbd;
 pub mod pool;
 pub mod qcow2;
 pub mod ring;
+pub mod shared;
 
-use super::chain::{self, Chain, Piece};
-use super::counters::{Counters, add, count};
-use super::limit::{Limiter, Setting};
+use super::counters::Counters;
+use super::lane::Lane;
+use super::limit::{Setting, Shared};
 use super::{Broken, Device, Served, copy_config};
 use crate::memory::Memory;
 use crate::snapshot::{self, SnapshotError};
-use file::{Backing, Transfer, Way};
-use held::Held;
+use file::Backing;
+use lane::{Requests, ZERO_SECTORS_MAX};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use virtio_bindings::virtio_blk as abi;
 use virtio_queue::Queue;
 
 /// The unit of lengths and places.
 pub const SECTOR: u64 = 512;
 const QUEUE_SIZE: u16 = 256;
-/// How often a disk whose server is away looks for another connection.
-const AWAY_LOOK: Duration = Duration::from_millis(100);
-/// Requests between two passes of the gate.
-const BUDGET: usize = 64;
-/// Largest single request in bytes; Linux asks for at most 1.25 MiB.
-const REQUEST_BYTES_MAX: u64 = 32 << 20;
 /// Pieces of data in one request: one less for each of header and status.
 const SEGMENTS_MAX: u32 = QUEUE_SIZE as u32 - 2;
-
-/// Sectors that one request may discard or zero: 64 MiB, for where they have to be written.
-const ZERO_SECTORS_MAX: u32 = 1 << 17;
-
-const STATUS_OK: u8 = abi::VIRTIO_BLK_S_OK as u8;
-const STATUS_ERROR: u8 = abi::VIRTIO_BLK_S_IOERR as u8;
-const STATUS_UNSUPPORTED: u8 = abi::VIRTIO_BLK_S_UNSUPP as u8;
 
 /// What a disk is, beside its bytes.
 #[derive(Debug, Clone)]
@@ -58,272 +48,66 @@ pub struct Geometry {
     pub read_only: bool,
     /// What the guest reads as its serial number.
     pub serial: String,
-    /// Queues.
-    pub queues: u16,
     /// What the guest takes for a sector: 512 or 4096 bytes.
     pub block_size: u32,
 }
 
-/// A disk.
-pub struct Block {
-    backing: Box<dyn Backing>,
+/// What all queues of a disk share.
+pub(super) struct Disk {
     read_only: bool,
     sectors: Arc<AtomicU64>,
     serial: [u8; 20],
-    queues: u16,
-    block_size: u32,
-    limiter: Limiter,
+    limiter: Shared,
     counters: Arc<Counters>,
     /// The driver knows of no cache: what is written is durable before it is answered.
-    write_through: bool,
-    /// Taken from the queue, and not answered: where the bytes are is away.
-    held: Vec<Held>,
+    write_through: AtomicBool,
 }
 
-/// A request that waits in a batch.
-struct Waiting {
-    chain: Chain,
-    room: u64,
-    transfer: Transfer,
+impl Disk {
+    fn sectors(&self) -> u64 {
+        self.sectors.load(Ordering::Acquire)
+    }
 }
 
-/// What becomes of a request.
-enum Step {
-    /// Served, or never will be: bytes written to guest memory.
-    Done(u32),
-    /// It goes into the batch.
-    Transfer(Transfer),
-    /// It is held.
-    Held,
+/// A disk.
+pub struct Block {
+    disk: Arc<Disk>,
+    queues: u16,
+    block_size: u32,
+    remote: bool,
+    /// Until they are taken to threads of their own.
+    lanes: Vec<Requests>,
 }
 
 impl Block {
-    /// A disk with these bytes.
-    pub fn new(backing: Box<dyn Backing>, geometry: &Geometry, rate: Arc<Setting>, counters: Arc<Counters>) -> Block {
+    /// A disk whose bytes are reached in as many ways as it has queues, one each.
+    pub fn new(
+        backings: Vec<Box<dyn Backing>>,
+        geometry: &Geometry,
+        rate: Arc<Setting>,
+        counters: Arc<Counters>,
+    ) -> Block {
         let mut serial = [0u8; 20];
         let count = geometry.serial.len().min(serial.len());
         serial[..count].copy_from_slice(&geometry.serial.as_bytes()[..count]);
-        Block {
-            backing,
+        let disk = Arc::new(Disk {
             read_only: geometry.read_only,
             sectors: Arc::new(AtomicU64::new(geometry.bytes / SECTOR)),
             serial,
-            queues: geometry.queues,
-            block_size: geometry.block_size,
-            limiter: Limiter::new(rate),
+            limiter: Shared::new(rate),
             counters,
-            write_through: false,
-            held: Vec::new(),
-        }
+            write_through: AtomicBool::new(false),
+        });
+        let remote = backings.iter().any(|backing| backing.is_remote());
+        let lane = |backing| Requests { disk: disk.clone(), backing, held: Vec::new() };
+        let lanes: Vec<_> = backings.into_iter().map(lane).collect();
+        Block { queues: lanes.len() as u16, disk, block_size: geometry.block_size, remote, lanes }
     }
 
     /// Its length in sectors, which may grow while it is used: then the driver is to be told.
     pub fn length(&self) -> Arc<AtomicU64> {
-        self.sectors.clone()
+        self.disk.sectors.clone()
     }
-
-    fn sectors(&self) -> u64 {
-        self.sectors.load(Ordering::Acquire)
-    }
-
-    /// Serves up to a budget of requests. Pure but for the backing and the counters, so that a fuzzer can drive it.
-    pub fn drain(&mut self, queue: &mut Queue, memory: &Memory) -> Result<Served, Broken> {
-        let (mut batch, mut given_back) = (Vec::new(), false);
-        let mut served = Served { more: true, ..Served::default() };
-        let away = Served { later: Some(AWAY_LOOK), ..Served::default() };
-        if self.backing.is_away(true) {
-            return Ok(away);
-        }
-        if !self.held.is_empty() {
-            given_back = true;
-            self.go_on(queue, memory)?;
-        }
-        for _ in 0..BUDGET {
-            if !self.held.is_empty() {
-                served = away;
-                break;
-            }
-            if let Some(wait) = self.limiter.wait() {
-                served = Served { later: Some(wait), ..Served::default() };
-                break;
-            }
-            let Some(next) = chain::pop(queue, memory)? else {
-                (served.more, served.quiet) = (false, chain::is_quiet(queue));
-                break;
-            };
-            given_back = true;
-            match next {
-                Ok(chain) => {
-                    let room = chain::length(&chain.writable);
-                    match self.request(&chain, room, &mut batch, queue, memory)? {
-                        Step::Transfer(transfer) => batch.push(Waiting { chain, room, transfer }),
-                        Step::Done(written) => chain::give_back(queue, memory, chain.head, written)?,
-                        Step::Held => {}
-                    }
-                }
-                Err(bad) => {
-                    count(&self.counters.bad_chains);
-                    chain::give_back(queue, memory, bad.head, 0)?;
-                }
-            }
-        }
-        self.run(&mut batch, queue, memory)?;
-        if !self.held.is_empty() {
-            served = away;
-        }
-        served.interrupt = given_back && chain::wants_interrupt(queue, memory)?;
-        Ok(served)
-    }
-
-    /// Does the batch and gives its chains back.
-    fn run(&mut self, batch: &mut Vec<Waiting>, queue: &mut Queue, memory: &Memory) -> Result<(), Broken> {
-        if batch.is_empty() {
-            return Ok(());
-        }
-        let waiting = std::mem::take(batch);
-        let (chains, transfers): (Vec<_>, Vec<_>) =
-            waiting.into_iter().map(|w| ((w.chain, w.room), w.transfer)).unzip();
-        let mut results = self.backing.run(&transfers, memory);
-        if self.write_through && transfers.iter().any(|t| t.way == Way::Write) {
-            self.make_durable(&transfers, &mut results);
-        }
-        for (((chain, room), transfer), result) in chains.into_iter().zip(transfers).zip(results) {
-            if result.as_ref().is_err_and(|e| e.kind() == std::io::ErrorKind::NotConnected) {
-                self.held.push(Held::Transfer(Waiting { chain, room, transfer }));
-                continue;
-            }
-            let bytes = chain::length(&transfer.pieces);
-            let (counter, written) = match transfer.way {
-                Way::Read => (&self.counters.bytes_in, bytes as u32),
-                Way::Write => (&self.counters.bytes_out, 0),
-            };
-            let (status, written) = match result {
-                Ok(()) => {
-                    add(counter, bytes);
-                    (STATUS_OK, written)
-                }
-                Err(_) => (STATUS_ERROR, 0),
-            };
-            let written = self.finish(&chain, room, status, written, memory)?;
-            chain::give_back(queue, memory, chain.head, written)?;
-        }
-        Ok(())
-    }
-
-    /// Flushes; where that fails, the writes have failed in the same way.
-    fn make_durable(&mut self, transfers: &[Transfer], results: &mut [std::io::Result<()>]) {
-        let Err(error) = self.backing.flush() else { return };
-        let writes = results.iter_mut().zip(transfers).filter(|(result, t)| result.is_ok() && t.way == Way::Write);
-        writes.for_each(|(result, _)| *result = Err(error.kind().into()));
-    }
-
-    /// Writes the status, the last writable byte. Returns the bytes written to guest memory.
-    fn finish(&self, chain: &Chain, room: u64, status: u8, written: u32, memory: &Memory) -> Result<u32, Broken> {
-        if status != STATUS_OK {
-            count(&self.counters.errors);
-        }
-        chain::scatter(memory, &chain::after(&chain.writable, room - 1), &[status])?;
-        Ok(written.saturating_add(1))
-    }
-
-    /// Looks at one request; what is no read or write is done at once, after the batch.
-    fn request(
-        &mut self,
-        chain: &Chain,
-        room: u64,
-        batch: &mut Vec<Waiting>,
-        queue: &mut Queue,
-        memory: &Memory,
-    ) -> Result<Step, Broken> {
-        let mut header = [0u8; 16];
-        if chain::gather(memory, &chain.readable, &mut header)? < header.len() || room == 0 {
-            count(&self.counters.bad_chains);
-            return Ok(Step::Done(0));
-        }
-        count(&self.counters.requests);
-        let kind = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
-        let mut sector = [0u8; 8];
-        sector.copy_from_slice(&header[8..]);
-        // What lies before the status is the room for data.
-        let (way, pieces) = match kind {
-            abi::VIRTIO_BLK_T_IN => (Way::Read, cut(&chain.writable, room - 1)),
-            abi::VIRTIO_BLK_T_OUT => (Way::Write, chain::after(&chain.readable, 16)),
-            _ => {
-                self.limiter.pay(0);
-                let done = self.after_batch(kind, chain.clone(), room, batch, queue, memory)?;
-                return Ok(done.map_or(Step::Held, |(_, written)| Step::Done(written)));
-            }
-        };
-        let bytes = chain::length(&pieces);
-        self.limiter.pay(bytes);
-        let forbidden = way == Way::Write && self.read_only;
-        match self.offset(u64::from_le_bytes(sector), bytes).filter(|_| !forbidden) {
-            Some(offset) => Ok(Step::Transfer(Transfer { way, offset, pieces })),
-            None => Ok(Step::Done(self.finish(chain, room, STATUS_ERROR, 0, memory)?)),
-        }
-    }
-
-    /// Flush, discard, zeroes, serial number: status, and bytes written.
-    fn other(&mut self, kind: u32, chain: &Chain, room: u64, memory: &Memory) -> Result<(u8, u32), Broken> {
-        Ok(match kind {
-            abi::VIRTIO_BLK_T_FLUSH => (if self.backing.flush().is_ok() { STATUS_OK } else { STATUS_ERROR }, 0),
-            abi::VIRTIO_BLK_T_DISCARD | abi::VIRTIO_BLK_T_WRITE_ZEROES => {
-                let ranges = chain::after(&chain.readable, 16);
-                (self.zero(&ranges, kind == abi::VIRTIO_BLK_T_DISCARD, memory)?, 0)
-            }
-            abi::VIRTIO_BLK_T_GET_ID => {
-                let bytes = &self.serial[..(room - 1).min(20) as usize];
-                (STATUS_OK, chain::scatter(memory, &chain.writable, bytes)? as u32)
-            }
-            _ => (STATUS_UNSUPPORTED, 0),
-        })
-    }
-
-    /// Discards or zeroes the one range that the configuration space allows in a request. Discarding is advice: where
-    /// the file system cannot, nothing happens and that is well. Zeroes must come, so there an error is an error.
-    fn zero(&mut self, ranges: &[Piece], discard: bool, memory: &Memory) -> Result<u8, Broken> {
-        let mut range = [0u8; 16];
-        if chain::length(ranges) != 16 || chain::gather(memory, ranges, &mut range)? != 16 {
-            return Ok(STATUS_UNSUPPORTED);
-        }
-        let (mut sector, mut count, mut flags) = ([0u8; 8], [0u8; 4], [0u8; 4]);
-        sector.copy_from_slice(&range[..8]);
-        count.copy_from_slice(&range[8..12]);
-        flags.copy_from_slice(&range[12..]);
-        let (sector, count, flags) = (u64::from_le_bytes(sector), u32::from_le_bytes(count), u32::from_le_bytes(flags));
-        // Bit 0 is "may unmap", which discard does by itself and must not carry.
-        if flags & !1 != 0 || (discard && flags != 0) {
-            return Ok(STATUS_UNSUPPORTED);
-        }
-        let inside = sector.checked_add(u64::from(count)).is_some_and(|end| end <= self.sectors());
-        if self.read_only || !inside || count == 0 || count > ZERO_SECTORS_MAX {
-            return Ok(STATUS_ERROR);
-        }
-        let (offset, bytes) = (sector * SECTOR, u64::from(count) * SECTOR);
-        let unmapped = (discard || flags == 1) && self.backing.zero(offset, bytes, true).is_ok();
-        let done = discard || unmapped || self.backing.zero(offset, bytes, false).is_ok();
-        Ok(if done { STATUS_OK } else { STATUS_ERROR })
-    }
-
-    /// Byte offset of a transfer, when it lies within the disk.
-    fn offset(&self, sector: u64, bytes: u64) -> Option<u64> {
-        let whole = bytes.is_multiple_of(SECTOR) && bytes <= REQUEST_BYTES_MAX;
-        let end = sector.checked_add(bytes / SECTOR)?;
-        (whole && end <= self.sectors()).then(|| sector * SECTOR)
-    }
-}
-
-/// The first `bytes` of the pieces.
-fn cut(pieces: &[Piece], mut bytes: u64) -> Vec<Piece> {
-    let mut out = Vec::with_capacity(pieces.len());
-    for piece in pieces {
-        let length = bytes.min(u64::from(piece.length)) as u32;
-        if length > 0 {
-            out.push(Piece { address: piece.address, length });
-        }
-        bytes -= u64::from(length);
-    }
-    out
 }
 
 impl Device for Block {
@@ -333,7 +117,7 @@ impl Device for Block {
 
     fn features(&self) -> u64 {
         let zeroes = 1 << abi::VIRTIO_BLK_F_DISCARD | 1 << abi::VIRTIO_BLK_F_WRITE_ZEROES;
-        let writing = if self.read_only { 1 << abi::VIRTIO_BLK_F_RO } else { zeroes };
+        let writing = if self.disk.read_only { 1 << abi::VIRTIO_BLK_F_RO } else { zeroes };
         let many = if self.queues > 1 { 1 << abi::VIRTIO_BLK_F_MQ } else { 0 };
         writing | many | 1 << abi::VIRTIO_BLK_F_FLUSH | 1 << abi::VIRTIO_BLK_F_SEG_MAX | 1 << abi::VIRTIO_BLK_F_BLK_SIZE
     }
@@ -344,7 +128,7 @@ impl Device for Block {
 
     fn read_config(&self, offset: u64, data: &mut [u8]) {
         let mut config = [0u8; 60];
-        config[..8].copy_from_slice(&self.sectors().to_le_bytes());
+        config[..8].copy_from_slice(&self.disk.sectors().to_le_bytes());
         // Words by offset: segments, block size; discard: most sectors, ranges, alignment; zeroes: sectors, ranges.
         let words = [
             (12, SEGMENTS_MAX),
@@ -364,39 +148,43 @@ impl Device for Block {
     }
 
     fn activate(&mut self, features: u64) {
-        self.write_through = features & 1 << abi::VIRTIO_BLK_F_FLUSH == 0;
+        self.disk.write_through.store(features & 1 << abi::VIRTIO_BLK_F_FLUSH == 0, Ordering::Release);
     }
 
     fn reset(&mut self) {
-        self.held.clear();
+        self.lanes.iter_mut().for_each(Lane::stopped);
+    }
+
+    fn take_lanes(&mut self) -> Vec<Box<dyn Lane>> {
+        self.lanes.drain(..).map(|lane| Box::new(lane) as Box<dyn Lane>).collect()
     }
 
     fn has_connections(&self) -> bool {
-        self.backing.is_remote()
+        self.remote
     }
 
     fn save(&self) -> Result<Vec<u8>, SnapshotError> {
-        if !self.held.is_empty() {
-            let text = "the server of a disk is away, and what was asked of it is not answered";
-            return Err(SnapshotError::Mismatch(text.into()));
-        }
-        snapshot::encode(&(self.sectors(), self.read_only))
+        self.lanes.iter().try_for_each(Lane::can_save)?;
+        snapshot::encode(&(self.disk.sectors(), self.disk.read_only))
     }
 
     /// Nothing is in flight while the worker stands at the gate; the disk itself must be the same.
     fn restore(&mut self, saved: &[u8], _memory: &Memory) -> Result<(), SnapshotError> {
         let (sectors, read_only): (u64, bool) = snapshot::decode(saved)?;
-        if (sectors, read_only) == (self.sectors(), self.read_only) {
+        if (sectors, read_only) == (self.disk.sectors(), self.disk.read_only) {
             return Ok(());
         }
         let (here, ways) =
-            (self.sectors(), [read_only, self.read_only].map(|r| if r { "read-only" } else { "writable" }));
+            (self.disk.sectors(), [read_only, self.disk.read_only].map(|r| if r { "read-only" } else { "writable" }));
         let text = format!("a disk had {sectors} sectors, {}; this has {here}, {}", ways[0], ways[1]);
         Err(SnapshotError::Mismatch(text))
     }
 
     fn serve(&mut self, queue: usize, queues: &mut [Queue], memory: &Memory) -> Result<Served, Broken> {
-        self.drain(&mut queues[queue], memory)
+        match (self.lanes.get_mut(queue), queues.get_mut(queue)) {
+            (Some(lane), Some(queue)) => lane.serve(queue, memory),
+            _ => Ok(Served::default()),
+        }
     }
 }
 

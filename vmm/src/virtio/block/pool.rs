@@ -20,9 +20,14 @@ struct Work {
     tell: Sender<(usize, io::Result<()>)>,
 }
 
-/// A file behind a pool.
+/// A file behind a pool. Clones use the same threads.
+#[derive(Clone)]
 pub struct Pool {
     file: RawFile,
+    crew: Arc<Crew>,
+}
+
+struct Crew {
     /// None only while it is dropped: that ends the threads.
     give: Option<Sender<Work>>,
     threads: Vec<JoinHandle<()>>,
@@ -33,13 +38,13 @@ impl Pool {
     pub fn new(file: RawFile, name: &str, threads: &Threads, stop: &Arc<Stop>) -> io::Result<Pool> {
         let (give, take) = mpsc::channel();
         let take = Arc::new(Mutex::new(take));
-        let mut pool = Pool { file, give: Some(give), threads: Vec::new() };
+        let mut crew = Crew { give: Some(give), threads: Vec::new() };
         for number in 0..THREADS {
-            let (file, take) = (pool.file.try_clone()?, take.clone());
+            let (file, take) = (file.clone(), take.clone());
             let name = format!("{name}-{number}");
-            pool.threads.push(threads.spawn(&name, Threads::WORKER, stop.clone(), move || serve(&file, &take))?);
+            crew.threads.push(threads.spawn(&name, Threads::WORKER, stop.clone(), move || serve(&file, &take))?);
         }
-        Ok(pool)
+        Ok(Pool { file, crew: Arc::new(crew) })
     }
 }
 
@@ -51,7 +56,7 @@ fn serve(file: &RawFile, take: &Mutex<Receiver<Work>>) {
     }
 }
 
-impl Drop for Pool {
+impl Drop for Crew {
     fn drop(&mut self) {
         drop(self.give.take());
         for thread in self.threads.drain(..) {
@@ -63,7 +68,7 @@ impl Drop for Pool {
 
 impl Backing for Pool {
     fn run(&mut self, transfers: &[Transfer], memory: &Memory) -> Vec<io::Result<()>> {
-        let (Some(give), 2..) = (&self.give, transfers.len()) else { return self.file.run(transfers, memory) };
+        let (Some(give), 2..) = (&self.crew.give, transfers.len()) else { return self.file.run(transfers, memory) };
         let (tell, told) = mpsc::channel();
         for (number, transfer) in transfers.iter().enumerate() {
             let work = Work { number, transfer: transfer.clone(), memory: memory.clone(), tell: tell.clone() };

@@ -1,25 +1,32 @@
 //! The disk against rings laid out by hand, over each way to its bytes.
 
 use super::super::chain::tests::*;
+use super::file::Transfer;
+use super::lane::{STATUS_ERROR, STATUS_OK, STATUS_UNSUPPORTED};
 use super::*;
 use proptest::prelude::*;
 use std::os::unix::fs::FileExt;
 use virtio_queue::QueueT;
 use vm_memory::{Bytes, GuestAddress};
 
-fn disk(read_only: bool) -> (Block, std::fs::File, Arc<Counters>) {
+fn disk(read_only: bool) -> (Requests, std::fs::File, Arc<Counters>) {
     let file = tempfile::tempfile().unwrap();
     file.set_len(8 * SECTOR).unwrap();
     file.write_all_at(&[7; 512], 512).unwrap();
     let counters = Arc::new(Counters::default());
     let backing = Box::new(file::RawFile::new(file.try_clone().unwrap()));
-    let geometry = Geometry { bytes: 8 * SECTOR + 3, read_only, serial: "serial-1".into(), queues: 2, block_size: 512 };
-    (Block::new(backing, &geometry, Arc::default(), counters.clone()), file, counters)
+    let geometry = Geometry { bytes: 8 * SECTOR + 3, read_only, serial: "serial-1".into(), block_size: 512 };
+    (alone(Block::new(vec![backing], &geometry, Arc::default(), counters.clone())), file, counters)
+}
+
+/// The only queue of a disk.
+fn alone(mut block: Block) -> Requests {
+    block.lanes.remove(0)
 }
 
 /// Offers header, data and status as a chain; returns (status, used length).
 fn ask(
-    block: &mut Block,
+    block: &mut Requests,
     memory: &Memory,
     queue: &mut Queue,
     kind: u32,
@@ -84,10 +91,10 @@ fn writes_of_a_driver_that_knows_no_cache_are_durable_when_answered() {
         file.set_len(8 * SECTOR).unwrap();
         let seen = Arc::new(AtomicU64::new(0));
         let backing = Box::new(Flushed(file::RawFile::new(file), seen.clone(), fails));
-        let geometry =
-            Geometry { bytes: 8 * SECTOR, read_only: false, serial: String::new(), queues: 1, block_size: 512 };
-        let mut block = Block::new(backing, &geometry, Arc::default(), Arc::default());
+        let geometry = Geometry { bytes: 8 * SECTOR, read_only: false, serial: String::new(), block_size: 512 };
+        let mut block = Block::new(vec![backing], &geometry, Arc::default(), Arc::default());
         block.activate(features);
+        let mut block = alone(block);
         assert_eq!(ask(&mut block, &memory, &mut queue, 0, 1, 512, false).0, STATUS_OK);
         assert_eq!(seen.load(Ordering::Relaxed), 0, "reads need none");
         assert_eq!(ask(&mut block, &memory, &mut queue, 1, 6, 512, true).0, answer);
@@ -114,9 +121,8 @@ fn batches_come_out_the_same_over_ring_and_pool() {
             "pool" => Box::new(pool::Pool::new(raw, "test", &threads, &stop).unwrap()),
             _ => Box::new(raw),
         };
-        let geometry =
-            Geometry { bytes: 8 * SECTOR, read_only: false, serial: String::new(), queues: 1, block_size: 512 };
-        let mut block = Block::new(backing, &geometry, Arc::default(), Arc::default());
+        let geometry = Geometry { bytes: 8 * SECTOR, read_only: false, serial: String::new(), block_size: 512 };
+        let mut block = alone(Block::new(vec![backing], &geometry, Arc::default(), Arc::default()));
         // Six requests: sectors written, one of them over two pieces, a flush, all read back, one past the end of the
         // file though not of the disk.
         file.set_len(7 * SECTOR).unwrap();
@@ -152,17 +158,21 @@ fn batches_come_out_the_same_over_ring_and_pool() {
 #[test]
 fn a_disk_that_has_grown_says_so_and_takes_more() {
     let (memory, mut queue) = (memory(), queue(8));
-    let (mut block, file, _) = disk(false);
-    let length = |block: &Block| {
+    let (_, file, _) = disk(false);
+    let geometry = Geometry { bytes: 8 * SECTOR, read_only: false, serial: String::new(), block_size: 512 };
+    let raw = Box::new(file::RawFile::new(file.try_clone().unwrap()));
+    let mut device = Block::new(vec![raw], &geometry, Arc::default(), Arc::default());
+    let length = |device: &Block| {
         let mut sectors = [0; 8];
-        block.read_config(0, &mut sectors);
+        device.read_config(0, &mut sectors);
         u64::from_le_bytes(sectors)
     };
-    assert_eq!(length(&block), 8);
+    let mut block = device.lanes.remove(0);
+    assert_eq!(length(&device), 8);
     assert_eq!(ask(&mut block, &memory, &mut queue, 1, 8, 512, true).0, STATUS_ERROR);
     file.set_len(16 * SECTOR).unwrap();
-    block.length().store(16, Ordering::Release);
-    assert_eq!((length(&block), ask(&mut block, &memory, &mut queue, 1, 15, 512, true).0), (16, STATUS_OK));
+    device.length().store(16, Ordering::Release);
+    assert_eq!((length(&device), ask(&mut block, &memory, &mut queue, 1, 15, 512, true).0), (16, STATUS_OK));
     assert_eq!(ask(&mut block, &memory, &mut queue, 1, 16, 512, true).0, STATUS_ERROR);
 }
 
@@ -171,7 +181,7 @@ fn a_limit_holds_requests_back() {
     let (memory, mut queue) = (memory(), queue(8));
     let (mut block, _, counters) = disk(false);
     let rate = super::super::limit::Rate { operations_per_s: 1, ..Default::default() };
-    block.limiter = Limiter::new(Arc::new(Setting::new(rate)));
+    Arc::get_mut(&mut block.disk).unwrap().limiter = Shared::new(Arc::new(Setting::new(rate)));
     descriptor(&memory, DESCRIPTORS, 0, 0x8000, 16, NEXT, 1);
     descriptor(&memory, DESCRIPTORS, 1, 0x9000, 513, WRITE, 0);
     offer(&memory, 8, &[0, 0, 0]);
@@ -257,5 +267,45 @@ proptest! {
         offer(&memory, 8, &heads);
         let _ = block.drain(&mut queue, &memory);
         prop_assert_eq!(file.metadata().unwrap().len(), 8 * SECTOR);
+    }
+}
+
+#[test]
+fn a_full_disk_is_an_error_to_the_driver_whatever_the_way_and_reading_goes_on() {
+    let stop = crate::machine::Stop::alone().unwrap();
+    let threads = crate::sandbox::Threads::free();
+    let open = || file::RawFile::new(std::fs::File::options().read(true).write(true).open("/dev/full").unwrap());
+    let mut ways: Vec<(&str, Box<dyn Backing>)> = vec![
+        ("file", Box::new(open())),
+        ("pool", Box::new(pool::Pool::new(open(), "test", &threads, &stop).unwrap())),
+        ("shared", Box::new(shared::Shared::new(open()))),
+    ];
+    match ring::Ring::new(open()) {
+        Ok(ring) => ways.push(("ring", Box::new(ring))),
+        Err(e) => eprintln!("SKIPPED: no io_uring here: {e}"),
+    }
+    for (way, backing) in ways {
+        let (memory, mut queue, counters) = (memory(), queue(256), Arc::new(Counters::default()));
+        let geometry = Geometry { bytes: 8 * SECTOR, read_only: false, serial: String::new(), block_size: 512 };
+        let mut block = alone(Block::new(vec![backing], &geometry, Arc::default(), counters.clone()));
+        // Several at once, so that none goes the way of one alone; then one.
+        for heads in [3u16, 1] {
+            for n in 0..heads {
+                let header = 0x8000 + u64::from(n) * 32;
+                memory.write_obj(1u32, GuestAddress(header)).unwrap();
+                memory.write_obj(u64::from(n), GuestAddress(header + 8)).unwrap();
+                memory.write_obj(0xaau8, GuestAddress(0xf000 + u64::from(n))).unwrap();
+                descriptor(&memory, DESCRIPTORS, n * 3, header, 16, NEXT, n * 3 + 1);
+                descriptor(&memory, DESCRIPTORS, n * 3 + 1, 0x1_0000, 512, NEXT, n * 3 + 2);
+                descriptor(&memory, DESCRIPTORS, n * 3 + 2, 0xf000 + u64::from(n), 1, WRITE, 0);
+            }
+            offer(&memory, 256, &(0..heads).map(|n| n * 3).collect::<Vec<_>>());
+            assert!(block.drain(&mut queue, &memory).unwrap().interrupt);
+            for n in 0..u64::from(heads) {
+                assert_eq!(memory.read_obj::<u8>(GuestAddress(0xf000 + n)).unwrap(), STATUS_ERROR, "{way}");
+            }
+        }
+        assert_eq!(counters.snapshot().errors, 4, "{way}");
+        assert_eq!(ask(&mut block, &memory, &mut queue, 0, 0, 512, false), (STATUS_OK, 513), "{way}");
     }
 }
