@@ -191,7 +191,7 @@ pub fn connect_pci(
 ) -> Result<Vec<Arc<Pci>>, MachineError> {
     let mut out = Vec::new();
     for (part, number) in parts.into_iter().zip(numbers) {
-        let device = Arc::new(Pci::new(part, memory.clone(), number, Some(vm.clone()))?);
+        let device = Arc::new(Pci::new(part, memory.clone(), number, Some((vm.clone(), root.routes.clone())))?);
         if !root.add(number, device.clone()) {
             return Err(SnapshotError::Malformed(format!("no place {number} on the PCI bus")).into());
         }

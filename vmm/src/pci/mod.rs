@@ -11,10 +11,12 @@
 pub mod config;
 pub mod hotplug;
 pub mod msix;
+pub mod routes;
 
 use crate::gate::lock;
 use config::Space;
 use hotplug::Hotplug;
+use routes::Routes;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -53,6 +55,8 @@ pub trait Function: Send + Sync {
 pub struct Root {
     /// What comes and goes.
     pub hotplug: Mutex<Hotplug>,
+    /// Where KVM's interrupt numbers lead that functions have taken.
+    pub routes: Arc<Routes>,
     address: AtomicU32,
     bridge: Space,
     functions: RwLock<BTreeMap<u8, Arc<dyn Function>>>,
@@ -64,7 +68,7 @@ impl Root {
         let mut bridge = Space::default();
         bridge.identify(0x8086, 0x1237, 0x06_0000, 0);
         let hotplug = Mutex::new(Hotplug::new(let_go));
-        Root { hotplug, address: AtomicU32::new(0), bridge, functions: RwLock::default() }
+        Root { hotplug, routes: Arc::default(), address: AtomicU32::new(0), bridge, functions: RwLock::default() }
     }
 
     /// Says to a firmware that it finds here what it was written for: `fw_cfg`, and memory where it has shadow memory.

@@ -2,17 +2,30 @@
 //!
 //! KVM is told address and word with each interrupt (KVM_SIGNAL_MSI): as many system calls as an eventfd, and no table of
 //! routes to keep in step with what the guest writes here. An interrupt whose vector is masked waits in the pending bits.
+//! Interrupts of other processes go by routes after all (`virtio/pci/direct.rs`), which ask here for what a vector stands for.
+//!
+//! Whoever interrupts holds the table for reading, whoever changes it for writing: queues that are served side by side do not wait
+//! for each other, and after a vector was masked nothing comes by it.
 
-use crate::gate::lock;
 use kvm_bindings::kvm_msi;
 use kvm_ioctls::VmFd;
 use serde::{Deserialize, Serialize};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 /// Bytes of a table entry: address (8), data (4), control (4).
 pub const ENTRY: usize = 16;
 /// No vector.
 pub const NONE: u16 = 0xffff;
+
+/// What interrupts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Message {
+    /// Where it is written.
+    pub address: u64,
+    /// What is.
+    pub data: u32,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 struct Entry {
@@ -34,9 +47,24 @@ pub struct MsixState {
     masked: bool,
 }
 
+struct Table {
+    entries: Vec<Entry>,
+    enabled: bool,
+    masked: bool,
+}
+
+impl Table {
+    /// What this vector stands for, when it may interrupt.
+    fn open(&self, vector: usize) -> Option<Message> {
+        let entry = self.entries.get(vector).filter(|entry| self.enabled && !self.masked && entry.control & 1 == 0)?;
+        Some(Message { address: entry.address, data: entry.data })
+    }
+}
+
 /// The interrupts of a function.
 pub struct Msix {
-    state: Mutex<MsixState>,
+    table: RwLock<Table>,
+    pending: AtomicU64,
     /// None only where no KVM is: in tests.
     vm: Option<Arc<VmFd>>,
 }
@@ -44,58 +72,75 @@ pub struct Msix {
 impl Msix {
     /// `vectors`, at most 64, all masked.
     pub fn new(vectors: usize, vm: Option<Arc<VmFd>>) -> Msix {
-        let table = vec![Entry::RESET; vectors.min(64)];
-        Msix { state: Mutex::new(MsixState { table, pending: 0, enabled: false, masked: false }), vm }
+        let table = Table { entries: vec![Entry::RESET; vectors.min(64)], enabled: false, masked: false };
+        Msix { table: RwLock::new(table), pending: AtomicU64::new(0), vm }
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Table> {
+        self.table.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Table> {
+        self.table.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The switches of the capability: enabled, and the whole function masked.
     pub fn switch(&self, enabled: bool, masked: bool) {
-        let mut state = lock(&self.state);
-        (state.enabled, state.masked) = (enabled, masked);
-        self.deliver(&mut state);
+        let mut table = self.write();
+        (table.enabled, table.masked) = (enabled, masked);
+        self.deliver(&table);
     }
 
     /// Whether vectors are in use at all.
     pub fn enabled(&self) -> bool {
-        lock(&self.state).enabled
+        self.read().enabled
     }
 
     /// Whether there is such a vector.
     pub fn has(&self, vector: u16) -> bool {
-        usize::from(vector) < lock(&self.state).table.len()
+        usize::from(vector) < self.read().entries.len()
+    }
+
+    /// What this vector stands for, when it may interrupt now.
+    pub fn message(&self, vector: u16) -> Option<Message> {
+        self.read().open(usize::from(vector))
     }
 
     /// Interrupts by this vector.
     pub fn raise(&self, vector: u16) {
-        let mut state = lock(&self.state);
-        if state.enabled && usize::from(vector) < state.table.len() {
-            state.pending |= 1 << vector;
-            self.deliver(&mut state);
+        let (table, number) = (self.read(), usize::from(vector));
+        if !table.enabled || number >= table.entries.len() {
+            return;
+        }
+        match table.open(number) {
+            Some(message) => self.signal(message),
+            None => drop(self.pending.fetch_or(1 << number, Ordering::SeqCst)),
         }
     }
 
-    /// Sends what is pending and not masked.
-    fn deliver(&self, state: &mut MsixState) {
-        if !state.enabled || state.masked {
-            return;
-        }
-        for (n, entry) in state.table.iter().enumerate() {
-            if state.pending & (1 << n) != 0 && entry.control & 1 == 0 {
-                state.pending &= !(1 << n);
-                let (low, high) = (entry.address as u32, (entry.address >> 32) as u32);
-                let msi = kvm_msi { address_lo: low, address_hi: high, data: entry.data, ..Default::default() };
-                if let Some(vm) = &self.vm {
-                    // An address that is no local APIC is the guest's own mistake.
-                    let _ = vm.signal_msi(msi);
-                }
+    /// Gives what waits and may come now.
+    fn deliver(&self, table: &Table) {
+        let pending = self.pending.load(Ordering::SeqCst);
+        for number in (0..table.entries.len()).filter(|number| pending & 1 << number != 0) {
+            if let Some(message) = table.open(number) {
+                self.pending.fetch_and(!(1 << number), Ordering::SeqCst);
+                self.signal(message);
             }
+        }
+    }
+
+    fn signal(&self, message: Message) {
+        let (low, high) = (message.address as u32, (message.address >> 32) as u32);
+        let msi = kvm_msi { address_lo: low, address_hi: high, data: message.data, ..Default::default() };
+        if let Some(vm) = &self.vm {
+            // An address that is no local APIC is the guest's own mistake.
+            let _ = vm.signal_msi(msi);
         }
     }
 
     /// Reads the table.
     pub fn read_table(&self, offset: usize, data: &mut [u8]) {
-        let state = lock(&self.state);
-        let bytes: Vec<u8> = match state.table.get(offset / ENTRY) {
+        let bytes: Vec<u8> = match self.read().entries.get(offset / ENTRY) {
             Some(e) => [&e.address.to_le_bytes()[..], &e.data.to_le_bytes()[..], &e.control.to_le_bytes()[..]].concat(),
             None => return,
         };
@@ -106,11 +151,11 @@ impl Msix {
 
     /// Writes the table: whole words.
     pub fn write_table(&self, offset: usize, data: &[u8]) {
-        let mut state = lock(&self.state);
+        let mut table = self.write();
         let words = data.chunks_exact(4).map(|w| u32::from_le_bytes([w[0], w[1], w[2], w[3]]));
         for (n, word) in words.enumerate() {
             let offset = offset + n * 4;
-            let Some(entry) = state.table.get_mut(offset / ENTRY) else { break };
+            let Some(entry) = table.entries.get_mut(offset / ENTRY) else { break };
             match offset % ENTRY {
                 0 => entry.address = (entry.address & !0xffff_ffff) | u64::from(word & !3),
                 4 => entry.address = (entry.address & 0xffff_ffff) | u64::from(word) << 32,
@@ -119,30 +164,34 @@ impl Msix {
                 _ => {}
             }
         }
-        self.deliver(&mut state);
+        self.deliver(&table);
     }
 
     /// The pending bits.
     pub fn pending(&self) -> u64 {
-        lock(&self.state).pending
+        self.pending.load(Ordering::SeqCst)
     }
 
     /// Back to power-on.
     pub fn reset(&self) {
-        lock(&self.state).pending = 0;
+        self.pending.store(0, Ordering::SeqCst);
     }
 
     /// Writes it down.
     pub fn save(&self) -> MsixState {
-        lock(&self.state).clone()
+        let table = self.read();
+        let (enabled, masked) = (table.enabled, table.masked);
+        MsixState { table: table.entries.clone(), pending: self.pending(), enabled, masked }
     }
 
     /// Takes it up. False: it has another number of vectors.
     pub fn restore(&self, saved: &MsixState) -> bool {
-        let mut state = lock(&self.state);
-        let fits = state.table.len() == saved.table.len();
+        let mut table = self.write();
+        let fits = table.entries.len() == saved.table.len();
         if fits {
-            state.clone_from(saved);
+            table.entries.clone_from(&saved.table);
+            (table.enabled, table.masked) = (saved.enabled, saved.masked);
+            self.pending.store(saved.pending, Ordering::SeqCst);
         }
         fits
     }

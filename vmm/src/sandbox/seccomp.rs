@@ -18,7 +18,7 @@ pub type Rules = BTreeMap<i64, Vec<SeccompRule>>;
 const KVM_IO: u64 = 0xae00;
 const KVM_IO_MASK: u64 = 0xff00;
 /// ioctls that a running processor needs: KVM_RUN, and what halt detection and crash reports read.
-const PROCESSOR_IOCTLS: [u64; 7] = [
+const PROCESSOR_IOCTLS: [u64; 9] = [
     0xae80,      // KVM_RUN
     0x8090_ae81, // KVM_GET_REGS
     0x8138_ae83, // KVM_GET_SREGS
@@ -26,6 +26,9 @@ const PROCESSOR_IOCTLS: [u64; 7] = [
     0xaead,      // KVM_KVMCLOCK_CTRL
     0x4040_ae79, // KVM_IOEVENTFD: a guest moves a PCI device's memory, and notifications with it
     KVM_SIGNAL_MSI,
+    // A guest changes the vectors of a device that another process serves.
+    0x4020_ae76, // KVM_IRQFD
+    0x4008_ae6a, // KVM_SET_GSI_ROUTING
 ];
 /// An interrupt of a PCI device.
 const KVM_SIGNAL_MSI: u64 = 0x4020_aea5;

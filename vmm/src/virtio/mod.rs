@@ -151,6 +151,10 @@ pub trait Device: Send {
     }
     /// The events by which the guest notifies, for whoever serves the queues.
     fn take_kicks(&mut self, _kicks: Vec<EventFd>) {}
+    /// The events by which whoever serves the queues interrupts.
+    fn calls(&self) -> Option<Arc<vhost::Calls>> {
+        None
+    }
     /// The gate shuts: whoever serves the queues elsewhere gives them back until `go_on`.
     fn rest(&mut self, _queues: &mut [Queue]) -> Served {
         Served::default()

@@ -11,18 +11,23 @@
 //! KVM takes notifications at the BAR's address; when the guest moves the BAR they move along. In between, and without
 //! decoding, an access comes here or nowhere.
 
+mod direct;
+
 use super::counters::count;
 use super::transport::{Interrupts, Part, Slot, TransportState};
+use super::vhost::Calls;
 use crate::gate::lock;
 use crate::memory::Memory;
 use crate::pci::config::Space;
-use crate::pci::msix::{Msix, MsixState, NONE};
+use crate::pci::msix::{Message, Msix, MsixState, NONE};
+use crate::pci::routes::Routes;
 use crate::pci::{Function, WINDOW};
 use crate::snapshot::SnapshotError;
+use direct::Direct;
 use kvm_ioctls::{IoEventAddress, VmFd};
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicU8, AtomicU16, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 use virtio_queue::QueueT;
 
 /// Bytes of the BAR.
@@ -38,18 +43,49 @@ const PENDING: u64 = 0x5000;
 const CAPABILITY_VENDOR: u8 = 9;
 const CAPABILITY_MSIX: u8 = 0x11;
 
+/// What KVM does for functions: the machine, and its table of routes.
+pub type Kvm = (Arc<VmFd>, Arc<Routes>);
+
 /// Vectors that the driver has chosen, and the status for those that poll.
 struct Vectors {
     msix: Msix,
+    kvm: Option<Kvm>,
+    /// Interrupts that another process raises.
+    direct: OnceLock<Direct>,
     changed: AtomicU16,
     queues: Vec<AtomicU16>,
     status: AtomicU8,
 }
 
-impl Interrupts for Arc<Vectors> {
-    fn used(&self, queue: usize) {
+impl Vectors {
+    /// What this queue's vector stands for, when it may interrupt.
+    fn message(&self, queue: usize) -> Option<Message> {
+        self.msix.message(self.queues.get(queue)?.load(Ordering::Relaxed))
+    }
+
+    /// The driver has changed something.
+    fn settle(&self) {
+        if let Some(direct) = self.direct.get() {
+            direct.settle(|queue| self.message(queue), |queue| self.raise(queue));
+        }
+    }
+
+    /// Takes what another process has raised and nobody was listening to.
+    fn gather(&self) {
+        if let Some(direct) = self.direct.get() {
+            direct.gather().into_iter().for_each(|queue| self.raise(queue));
+        }
+    }
+
+    fn raise(&self, queue: usize) {
         self.status.fetch_or(1, Ordering::SeqCst);
         self.msix.raise(self.queues[queue].load(Ordering::Relaxed));
+    }
+}
+
+impl Interrupts for Arc<Vectors> {
+    fn used(&self, queue: usize) {
+        self.raise(queue);
     }
 
     fn changed(&self) {
@@ -61,7 +97,17 @@ impl Interrupts for Arc<Vectors> {
         self.status.store(0, Ordering::SeqCst);
         self.changed.store(NONE, Ordering::Relaxed);
         self.queues.iter().for_each(|vector| vector.store(NONE, Ordering::Relaxed));
+        self.settle();
         self.msix.reset();
+    }
+
+    fn take_calls(&self, calls: Arc<Calls>) {
+        let Some((vm, routes)) = self.kvm.clone() else { return };
+        if let Some(direct) = Direct::new(vm, routes, calls.clone())
+            && self.direct.set(direct).is_ok()
+        {
+            calls.taken();
+        }
     }
 }
 
@@ -124,11 +170,14 @@ impl PciState {
 
 impl Pci {
     /// A device after power-on, at this number.
-    pub fn new(part: Part, memory: Memory, number: u8, vm: Option<Arc<VmFd>>) -> std::io::Result<Pci> {
+    pub fn new(part: Part, memory: Memory, number: u8, kvm: Option<Kvm>) -> std::io::Result<Pci> {
+        let vm = kvm.as_ref().map(|(vm, _)| vm.clone());
         let kind = part.device.number() as u16;
         let queues = part.device.queue_sizes().len();
         let vectors = Arc::new(Vectors {
             msix: Msix::new(queues + 1, vm.clone()),
+            kvm,
+            direct: OnceLock::new(),
             changed: AtomicU16::new(NONE),
             queues: (0..queues).map(|_| AtomicU16::new(NONE)).collect(),
             status: AtomicU8::new(0),
@@ -185,6 +234,7 @@ impl Pci {
             vector.store(*saved, Ordering::Relaxed);
         }
         self.vectors.status.store(state.status, Ordering::SeqCst);
+        self.vectors.settle();
         let mut space = lock(&self.space);
         space.restore(&state.space);
         self.remap(&space);
@@ -254,6 +304,7 @@ impl Pci {
         let wanted = value as u16;
         let there = wanted == NONE || self.vectors.msix.has(wanted);
         place.store(if there { wanted } else { NONE }, Ordering::Relaxed);
+        self.vectors.settle();
         there
     }
 }
@@ -307,6 +358,7 @@ impl Function for Pci {
         self.remap(&space);
         let control = space.byte(self.msix_at + 3);
         self.vectors.msix.switch(control & 0x80 != 0, control & 0x40 != 0);
+        self.vectors.settle();
     }
 
     fn memory_read(&self, address: u64, data: &mut [u8]) -> bool {
@@ -314,10 +366,16 @@ impl Function for Pci {
         data.fill(0);
         match offset {
             0..56 => put(self.read_common(offset), data),
-            ISR => put(u64::from(self.vectors.status.swap(0, Ordering::SeqCst)), data),
+            ISR => {
+                self.vectors.gather();
+                put(u64::from(self.vectors.status.swap(0, Ordering::SeqCst)), data);
+            }
             CONFIG..NOTIFY => self.slot.transport().device.read_config(offset - CONFIG, data),
             TABLE..PENDING => self.vectors.msix.read_table((offset - TABLE) as usize, data),
-            PENDING => put(self.vectors.msix.pending(), data),
+            PENDING => {
+                self.vectors.gather();
+                put(self.vectors.msix.pending(), data);
+            }
             _ => {}
         }
         true
@@ -338,7 +396,10 @@ impl Function for Pci {
             }
             CONFIG..NOTIFY => self.slot.transport().device.write_config(offset - CONFIG, data),
             NOTIFY..TABLE => self.slot.notified(((offset - NOTIFY) / 4) as usize),
-            TABLE..PENDING => self.vectors.msix.write_table((offset - TABLE) as usize, data),
+            TABLE..PENDING => {
+                self.vectors.msix.write_table((offset - TABLE) as usize, data);
+                self.vectors.settle();
+            }
             _ => count(&self.slot.counters.bad_accesses),
         }
         true

@@ -12,6 +12,8 @@
 use super::chain;
 use super::counters::{Counters, count};
 use super::handle::Handle;
+use super::lane::{Broke, Lanes};
+use super::vhost::Calls;
 use super::vhost::log::Log;
 use super::{Broken, Device, F_EVENT_IDX, F_VERSION_1, Served};
 use crate::gate::lock;
@@ -39,6 +41,8 @@ pub trait Interrupts: Send + Sync {
     fn changed(&self);
     /// The driver reset the device.
     fn reset(&self);
+    /// The device is served elsewhere, where these events interrupt: who can, passes them on by himself.
+    fn take_calls(&self, _calls: Arc<Calls>) {}
 }
 
 /// Device and transport state.
@@ -162,6 +166,7 @@ impl Slot {
         let notify = sizes.iter().map(new_event).collect::<std::io::Result<Vec<_>>>()?;
         if part.device.is_served_elsewhere() {
             part.device.take_kicks(notify.iter().map(EventFd::try_clone).collect::<std::io::Result<_>>()?);
+            part.device.calls().into_iter().for_each(|calls| interrupts.take_calls(calls));
         }
         let queues = sizes.iter().map(|size| Queue::new(*size).map_err(std::io::Error::other));
         let lanes = Arc::new(Lanes::new(part.device.take_lanes(), memory.clone()));

@@ -2,7 +2,8 @@
 //! systems of the host (virtio-fs).
 //!
 //! ```text
-//!   guest ──notification (KVM, eventfd)──► backend ──interrupt (eventfd)──► worker ──MSI-X or line──► guest
+//!   guest ──notification (KVM, eventfd)──► backend ──interrupt (eventfd)──► MSI-X: KVM (pci/direct.rs) ─► guest
+//!                                                                          line: worker ─► guest
 //!     └────────── queues and buffers in memory that both map ─────┘
 //!
 //!   away ──a connection is handed over──► connected ──driver ready──► running ──gate shuts──► resting
@@ -19,6 +20,7 @@
 //! says is bounded and checked, and it learns no address of this process.
 
 pub mod backend;
+mod calls;
 pub mod link;
 pub mod log;
 pub mod message;
@@ -32,6 +34,7 @@ use crate::gate::lock;
 use crate::memory::Memory;
 use crate::snapshot::{self, SnapshotError};
 use backend::{Backend, Inflight, Start};
+pub use calls::Calls;
 pub use link::Link;
 use log::Log;
 use message::CONFIG_CHANGED;
@@ -65,7 +68,9 @@ pub struct VhostUser {
     changed: bool,
     /// What is waited for: interrupts, the end of the connection, word from the monitor.
     epoll: Epoll,
-    calls: Vec<EventFd>,
+    calls: Arc<Calls>,
+    /// Queues, a bit each, whose events are waited for here.
+    watched: u64,
     kicks: Vec<EventFd>,
     /// The driver is ready, and agreed to this.
     wanted: Option<u64>,
@@ -89,11 +94,7 @@ impl VhostUser {
     /// A device over this link; there is one at a time.
     pub fn new(link: Arc<Link>, counters: Arc<Counters>) -> io::Result<VhostUser> {
         let epoll = Epoll::new()?;
-        let event = |_| EventFd::new(libc::EFD_NONBLOCK | libc::EFD_CLOEXEC);
-        let calls = (0..link.shape.queue_sizes().len()).map(event).collect::<io::Result<Vec<_>>>()?;
-        for (number, call) in (0u64..).zip(&calls) {
-            watch(&epoll, call.as_raw_fd(), number)?;
-        }
+        let calls = Calls::new(link.shape.queue_sizes().len(), &link.wake)?;
         watch(&epoll, link.wake.as_raw_fd(), WAKE)?;
         let mut device = VhostUser {
             backend: None,
@@ -102,6 +103,7 @@ impl VhostUser {
             changed: false,
             epoll,
             calls,
+            watched: 0,
             kicks: Vec::new(),
             wanted: None,
             running: false,
@@ -206,7 +208,7 @@ impl VhostUser {
         }
         self.rings = queues.iter().map(|queue| [queue.avail_ring(), queue.used_ring()]).collect();
         self.memory = Some(memory.clone());
-        let ready = (0u32..).zip(queues.iter()).zip(self.kicks.iter().zip(&self.calls));
+        let ready = (0u32..).zip(queues.iter()).zip(self.kicks.iter().zip(self.calls.events()));
         let ready = ready.filter(|((_, queue), _)| queue.ready());
         let starts: Vec<_> = ready.map(|((number, queue), (kick, call))| Start { number, queue, kick, call }).collect();
         // Before the first of them: one that was started must be taken back, whatever comes after it.
@@ -223,7 +225,7 @@ impl VhostUser {
         self.drain(which);
         let Some(backend) = &self.backend else { return };
         let (end, due, mut failed) = (Instant::now() + self.patience, self.started & which, false);
-        for number in (0..self.calls.len()).filter(|number| due & 1 << number != 0) {
+        for number in (0..self.calls.count()).filter(|number| due & 1 << number != 0) {
             match backend.stop(number as u32, end) {
                 Ok(base) if self.settles(number, base, end) => read(number, base),
                 _ => {
@@ -271,8 +273,19 @@ impl VhostUser {
 
     /// Interrupts that the backend has sent.
     fn called(&self) -> u64 {
-        let calls = self.calls.iter().enumerate();
+        let calls = self.calls.events().iter().enumerate();
         calls.filter(|(_, call)| call.read().is_ok()).fold(0, |mask, (number, _)| mask | 1 << number)
+    }
+
+    /// Waits for the events that are the worker's. One that cannot be waited for is looked at by nobody, so its device is lost.
+    fn follow(&mut self) {
+        let due = self.calls.of_worker() & !self.watched;
+        for (number, call) in (0u64..).zip(self.calls.events()).filter(|(number, _)| due & 1 << number != 0) {
+            if watch(&self.epoll, call.as_raw_fd(), number).is_err() {
+                return self.lose();
+            }
+            self.watched |= 1 << number;
+        }
     }
 
     /// The backend's own requests.
@@ -368,6 +381,10 @@ impl Device for VhostUser {
         self.kicks = kicks;
     }
 
+    fn calls(&self) -> Option<Arc<Calls>> {
+        Some(self.calls.clone())
+    }
+
     fn host_end(&self) -> Option<RawFd> {
         Some(self.epoll.as_raw_fd())
     }
@@ -387,12 +404,13 @@ impl Device for VhostUser {
                 SOCKET => self.lose(),
                 CHANNEL => self.hear(),
                 number => {
-                    if self.calls.get(number as usize).is_some_and(|call| call.read().is_ok()) {
+                    if self.calls.event(number as usize).is_some_and(|call| call.read().is_ok()) {
                         used |= 1 << number;
                     }
                 }
             }
         }
+        self.follow();
         self.connect();
         self.go(queues, memory);
         Ok(self.told(used))

@@ -106,7 +106,7 @@ fn disk(queues: u16) -> Shape {
 
 fn device(link: &Arc<Link>) -> VhostUser {
     let mut device = VhostUser::new(link.clone(), Arc::default()).unwrap();
-    device.take_kicks(device.calls.iter().map(|_| EventFd::new(libc::EFD_NONBLOCK).unwrap()).collect());
+    device.take_kicks(device.calls.events().iter().map(|_| EventFd::new(libc::EFD_NONBLOCK).unwrap()).collect());
     device
 }
 
@@ -139,7 +139,7 @@ fn queues_are_handed_over_taken_back_and_handed_to_the_next() {
     assert_eq!(fake.body(Ask::SetVringKick).1 + fake.body(Ask::SetVringCall).1, 2);
     assert_eq!(fake.heard(), [31, 2, 5, 32, 8, 10, 9, 13, 12, 18, 39]);
     // An interrupt is passed on once.
-    device.calls[0].write(1).unwrap();
+    device.calls.events()[0].write(1).unwrap();
     assert_eq!(device.host_ready(&mut queues, &memory).unwrap().used, 1);
     assert_eq!(device.host_ready(&mut queues, &memory).unwrap().used, 0);
     memory.write_obj(5u16, GuestAddress(0x3_0002)).unwrap();
