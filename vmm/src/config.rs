@@ -3,10 +3,13 @@
 //! Files, sockets and taps may be named or handed over as inherited descriptor numbers; the second form lets the
 //! process start in a jail that cannot open anything.
 
+pub mod numa;
+
 use crate::memory::hot::{self, Area, BLOCKS_MAX};
 use crate::memory::{Backing, NODES_MAX, Size};
 use crate::virtio::limit::Rate;
 use crate::virtio::vhost::shape::TAG_MAX;
+use numa::NumaNode;
 use serde::{Deserialize, Serialize};
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -250,6 +253,9 @@ pub struct MemoryHotplug {
     /// As much as the guest is asked to take at first.
     #[serde(default)]
     pub requested_mib: u32,
+    /// The node of the guest (`numa`) that it is near.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub node: u16,
 }
 
 impl MemoryHotplug {
@@ -470,6 +476,9 @@ pub struct Config {
     /// Memory that comes and goes while the machine runs.
     #[serde(default)]
     pub memory_hotplug: Option<MemoryHotplug>,
+    /// Nodes of the guest: which processors and which memory are near each other. Guests need ACPI to hear of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub numa: Vec<NumaNode>,
     /// Go on from a snapshot of a machine with this very configuration instead of starting the kernel.
     #[serde(default)]
     pub restore: Option<Restore>,
@@ -480,6 +489,10 @@ pub struct Config {
     /// Where to write a `state::Report` when the process ends.
     #[serde(default)]
     pub report: Option<Source>,
+}
+
+fn is_zero(number: &u16) -> bool {
+    *number == 0
 }
 
 fn one() -> u16 {
@@ -610,7 +623,8 @@ impl Config {
 
     /// Where memory comes from.
     pub fn memory_backing(&self) -> Backing {
-        Backing { huge_pages: self.huge_pages, hugetlb: self.hugetlb, host_node: self.host_node }
+        let (huge_pages, hugetlb, host_node) = (self.huge_pages, self.hugetlb, self.host_node);
+        Backing { huge_pages, hugetlb, host_node, stretches: self.stretches() }
     }
 
     /// Where memory comes and goes.
@@ -637,7 +651,8 @@ impl Config {
         if self.host_node.is_some_and(|node| node >= NODES_MAX) {
             return Err(refuse("host_node", format!("must be 0 to {}", NODES_MAX - 1)));
         }
-        self.memory_hotplug.map_or(Ok(()), |memory| memory.validate())
+        self.memory_hotplug.map_or(Ok(()), |memory| memory.validate())?;
+        self.validate_numa()
     }
 
     /// Whether guest memory is to be shared with other processes.

@@ -102,8 +102,19 @@ impl Size {
     }
 }
 
+/// A part of memory that comes from one node of the host, as bytes from the first on, holes left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stretch {
+    /// First byte.
+    pub start: u64,
+    /// After its last byte.
+    pub end: u64,
+    /// The node.
+    pub node: u16,
+}
+
 /// What host memory is behind it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Backing {
     /// Transparent huge pages, where the host has some.
     pub huge_pages: bool,
@@ -111,6 +122,8 @@ pub struct Backing {
     pub hugetlb: bool,
     /// Of this NUMA node of the host only.
     pub host_node: Option<u16>,
+    /// Parts of it of these nodes only.
+    pub stretches: Vec<Stretch>,
 }
 
 /// Address ranges (start, bytes) of RAM for a size in bytes.
@@ -223,12 +236,13 @@ pub fn copy_image(memory: &Memory, image: &File) -> io::Result<()> {
 
 /// Maps a file of that size privately: a page is read at first touch, and what is written stays in this process.
 pub fn map_image(bytes: u64, image: File) -> Result<Memory, MemoryError> {
-    map_image_sized(Size { ram: bytes, hot: 0 }, None, image)
+    map_image_sized(Size { ram: bytes, hot: 0 }, Backing::default(), image)
 }
 
-/// The same with an area whose blocks come and go. What is written stays on this NUMA node.
-pub fn map_image_sized(size: Size, host_node: Option<u16>, image: File) -> Result<Memory, MemoryError> {
-    map_ranges(size, &Backing { host_node, ..Backing::default() }, Some((image, libc::MAP_PRIVATE)))
+/// The same with an area whose blocks come and go. What is written stays on the NUMA nodes that are named.
+pub fn map_image_sized(size: Size, backing: Backing, image: File) -> Result<Memory, MemoryError> {
+    let backing = Backing { huge_pages: false, hugetlb: false, ..backing };
+    map_ranges(size, &backing, Some((image, libc::MAP_PRIVATE)))
 }
 
 /// Over a file (and how that is shared), or over nothing.
@@ -263,6 +277,15 @@ fn map_ranges(size: Size, backing: &Backing, file: Option<(File, i32)>) -> Resul
         }
         if let Some(node) = backing.host_node {
             bind(mapping.as_ptr().cast(), len, node).map_err(|source| MemoryError::Node { node, source })?;
+        }
+        for stretch in &backing.stretches {
+            let (from, to) = (stretch.start.max(offset), stretch.end.min(offset + size));
+            if from < to {
+                // Inside the mapping: from is not before its first byte, to not after its last.
+                let at = mapping.as_ptr().wrapping_add((from - offset) as usize);
+                let bound = bind(at.cast(), (to - from) as usize, stretch.node);
+                bound.map_err(|source| MemoryError::Node { node: stretch.node, source })?;
+            }
         }
         let region = GuestRegionMmap::new(mapping, GuestAddress(start));
         regions.push(region.ok_or_else(|| failed("address overflow".into()))?);
@@ -385,6 +408,16 @@ mod tests {
             Err(e) => eprintln!("SKIPPED: {e}"),
         }
         assert!(on(NODES_MAX - 1).unwrap_err().to_string().contains("node 1023"));
+        let part = |start, end, node| {
+            map_sized(size, &Backing { stretches: vec![Stretch { start, end, node }], ..Backing::default() })
+        };
+        assert!(part(2 << 20, 4 << 20, NODES_MAX - 1).unwrap_err().to_string().contains("node 1023"));
+        // What lies beyond all memory is of no mapping.
+        assert!(part(4 << 20, 8 << 20, NODES_MAX - 1).is_ok());
+        match part(1 << 20, 2 << 20, 0) {
+            Ok(memory) => memory.write_slice(&[1], GuestAddress(1 << 20)).unwrap(),
+            Err(e) => eprintln!("SKIPPED: {e}"),
+        }
     }
 
     #[test]

@@ -158,6 +158,7 @@ impl Kvm {
             hugetlb: false,
             host_node: None,
             memory_hotplug: None,
+            numa: Vec::new(),
             restore: machine.restore.then(|| vmm::Restore {
                 state: Source::Path(guest.saved_state()),
                 memory: Source::Path(moving::saved_memory(guest)),

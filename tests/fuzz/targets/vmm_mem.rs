@@ -28,7 +28,7 @@ fn memory(requested: u8, data: &[u8]) {
     let hot = Arc::new(Hot::new(None, memory, area));
     let requested = BLOCK * (u64::from(requested) % (BLOCKS + 1));
     let wanted = Arc::new(Wanted { requested: AtomicU64::new(requested), hot: hot.clone(), changed: event() });
-    rings::drive(&mut MemoryDevice::new(wanted.clone(), Default::default()), data);
+    rings::drive(&mut MemoryDevice::new(wanted.clone(), None, Default::default()), data);
     // A state that was made up may have plugged more than was ever asked for, and says what was; but no more than there is.
     assert!(wanted.requested.load(Ordering::Relaxed) <= area.bytes && hot.plugged_bytes() <= area.bytes);
     assert!(hot.unplug_all() && hot.plugged_bytes() == 0 && hot.is_empty(area.start, area.bytes));

@@ -14,6 +14,7 @@ pub mod mptable;
 pub mod probe;
 pub mod pvh;
 
+use crate::config::numa::Domain;
 use crate::memory::{HIGH_START, HOLE_START, LOW_END, Memory};
 use linux_loader::loader::elf::PvhBootCapability;
 use linux_loader::loader::{BzImage, Elf, KernelLoader};
@@ -93,7 +94,7 @@ pub enum Entry {
 }
 
 /// What the tables for the kernel tell of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hardware {
     /// Processors.
     pub vcpus: u16,
@@ -103,6 +104,8 @@ pub struct Hardware {
     pub slots: usize,
     /// There is a PCI bus.
     pub pci: bool,
+    /// What is near what; nothing where all is.
+    pub domains: Vec<Domain>,
 }
 
 /// An initramfs in guest memory.
@@ -212,7 +215,7 @@ mod tests {
     use proptest::prelude::*;
     use std::io::Write;
 
-    const HARDWARE: Hardware = Hardware { vcpus: 1, possible: None, slots: 2, pci: true };
+    const HARDWARE: Hardware = Hardware { vcpus: 1, possible: None, slots: 2, pci: true, domains: Vec::new() };
 
     pub(super) fn memory(mib: u64) -> Memory {
         crate::memory::map(mib << 20, false).unwrap()

@@ -106,7 +106,7 @@ fn descriptors_that_are_not_open_are_refused() {
 
 #[test]
 fn blocks_are_as_small_as_they_can_be() {
-    let block = |max_mib| MemoryHotplug { max_mib, block_mib: None, requested_mib: 0 }.block_mib();
+    let block = |max_mib| MemoryHotplug { max_mib, block_mib: None, requested_mib: 0, node: 0 }.block_mib();
     assert_eq!([2, 32_768, 32_770, MEMORY_MIB_MAX].map(block), [2, 2, 4, 256]);
 }
 

@@ -1,6 +1,7 @@
 //! What the guest's `cpuid` instruction says: what KVM supports, plus our topology, minus what the configuration hides.
 //!
-//! Every virtual processor is one core of one package. Some KVMs put bits back that user space left out; `difference`
+//! Every virtual processor is one core of one package; where the guest has several nodes (NUMA) they share no cache, as kernels take
+//! those that do for near each other. Some KVMs put bits back that user space left out; `difference`
 //! tells which, so that the journal can say what the guest really sees.
 
 use super::level::{self, Level};
@@ -26,21 +27,31 @@ fn hide(entry: &mut kvm_cpuid_entry2, feature: CpuFeature) {
 }
 
 /// The table for the processor with this number.
-pub fn table(kvm: &Kvm, number: u8, vcpus: u16, mask: &[CpuFeature]) -> Result<CpuId, kvm_ioctls::Error> {
+pub fn table(kvm: &Kvm, number: u8, vcpus: u16, apart: bool, mask: &[CpuFeature]) -> Result<CpuId, kvm_ioctls::Error> {
     let mut table = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
-    adjust(&mut table, number, vcpus, mask);
+    adjust(&mut table, number, vcpus, apart, mask);
     Ok(table)
 }
 
 /// The table of another processor of the same machine, made from this one's: a machine that moved here goes on with the
 /// features that it came with.
 pub fn alike(mut table: CpuId, number: u8, possible: u16) -> CpuId {
-    adjust(&mut table, number, possible, &[]);
+    let last = table.as_slice().iter().find(|entry| entry.function == 4 && is_last(entry));
+    let apart = possible > 1 && last.is_some_and(|entry| entry.eax & SHARED == 0);
+    adjust(&mut table, number, possible, apart, &[]);
     table
 }
 
-/// Topology and mask.
-fn adjust(table: &mut CpuId, number: u8, vcpus: u16, mask: &[CpuFeature]) {
+/// In a leaf of deterministic caches: by how many processors it is shared.
+const SHARED: u32 = 0xfff << 14;
+
+/// Whether a leaf of deterministic caches is of one that processors share.
+fn is_last(entry: &kvm_cpuid_entry2) -> bool {
+    entry.eax & 0x1f != 0 && (entry.eax >> 5) & 7 >= 3
+}
+
+/// Topology and mask. `apart`: no cache is shared.
+fn adjust(table: &mut CpuId, number: u8, vcpus: u16, apart: bool, mask: &[CpuFeature]) {
     let count = u32::from(vcpus);
     // Bits of an APIC id that tell cores of one package apart.
     let core_bits = count.next_power_of_two().trailing_zeros();
@@ -53,7 +64,7 @@ fn adjust(table: &mut CpuId, number: u8, vcpus: u16, mask: &[CpuFeature]) {
             }
             // Deterministic caches: private to the core up to level 2, the last one shared by all.
             0x4 if entry.eax & 0x1f != 0 => {
-                let shared = if (entry.eax >> 5) & 7 >= 3 { count - 1 } else { 0 };
+                let shared = if is_last(entry) && !apart { count - 1 } else { 0 };
                 entry.eax = (entry.eax & 0x3fff) | (shared.min(0xfff) << 14) | ((count - 1).min(0x3f) << 26);
             }
             0xb | 0x1f => {
@@ -120,7 +131,7 @@ mod tests {
     #[test]
     fn topology_is_one_package_of_single_threaded_cores() {
         let mut table = CpuId::from_entries(&[entry(1, 0), entry(0xb, 0), entry(0xb, 1), entry(4, 0)]).unwrap();
-        adjust(&mut table, 2, 3, &[]);
+        adjust(&mut table, 2, 3, false, &[]);
         let [one, threads, cores, cache] = table.as_slice() else { panic!() };
         assert_eq!((one.ebx >> 24, (one.ebx >> 16) & 0xff, one.edx >> 28 & 1), (2, 3, 1));
         assert_eq!((threads.eax, threads.ebx, threads.edx), (0, 1, 2));
@@ -129,12 +140,24 @@ mod tests {
     }
 
     #[test]
+    fn processors_of_several_nodes_share_no_cache_nor_do_those_that_come() {
+        let last = kvm_cpuid_entry2 { function: 4, index: 3, eax: 3 << 5 | 1, ..Default::default() };
+        for apart in [false, true] {
+            let mut table = CpuId::from_entries(&[last]).unwrap();
+            adjust(&mut table, 0, 3, apart, &[]);
+            let shared = |table: &CpuId| (table.as_slice()[0].eax & SHARED) >> 14;
+            let expected = if apart { 0 } else { 2 };
+            assert_eq!((shared(&table), shared(&alike(table.clone(), 2, 3))), (expected, expected));
+        }
+    }
+
+    #[test]
     fn masked_features_are_gone_and_no_others() {
         let mut table = CpuId::from_entries(&[entry(1, 0)]).unwrap();
-        adjust(&mut table, 0, 1, &[CpuFeature::Cx16]);
+        adjust(&mut table, 0, 1, false, &[CpuFeature::Cx16]);
         assert_eq!(table.as_slice()[0].ecx, !(1 << 13));
         let mut table = CpuId::from_entries(&[entry(1, 0), entry(7, 0)]).unwrap();
-        adjust(&mut table, 0, 1, &[CpuFeature::AboveV2]);
+        adjust(&mut table, 0, 1, false, &[CpuFeature::AboveV2]);
         // AVX is gone, SSE4.2 is not; nor is the topology.
         let [one, seven] = table.as_slice() else { panic!() };
         assert_eq!((one.ecx >> 28 & 1, one.ecx >> 20 & 1, one.ebx >> 16 & 0xff, seven.ecx), (0, 1, 1, 0));

@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn memory_above_the_hole_is_told_of_and_disks_keep_their_order() {
-        let hardware = Hardware { vcpus: 3, possible: None, slots: 0, pci: true };
+        let hardware = Hardware { vcpus: 3, possible: None, slots: 0, pci: true, domains: Vec::new() };
         let items = items(&hardware, &[(0, 3 << 30), (4 << 30, 1 << 30)], 2).unwrap();
         let map = &items.files["etc/e820"];
         assert_eq!((map.len(), &map[20..28], map[36]), (60, &(4u64 << 30).to_le_bytes()[..], 1));

@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn tables_that_were_moved_and_linked_are_whole() {
-        let files = files(&Hardware { vcpus: 2, possible: None, slots: 0, pci: true }).unwrap();
+        let files = files(&Hardware { vcpus: 2, possible: None, slots: 0, pci: true, domains: Vec::new() }).unwrap();
         assert_eq!(files[2].1.len() % ORDER_BYTES, 0);
         let base = 0x7f0_1000;
         let [tables, root] = execute(&files, [base, 0xf_5000]);

@@ -233,7 +233,7 @@ mod tests {
             r#"{{"id": "test", "vcpus": 1, "memory_mib": 16, "firmware": {{"path": "bios"}}, "firmware_debug": {debug},
                 "transport": "pci", "control_socket": {{"path": "c"}}, "console": {{"log": {{"path": "l"}}}}}}"#
         );
-        let hardware = Hardware { vcpus: 1, possible: None, slots: 0, pci: true };
+        let hardware = Hardware { vcpus: 1, possible: None, slots: 0, pci: true, domains: Vec::new() };
         Firmware::new(&Config::parse(text.as_bytes()).unwrap(), &hardware, image(UNIT).unwrap(), &memory).unwrap()
     }
 

@@ -86,6 +86,7 @@ impl Builder<'_> {
             add("vsock", Handle::Fixed, Box::new(device), counters);
         }
         if let (Some(memory), Some(hot)) = (&config.memory_hotplug, hot) {
+            let node = (!config.numa.is_empty()).then_some(memory.node);
             let requested = AtomicU64::new(u64::from(memory.requested_mib) << 20);
             let (counters, wanted) =
                 (Arc::new(Counters::default()), Arc::new(Wanted { requested, hot, changed: event()? }));

@@ -449,7 +449,8 @@ impl Machine {
 
 /// What tables tell of.
 fn hardware(config: &Config, slots: usize) -> Hardware {
-    Hardware { vcpus: config.vcpus, possible: config.max_vcpus, slots, pci: config.transport == Transport::Pci }
+    let (vcpus, possible, domains) = (config.vcpus, config.max_vcpus, config.domains());
+    Hardware { vcpus, possible, slots, pci: config.transport == Transport::Pci, domains }
 }
 
 /// Kernel in memory. Returns its entry.
@@ -493,7 +494,8 @@ fn prepare(
     let mut vcpus = Vec::new();
     for number in 0..config.vcpus {
         let vcpu = vm.create_vcpu(u64::from(number)).map_err(kvm_step("make a processor"))?;
-        let table = cpuid::table(&parts.kvm, number as u8, config.possible_vcpus(), &config.cpu_mask);
+        let table =
+            cpuid::table(&parts.kvm, number as u8, config.possible_vcpus(), config.numa.len() > 1, &config.cpu_mask);
         let table = table.map_err(kvm_step("say what processors it supports"))?;
         vcpu.set_cpuid2(&table).map_err(kvm_step("set the processor's features"))?;
         if number == 0 {

@@ -396,7 +396,7 @@ impl OpenSnapshot {
                     memory::copy_image(&memory, &self.image).map_err(SnapshotError::file("read the memory image"))?;
                     memory
                 }
-                false => memory::map_image_sized(size, config.host_node, self.image)?,
+                false => memory::map_image_sized(size, config.memory_backing(), self.image)?,
             };
             return Ok((memory, snapshot.machine, None));
         };

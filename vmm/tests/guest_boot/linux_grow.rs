@@ -25,7 +25,7 @@ while read word; do $word; done
 ";
 
 /// Types a line; what is then said between < and > after this word.
-fn ask(guest: &mut Running, line: &str, word: &str) -> String {
+pub fn ask(guest: &mut Running, line: &str, word: &str) -> String {
     let times = guest.console().matches(&format!("{word} <")).count();
     guest.client().console_write(format!("{line}\n").as_bytes()).unwrap();
     until(line, BOOT, || guest.console().matches(&format!("{word} <")).count() > times);
@@ -52,7 +52,7 @@ fn total(guest: &mut Running) -> u64 {
 }
 
 /// Asks until the guest has come to it: it takes longer than an answer may where KVM emulates.
-fn resize(guest: &mut Running, request: &Request) {
+pub fn resize(guest: &mut Running, request: &Request) {
     let begin = Instant::now();
     until("the guest to have another size", BOOT, || match guest.client().ask(request) {
         Ok(Reply::Processors { .. } | Reply::Memory { .. }) => true,

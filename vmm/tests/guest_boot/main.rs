@@ -22,6 +22,7 @@ mod linux_grow;
 mod migrate;
 mod nbd;
 mod network;
+mod numa_linux;
 mod pci;
 mod peer;
 mod places;

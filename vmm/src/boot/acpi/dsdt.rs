@@ -106,7 +106,7 @@ pub fn dsdt(hardware: &Hardware) -> Vec<u8> {
         events.push(aml::method(b"_E01", 0, &[aml::path(&[b"_SB_", b"PCI0", b"PCNT"])]));
     }
     if let Some(possible) = hardware.possible {
-        devices.push(processors::container(possible));
+        devices.push(processors::container(possible, &hardware.domains));
         events.push(processors::event());
     }
     let off = [aml::byte(power::SLEEP_OFF), aml::byte(0), aml::byte(0), aml::byte(0)];
@@ -119,6 +119,7 @@ pub fn dsdt(hardware: &Hardware) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::numa::Domain;
     use std::process::Command;
 
     /// Compiled back to source by an independent reader of the language, where there is one.
@@ -126,7 +127,15 @@ mod tests {
     fn a_disassembler_reads_what_was_meant() {
         let dir = tempfile::tempdir().unwrap();
         for (slots, pci, possible) in [(0, false, None), (16, false, Some(254)), (0, true, Some(3))] {
-            std::fs::write(dir.path().join("dsdt.aml"), dsdt(&Hardware { vcpus: 2, possible, slots, pci })).unwrap();
+            let near = |vcpus: std::ops::Range<u16>| Domain {
+                vcpus: vcpus.collect(),
+                ranges: Vec::new(),
+                hot: None,
+                distances: Vec::new(),
+            };
+            let domains = if pci { vec![near(0..2), near(2..3)] } else { Vec::new() };
+            std::fs::write(dir.path().join("dsdt.aml"), dsdt(&Hardware { vcpus: 2, possible, slots, pci, domains }))
+                .unwrap();
             let read = Command::new("iasl").args(["-d", "dsdt.aml"]).current_dir(&dir).output();
             let Ok(read) = read else {
                 eprintln!("SKIPPED: iasl is missing (package acpica-tools)");
@@ -149,6 +158,7 @@ mod tests {
                     "If ((CPST & 0x04)) { CTFY (CDAT, 0x03) CPST = 0x04 Local0 = 0x01 }",
                     "If ((Arg0 == 0x02)) { Notify (C002, Arg1) }",
                     "COST (0x02, Arg0, Arg1)",
+                    "Name (_UID, 0x02) // _UID: Unique ID Name (_PXM, 0x01)",
                     "\\_SB.CPUS.CSCN ()",
                     "OperationRegion (PCST, SystemIO, 0xAE00, 0x10)",
                     "Field (PCST, DWordAcc, NoLock, WriteAsZeros) { PCIU, 32, PCID, 32, B0EJ, 32, RMVC, 32 }",

@@ -2,13 +2,15 @@
 //!
 //! ```text
 //!   RSDP 0xe0000 ─► XSDT ─┬─► FADT ─► DSDT   \_SB.V000 .. virtio slots, COM1, \_S5, what comes and goes (dsdt.rs)
-//!                         └─► MADT           processors, IOAPIC
+//!                         ├─► MADT           processors, IOAPIC
+//!                         └─► SRAT, SLIT     what is near what, where there are nodes (numa.rs)
 //! ```
 //! Fixed hardware (`device::power`), one block of general purpose events (`device::events`), no PM timer, no SMM. The few
 //! AML terms that are needed are encoded in `aml`. Kernels without ACPI use the MP table instead.
 
 mod aml;
 mod dsdt;
+mod numa;
 mod processors;
 
 use super::{BootError, Hardware};
@@ -105,7 +107,11 @@ pub fn write(memory: &Memory, hardware: &Hardware) -> Result<(), BootError> {
     let dsdt = place(dsdt::dsdt(hardware))?;
     let fadt = place(fadt(dsdt))?;
     let madt = place(madt(hardware.vcpus, hardware.possible.unwrap_or(0)))?;
-    let xsdt = place(table(b"XSDT", 1, &[fadt.to_le_bytes(), madt.to_le_bytes()].concat()))?;
+    let mut list = [fadt.to_le_bytes(), madt.to_le_bytes()].concat();
+    for table in numa::tables(&hardware.domains) {
+        list.extend(place(table)?.to_le_bytes());
+    }
+    let xsdt = place(table(b"XSDT", 1, &list))?;
     let mut root = b"RSD PTR \0PILVI \x02\0\0\0\0".to_vec();
     root.extend(36u32.to_le_bytes());
     root.extend(xsdt.to_le_bytes());
@@ -119,12 +125,22 @@ pub fn write(memory: &Memory, hardware: &Hardware) -> Result<(), BootError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::numa::Domain;
 
     #[test]
     fn every_table_of_every_size_sums_to_zero_and_fits() {
         let memory = crate::memory::map(16 << 20, false).unwrap();
         for (vcpus, possible, slots) in [(1, None, 0), (2, Some(254), 1), (254, Some(254), 16)] {
-            write(&memory, &Hardware { vcpus, possible, slots, pci: slots < 2 }).unwrap();
+            // As many domains and ranges as there can be, where there are as many processors.
+            let most = if slots == 16 { 16 } else { 0 };
+            let domain = |number: u16| Domain {
+                vcpus: (0..vcpus).filter(|vcpu| vcpu % most == number).collect(),
+                ranges: vec![(0, 4096); 2],
+                hot: None,
+                distances: vec![10; usize::from(most)],
+            };
+            let domains = (0..most).map(domain).collect();
+            write(&memory, &Hardware { vcpus, possible, slots, pci: slots < 2, domains }).unwrap();
             let mut area = vec![0u8; 0x1_0000];
             memory.read_slice(&mut area, GuestAddress(RSDP)).unwrap();
             assert_eq!(area[..36].iter().fold(0u8, |s, b| s.wrapping_add(*b)), 0);
@@ -136,13 +152,16 @@ mod tests {
                 &area[from..from + length]
             };
             let xsdt = at(word(24));
-            assert_eq!(whole(xsdt).len(), 52);
+            assert_eq!(whole(xsdt).len(), if most > 0 { 68 } else { 52 });
+            for at in (xsdt + 52..xsdt + whole(xsdt).len()).step_by(8).map(|place| at(word(place))) {
+                assert!([b"SRAT", b"SLIT"].map(|name| &name[..]).contains(&&whole(at)[..4]));
+            }
             let (fadt, madt) = (at(word(xsdt + 36)), at(word(xsdt + 44)));
             assert_eq!((&whole(fadt)[..4], whole(fadt).len(), &whole(madt)[..4]), (&b"FACP"[..], 276, &b"APIC"[..]));
             assert_eq!(&whole(at(word(fadt + 140)))[..4], b"DSDT");
             let enabled = whole(madt)[44..].chunks(8).take_while(|entry| entry[0] == 0).filter(|entry| entry[4] == 1);
             assert_eq!(enabled.count(), usize::from(vcpus));
-            assert!(xsdt + 52 < 0x1_0000, "runs into the MP table");
+            assert!(xsdt + 68 < 0x1_0000, "runs into the MP table");
         }
     }
 }

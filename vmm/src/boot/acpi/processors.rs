@@ -7,8 +7,9 @@
 //! ```
 //! The selected processor is one register for all, hence the mutex.
 
-use super::aml;
 use super::dsdt::{CHECK, EJECT_REQUEST};
+use super::{aml, numa};
+use crate::config::numa::Domain;
 use crate::device::processors::{BYTES, CAME, EJECT, EVENT, FIRST, LOOK, STATUS, THERE, TO_GO};
 use std::slice::from_ref;
 
@@ -76,14 +77,15 @@ fn methods(possible: u16) -> Vec<u8> {
     [status, eject, told, notify, scan].concat()
 }
 
-fn processor(number: u16) -> Vec<u8> {
+fn processor(number: u16, domain: Option<u8>) -> Vec<u8> {
     let this = aml::byte(number as u8);
-    let mut terms = vec![
-        aml::name(b"_HID", &aml::string("ACPI0007")),
-        aml::name(b"_UID", &this),
+    let mut terms = vec![aml::name(b"_HID", &aml::string("ACPI0007")), aml::name(b"_UID", &this)];
+    // For those that come; of all that are there at the start SRAT has told.
+    terms.extend(domain.map(|domain| aml::name(b"_PXM", &aml::byte(domain))));
+    terms.extend([
         aml::method(b"_STA", 0, &[aml::give(&aml::call(b"CSTA", from_ref(&this)))]),
         aml::name(b"_MAT", &aml::buffer(&entry(number))),
-    ];
+    ]);
     if number != 0 {
         terms.push(aml::method(b"_EJ0", 1, &[aml::call(b"CEJ0", from_ref(&this))]));
         let said = [this, aml::argument(0), aml::argument(1)];
@@ -93,9 +95,9 @@ fn processor(number: u16) -> Vec<u8> {
 }
 
 /// The container of all processors that there can be.
-pub fn container(possible: u16) -> Vec<u8> {
+pub fn container(possible: u16, domains: &[Domain]) -> Vec<u8> {
     let mut terms = vec![aml::name(b"_HID", &aml::string("ACPI0010")), registers(), methods(possible)];
-    terms.extend((0..possible).map(processor));
+    terms.extend((0..possible).map(|number| processor(number, numa::domain_of(domains, number))));
     aml::device(b"CPUS", &terms)
 }
 

@@ -18,6 +18,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use virtio_queue::Queue;
 use vmm_sys_util::eventfd::EventFd;
 
+/// The configuration says which node it is near, by the number that ACPI has for it.
+const F_ACPI_PXM: u64 = 1;
 const F_UNPLUGGED_INACCESSIBLE: u64 = 1 << 1;
 const QUEUE_SIZE: u16 = 128;
 /// Requests between two passes of the gate: each may plug many blocks.
@@ -49,13 +51,15 @@ pub struct Wanted {
 pub struct MemoryDevice {
     wanted: Arc<Wanted>,
     counters: Arc<Counters>,
+    /// The node that it is near, where there are several.
+    node: Option<u16>,
     promised: bool,
 }
 
 impl MemoryDevice {
     /// With no block plugged.
-    pub fn new(wanted: Arc<Wanted>, counters: Arc<Counters>) -> MemoryDevice {
-        MemoryDevice { wanted, counters, promised: false }
+    pub fn new(wanted: Arc<Wanted>, node: Option<u16>, counters: Arc<Counters>) -> MemoryDevice {
+        MemoryDevice { wanted, counters, node, promised: false }
     }
 
     /// Serves up to a budget of requests.
@@ -121,7 +125,8 @@ impl MemoryDevice {
         let requested = self.wanted.requested.load(Ordering::Acquire);
         let values = [area.start, area.bytes, area.bytes, self.wanted.hot.plugged_bytes(), requested];
         out[..8].copy_from_slice(&area.block.to_le_bytes());
-        // The node, of which nothing is said, and padding.
+        out[8..10].copy_from_slice(&self.node.unwrap_or(0).to_le_bytes());
+        // After padding.
         for (to, value) in out[16..].chunks_mut(8).zip(values) {
             to.copy_from_slice(&value.to_le_bytes());
         }
@@ -139,7 +144,7 @@ impl Device for MemoryDevice {
     }
 
     fn features(&self) -> u64 {
-        F_UNPLUGGED_INACCESSIBLE
+        F_UNPLUGGED_INACCESSIBLE | self.node.map_or(0, |_| F_ACPI_PXM)
     }
 
     fn queue_sizes(&self) -> Vec<u16> {

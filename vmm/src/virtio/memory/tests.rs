@@ -21,7 +21,7 @@ fn rig(requested: u64) -> Rig {
     let changed = EventFd::new(libc::EFD_NONBLOCK).unwrap();
     let hot = Arc::new(Hot::new(None, memory.clone(), area));
     let wanted = Arc::new(Wanted { requested: AtomicU64::new(requested), hot, changed });
-    let mut device = MemoryDevice::new(wanted, Arc::default());
+    let mut device = MemoryDevice::new(wanted, None, Arc::default());
     device.activate(F_UNPLUGGED_INACCESSIBLE);
     Rig { memory, device }
 }
@@ -121,4 +121,16 @@ proptest! {
             prop_assert!(plugged <= requested * BLOCK);
         }
     }
+}
+
+#[test]
+fn a_node_is_said_where_there_are_several() {
+    let rig = rig(0);
+    let device = |node| MemoryDevice::new(rig.device.wanted.clone(), node, Arc::default());
+    let said = |device: &MemoryDevice| {
+        let mut node = [9; 2];
+        device.read_config(8, &mut node);
+        (device.features() & F_ACPI_PXM, u16::from_le_bytes(node))
+    };
+    assert_eq!([None, Some(0), Some(3)].map(|node| said(&device(node))), [(0, 0), (1, 0), (1, 3)]);
 }
