@@ -304,6 +304,15 @@ impl OpenDisk {
             let text = format!("the disk has {had} bytes and cannot become shorter ({now})");
             io::Error::new(io::ErrorKind::InvalidInput, text)
         };
+        if let Store::Nbd(link) = &self.store {
+            let now = link.bytes();
+            if bytes.is_some_and(|bytes| now < bytes) {
+                let text = format!("the server has {now} bytes of this disk: it grows there, and is connected again");
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+            }
+            (self.bytes, _) = (now, self.changes.grow(now));
+            return Ok(now);
+        }
         let Store::Raw(file) = &mut self.store else {
             return Err(io::Error::new(io::ErrorKind::Unsupported, "images do not grow here"));
         };

@@ -69,7 +69,7 @@ fn a_guest_waits_for_a_server_that_went_away_and_loses_no_write() {
         client.status().unwrap().devices.into_iter().find(|device| device.name == "remote").unwrap().connected
     };
     assert_eq!(connected(&mut client), Some(true));
-    for round in 1..=2 {
+    for round in 1..=2u64 {
         server.child.kill().unwrap();
         server.child.wait().unwrap();
         until("it to be missed", PATIENCE, || connected(&mut client) == Some(false));
@@ -81,11 +81,18 @@ fn a_guest_waits_for_a_server_that_went_away_and_loses_no_write() {
         assert!(reason.contains("is away"), "{reason}");
         client.resume().unwrap();
         assert!(written(&guest).len() <= stands + 1, "nothing is written to nowhere");
+        // The second time it has more.
+        let length = round << 20;
+        File::options().write(true).open(&disk).unwrap().set_len(length).unwrap();
         server = Server::start(guest.setup.dir.path(), &disk).unwrap();
         let again = Request::ReconnectDisk { device: "remote".into() };
         assert_eq!(client.ask_with(&again, &[server.connect().as_raw_fd()]).unwrap(), Reply::Done);
         until("writes again", PATIENCE, || written(&guest).len() > stands + 50);
         assert_eq!(connected(&mut client), Some(true), "round {round}");
+        let grow = |bytes| Request::ResizeDisk { device: "remote".into(), bytes };
+        assert_eq!(client.ask(&grow(None)).unwrap(), Reply::Resized { bytes: length });
+        let Err(ClientError::Refused(reason)) = client.ask(&grow(Some(length + 512))) else { panic!() };
+        assert!(reason.contains("it grows there"), "{reason}");
     }
     // A reset keeps the connection.
     client.reset().unwrap();

@@ -12,7 +12,8 @@
 //!
 //! A machine that is reset keeps its connection: it is put back into the link, and only its end says goodbye.
 //!
-//! Reading and writing twice does no harm. A disk never becomes shorter, so a server that comes back with less is refused.
+//! Reading and writing twice does no harm. A disk never becomes shorter, so a server that comes back with less is refused; with
+//! more, the disk can grow (`resize_disk`).
 
 pub mod wire;
 
@@ -22,7 +23,7 @@ use crate::memory::Memory;
 use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use vm_memory::Bytes;
 use wire::{Command, Export, Wire, nonsense, reply, request};
@@ -36,7 +37,8 @@ const AT_ONCE: usize = 64;
 #[derive(Debug)]
 pub struct Link {
     name: String,
-    bytes: u64,
+    /// As long as the server said last; never less.
+    bytes: AtomicU64,
     /// Of the machine before this one, or of the negotiation.
     idle: Mutex<Option<(Wire, Export)>>,
     next: Mutex<Option<OwnedFd>>,
@@ -53,7 +55,7 @@ impl Link {
         }
         Ok(Arc::new(Link {
             name: name.to_owned(),
-            bytes: export.bytes,
+            bytes: AtomicU64::new(export.bytes),
             idle: Mutex::new(Some((wire, export))),
             next: Mutex::new(None),
             connected: AtomicBool::new(true),
@@ -62,7 +64,7 @@ impl Link {
 
     /// Bytes of the disk.
     pub fn bytes(&self) -> u64 {
-        self.bytes
+        self.bytes.load(Ordering::Acquire)
     }
 
     /// Another connection, to be used as soon as the one before has broken.
@@ -112,9 +114,10 @@ impl Nbd {
             let socket = lock(&self.link.next).take().ok_or(ErrorKind::NotConnected)?;
             let wire = Wire::new(socket);
             let export = wire.negotiate(&self.link.name)?;
-            if export.bytes < self.link.bytes {
+            if export.bytes < self.link.bytes() {
                 return Err(nonsense("the disk has become shorter"));
             }
+            self.link.bytes.store(export.bytes, Ordering::Release);
             self.wire = Some((wire, export));
             self.link.connected.store(true, Ordering::Release);
         }
