@@ -15,8 +15,8 @@ TAP, MAC = "pilvi-bench", "02:00:00:00:00:02"
 class Guest:
     """What is started: a kernel with a command line, and perhaps an initramfs, a disk, a card on the tap."""
 
-    def __init__(self, kernel, cmdline, initramfs=None, disk=None, card=False):
-        self.kernel, self.cmdline, self.initramfs, self.disk, self.card = kernel, cmdline, initramfs, disk, card
+    def __init__(self, kernel, cmdline, initramfs=None, disk=None, card=False, queues=1):
+        self.kernel, self.cmdline, self.initramfs, self.disk, self.card, self.queues = kernel, cmdline, initramfs, disk, card, queues
 
 
 class Monitor:
@@ -50,7 +50,7 @@ class Pilvi(Monitor):
             # Huge pages as others ask for by themselves.
             config |= {"initramfs": {"path": str(guest.initramfs)}, "cpu_mask": ["cx16"], "huge_pages": True}
         if guest.disk:
-            config["disks"] = [{"source": {"path": str(guest.disk)}}]
+            config["disks"] = [{"source": {"path": str(guest.disk)}, "queues": guest.queues}]
         if guest.card:
             config["nics"] = [{"tap": {"name": TAP}, "mac": MAC}]
         return config
@@ -76,7 +76,7 @@ class Qemu(Monitor):
             out += ["-initrd", guest.initramfs]
         if guest.disk:
             out += ["-object", "iothread,id=io", "-drive", f"id=d,file={guest.disk},format=raw,if=none,aio={self.aio},cache=writeback",
-                    "-device", "virtio-blk-device,drive=d,iothread=io"]
+                    "-device", f"virtio-blk-device,drive=d,iothread=io,num-queues={guest.queues}"]
         if guest.card:
             out += ["-netdev", f"tap,id=n,ifname={TAP},script=no,downscript=no", "-device", f"virtio-net-device,netdev=n,mac={MAC}"]
         return out
@@ -104,7 +104,7 @@ class CloudHypervisor(Monitor):
         if guest.initramfs:
             out += ["--initramfs", guest.initramfs]
         if guest.disk:
-            out += ["--disk", f"path={guest.disk}"]
+            out += ["--disk", f"path={guest.disk},num_queues={guest.queues}"]
         if guest.card:
             out += ["--net", f"tap={TAP},mac={MAC}"]
         return out

@@ -18,6 +18,8 @@ LARGE = 60_000
 # Row, word for the guest, bytes of one request where the row is a throughput.
 DISK = [("read 4 KiB, depth 1", "read:4096:1", 0), ("read 4 KiB, depth 32", "read:4096:32", 0), ("write 4 KiB, depth 1", "write:4096:1", 0),
         ("write 4 KiB, depth 32", "write:4096:32", 0), ("read 128 KiB in order, depth 8", "stream:131072:8", 131072), ("read 1 MiB in order, depth 4", "stream:1048576:4", 1 << 20)]
+# The same of a disk with two queues; where a monitor has one thread for all of them, or no more than one queue, it is the same row.
+SPREAD = [("read 4 KiB, depth 32 over two queues", "spread:4096:32", 0), ("read 128 KiB, depth 8 over two queues", "spread:131072:8", 131072)]
 SEND = [("send 60 bytes", "send:60:64", 0), ("send 60,000 bytes", f"send:{LARGE}:32", LARGE)]
 TAKE = [("receive 60 bytes", "take:60:128", 0), ("receive 60,000 bytes", f"take:{LARGE}:64", LARGE)]
 ECHO = [("round trip, 60 bytes", "echo:60:64", 0)]
@@ -105,7 +107,7 @@ class Pings:
 
 
 def disk_round(monitor, kernel, image, ms):
-    return tasks(monitor, kernel, "disk", DISK, ms, disk=image)
+    return tasks(monitor, kernel, "disk", DISK, ms, disk=image) | tasks(monitor, kernel, "disk", SPREAD, ms, disk=image, queues=2)
 
 
 def net_round(monitor, kernel, ms):
@@ -152,7 +154,7 @@ def measure(monitors, disks_only, kernel, rounds, ms, network=True):
 
 def show(found, monitors):
     """A table, a row for each task: our figure and CPU time, and those of each other with how many times ours they are."""
-    sizes = {row: size for row, _, size in DISK + SEND + TAKE + ECHO}
+    sizes = {row: size for row, _, size in DISK + SPREAD + SEND + TAKE + ECHO}
     ours = monitors[0].name
     heads = [f"{m.name}: rate | CPU us" + ("" if m.name == ours else " (x ours)") for m in monitors]
     print(f"\nload {os.getloadavg()[0]:.1f}\n\n| a request, a frame | {' | '.join(heads)} |\n| --- |{' ---: |' * 2 * len(monitors)}")

@@ -8,6 +8,11 @@ use virtio_drivers::transport::{SomeTransport, Transport};
 const SECTOR: u64 = 512;
 /// The disk may answer writes before they are durable.
 const F_FLUSH: u64 = 1 << 9;
+/// It may have several queues, and says in its configuration space how many.
+const F_MQ: u64 = 1 << 12;
+const QUEUES: usize = 34;
+/// Most queues that are used.
+const QUEUES_MAX: u16 = 4;
 /// Most requests at once: three descriptors each.
 const DEPTH_MAX: u16 = 64;
 /// Room for each request's data.
@@ -18,7 +23,8 @@ const HEADS: usize = DATA - 4096;
 /// A disk.
 pub struct Disk {
     transport: SomeTransport<'static>,
-    ring: Ring,
+    /// The first is used alone by all tasks but one.
+    rings: alloc::vec::Vec<Ring>,
     sectors: u64,
     random: u64,
 }
@@ -26,12 +32,14 @@ pub struct Disk {
 impl Disk {
     /// Takes it into use.
     pub fn new(mut transport: SomeTransport<'static>) -> Disk {
-        let features = super::ring::begin(&mut transport, F_FLUSH);
-        let ring = Ring::new(&mut transport, 0, features);
+        let features = super::ring::begin(&mut transport, F_FLUSH | F_MQ);
+        let queues = if features & F_MQ != 0 { transport.read_config_space::<u16>(QUEUES).unwrap_or(1) } else { 1 };
+        let queues = 0..queues.clamp(1, QUEUES_MAX);
+        let rings = queues.map(|number| Ring::new(&mut transport, number, features)).collect();
         transport.finish_init();
         let half = |offset| u64::from(transport.read_config_space::<u32>(offset).unwrap_or(0));
         let sectors = half(0) | half(4) << 32;
-        Disk { transport, ring, sectors, random: 0x9e37_79b9_7f4a_7c15 }
+        Disk { transport, rings, sectors, random: 0x9e37_79b9_7f4a_7c15 }
     }
 
     fn somewhere(&mut self, bytes: u64) -> u64 {
@@ -46,11 +54,13 @@ impl Disk {
     pub fn run(&mut self, task: &Task<'_>) -> u64 {
         let (bytes, depth) = (task.bytes.min(ROOM as u32), task.depth.clamp(1, DEPTH_MAX));
         let writes = task.what == "write";
+        let rings = if task.what == "spread" { self.rings.len() } else { 1 };
         for n in 0..depth {
             let head = HEADS + usize::from(n) * 32;
             let data = Piece { address: DATA + usize::from(n) * ROOM, length: bytes, writable: !writes };
             let header = Piece { address: head, length: 16, writable: false };
-            self.ring.lay(n * 3, &[header, data, Piece { address: head + 16, length: 1, writable: true }]);
+            self.rings[usize::from(n) % rings]
+                .lay(n * 3, &[header, data, Piece { address: head + 16, length: 1, writable: true }]);
         }
         let (until, streams) = (Until::after(task.ms), task.what == "stream");
         let (mut place, mut done, mut under_way, mut over) = (0u64, 0u64, 0u16, false);
@@ -70,11 +80,11 @@ impl Disk {
                     head.add(1).write_volatile(sector);
                     head.add(2).write_volatile(0xff);
                 }
-                self.ring.add(n * 3);
+                self.rings[usize::from(n) % rings].add(n * 3);
                 under_way += 1;
             }
-            self.ring.notify(&mut self.transport);
-            while let Some((first, _)) = self.ring.next() {
+            self.rings[..rings].iter_mut().for_each(|ring| ring.notify(&mut self.transport));
+            while let Some((first, _)) = self.rings[..rings].iter_mut().find_map(Ring::next) {
                 let n = first / 3;
                 // SAFETY: as above.
                 let status = unsafe { ((HEADS + usize::from(n) * 32 + 16) as *const u8).read_volatile() };

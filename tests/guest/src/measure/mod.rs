@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `disk=read:BYTES:DEPTH:MS`, `disk=write:...` | requests at random places, so many under way at once |
 //! | `disk=stream:BYTES:DEPTH:MS` | reads, one place after the other |
+//! | `disk=spread:BYTES:DEPTH:MS` | reads at random places, spread over all queues that the disk has (four at most) |
 //! | `card=send:BYTES:DEPTH:MS` | frames to the host; so many under way at once |
 //! | `card=take:BYTES:DEPTH:MS` | frames of up to so many bytes from the host; so many buffers |
 //! | `card=echo:BYTES:DEPTH:MS` | sends them back |
