@@ -276,4 +276,6 @@ pub fn after(pieces: &[Piece], mut skip: u64) -> Vec<Piece> {
 }
 
 #[cfg(test)]
+mod model_tests;
+#[cfg(test)]
 pub mod tests;

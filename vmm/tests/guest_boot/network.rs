@@ -120,3 +120,33 @@ fn a_card_comes_while_the_machine_runs_and_works_after_a_reset() {
         guest.ends_with(5);
     });
 }
+
+#[test]
+fn a_tap_that_is_deleted_under_a_guest_takes_nothing_else_with_it() {
+    if !kvm_is_here() {
+        return;
+    }
+    in_own_network(|tap| {
+        let mut guest = start(&format!("net ip={GUEST}/24"), tap);
+        guest.expect("net address");
+        ping(GUEST, 56, PATIENCE);
+        peer::delete_tap();
+        let mut client = guest.client();
+        // The card's worker sleeps: an error that nobody can take away must not keep it awake.
+        let process = guest.child.id();
+        until("the worker to sleep", PATIENCE, || {
+            (0..20).all(|_| {
+                crate::rig::rest(Duration::from_millis(1));
+                peer::thread_state(process, "nic0") == 'S'
+            })
+        });
+        assert!(client.status().unwrap().devices[1].driver_ok);
+        client.pause().unwrap();
+        client.resume().unwrap();
+        // The next start finds it gone, too, and gets on without.
+        client.reset().unwrap();
+        until("the next start", PATIENCE, || guest.console().matches("net address").count() == 2);
+        client.kill().unwrap();
+        guest.ends_with(5);
+    });
+}

@@ -185,3 +185,18 @@ pub fn tap_statistic(name: &str) -> u64 {
         other => panic!("no statistic {other}"),
     }
 }
+
+/// Takes the tap out of this thread's namespace, whoever has it open.
+pub fn delete_tap() {
+    let done = std::process::Command::new("ip").args(["link", "delete", TAP]).status().unwrap();
+    assert!(done.success());
+}
+
+/// What a thread of a process does, as `/proc` has it: S for one that sleeps.
+pub fn thread_state(process: u32, thread: &str) -> char {
+    let mut tasks = std::fs::read_dir(format!("/proc/{process}/task")).unwrap().map(|task| task.unwrap().path());
+    let name = |task: &std::path::PathBuf| std::fs::read_to_string(task.join("comm")).unwrap();
+    let task = tasks.find(|task| name(task).trim_end() == thread).unwrap();
+    let stat = std::fs::read_to_string(task.join("stat")).unwrap();
+    stat.rsplit(") ").next().unwrap().chars().next().unwrap()
+}

@@ -1,5 +1,6 @@
 //! Snapshots: a machine goes on in another process as if nothing had happened, and what is no whole snapshot is refused.
 
+use crate::migrate::written;
 use crate::rig::{PATIENCE, Running, Setup, kvm_is_here, until};
 use pilvi_vmm::control::ClientError;
 use pilvi_vmm::state::RunState;
@@ -281,4 +282,34 @@ fn memory_is_brought_and_checked_as_it_is_touched() {
     let files = (new_file(&copy.setup.path("a")), new_file(&copy.setup.path("b")));
     assert!(client.snapshot(&files.0, &files.1).is_err());
     copy.ends_with(4);
+}
+
+#[test]
+fn a_snapshot_that_does_not_fit_is_refused_and_the_guest_goes_on() {
+    if !kvm_is_here() {
+        return;
+    }
+    let mut setup = Setup::new("scribble");
+    setup.with_disk(false);
+    let mut guest = setup.start();
+    until("some writes", PATIENCE, || written(&guest.console()).len() > 20);
+    let mut client = guest.client();
+    let full = || File::options().write(true).open("/dev/full").unwrap();
+    let file = |name: &str| new_file(&guest.setup.path(name));
+    for (state, memory) in [(file("state"), full()), (full(), file("memory"))] {
+        client.pause().unwrap();
+        let Err(ClientError::Refused(reason)) = client.snapshot(&state, &memory) else { panic!("it cannot fit") };
+        assert!(reason.contains("No space left") || reason.contains("os error 28"), "{reason}");
+        client.resume().unwrap();
+        let before = written(&guest.console()).len();
+        until("writes after it", PATIENCE, || written(&guest.console()).len() > before + 20);
+    }
+    // One that fits is good all the same.
+    let (state, memory) = save(&mut guest);
+    guest.client().kill().unwrap();
+    guest.ends_with(5);
+    let mut guest = restored(&guest, &state, &memory, true).start();
+    until("it to write on", PATIENCE, || written(&guest.console()).len() > 20);
+    guest.client().kill().unwrap();
+    guest.ends_with(5);
 }
