@@ -284,6 +284,33 @@ fn memory_is_brought_and_checked_as_it_is_touched() {
     copy.ends_with(4);
 }
 
+/// An empty file of a file system that has room for so many bytes.
+fn file_with_room(bytes: u64) -> File {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().to_owned();
+    let made = std::thread::spawn(move || {
+        let c = |text: &str| std::ffi::CString::new(text).unwrap();
+        let (kind, at, room) = (c("tmpfs"), c(place.to_str().unwrap()), c(&format!("size={bytes}")));
+        // SAFETY: a name space of mounts for this thread alone, where nothing that is mounted is seen elsewhere; the strings live.
+        let codes = unsafe {
+            [
+                libc::unshare(libc::CLONE_NEWNS),
+                libc::mount(
+                    std::ptr::null(),
+                    c"/".as_ptr(),
+                    std::ptr::null(),
+                    libc::MS_REC | libc::MS_PRIVATE,
+                    std::ptr::null(),
+                ),
+                libc::mount(kind.as_ptr(), at.as_ptr(), kind.as_ptr(), 0, room.as_ptr().cast()),
+            ]
+        };
+        assert_eq!(codes, [0; 3], "{}", std::io::Error::last_os_error());
+        new_file(&place.join("file"))
+    });
+    made.join().unwrap()
+}
+
 #[test]
 fn a_snapshot_that_does_not_fit_is_refused_and_the_guest_goes_on() {
     if !kvm_is_here() {
@@ -294,9 +321,8 @@ fn a_snapshot_that_does_not_fit_is_refused_and_the_guest_goes_on() {
     let mut guest = setup.start();
     until("some writes", PATIENCE, || written(&guest.console()).len() > 20);
     let mut client = guest.client();
-    let full = || File::options().write(true).open("/dev/full").unwrap();
     let file = |name: &str| new_file(&guest.setup.path(name));
-    for (state, memory) in [(file("state"), full()), (full(), file("memory"))] {
+    for (state, memory) in [(file("state"), file_with_room(64 << 10)), (file_with_room(4096), file("memory"))] {
         client.pause().unwrap();
         let Err(ClientError::Refused(reason)) = client.snapshot(&state, &memory) else { panic!("it cannot fit") };
         assert!(reason.contains("No space left") || reason.contains("os error 28"), "{reason}");
