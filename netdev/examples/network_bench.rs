@@ -175,7 +175,7 @@ fn group(id: &str) -> Group {
 }
 
 async fn node(prefix: &str, dir: &str, n: u8, far: bool) -> DataPlane {
-    let underlay = Underlay { device: "under0".into(), address: Ipv4Addr::new(10, 255, 0, n) };
+    let underlay = Underlay { device: "under0".into(), address: Ipv4Addr::new(10, 255, 0, n), encryption: None };
     let config = Config {
         prefix: format!("{prefix}-{n}"),
         state_dir: format!("{dir}/{n}").into(),

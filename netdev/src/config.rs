@@ -1,6 +1,7 @@
 //! Which packet path this is: the names of everything it owns follow from one prefix, so that several
 //! nodes and clouds live on one machine without knowing of each other.
 use crate::error::{Error, Result};
+use crate::wireguard::PrivateKey;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
@@ -54,6 +55,18 @@ impl NoteRate {
 pub struct Underlay {
     pub device: String,
     pub address: Ipv4Addr,
+    /// What goes to other hosts is encrypted, and nothing else is taken from them; `None`: it goes as it is.
+    pub encryption: Option<Encryption>,
+}
+
+/// WireGuard between hosts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encryption {
+    pub key: PrivateKey,
+    /// UDP port that encrypted packets come to.
+    pub port: u16,
+    /// What stands in for the kernel's WireGuard where it has none: a program like `wireguard-go`.
+    pub program: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,6 +95,11 @@ pub fn node_name(prefix: &str) -> String {
 #[must_use]
 pub fn edge_name(prefix: &str) -> String {
     format!("{prefix}-edge")
+}
+
+/// Name of the namespace that an encrypting host's packets to other hosts pass through.
+pub(crate) fn wire_name(prefix: &str) -> String {
+    format!("{prefix}-wire")
 }
 
 /// The file that names a namespace.
@@ -113,6 +131,13 @@ impl Config {
         {
             return Err(Error::Config(format!("underlay device {:?}", u.device)));
         }
+        if let Some(e) = self.underlay.as_ref().and_then(|u| u.encryption.as_ref())
+            && (e.port == 0 || e.program.as_ref().is_some_and(|p| !p.is_absolute()))
+        {
+            return Err(Error::Config(
+                "encryption: the port must not be 0, and a program's path must be absolute".into(),
+            ));
+        }
         if let External::Device(d) = &self.external
             && !device(d)
         {
@@ -137,6 +162,11 @@ impl Config {
             External::Edge => Some(self.join_edge.clone().unwrap_or_else(|| edge_name(&self.prefix))),
             External::Device(_) | External::None => None,
         }
+    }
+
+    /// Name of the namespace between the overlay and the underlay where that is encrypted.
+    pub(crate) fn wire(&self) -> String {
+        wire_name(&self.prefix)
     }
 
     pub(crate) fn owns_edge(&self) -> bool {

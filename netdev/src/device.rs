@@ -13,6 +13,8 @@ pub struct Applied {
     pub ports: Vec<AppliedPort>,
     /// What went wrong and belongs to no single port.
     pub errors: Vec<String>,
+    /// Why nothing goes to other hosts and comes from them.
+    pub overlay: Option<String>,
     /// Rows of the kernel's tables that were written or deleted.
     pub rows: usize,
 }

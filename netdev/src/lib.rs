@@ -117,8 +117,9 @@ mod v6;
 mod view;
 pub mod wanted;
 mod wire;
+mod wireguard;
 
-pub use config::{Config, External, NETNS_DIR, NoteRate, Ns, Underlay, edge_name, node_name, ns_path};
+pub use config::{Config, Encryption, External, NETNS_DIR, NoteRate, Ns, Underlay, edge_name, node_name, ns_path};
 pub use delegation::{Delegated, Delegations, Kept};
 pub use device::{Applied, AppliedPort, tap_name};
 pub use error::Error;
@@ -130,3 +131,4 @@ pub use resolver::{RESOLVER_ADDRESS, RESOLVER_ADDRESS6};
 pub use sign::{KEY_MAX, sign_tcp};
 pub use stats::{Metered, PortStats, REASONS, Stats};
 pub use switch::SERVICE_MAC;
+pub use wireguard::{OVERHEAD as ENCRYPTION_OVERHEAD, PrivateKey};

@@ -1,18 +1,22 @@
-//! The only file that talks netlink: links, addresses and routes of one namespace.
+//! The only file that talks netlink: links, addresses and routes of one namespace, and its WireGuard devices.
 //!
 //! A [`Netlink`] belongs to the namespace of the thread that opened it, whoever uses it later. Requests are
 //! synchronous: they run on threads of their own, never on a tokio worker.
-use crate::error::{Result, Step};
+use crate::error::{Error, Result, Step};
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader,
+    NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
+use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd, nlas::GenlCtrlAttrs};
+use netlink_packet_generic::{GenlFamily, GenlMessage};
 use netlink_packet_route::address::{AddressAttribute, AddressMessage};
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
 use netlink_packet_route::route::{RouteAddress, RouteAttribute, RouteMessage, RouteProtocol, RouteScope, RouteType};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+use netlink_packet_wireguard::{WireguardCmd, WireguardMessage};
+use netlink_sys::{Socket, SocketAddr, protocols};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
@@ -29,6 +33,8 @@ pub struct Link {
     pub promiscuous: bool,
     pub mtu: u32,
     pub mac: [u8; 6],
+    /// What it sends and gets goes by another namespace (a tunnel), or its other end is in one (a pair).
+    pub elsewhere: bool,
     /// Frames and bytes that left towards the guest, and that came from it.
     pub sent: (u64, u64),
     pub received: (u64, u64),
@@ -48,26 +54,32 @@ pub struct Change<'a> {
     pub namespace: Option<BorrowedFd<'a>>,
 }
 
-pub struct Netlink {
+pub struct Netlink(Conversation);
+
+/// One socket, and the number of the last request.
+struct Conversation {
     socket: Socket,
     sequence: u32,
 }
 
-impl Netlink {
-    /// A socket in the calling thread's network namespace.
-    pub fn open() -> Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE).step("open netlink")?;
+impl Conversation {
+    fn open(protocol: isize) -> Result<Self> {
+        let mut socket = Socket::new(protocol).step("open netlink")?;
         socket.bind_auto().step("bind netlink")?;
         socket.connect(&SocketAddr::new(0, 0)).step("connect netlink")?;
         Ok(Self { socket, sequence: 0 })
     }
 
-    fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+    fn request<M: NetlinkSerializable + NetlinkDeserializable>(
+        &mut self,
+        message: M,
+        flags: u16,
+    ) -> io::Result<Vec<M>> {
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
         header.sequence_number = self.sequence;
-        let mut packet = NetlinkMessage::new(header, NetlinkPayload::from(message));
+        let mut packet = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(message));
         packet.finalize();
         let mut out = vec![0u8; packet.buffer_len()];
         packet.serialize(&mut out);
@@ -82,10 +94,10 @@ impl Netlink {
     }
 
     /// Reads one datagram. Whether the request is answered.
-    fn collect(&self, data: &[u8], answers: &mut Vec<RouteNetlinkMessage>) -> io::Result<bool> {
+    fn collect<M: NetlinkDeserializable>(&self, data: &[u8], answers: &mut Vec<M>) -> io::Result<bool> {
         let mut at = 0;
         while let Some(rest) = data.get(at..).filter(|r| r.len() >= 16) {
-            let message = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+            let message = NetlinkMessage::<M>::deserialize(rest)
                 .map_err(|e| io::Error::new(io::ErrorKind::InvalidData, e.to_string()))?;
             let length = usize::try_from(message.header.length).unwrap_or(usize::MAX).max(16);
             at = at.saturating_add(length.next_multiple_of(4));
@@ -100,6 +112,45 @@ impl Netlink {
             }
         }
         Ok(false)
+    }
+}
+
+/// Speaks with the kernel's WireGuard devices of the calling thread's namespace.
+pub struct WireguardNetlink {
+    conversation: Conversation,
+    family: u16,
+}
+
+impl WireguardNetlink {
+    pub fn open() -> Result<Self> {
+        let mut conversation = Conversation::open(protocols::NETLINK_GENERIC)?;
+        let name = GenlCtrlAttrs::FamilyName(WireguardMessage::family_name().to_owned());
+        let ask = GenlMessage::from_payload(GenlCtrl { cmd: GenlCtrlCmd::GetFamily, nlas: vec![name] });
+        let answers = conversation.request(ask, NLM_F_ACK).step("find the kernel's WireGuard")?;
+        let id = |a: &GenlCtrlAttrs| if let GenlCtrlAttrs::FamilyId(id) = a { Some(*id) } else { None };
+        let family = answers.iter().flat_map(|m| &m.payload.nlas).find_map(id);
+        let family = family.ok_or_else(|| Error::Config("the kernel's WireGuard has no number".into()))?;
+        Ok(Self { conversation, family })
+    }
+
+    /// A question about a device, or an order to it.
+    pub fn ask(&mut self, message: WireguardMessage) -> Result<Vec<WireguardMessage>> {
+        let flags = if message.cmd == WireguardCmd::GetDevice { NLM_F_DUMP } else { NLM_F_ACK };
+        let mut message = GenlMessage::from_payload(message);
+        message.set_resolved_family_id(self.family);
+        let answers = self.conversation.request(message, flags).step("speak with the kernel's WireGuard")?;
+        Ok(answers.into_iter().map(|m| m.payload).collect())
+    }
+}
+
+impl Netlink {
+    /// A socket in the calling thread's network namespace.
+    pub fn open() -> Result<Self> {
+        Conversation::open(protocols::NETLINK_ROUTE).map(Self)
+    }
+
+    fn request(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.0.request(message, flags)
     }
 
     pub fn links(&mut self) -> Result<Vec<Link>> {
@@ -146,6 +197,11 @@ impl Netlink {
             InfoVxlan::UDPZeroCsumRX(true),
         ];
         self.create(name, InfoKind::Vxlan, Some(InfoData::Vxlan(data)))
+    }
+
+    /// A WireGuard device of the kernel. Its socket stays in this namespace, wherever the device goes.
+    pub fn create_wireguard(&mut self, name: &str) -> Result<()> {
+        self.create(name, InfoKind::Wireguard, None)
     }
 
     pub fn change(&mut self, index: u32, change: &Change<'_>) -> Result<()> {
@@ -256,6 +312,7 @@ fn link_of(message: LinkMessage) -> Link {
             LinkAttribute::IfName(n) => link.name = n,
             LinkAttribute::IfAlias(n) => link.alias = n,
             LinkAttribute::Mtu(m) => link.mtu = m,
+            LinkAttribute::LinkNetNsId(_) => link.elsewhere = true,
             LinkAttribute::Address(a) => {
                 if let Ok(mac) = a.try_into() {
                     link.mac = mac;

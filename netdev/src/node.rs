@@ -23,6 +23,7 @@ use crate::table::{Settings, Table, Tables};
 use crate::tap;
 use crate::wanted::{Port, Wanted};
 use crate::wire;
+use crate::wireguard::{self, Wire};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::net::Ipv4Addr;
@@ -62,6 +63,12 @@ pub(crate) struct Node {
     settings: Settings,
     bindings: Bindings,
     names: PortNames,
+    /// The encrypted way to other hosts, if it is to be.
+    encrypted: Option<Wire>,
+    /// Why that is not there.
+    overlay_error: Option<String>,
+    /// It is known what is wanted.
+    told: bool,
 }
 
 pub(crate) struct Drawn {
@@ -104,6 +111,7 @@ impl Node {
         let agent = standing::agent_links(&mut netlink)?;
         let (resolver_if, names_end) = resolver::link(&mut netlink)?;
         let notes = config.notes.times();
+        let encrypted = Wire::of(&config);
         let mut node = Self {
             config,
             netlink,
@@ -125,12 +133,62 @@ impl Node {
             },
             bindings,
             names,
+            encrypted,
+            overlay_error: None,
+            told: false,
         };
         (node.settings.agent_if, node.settings.agent_mac, node.settings.punt_if) = agent;
         standing::edge_link(&mut node.netlink, &node.config)?;
-        standing::overlay_link(&mut node.netlink, &node.config)?;
+        standing::underlay_link(&mut node.netlink, &node.config)?;
+        node.ensure_overlay()?;
         node.settle_links(&[], true)?;
         Ok(node)
+    }
+
+    /// The overlay's device, and what encrypts it. Where that cannot be there is no overlay, and all else goes on. Whether
+    /// there is another device than before.
+    fn ensure_overlay(&mut self) -> Result<bool> {
+        let Some(encrypted) = &mut self.encrypted else {
+            wireguard::clear(&self.config)?;
+            if self.config.underlay.is_some() {
+                standing::overlay_link(&mut self.netlink)?;
+            }
+            return Ok(false);
+        };
+        let made = encrypted.ensure(&mut self.netlink);
+        let error = made.as_ref().err().map(|e| format!("nothing goes to other hosts, as it cannot be encrypted: {e}"));
+        if error != self.overlay_error {
+            tracing::error!(error, "encryption between hosts");
+        }
+        self.overlay_error = error;
+        Ok(made.unwrap_or(false))
+    }
+
+    /// Why there is no way to other hosts.
+    pub fn overlay_error(&self) -> Option<String> {
+        self.overlay_error.clone()
+    }
+
+    /// Other hosts as peers of what encrypts.
+    fn know_hosts(&self, wanted: &Wanted) -> Vec<String> {
+        let Some(encrypted) = self.encrypted.as_ref().filter(|_| self.overlay_error.is_none()) else { return vec![] };
+        encrypted.sync(&wanted.tunnels).unwrap_or_else(|e| vec![format!("hosts not told to what encrypts: {e}")])
+    }
+
+    /// Now and then: what encrypts may have ended, or been changed.
+    pub fn watch(&mut self) {
+        if self.encrypted.is_none() || !self.told {
+            return;
+        }
+        let made = self.ensure_overlay().and_then(|new| if new { self.pass().map(drop) } else { Ok(()) });
+        if let Err(error) = made {
+            tracing::warn!(%error, "encryption between hosts");
+        }
+        let wanted = std::mem::take(&mut self.wanted);
+        for problem in self.know_hosts(&wanted) {
+            tracing::warn!(problem, "encryption between hosts");
+        }
+        self.wanted = wanted;
     }
 
     /// The interface of the host's own stack.
@@ -251,6 +309,10 @@ impl Node {
             self.drawn = None;
             self.wanted = wanted;
         }
+        self.told = true;
+        if self.encrypted.is_some() {
+            self.ensure_overlay()?;
+        }
         for port in &self.wanted.ports {
             self.spare.remove(&alias_of(&port.id));
         }
@@ -278,6 +340,7 @@ impl Node {
             problems.push(Problem { port: None, message, closes: false });
         }
         let mut applied = report(wanted, &drawn.devices, &failed, problems);
+        applied.overlay.clone_from(&self.overlay_error);
         applied.rows = std::mem::take(&mut self.rows);
         // What went wrong is tried again.
         self.drawn = applied.errors.is_empty().then_some(drawn);
@@ -301,6 +364,9 @@ impl Node {
             standing::speak6(device)?;
         }
         *self.bindings.wires.write() = wire::askers(wanted, &tables, self.settings.edge_if);
+        // Before the rows that lead to them.
+        let strangers = self.know_hosts(wanted);
+        problems.extend(strangers.into_iter().map(|message| Problem { port: None, message, closes: false }));
         let errors = self.write_tables(&tables)?;
         self.advertise(wanted, &old, &news);
         // From now on answers come in.

@@ -32,12 +32,15 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 use tokio::sync::{oneshot, watch};
 
 /// Jobs that may wait for the worker before callers do.
 const QUEUE: usize = 64;
 /// Milliseconds between sweeps of idle flows.
 const SWEEP_EVERY: u16 = 10_000;
+/// How long the worker waits for a job before it looks after what no job is about.
+const WATCH_EVERY: Duration = Duration::from_secs(5);
 
 type Job = Box<dyn FnOnce(&mut Node) + Send>;
 
@@ -57,6 +60,8 @@ pub struct DataPlane {
     counters: Arc<Counters>,
     links: Mutex<crate::netlink::Netlink>,
     names: PortNames,
+    /// Why there was no way to other hosts at the start.
+    overlay_error: Option<String>,
     /// Labels that the last pass wanted, with their names in the tables.
     labels: Mutex<BTreeMap<String, u64>>,
     metadata: Sockets,
@@ -73,6 +78,7 @@ struct Parts {
     links: crate::netlink::Netlink,
     /// The interface of the host's own stack.
     agent: u32,
+    overlay_error: Option<String>,
 }
 
 impl DataPlane {
@@ -91,6 +97,8 @@ impl DataPlane {
         loader::mount_bpffs(&config.bpffs())?;
         if namespace::ensure(&config.node())? {
             loader::forget_links(&config.bpffs())?;
+            // What encrypts had its socket in the one that is gone.
+            crate::wireguard::clear(&config)?;
         }
         if let Some(edge) = config.edge() {
             if config.owns_edge() {
@@ -131,6 +139,7 @@ impl DataPlane {
             counters,
             links: Mutex::new(parts.links),
             names,
+            overlay_error: parts.overlay_error,
             labels: Mutex::default(),
             metadata,
             _lock: lock,
@@ -198,6 +207,12 @@ impl DataPlane {
     pub async fn open_veth(&self, port_id: &str, into: &Path, inner: &str) -> Result<()> {
         let (id, into, inner): (String, PathBuf, String) = (port_id.into(), into.into(), inner.into());
         self.job(move |node| node.open_veth(&id, &into, &inner)).await
+    }
+
+    /// Why there was no way to other hosts when the packet path was opened; what has become of it each pass says.
+    #[must_use]
+    pub fn overlay_error(&self) -> Option<&str> {
+        self.overlay_error.as_deref()
     }
 
     /// A listening socket made inside a namespace, for use outside.
@@ -320,6 +335,7 @@ pub async fn clear(config: Config) -> Result<()> {
 
 fn clear_blocking(config: &Config) -> Result<()> {
     let lock = lock(&config.state_dir)?;
+    crate::wireguard::clear(config)?;
     let mut names = vec![config.node()];
     if config.owns_edge() {
         names.extend(config.edge());
@@ -378,23 +394,36 @@ fn start_worker(config: &Config, bindings: Bindings, names: PortNames) -> Result
                 let delegator = Delegator::start(bindings.delegations.clone())?;
                 let dhcp = DhcpService::start(node.punt(), bindings)?;
                 let questions = resolver::socket(node.names_end())?;
-                let agent = node.agent();
-                Ok((node, (dhcp, (delegator, nearby), questions, crate::netlink::Netlink::open()?, agent)))
+                let seen = (node.agent(), node.overlay_error());
+                Ok((node, (dhcp, (delegator, nearby), questions, crate::netlink::Netlink::open()?, seen)))
             });
             match opened {
                 Err(e) => drop(ready.send(Err(e))),
                 Ok((mut node, made)) => {
                     if ready.send(Ok(made)).is_ok() {
-                        while let Ok(job) = queue.recv() {
-                            job(&mut node);
-                        }
+                        work(&mut node, &queue);
                     }
                 }
             }
         })
         .step("start the worker")?;
-    let (dhcp, (delegator, nearby), questions, links, agent) = wait.recv().map_err(|_| Error::Closed)??;
-    Ok(Parts { jobs, worker, dhcp, delegator, nearby, questions, links, agent })
+    let (dhcp, (delegator, nearby), questions, links, (agent, overlay_error)) =
+        wait.recv().map_err(|_| Error::Closed)??;
+    Ok(Parts { jobs, worker, dhcp, delegator, nearby, questions, links, agent, overlay_error })
+}
+
+fn work(node: &mut Node, queue: &mpsc::Receiver<Job>) {
+    let mut watched = Instant::now();
+    loop {
+        match queue.recv_timeout(WATCH_EVERY.saturating_sub(watched.elapsed())) {
+            Ok(job) => job(node),
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                node.watch();
+                watched = Instant::now();
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => return,
+        }
+    }
 }
 
 /// The thread that ends idle flows; it ends with this value.

@@ -116,6 +116,7 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         lent,
         left,
         peers,
+        tunnels,
     } = old;
     let same = same_groups
         && *networks == new.networks
@@ -140,7 +141,8 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         && *sinks == new.sinks
         && *firewalls == new.firewalls
         && *left == new.left
-        && *peers == new.peers;
+        && *peers == new.peers
+        && *tunnels == new.tunnels;
     same.then(|| groups.iter().zip(&new.groups).filter(|(a, b)| a != b).map(|(_, b)| b.clone()).collect())
 }
 

@@ -85,8 +85,8 @@ fn join_bridge(netlink: &mut Netlink, config: &Config, edge: &str, name: &str, b
     namespace::inside(&path, move || edge::enslave(&peer, bridge))
 }
 
-/// The overlay's device, and the link that carries it if that is ours to make.
-pub(crate) fn overlay_link(netlink: &mut Netlink, config: &Config) -> Result<()> {
+/// The link that carries the overlay if that is ours to make.
+pub(crate) fn underlay_link(netlink: &mut Netlink, config: &Config) -> Result<()> {
     let Some(underlay) = config.underlay.clone() else { return Ok(()) };
     if let Some(edge) = config.edge()
         && join_bridge(netlink, config, &edge, &underlay.device, UNDERLAY_BRIDGE)?
@@ -95,8 +95,16 @@ pub(crate) fn overlay_link(netlink: &mut Netlink, config: &Config) -> Result<()>
         netlink.change(link.index, &Change { up: Some(true), ..Change::default() })?;
         netlink.add_address(link.index, underlay.address, UNDERLAY_PREFIX)?;
     }
-    if netlink.link(OVERLAY_LINK)?.is_none() {
-        netlink.create_overlay(OVERLAY_LINK)?;
-    }
     Ok(())
+}
+
+/// The overlay's device where nothing is encrypted.
+pub(crate) fn overlay_link(netlink: &mut Netlink) -> Result<()> {
+    match netlink.link(OVERLAY_LINK)? {
+        Some(link) if !link.elsewhere => return Ok(()),
+        // An earlier life of this host has encrypted.
+        Some(link) => netlink.delete(link.index)?,
+        None => {}
+    }
+    netlink.create_overlay(OVERLAY_LINK)
 }

@@ -59,6 +59,23 @@ pub struct Wanted {
     /// Hosts that may speak though nothing that is known is there: a guest has come from there a moment ago.
     #[serde(default)]
     pub peers: Vec<Ipv4Addr>,
+    /// How hosts that encrypt are spoken to; looked at by those that encrypt themselves.
+    #[serde(default)]
+    pub tunnels: Vec<Tunnel>,
+}
+
+/// The public half of a host's WireGuard key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct PublicKey(pub [u8; 32]);
+
+/// Another host that encrypts what it sends to hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tunnel {
+    /// Underlay address: whence and whither encrypted packets go, and what is inside them.
+    pub vtep: Ipv4Addr,
+    pub key: PublicKey,
+    /// UDP port that it gets encrypted packets on.
+    pub port: u16,
 }
 
 /// One layer-2 segment.

@@ -4,6 +4,7 @@ mod by_leg;
 mod chain;
 mod cloud;
 mod delegation;
+mod encrypted;
 mod filter;
 mod firewall;
 mod forward;

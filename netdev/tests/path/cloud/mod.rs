@@ -62,7 +62,7 @@ impl Cloud {
         let config = Config {
             prefix: format!("{}-{n}", self.prefix),
             state_dir: self.dir.path().join(format!("node{n}")),
-            underlay: Some(Underlay { device: "under0".into(), address: vtep(n) }),
+            underlay: Some(Underlay { device: "under0".into(), address: vtep(n), encryption: None }),
             external: External::Edge,
             join_edge: (n > 1).then(|| edge_name(&format!("{}-1", self.prefix))),
             notes: NoteRate::default(),
@@ -136,7 +136,7 @@ pub fn victims_config(prefix: &str, dir: &str) -> Config {
     Config {
         prefix: prefix.into(),
         state_dir: dir.into(),
-        underlay: Some(Underlay { device: "under0".into(), address: vtep(1) }),
+        underlay: Some(Underlay { device: "under0".into(), address: vtep(1), encryption: None }),
         external: External::Edge,
         join_edge: None,
         notes: NoteRate::default(),
