@@ -53,6 +53,32 @@ pub struct Underlay {
     pub address: Ipv4Addr,
 }
 
+/// What encrypts packets between hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Encrypt {
+    /// WireGuard.
+    Wireguard,
+}
+
+/// The networks that span hosts.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Overlay {
+    /// Unset: packets between hosts are not encrypted. Set: this host speaks only with hosts that encrypt.
+    pub encrypt: Option<Encrypt>,
+    /// UDP port that encrypted packets come to.
+    pub port: u16,
+    /// What stands in for the kernel's WireGuard where it has none, such as `/usr/bin/wireguard-go`.
+    pub wireguard: Option<PathBuf>,
+}
+
+impl Default for Overlay {
+    fn default() -> Self {
+        Self { encrypt: None, port: 51_820, wireguard: None }
+    }
+}
+
 /// How a host reaches the external network.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -145,6 +171,8 @@ pub struct Config {
     pub network: NetworkMode,
     /// The link to other hosts; unset on a single-node cloud.
     pub underlay: Option<Underlay>,
+    /// The networks that span hosts.
+    pub overlay: Overlay,
     /// How this host reaches the external network.
     pub external: External,
     /// Names of the physical networks that it is thus connected to; unset: any that a network is of.
@@ -200,6 +228,7 @@ impl Default for Config {
             runtimes: vec![Kind::Kvm, Kind::Qemu],
             network: NetworkMode::Real,
             underlay: None,
+            overlay: Overlay::default(),
             external: External::default(),
             physical_networks: None,
             zone: String::new(),
@@ -264,6 +293,12 @@ impl Config {
         }
         if self.flow_log.rate == 0 || self.flow_log.burst == 0 || !(1..=65_536).contains(&self.flow_log.max_mib) {
             return wrong("flow_log: rate, burst and max_mib must be at least 1, max_mib at most 65536");
+        }
+        if self.overlay.port == 0 || self.overlay.wireguard.as_ref().is_some_and(|program| !program.is_absolute()) {
+            return wrong("overlay: port must not be 0, and wireguard must be an absolute path");
+        }
+        if self.overlay.encrypt.is_some() && self.underlay.is_none() {
+            return wrong("overlay: encrypt needs an underlay: without one nothing goes to other hosts");
         }
         let named = self.physical_networks.as_deref().unwrap_or_default();
         if named.len() > 64 || named.iter().any(|name| name.is_empty() || name.len() > 64) {
@@ -332,6 +367,11 @@ mod tests {
             ("heartbeat_ms", Config { heartbeat_ms: 1, ..good.clone() }),
             ("physical_networks", Config { physical_networks: Some(vec![String::new()]), ..good.clone() }),
             ("zone", Config { zone: "a\nb".into(), ..good.clone() }),
+            ("overlay", Config { overlay: Overlay { port: 0, ..Overlay::default() }, ..good.clone() }),
+            (
+                "underlay",
+                Config { overlay: Overlay { encrypt: Some(Encrypt::Wireguard), ..Overlay::default() }, ..good.clone() },
+            ),
             ("flow_log", Config { flow_log: FlowLog { rate: 0, ..FlowLog::default() }, ..good.clone() }),
         ] {
             let error = bad.validate().unwrap_err().to_string();

@@ -49,6 +49,9 @@ pub fn take(config: &Config, offers: &[Offer]) -> Inventory {
         }),
         physical: physical(config),
         zone: config.zone.clone(),
+        // Known once the packet path is open.
+        wireguard: None,
+        overlay_error: String::new(),
     }
 }
 

@@ -48,6 +48,8 @@ use image::Cache;
 use instance::Context;
 use ledger::Ledger;
 use net::{Network, NoNetwork, Plane, flowlog::FlowLog, neighbours::Neighbourhood, real::RealNetwork};
+use pilvi_agent_api::v1;
+use pilvi_netdev::PrivateKey;
 use report::Board;
 use runtime::set::Runtimes;
 use session::{FromScheduler, Introduction};
@@ -76,12 +78,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     };
     let link = Arc::new(link::Link::new(link::Addresses::open(&config)?, member.tls)?);
     let runtimes = Runtimes::probe(&config).await;
-    let me = Introduction {
-        node_id: member.node_id,
-        name: config.name.clone(),
-        boot_id: process::boot_id(),
-        inventory: inventory::take(&config, runtimes.offers()),
-    };
+    let key = net::encryption::key(&config)?;
+    let network = network(&config, key.clone()).await?;
+    let mut inventory = inventory::take(&config, runtimes.offers());
+    inventory.overlay_error = network.overlay_error();
+    inventory.wireguard =
+        key.map(|key| v1::Wireguard { public_key: key.public().0.to_vec(), port: config.overlay.port.into() });
+    let me =
+        Introduction { node_id: member.node_id, name: config.name.clone(), boot_id: process::boot_id(), inventory };
     let source = Arc::new(FromScheduler(link.clone()));
     let images = Cache::new(ledger.root().join("images"), source.clone(), config.image_fetches);
     let uploads = snapshot::Uploads::new(source);
@@ -96,7 +100,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         runtimes,
         images: Arc::new(images),
         uploads: Arc::new(uploads),
-        plane: Plane::new(network(&config).await?),
+        plane: Plane::new(network),
         doorman: peer::Doorman::new(member.proof.clone(), listen),
         proof: member.proof,
         board: Board::default(),
@@ -154,10 +158,10 @@ async fn open_ledger(config: &Config) -> Result<Ledger, Error> {
     }
 }
 
-async fn network(config: &Config) -> Result<Arc<dyn Network>, Error> {
+async fn network(config: &Config, key: Option<PrivateKey>) -> Result<Arc<dyn Network>, Error> {
     match config.network {
         NetworkMode::None => Ok(Arc::new(NoNetwork)),
-        NetworkMode::Real => match RealNetwork::open(config).await {
+        NetworkMode::Real => match RealNetwork::open(config, key).await {
             Ok(network) => Ok(Arc::new(network)),
             Err(error) => Err(Error::Network(error)),
         },

@@ -53,6 +53,13 @@ pub struct Config {
     pub external: ExternalConfig,
 }
 
+/// What encrypts packets between hosts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OverlayEncryption {
+    Wireguard,
+}
+
 /// What projects may have of the network.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -65,6 +72,8 @@ pub struct NetworkConfig {
     pub tenant_network_types: Vec<String>,
     pub bgp: BgpConfig,
     pub dns: DnsConfig,
+    /// What hosts encrypt packets between them with: networks leave room for it. Hosts are told by their agents' own files.
+    pub overlay_encryption: Option<OverlayEncryption>,
     /// New subnets of IPv6 that ask for the default pool have their prefix lent by the provider.
     pub prefix_delegation: bool,
 }

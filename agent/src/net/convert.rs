@@ -7,8 +7,9 @@ use pilvi_agent_api::v1;
 use pilvi_netdev::Note;
 use pilvi_netdev::wanted::{
     AddressPair, Answers, ByLeg, Direction, Family, Fixed, Floating, Forward, Gateway, Gateway6, Group, Helper,
-    Interface, Label, Limited, LocalIp, Looker, Mac, MeterRule, Name, Network, Out, Parent, Peer, Port, Ports, Quality,
-    Ra, Rate, Remote, Route, Router, Rule, Scope, Subnet, Tap, TapSink, View, Wanted, Watch, Way, Zone,
+    Interface, Label, Limited, LocalIp, Looker, Mac, MeterRule, Name, Network, Out, Parent, Peer, Port, Ports,
+    PublicKey, Quality, Ra, Rate, Remote, Route, Router, Rule, Scope, Subnet, Tap, TapSink, Tunnel, View, Wanted,
+    Watch, Way, Zone,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -58,6 +59,7 @@ pub fn wanted(from: &v1::HostNetwork) -> (Wanted, Vec<(String, String)>) {
         lent: delegation::lent(from),
         left: from.left.clone(),
         peers: peers(from),
+        tunnels: each("tunnel", &from.tunnels, |t| &t.vtep, tunnel),
     };
     (wanted, refused)
 }
@@ -216,6 +218,16 @@ fn peers(from: &v1::HostNetwork) -> Vec<Ipv4Addr> {
     let going = from.remotes.iter().map(|remote| &remote.other_vtep);
     let all: BTreeSet<Ipv4Addr> = from.peers.iter().chain(going).filter_map(|vtep| vtep.parse().ok()).collect();
     all.into_iter().collect()
+}
+
+fn tunnel(from: &v1::Tunnel) -> Result<Tunnel, String> {
+    let wireguard = from.wireguard.as_ref().ok_or("no WireGuard key")?;
+    let key = wireguard.public_key.as_slice().try_into().map_err(|_| "a WireGuard key has 32 bytes")?;
+    let port = small("port", wireguard.port)?;
+    if port == 0 {
+        return Err("port 0".into());
+    }
+    Ok(Tunnel { vtep: parse("vtep", &from.vtep)?, key: PublicKey(key), port })
 }
 
 fn remote(from: &v1::Remote) -> Result<Remote, String> {

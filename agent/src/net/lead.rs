@@ -7,7 +7,7 @@
 //! scheduler knows. Meanwhile this host knows better: the port carries nothing here, and what comes for it goes on to the other
 //! host. There, frames from this host are taken though nobody that is known may be left on it. All of it is in memory: after a
 //! restart the wanted set alone counts.
-use pilvi_agent_api::v1::{HostNetwork, L2, Port, Remote};
+use pilvi_agent_api::v1::{HostNetwork, L2, Port, Remote, Tunnel};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio::time::Instant;
@@ -24,6 +24,8 @@ pub struct Lead {
     going: BTreeMap<String, Left>,
     /// Underlay addresses of hosts that guests come from or were sent packets from, and until when they may speak.
     peers: BTreeMap<String, Instant>,
+    /// How those of them are spoken to that encrypt.
+    tunnels: BTreeMap<String, Tunnel>,
 }
 
 #[derive(Debug, Clone)]
@@ -57,6 +59,13 @@ impl Lead {
             self.note(port, &set, now);
         }
         set.peers = self.peers.keys().cloned().collect();
+        self.tunnels.extend(set.tunnels.iter().map(|tunnel| (tunnel.vtep.clone(), tunnel.clone())));
+        self.tunnels.retain(|vtep, _| self.peers.contains_key(vtep));
+        for (vtep, tunnel) in &self.tunnels {
+            if !set.tunnels.iter().any(|known| known.vtep == *vtep) {
+                set.tunnels.push(tunnel.clone());
+            }
+        }
         for (id, left) in &self.left {
             let Left { port, network, .. } = left;
             if !set.networks.iter().any(|other| other.id == network.id) {
@@ -147,6 +156,16 @@ mod tests {
         assert_eq!(lead.due(), Some(now + KEPT));
         assert_eq!(lead.apply(HostNetwork::default(), now + KEPT), HostNetwork::default());
         assert_eq!(lead.due(), None);
+    }
+
+    #[test]
+    fn who_may_still_speak_is_still_understood() {
+        let (mut lead, now) = (Lead::default(), Instant::now());
+        let tunnel = |vtep: &str| Tunnel { vtep: vtep.into(), ..Tunnel::default() };
+        let told = vec![tunnel("10.0.0.2"), tunnel("10.0.0.3")];
+        lead.apply(HostNetwork { tunnels: told, ..moving() }, now);
+        assert_eq!(lead.apply(HostNetwork::default(), now).tunnels, [tunnel("10.0.0.2")]);
+        assert_eq!(lead.apply(HostNetwork::default(), now + KEPT).tunnels, []);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! [`Network`] hides what makes it so: pilvi-netdev on a real host, nothing on a simulated one.
 pub mod convert;
 mod delegation;
+pub mod encryption;
 mod firewall;
 pub mod flowlog;
 pub mod lead;
@@ -52,6 +53,11 @@ pub struct Flow {
 pub trait Network: Send + Sync {
     /// Makes the host's packet path as wanted; one port's trouble is not another's.
     async fn apply(&self, wanted: &HostNetwork) -> Result<BTreeMap<String, PortState>, String>;
+
+    /// Why guests of this host are cut off from those of others, as the last set found it; "" when they are not.
+    fn overlay_error(&self) -> String {
+        String::new()
+    }
 
     /// Descriptors of a wired port's tap, one for each queue.
     async fn open_taps(&self, port: &str) -> Result<Vec<OwnedFd>, String>;
@@ -279,7 +285,7 @@ impl Plane {
             };
             let result = self.network.apply(&set).await;
             let (ports, error) = match result {
-                Ok(ports) => (ports, String::new()),
+                Ok(ports) => (ports, self.network.overlay_error()),
                 Err(error) => (self.applied.borrow().ports.clone(), error),
             };
             let troubled = !error.is_empty() || ports.values().any(|port| !port.wired);

@@ -11,7 +11,7 @@
 //! restarted agent goes on with what the file says.
 use crate::ledger::Ledger;
 use pilvi_agent_api::neighbours::Room;
-use pilvi_agent_api::v1::{HostNetwork, Neighbours, Remote};
+use pilvi_agent_api::v1::{HostNetwork, Neighbours, Remote, Tunnel, Wireguard};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -101,9 +101,16 @@ impl Neighbourhood {
             !remote.vtep.is_empty() && remote.vtep != self.vtep && !here.contains(remote.port_id.as_str())
         };
         let reached = named(&wanted).filter_map(|network| rooms.rooms.get(network));
+        let reached: Vec<&Remote> = reached.flat_map(Room::members).filter(elsewhere).collect();
+        encrypt(&mut wanted.tunnels, &reached);
         // What the packet path compares shall not change when a name does.
-        let remote = |remote: &Remote| Remote { names: Vec::new(), ..remote.clone() };
-        wanted.remotes = reached.flat_map(Room::members).filter(elsewhere).map(remote).collect();
+        let bare = |remote: &&Remote| Remote {
+            names: Vec::new(),
+            wireguard: None,
+            other_wireguard: None,
+            ..(*remote).clone()
+        };
+        wanted.remotes = reached.iter().map(bare).collect();
         for zone in &mut wanted.zones {
             let room = rooms.rooms.get(&zone.network_id);
             zone.names = room.into_iter().flat_map(Room::members).flat_map(|remote| remote.names.clone()).collect();
@@ -129,6 +136,20 @@ impl Neighbourhood {
             }
         }
     }
+}
+
+/// Each host once, with its key: those that the wanted set names, and those of the neighbours.
+fn encrypt(tunnels: &mut Vec<Tunnel>, reached: &[&Remote]) {
+    let mut known: BTreeMap<String, Option<Wireguard>> =
+        std::mem::take(tunnels).into_iter().map(|t| (t.vtep, t.wireguard)).collect();
+    for remote in reached {
+        for (vtep, wireguard) in [(&remote.vtep, &remote.wireguard), (&remote.other_vtep, &remote.other_wireguard)] {
+            if wireguard.is_some() && !known.contains_key(vtep) {
+                known.insert(vtep.clone(), wireguard.clone());
+            }
+        }
+    }
+    tunnels.extend(known.into_iter().map(|(vtep, wireguard)| Tunnel { vtep, wireguard }));
 }
 
 fn named(wanted: &HostNetwork) -> impl Iterator<Item = &str> {
@@ -161,6 +182,22 @@ mod tests {
             room.set(remote.clone());
         }
         room.whole("n")
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn the_keys_of_neighbours_hosts_are_told_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let here = Neighbourhood::open(&Ledger::open(dir.path()).unwrap(), "10.0.0.1".into()).unwrap();
+        here.keep(&wanted(&[]));
+        let key = |n: u8| Some(Wireguard { public_key: vec![n; 32], port: 51820 });
+        let on = |port: &str, host: u8| Remote { wireguard: key(host), ..remote(port, &format!("10.0.0.{host}")) };
+        let going = Remote { other_vtep: "10.0.0.4".into(), other_wireguard: key(4), ..on("p3", 3) };
+        here.take(whole(&[on("p1", 1), on("p2", 3), going, remote("p4", "10.0.0.5")]));
+        let gateway = Tunnel { vtep: "10.0.0.9".into(), wireguard: key(9) };
+        let set = here.complete(HostNetwork { tunnels: vec![gateway], ..wanted(&[]) });
+        let told = set.tunnels.iter().map(|t| (t.vtep.as_str(), t.wireguard.as_ref().unwrap().public_key[0]));
+        assert_eq!(told.collect::<Vec<_>>(), [("10.0.0.3", 3), ("10.0.0.4", 4), ("10.0.0.9", 9)]);
+        assert!(set.remotes.iter().all(|r| r.wireguard.is_none() && r.other_wireguard.is_none()));
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -27,17 +27,22 @@ pub struct RealNetwork {
     name_servers: Vec<IpAddr>,
     lent: tokio::sync::Mutex<tokio::sync::watch::Receiver<netdev::Delegations>>,
     shelf: Shelf,
+    /// Why there is no way to other hosts.
+    overlay_error: parking_lot::Mutex<String>,
 }
 
 /// What netdev is told of this host.
-fn netdev_config(config: &Config) -> netdev::Config {
+fn netdev_config(config: &Config, key: Option<netdev::PrivateKey>) -> netdev::Config {
+    let encryption =
+        key.map(|key| netdev::Encryption { key, port: config.overlay.port, program: config.overlay.wireguard.clone() });
     netdev::Config {
         prefix: config.prefix.clone(),
         state_dir: config.state_dir.join("netdev"),
-        underlay: config
-            .underlay
-            .as_ref()
-            .map(|underlay| netdev::Underlay { device: underlay.device.clone(), address: underlay.address }),
+        underlay: config.underlay.as_ref().map(|underlay| netdev::Underlay {
+            device: underlay.device.clone(),
+            address: underlay.address,
+            encryption,
+        }),
         external: match &config.external {
             External::Edge => netdev::External::Edge,
             External::Device(device) => netdev::External::Device(device.clone()),
@@ -67,10 +72,10 @@ impl RealNetwork {
     ///
     /// # Errors
     /// Text that says what the kernel refused.
-    pub async fn open(config: &Config) -> Result<Self, String> {
+    pub async fn open(config: &Config, key: Option<netdev::PrivateKey>) -> Result<Self, String> {
         let mut tries = 0;
         let plane = loop {
-            match DataPlane::open(netdev_config(config)).await {
+            match DataPlane::open(netdev_config(config, key.clone())).await {
                 Ok(plane) => break plane,
                 Err(netdev::Error::Locked(_)) if tries < LOCK_PATIENCE => {
                     tries += 1;
@@ -84,7 +89,8 @@ impl RealNetwork {
         let shelf = Shelf::new(&config.state_dir);
         plane.keep_delegations(shelf.load());
         let lent = tokio::sync::Mutex::new(plane.delegations());
-        Ok(Self { plane, metadata, notes, name_servers: config.name_servers.clone(), lent, shelf })
+        let overlay_error = parking_lot::Mutex::new(plane.overlay_error().unwrap_or_default().to_owned());
+        Ok(Self { plane, metadata, notes, name_servers: config.name_servers.clone(), lent, shelf, overlay_error })
     }
 }
 
@@ -93,7 +99,7 @@ impl RealNetwork {
 /// # Errors
 /// Text that says what could not be removed.
 pub async fn clear(config: &Config) -> Result<(), String> {
-    netdev::clear(netdev_config(config)).await.map_err(|e| e.to_string())
+    netdev::clear(netdev_config(config, None)).await.map_err(|e| e.to_string())
 }
 
 #[async_trait]
@@ -105,6 +111,7 @@ impl Network for RealNetwork {
         for error in &applied.errors {
             tracing::error!(error, "packet path");
         }
+        *self.overlay_error.lock() = applied.overlay.unwrap_or_default();
         let mut ports = BTreeMap::new();
         for port in applied.ports {
             let error = port.error.unwrap_or_default();
@@ -114,6 +121,10 @@ impl Network for RealNetwork {
             ports.insert(id, PortState { error, ..PortState::default() });
         }
         Ok(ports)
+    }
+
+    fn overlay_error(&self) -> String {
+        self.overlay_error.lock().clone()
     }
 
     async fn open_taps(&self, port: &str) -> Result<Vec<OwnedFd>, String> {

@@ -74,6 +74,26 @@ pub struct NodeInventory {
     /// Availability zone of its networks and routers; "": that of hosts which say nothing.
     #[serde(default)]
     pub zone: String,
+    /// Its WireGuard key and port, if it encrypts what goes to other hosts.
+    #[serde(default)]
+    pub wireguard: Option<(Vec<u8>, u32)>,
+    /// Why guests of other hosts do not reach it; "" when they do.
+    #[serde(default)]
+    pub overlay_error: String,
+}
+
+/// As the agent says it; what can be no key is none.
+fn wireguard(told: Option<v1::Wireguard>) -> Option<(Vec<u8>, u32)> {
+    let told = told.filter(|w| w.public_key.len() == 32 && (1..=65_535).contains(&w.port))?;
+    Some((told.public_key, told.port))
+}
+
+/// Bytes of an agent's word that are kept.
+const ERROR_MAX: usize = 1000;
+
+fn short(mut text: String) -> String {
+    text.truncate(text.floor_char_boundary(ERROR_MAX));
+    text
 }
 
 /// A host's link as placement counts it; what is nothing is left out.
@@ -105,6 +125,8 @@ impl From<v1::Inventory> for NodeInventory {
             link: link(i.link),
             physical: i.physical.map(|physical| physical.names),
             zone: i.zone,
+            wireguard: wireguard(i.wireguard),
+            overlay_error: short(i.overlay_error),
         }
     }
 }

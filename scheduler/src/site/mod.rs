@@ -281,6 +281,7 @@ impl Scheduler {
 fn open_network(config: &Config, store: &Store) -> Result<Arc<Network>> {
     let quotas = pilvi_network::quota::choose(config.network.quotas.clone());
     quotas.map_err(|why| anyhow::anyhow!("[network] quotas: {why}"))?;
+    pilvi_network::network::model::choose_encrypted(config.network.overlay_encryption.is_some());
     pilvi_network::delegation::ops::choose_by_default(config.network.prefix_delegation);
     let vlans = pilvi_network::network::vlan::choose(&config.network.vlan_ranges, &config.network.tenant_network_types);
     vlans.map_err(|why| anyhow::anyhow!("[network] {why}"))?;

@@ -40,6 +40,8 @@ fn host(node: &Node) -> HostInfo {
         up: node.is_up(),
         physical: node.inventory.physical.clone(),
         zone: node.inventory.zone.clone(),
+        wireguard: node.inventory.wireguard.clone().map(|(public_key, port)| v1::Wireguard { public_key, port }),
+        overlay_error: node.inventory.overlay_error.clone(),
         ..HostInfo::default()
     }
 }

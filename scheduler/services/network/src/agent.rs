@@ -113,10 +113,22 @@ fn id_of(host: &str, role: Role) -> String {
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
 }
 
+/// How a host reaches others, and why not.
+fn whole(host: &HostInfo) -> Value {
+    let mut said = json!({"tunneling_ip": host.vtep, "tunnel_types": ["vxlan"]});
+    if host.wireguard.is_some() {
+        said["tunnel_encryption"] = "wireguard".into();
+    }
+    if !host.overlay_error.is_empty() {
+        said["tunnel_error"] = host.overlay_error.as_str().into();
+    }
+    said
+}
+
 pub(crate) fn view(host: &HostInfo, role: Role) -> Value {
     let time = |us: i64| if us == 0 { Value::Null } else { json!(clock::seconds(us).replace('T', " ")) };
     let configurations = match role {
-        Role::Whole => json!({"tunneling_ip": host.vtep, "tunnel_types": ["vxlan"]}),
+        Role::Whole => whole(host),
         Role::Dhcp | Role::Speaker => json!({}),
         Role::L3 => json!({"agent_mode": "dvr_snat"}),
     };

@@ -97,7 +97,7 @@ impl Network {
         if std::ptr::eq(known.as_slice(), hosts) || *known == hosts {
             return false;
         }
-        hosts.iter().for_each(|host| self.neighbourhood.set_vtep(&host.name, &host.vtep));
+        hosts.iter().for_each(|host| self.neighbourhood.set_end(host));
         *self.hosts.write() = Arc::new(hosts.to_vec());
         true
     }

@@ -1,5 +1,5 @@
 //! From gathered records to the agent's message. Pure.
-use super::{HostInfo, delegations, firewalls, names, private, quality, reach::Reach, segments, taps};
+use super::{HostInfo, delegations, firewalls, names, private, quality, reach::Reach, segments, taps, tunnels};
 use crate::{
     address_scope::model::of_network,
     conntrack_helper::model::ConntrackHelper,
@@ -48,11 +48,13 @@ pub fn compose(reach: &Reach, host: &str, hosts: &[HostInfo]) -> v1::HostNetwork
         peers: Vec::new(),
         firewalls: Vec::new(),
         releases: delegations::releases(reach, host),
+        tunnels: Vec::new(),
     };
     private::split(reach, &mut message);
     segments::split(reach, own, &mut message);
     leave_gateways(&mut message);
     message.firewalls = firewalls::compose(reach, &message.routers);
+    message.tunnels = tunnels::compose(&message, hosts);
     message
 }
 

@@ -21,6 +21,7 @@ mod quality;
 mod reach;
 mod segments;
 mod taps;
+mod tunnels;
 
 pub use metadata::network_data;
 
@@ -30,7 +31,7 @@ use crate::{
     router::model::Router,
     tables::find,
 };
-use pilvi_agent_api::v1::HostNetwork;
+use pilvi_agent_api::v1::{HostNetwork, Wireguard};
 use pilvi_kit::Fault;
 use sha2::{Digest, Sha256};
 use std::collections::BTreeSet;
@@ -41,6 +42,10 @@ pub struct HostInfo {
     pub name: String,
     /// Underlay address; "" on a single-node cloud.
     pub vtep: String,
+    /// How it is spoken to if it encrypts what goes to other hosts.
+    pub wireguard: Option<Wireguard>,
+    /// Why guests of other hosts do not reach it; "" when they do.
+    pub overlay_error: String,
     pub up: bool,
     /// Physical networks that it is connected to; `None`: it does not say, so any.
     pub physical: Option<Vec<String>>,

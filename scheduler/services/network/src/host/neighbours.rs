@@ -3,11 +3,11 @@
 //! ```text
 //!  first host that reaches a network --> its room is read from the store        all members --> that host
 //!  a port or its floating IP changes --> read again, put into its room          news --> every host of the room
-//!  a host's underlay address changes --> its ports are looked at again          news
+//!  a host's underlay address or key changes --> its ports are looked at again   news
 //! ```
 //! Only rooms that somebody here listens to are kept; a port of any other network costs nothing. All is read from the
 //! store again when the feed was cut.
-use super::{names, private, segments};
+use super::{HostInfo, names, private, segments};
 use crate::{
     Network, delegation::model::is_bare_address, floating_ip::model::FloatingIp, network::model::VirtualNetwork,
     port::model::Port, tables::find,
@@ -36,10 +36,18 @@ struct Rooms {
     placed: HashMap<String, Placed>,
     /// Floating IPs with names, and the ports they lead to.
     named: HashMap<String, String>,
-    /// Underlay addresses by hosts' names.
-    vteps: HashMap<String, String>,
-    /// Hosts whose address has changed since news were last made.
+    /// By hosts' names.
+    ends: HashMap<String, End>,
+    /// Hosts whose address or key has changed since news were last made.
     moved: BTreeSet<String>,
+}
+
+/// Where a host is reached.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct End {
+    vtep: String,
+    /// If it encrypts.
+    wireguard: Option<v1::Wireguard>,
 }
 
 #[derive(Debug, Default)]
@@ -97,14 +105,17 @@ impl Found {
 impl Rooms {
     /// As hosts see the port; no underlay address when packets cannot be sent to it.
     fn member(&self, found: &Found, port: &Port) -> v1::Remote {
-        let vtep = |host: &String| self.vteps.get(host).filter(|_| port.is_endpoint()).cloned().unwrap_or_default();
+        let end = |host: &String| self.ends.get(host).filter(|_| port.is_endpoint()).cloned().unwrap_or_default();
+        let (here, other) = (end(&port.host_id), end(&port.also_on));
         v1::Remote {
             port_id: port.id.clone(),
             network_id: port.network_id.clone(),
             mac: port.mac_address.clone(),
             addresses: port.fixed_ips.iter().map(|f| f.ip_address.clone()).filter(|a| !is_bare_address(a)).collect(),
-            vtep: vtep(&port.host_id),
-            other_vtep: vtep(&port.also_on),
+            vtep: here.vtep,
+            wireguard: here.wireguard,
+            other_vtep: other.vtep,
+            other_wireguard: other.wireguard,
             groups: port.security_groups.clone(),
             names: names::of(port, found.leading_to(&port.id)),
         }
@@ -178,11 +189,13 @@ impl Draft {
 
 impl Neighbourhood {
     /// What hosts there are. A host that has left the list keeps the address that it had.
-    pub(crate) fn set_vtep(&self, host: &str, vtep: &str) {
+    pub(crate) fn set_end(&self, host: &HostInfo) {
         let mut rooms = self.rooms.lock();
-        if !vtep.is_empty() && rooms.vteps.get(host).map(String::as_str) != Some(vtep) {
-            rooms.vteps.insert(host.to_owned(), vtep.to_owned());
-            rooms.moved.insert(host.to_owned());
+        let known = rooms.ends.get(&host.name);
+        if !host.vtep.is_empty() && known.is_none_or(|k| k.vtep != host.vtep || k.wireguard != host.wireguard) {
+            let end = End { vtep: host.vtep.clone(), wireguard: host.wireguard.clone() };
+            rooms.ends.insert(host.name.clone(), end);
+            rooms.moved.insert(host.name.clone());
         }
     }
 

@@ -4,6 +4,7 @@
 use crate::rbac::model::{EVERYONE, covers};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 
 /// `provider:network_type` of an ordinary network.
 pub const OVERLAY: &str = "vxlan";
@@ -11,7 +12,7 @@ pub const OVERLAY: &str = "vxlan";
 pub const FLAT: &str = "flat";
 /// The same, by a tag.
 pub const VLAN: &str = "vlan";
-/// Bytes that the overlay adds to a packet of 1500.
+/// What the overlay leaves of a packet of 1500.
 pub const OVERLAY_MTU: u32 = 1450;
 pub const PHYSICAL_MTU: u32 = 1500;
 /// Largest network number of the overlay.
@@ -66,9 +67,28 @@ pub struct VirtualNetwork {
     pub tags: Vec<String>,
 }
 
+/// Bytes that encryption between hosts adds: those of an IP header (IPv6's, as WireGuard's tools reckon), UDP and WireGuard.
+pub const ENCRYPTION_OVERHEAD: u32 = 40 + 8 + 32;
+
+static ENCRYPTED: OnceLock<bool> = OnceLock::new();
+
+/// Takes the operator's word, once, before any network is made: hosts encrypt what goes between them.
+pub fn choose_encrypted(encrypted: bool) {
+    // Who comes second in a process (a test) finds what the first has chosen.
+    let _ = ENCRYPTED.set(encrypted);
+}
+
 /// Largest MTU of a kind of networks.
 pub fn mtu_max(kind: &str) -> u32 {
-    if kind == OVERLAY { OVERLAY_MTU } else { PHYSICAL_MTU }
+    mtu_of(kind, ENCRYPTED.get().copied().unwrap_or_default())
+}
+
+fn mtu_of(kind: &str, encrypted: bool) -> u32 {
+    match (kind == OVERLAY, encrypted) {
+        (true, false) => OVERLAY_MTU,
+        (true, true) => OVERLAY_MTU - ENCRYPTION_OVERHEAD,
+        (false, _) => PHYSICAL_MTU,
+    }
 }
 
 /// The tag on the wire that a network or segment has there; 0: none.
@@ -95,5 +115,16 @@ impl VirtualNetwork {
             || self.is_open()
             || self.is_shared_with(project)
             || (self.external && covers(&self.external_for, project))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_leave_room_for_what_is_around_their_packets() {
+        assert_eq!((mtu_of(OVERLAY, false), mtu_of(OVERLAY, true)), (1450, 1370));
+        assert_eq!((mtu_of(FLAT, true), mtu_of(VLAN, true)), (1500, 1500));
     }
 }

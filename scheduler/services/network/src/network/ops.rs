@@ -180,7 +180,10 @@ pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<VirtualNetwork>
     if after.mtu == 0 {
         after.mtu = top;
     }
-    check_mtu(after.mtu, top)?;
+    // One that was made when more fitted keeps what it has until somebody changes it.
+    if after.mtu != before.mtu {
+        check_mtu(after.mtu, top)?;
+    }
     if after.mtu < before.mtu {
         for subnet in tx.list::<Subnet>(find::on_network(&before.id)).await? {
             check_subnet_mtu(after.mtu, subnet.ip_version)?;
