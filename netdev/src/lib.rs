@@ -42,8 +42,11 @@
 //! learning, no flooding (but of what guests send to many), no nftables and no kernel
 //! conntrack; overlapping tenants are just other keys.
 //!
+//! Where what goes to other hosts is encrypted, `overlay0` speaks VXLAN in a third namespace, `<prefix>-wire`, that has nothing
+//! but a WireGuard device (`wireguard`).
+//!
 //! # What it needs
-//! Root, Linux 6.6 or newer (TCX) with veth, tun, vxlan (if there is an underlay) and bridge (if there is an edge
+//! Root, Linux 6.6 or newer (TCX) with veth, tun, vxlan (if there is an underlay), wireguard or a program for it (if that is to be encrypted) and bridge (if there is an edge
 //! namespace).
 //!
 //! # What it does not do yet

@@ -1,6 +1,7 @@
 //! The overlay: which tunnel ends may speak to us. One VXLAN device serves all networks; which network and
 //! which host a frame goes to is written packet by packet from the address tables, so there is nothing to
-//! set up per network or per host. VXLAN itself proves nothing: the underlay must be closed to others.
+//! set up per network or per host. VXLAN itself proves nothing: the underlay must be closed to others, or packets go encrypted
+//! (`wireguard`).
 use crate::picture::Picture;
 use crate::table::{Bytes, Table, put};
 use crate::wanted::Out;

@@ -7,6 +7,7 @@
 mod contract;
 mod crash;
 mod disk_boot;
+mod encrypted;
 mod guest;
 mod lent;
 mod life;

@@ -274,4 +274,13 @@ async fn a_host_that_gets_an_address_appears_to_its_neighbours() {
         w.look("its host moved").await;
         assert!(w.vteps(&net).contains(&vtep.to_owned()), "{:?}", w.vteps(&net));
     }
+    // So does one that begins to encrypt, has another key, or ends it.
+    for key in [Some(1), Some(2), None] {
+        all[1].wireguard = key.map(|n| v1::Wireguard { public_key: vec![n; 32], port: 51820 });
+        w.hosts.clone_from(&all);
+        assert!(rig.svc.remember(&all));
+        w.look("its host has another key").await;
+        let told: Vec<_> = w.rooms[&net].members().filter(|r| r.vtep == "10.255.9.2").collect();
+        assert!(!told.is_empty() && told.iter().all(|r| r.wireguard == all[1].wireguard), "{told:?}");
+    }
 }
