@@ -3,6 +3,7 @@
  *   NS -> `addresses6` of the external network -> NA from here       NA, other NS -> the stack, which asks for next hops
  *   frame for a port on the external network -> its tap, where its groups judge; so do NA, which it asked for itself
  *   frame for a gateway's hardware address -> router -> tap or overlay      one that proxies: for its own addresses alone
+ *   word of a next hop that is watched -> agent (watch.h)
  *   answer of DHCPv6 for its link-local address (a prefix is delegated) -> rate limit -> packet socket -> agent
  */
 #ifndef PILVI_EDGE6_H
@@ -81,6 +82,11 @@ __attribute__((noinline)) int edge_ip6(struct __sk_buff *skb, const struct eth *
 	/* An advertisement to our own stack came with the device's address. */
 	if (neighbourly(&q.p))
 		return edge_neighbour(skb, &q, vni);
+	if (watching(&q.p)) {
+		no = hear_watched6(skb, &q);
+		if (no >= 0)
+			return no;
+	}
 	key.vni = vni;
 	__builtin_memcpy(key.mac, eth->dst, 6);
 	h = vni ? bpf_map_lookup_elem(&stations, &key) : 0;

@@ -6,6 +6,7 @@
  *                               +-> this host: DHCP (packet socket), metadata (its TCP stack)
  *   edge link -> from_edge -> NAT back -> router -> tap or overlay
  *   host's stack -> agent link -> from_agent -> tap             (answers of the metadata service, names by TCP)
+ *   agent -> agent link -> from_agent -> edge link              (its word with next hops, watch.h)
  *
  * There is no bridge and no learning: the agent has written where every address is, and where what is for many goes (many.h).
  * Whoever sends to a tap meets to_guest there, so a guest's groups are judged in one place.
@@ -23,6 +24,7 @@
 #include "quality.h"
 #include "wire.h"
 #include "arp.h"
+#include "watch.h"
 
 #define DHCP_INTERVAL (SEC_NS / 5) /* five a second on the long run, */
 #define DHCP_BURST (4 * SEC_NS)    /* twenty at once */
@@ -617,6 +619,11 @@ __attribute__((noinline)) int edge_ip(struct __sk_buff *skb, const struct eth *e
 	if ((p.saddr & bpf_htonl(METADATA_MASK)) == bpf_htonl(METADATA_BASE) || p.daddr == METADATA_IP || p.saddr == METADATA_IP ||
 	    p.saddr == RESOLVER_IP)
 		return drop(skb, DROP_RESERVED);
+	if (watching(&p)) {
+		no = hear_watched4(skb, p.daddr, p.saddr);
+		if (no >= 0)
+			return no;
+	}
 	key.ip = p.daddr;
 	e = bpf_map_lookup_elem(&externals, &key);
 	if (e && from_inside(e->router, p.saddr))
@@ -731,9 +738,13 @@ int from_agent(struct __sk_buff *skb)
 	struct packet p = {};
 	struct port *port;
 	__u32 ifindex;
+	int spoken;
 
 	say_whose(skb, ifindex_of(skb));
 	say_wire(skb, 0, 0);
+	spoken = speak_watched(skb);
+	if (spoken >= 0)
+		return spoken;
 	if (skb->protocol == bpf_htons(ETH_IP6))
 		return agent_ip6(skb);
 	if (!set || skb->protocol != bpf_htons(ETH_IP) || parse(skb, &p, whose(skb)))

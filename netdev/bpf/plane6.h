@@ -11,6 +11,7 @@
 #include "metadata6.h"
 #include "meter6.h"
 #include "quality.h"
+#include "watch.h"
 
 /* A packet on its way through routers. It stays as it was sent until it leaves them: another host that has the gateway gets it so. */
 struct walk6 {
@@ -172,15 +173,13 @@ __attribute__((noinline)) int police_gateway6(struct __sk_buff *skb, const struc
 __attribute__((noinline)) int send_gateway6(struct __sk_buff *skb, const struct packet6 *q, const struct walk6 *w)
 {
 	struct settings *set = get_settings();
-	struct bpf_redir_neigh hop = {.nh_family = 10};
 	struct route6_key key = {.prefixlen = 192};
-	struct nearby_key next = {}; /* of one shape with `struct ip6_key` */
+	struct nearby_key next = {};
+	struct mac_key from = {};
 	struct route6 *r;
-	struct hop *h;
 	__u32 length;
 	__u8 hops;
 
-	_Static_assert(sizeof(struct nearby_key) == sizeof(struct ip6_key), "both are a network and an address");
 	if (!q || !w || !set)
 		return drop(skb, DROP_MALFORMED);
 	key.router_lo = w->router;
@@ -211,17 +210,8 @@ __attribute__((noinline)) int send_gateway6(struct __sk_buff *skb, const struct 
 	meter_packet6(skb, q, w->router, METER_OUT);
 	next.vni = r->vni;
 	next.ip = none6(&r->via) ? q->daddr : r->via;
-	/* A guest of this host stands on the wire beside it. */
-	h = bpf_map_lookup_elem(&addresses6, &next);
-	if (h && h->kind == HOP_LOCAL)
-		return set_macs(skb, h->mac, r->mac) ? drop(skb, DROP_MALFORMED) : give(skb, h->where);
-	if (next.vni != set->ext_vni) {
-		if (bpf_skb_store_bytes(skb, 6, r->mac, 6, 0))
-			return drop(skb, DROP_MALFORMED);
-		return send_wire(skb, &next);
-	}
-	__builtin_memcpy(hop.ipv6_nh, &next.ip, 16);
-	return bpf_redirect_neigh(set->edge_if, &hop, sizeof(hop), 0);
+	__builtin_memcpy(from.mac, r->mac, 6);
+	return send_edge6(skb, &next, &from);
 }
 
 /* From where `w` says through routers, to a guest, another host or the edge link; who must know why not is told. */

@@ -162,6 +162,12 @@ struct nearby {
 	__u8 mac[6];
 	__u16 pad;
 };
+/* Next hops of routers that the agent speaks with (watch.h); the value is the clock of what they may say. */
+struct watched_key {
+	__u32 vni;
+	struct ip6 own; /* as in nearby_key */
+	struct ip6 peer;
+};
 
 /* ---- addresses that this host answers for on the edge link */
 struct ext_key {
@@ -577,6 +583,7 @@ TABLE(wires, HASH, __u32, __u32, 4096, BPF_F_NO_PREALLOC);
 TABLE(tags, HASH, __u32, __u32, 4096, BPF_F_NO_PREALLOC);
 TABLE(nearby, LRU_HASH, struct nearby_key, struct nearby, 16384, 0);
 TABLE(asks, ARRAY, __u32, __u64, 1, 0);
+TABLE(watched, HASH, struct watched_key, __u64, 8192, BPF_F_NO_PREALLOC);
 TABLE(fixed, HASH, struct fixed_key, __u32, 65536, BPF_F_NO_PREALLOC);
 TABLE(chunks, HASH, struct chunk_key, struct chunk, 65536, BPF_F_NO_PREALLOC);
 TABLE(members, HASH, struct member_key, __u32, 1048576, BPF_F_NO_PREALLOC);

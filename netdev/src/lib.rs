@@ -31,6 +31,7 @@
 //!  |  edge0 --in--> [from_edge]: ARP for `externals`; floating or NATed back, `routes` --> tap or overlay |
 //!  |        (tagged: `tags`, `wires`; who is there: `nearby`, asked by the agent)                          |
 //!  |  agent0 --out--> [from_agent]: 100.64/10 --> the port's own address --> tap                          |
+//!  |                  the agent's word to a next hop (`watched`) --> edge0                                  |
 //!  +-----|--------------------------------------------------------------------------------------------+
 //!        | veth (or a device that the caller gave)
 //!  +-- edge namespace <prefix>-edge: bridge ext0 with the provider's gateway addresses ---------------+
@@ -57,7 +58,8 @@
 //!   ports; frames to unknown stations as well (`unknown-station`).
 //! - A single address of `allowed_pairs` (VRRP) follows the port that announced it last among the ports of this
 //!   host; other hosts do not hear of it. A hardware address that two ports share stays with the first.
-//! - Ways of a router are not watched: one whose next hop is dead is taken all the same.
+//! - Next hops are watched where a router wants that (`bfd`), by the host that holds its ways out: answers of floating addresses that
+//!   leave from other hosts know nothing of it.
 //! - Between two routers a leg with a firewall lets nothing pass: it is asked at the ports of guests (`firewall.rs`).
 //! - One device to the outside for each host. On a tagged wire the first packet to an unknown neighbour is lost.
 //! - Ports that share another's device (by a VLAN tag) have no metadata service by IPv4.
@@ -68,6 +70,7 @@
 #![allow(unsafe_code)]
 
 mod ask6;
+mod bfd;
 mod bpf;
 mod choice;
 mod config;
@@ -75,6 +78,7 @@ mod delegation;
 mod device;
 mod dhcp;
 mod dhcp6;
+mod dice;
 mod edge;
 mod error;
 mod filter;
@@ -122,6 +126,7 @@ pub mod wanted;
 mod wire;
 mod wireguard;
 
+pub use bfd::WatchedHop;
 pub use config::{Config, Encryption, External, NETNS_DIR, NoteRate, Ns, Underlay, edge_name, node_name, ns_path};
 pub use delegation::{Delegated, Delegations, Kept};
 pub use device::{Applied, AppliedPort, tap_name};

@@ -1,6 +1,7 @@
 //! The node as its worker thread sees it: the thread lives inside the node namespace, owns the netlink socket
 //! and the tables, and does one job at a time, so that passes never overlap.
 use crate::ask6::{self, Binding6};
+use crate::bfd;
 use crate::config::{AGENT_LINK, Config, External, OVERLAY_LINK, PUNT_LINK, ns_path};
 use crate::device::{self, Applied, alias_of, devices, report, tap_name};
 use crate::dhcp;
@@ -326,6 +327,18 @@ impl Node {
         result
     }
 
+    /// Draws routes anew: next hops were lost, or are back.
+    pub fn reroute(&mut self) {
+        self.drawn = None;
+        let failed = match self.pass() {
+            Ok(applied) if applied.errors.is_empty() => return,
+            Ok(applied) => applied.errors.join("; "),
+            Err(e) => e.to_string(),
+        };
+        tracing::error!(error = failed, "routes not drawn anew");
+        self.bindings.bfd.undrawn();
+    }
+
     fn pass_for(&mut self, wanted: &Wanted) -> Result<Applied> {
         let Settled { links, failed } = self.settle_links(&Self::port_links(wanted), false)?;
         let devices = devices(wanted, &links);
@@ -351,7 +364,10 @@ impl Node {
     fn redraw(&mut self, wanted: &Wanted, devices: BTreeMap<String, u32>) -> Result<Drawn> {
         let vtep = self.config.underlay.as_ref().map(|u| u.address);
         let in_use = device::in_use(wanted, &devices);
-        let (tables, mut problems) = picture::draw(wanted, &in_use, vtep, &self.settings);
+        let watched = if self.settings.edge_if == 0 { BTreeMap::new() } else { bfd::way::hops(wanted, vtep) };
+        let left = bfd::way::without_lost(wanted, vtep, &self.bindings.bfd.verdicts());
+        let (mut tables, mut problems) = picture::draw(left.as_ref().unwrap_or(wanted), &in_use, vtep, &self.settings);
+        bfd::way::draw(&mut tables, &watched);
         *self.bindings.v4.write() = dhcp::bindings(wanted, &in_use);
         *self.bindings.names.write() = Arc::new(resolver::book(wanted, &in_use));
         let mut news = ask6::bindings(wanted, &in_use);
@@ -371,6 +387,7 @@ impl Node {
         self.advertise(wanted, &old, &news);
         // From now on answers come in.
         self.bindings.delegations.want(self.settings.edge_if, &wanted.delegations);
+        self.bindings.bfd.want(watched);
         problems.extend(errors.into_iter().map(|message| Problem { port: None, message, closes: false }));
         if let Err(e) = self.edge_addresses(wanted) {
             problems.push(Problem { port: None, message: e.to_string(), closes: false });

@@ -1,6 +1,7 @@
 //! Packet sockets of the node namespace: one that takes the DHCP requests which the programs hand over, and
 //! what the agent itself sends, marked so that the programs let it pass.
 use crate::ask6::{self, Binding6};
+use crate::bfd;
 use crate::device::device_of;
 use crate::dhcp::{self, Binding};
 use crate::error::{Result, Step};
@@ -38,6 +39,8 @@ pub(crate) struct Told {
     pub wires: RwLock<HashMap<u32, crate::wire::Asker>>,
     /// How things are called.
     pub names: crate::resolver::Shelf,
+    /// Who speaks with next hops.
+    pub bfd: Arc<crate::bfd::Desk>,
     /// Who asks for prefixes on the edge link.
     pub delegations: Arc<crate::delegation::Desk>,
 }
@@ -162,6 +165,10 @@ fn serve(fd: &OwnedFd, stop: &EventFd, bindings: &Bindings) {
         }
         let Ok(length) = recv(fd.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) else { continue };
         let frame = &buffer[..length.min(FRAME_MAX)];
+        if bfd::frame::is_one(frame) {
+            bindings.bfd.hear(frame);
+            continue;
+        }
         let Some(ifindex) = dhcp::source_of(frame) else { continue };
         if ifindex == bindings.delegations.edge() {
             bindings.delegations.hear(frame);

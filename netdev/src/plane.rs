@@ -5,6 +5,7 @@
 //!     ^               |
 //!     +---- drop, crash or kill: programs, tables and links stay and forward
 //! ```
+use crate::bfd::{self, WatchedHop, Watcher};
 use crate::config::{Config, Ns, ns_path};
 use crate::delegation::{Delegations, Delegator, Desk, Kept};
 use crate::device::Applied;
@@ -53,6 +54,8 @@ pub struct DataPlane {
     dhcp: Option<DhcpService>,
     delegator: Option<Delegator>,
     delegations: Arc<Desk>,
+    watcher: Option<Watcher>,
+    watched: Arc<bfd::Desk>,
     nearby: Option<Nearby>,
     resolver: Option<Resolver>,
     streams: Option<Streams>,
@@ -73,6 +76,7 @@ struct Parts {
     worker: JoinHandle<()>,
     dhcp: DhcpService,
     delegator: Delegator,
+    watcher: Watcher,
     nearby: Nearby,
     questions: OwnedFd,
     links: crate::netlink::Netlink,
@@ -110,7 +114,7 @@ impl DataPlane {
         }
         let (bindings, names) = (Bindings::default(), PortNames::default());
         let parts = start_worker(&config, bindings.clone(), names.clone())?;
-        let delegations = bindings.delegations.clone();
+        let (delegations, watched) = (bindings.delegations.clone(), bindings.bfd.clone());
         let (forwarders, rates) = (Forwarders::default(), resolver::Rates::default());
         // From here, so that it asks others from where the caller is.
         let resolver = Resolver::start(parts.questions, bindings.clone(), forwarders.clone(), rates.clone())?;
@@ -132,6 +136,8 @@ impl DataPlane {
             dhcp: Some(parts.dhcp),
             delegator: Some(parts.delegator),
             delegations,
+            watcher: Some(parts.watcher),
+            watched,
             nearby: Some(parts.nearby),
             resolver: Some(resolver),
             streams,
@@ -283,6 +289,12 @@ impl DataPlane {
         self.delegations.watch()
     }
 
+    /// What is known of next hops that are watched, now and whenever that changes.
+    #[must_use]
+    pub fn watched_hops(&self) -> watch::Receiver<Vec<WatchedHop>> {
+        self.watched.watch()
+    }
+
     /// What the groups of watched ports decide from now on. Each note is given to one reader alone. Must be called within a
     /// tokio runtime.
     ///
@@ -307,6 +319,8 @@ impl DataPlane {
         self.sweeper = None;
         self.dhcp = None;
         self.delegator = None;
+        // It holds a way to the worker's queue.
+        self.watcher = None;
         self.nearby = None;
         self.resolver = None;
         self.streams = None;
@@ -384,6 +398,8 @@ fn start_worker(config: &Config, bindings: Bindings, names: PortNames) -> Result
     let (jobs, queue) = mpsc::sync_channel::<Job>(QUEUE);
     let (ready, wait) = mpsc::sync_channel(1);
     let config = config.clone();
+    let (again, desk) = (jobs.clone(), bindings.bfd.clone());
+    let redraw = move || again.try_send(Box::new(Node::reroute)).is_ok();
     let worker = std::thread::Builder::new()
         .name("netdev".into())
         .spawn(move || {
@@ -392,10 +408,11 @@ fn start_worker(config: &Config, bindings: Bindings, names: PortNames) -> Result
                 let node = Node::open(config, bindings.clone(), names)?;
                 let nearby = Nearby::start(node.punt(), bindings.clone(), &bpffs)?;
                 let delegator = Delegator::start(bindings.delegations.clone())?;
+                let watcher = Watcher::start(desk, node.agent(), redraw)?;
                 let dhcp = DhcpService::start(node.punt(), bindings)?;
                 let questions = resolver::socket(node.names_end())?;
                 let seen = (node.agent(), node.overlay_error());
-                Ok((node, (dhcp, (delegator, nearby), questions, crate::netlink::Netlink::open()?, seen)))
+                Ok((node, (dhcp, (delegator, watcher, nearby), questions, crate::netlink::Netlink::open()?, seen)))
             });
             match opened {
                 Err(e) => drop(ready.send(Err(e))),
@@ -407,9 +424,9 @@ fn start_worker(config: &Config, bindings: Bindings, names: PortNames) -> Result
             }
         })
         .step("start the worker")?;
-    let (dhcp, (delegator, nearby), questions, links, (agent, overlay_error)) =
+    let (dhcp, (delegator, watcher, nearby), questions, links, (agent, overlay_error)) =
         wait.recv().map_err(|_| Error::Closed)??;
-    Ok(Parts { jobs, worker, dhcp, delegator, nearby, questions, links, agent, overlay_error })
+    Ok(Parts { jobs, worker, dhcp, delegator, watcher, nearby, questions, links, agent, overlay_error })
 }
 
 fn work(node: &mut Node, queue: &mpsc::Receiver<Job>) {

@@ -113,6 +113,7 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         sinks,
         firewalls,
         delegations,
+        bfd,
         lent,
         left,
         peers,
@@ -136,6 +137,7 @@ pub(crate) fn only_rules(old: &Wanted, new: &Wanted) -> Option<Vec<Group>> {
         && *helpers == new.helpers
         && *ways == new.ways
         && *delegations == new.delegations
+        && *bfd == new.bfd
         && *lent == new.lent
         && *taps == new.taps
         && *sinks == new.sinks

@@ -33,6 +33,7 @@ pub enum Table {
     Floods,
     Wires,
     Tags,
+    Watched,
     Externals,
     Scopes,
     Fixed,
@@ -47,7 +48,7 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Table; 35] = [
+    pub const ALL: [Table; 36] = [
         Table::Vteps,
         Table::Members6,
         Table::Chunks6,
@@ -72,6 +73,7 @@ impl Table {
         Table::Floods,
         Table::Wires,
         Table::Tags,
+        Table::Watched,
         Table::Externals,
         Table::Scopes,
         Table::Fixed,
@@ -107,6 +109,7 @@ impl Table {
             Table::Floods => "floods",
             Table::Wires => "wires",
             Table::Tags => "tags",
+            Table::Watched => "watched",
             Table::Fixed => "fixed",
             Table::Sources6 => "sources6",
             Table::Members6 => "members6",
@@ -148,6 +151,7 @@ impl Table {
             Table::Externals => (8, 24),
             Table::Floods => (8, 8),
             Table::Wires | Table::Tags => (4, 4),
+            Table::Watched => (36, 8),
             Table::Fixed => (16, 4),
             Table::Sources6 => (24, 24),
             Table::Members6 => (32, 4),
@@ -171,7 +175,7 @@ impl Table {
     /// The programs write this table's values: only whether a row is there is ours.
     #[must_use]
     pub fn presence_only(self) -> bool {
-        matches!(self, Table::Live | Table::Buckets | Table::Meters)
+        matches!(self, Table::Live | Table::Buckets | Table::Meters | Table::Watched)
     }
 }
 

@@ -53,6 +53,9 @@ pub struct Wanted {
     /// Prefixes that this host asks for, or gives back, for routers whose way out it holds.
     #[serde(default)]
     pub delegations: Vec<Delegation>,
+    /// Routers whose default routes hold only while their next hop answers by BFD.
+    #[serde(default)]
+    pub bfd: Vec<String>,
     /// Subnets whose prefix is lent.
     #[serde(default)]
     pub lent: Vec<LentSubnet>,

@@ -14,6 +14,7 @@ mod client;
 pub(crate) mod frame;
 mod wire;
 
+use crate::dice::Dice;
 use crate::error::{Result, Step};
 use crate::packet;
 use crate::picture::Picture;
@@ -35,8 +36,6 @@ pub(crate) use wire::Identity;
 
 /// Frames that wait to be read; more are dropped, as a question is asked again.
 const INBOX: usize = 64;
-/// Random bytes that are fetched at once.
-const POOL: usize = 256;
 
 /// A prefix as it survives this process; times are seconds since 1970.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,7 +85,7 @@ struct Inner {
     kept: BTreeMap<String, Kept>,
     inbox: VecDeque<Vec<u8>>,
     stopped: bool,
-    pool: Vec<u8>,
+    dice: Dice,
 }
 
 struct Asking {
@@ -131,17 +130,7 @@ fn identity(id: &str) -> Identity {
 
 impl Inner {
     fn roll(&mut self) -> u32 {
-        if self.pool.len() < 4 {
-            self.pool.resize(POOL, 0);
-            let read =
-                std::fs::File::open("/dev/urandom").and_then(|mut f| std::io::Read::read_exact(&mut f, &mut self.pool));
-            if let Err(e) = read {
-                tracing::warn!(error = %e, "no random numbers");
-            }
-        }
-        let mut word = [0; 4];
-        word.fill_with(|| self.pool.pop().unwrap_or(0));
-        u32::from_be_bytes(word)
+        self.dice.roll()
     }
 
     /// Does something with a client, which may want random numbers meanwhile.

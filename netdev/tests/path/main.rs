@@ -1,5 +1,6 @@
 //! The packet path with real kernels, namespaces and tools: one program, so that stories that mostly wait do so beside each other.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+mod bfd;
 mod by_leg;
 mod chain;
 mod cloud;
