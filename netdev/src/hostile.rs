@@ -1,6 +1,7 @@
 //! What guests ask and the agent answers, and what the provider's wire says to it, one frame at a time and without a socket: the
 //! way in for fuzz targets.
 use crate::ask6::{self, Binding6};
+use crate::bfd::{self, Control, Session, Verdict};
 use crate::delegation::{Client, Identity, frame};
 use crate::dhcp::{self, Binding};
 use crate::packet::Told;
@@ -115,6 +116,65 @@ impl Borrower {
     #[must_use]
     pub fn prefix(&self) -> Option<ipnet::Ipv6Net> {
         self.client.lease().map(|lease| lease.prefix)
+    }
+}
+
+/// A session with a next hop, with a clock that goes to when it next has something to do.
+pub struct Neighbour {
+    session: Session,
+    now: u64,
+    rolled: u32,
+}
+
+impl std::fmt::Debug for Neighbour {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Neighbour")
+    }
+}
+
+impl Default for Neighbour {
+    fn default() -> Self {
+        Self { session: Session::new(Self::NUMBER, 0), now: 0, rolled: 1 }
+    }
+}
+
+impl Neighbour {
+    /// The discriminator of its side.
+    pub const NUMBER: u32 = 5;
+
+    /// What it does next, after some time that is not over before: its packet, if it has something to say.
+    pub fn step(&mut self) -> Option<[u8; 24]> {
+        match self.session.due() {
+            u64::MAX => None,
+            due => {
+                self.now = self.now.max(due);
+                self.rolled = self.rolled.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                self.session.step(self.now, self.rolled >> 4).map(|said| said.write())
+            }
+        }
+    }
+
+    /// As long passes as a next hop may ask to be believed without a word.
+    pub fn wait_long(&mut self) {
+        self.now += 255 * u64::from(u32::MAX) + 1;
+    }
+
+    /// Does it want to do one more thing at once?
+    #[must_use]
+    pub fn is_restless(&self) -> bool {
+        self.session.due() <= self.now
+    }
+
+    /// What the thread of the sessions makes of a frame that the programs let through. Whether it was a word for this one.
+    pub fn hear(&mut self, frame: &[u8]) -> bool {
+        let said = bfd::frame::read(frame).and_then(|(_, message)| Control::read(message));
+        said.is_some_and(|said| self.session.hear(&said, self.now))
+    }
+
+    /// Routes lead to the next hop.
+    #[must_use]
+    pub fn is_taken(&self) -> bool {
+        self.session.verdict() != Verdict::Lost
     }
 }
 

@@ -76,6 +76,8 @@ pub struct NetworkConfig {
     pub overlay_encryption: Option<OverlayEncryption>,
     /// New subnets of IPv6 that ask for the default pool have their prefix lent by the provider.
     pub prefix_delegation: bool,
+    /// New routers that do not say otherwise watch the next hops of their ways out (BFD).
+    pub enable_default_route_bfd: bool,
 }
 
 /// Where images lie, what they must be, how they may come in.

@@ -162,6 +162,10 @@ def routers(admin):
     same([g["network_id"] for g in gateways], [public, public])
     admin("router set --enable-default-route-ecmp way-two")
     admin("router show way-two", enable_default_route_ecmp=True)
+    # Nobody there speaks BFD, but no server is behind it that would miss the way.
+    admin("router set --enable-default-route-bfd way-two")
+    admin("router show way-two", enable_default_route_bfd=True)
+    admin("router set --disable-default-route-bfd way-two")
     second = gateways[1]["external_fixed_ips"][0]["ip_address"]
     admin("router remove gateway way-two", outside(), "--fixed-ip", f"ip-address={second}")
     same(len(admin("router show way-two")["external_gateways"]), 1)

@@ -56,6 +56,7 @@ pub fn wanted(from: &v1::HostNetwork) -> (Wanted, Vec<(String, String)>) {
         sinks: each("tap service", &from.tap_sinks, |s| &s.port_id, tap_sink),
         locals: each("local IP", &from.local_ips, |l| &l.id, local_ip),
         delegations: delegation::wanted(from),
+        bfd: from.routers.iter().filter(|r| r.watched).map(|r| r.id.clone()).collect(),
         lent: delegation::lent(from),
         left: from.left.clone(),
         peers: peers(from),
@@ -488,6 +489,13 @@ mod tests {
         assert_eq!(wanted.ports.len(), 1);
         assert_eq!(wanted.ports[0].mac, Mac([2, 0, 0, 0, 0, 1]));
         assert!(refused.len() == 1 && refused[0].1.contains("hardware address"));
+    }
+
+    #[test]
+    fn routers_whose_next_hops_are_watched_are_named() {
+        let router = |id: &str, watched| v1::Router { id: id.into(), watched, ..v1::Router::default() };
+        let routers = vec![router("a", false), router("b", true)];
+        assert_eq!(wanted(&v1::HostNetwork { routers, ..v1::HostNetwork::default() }).0.bfd, ["b"]);
     }
 
     #[test]

@@ -388,3 +388,89 @@ async fn guests_of_another_host_go_by_the_way_that_is_left() {
     hops[0].cut();
     assert!(guests.come_to(&["hop3"]), "{:?} {:?} {:?}", guests.see(), one.stats(), two.stats());
 }
+
+/// Carries frames between the wire, where they have tags, and devices that know none: `tag,device`...
+const PATCH: &str = r#"
+import select, socket, struct, sys
+def door(dev):
+    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+    s.bind((dev, 3)); s.setsockopt(263, 8, 1)
+    return s
+wire = door("eth0")
+doors = {int(t): door(d) for t, d in (one.split(",") for one in sys.argv[1:])}
+print("ready", flush=True)
+while True:
+    for s in select.select([wire, *doors.values()], [], [])[0]:
+        b, aux, _, a = s.recvmsg(2000, 200)
+        if a[2] == 4: continue
+        st, _, _, _, _, tci, _ = struct.unpack("IIIHHHH", aux[0][2][:20])
+        if s is wire:
+            if st & 16 and tci & 0xfff in doors: doors[tci & 0xfff].send(b)
+        else:
+            tag = next(t for t, d in doors.items() if d is s)
+            wire.send(b[:12] + struct.pack("!HH", 0x8100, tag) + b[12:])
+"#;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn next_hops_on_tagged_wires_are_told_apart() {
+    if !able() {
+        return;
+    }
+    let mut cloud = Cloud::new("bfdvlan");
+    let config = Config { external: External::Device("phys0".into()), ..cloud.config() };
+    cloud.keep(config.clone());
+    let plane = DataPlane::open(config).await.unwrap();
+    let node = Guest::at(&plane.ns_path(Ns::Node).unwrap(), &cloud);
+    let wire = cloud.guest("wire");
+    node.sh(&format!("ip link add phys0 type veth peer name eth0 netns {}", wire.ns.display()));
+    wire.sh("ip link set eth0 up");
+    node.sh("ip link set phys0 up");
+    // The same addresses on two tags, those of ours and those of the next hops.
+    let mut hops = Vec::new();
+    for tag in [101, 102] {
+        let guest = cloud.guest(&format!("hop{tag}"));
+        wire.sh(&format!(
+            "ip link add t{tag} type veth peer name eth0 netns {}; ip link set t{tag} up",
+            guest.ns.display()
+        ));
+        guest.sh("sysctl -qw net.ipv6.conf.all.disable_ipv6=0 net.ipv6.conf.eth0.disable_ipv6=0 net.ipv6.conf.lo.disable_ipv6=0");
+        guest.sh("ip addr add 192.0.2.99/32 dev lo; ip addr add 2001:db8:ffff::1/128 dev lo nodad; ip link set lo up");
+        let dir = cloud.dir.path().join(format!("hop{tag}"));
+        std::fs::create_dir(&dir).unwrap();
+        let hop = Hop { guest, bird: None, dir, last: 2 };
+        hop.connect(0x10);
+        hops.push(hop);
+    }
+    let mut patch =
+        wire.command("python3", &["-c", PATCH, "101,t101", "102,t102"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = [0u8; 6];
+    std::io::Read::read_exact(patch.stdout.as_mut().unwrap(), &mut line).unwrap();
+    cloud.background(patch);
+
+    let tagged = |id: &str, vni: u32, vlan: u16| Network { id: id.into(), vni, vlan, ..external() };
+    let mut wanted = two_ways(false);
+    wanted.networks.truncate(2);
+    wanted.networks.extend([tagged("ext", 9001, 101), tagged("other", 9002, 102)]);
+    let other4 = Gateway { network: "other".into(), mac: Mac([0xfa, 0x16, 0x3e, 2, 1, 1]), ..via4(10, 2) };
+    let other6 = Gateway6 { network: "other".into(), mac: Mac([0xfa, 0x16, 0x3e, 2, 1, 2]), ..via6(0x10, 2) };
+    wanted.ways[0].out = Out::V4(other4);
+    wanted.ways[1].out = Out::V6(other6);
+    apply(&plane, &wanted).await;
+    let guests = Guests::new(&mut cloud, &plane).await;
+    hops[0].speak(&FIRST);
+    let states = |up: usize| {
+        let known = plane.watched_hops();
+        soon(move || known.borrow().iter().filter(|w| w.state == "up").count() == up)
+    };
+    assert!(states(2), "one tag's alone: {:?} {:?}", plane.watched_hops().borrow(), plane.stats());
+    hops[1].speak(&FIRST);
+    assert!(states(4), "{:?} {:?}", plane.watched_hops().borrow(), plane.stats());
+    let both = || guests.four.pings("192.0.2.99") && pings(&guests.six, "2001:db8:ffff::1");
+    assert!(soon(both), "{:?}", plane.stats());
+    hops[0].cut();
+    assert!(states(2));
+    assert!(soon(both), "by the other tag: {:?}", plane.stats());
+    hops[1].cut();
+    assert!(states(0));
+    assert!(!guests.four.pings("192.0.2.99") && !pings(&guests.six, "2001:db8:ffff::1"));
+}

@@ -283,6 +283,7 @@ fn open_network(config: &Config, store: &Store) -> Result<Arc<Network>> {
     quotas.map_err(|why| anyhow::anyhow!("[network] quotas: {why}"))?;
     pilvi_network::network::model::choose_encrypted(config.network.overlay_encryption.is_some());
     pilvi_network::delegation::ops::choose_by_default(config.network.prefix_delegation);
+    pilvi_network::router::ops::watch_by_default(config.network.enable_default_route_bfd);
     let vlans = pilvi_network::network::vlan::choose(&config.network.vlan_ranges, &config.network.tenant_network_types);
     vlans.map_err(|why| anyhow::anyhow!("[network] {why}"))?;
     Ok(Network::new(store.clone()))

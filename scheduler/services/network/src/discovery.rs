@@ -50,6 +50,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
         "Expose Floating IP port forwardings",
         "Floating IPs show which ports they forward.",
     ),
+    ("enable-default-route-bfd", "Enable Default Route BFD", "Default routes hold while their next hop answers."),
     ("enable-default-route-ecmp", "Enable Default Route ECMP", "What goes out is spread over all ways out."),
     ("ext-gw-mode", "Neutron L3 Configurable external gateway mode", "Source NAT on or off."),
     ("external-gateway-multihoming", "Neutron L3 External Gateway Multihoming", "Routers with several ways out."),

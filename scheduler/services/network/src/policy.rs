@@ -155,6 +155,8 @@ const BASE: &[RuleDefault] = &[
     rule("remove_external_gateways:external_gateways", MEMBER),
     rule("create_router:enable_default_route_ecmp", ADMIN),
     rule("update_router:enable_default_route_ecmp", ADMIN),
+    rule("create_router:enable_default_route_bfd", ADMIN),
+    rule("update_router:enable_default_route_bfd", ADMIN),
     rule("create_floatingip", MEMBER),
     rule("create_floatingip:floating_ip_address", ADMIN),
     rule("get_floatingip", READER),

@@ -277,6 +277,7 @@ fn router(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo]) -> v1:
         helpers: reach.helpers.values().filter(|h| h.router_id == router.id).map(helper).collect(),
         further: further(reach, router, host, hosts),
         balanced: router.enable_default_route_ecmp,
+        watched: router.enable_default_route_bfd,
     }
 }
 

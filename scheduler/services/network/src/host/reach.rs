@@ -150,12 +150,15 @@ impl Reach {
         self.add_routers(store, here).await
     }
 
-    /// The only host knows the routers of its guests; those that ask for prefixes do so before there are any.
+    /// The only host knows the routers of its guests; those that ask for prefixes, or speak with their next hops, do so before
+    /// there are any.
     async fn add_askers(&mut self, store: &Store) -> Result<BTreeSet<String>, Fault> {
         let lent = store.list::<Subnet>(find::from_pool(POOL)).await?;
         let networks: BTreeSet<String> = lent.into_iter().map(|s| s.record.network_id).collect();
         let legs: BTreeMap<String, Port> = fetch(store, &networks, |ids| find::owned_on(ids, ROUTER_INTERFACE)).await?;
-        self.add_routers(store, legs.into_values().map(|l| l.device_id).collect()).await
+        let with_gateway = store.list::<Router>(find::with_gateway()).await?;
+        let watched = with_gateway.into_iter().filter(|r| r.enable_default_route_bfd).map(|r| r.record.id);
+        self.add_routers(store, legs.into_values().map(|l| l.device_id).chain(watched).collect()).await
     }
 
     /// Adds routers and their legs; gives the networks that the legs are on.

@@ -35,6 +35,7 @@ pub static ROUTER: Resource = Resource {
         open("ha", check::boolean_or_null).ruled().restricted(),
         open("enable_ndp_proxy", check::boolean),
         open("enable_default_route_ecmp", check::boolean_or_null).ruled(),
+        open("enable_default_route_bfd", check::boolean_or_null).ruled(),
         later("routes", check::routes),
         shown("external_gateways"),
         once("availability_zone_hints", check::texts).absent(Absent::EmptyList),

@@ -37,6 +37,9 @@ pub struct Router {
     /// What goes out is spread over all ways out, flow by flow.
     #[serde(default)]
     pub enable_default_route_ecmp: bool,
+    /// Next hops of its ways out are watched: a default route holds while its next hop answers.
+    #[serde(default)]
+    pub enable_default_route_bfd: bool,
     /// The physical network of its first way out: hosts that are not connected to it do not hold the way.
     #[serde(default)]
     pub wire: Option<String>,

@@ -7,9 +7,20 @@ use crate::{
 use pilvi_kit::{Ctx, Fault};
 use pilvi_store::{Stored, Tx};
 use serde_json::Value;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 /// Static routes of one router.
 const ROUTES_MAX: usize = 30;
+static WATCHED: AtomicBool = AtomicBool::new(false);
+
+/// Routers that do not say whether their next hops are watched have it so.
+pub fn watch_by_default(watched: bool) {
+    WATCHED.store(watched, Relaxed);
+}
+
+fn watches_by_default() -> bool {
+    WATCHED.load(Relaxed)
+}
 
 pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Router>, Fault> {
     let text = |name: &str| attrs.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
@@ -39,6 +50,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Rou
         further: Vec::new(),
         wire: None,
         enable_default_route_ecmp: flag("enable_default_route_ecmp").unwrap_or(false),
+        enable_default_route_bfd: flag("enable_default_route_bfd").unwrap_or_else(watches_by_default),
         flavor_id,
         availability_zone_hints: zone::wished_in(tx, attrs).await?,
         enable_ndp_proxy: flag("enable_ndp_proxy").unwrap_or(false),
@@ -56,7 +68,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Rou
 pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<Router>, changes: &Raw) -> Result<(), Fault> {
     let mut plain = changes.clone();
     let wish = plain.remove("external_gateway_info");
-    for flag in ["distributed", "ha", "enable_default_route_ecmp"] {
+    for flag in ["distributed", "ha", "enable_default_route_ecmp", "enable_default_route_bfd"] {
         if plain.get(flag).is_some_and(Value::is_null) {
             plain.remove(flag);
         }

@@ -179,3 +179,34 @@ async fn hosts_are_told_of_all_ways_out() {
     rig.want(200, &rig.admin, "PUT", &path, json!({"router": {"enable_default_route_ecmp": null}})).await;
     assert!(told().await.balanced, "nothing said, nothing changed");
 }
+
+#[tokio::test]
+async fn next_hops_are_watched_where_an_operator_says_so() {
+    let lab = Lab::new().await;
+    let rig = &lab.rig;
+    let host = HostInfo { name: "h1".into(), up: true, ..HostInfo::default() };
+    rig.svc.remember(std::slice::from_ref(&host));
+    let told = || async { rig.svc.host_network("h1", std::slice::from_ref(&host)).await.unwrap().routers };
+    let path = format!("/v2.0/routers/{}", lab.router);
+    let said = || async { rig.get(&rig.alice, &path).await["router"]["enable_default_route_bfd"].clone() };
+    assert_eq!(said().await, json!(false));
+    let watch = |is: Value| json!({"router": {"enable_default_route_bfd": is}});
+    rig.refused(403, &rig.alice, "PUT", &path, watch(json!(true))).await;
+    rig.refused(403, &rig.alice, "POST", "/v2.0/routers", watch(json!(false))).await;
+    rig.refused(400, &rig.admin, "PUT", &path, watch(json!("perhaps"))).await;
+    lab.change("add", json!([lab.at("172.24.4.11"), lab.at("172.24.4.12")])).await;
+    assert!(told().await.is_empty(), "a router that leads nobody out is nothing to the host");
+    rig.want(200, &rig.admin, "PUT", &path, watch(json!(true))).await;
+    assert_eq!(said().await, json!(true));
+    let routers = told().await;
+    assert!(
+        routers.len() == 1 && routers[0].watched && routers[0].further.len() == 1,
+        "it speaks before there are guests"
+    );
+    rig.want(200, &rig.admin, "PUT", &path, watch(Value::Null)).await;
+    assert_eq!(said().await, json!(true), "nothing said, nothing changed");
+    rig.want(200, &rig.admin, "PUT", &path, watch(json!("False"))).await;
+    assert!(told().await.is_empty());
+    let new = rig.make(&rig.admin, "/v2.0/routers", "router", json!({"enable_default_route_bfd": true})).await;
+    assert_eq!(new["enable_default_route_bfd"], json!(true));
+}
