@@ -1,3 +1,4 @@
+//! Two sessions and a wire that may be cut, hours in a moment; and what a hostile neighbour may say.
 use super::*;
 use proptest::prelude::*;
 

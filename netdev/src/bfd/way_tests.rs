@@ -1,3 +1,4 @@
+//! Which default routes are drawn while some next hops are lost.
 use super::*;
 use crate::picture;
 use crate::table::Settings;
