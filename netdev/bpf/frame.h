@@ -58,6 +58,7 @@ enum reason {
 	DROP_SCOPE, /* a router passes nothing from one address scope to another */
 	DROP_FIREWALL,
 	DROP_NEIGHBOUR, /* on a tagged wire: nobody has said yet where the next hop is */
+	DROP_COPY, /* for a collector that is not there any more, or a copy of a copy */
 };
 
 struct packet {

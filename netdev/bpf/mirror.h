@@ -1,9 +1,9 @@
 /* Copies of what a port sends and gets, for ports that look at them.
  *
- *   mirrors: {port, direction} -> up to four: a port of this host, or a tunnel key of the looker's own
+ *   mirrors: {port, direction} -> up to four: a port of this host, a tunnel key of the looker's own, or a collector outside
  *   sinks:   {tunnel key} -> the port of this host that looks; no network has that key, so no table has rows for it
  *
- * A copy is sent as the agent sends: it passes no groups, and it is not copied again.
+ * A copy is sent as the agent sends: it passes no groups, and it is not copied again. Collectors: see collect.h.
  */
 #ifndef PILVI_MIRROR_H
 #define PILVI_MIRROR_H
@@ -32,6 +32,14 @@ static __always_inline void copy_to_host(struct __sk_buff *skb, __u32 overlay_if
 		bpf_clone_redirect(skb, overlay_if, 0);
 }
 
+/* The mark alone tells the programs of that link for whom the copy is. */
+static __always_inline void copy_outside(struct __sk_buff *skb, __u32 link, __u32 collector)
+{
+	skb->mark = collector;
+	bpf_clone_redirect(skb, link, 0);
+	skb->mark = 0;
+}
+
 /* Whatever comes of the copies, the frame goes on. */
 __attribute__((noinline)) int mirror(struct __sk_buff *skb, __u32 direction)
 {
@@ -52,7 +60,9 @@ __attribute__((noinline)) int mirror(struct __sk_buff *skb, __u32 direction)
 	for (i = 0; i < MIRRORS; i++) {
 		if (i >= m->count)
 			break;
-		if (m->to[i].vtep)
+		if (m->to[i].collector)
+			copy_outside(skb, m->to[i].name, m->to[i].collector);
+		else if (m->to[i].vtep)
 			copy_to_host(skb, set->overlay_if, m->to[i].vni, m->to[i].vtep);
 		else
 			copy_to_port(skb, m->to[i].name);

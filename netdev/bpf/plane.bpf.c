@@ -1,4 +1,4 @@
-/* The packet path: five programs on the hooks of a node's network namespace.
+/* The packet path: programs on the hooks of a node's network namespace.
  *
  *   guest -> tap -> from_guest -+-> another tap -> to_guest -> guest
  *                               +-> overlay device (VXLAN, key set per packet) -> other host -> from_overlay
@@ -7,6 +7,7 @@
  *   edge link -> from_edge -> NAT back -> router -> tap or overlay
  *   host's stack -> agent link -> from_agent -> tap             (answers of the metadata service, names by TCP)
  *   agent -> agent link -> from_agent -> edge link              (its word with next hops, watch.h)
+ *   copies for collectors -> copy link -> wrap_copy -> send_copy -> underlay or edge link               (collect.h)
  *
  * There is no bridge and no learning: the agent has written where every address is, and where what is for many goes (many.h).
  * Whoever sends to a tap meets to_guest there, so a guest's groups are judged in one place.
@@ -300,6 +301,7 @@ static __always_inline int switch_frame(struct __sk_buff *skb, const struct port
 
 #include "edge6.h"
 #include "tagged.h"
+#include "collect.h"
 
 static __always_inline int guest_ip(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
 {

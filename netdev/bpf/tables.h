@@ -507,8 +507,27 @@ struct mirror {
 		__u32 name; /* of a port of this host, or */
 		__u32 vtep; /* the host of the port that looks */
 		__u32 vni;
-		__u32 pad;
+		__u32 collector; /* not 0: outside; `name` is the link that copies for it go through */
 	} to[MIRRORS];
+};
+
+/* ---- who collects copies outside: {name made of all that the row says} -> where, and as what */
+#define COLLECTOR_ERSPAN 1u /* else GRE with a key */
+#define COLLECTOR_SIX 2u    /* reached by IPv6 */
+#define COLLECTOR_EDGE 4u   /* by the edge link, as `vni` and `via` say; else by the underlay, as the host's own routes do */
+struct collector {
+	__u32 flags;
+	__u32 id;     /* key or session */
+	__u32 device; /* that copies leave by */
+	__u32 vni;    /* of the external network */
+	__u32 via;    /* next hop there, 0: on link */
+	__u32 mtu;    /* of the device */
+	struct ip6 from; /* an IPv4 address stands in the first word */
+	struct ip6 to;
+};
+/* Written by the programs; the agent makes and removes the entry. */
+struct collected {
+	__u64 frames; /* the next one's number */
 };
 
 /* ---- how much may pass */
@@ -607,6 +626,8 @@ TABLE(firewall_rules, HASH, struct chunk_key, struct firewall_chunk, 16384, BPF_
 TABLE(firewall_flows, LRU_HASH, struct firewall_flow_key, struct flow, 131072, 0);
 TABLE(mirrors, HASH, struct mirror_key, struct mirror, 16384, BPF_F_NO_PREALLOC);
 TABLE(sinks, HASH, __u32, __u32, 16384, BPF_F_NO_PREALLOC);
+TABLE(collectors, HASH, __u32, struct collector, 16384, BPF_F_NO_PREALLOC);
+TABLE(collected, HASH, __u32, struct collected, 16384, BPF_F_NO_PREALLOC);
 TABLE(limits, HASH, struct limit_key, struct limit, 65536, BPF_F_NO_PREALLOC);
 TABLE(buckets, HASH, struct limit_key, struct bucket, 65536, BPF_F_NO_PREALLOC);
 TABLE(sources6, LPM_TRIE, struct source6_key, struct source, 262144, BPF_F_NO_PREALLOC);

@@ -193,6 +193,8 @@ pub(crate) const UNDERLAY_BRIDGE: &str = "under0";
 pub(crate) const OVERLAY_LINK: &str = "overlay0";
 pub(crate) const AGENT_LINK: &str = "agent0";
 pub(crate) const PUNT_LINK: &str = "agent1";
+pub(crate) const COPY_LINK: &str = "copy0";
+pub(crate) const COPY_PEER: &str = "copy1";
 
 #[cfg(test)]
 mod tests {

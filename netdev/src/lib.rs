@@ -32,6 +32,7 @@
 //!  |        (tagged: `tags`, `wires`; who is there: `nearby`, asked by the agent)                          |
 //!  |  agent0 --out--> [from_agent]: 100.64/10 --> the port's own address --> tap                          |
 //!  |                  the agent's word to a next hop (`watched`) --> edge0                                  |
+//!  |  copy0 == copy1: copies for `collectors`: [wrap_copy] --> [send_copy] --> underlay or edge0          |
 //!  +-----|--------------------------------------------------------------------------------------------+
 //!        | veth (or a device that the caller gave)
 //!  +-- edge namespace <prefix>-edge: bridge ext0 with the provider's gateway addresses ---------------+
@@ -99,6 +100,7 @@ mod nearby;
 mod netlink;
 mod node;
 mod note;
+mod offload;
 mod overlay;
 mod packet;
 mod picture;

@@ -21,7 +21,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Raised with every change of `bpf/tables.h`.
-const LAYOUT: u32 = 9;
+const LAYOUT: u32 = 10;
 const OBJECT: &[u8] = include_bytes!("../bpf/plane.bpf.o");
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 /// Rows of one table that a dump reads at most.
@@ -36,16 +36,20 @@ pub enum Program {
     FromEdge,
     ToEdge,
     FromAgent,
+    WrapCopy,
+    SendCopy,
 }
 
 impl Program {
-    pub const ALL: [Program; 6] = [
+    pub const ALL: [Program; 8] = [
         Program::FromGuest,
         Program::ToGuest,
         Program::FromOverlay,
         Program::FromEdge,
         Program::ToEdge,
         Program::FromAgent,
+        Program::WrapCopy,
+        Program::SendCopy,
     ];
 
     #[must_use]
@@ -57,6 +61,8 @@ impl Program {
             Program::FromEdge => "from_edge",
             Program::ToEdge => "to_edge",
             Program::FromAgent => "from_agent",
+            Program::WrapCopy => "wrap_copy",
+            Program::SendCopy => "send_copy",
         }
     }
 
@@ -64,7 +70,9 @@ impl Program {
     #[must_use]
     pub fn hook(self) -> &'static str {
         match self {
-            Program::FromGuest | Program::FromOverlay | Program::FromEdge => "in",
+            Program::FromGuest | Program::FromOverlay | Program::FromEdge | Program::WrapCopy | Program::SendCopy => {
+                "in"
+            }
             Program::ToGuest | Program::ToEdge | Program::FromAgent => "out",
         }
     }

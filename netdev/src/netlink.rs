@@ -9,7 +9,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_generic::ctrl::{GenlCtrl, GenlCtrlCmd, nlas::GenlCtrlAttrs};
 use netlink_packet_generic::{GenlFamily, GenlMessage};
-use netlink_packet_route::address::{AddressAttribute, AddressMessage};
+use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressScope};
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoVeth, InfoVxlan, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
 };
@@ -18,7 +18,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use netlink_packet_wireguard::{WireguardCmd, WireguardMessage};
 use netlink_sys::{Socket, SocketAddr, protocols};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 /// One link as found.
@@ -254,6 +254,25 @@ impl Netlink {
                     out.push((*ip, a.header.prefix_len));
                 }
             }
+        }
+        Ok(out)
+    }
+
+    /// IPv6 addresses of a link that reach beyond it, in the order of the kernel.
+    pub fn addresses6(&mut self, index: u32) -> Result<Vec<Ipv6Addr>> {
+        let mut dump = AddressMessage::default();
+        dump.header.family = AddressFamily::Inet6;
+        let found = self.request(RouteNetlinkMessage::GetAddress(dump), NLM_F_DUMP).step("list addresses")?;
+        let mut out = Vec::new();
+        for message in found {
+            let RouteNetlinkMessage::NewAddress(a) = message else { continue };
+            if a.header.index != index || a.header.scope != AddressScope::Universe {
+                continue;
+            }
+            out.extend(a.attributes.iter().filter_map(|attribute| match attribute {
+                AddressAttribute::Address(IpAddr::V6(ip)) => Some(*ip),
+                _ => None,
+            }));
         }
         Ok(out)
     }

@@ -2,13 +2,14 @@
 //! and the tables, and does one job at a time, so that passes never overlap.
 use crate::ask6::{self, Binding6};
 use crate::bfd;
-use crate::config::{AGENT_LINK, Config, External, OVERLAY_LINK, PUNT_LINK, ns_path};
+use crate::config::{AGENT_LINK, COPY_LINK, COPY_PEER, Config, External, OVERLAY_LINK, PUNT_LINK, ns_path};
 use crate::device::{self, Applied, alias_of, devices, report, tap_name};
 use crate::dhcp;
 use crate::edge;
 use crate::error::{Error, Result, Step};
 use crate::loader::{Loader, Program};
 use crate::metadata::PortNames;
+use crate::mirror;
 use crate::namespace;
 use crate::nat;
 use crate::netlink::{Change, Link, Netlink};
@@ -20,14 +21,14 @@ use crate::regroup::{Users, only_rules};
 use crate::resolver;
 use crate::standing;
 use crate::switch::SERVICE_MAC;
-use crate::table::{Settings, Table, Tables};
+use crate::table::{Copies, Settings, Table, Tables};
 use crate::tap;
 use crate::wanted::{Port, Wanted};
 use crate::wire;
 use crate::wireguard::{self, Wire};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -111,6 +112,7 @@ impl Node {
         let sender = packet::sender()?;
         let agent = standing::agent_links(&mut netlink)?;
         let (resolver_if, names_end) = resolver::link(&mut netlink)?;
+        let copies = Copies { link: standing::copy_link(&mut netlink)?, ..Copies::default() };
         let notes = config.notes.times();
         let encrypted = Wire::of(&config);
         let mut node = Self {
@@ -129,6 +131,7 @@ impl Node {
                 flow_cap: FLOW_CAP,
                 service_mac: SERVICE_MAC,
                 resolver_if,
+                copies,
                 notes,
                 ..Settings::default()
             },
@@ -215,7 +218,12 @@ impl Node {
             promiscuous: matches!(&self.config.external, External::Device(d) if d == name),
             programs: programs.to_vec(),
         };
-        let mut out = vec![link(AGENT_LINK, &[Program::FromAgent]), link(PUNT_LINK, &[])];
+        let mut out = vec![
+            link(AGENT_LINK, &[Program::FromAgent]),
+            link(PUNT_LINK, &[]),
+            link(COPY_LINK, &[Program::SendCopy]),
+            link(COPY_PEER, &[Program::WrapCopy]),
+        ];
         out.extend(self.config.edge_device().map(|d| link(d, &[Program::FromEdge, Program::ToEdge])));
         if self.config.underlay.is_some() {
             out.push(link(OVERLAY_LINK, &[Program::FromOverlay]));
@@ -275,6 +283,10 @@ impl Node {
         let found = |name: &str| links.iter().find(|l| l.name == name);
         let index = |name: &str| found(name).map_or(0, |l| l.index);
         self.settings.overlay_if = if self.config.underlay.is_some() { index(OVERLAY_LINK) } else { 0 };
+        self.settings.copies.link = index(COPY_LINK);
+        let underlay = self.config.underlay.as_ref().and_then(|u| found(&u.device));
+        (self.settings.copies.underlay, self.settings.copies.mtu) = underlay.map_or((0, 0), |l| (l.index, l.mtu));
+        self.settings.copies.edge_mtu = self.config.edge_device().and_then(found).map_or(0, |l| l.mtu);
         self.settings.edge_if = self.config.edge_device().map_or(0, index);
         self.settings.edge_mac = self.config.edge_device().and_then(found).map_or([0; 6], |l| l.mac);
         self.settings.shared = match (&self.config.external, &self.config.underlay) {
@@ -363,6 +375,7 @@ impl Node {
     /// Draws the tables and brings the kernel's to them.
     fn redraw(&mut self, wanted: &Wanted, devices: BTreeMap<String, u32>) -> Result<Drawn> {
         let vtep = self.config.underlay.as_ref().map(|u| u.address);
+        self.settings.copies.from6 = self.source6(wanted)?;
         let in_use = device::in_use(wanted, &devices);
         let watched = if self.settings.edge_if == 0 { BTreeMap::new() } else { bfd::way::hops(wanted, vtep) };
         let left = bfd::way::without_lost(wanted, vtep, &self.bindings.bfd.verdicts());
@@ -393,6 +406,15 @@ impl Node {
             problems.push(Problem { port: None, message: e.to_string(), closes: false });
         }
         Ok(Drawn { devices, settings: self.settings, problems, users: Users::of(wanted), since: Instant::now() })
+    }
+
+    /// What copies for collectors of IPv6 are sent from, if there are such.
+    fn source6(&mut self, wanted: &Wanted) -> Result<Option<Ipv6Addr>> {
+        match self.settings.copies.underlay {
+            0 => Ok(None),
+            underlay if mirror::wants6(&wanted.taps) => Ok(self.netlink.addresses6(underlay)?.first().copied()),
+            _ => Ok(None),
+        }
     }
 
     /// Guests hear at once of routers that come, change or go.

@@ -6,7 +6,7 @@
 //!   filter    chunks members          nat      externals fixed, addresses and stations by legs
 //!   local     locals, its addresses    meter    meters meter_rules
 //!   forward   forwards                scope    scopes
-//!   helper    helpers                 mirror   mirrors sinks
+//!   helper    helpers                 mirror   mirrors sinks collectors collected
 //!   firewall  firewalls firewall_rules
 //!   quality   limits buckets          v6       sources6 addresses6 routes6 chunks6 members6
 //!   gateway6  addresses6 routes6 stations
@@ -99,7 +99,7 @@ pub fn draw(
     crate::helper::draw(&mut picture);
     crate::meter::draw(&mut picture);
     crate::quality::draw(&mut picture);
-    crate::mirror::draw(&mut picture);
+    crate::mirror::draw(&mut picture, settings);
     crate::firewall::draw(&mut picture);
     crate::wire::draw(&mut picture);
     crate::many::draw(&mut picture);

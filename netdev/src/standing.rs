@@ -1,11 +1,14 @@
 //! Links that stand whatever the ports: to the host's own stack, to the provider and to other hosts. Each function
 //! makes what is missing and may be called again after a crash at any point.
-use crate::config::{AGENT_LINK, Config, EDGE_BRIDGE, EDGE_LINK, OVERLAY_LINK, PUNT_LINK, UNDERLAY_BRIDGE, ns_path};
+use crate::config::{
+    AGENT_LINK, COPY_LINK, COPY_PEER, Config, EDGE_BRIDGE, EDGE_LINK, OVERLAY_LINK, PUNT_LINK, UNDERLAY_BRIDGE, ns_path,
+};
 use crate::edge;
 use crate::error::{Error, Result, Step};
 use crate::metadata::METADATA_ADDRESS6;
 use crate::namespace;
 use crate::netlink::{Change, Netlink};
+use crate::offload;
 use crate::resolver::{RESOLVER_ADDRESS, RESOLVER_ADDRESS6};
 use crate::table::name64;
 use std::fs::{self, File};
@@ -36,6 +39,26 @@ pub(crate) fn agent_links(netlink: &mut Netlink) -> Result<(u32, [u8; 6], u32)> 
         netlink.add_address(agent.index, RESOLVER_ADDRESS6, 64)?;
     }
     Ok((agent.index, agent.mac, punt.index))
+}
+
+/// Largest frame that the copy link carries; what is sent on is as large as the way out allows.
+const COPY_MTU: u32 = 65_535;
+
+/// The link that copies for collectors are wrapped on. What is put into its first end leaves it as a wire would carry it:
+/// the kernel cuts large frames there, and writes checksums.
+pub(crate) fn copy_link(netlink: &mut Netlink) -> Result<u32> {
+    if netlink.link(COPY_LINK)?.is_none() {
+        netlink.create_veth(COPY_LINK, COPY_PEER, None)?;
+    }
+    let missing = || Error::NoPort(COPY_LINK.into());
+    let first = netlink.link(COPY_LINK)?.ok_or_else(missing)?;
+    let second = netlink.link(COPY_PEER)?.ok_or_else(missing)?;
+    offload::finish_frames(COPY_LINK)?;
+    for link in [second.index, first.index] {
+        let change = Change { up: Some(true), no_arp: true, mtu: Some(COPY_MTU), ..Change::default() };
+        netlink.change(link, &change)?;
+    }
+    Ok(first.index)
 }
 
 /// Devices speak no IPv6 of their own. Said once: to say it again would end what was allowed since.

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 
 /// Names of `enum reason` in `bpf/frame.h`, same order.
-pub const REASONS: [&str; 31] = [
+pub const REASONS: [&str; 32] = [
     "malformed",
     "no-port",
     "port-down",
@@ -40,6 +40,7 @@ pub const REASONS: [&str; 31] = [
     "scope",
     "firewall",
     "neighbour",
+    "copy",
 ];
 
 const SECOND: u64 = 1_000_000_000;

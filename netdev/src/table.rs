@@ -4,7 +4,7 @@
 //! Ids of the caller become 64-bit names here: the same id gives the same name after a restart, which is
 //! what lets tables found in the kernel be compared without a file that says who was who.
 use std::collections::BTreeMap;
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Tables that the agent writes. The order is the order of writing: what a row points to comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -19,6 +19,8 @@ pub enum Table {
     Live,
     Limits,
     Buckets,
+    Collected,
+    Collectors,
     Mirrors,
     Sinks,
     FirewallRules,
@@ -48,7 +50,7 @@ pub enum Table {
 }
 
 impl Table {
-    pub const ALL: [Table; 36] = [
+    pub const ALL: [Table; 38] = [
         Table::Vteps,
         Table::Members6,
         Table::Chunks6,
@@ -59,6 +61,8 @@ impl Table {
         Table::Live,
         Table::Limits,
         Table::Buckets,
+        Table::Collected,
+        Table::Collectors,
         Table::Mirrors,
         Table::Sinks,
         Table::FirewallRules,
@@ -100,6 +104,8 @@ impl Table {
             Table::Buckets => "buckets",
             Table::Mirrors => "mirrors",
             Table::Sinks => "sinks",
+            Table::Collected => "collected",
+            Table::Collectors => "collectors",
             Table::FirewallRules => "firewall_rules",
             Table::Firewalls => "firewalls",
             Table::Ports => "ports",
@@ -143,6 +149,8 @@ impl Table {
             Table::Buckets => (12, 16),
             Table::Mirrors => (8, 72),
             Table::Sinks => (4, 4),
+            Table::Collected => (4, 8),
+            Table::Collectors => (4, 56),
             Table::FirewallRules => (16, 8 + 80 * FIREWALL_RULES),
             Table::Firewalls => (12, 16),
             Table::Ports => (4, 32),
@@ -175,7 +183,7 @@ impl Table {
     /// The programs write this table's values: only whether a row is there is ours.
     #[must_use]
     pub fn presence_only(self) -> bool {
-        matches!(self, Table::Live | Table::Buckets | Table::Meters | Table::Watched)
+        matches!(self, Table::Live | Table::Buckets | Table::Meters | Table::Watched | Table::Collected)
     }
 }
 
@@ -314,6 +322,20 @@ pub fn movable_at(row: &[u8]) -> Option<u32> {
     (flag == MOVES).then_some(ifindex)
 }
 
+/// Where rows lead copies for collectors outside.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Copies {
+    /// The link that wraps them.
+    pub link: u32,
+    /// The underlay's device, 0: there is none.
+    pub underlay: u32,
+    /// Bytes that it carries, and that the edge link's device does.
+    pub mtu: u32,
+    pub edge_mtu: u32,
+    /// Address of the underlay's device.
+    pub from6: Option<Ipv6Addr>,
+}
+
 /// Values for the `settings` table.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Settings {
@@ -335,6 +357,8 @@ pub struct Settings {
     pub edge_mac: [u8; 6],
     /// Not for the programs: where rows send questions about names.
     pub resolver_if: u32,
+    /// Not for the programs: what copies for collectors take on their way.
+    pub copies: Copies,
     /// Who asks by ARP on the edge link.
     pub ask: Option<(Ipv4Addr, [u8; 6])>,
     /// Nanoseconds: what a note costs, what may be owed.

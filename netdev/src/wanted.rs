@@ -486,6 +486,17 @@ pub enum Looker {
     Port(String),
     /// One of another host, by a tunnel key that no network has.
     Host { vtep: Ipv4Addr, vni: u32 },
+    /// A collector outside, which is no port: copies come to it wrapped.
+    Collector { address: IpAddr, wrap: Wrap },
+}
+
+/// How a collector tells whose copies it gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wrap {
+    /// Frames in GRE, with this key.
+    Gre { key: u32 },
+    /// ERSPAN type II, with this session, of ten bits.
+    Erspan { session: u16 },
 }
 
 /// A port of this host that looks at ports of other hosts.

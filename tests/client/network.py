@@ -1,4 +1,5 @@
 """Every command that the client offers for networks (Neutron v2.0)."""
+import json
 import time
 
 from tour import no_row, row, same
@@ -8,13 +9,12 @@ GROUPS = ["openstack.network.v2"]
 ABSENT = {
     "bgpvpn": "no BGP VPN",
     "network agent delete": "an agent goes with its node",
-    "tap mirror": "copies go to ports, not to addresses",
     "vpn": "no VPN",
 }
 
 
 def absent(admin):
-    for words in ("bgpvpn list", "tap mirror list", "vpn service list"):
+    for words in ("bgpvpn list", "vpn service list"):
         admin.refused(words, "")
     agent = row(admin("network agent list --agent-type l3"), Binary="pilvi-agent")["ID"]
     admin.refused("network agent delete", "goes with its node", agent)
@@ -390,7 +390,7 @@ def near(admin):
 
 
 def looking(admin):
-    """Taps: every frame of a port once more, for another one."""
+    """Taps: every frame of a port once more, for another one, or for a collector outside."""
     admin("network create tour-looking")
     looked = admin("port create --network tour-looking looked")["id"]
     looks = admin("port create --network tour-looking looks")["id"]
@@ -404,6 +404,16 @@ def looking(admin):
     admin("tap flow show glance", description="d", direction="BOTH")
     admin("tap flow delete glance")
     admin("tap service delete eye")
+    numbers = json.dumps({"IN": 101, "BOTH": 103}).replace(" ", "")
+    mirror = admin(f"tap mirror create --name glass --port looked --directions {numbers} --remote-ip 192.0.2.9 --mirror-type gre",
+                   port_id=looked, remote_ip="192.0.2.9", mirror_type="gre", directions={"IN": 101, "BOTH": 103})["id"]
+    row(admin("tap mirror list"), ID=mirror, Name="glass", Port=looked)
+    admin.refused("tap mirror create --port looks --directions IN=103 --remote-ip 192.0.2.10 --mirror-type gre", "already exists")
+    admin.refused("tap mirror create --port looks --directions IN=1024 --remote-ip 192.0.2.9 --mirror-type erspanv1", "session")
+    admin("tap mirror update --description d glass")
+    admin("tap mirror show glass", id=mirror, description="d")
+    admin("tap mirror delete glass")
+    no_row(admin("tap mirror list"), ID=mirror)
     admin("port delete looked looks")
     admin("network delete tour-looking")
 

@@ -9,7 +9,7 @@ use pilvi_netdev::wanted::{
     AddressPair, Answers, ByLeg, Direction, Family, Fixed, Floating, Forward, Gateway, Gateway6, Group, Helper,
     Interface, Label, Limited, LocalIp, Looker, Mac, MeterRule, Name, Network, Out, Parent, Peer, Port, Ports,
     PublicKey, Quality, Ra, Rate, Remote, Route, Router, Rule, Scope, Subnet, Tap, TapSink, Tunnel, View, Wanted,
-    Watch, Way, Zone,
+    Watch, Way, Wrap, Zone,
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -389,9 +389,16 @@ fn scopes(from: &v1::L2) -> impl Iterator<Item = Scope> {
 }
 
 fn tap(from: &v1::Tap) -> Result<Tap, String> {
-    let to = match from.to_port.as_str() {
-        "" => Looker::Host { vtep: parse("vtep", &from.vtep)?, vni: from.vni },
-        port => Looker::Port(port.to_owned()),
+    let to = match (&from.collector, from.to_port.as_str()) {
+        (Some(collector), _) => Looker::Collector {
+            address: parse("address", &collector.address)?,
+            wrap: match collector.erspan {
+                true => Wrap::Erspan { session: small("session", collector.number)? },
+                false => Wrap::Gre { key: collector.number },
+            },
+        },
+        (None, "") => Looker::Host { vtep: parse("vtep", &from.vtep)?, vni: from.vni },
+        (None, port) => Looker::Port(port.to_owned()),
     };
     Ok(Tap { id: from.id.clone(), port: from.port_id.clone(), ingress: from.ingress, egress: from.egress, to })
 }

@@ -4,6 +4,7 @@ mod bfd;
 mod by_leg;
 mod chain;
 mod cloud;
+mod collect;
 mod delegation;
 mod encrypted;
 mod filter;

@@ -219,6 +219,16 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("subnet-service-types", "Subnet service types", "Subnets for some devices only."),
     ("subnetpool-prefix-ops", "Subnet Pool Prefix Operations", "Blocks of a pool, one by one."),
     ("taas", "Neutron Tap as a Service", "Copies of what ports send and get, for a port that looks."),
+    (
+        "tap-mirror",
+        "Tap as a Service GRE or ERSPAN mirror",
+        "Copies of what ports send and get, for a collector outside.",
+    ),
+    (
+        "tap-mirror-both-direction",
+        "Tap as a Service mirror with BOTH direction support",
+        "Both directions of a port's mirror under one number.",
+    ),
     ("tag-creation", "Tag creation extension", "Several tags by one request."),
     ("tag-ports-during-bulk-creation", "Tag Ports During Bulk Creation", "Ports are made with tags."),
     ("trunk", "Trunk Extension", "Interfaces that carry several networks."),

@@ -118,7 +118,7 @@ impl Network {
 }
 
 /// Every resource that is a table of attributes.
-pub const RESOURCES: [&Resource; 39] = [
+pub const RESOURCES: [&Resource; 40] = [
     &network::api::NETWORK,
     &subnet::api::SUBNET,
     &subnet_pool::api::SUBNET_POOL,
@@ -153,6 +153,7 @@ pub const RESOURCES: [&Resource; 39] = [
     &conntrack_helper::api::CONNTRACK_HELPER,
     &tap::service::TAP_SERVICE,
     &tap::flow::TAP_FLOW,
+    &tap::mirror::TAP_MIRROR,
     &firewall::group::api::FIREWALL_GROUP,
     &firewall::policy::api::FIREWALL_POLICY,
     &firewall::rule::api::FIREWALL_RULE,
@@ -189,6 +190,7 @@ pub fn service() -> Service<Network> {
         conntrack_helper::api::routes(),
         tap::service::routes(),
         tap::flow::routes(),
+        tap::mirror::routes(),
         firewall::group::api::routes(),
         firewall::policy::api::routes(),
         firewall::rule::api::routes(),

@@ -3,6 +3,7 @@
 //! | record | claims |
 //! | --- | --- |
 //! | tap service | its VNI, which no network has |
+//! | tap mirror | its numbers within its project |
 //! | network | its VNI and those of its further segments; the physical network of a flat one, with the tag of a VLAN |
 //! | segment | the same of the wire, if it is a further one |
 //! | port | its MAC within its network |
@@ -42,7 +43,7 @@ use crate::{
     service_flavor::model::{Flavor, ServiceProfile},
     subnet::model::Subnet,
     subnet_pool::model::SubnetPool,
-    tap::model::{TapFlow, TapService},
+    tap::model::{TapFlow, TapMirror, TapService},
     trunk::model::Trunk,
 };
 use pilvi_store::{Claim, Column, KindSpec, Record, Value};
@@ -115,6 +116,7 @@ pub fn kinds() -> Vec<KindSpec> {
         KindSpec::of::<PrefixLease>(),
         KindSpec::of::<TapService>(),
         KindSpec::of::<TapFlow>(),
+        KindSpec::of::<TapMirror>(),
         KindSpec::of::<FirewallGroup>(),
         KindSpec::of::<FirewallPolicy>(),
         KindSpec::of::<FirewallRule>(),
@@ -155,6 +157,7 @@ pub const KINDS: &[&str] = &[
     PrefixLease::KIND,
     TapService::KIND,
     TapFlow::KIND,
+    TapMirror::KIND,
     FirewallGroup::KIND,
     FirewallPolicy::KIND,
     FirewallRule::KIND,

@@ -62,6 +62,11 @@ const FACTS: Facts = Facts {
             "/v2.0/taas/tap_flows",
             r#"{"tap_flow": {"project_id": "p-own", "tap_service_id": "<tap_service_id>", "source_port": "<free_port_id>", "direction": "IN"}}"#,
         ),
+        (
+            "POST",
+            "/v2.0/taas/tap_mirrors",
+            r#"{"tap_mirror": {"project_id": "p-own", "port_id": "<free_port_id>", "directions": {"OUT": 8}, "remote_ip": "192.0.2.9", "mirror_type": "gre"}}"#,
+        ),
         ("POST", "/v2.0/fwaas/firewall_groups", r#"{"firewall_group": {"project_id": "p-own"}}"#),
         ("POST", "/v2.0/fwaas/firewall_policies", r#"{"firewall_policy": {"project_id": "p-own"}}"#),
         ("POST", "/v2.0/fwaas/firewall_rules", r#"{"firewall_rule": {"project_id": "p-own"}}"#),
@@ -305,6 +310,9 @@ pub async fn world() -> World {
     let tap = create(&app, &owner, "taas/tap_services", "tap_service", json!({"port_id": sub_port})).await;
     let looked = json!({"tap_service_id": tap, "source_port": free_port, "direction": "BOTH"});
     let looked = create(&app, &owner, "taas/tap_flows", "tap_flow", looked).await;
+    let mirrored =
+        json!({"port_id": free_port, "directions": {"IN": 7}, "remote_ip": "192.0.2.9", "mirror_type": "erspanv1"});
+    let mirrored = create(&app, &owner, "taas/tap_mirrors", "tap_mirror", mirrored).await;
     let wall_rule = create(&app, &owner, "fwaas/firewall_rules", "firewall_rule", json!({})).await;
     let used_rule = create(&app, &owner, "fwaas/firewall_rules", "firewall_rule", json!({})).await;
     let wall_policy = json!({"firewall_rules": [used_rule]});
@@ -403,6 +411,7 @@ pub async fn world() -> World {
         ("security-groups-default-statefulness", &statefulness),
         ("taas/tap_services", &tap),
         ("taas/tap_flows", &looked),
+        ("taas/tap_mirrors", &mirrored),
         ("fwaas/firewall_groups", &wall),
         ("fwaas/firewall_policies", &wall_policy),
         ("fwaas/firewall_rules", &wall_rule),

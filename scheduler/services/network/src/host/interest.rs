@@ -28,7 +28,7 @@ use crate::{
     subnet::model::Subnet,
     subnet_pool::model::SubnetPool,
     tables::KINDS,
-    tap::model::{TapFlow, TapService},
+    tap::model::{TapFlow, TapMirror, TapService},
     trunk::model::Trunk,
 };
 use parking_lot::Mutex;
@@ -161,6 +161,7 @@ impl Reach {
             of(&self.forwarders).chain(of(&self.associations)).chain(of(&self.labels)).chain(of(&self.meter_rules));
         let firewalls = of(&self.firewalls).chain(of(&self.firewall_policies)).chain(of(&self.firewall_rules));
         let taps = of(&self.tap_flows).chain(of(&self.tap_services)).chain(of(&self.tap_ports));
+        let taps = taps.chain(of(&self.tap_mirrors));
         wire.chain(taps)
             .chain(firewalls)
             .chain(rooms)
@@ -294,6 +295,7 @@ impl Network {
                     self.parent::<TapFlow>(id, |t| vec![t.source_port.clone(), t.tap_service_id.clone()]).await?,
                 );
             }
+            TapMirror::KIND => keys.extend(self.parent::<TapMirror>(id, |t| vec![t.port_id.clone()]).await?),
             TapService::KIND => keys.extend(self.parent::<TapService>(id, |t| vec![t.port_id.clone()]).await?),
             Trunk::KIND => {
                 keys.extend(self.parent::<Trunk>(id, |t| t.ports().map(str::to_owned).collect()).await?);

@@ -24,7 +24,7 @@ use crate::{
     subnet::model::Subnet,
     subnet_pool::model::SubnetPool,
     tables::find,
-    tap::model::{TapFlow, TapService},
+    tap::model::{TapFlow, TapMirror, TapService},
     trunk::model::Trunk,
 };
 use pilvi_kit::Fault;
@@ -86,6 +86,8 @@ pub struct Reach {
     pub tap_flows: BTreeMap<String, TapFlow>,
     pub tap_services: BTreeMap<String, TapService>,
     pub tap_ports: BTreeMap<String, Port>,
+    /// Of these ports, for collectors outside.
+    pub tap_mirrors: BTreeMap<String, TapMirror>,
     /// Of these ports and of the routers' legs, by port.
     pub firewall_ports: BTreeMap<String, FirewallPort>,
     pub firewalls: BTreeMap<String, FirewallGroup>,
@@ -252,6 +254,7 @@ impl Reach {
 
     async fn complete_taps(&mut self, store: &Store, local: &BTreeSet<String>) -> Result<(), Fault> {
         self.tap_services = fetch(store, local, |ids| find::of_ports(ids)).await?;
+        self.tap_mirrors = fetch(store, local, |ids| find::of_ports(ids)).await?;
         let services: BTreeSet<String> = self.tap_services.keys().cloned().collect();
         self.tap_flows = fetch(store, &services, |ids| find::of_tap_services(ids)).await?;
         self.tap_flows.extend(fetch::<TapFlow>(store, local, |ids| find::tapped(ids)).await?);

@@ -1,5 +1,6 @@
 //! What a host must know of taps: which of its ports are copied and where to, and which of them get copies and from whom. Pure.
 use super::{HostInfo, reach::Reach};
+use crate::tap::model::{MirrorType, TapFlow};
 use pilvi_agent_api::v1;
 
 /// The underlay address of the host that a port is on; `None`: it is on none, or that host has none.
@@ -10,7 +11,7 @@ fn vtep<'h>(reach: &Reach, hosts: &'h [HostInfo], port: &str) -> Option<&'h str>
 
 /// Copies of local ports' frames.
 pub fn flows(reach: &Reach, host: &str, hosts: &[HostInfo]) -> Vec<v1::Tap> {
-    let tap = |flow: &crate::tap::model::TapFlow| {
+    let tap = |flow: &TapFlow| {
         let service = reach.tap_services.get(&flow.tap_service_id)?;
         if !reach.local.contains_key(&flow.source_port) {
             return None;
@@ -18,8 +19,8 @@ pub fn flows(reach: &Reach, host: &str, hosts: &[HostInfo]) -> Vec<v1::Tap> {
         let tap = v1::Tap {
             id: flow.id.clone(),
             port_id: flow.source_port.clone(),
-            ingress: flow.ingress(),
-            egress: flow.egress(),
+            ingress: flow.direction.ingress(),
+            egress: flow.direction.egress(),
             ..v1::Tap::default()
         };
         if reach.tap_ports.get(&service.port_id)?.host_id == host {
@@ -28,7 +29,26 @@ pub fn flows(reach: &Reach, host: &str, hosts: &[HostInfo]) -> Vec<v1::Tap> {
         let vtep = vtep(reach, hosts, &service.port_id)?.to_owned();
         Some(v1::Tap { vtep, vni: service.vni, ..tap })
     };
-    reach.tap_flows.values().filter_map(tap).collect()
+    reach.tap_flows.values().filter_map(tap).chain(mirrors(reach)).collect()
+}
+
+/// Copies of local ports' frames for collectors outside: one for each way that has a number.
+fn mirrors(reach: &Reach) -> impl Iterator<Item = v1::Tap> {
+    let here = reach.tap_mirrors.values().filter(|m| reach.local.contains_key(&m.port_id));
+    here.flat_map(|mirror| {
+        mirror.directions.iter().map(|(way, number)| v1::Tap {
+            id: format!("{}/{way:?}", mirror.id),
+            port_id: mirror.port_id.clone(),
+            ingress: way.ingress(),
+            egress: way.egress(),
+            collector: Some(v1::Collector {
+                address: mirror.remote_ip.to_string(),
+                erspan: mirror.mirror_type == MirrorType::Erspan,
+                number: *number,
+            }),
+            ..v1::Tap::default()
+        })
+    })
 }
 
 /// Local ports that look at ports of other hosts.

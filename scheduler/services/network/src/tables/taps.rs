@@ -1,5 +1,5 @@
 //! Taps.
-use crate::tap::model::{TapFlow, TapService};
+use crate::tap::model::{TapFlow, TapMirror, TapService};
 use pilvi_store::{Claim, Column, Record, Value};
 
 impl Record for TapService {
@@ -20,5 +20,20 @@ impl Record for TapFlow {
     named!();
     fn columns(&self) -> Vec<Value> {
         vec![self.source_port.clone().into(), self.tap_service_id.clone().into()]
+    }
+}
+
+impl Record for TapMirror {
+    const KIND: &'static str = "tap_mirror";
+    const COLUMNS: &'static [Column] = &[Column::text("port_id")];
+    named!();
+    fn columns(&self) -> Vec<Value> {
+        vec![self.port_id.clone().into()]
+    }
+    /// One mirror may use a number for several ways.
+    fn claims(&self) -> Vec<Claim> {
+        let numbers: std::collections::BTreeSet<u32> = self.directions.values().copied().collect();
+        let claim = |n| Claim { scope: "tap mirror".into(), value: format!("{}/{n}", self.project_id) };
+        numbers.into_iter().map(claim).collect()
     }
 }

@@ -1,18 +1,18 @@
-//! The verbs of taps; the only writer of both records.
+//! The verbs of taps; the only writer of their records.
 use super::{
-    model::{TapFlow, TapService},
+    model::{MirrorType, SESSION_MAX, TapFlow, TapMirror, TapService, copies},
     service::TAP_SERVICE,
 };
 use crate::{
     attribute::overlay, fault, list::Raw, network::ops::sees_all, port::model::Port, segment_range, tables::find,
 };
 use pilvi_kit::{Ctx, Fault};
-use pilvi_store::{Record, Stored, Tx};
+use pilvi_store::{Error, Record, Stored, Tx};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-/// Flows of one source port, each way: what the packet path copies a frame to.
-pub const COPIES_MAX: u64 = 4;
+/// Flows of one source port, and copies of one frame: as many as the packet path makes.
+pub const COPIES_MAX: usize = 4;
 
 fn text<'a>(attrs: &'a Raw, name: &str) -> &'a str {
     attrs.get(name).and_then(Value::as_str).unwrap_or_default()
@@ -56,14 +56,55 @@ pub async fn create_flow_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Store
     if source.id == found.port_id {
         return Err(fault::bad("BadRequest", "Bad tap_flow request: A port does not look at itself."));
     }
-    if tx.count::<TapFlow>(find::tapped([source.id.as_str()])).await? >= COPIES_MAX {
+    let flow: TapFlow = made(attrs, json!({"id": pilvi_kit::id::new()}))?;
+    let (mut flows, mirrors) = copied_in(tx, &source.id).await?;
+    if flows.len() >= COPIES_MAX {
         return Err(fault::conflict(
             "TapFlowLimitReached",
             format!("Port {} has {COPIES_MAX} tap flows, and can have no more.", source.id),
         ));
     }
-    let flow: TapFlow = made(attrs, json!({"id": pilvi_kit::id::new()}))?;
+    flows.push(flow.clone());
+    refuse_more("TapFlowLimitReached", &source.id, copies(&flows, &mirrors))?;
     Ok(tx.insert(&flow).await?)
+}
+
+/// What copies a port's frames.
+async fn copied_in(tx: &mut Tx, port: &str) -> Result<(Vec<TapFlow>, Vec<TapMirror>), Fault> {
+    let flows = tx.list::<TapFlow>(find::tapped([port])).await?;
+    let mirrors = tx.list::<TapMirror>(find::of_ports([port])).await?;
+    Ok((flows.into_iter().map(|f| f.record).collect(), mirrors.into_iter().map(|m| m.record).collect()))
+}
+
+fn refuse_more(kind: &'static str, port: &str, copies: [usize; 2]) -> Result<(), Fault> {
+    if copies.iter().all(|n| *n <= COPIES_MAX) {
+        return Ok(());
+    }
+    Err(fault::conflict(
+        kind,
+        format!("Frames of port {port} are copied {COPIES_MAX} times, and can be no more often."),
+    ))
+}
+
+pub async fn create_mirror_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<TapMirror>, Fault> {
+    let port = port_in(tx, ctx, text(attrs, "port_id"), text(attrs, "project_id")).await?;
+    let mirror: TapMirror = made(attrs, json!({"id": pilvi_kit::id::new()}))?;
+    if mirror.mirror_type == MirrorType::Erspan
+        && let Some(number) = mirror.directions.values().find(|n| **n > SESSION_MAX)
+    {
+        return Err(fault::invalid(format!("'{number}' is no session of ERSPAN - it can be at most '{SESSION_MAX}'")));
+    }
+    let (flows, mut mirrors) = copied_in(tx, &port.id).await?;
+    mirrors.push(mirror.clone());
+    refuse_more("TapMirrorLimitReached", &port.id, copies(&flows, &mirrors))?;
+    match tx.insert(&mirror).await {
+        Err(Error::Claimed { value, .. }) => {
+            let number = value.rsplit('/').next().unwrap_or_default();
+            let text = format!("Tap Mirror with tunnel_id {number} already exists.");
+            Err(fault::conflict("TapMirrorTunnelConflict", text))
+        }
+        inserted => Ok(inserted?),
+    }
 }
 
 /// Names and descriptions alone may change.
@@ -89,6 +130,9 @@ pub async fn delete_service_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
 pub async fn forget_in(tx: &mut Tx, port_id: &str) -> Result<(), Fault> {
     for flow in tx.list::<TapFlow>(find::tapped([port_id])).await? {
         tx.delete::<TapFlow>(&flow.id).await?;
+    }
+    for mirror in tx.list::<TapMirror>(find::of_ports([port_id])).await? {
+        tx.delete::<TapMirror>(&mirror.id).await?;
     }
     for service in tx.list::<TapService>(find::of_ports([port_id])).await? {
         delete_service_in(tx, &service.id).await?;

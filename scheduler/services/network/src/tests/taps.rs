@@ -105,3 +105,159 @@ async fn both_hosts_are_told_and_hear_of_changes() {
         Concerned::Hosts(["h1".to_owned()].into())
     );
 }
+
+const MIRRORS: &str = "/v2.0/taas/tap_mirrors";
+
+fn mirror(port: &str, directions: Value, remote: &str, kind: &str) -> Value {
+    json!({"tap_mirror": {"port_id": port, "directions": directions, "remote_ip": remote, "mirror_type": kind}})
+}
+
+#[tokio::test]
+async fn a_mirror_sends_a_project_s_own_port_s_frames_outside() {
+    let rig = Rig::new().await;
+    let network = rig.network(&rig.alice, "n").await;
+    let port = id(&rig.port(&rig.alice, &network).await);
+    let other = rig.network(&rig.bob, "m").await;
+    let other = id(&rig.port(&rig.bob, &other).await);
+    let gre = |port: &str, directions: Value| mirror(port, directions, "192.0.2.9", "gre");
+    let no = rig.refused(404, &rig.alice, "POST", MIRRORS, gre(&other, json!({"IN": 1}))).await;
+    assert_eq!(no, "PortNotFound", "nothing is told of it");
+    let no = rig.refused(403, &rig.admin, "POST", MIRRORS, gre(&other, json!({"IN": 1}))).await;
+    assert_eq!(no, "PortDoesNotBelongToTenant");
+    rig.refused(403, &rig.reader, "POST", MIRRORS, gre(&port, json!({"IN": 1}))).await;
+    // What cannot be meant.
+    for directions in [
+        json!({}),
+        json!([]),
+        json!({"UP": 1}),
+        json!({"IN": "x"}),
+        json!({"IN": -1}),
+        json!({"IN": null}),
+        json!({"OUT": 4_294_967_296_u64}),
+    ] {
+        rig.want(400, &rig.alice, "POST", MIRRORS, gre(&port, directions)).await;
+    }
+    for remote in [
+        "192.0.2.900",
+        "host",
+        "0.0.0.0",
+        "127.0.0.1",
+        "169.254.169.254",
+        "224.0.0.1",
+        "255.255.255.255",
+        "::",
+        "::1",
+        "fe80::1",
+        "ff02::1",
+        "::ffff:192.0.2.1",
+    ] {
+        rig.want(400, &rig.alice, "POST", MIRRORS, mirror(&port, json!({"IN": 1}), remote, "gre")).await;
+    }
+    rig.want(400, &rig.alice, "POST", MIRRORS, mirror(&port, json!({"IN": 1}), "192.0.2.9", "erspanv2")).await;
+    let no = rig.refused(400, &rig.alice, "POST", MIRRORS, mirror(&port, json!({"IN": 1024}), "192.0.2.9", "erspanv1"));
+    assert_eq!(no.await, "InvalidInput", "ten bits");
+    for lacks in ["port_id", "directions", "remote_ip", "mirror_type"] {
+        let mut body = gre(&port, json!({"IN": 1}));
+        body["tap_mirror"].as_object_mut().unwrap().remove(lacks);
+        rig.want(400, &rig.alice, "POST", MIRRORS, body).await;
+    }
+
+    let made = rig.want(201, &rig.alice, "POST", MIRRORS, gre(&port, json!({"IN": "101", "OUT": 102}))).await;
+    let made = made["tap_mirror"].clone();
+    assert_eq!((made["directions"].clone(), made["name"].clone()), (json!({"IN": 101, "OUT": 102}), json!("")));
+    assert_eq!((&made["remote_ip"], &made["mirror_type"]), (&json!("192.0.2.9"), &json!("gre")));
+    assert_eq!(made["project_id"], json!("alice"));
+    let six = mirror(&port, json!({"BOTH": 1023}), "2001:DB8:0::7", "erspanv1");
+    let six = rig.want(201, &rig.alice, "POST", MIRRORS, six).await["tap_mirror"].clone();
+    assert_eq!(six["remote_ip"], json!("2001:db8::7"));
+    // Numbers are a project's: another collector does not make them others.
+    let taken = mirror(&port, json!({"OUT": 101}), "192.0.2.10", "gre");
+    assert_eq!(rig.refused(409, &rig.alice, "POST", MIRRORS, taken).await, "TapMirrorTunnelConflict");
+    rig.want(201, &rig.bob, "POST", MIRRORS, gre(&other, json!({"IN": 101, "OUT": 101}))).await;
+
+    // IN 2 times, OUT 2 times so far: the packet path copies a frame four times.
+    for n in 0..2 {
+        rig.want(201, &rig.alice, "POST", MIRRORS, gre(&port, json!({"IN": 200 + n}))).await;
+    }
+    let no = rig.refused(409, &rig.alice, "POST", MIRRORS, gre(&port, json!({"BOTH": 300}))).await;
+    assert_eq!(no, "TapMirrorLimitReached");
+    let looks = id(&rig.port(&rig.alice, &network).await);
+    let service = id(&rig.make(&rig.alice, SERVICES, "tap_service", json!({"port_id": looks})).await);
+    let flow =
+        |direction: &str| json!({"tap_flow": {"tap_service_id": service, "source_port": port, "direction": direction}});
+    assert_eq!(rig.refused(409, &rig.alice, "POST", FLOWS, flow("IN")).await, "TapFlowLimitReached");
+    rig.want(201, &rig.alice, "POST", FLOWS, flow("OUT")).await;
+
+    let path = format!("{MIRRORS}/{}", id(&made));
+    let changed =
+        rig.want(200, &rig.alice, "PUT", &path, json!({"tap_mirror": {"name": "m", "description": "d"}})).await;
+    assert_eq!((&changed["tap_mirror"]["name"], &changed["tap_mirror"]["description"]), (&json!("m"), &json!("d")));
+    for fixed in [
+        json!({"remote_ip": "192.0.2.11"}),
+        json!({"directions": {"IN": 7}}),
+        json!({"port_id": looks}),
+        json!({"mirror_type": "gre"}),
+    ] {
+        rig.want(400, &rig.alice, "PUT", &path, json!({"tap_mirror": fixed})).await;
+    }
+    rig.want(404, &rig.bob, "GET", &path, Value::Null).await;
+    rig.want(403, &rig.reader, "DELETE", &path, Value::Null).await;
+    let listed = |query: &'static str| {
+        let rig = &rig;
+        async move { rig.get(&rig.alice, &format!("{MIRRORS}{query}")).await["tap_mirrors"].as_array().unwrap().clone() }
+    };
+    assert_eq!(listed("").await.len(), 4, "not those of others");
+    assert_eq!(listed("?name=m&fields=id").await, [json!({"id": made["id"]})]);
+    assert_eq!(listed("?mirror_type=erspanv1").await[0]["id"], six["id"]);
+    assert_eq!(listed("?sort_key=name&sort_dir=desc&limit=1").await[0]["id"], made["id"]);
+    // What is deleted gives its numbers back; with a port go its mirrors.
+    rig.want(204, &rig.alice, "DELETE", &path, Value::Null).await;
+    rig.want(404, &rig.alice, "GET", &path, Value::Null).await;
+    rig.want(201, &rig.alice, "POST", MIRRORS, gre(&port, json!({"OUT": 101}))).await;
+    rig.want(204, &rig.alice, "DELETE", &format!("/v2.0/ports/{port}"), Value::Null).await;
+    assert_eq!(listed("").await, Vec::<Value>::new());
+    rig.want(201, &rig.alice, "POST", MIRRORS, gre(&looks, json!({"IN": 101}))).await;
+}
+
+#[tokio::test]
+async fn the_host_of_a_mirrored_port_is_told_and_hears_of_changes() {
+    let rig = Rig::new().await;
+    let hosts = [host(1), host(2)];
+    rig.svc.remember(&hosts);
+    let network = rig.network(&rig.alice, "n").await;
+    rig.subnet(&rig.alice, &network, "10.0.0.0/24").await;
+    let source = port(&rig, &network, "h1").await;
+    let _other = port(&rig, &network, "h2").await;
+    for name in ["h1", "h2"] {
+        assert!(rig.svc.host_network(name, &hosts).await.unwrap().taps.is_empty());
+    }
+    let made = rig.want(
+        201,
+        &rig.alice,
+        "POST",
+        MIRRORS,
+        mirror(&source, json!({"IN": 5, "BOTH": 6}), "192.0.2.9", "erspanv1"),
+    );
+    let made = id(&made.await["tap_mirror"]);
+    let change = |op: Op| Change {
+        seq: 1,
+        kind: crate::tap::model::TapMirror::KIND.into(),
+        id: made.clone(),
+        rev: 1,
+        op,
+        at_us: 0,
+    };
+    let first = Concerned::Hosts(["h1".to_owned()].into());
+    assert_eq!(rig.svc.concerned(&[change(Op::Insert)]).await.unwrap(), first);
+    let told = rig.svc.host_network("h1", &hosts).await.unwrap().taps;
+    let collector = |t: &pilvi_agent_api::v1::Tap| t.collector.clone().map(|c| (c.address, c.erspan, c.number));
+    let mut seen: Vec<_> = told.iter().map(|t| (t.ingress, t.egress, collector(t).unwrap())).collect();
+    seen.sort();
+    let to = |number: u32| ("192.0.2.9".to_owned(), true, number);
+    assert_eq!(seen, [(true, false, to(5)), (true, true, to(6))]);
+    assert!(told.iter().all(|t| t.port_id == source && t.to_port.is_empty() && t.vtep.is_empty()));
+    assert!(rig.svc.host_network("h2", &hosts).await.unwrap().taps.is_empty());
+    rig.want(204, &rig.alice, "DELETE", &format!("{MIRRORS}/{made}"), Value::Null).await;
+    assert_eq!(rig.svc.concerned(&[change(Op::Delete)]).await.unwrap(), first);
+    assert!(rig.svc.host_network("h1", &hosts).await.unwrap().taps.is_empty());
+}
