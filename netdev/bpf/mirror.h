@@ -40,16 +40,38 @@ static __always_inline void copy_outside(struct __sk_buff *skb, __u32 link, __u3
 	skb->mark = 0;
 }
 
+/* Those for collectors, or all others. */
+static __always_inline void copy_all(struct __sk_buff *skb, const struct mirror *m, const struct settings *set, int outside)
+{
+	__u32 i;
+
+	for (i = 0; i < MIRRORS; i++) {
+		if (i >= m->count)
+			break;
+		if (outside != !!m->to[i].collector)
+			continue;
+		if (outside)
+			copy_outside(skb, m->to[i].name, m->to[i].collector);
+		else if (m->to[i].vtep)
+			copy_to_host(skb, set->overlay_if, m->to[i].vni, m->to[i].vtep);
+		else
+			copy_to_port(skb, m->to[i].name);
+	}
+}
+
 /* Whatever comes of the copies, the frame goes on. */
 __attribute__((noinline)) int mirror(struct __sk_buff *skb, __u32 direction)
 {
 	struct mirror_key key = {.name = whose(skb), .direction = direction};
 	struct settings *set = get_settings();
 	struct mirror *m = bpf_map_lookup_elem(&mirrors, &key);
-	__u32 i, tag = 0;
+	__u32 tag = 0;
 
 	if (!m || !set)
 		return 0;
+	/* A guest's own tag is part of the frame; a collector gets it. */
+	if (!(key.name & SUBPORT))
+		copy_all(skb, m, set, 1);
 	/* Towards a subport the tag is on already; who looks has no use for it. */
 	if (skb->vlan_present) {
 		tag = skb->vlan_tci;
@@ -57,16 +79,9 @@ __attribute__((noinline)) int mirror(struct __sk_buff *skb, __u32 direction)
 			return 0;
 		tag |= 1u << 31;
 	}
-	for (i = 0; i < MIRRORS; i++) {
-		if (i >= m->count)
-			break;
-		if (m->to[i].collector)
-			copy_outside(skb, m->to[i].name, m->to[i].collector);
-		else if (m->to[i].vtep)
-			copy_to_host(skb, set->overlay_if, m->to[i].vni, m->to[i].vtep);
-		else
-			copy_to_port(skb, m->to[i].name);
-	}
+	if (key.name & SUBPORT)
+		copy_all(skb, m, set, 1);
+	copy_all(skb, m, set, 0);
 	if (tag)
 		bpf_skb_vlan_push(skb, bpf_htons(0x8100), tag & 0xffff);
 	return 0;

@@ -4,6 +4,7 @@ use crate::cloud::six::{network6, open6};
 use crate::cloud::*;
 use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::net::IpAddr;
 use std::process::Child;
@@ -27,7 +28,7 @@ impl Ear {
 s=socket.socket(17,3,socket.htons(3));s.setsockopt(1,33,1<<26);s.bind((sys.argv[1],0))
 print(\"ready\",flush=True);end=False
 while True:
- r,_,_=select.select([s]+([] if end else [sys.stdin]),[],[],0.7 if end else None)
+ r,_,_=select.select([s]+([] if end else [sys.stdin]),[],[],2 if end else None)
  if s in r: f,a=s.recvfrom(70000);print(a[2],f.hex())
  elif sys.stdin in r: end=True
  elif end: break";
@@ -61,6 +62,8 @@ struct Copy {
     erspan: bool,
     number: Option<u32>,
     cut: bool,
+    /// Of the frame, as the header of ERSPAN repeats it: urgency and number.
+    tag: Option<(u32, u32)>,
     frame: Vec<u8>,
 }
 
@@ -98,7 +101,7 @@ fn copy(outer: &[u8]) -> Option<Copy> {
     Some(match word(gre, 0) {
         0x2000_6558 => {
             let frame = gre[8..].to_vec();
-            Copy { from, to, id: word(gre, 4), erspan: false, number: None, cut: false, frame }
+            Copy { from, to, id: word(gre, 4), erspan: false, number: None, cut: false, tag: None, frame }
         }
         0x1000_88be => {
             let header = word(gre, 8);
@@ -111,6 +114,7 @@ fn copy(outer: &[u8]) -> Option<Copy> {
                 erspan: true,
                 number: Some(word(gre, 4)),
                 cut: header >> 10 & 1 == 1,
+                tag: (header >> 11 & 3 == 3).then_some((header >> 13 & 7, header >> 16 & 0xfff)),
                 frame: gre[16..].to_vec(),
             }
         }
@@ -260,6 +264,23 @@ async fn collectors_get_every_frame_as_it_was() {
     assert_eq!(copies(&ear.frames()), [], "nobody is looked at any more");
 }
 
+/// What TCP carried in copies of no more than a wire's size with sound checksums.
+fn stream(got: &[Copy]) -> Vec<u8> {
+    let mut octets: BTreeMap<u32, Vec<u8>> = BTreeMap::new();
+    for frame in got.iter().map(|c| &c.frame).filter(|f| half(f, 12) == 0x0800 && f[23] == 6) {
+        assert!(frame.len() <= 1464, "{}", frame.len());
+        let (header, segment) = (usize::from(frame[46] >> 4) * 4, &frame[34..14 + usize::from(half(frame, 16))]);
+        let pseudo = [&frame[26..34], &[0, 6], &u16::try_from(segment.len()).unwrap().to_be_bytes()].concat();
+        assert_eq!(sum(&[&pseudo[..], segment].concat()), 0xffff, "a sound checksum");
+        // What was sent again may be cut elsewhere.
+        let known = octets.entry(word(segment, 4)).or_default();
+        if known.len() < segment.len() - header {
+            *known = segment[header..].to_vec();
+        }
+    }
+    octets.into_values().flatten().collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn large_frames_come_as_a_wire_would_carry_them() {
     if !root() {
@@ -279,24 +300,21 @@ async fn large_frames_come_as_a_wire_would_carry_them() {
         guest.sh("ip link set eth0 mtu 1450");
     }
     assert!(a.pings("10.0.0.12"));
-    let server = b.spawn("nc -l -p 9000");
-    cloud.background(server);
-    assert!(soon(|| b.sh("ss -ltn").contains(":9000")));
-    let (ear, at_a) = (Ear::at(&far), Ear::at(&a));
-    a.sh("head -c 200000 /dev/zero | tr '\\0' x | nc -N -w 5 10.0.0.12 9000");
-    let got = copies(&ear.frames());
-    let largest = at_a.frames().iter().map(|(_, f)| f.len()).max().unwrap();
-    assert!(largest > 1464, "the guest gives its kernel's large frames: {largest}");
-    let mut octets = std::collections::BTreeMap::new();
-    for frame in got.iter().map(|c| &c.frame).filter(|f| half(f, 12) == 0x0800 && f[23] == 6) {
-        assert!(frame.len() <= 1464, "{}", frame.len());
-        let (header, segment) = (usize::from(frame[46] >> 4) * 4, &frame[34..14 + usize::from(half(frame, 16))]);
-        let pseudo = [&frame[26..34], &[0, 6], &u16::try_from(segment.len()).unwrap().to_be_bytes()].concat();
-        assert_eq!(sum(&[&pseudo[..], segment].concat()), 0xffff, "a sound checksum");
-        octets.insert(word(segment, 4), segment[header..].to_vec());
-    }
-    let said: Vec<u8> = octets.into_values().flatten().collect();
-    assert!(said.len() == 200_000 && said.iter().all(|b| *b == b'x'), "{} {:?}", said.len(), plane.stats());
+    // On a machine that is busy with other things the queue of copies may lose one; what comes is sound each time.
+    let whole = (0..3u16).any(|n| {
+        let port = 9000 + n;
+        cloud.background(b.spawn(&format!("nc -l -p {port}")));
+        assert!(soon(|| b.sh("ss -ltn").contains(&format!(":{port}"))));
+        let (ear, at_a) = (Ear::at(&far), Ear::at(&a));
+        a.sh(&format!("head -c 200000 /dev/zero | tr '\\0' x | nc -N -w 5 10.0.0.12 {port}"));
+        let got = copies(&ear.frames());
+        let largest = at_a.frames().iter().map(|(_, f)| f.len()).max().unwrap();
+        assert!(largest > 1464, "the guest gives its kernel's large frames: {largest}");
+        let said = stream(&got);
+        assert!(said.iter().all(|b| *b == b'x') && said.len() > 100_000, "{} {:?}", said.len(), plane.stats());
+        said.len() == 200_000
+    });
+    assert!(whole, "{:?}", plane.stats());
 
     // What the way out has no room for: ERSPAN says that it was cut, GRE could not.
     let big = || a.try_sh("ping -n -c 2 -i 0.2 -W 2 -s 1422 10.0.0.12");
@@ -349,6 +367,60 @@ async fn guests_of_ipv6_are_looked_at_as_well() {
     for id in [6, 66] {
         assert_eq!(echo(of(&got, id)), echo(both(&sent, &received)), "{id}: {:?}", plane.stats());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tags_of_guests_are_in_the_copies_and_those_of_subports_are_not() {
+    if !root() {
+        return;
+    }
+    let mut cloud = Cloud::new("collecttag");
+    let config = cloud.node(1);
+    let plane = DataPlane::open(config.clone()).await.unwrap();
+    let far = collector(&mut cloud, &config);
+    let bare =
+        |id: &str, n: u8| Port { secured: false, groups: vec![], ..port(id, "n", n, &format!("10.0.0.{n}"), &[]) };
+    let wanted = Wanted {
+        networks: vec![Network { transparent: true, ..network("n", 100, 0) }, network("m", 101, 1)],
+        ports: vec![
+            bare("a", 1),
+            bare("b", 2),
+            Port { parent: Some(Parent { port: "a".into(), vlan: 5 }), network: "m".into(), ..bare("s", 3) },
+        ],
+        taps: vec![
+            tap("a", false, true, NEAR, gre(1)),
+            tap("b", true, false, NEAR, gre(2)),
+            tap("b", true, false, NEAR, erspan(3)),
+            tap("s", false, true, NEAR, erspan(4)),
+        ],
+        ..Wanted::default()
+    };
+    apply(&plane, &wanted).await;
+    let a = guest(&mut cloud, &plane, "a", "10.0.0.1").await;
+    let b = guest(&mut cloud, &plane, "b", "10.0.0.2").await;
+    assert!(a.pings("10.0.0.2"), "{:?}", plane.stats());
+    // Urgency 5; a protocol for experiments.
+    let (macs, rest) = ("fa163e000002fa163e000001", format!("88b5{}", "41".repeat(60)));
+    let tagged = |tci: &str| format!("{macs}8100{tci}{rest}");
+    let bytes = |hex: &str| -> Vec<u8> {
+        (0..hex.len() / 2).map(|i| u8::from_str_radix(&hex[2 * i..2 * i + 2], 16).unwrap()).collect()
+    };
+    let ear = Ear::at(&far);
+    for tci in ["a064", "0005"] {
+        let send = "import socket,sys;s=socket.socket(17,3);s.bind(('eth0',0));s.send(bytes.fromhex(sys.argv[1]))";
+        drop(run(&mut a.command("python3", &["-c", send, &tagged(tci)])));
+    }
+    let got = copies(&ear.frames());
+    let marked: Vec<&Copy> = got.iter().filter(|c| c.frame.ends_with(&[0x41; 60])).collect();
+    let frame = bytes(&tagged("a064"));
+    let seen = |id: u32| -> Vec<(&[u8], Option<(u32, u32)>)> {
+        marked.iter().filter(|c| c.id == id).map(|c| (c.frame.as_slice(), c.tag)).collect()
+    };
+    assert_eq!(seen(1), [(frame.as_slice(), None)], "{:?}", plane.stats());
+    assert_eq!(seen(2), [(frame.as_slice(), None)]);
+    assert_eq!(seen(3), [(frame.as_slice(), Some((5, 100)))]);
+    assert_eq!(seen(4), [(bytes(&format!("{macs}{rest}")).as_slice(), None)], "the subport's frame has none");
+    drop(b);
 }
 
 /// A single host has no underlay: copies leave by the link to the provider. There a guest may collect, by its floating address,

@@ -57,7 +57,7 @@ async fn a_killed_agent_is_survived_at_any_moment() {
         let taps = links.lines().filter(|l| l.contains(": tap")).count();
         assert_eq!(taps, 4, "after {ms} ms: {links}");
         let pins = std::fs::read_dir(config.state_dir.join("bpf/links")).unwrap().count();
-        assert_eq!(pins, 4 + 2 * 4, "after {ms} ms: agent, overlay, edge twice, ports twice");
+        assert_eq!(pins, 6 + 2 * 4, "after {ms} ms: agent, copies twice, overlay, edge twice, ports twice");
         let (a, b) = (cloud.guest(&format!("a{i}")), cloud.guest(&format!("b{i}")));
         plane.open_veth("p0", &a.ns, "eth0").await.unwrap();
         plane.open_veth("p1", &b.ns, "eth0").await.unwrap();

@@ -60,7 +60,7 @@ async fn ports_go_one_by_one_and_then_nothing_is_left() {
     apply(&plane, &Wanted::default()).await;
     assert_eq!(taps(), 0);
     let pins = std::fs::read_dir(config.state_dir.join("bpf/links")).unwrap().count();
-    assert_eq!(pins, 3, "agent0 and the two of the edge link");
+    assert_eq!(pins, 5, "agent0, the copy link's two and the edge link's two");
     assert_eq!(plane.stats().unwrap().ports.len(), 0);
     let (tap, early) = (plane.open_tap("early").await.unwrap(), tap_name("early"));
     assert_eq!(tap.len(), 1);
@@ -155,6 +155,6 @@ async fn another_build_swaps_its_programs_in_without_a_lost_packet() {
     // The links run the new programs: nothing else holds the old ones.
     drop(plane);
     let links = config.state_dir.join("bpf/links");
-    assert_eq!(std::fs::read_dir(links).unwrap().count(), 3 + 4);
+    assert_eq!(std::fs::read_dir(links).unwrap().count(), 5 + 4);
     assert!(a.pings("10.0.0.12"));
 }
