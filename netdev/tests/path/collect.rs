@@ -378,8 +378,11 @@ async fn tags_of_guests_are_in_the_copies_and_those_of_subports_are_not() {
     let config = cloud.node(1);
     let plane = DataPlane::open(config.clone()).await.unwrap();
     let far = collector(&mut cloud, &config);
-    let bare =
-        |id: &str, n: u8| Port { secured: false, groups: vec![], ..port(id, "n", n, &format!("10.0.0.{n}"), &[]) };
+    let bare = |id: &str, n: u8| Port {
+        secured: false,
+        groups: vec![],
+        ..port(id, "n", n, &format!("10.0.0.{}", n + 10), &[])
+    };
     let wanted = Wanted {
         networks: vec![Network { transparent: true, ..network("n", 100, 0) }, network("m", 101, 1)],
         ports: vec![
@@ -396,9 +399,9 @@ async fn tags_of_guests_are_in_the_copies_and_those_of_subports_are_not() {
         ..Wanted::default()
     };
     apply(&plane, &wanted).await;
-    let a = guest(&mut cloud, &plane, "a", "10.0.0.1").await;
-    let b = guest(&mut cloud, &plane, "b", "10.0.0.2").await;
-    assert!(a.pings("10.0.0.2"), "{:?}", plane.stats());
+    let a = guest(&mut cloud, &plane, "a", "10.0.0.11").await;
+    let b = guest(&mut cloud, &plane, "b", "10.0.0.12").await;
+    assert!(a.pings("10.0.0.12"), "{:?}", plane.stats());
     // Urgency 5; a protocol for experiments.
     let (macs, rest) = ("fa163e000002fa163e000001", format!("88b5{}", "41".repeat(60)));
     let tagged = |tci: &str| format!("{macs}8100{tci}{rest}");
@@ -413,9 +416,8 @@ async fn tags_of_guests_are_in_the_copies_and_those_of_subports_are_not() {
     let got = copies(&ear.frames());
     let marked: Vec<&Copy> = got.iter().filter(|c| c.frame.ends_with(&[0x41; 60])).collect();
     let frame = bytes(&tagged("a064"));
-    let seen = |id: u32| -> Vec<(&[u8], Option<(u32, u32)>)> {
-        marked.iter().filter(|c| c.id == id).map(|c| (c.frame.as_slice(), c.tag)).collect()
-    };
+    let seen =
+        |id: u32| -> Vec<_> { marked.iter().filter(|c| c.id == id).map(|c| (c.frame.as_slice(), c.tag)).collect() };
     assert_eq!(seen(1), [(frame.as_slice(), None)], "{:?}", plane.stats());
     assert_eq!(seen(2), [(frame.as_slice(), None)]);
     assert_eq!(seen(3), [(frame.as_slice(), Some((5, 100)))]);
