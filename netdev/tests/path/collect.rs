@@ -9,10 +9,10 @@ use std::io::Read;
 use std::net::IpAddr;
 use std::process::Child;
 
-const NEAR: &str = "10.255.0.99";
+pub(crate) const NEAR: &str = "10.255.0.99";
 /// Behind the collector's host, by a route of the operator's.
 const FAR: &str = "198.51.100.7";
-const SIX: &str = "fd00:c::99";
+pub(crate) const SIX: &str = "fd00:c::99";
 const OUTGOING: u8 = 4;
 
 /// Every frame of a device as long as it runs, with the kind that the kernel gives it.
@@ -54,24 +54,24 @@ while True:
 
 /// A frame in GRE, taken apart as RFC 2890 and the ERSPAN draft say.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Copy {
-    from: IpAddr,
-    to: IpAddr,
+pub(crate) struct Copy {
+    pub from: IpAddr,
+    pub to: IpAddr,
     /// Key or session.
-    id: u32,
-    erspan: bool,
-    number: Option<u32>,
-    cut: bool,
+    pub id: u32,
+    pub erspan: bool,
+    pub number: Option<u32>,
+    pub cut: bool,
     /// Of the frame, as the header of ERSPAN repeats it: urgency and number.
-    tag: Option<(u32, u32)>,
-    frame: Vec<u8>,
+    pub tag: Option<(u32, u32)>,
+    pub frame: Vec<u8>,
 }
 
 fn word(bytes: &[u8], at: usize) -> u32 {
     u32::from_be_bytes(*bytes[at..].first_chunk().unwrap())
 }
 
-fn half(bytes: &[u8], at: usize) -> u16 {
+pub(crate) fn half(bytes: &[u8], at: usize) -> u16 {
     u16::from_be_bytes(*bytes[at..].first_chunk().unwrap())
 }
 
@@ -83,7 +83,7 @@ fn sum(bytes: &[u8]) -> u16 {
     u16::try_from(sum).unwrap()
 }
 
-fn copy(outer: &[u8]) -> Option<Copy> {
+pub(crate) fn copy(outer: &[u8]) -> Option<Copy> {
     let (from, to, gre): (IpAddr, IpAddr, &[u8]) = match half(outer, 12) {
         0x0800 if outer[23] == 47 => {
             assert_eq!((outer[14], sum(&outer[14..34])), (0x45, 0xffff), "a sound header");
@@ -147,15 +147,15 @@ fn both(one: &[Vec<u8>], two: &[Vec<u8>]) -> Vec<Vec<u8>> {
     sorted([one, two].concat())
 }
 
-fn gre(key: u32) -> Wrap {
+pub(crate) fn gre(key: u32) -> Wrap {
     Wrap::Gre { key }
 }
 
-fn erspan(session: u16) -> Wrap {
+pub(crate) fn erspan(session: u16) -> Wrap {
     Wrap::Erspan { session }
 }
 
-fn tap(port: &str, ingress: bool, egress: bool, address: &str, wrap: Wrap) -> Tap {
+pub(crate) fn tap(port: &str, ingress: bool, egress: bool, address: &str, wrap: Wrap) -> Tap {
     let id = format!("{port}-{ingress}-{egress}-{address}-{wrap:?}");
     let to = Looker::Collector { address: address.parse().unwrap(), wrap };
     Tap { id, port: port.into(), ingress, egress, to }
@@ -179,7 +179,7 @@ fn collector(cloud: &mut Cloud, config: &Config) -> Guest {
 }
 
 /// What an operator does for collectors behind others, and of IPv6.
-fn routes(cloud: &Cloud, config: &Config) -> Guest {
+pub(crate) fn routes(cloud: &Cloud, config: &Config) -> Guest {
     let node = Guest::at(&ns_path(&config.node()), cloud);
     node.sh(&format!("ip route add {FAR}/32 via {NEAR}"));
     node.sh("sysctl -qw net.ipv6.conf.under0.disable_ipv6=0; ip addr add fd00:c::1/64 dev under0 nodad");

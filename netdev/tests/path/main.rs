@@ -36,3 +36,4 @@ mod v6;
 mod view;
 mod vlan;
 mod ways;
+mod wrap;

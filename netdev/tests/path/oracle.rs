@@ -3,7 +3,7 @@
 //!
 //! A failure prints the seed of its case; `ORACLE_SEED` runs it again, `ORACLE_CASES` says how many cases.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr, unsafe_code)]
-mod kernel;
+pub(crate) mod kernel;
 mod model;
 mod wire;
 use crate::cloud::{Cloud, apply, mac, network, port, root, vtep};
@@ -17,22 +17,22 @@ use wire::{ACK, Body, FIN, Packet, Part, RST, SYN, icmp};
 const GROUPS: [&str; 4] = ["ga", "gb", "gc", "gd"];
 const PACKETS: usize = 400;
 
-struct Dice(u64);
+pub(crate) struct Dice(pub u64);
 
 impl Dice {
-    fn roll(&mut self) -> u64 {
+    pub fn roll(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
         self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 16
     }
-    fn below(&mut self, n: usize) -> usize {
+    pub fn below(&mut self, n: usize) -> usize {
         usize::try_from(self.roll() % n as u64).unwrap()
     }
-    fn one<T: Clone>(&mut self, of: &[T]) -> T {
+    pub fn one<T: Clone>(&mut self, of: &[T]) -> T {
         of[self.below(of.len())].clone()
     }
-    fn chance(&mut self, percent: u64) -> bool {
+    pub fn chance(&mut self, percent: u64) -> bool {
         self.roll() % 100 < percent
     }
 }

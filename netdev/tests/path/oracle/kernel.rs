@@ -10,7 +10,8 @@ const DELETE: libc::c_long = 3;
 const NEXT: libc::c_long = 4;
 const GET: libc::c_long = 7;
 const RUN: libc::c_long = 10;
-/// Where `struct __sk_buff` has the interface.
+/// Where `struct __sk_buff` has the mark and the interface.
+const MARK_AT: usize = 8;
 const IFINDEX_AT: usize = 40;
 const CONTEXT: usize = 192;
 
@@ -36,6 +37,8 @@ fn number(fd: &OwnedFd) -> u64 {
 pub struct Kernel {
     from_guest: OwnedFd,
     to_guest: OwnedFd,
+    wrap_copy: OwnedFd,
+    collectors: OwnedFd,
     flows: [(OwnedFd, usize); 2],
     fragments: [(OwnedFd, usize); 2],
     live: OwnedFd,
@@ -54,6 +57,8 @@ impl Kernel {
         Self {
             from_guest: open(&programs.join("from_guest")),
             to_guest: open(&programs.join("to_guest")),
+            wrap_copy: open(&programs.join("wrap_copy")),
+            collectors: table("collectors"),
             flows: [(table("flows"), 20), (table("flows6"), 44)],
             fragments: [(table("fragments"), 16), (table("fragments6"), 40)],
             live: table("live"),
@@ -90,6 +95,49 @@ impl Kernel {
         match Self::run(&self.to_guest, ifindex, frame) {
             0 => true,
             2 => false,
+            other => panic!("verdict {other}"),
+        }
+    }
+
+    /// Names of collectors, each with how its row begins: flags, key or session.
+    pub fn collectors(&self) -> Vec<(u32, u32, u32)> {
+        let (mut found, mut key) = (Vec::new(), [0u8; 4]);
+        loop {
+            let mut attr = [0u64; 16];
+            (attr[0], attr[2]) = (number(&self.collectors), key.as_mut_ptr() as u64);
+            // Before the first is whatever is not there.
+            attr[1] = if found.is_empty() { 0 } else { key.as_ptr() as u64 };
+            if bpf(NEXT, &mut attr) < 0 {
+                return found;
+            }
+            let (key, mut row) = (std::hint::black_box(key), [0u8; 56]);
+            let mut attr = [0u64; 16];
+            (attr[0], attr[1], attr[2]) = (number(&self.collectors), key.as_ptr() as u64, row.as_mut_ptr() as u64);
+            assert!(bpf(LOOKUP, &mut attr) >= 0);
+            let word = |at: usize| u32::from_ne_bytes(*std::hint::black_box(&row)[at..].first_chunk().unwrap());
+            found.push((u32::from_ne_bytes(key), word(0), word(4)));
+        }
+    }
+
+    /// A copy as it is sent to a collector, if it is.
+    pub fn wraps(&self, collector: u32, frame: &[u8]) -> Option<Vec<u8>> {
+        let mut context = [0u8; CONTEXT];
+        context[MARK_AT..MARK_AT + 4].copy_from_slice(&collector.to_ne_bytes());
+        context[IFINDEX_AT..IFINDEX_AT + 4].copy_from_slice(&1u32.to_ne_bytes());
+        let mut out = vec![0u8; 4096];
+        let mut attr = [0u64; 16];
+        attr[0] = number(&self.wrap_copy);
+        attr[1] = frame.len() as u64 | (out.len() as u64) << 32;
+        (attr[2], attr[3]) = (frame.as_ptr() as u64, out.as_mut_ptr() as u64);
+        attr[4] = 1;
+        attr[5] = CONTEXT as u64;
+        attr[6] = context.as_ptr() as u64;
+        let r = bpf(RUN, &mut attr);
+        assert!(r >= 0, "test run: {}", std::io::Error::last_os_error());
+        out.truncate(usize::try_from(attr[1] >> 32).unwrap());
+        match attr[0] >> 32 {
+            7 => Some(out),
+            2 => None,
             other => panic!("verdict {other}"),
         }
     }
