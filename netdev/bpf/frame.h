@@ -9,6 +9,8 @@
 #define ETH_IP 0x0800
 #define ETH_ARP 0x0806
 #define ETH_IP6 0x86dd
+#define ETH_TAG 0x8100         /* a customer's tag (802.1Q) */
+#define ETH_SERVICE_TAG 0x88a8 /* the outer one of two (802.1ad) */
 #define TCP 6
 #define UDP 17
 #define ICMP 1
@@ -132,7 +134,7 @@ static __always_inline void say_beyond_firewalls(struct __sk_buff *skb, __u32 is
 	*(volatile __u32 *)&skb->cb[1] = is;
 }
 
-/* Off the edge link: the external network, and the tag that the frame had there. Every program says so first. */
+/* Off the edge link: the external network, and the tag that the frame had there, as `tags` has it. Every program says so first. */
 static __always_inline __u32 wire_of(struct __sk_buff *skb)
 {
 	return *(volatile __u32 *)&skb->cb[2];
@@ -154,7 +156,9 @@ static __always_inline __u32 ifindex_of(struct __sk_buff *skb)
 	return *(volatile __u32 *)&skb->ifindex;
 }
 
-/* Keeps fragments of one wire apart from those of all others, and of guests: interface indexes are of 18 bits. */
+/* Keeps fragments of one wire apart from those of all others, and of guests: interface indexes are of 18 bits, tags with
+ * their kind of 14.
+ */
 static __always_inline __u32 wire_scope(struct __sk_buff *skb)
 {
 	return (ifindex_of(skb) & 0x3ffff) | tag_of(skb) << 18;
@@ -170,6 +174,12 @@ static __always_inline __u32 number_of(struct __sk_buff *skb)
 static __always_inline __u32 name_of(struct __sk_buff *skb)
 {
 	return number_of(skb) ? SUBPORT_NAME(ifindex_of(skb), skb->vlan_tci) : ifindex_of(skb);
+}
+
+/* Puts a wire's tag on. */
+static __always_inline int push_tag(struct __sk_buff *skb, __u32 tag)
+{
+	return bpf_skb_vlan_push(skb, tag & TAG_SERVICE ? bpf_htons(ETH_SERVICE_TAG) : bpf_htons(ETH_TAG), tag & 0xfff);
 }
 
 /* Takes the frame's tag off. Not 0 if there is another one below it: that would come out where nobody has looked. */
@@ -210,7 +220,7 @@ __attribute__((noinline)) int give(struct __sk_buff *skb, __u32 name)
 	__u32 tag = name == ifindex_of(skb) ? tag_of(skb) : 0;
 
 	if (tag)
-		return bpf_skb_vlan_push(skb, bpf_htons(0x8100), tag) ? drop(skb, DROP_MALFORMED) : bpf_redirect(name, 0);
+		return push_tag(skb, tag) ? drop(skb, DROP_MALFORMED) : bpf_redirect(name, 0);
 	/* A tag that the frame has anyway is its network's own business, and must not be taken for a port's. */
 	if (skb->vlan_present && has_subport(skb, name))
 		return drop(skb, DROP_FAMILY);

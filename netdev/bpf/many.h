@@ -3,6 +3,7 @@
  *   from_guest  -> the sender's groups -> rate -> `floods`: a copy for each port of the network here, one for each other host that has some
  *   from_overlay ---------------------------> `floods`: a copy for each port of the network here
  *   each copy -> to_guest -> the groups of whoever gets it
+ *   wires: guests' own tagged frames alone, by rows of their own (FLOOD_TAGGED): a copy for each port here that takes tags, one for the wire
  *
  * Nobody is asked what he listens to. What the host answers itself (ARP, neighbours, DHCP) goes to nobody else.
  */
@@ -30,6 +31,17 @@ static __always_inline void copy_to(struct __sk_buff *skb, __u32 name)
 	bpf_skb_vlan_pop(skb);
 }
 
+/* With the network's tag outside of the guest's own; without one the guest's would be the wire's. */
+static __always_inline void copy_to_wire(struct __sk_buff *skb, __u32 edge_if, __u32 vni)
+{
+	__u32 *tag = bpf_map_lookup_elem(&wires, &vni);
+
+	if (!tag || !edge_if || push_tag(skb, *tag))
+		return;
+	bpf_clone_redirect(skb, edge_if, 0);
+	bpf_skb_vlan_pop(skb);
+}
+
 /* Whether it was the last. */
 __attribute__((noinline)) int flood_one(struct __sk_buff *skb, __u32 vni, __u32 index, __u32 everywhere)
 {
@@ -43,6 +55,11 @@ __attribute__((noinline)) int flood_one(struct __sk_buff *skb, __u32 vni, __u32 
 	if (f->kind == HOP_LOCAL) {
 		if (f->where != whose(skb))
 			copy_to(skb, f->where);
+		return 0;
+	}
+	if (f->kind == HOP_WIRE) {
+		if (everywhere)
+			copy_to_wire(skb, set->edge_if, vni & ~FLOOD_TAGGED);
 		return 0;
 	}
 	tunnel.remote_ipv4 = bpf_ntohl(f->where);

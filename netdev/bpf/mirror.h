@@ -74,7 +74,7 @@ __attribute__((noinline)) int mirror(struct __sk_buff *skb, __u32 direction)
 		copy_all(skb, m, set, 1);
 	/* Towards a subport the tag is on already; who looks has no use for it. */
 	if (skb->vlan_present) {
-		tag = skb->vlan_tci;
+		tag = skb->vlan_tci | (skb->vlan_proto == bpf_htons(ETH_SERVICE_TAG) ? 1u << 30 : 0);
 		if (bpf_skb_vlan_pop(skb))
 			return 0;
 		tag |= 1u << 31;
@@ -83,7 +83,7 @@ __attribute__((noinline)) int mirror(struct __sk_buff *skb, __u32 direction)
 		copy_all(skb, m, set, 1);
 	copy_all(skb, m, set, 0);
 	if (tag)
-		bpf_skb_vlan_push(skb, bpf_htons(0x8100), tag & 0xffff);
+		bpf_skb_vlan_push(skb, tag & 1u << 30 ? bpf_htons(ETH_SERVICE_TAG) : bpf_htons(ETH_TAG), tag & 0xffff);
 	return 0;
 }
 

@@ -358,7 +358,7 @@ int from_guest(struct __sk_buff *skb)
 	if (!port && number_of(skb)) {
 		ifindex = ifindex_of(skb);
 		port = bpf_map_lookup_elem(&ports, &ifindex);
-		tagged = port && port->flags & PORT_TRANSPARENT && skb->vlan_proto == bpf_htons(0x8100);
+		tagged = port && port->flags & PORT_TRANSPARENT;
 		port = tagged ? port : 0;
 	}
 	say_beyond_firewalls(skb, skb->mark == MARK_REJECT);
@@ -378,6 +378,8 @@ int from_guest(struct __sk_buff *skb)
 		return drop(skb, DROP_RATE);
 	if (eth.src[0] & 1)
 		return drop(skb, DROP_SPOOFED_MAC);
+	if (tagged && lift(skb))
+		return drop(skb, DROP_FAMILY);
 	if (port->flags & PORT_TAPPED)
 		mirror(skb, FROM_GUEST);
 	if (tagged)
@@ -405,36 +407,17 @@ static __always_inline int deliver(struct __sk_buff *skb, const struct port *por
 	return TC_ACT_OK;
 }
 
-SEC("classifier")
-int to_guest(struct __sk_buff *skb)
+/* `tagged`: with a tag of the guests' own. */
+static __always_inline int hear(struct __sk_buff *skb, const struct port *port, __u32 ifindex, int tagged)
 {
-	__u32 ifindex = name_of(skb);
-	struct port *port = bpf_map_lookup_elem(&ports, &ifindex);
 	struct packet p = {};
-	__u32 none = DROP_NO_PORT;
 	int no;
 
-	if (!port && number_of(skb)) {
-		none = DROP_FAMILY;
-		ifindex = ifindex_of(skb);
-		port = bpf_map_lookup_elem(&ports, &ifindex);
-		port = port && port->flags & PORT_TRANSPARENT ? port : 0;
-	}
-	say_whose(skb, ifindex);
-	say_wire(skb, 0, 0);
-	if (!port)
-		return drop(skb, none);
-	if (!(port->flags & PORT_UP))
-		return drop(skb, DROP_PORT_DOWN);
-	if (skb->mark == MARK_AGENT) {
-		skb->mark = 0;
-		return TC_ACT_OK;
-	}
 	if (!(port->flags & (PORT_SECURED | PORT_FIREWALLED)))
 		return deliver(skb, port);
 	if (skb->protocol == bpf_htons(ETH_ARP))
-		return port->flags & PORT_EXTERNAL || !(port->flags & PORT_SECURED) || none == DROP_FAMILY ? deliver(skb, port) :
-												     drop(skb, DROP_STACK);
+		return port->flags & PORT_EXTERNAL || !(port->flags & PORT_SECURED) || tagged ? deliver(skb, port) :
+											 drop(skb, DROP_STACK);
 	if (skb->protocol == bpf_htons(ETH_IP6)) {
 		no = welcome6(skb, port);
 		if (no & REJECTED)
@@ -452,6 +435,49 @@ int to_guest(struct __sk_buff *skb)
 	if (no == REJECTED)
 		return reject(skb, &p, TO_GUEST);
 	return no ? drop(skb, no - 1) : deliver(skb, port);
+}
+
+__attribute__((noinline)) int hear_tagged(struct __sk_buff *skb)
+{
+	__u32 ifindex = ifindex_of(skb);
+	struct port *port = bpf_map_lookup_elem(&ports, &ifindex);
+	int verdict;
+
+	say_whose(skb, ifindex);
+	if (!port || !(port->flags & PORT_TRANSPARENT))
+		return drop(skb, DROP_FAMILY);
+	if (!(port->flags & PORT_UP))
+		return drop(skb, DROP_PORT_DOWN);
+	if (skb->mark == MARK_AGENT) {
+		skb->mark = 0;
+		return TC_ACT_OK;
+	}
+	if (lift(skb))
+		return drop(skb, DROP_FAMILY);
+	verdict = hear(skb, port, ifindex, 1);
+	/* What a firewall rejects goes back with its tags, too. */
+	return verdict != TC_ACT_SHOT && lower(skb) ? drop(skb, DROP_MALFORMED) : verdict;
+}
+
+SEC("classifier")
+int to_guest(struct __sk_buff *skb)
+{
+	__u32 ifindex = name_of(skb);
+	struct port *port = bpf_map_lookup_elem(&ports, &ifindex);
+
+	say_wire(skb, 0, 0);
+	if (!port && number_of(skb))
+		return hear_tagged(skb);
+	say_whose(skb, ifindex);
+	if (!port)
+		return drop(skb, DROP_NO_PORT);
+	if (!(port->flags & PORT_UP))
+		return drop(skb, DROP_PORT_DOWN);
+	if (skb->mark == MARK_AGENT) {
+		skb->mark = 0;
+		return TC_ACT_OK;
+	}
+	return hear(skb, port, ifindex, 0);
 }
 
 /* What each host on its way takes of the tunnel's TTL: two that follow each other's word end the game after a few rounds. */
@@ -682,16 +708,18 @@ int from_edge(struct __sk_buff *skb)
 	skb->mark = 0;
 	if (!set)
 		return drop(skb, DROP_MALFORMED);
-	if (tag && skb->vlan_proto == bpf_htons(0x8100))
+	if (tag) {
+		tag |= skb->vlan_proto == bpf_htons(ETH_SERVICE_TAG) ? TAG_SERVICE : 0;
 		vni = bpf_map_lookup_elem(&tags, &tag);
+	}
 	/* Beside ours the device may carry the host's own. */
 	if (skb->vlan_present && tag && !vni)
 		return set->flags & SETTING_SHARED ? TC_ACT_OK : drop(skb, DROP_FAMILY);
 	if (skb->vlan_present && untag(skb))
-		return drop(skb, DROP_FAMILY);
+		return vni && *vni & TAGS_WITHIN ? edge_tagged(skb, *vni & ~TAGS_WITHIN) : drop(skb, DROP_FAMILY);
 	if (bpf_skb_load_bytes(skb, 0, &eth, sizeof(eth)))
 		return drop(skb, DROP_MALFORMED);
-	say_wire(skb, vni ? *vni : set->ext_vni, tag);
+	say_wire(skb, vni ? *vni & ~TAGS_WITHIN : set->ext_vni, tag);
 	if (eth.protocol == bpf_htons(ETH_ARP))
 		return edge_arp(skb, &eth);
 	if (eth.protocol == bpf_htons(ETH_IP))

@@ -31,7 +31,7 @@ struct ip6 {
 #define PORT_LOCALS 2048u        /* its network has local IPs here */
 #define PORT_NAMES 4096u         /* its network has a resolver here */
 #define PORT_TAPPED 8192u        /* somebody looks at what it sends or gets */
-#define PORT_TRANSPARENT 32768u  /* guests of its network may send frames with tags to each other */
+#define PORT_TRANSPARENT 32768u  /* guests of its network may send frames with tags to each other; on a wire, within its tag */
 #define PORT_FIREWALLED 16384u   /* it has a firewall, or a router's leg in its network has one */
 
 /* A port whose frames come tagged over another's device: its name is this bit, that device and the tag. */
@@ -66,8 +66,9 @@ struct flood_key {
 	__u32 vni;
 	__u32 index;
 };
+#define FLOOD_TAGGED 0x80000000u /* beside `vni`: for tagged frames alone, of a network of a wire */
 struct flood {
-	__u32 kind;  /* HOP_LOCAL, HOP_REMOTE */
+	__u32 kind;  /* HOP_LOCAL, HOP_REMOTE, HOP_WIRE */
 	__u32 where; /* interface index, or far tunnel end */
 };
 
@@ -87,6 +88,7 @@ struct source {
 #define HOP_REMOTE 2u  /* where = far tunnel end */
 #define HOP_ROUTER 3u  /* router = which */
 #define HOP_SERVICE 4u /* this host itself: DHCP and metadata */
+#define HOP_WIRE 5u    /* of `floods`: out of the edge link, with the network's tag */
 
 #define ADDRESS_MOVES 1u /* several ports may have the address: the last that announced it does */
 #define ADDRESS_LOCAL 2u /* a local IP: what is sent to it is translated */
@@ -147,8 +149,10 @@ struct scope_key {
 };
 
 /* ---- wires: what the edge link carries, untagged (`ext_vni`) and by tag
- *   wires: network -> tag        tags: tag -> network
+ *   wires: network -> tag        tags: tag -> network, and whether guests' own tags may be within
  */
+#define TAG_SERVICE 0x2000u     /* beside a wire's tag: it is a service tag (802.1ad) */
+#define TAGS_WITHIN 0x80000000u /* beside the network */
 
 /* Who is on a tagged wire. The agent asks; the programs remember what is answered, of those alone who were asked for. */
 struct nearby_key {

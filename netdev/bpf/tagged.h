@@ -1,15 +1,63 @@
-/* Frames with tags of the guests' own, in networks whose guests may send them to each other (VLAN-transparent ones).
+/* Frames with one tag or two of the guests' own, in networks whose guests may send them to each other (VLAN-transparent ones;
+ * of a wire, within the network's own tag).
  *
- *   from_guest -> the tag stays beside the frame -> addresses and groups are judged as without it -> by hardware address
+ *   from_guest -> of two tags the outer is lifted -> addresses and groups are judged as without tags -> it is lowered
+ *              -> by hardware address -> the guest, another host, or out by the network's wire
  *              -> for many: many.h
+ *   from_edge  -> the wire's tag is off -> by hardware address, or for many -> guests of this host
+ *   to_guest   -> lifted -> groups judge as without tags -> lowered
  *
- * The kernel keeps the tag out of the frame, so all that reads frames sees them as if there were none. What is in them is
- * between the guests: no router takes them, nothing of the cloud answers in them, and they leave by no wire.
+ * The kernel keeps one tag out of the frame, so all that reads frames sees them as if there were none. What is in them is
+ * between the guests: no router takes them, and nothing of the cloud answers in them.
  */
 #ifndef PILVI_TAGGED_H
 #define PILVI_TAGGED_H
 
 #include "plane6.h"
+
+static __always_inline int is_tag(__u32 protocol)
+{
+	return protocol == bpf_htons(ETH_TAG) || protocol == bpf_htons(ETH_SERVICE_TAG);
+}
+
+/* The outer tag, while it is off. */
+#define LIFTED 0x20000u
+#define LIFTED_SERVICE 0x10000u
+
+static __always_inline void say_lifted(struct __sk_buff *skb, __u32 tag)
+{
+	*(volatile __u32 *)&skb->cb[4] = tag;
+}
+
+/* Takes the outer of two tags off, so that the inner one stands beside the frame as a single one does. Not 0: there are more
+ * than two, or the inner one is no customer's tag with a number.
+ */
+__attribute__((noinline)) int lift(struct __sk_buff *skb)
+{
+	__u32 outer;
+
+	say_lifted(skb, 0);
+	if (!is_tag(skb->protocol))
+		return 0;
+	if (skb->protocol != bpf_htons(ETH_TAG))
+		return -1;
+	outer = LIFTED | skb->vlan_tci | (skb->vlan_proto == bpf_htons(ETH_SERVICE_TAG) ? LIFTED_SERVICE : 0);
+	if (bpf_skb_vlan_pop(skb) || !number_of(skb) || is_tag(skb->protocol))
+		return -1;
+	say_lifted(skb, outer);
+	return 0;
+}
+
+/* Puts it on again. */
+static __always_inline int lower(struct __sk_buff *skb)
+{
+	__u32 outer = *(volatile __u32 *)&skb->cb[4];
+
+	if (!outer)
+		return 0;
+	say_lifted(skb, 0);
+	return bpf_skb_vlan_push(skb, outer & LIFTED_SERVICE ? bpf_htons(ETH_SERVICE_TAG) : bpf_htons(ETH_TAG), outer & 0xffff);
+}
 
 /* 0, or the reason to drop. Both ask and say who has an address: nobody but the guests knows. */
 __attribute__((noinline)) int tagged_arp(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
@@ -98,17 +146,20 @@ __attribute__((noinline)) int send_tagged(struct __sk_buff *skb, const struct po
 	struct mac_key key = {};
 	struct hop *h;
 
-	if (!port || !eth)
+	if (!port || !eth || lower(skb))
 		return drop(skb, DROP_MALFORMED);
-	if (eth->dst[0] & 1)
-		return send_many(skb, port->vni);
 	key.vni = port->vni;
+	if (eth->dst[0] & 1)
+		return send_many(skb, key.vni | (port->flags & PORT_EXTERNAL ? FLOOD_TAGGED : 0));
 	__builtin_memcpy(key.mac, eth->dst, 6);
 	h = bpf_map_lookup_elem(&stations, &key);
 	if (h && h->kind == HOP_LOCAL && h->where != whose(skb))
 		return give(skb, h->where);
 	if (h && h->kind == HOP_REMOTE)
-		return send_tunnel(skb, port->vni, h->where);
+		return send_tunnel(skb, key.vni, h->where);
+	/* Without the network's tag the guest's own would be the wire's. */
+	if (!h && port->flags & PORT_EXTERNAL && bpf_map_lookup_elem(&wires, &key.vni))
+		return out_edge(skb, key.vni, 0);
 	return drop(skb, DROP_UNKNOWN_STATION);
 }
 
@@ -116,15 +167,30 @@ static __always_inline int guest_tagged(struct __sk_buff *skb, const struct port
 {
 	int no = 0;
 
-	if (eth->protocol == bpf_htons(ETH_ARP))
+	if (skb->protocol == bpf_htons(ETH_ARP))
 		no = tagged_arp(skb, port, eth);
-	else if (eth->protocol == bpf_htons(ETH_IP))
+	else if (skb->protocol == bpf_htons(ETH_IP))
 		no = tagged_ip(skb, port, eth);
-	else if (eth->protocol == bpf_htons(ETH_IP6))
+	else if (skb->protocol == bpf_htons(ETH_IP6))
 		no = tagged_ip6(skb, port, eth);
 	else if (port->flags & PORT_SECURED)
 		no = DROP_FAMILY + 1;
 	return no ? drop(skb, no - 1) : send_tagged(skb, port, eth);
+}
+
+/* Off the wire of network `vni`, whose tag is off: guests' own is what is left. */
+__attribute__((noinline)) int edge_tagged(struct __sk_buff *skb, __u32 vni)
+{
+	struct mac_key key = {.vni = vni};
+	struct hop *h;
+
+	/* A tag without a number would make it a frame without a tag to the guest, and none of those comes this way. */
+	if (!number_of(skb) || bpf_skb_load_bytes(skb, 0, key.mac, 6))
+		return drop(skb, DROP_FAMILY);
+	if (key.mac[0] & 1)
+		return flood(skb, vni | FLOOD_TAGGED);
+	h = bpf_map_lookup_elem(&stations, &key);
+	return h && h->kind == HOP_LOCAL ? give(skb, h->where) : drop(skb, DROP_EDGE);
 }
 
 #endif

@@ -36,7 +36,7 @@ __attribute__((noinline)) int out_edge(struct __sk_buff *skb, __u32 vni, __u32 f
 	if (vni != set->ext_vni) {
 		/* Several may be there without a tag. */
 		tag = bpf_map_lookup_elem(&wires, &vni);
-		if (tag && bpf_skb_vlan_push(skb, bpf_htons(0x8100), *tag & 0xfff))
+		if (tag && push_tag(skb, *tag))
 			return drop(skb, DROP_MALFORMED);
 	}
 	return bpf_redirect(set->edge_if, flags & BPF_F_INGRESS);

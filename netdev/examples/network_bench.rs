@@ -120,7 +120,16 @@ fn network(mtu: u16) -> Network {
         lease_seconds: 3600,
         ra: None,
     };
-    Network { id: "net".into(), vni: 100, mtu, external: false, vlan: 0, transparent: false, subnets: vec![subnet] }
+    Network {
+        id: "net".into(),
+        vni: 100,
+        mtu,
+        external: false,
+        vlan: 0,
+        service_tag: false,
+        transparent: false,
+        subnets: vec![subnet],
+    }
 }
 
 fn mac(n: u32) -> Mac {

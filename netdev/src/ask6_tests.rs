@@ -44,6 +44,7 @@ fn scene(ra: Ra) -> (Wanted, BTreeMap<String, u32>) {
             mtu: 1450,
             external: false,
             vlan: 0,
+            service_tag: false,
             transparent: false,
             subnets: vec![subnet],
         }],

@@ -43,12 +43,25 @@ pub(crate) fn subport_name(device: u32, vlan: u16) -> Option<u32> {
     (device < 1 << 18 && (1..4095).contains(&vlan)).then(|| SUBPORT | device << 12 | u32::from(vlan))
 }
 
-/// The device of a port's name, and the tag that its frames have there.
-pub(crate) fn device_of(name: u32) -> (u32, Option<u16>) {
+/// `TAG_SERVICE` of `bpf/tables.h`: beside a tag's number, of which kind it is.
+pub(crate) const SERVICE_TAG: u16 = 0x2000;
+/// The same beside the name of a wire.
+const SERVICE: u32 = 1 << 31;
+
+/// A wire: the device and its tag there, with its kind.
+pub(crate) fn wire_name(device: u32, tag: u16) -> Option<u32> {
+    let service = if tag & SERVICE_TAG == 0 { 0 } else { SERVICE };
+    subport_name(device, tag & !SERVICE_TAG).map(|name| name | service)
+}
+
+/// The device of a port's or a wire's name, and the tag as it stands in its frames there.
+pub(crate) fn device_of(name: u32) -> (u32, Option<[u8; 4]>) {
     if name & SUBPORT == 0 {
         return (name, None);
     }
-    (name >> 12 & 0x3_ffff, u16::try_from(name & 0xfff).ok())
+    let [kind, service] = if name & SERVICE == 0 { [0x81, 0] } else { [0x88, 0xa8] };
+    let [.., high, low] = (name & 0xfff).to_be_bytes();
+    (name >> 12 & 0x3_ffff, Some([kind, service, high, low]))
 }
 
 pub(crate) fn alias_of(port_id: &str) -> String {

@@ -50,6 +50,7 @@ fn guest() -> (Port, Network) {
         mtu: 1450,
         external: false,
         vlan: 0,
+        service_tag: false,
         transparent: false,
         subnets: vec![subnet],
     };

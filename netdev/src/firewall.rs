@@ -166,6 +166,7 @@ mod tests {
             mtu: 1450,
             external: false,
             vlan: 0,
+            service_tag: false,
             transparent: false,
             subnets: vec![],
         };

@@ -29,7 +29,8 @@
 //!  |                     |                                                                                |
 //!  |  underlay --> overlay0 --in--> [from_overlay]: known far end? `stations` --> tap, or our gateway     |
 //!  |  edge0 --in--> [from_edge]: ARP for `externals`; floating or NATed back, `routes` --> tap or overlay |
-//!  |        (tagged: `tags`, `wires`; who is there: `nearby`, asked by the agent)                          |
+//!  |        (tagged: `tags`, `wires`; who is there: `nearby`, asked by the agent;                         |
+//!  |         guests' own tags within: `stations`, `floods`)                                               |
 //!  |  agent0 --out--> [from_agent]: 100.64/10 --> the port's own address --> tap                          |
 //!  |                  the agent's word to a next hop (`watched`) --> edge0                                  |
 //!  |  copy0 == copy1: copies for `collectors`: [wrap_copy] --> [send_copy] --> underlay or edge0          |
@@ -56,7 +57,7 @@
 //!   with a routing header are dropped. What leaves by a router's gateway is not translated, and its prefixes are not announced
 //!   from here: the provider routes them (he may lend them: `delegation`), or the gateway answers for single addresses.
 //! - Broadcast and multicast on wires (external networks) are dropped and counted (`multicast`), also for unsecured
-//!   ports; frames to unknown stations as well (`unknown-station`).
+//!   ports, but for those within tags of guests' own; frames to unknown stations as well (`unknown-station`).
 //! - A single address of `allowed_pairs` (VRRP) follows the port that announced it last among the ports of this
 //!   host; other hosts do not hear of it. A hardware address that two ports share stays with the first.
 //! - Next hops are watched where a router wants that (`bfd`), by the host that holds its ways out: answers of floating addresses that

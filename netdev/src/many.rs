@@ -4,10 +4,12 @@
 //! ```text
 //!   floods  {network, 0..} -> ports of this host, then each other host that has ports of the network
 //! ```
-//! Networks of a wire have none: there a switch of the provider's would have to be asked as well. Nor have networks whose
-//! ports are kept apart.
+//! Networks of a wire have none: there a switch of the provider's would have to be asked as well. But where guests' own tags pass
+//! within the wire's (`transparent.rs`), frames with such tags have rows of their own (`FLOOD_TAGGED`): ports of this host that
+//! take tags, and the wire. Networks whose ports are kept apart have none.
 use crate::picture::Picture;
 use crate::table::{Bytes, Table, put};
+use crate::transparent;
 use crate::view::is_apart;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -16,6 +18,9 @@ use std::net::Ipv4Addr;
 const FLOODS: usize = 128;
 const LOCAL: u32 = 1;
 const REMOTE: u32 = 2;
+const WIRE: u32 = 5;
+/// `FLOOD_TAGGED` of `bpf/tables.h`.
+const TAGGED: u32 = 1 << 31;
 
 #[derive(Default)]
 struct Places {
@@ -40,7 +45,25 @@ fn places<'a>(picture: &Picture<'a>) -> BTreeMap<&'a str, Places> {
     all
 }
 
+/// For tagged frames of networks of a wire. It comes first, so that no number of ports keeps a frame from it.
+fn draw_wires(picture: &mut Picture<'_>) {
+    let wanted = picture.wanted;
+    for network in wanted.networks.iter().filter(|n| transparent::passes(n)) {
+        let here = wanted.ports.iter().filter(|p| p.network == network.id && transparent::takes(network, p));
+        let here: BTreeSet<u32> = here.filter_map(|p| picture.devices.get(&p.id).copied()).collect();
+        if here.is_empty() {
+            continue;
+        }
+        let wire = std::iter::once(Bytes::new().u32(WIRE).u32(0));
+        let rows = wire.chain(here.into_iter().map(|name| Bytes::new().u32(LOCAL).u32(name)));
+        for (index, row) in (0u32..).zip(rows.take(FLOODS)) {
+            put(&mut picture.tables, Table::Floods, Bytes::new().u32(network.vni | TAGGED).u32(index), row);
+        }
+    }
+}
+
 pub(crate) fn draw(picture: &mut Picture<'_>) {
+    draw_wires(picture);
     let wanted = picture.wanted;
     let mut all = places(picture);
     for network in wanted.networks.iter().filter(|n| !n.external) {
@@ -100,6 +123,7 @@ mod tests {
             mtu: 1450,
             external: false,
             vlan: 0,
+            service_tag: false,
             transparent: false,
             subnets: vec![],
         };
@@ -141,6 +165,14 @@ mod tests {
         let mut outside = wanted(2);
         outside.networks[0].external = true;
         assert_eq!(floods(&outside), 0);
+        outside.networks[0].transparent = true;
+        assert_eq!(floods(&outside), 0, "without a tag of its own a wire takes none of the guests'");
+        outside.networks[0].vlan = 5;
+        outside.ports[1].parent = Some(crate::wanted::Parent { port: "p0".into(), vlan: 9 });
+        let (tables, _) = drawn(&outside);
+        let rows: Vec<(&[u8], u8)> = tables[&Table::Floods].iter().map(|(k, v)| (&k[..4], v[0])).collect();
+        let tagged = (7u32 | 1 << 31).to_ne_bytes();
+        assert_eq!(rows, [(&tagged[..], 5), (&tagged[..], 1)], "the wire, and who takes tags");
         let apart = View { network: "n".into(), ports: vec![], apart: true };
         assert_eq!(floods(&Wanted { views: vec![apart], ..wanted(2) }), 0);
     }

@@ -81,8 +81,8 @@ fn link_address(ifindex: u32, protocol: u16) -> libc::sockaddr_ll {
 
 /// Sends a frame out of a device, as the agent.
 pub(crate) fn send(fd: &impl AsFd, ifindex: u32, frame: &[u8]) -> std::io::Result<()> {
-    let (ifindex, vlan) = device_of(ifindex);
-    let tagged = vlan.map(|vlan| tag(frame, vlan));
+    let (ifindex, header) = device_of(ifindex);
+    let tagged = header.map(|header| tag(frame, header));
     let frame = tagged.as_deref().unwrap_or(frame);
     let kind = frame.get(12..).and_then(|f| f.first_chunk()).map_or(ETH_P_IP, |k| u16::from_be_bytes(*k));
     let address = link_address(ifindex, kind);
@@ -101,9 +101,9 @@ pub(crate) fn send(fd: &impl AsFd, ifindex: u32, frame: &[u8]) -> std::io::Resul
 }
 
 /// The frame as it stands on a device that carries several networks.
-fn tag(frame: &[u8], vlan: u16) -> Vec<u8> {
+fn tag(frame: &[u8], header: [u8; 4]) -> Vec<u8> {
     let (macs, rest) = frame.split_at(frame.len().min(12));
-    [macs, &[0x81, 0], &vlan.to_be_bytes(), rest].concat()
+    [macs, &header, rest].concat()
 }
 
 /// Says on the edge link that `ip` is at `mac` now, so that others forget where it was.

@@ -37,6 +37,7 @@ fn base() -> (Wanted, BTreeMap<String, u32>) {
             mtu: 1450,
             external: false,
             vlan: 0,
+            service_tag: false,
             transparent: false,
             subnets: vec![subnet],
         }],

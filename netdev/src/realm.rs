@@ -55,7 +55,16 @@ mod tests {
     use crate::wanted::{Interface, Mac, Network, Router};
 
     fn network(id: &str, vni: u32) -> Network {
-        Network { id: id.into(), vni, mtu: 1450, external: false, vlan: 0, transparent: false, subnets: vec![] }
+        Network {
+            id: id.into(),
+            vni,
+            mtu: 1450,
+            external: false,
+            vlan: 0,
+            service_tag: false,
+            transparent: false,
+            subnets: vec![],
+        }
     }
 
     fn router(legs: &[&str]) -> Router {

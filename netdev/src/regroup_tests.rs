@@ -40,6 +40,7 @@ fn wanted() -> Wanted {
             mtu: 1450,
             external: false,
             vlan: 0,
+            service_tag: false,
             transparent: false,
             subnets: vec![],
         }],

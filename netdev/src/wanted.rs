@@ -94,7 +94,10 @@ pub struct Network {
     /// The tag of its frames there, 1 to 4094; 0: none.
     #[serde(default)]
     pub vlan: u16,
-    /// Its guests may send frames with tags among each other.
+    /// That tag is a service tag (802.1ad) and no customer's (802.1Q).
+    #[serde(default)]
+    pub service_tag: bool,
+    /// Its guests may send frames with tags among each other; outside, within its own tag.
     #[serde(default)]
     pub transparent: bool,
     pub subnets: Vec<Subnet>,

@@ -3,18 +3,22 @@
 //! ```text
 //!   settings.ext_vni   the one without a tag      wires {network} -> tag      tags {tag} -> network
 //! ```
+//! A service tag and a customer's with the same number are two wires: a tag is its number and its kind.
 //! Every address outside belongs to one network, so two of them may have the same addresses. The kernel's stack resolves
 //! neighbours of the untagged one alone; on the others the agent asks (`nearby.rs`), as one of our addresses there.
-use crate::device::subport_name;
+use crate::device::{SERVICE_TAG, wire_name};
 use crate::nat::announcement;
 use crate::picture::Picture;
 use crate::table::{Bytes, Table, Tables, put};
+use crate::transparent;
 use crate::wanted::{Network, Wanted};
 use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Largest tag that names a network.
 const VLAN_MAX: u16 = 4094;
+/// `TAGS_WITHIN` of `bpf/tables.h`.
+const TAGS_WITHIN: u32 = 1 << 31;
 
 /// Who asks on a tagged wire, and whom it is worth to know before anybody asks for him.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,12 +45,14 @@ pub(crate) fn of(picture: &Picture<'_>, network: &str) -> u32 {
 pub(crate) fn draw(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
     for network in wanted.networks.iter().filter(|n| n.vlan != 0) {
-        let tag = u32::from(network.vlan.min(VLAN_MAX));
+        let tag = network.vlan.min(VLAN_MAX) | if network.service_tag { SERVICE_TAG } else { 0 };
+        let tag = u32::from(tag);
+        let within = if transparent::passes(network) { TAGS_WITHIN } else { 0 };
         put(&mut picture.tables, Table::Wires, Bytes::new().u32(network.vni), Bytes::new().u32(tag));
         if network.external
-            && !put(&mut picture.tables, Table::Tags, Bytes::new().u32(tag), Bytes::new().u32(network.vni))
+            && !put(&mut picture.tables, Table::Tags, Bytes::new().u32(tag), Bytes::new().u32(network.vni | within))
         {
-            picture.problem(None, format!("network {}: another one has tag {tag} on the wire", network.id));
+            picture.problem(None, format!("network {}: another one has tag {} on the wire", network.id, network.vlan));
         }
     }
 }
@@ -59,7 +65,7 @@ pub(crate) fn name(tables: &Tables, edge_if: u32, vni: u32) -> Option<u32> {
     let Some(row) = tables.get(&Table::Wires).and_then(|rows| rows.get(vni.to_ne_bytes().as_slice())) else {
         return Some(edge_if);
     };
-    subport_name(edge_if, u16::try_from(u32::from_ne_bytes(*row.first_chunk()?)).ok()?)
+    wire_name(edge_if, u16::try_from(u32::from_ne_bytes(*row.first_chunk()?)).ok()?)
 }
 
 /// An address that this host answers for in an external network.
@@ -101,7 +107,16 @@ mod tests {
     use std::collections::BTreeMap;
 
     fn network(id: &str, vni: u32, vlan: u16) -> Network {
-        Network { id: id.into(), vni, mtu: 1500, external: true, vlan, transparent: false, subnets: vec![] }
+        Network {
+            id: id.into(),
+            vni,
+            mtu: 1500,
+            external: true,
+            vlan,
+            service_tag: false,
+            transparent: false,
+            subnets: vec![],
+        }
     }
 
     fn router(id: &str, network: &str) -> Router {
@@ -136,9 +151,25 @@ mod tests {
         assert_eq!(askers.len(), 3);
         let at = &askers[&8];
         assert_eq!(at.v4, Some(([203, 0, 113, 10].into(), [2, 0, 0, 0, 0, 9])));
-        assert_eq!(crate::device::device_of(at.name), (5, Some(102)));
+        assert_eq!(crate::device::device_of(at.name), (5, Some([0x81, 0, 0, 102])));
         assert_eq!(at.hops, BTreeSet::from([[203, 0, 113, 1].into()]));
         assert_eq!((name(&tables, 5, 9), name(&tables, 0, 9)), (Some(5), None));
         assert!(ours(&tables, 9).is_some() && ours(&tables, 11).is_none(), "what has no tag is one wire");
+    }
+
+    #[test]
+    fn a_service_tag_is_another_than_a_customers_of_its_number() {
+        let service = Network { service_tag: true, transparent: true, ..network("s", 7, 101) };
+        let through = Network { transparent: true, ..network("t", 8, 102) };
+        let networks = vec![service, network("c", 9, 101), through];
+        let wanted = Wanted { networks, ..Wanted::default() };
+        let (tables, problems) = picture::draw(&wanted, &BTreeMap::new(), None, &Settings::default());
+        assert!(problems.is_empty(), "{problems:?}");
+        let tag =
+            |tag: u32| u32::from_ne_bytes(*tables[&Table::Tags][tag.to_ne_bytes().as_slice()].first_chunk().unwrap());
+        assert_eq!((tag(0x2000 | 101), tag(101), tag(102)), (1 << 31 | 7, 9, 1 << 31 | 8));
+        let header = |vni| crate::device::device_of(name(&tables, 5, vni).unwrap());
+        assert_eq!(header(7), (5, Some([0x88, 0xa8, 0, 101])));
+        assert_eq!(header(9), (5, Some([0x81, 0, 0, 101])));
     }
 }

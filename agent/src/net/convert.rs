@@ -125,6 +125,7 @@ fn network(from: &v1::L2) -> Result<Network, String> {
         mtu: small("mtu", from.mtu)?,
         external: from.external,
         vlan: vlan(from.vlan)?,
+        service_tag: from.service_tag,
         transparent: from.transparent,
         subnets: from.subnets.iter().map(subnet).collect::<Result<_, _>>()?,
     })

@@ -157,6 +157,7 @@ pub(super) mod tests {
             mtu: 1450,
             external: false,
             vlan: 0,
+            service_tag: false,
             transparent: false,
             subnets: vec![],
         }

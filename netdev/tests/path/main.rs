@@ -23,6 +23,7 @@ mod object;
 mod oracle;
 mod outside;
 mod overlay;
+mod qinq;
 mod quality;
 mod restart;
 mod router;

@@ -7,17 +7,19 @@ use pilvi_netdev::*;
 use std::process::Stdio;
 
 /// Somebody who speaks in tags, such as the provider at his end of the wire: answers ARP, neighbour solicitations and pings for one IPv4 and one IPv6 address in each of
-/// some networks (by tag, 0: none), and says what else it hears. Commands on standard input make it send.
+/// some networks (by tags from the outer to the inner, 0: none; service tags as 0x88a8NNNN), and says what else it hears. Commands on standard
+/// input make it send.
 const SPEAKER: &str = r#"
 import select, socket, struct, sys
 dev, me = sys.argv[1], sys.argv[2:]
 mac = lambda t: bytes.fromhex(t.replace(":", ""))
 text = lambda b: b.hex(":")
 pton = socket.inet_pton
+key = lambda t: () if t in ("0", "-") else tuple(int(x, 0) for x in t.split("+"))
 hosts = {}
 for one in me:
     tag, m, v4, v6 = one.split(",")
-    hosts[int(tag)] = (mac(m), pton(2, v4), pton(10, v6))
+    hosts[key(tag)] = (mac(m), pton(2, v4), pton(10, v6))
 s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
 s.bind((dev, 3)); s.setsockopt(263, 8, 1)
 def total(b):
@@ -50,13 +52,14 @@ while True:
             if not line: sys.exit()
             what, tags, tag, to, ip = line.split()
             tags = [int(t, 0) for t in tags.split("+")] if tags != "-" else []
-            if what == "echo": echo(tags, int(tag), mac(to), ip)
-            elif what == "big": echo(tags, int(tag), mac(to), ip, b"x" * 1422)
+            tag = key(tag)
+            if what == "echo": echo(tags, tag, mac(to), ip)
+            elif what == "big": echo(tags, tag, mac(to), ip, b"x" * (1422 + (4 if tags[0] >> 16 == 0 else 0) - 4 * len(tags)))
             elif what == "arp":
-                m, v4, v6 = hosts[int(tag)]
+                m, v4, v6 = hosts[tag]
                 send(tags, b"\xff" * 6, m, 0x806, struct.pack("!HHBBH6s4s6s4s", 1, 0x800, 6, 4, 1, m, v4, b"\0" * 6, pton(2, ip)))
             elif what == "ns":
-                m, v4, v6 = hosts[int(tag)]
+                m, v4, v6 = hosts[tag]
                 t = pton(10, ip)
                 ns = struct.pack("!BBHI", 135, 0, 0, 0) + t + b"\1\1" + m
                 send(tags, b"\x33\x33\xff" + t[13:], m, 0x86dd, ipv6(v6, pton(10, "ff02::1:ff00:0")[:13] + t[13:], ns))
@@ -64,11 +67,17 @@ while True:
         b, aux, _, a = s.recvmsg(2000, 200)
         if a[2] == 4: continue
         st, _, _, _, _, tci, tpid = struct.unpack("IIIHHHH", aux[0][2][:20])
-        tag = tci & 0xfff if st & 16 else 0
-        k = struct.unpack("!H", b[12:14])[0]
-        src, p = b[6:12], b[14:]
-        m, v4, v6 = hosts.get(tag, (b"", b"", b""))
-        back = [tag] if tag else []
+        back = []
+        one = lambda kind, n: back.append(n & 0xfff | (kind << 16 if kind != 0x8100 else 0))
+        if st & 16 and tci & 0xfff: one(tpid if st & 64 else 0x8100, tci)
+        k, at = struct.unpack("!H", b[12:14])[0], 14
+        while k in (0x8100, 0x88a8):
+            tci, inner = struct.unpack("!HH", b[at:at + 4])
+            one(k, tci)
+            k, at = inner, at + 4
+        src, p = b[6:12], b[at:]
+        m, v4, v6 = hosts.get(tuple(back), (b"", b"", b""))
+        tag = "+".join(str(t) if t < 65536 else hex(t) for t in back) or "0"
         if k == 0x806:
             op, sha, spa, tpa = struct.unpack("!H", p[6:8])[0], p[8:14], p[14:18], p[24:28]
             if op == 1 and spa == tpa: say("announce", tag, socket.inet_ntoa(spa), text(sha))
@@ -103,7 +112,7 @@ pub struct Speaker {
 
 impl Speaker {
     /// At the far end of the node's external device `phys0`.
-    async fn provider(cloud: &mut Cloud, plane: &DataPlane, hosts: &[&str]) -> (Guest, Self) {
+    pub async fn provider(cloud: &mut Cloud, plane: &DataPlane, hosts: &[&str]) -> (Guest, Self) {
         let node = Guest::at(&plane.ns_path(Ns::Node).unwrap(), cloud);
         let wire = cloud.guest("wire");
         node.sh(&format!("ip link add phys0 type veth peer name eth0 netns {}", wire.ns.display()));
@@ -153,14 +162,14 @@ impl Speaker {
     }
 }
 
-fn device(cloud: &mut Cloud) -> Config {
+pub fn device(cloud: &mut Cloud) -> Config {
     let config = Config { external: External::Device("phys0".into()), ..cloud.config() };
     cloud.keep(config.clone());
     config
 }
 
 /// 203.0.113.0/24 and 2001:db8:e::/64 behind a tag.
-fn wire(id: &str, vni: u32, vlan: u16) -> Network {
+pub fn wire(id: &str, vni: u32, vlan: u16) -> Network {
     let mut network = Network { id: id.into(), vni, vlan, ..external() };
     network.subnets[0].id = format!("{id}-sub");
     let six = Subnet {
@@ -183,7 +192,7 @@ fn drops(plane: &DataPlane, reason: &str) -> u64 {
     plane.stats().unwrap().drops.get(reason).copied().unwrap_or(0)
 }
 
-fn both() -> Group {
+pub fn both() -> Group {
     let mut all = open_group("g");
     all.rules.extend(open6("g").rules);
     all
@@ -257,7 +266,7 @@ async fn guests_on_tagged_wires_meet_their_own_neighbours_alone() {
 }
 
 /// A way out to 203.0.113.1 and 2001:db8:e::1 by a network.
-fn way(id: &str, inside: Network, leg4: Interface, out: &str) -> (Router, Vec<Network>) {
+pub fn way(id: &str, inside: Network, leg4: Interface, out: &str) -> (Router, Vec<Network>) {
     let six = Gateway6 { network: out.into(), mac: Mac([0xfa, 0x16, 0x3e, 2, 0, 10]), ..gateway6(0x10) };
     let leg6 = Interface { network: inside.id.clone(), ..leg6(&inside.id, 7, 7) };
     let way = Gateway { network: out.into(), ..gateway(10) };

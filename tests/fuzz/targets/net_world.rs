@@ -41,7 +41,7 @@ pub fn wanted(ra: Ra) -> Wanted {
     };
     let interfaces = vec![leg("10.0.0.1", 24, 1), leg("fd00::1", 64, 2)];
     Wanted {
-        networks: vec![Network { id: "n".into(), vni: 7, mtu: 1450, external: false, vlan: 0, transparent: false, subnets }],
+        networks: vec![Network { id: "n".into(), vni: 7, mtu: 1450, external: false, vlan: 0, service_tag: false, transparent: false, subnets }],
         ports: vec![port],
         routers: vec![Router { id: "r".into(), interfaces, gateway: None, gateway6: None, routes: vec![] }],
         ..Wanted::default()

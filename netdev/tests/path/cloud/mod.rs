@@ -305,6 +305,7 @@ pub fn network(id: &str, vni: u32, third: u8) -> Network {
         mtu: 1450,
         external: false,
         vlan: 0,
+        service_tag: false,
         transparent: false,
         subnets: vec![Subnet {
             id: format!("{id}-sub"),
@@ -328,6 +329,7 @@ pub fn external() -> Network {
         mtu: 1500,
         external: true,
         vlan: 0,
+        service_tag: false,
         transparent: false,
         subnets: vec![Subnet {
             id: "ext-sub".into(),

@@ -123,6 +123,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("project-id", "project_id field enabled", "Resources show project_id."),
     ("provider", "Provider Network", "How networks are realised."),
     ("pvlan", "Private VLAN", "Ports of a network that see each other by what they are."),
+    ("qinq", "QinQ networks", "VLAN networks by service tags (802.1ad), within which guests send tags of their own."),
     ("qos", "Quality of Service", "Policies of limits and marks."),
     ("qos-bw-limit-direction", "Direction for QoS bandwidth limit rule", "Limits each way."),
     ("qos-bw-minimum-ingress", "Ingress direction for QoS minimum bandwidth rule", "Minima each way."),

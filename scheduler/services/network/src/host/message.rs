@@ -83,7 +83,8 @@ fn network(reach: &Reach, network: &VirtualNetwork, host: &str, own: Option<&Hos
         scope4: scope(reach, network, 4),
         scope6: scope(reach, network, 6),
         vlan: tag_of(&network.network_type, network.segmentation_id),
-        transparent: network.vlan_transparent.unwrap_or_default(),
+        transparent: network.takes_tags(),
+        service_tag: network.qinq.unwrap_or_default(),
     }
 }
 

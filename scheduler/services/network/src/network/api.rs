@@ -37,6 +37,7 @@ pub static NETWORK: Resource = Resource {
         open("qos_policy_id", check::uuid_or_null),
         once("segments", check::segments).ruled().restricted(),
         once("vlan_transparent", check::boolean).absent(Absent::Bool(false)),
+        once("qinq", check::boolean),
         once("pvlan", check::boolean).absent(Absent::Bool(false)),
         shown("status"),
         shown("subnets"),

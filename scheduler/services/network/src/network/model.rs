@@ -50,6 +50,9 @@ pub struct VirtualNetwork {
     /// Guests may send frames with tags of their own to each other. `None`: made before that could be said.
     #[serde(default)]
     pub vlan_transparent: Option<bool>,
+    /// The same, and its own tag on the wire is a service tag (802.1ad). `None`: nobody said.
+    #[serde(default)]
+    pub qinq: Option<bool>,
     /// Its ports see each other by what they are.
     #[serde(default)]
     pub pvlan: bool,
@@ -100,6 +103,10 @@ impl VirtualNetwork {
     /// Reached through the hosts' external device and not through the overlay?
     pub fn is_physical(&self) -> bool {
         self.physical_network.is_some()
+    }
+    /// May guests send frames with tags of their own to each other?
+    pub fn takes_tags(&self) -> bool {
+        self.vlan_transparent == Some(true) || self.qinq == Some(true)
     }
     /// Visible to every project?
     pub fn is_open(&self) -> bool {

@@ -80,7 +80,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Vir
     if provided.kind == VLAN && set("pvlan") {
         return Err(fault::invalid("a PVLAN network cannot be a VLAN network: outside, its parts would be one"));
     }
-    check_transparent(set("vlan_transparent"), set("pvlan"), &provided.kind)?;
+    check_tags(set("vlan_transparent"), set("qinq"), set("pvlan"), &provided.kind)?;
     let top = mtu_max(&provided.kind);
     let mtu =
         attrs.get("mtu").and_then(Value::as_u64).and_then(|n| u32::try_from(n).ok()).filter(|n| *n > 0).unwrap_or(top);
@@ -140,12 +140,26 @@ fn first_segment(attrs: &Raw) -> Result<Raw, Fault> {
     Ok(attrs)
 }
 
-/// Tags of guests' own stay among the guests of the overlay: on a wire they would be the provider's.
-pub(crate) fn check_transparent(transparent: bool, private: bool, kind: &str) -> Result<(), Fault> {
-    if transparent && (kind != OVERLAY || private) {
+/// Tags of guests' own are within the network's own on a wire: without one there they would be the provider's.
+pub(crate) fn check_tags(transparent: bool, qinq: bool, private: bool, kind: &str) -> Result<(), Fault> {
+    if transparent && qinq {
+        return Err(fault::bad(
+            "BadRequest",
+            "Bad network request: Attributes 'vlan_transparent' and 'qinq' can not be set to True for the same network.",
+        ));
+    }
+    if transparent && (![OVERLAY, VLAN].contains(&kind) || private) {
         return Err(fault::bad(
             "VlanTransparencyDriverError",
-            format!("Backend does not support VLAN Transparency, but for {OVERLAY} networks that are not private."),
+            format!(
+                "Backend does not support VLAN Transparency, but for {OVERLAY} and {VLAN} networks that are not private."
+            ),
+        ));
+    }
+    if qinq && kind != VLAN {
+        return Err(fault::bad(
+            "VlanQinqDriverError",
+            format!("Backend does not support VLAN QinQ, but for {VLAN} networks."),
         ));
     }
     Ok(())

@@ -6,7 +6,7 @@ use crate::{
     list::Raw,
     network::{
         model::VirtualNetwork,
-        ops::check_transparent,
+        ops::check_tags,
         provider::{self, Wish},
     },
     port::model::FixedIp,
@@ -106,7 +106,8 @@ pub async fn add_in(tx: &mut Tx, mut network: Stored<VirtualNetwork>, attrs: &Ra
         return Err(Fault::conflict(format!("A network has at most {SEGMENTS_MAX} segments.")));
     }
     let provided = provider::settle_in(tx, &network.project_id, wish).await?;
-    check_transparent(network.record.vlan_transparent.unwrap_or_default(), false, &provided.kind)?;
+    let (transparent, qinq) = (network.record.vlan_transparent, network.record.qinq);
+    check_tags(transparent.unwrap_or_default(), qinq.unwrap_or_default(), false, &provided.kind)?;
     let mut document = attrs.clone();
     for (name, value) in [
         ("id", json!(pilvi_kit::id::new())),

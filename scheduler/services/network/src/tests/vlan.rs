@@ -192,9 +192,13 @@ async fn networks_say_whether_guests_may_send_tags() {
     let path = format!("{NETWORKS}/{}", id(&tags));
     rig.want(400, &rig.alice, "PUT", &path, json!({"network": {"vlan_transparent": false}})).await;
     rig.want(400, &rig.alice, "POST", NETWORKS, json!({"network": {"vlan_transparent": "perhaps"}})).await;
+    let flat = json!({"network": {"provider:network_type": "flat", "provider:physical_network": "rack1", "vlan_transparent": true}});
+    assert_eq!(rig.refused(400, &rig.admin, "POST", NETWORKS, flat).await, "VlanTransparencyDriverError");
+    // Of a wire: within its tag.
     let mut outside = vlan(Some("rack1"), Some(7));
     outside["network"]["vlan_transparent"] = json!(true);
-    assert_eq!(rig.refused(400, &rig.admin, "POST", NETWORKS, outside).await, "VlanTransparencyDriverError");
+    let outside = rig.want(201, &rig.admin, "POST", NETWORKS, outside).await["network"].clone();
+    assert_eq!((&outside["vlan_transparent"], &outside["qinq"]), (&json!(true), &Value::Null));
     let private = json!({"network": {"vlan_transparent": true, "pvlan": true}});
     assert_eq!(rig.refused(400, &rig.alice, "POST", NETWORKS, private).await, "VlanTransparencyDriverError");
     // Its segments are its like.
@@ -204,5 +208,59 @@ async fn networks_say_whether_guests_may_send_tags() {
     let port = json!({"port": {"network_id": id(&tags), "binding:host_id": "h1"}});
     rig.want(201, &rig.admin, "POST", "/v2.0/ports", port).await;
     let told = view(&rig, "h1", &hosts(1)).await;
-    assert!(told.networks[0].transparent);
+    assert!(told.networks[0].transparent && !told.networks[0].service_tag);
+}
+
+#[tokio::test]
+async fn networks_have_service_tags_if_somebody_wants_qinq() {
+    let rig = Rig::new().await;
+    let asked = |physical: &str, more: Value| {
+        let mut body = vlan(Some(physical), Some(101));
+        let network = body["network"].as_object_mut().unwrap();
+        network.extend(more.as_object().unwrap().clone());
+        body
+    };
+    let wanted = asked("rack1", json!({"name": "service", "qinq": "true"}));
+    let service = rig.want(201, &rig.admin, "POST", NETWORKS, wanted).await["network"].clone();
+    assert_eq!(
+        (&service["qinq"], &service["vlan_transparent"], &service["mtu"]),
+        (&json!(true), &json!(false), &json!(1500))
+    );
+    let without = asked("rack2", json!({"name": "customer", "qinq": false, "vlan_transparent": true}));
+    let without = rig.want(201, &rig.admin, "POST", NETWORKS, without).await["network"].clone();
+    assert_eq!((&without["qinq"], &without["vlan_transparent"]), (&json!(false), &json!(true)));
+    let plain = rig.network(&rig.alice, "plain").await;
+    let shown = rig.get(&rig.alice, &format!("{NETWORKS}/{plain}")).await["network"].clone();
+    assert!(shown.as_object().unwrap().get("qinq").is_some_and(Value::is_null), "nobody said: {shown}");
+    for (wish, name) in [("True", "service"), ("False", "customer")] {
+        let found = rig.get(&rig.admin, &format!("{NETWORKS}?qinq={wish}")).await["networks"].clone();
+        assert_eq!((found.as_array().unwrap().len(), &found[0]["name"]), (1, &json!(name)));
+    }
+    let path = format!("{NETWORKS}/{}", id(&service));
+    rig.want(400, &rig.admin, "PUT", &path, json!({"network": {"qinq": false}})).await;
+    let refused = |body: Value| rig.want(400, &rig.admin, "POST", NETWORKS, body);
+    refused(asked("rack3", json!({"qinq": "perhaps"}))).await;
+    refused(asked("rack3", json!({"qinq": null}))).await;
+    let both = refused(asked("rack3", json!({"qinq": true, "vlan_transparent": true}))).await["NeutronError"].clone();
+    let said =
+        "Bad network request: Attributes 'vlan_transparent' and 'qinq' can not be set to True for the same network.";
+    assert_eq!((&both["type"], &both["message"]), (&json!("BadRequest"), &json!(said)));
+    // Another kind of network has no tag that could be one; nothing is left of those that were refused.
+    let flat =
+        json!({"network": {"provider:network_type": "flat", "provider:physical_network": "rack3", "qinq": true}});
+    for none in [json!({"network": {"qinq": true}}), flat] {
+        assert_eq!(refused(none).await["NeutronError"]["type"], "VlanQinqDriverError");
+    }
+    let segment = json!({"segment": {"network_id": id(&service), "network_type": "vxlan"}});
+    assert_eq!(rig.refused(400, &rig.admin, "POST", "/v2.0/segments", segment).await, "VlanQinqDriverError");
+    made(&rig, Some("rack3"), Some(101)).await;
+    rig.subnet(&rig.admin, &id(&service), "10.0.0.0/24").await;
+    let port = json!({"port": {"network_id": id(&service), "binding:host_id": "h1"}});
+    rig.want(201, &rig.admin, "POST", "/v2.0/ports", port).await;
+    let mut all = hosts(1);
+    all[0].physical = Some(vec!["rack1".into()]);
+    rig.svc.learn_reach(&all).await.unwrap();
+    let told = view(&rig, "h1", &all).await;
+    let told = told.networks.iter().find(|n| n.id == id(&service)).unwrap();
+    assert!(told.external && told.vlan == 101 && told.transparent && told.service_tag, "{told:?}");
 }
