@@ -49,13 +49,26 @@ __attribute__((noinline)) int send_tunnel(struct __sk_buff *skb, __u32 vni, __u3
 	return bpf_redirect(set->overlay_if, 0);
 }
 
+/* Does the provider route this inside address to the router? */
+__attribute__((noinline)) int is_leaked(__u64 router, __u32 ip)
+{
+	struct route_key key = {.prefixlen = 96, .router_lo = router, .router_hi = router >> 32, .ip = ip};
+	struct settings *set = get_settings();
+	struct route *r;
+
+	if (!set || !(set->flags & SETTING_LEAKS))
+		return 0;
+	r = bpf_map_lookup_elem(&routes, &key);
+	return r && r->kind == ROUTE_LEG && r->vtep == LEG_LEAKED;
+}
+
 static __always_inline int send_gateway(struct __sk_buff *skb, const struct packet *p, __u64 router, const struct route *r,
 					__u32 vni, __u32 via)
 {
 	struct fixed_key key = {.router = router, .ip = p->saddr};
 	struct ext_key target = {.vni = r->vni, .ip = p->daddr};
 	__u32 *floating, saddr;
-	int no, apart, open;
+	int no, apart, open, leaked;
 
 	if (via == VIA_EDGE)
 		return drop(skb, DROP_NO_ROUTE);
@@ -74,13 +87,14 @@ static __always_inline int send_gateway(struct __sk_buff *skb, const struct pack
 	} else {
 		no = forward_out(skb, p, router);
 		if (no == 1) {
+			leaked = is_leaked(router, p->saddr);
 			apart = r->scope && scope_of(vni, 4) != r->scope;
-			if (apart && !r->gw)
+			if (apart && !leaked && !r->gw)
 				return drop(skb, DROP_SCOPE);
-			/* Without a gateway address, or in one scope, the provider routes the inside's addresses to it. But what
-			 * turns round before the wire must come back the same way.
+			/* Without a gateway address, or in one scope, or where it is leaked, the provider routes the inside's
+			 * addresses to it. But what turns round before the wire must come back the same way.
 			 */
-			open = r->scope > SCOPE_NONE && !apart && !bpf_map_lookup_elem(&externals, &target);
+			open = (leaked || (r->scope > SCOPE_NONE && !apart)) && !bpf_map_lookup_elem(&externals, &target);
 			no = r->gw && !open ? hide(skb, p, router, r->gw, r->vni) : 0;
 			if (!no && r->gw && !open && p->protocol == UDP)
 				expect(skb, p, router, r->gw, r->vni);
@@ -175,8 +189,12 @@ __attribute__((noinline)) int route_packet(struct __sk_buff *skb, struct packet 
 			return send_error(skb, p, router, 3 << 8 | 4, r->mtu);
 		if (r->kind == ROUTE_EXTERNAL)
 			break;
-		if (r->scope && in && scope_of(in, 4) != r->scope)
+		if (via == VIA_EDGE && in && !n && r->vtep) {
+			if (r->vtep == LEG_HIDDEN)
+				return drop(skb, DROP_NO_ROUTE);
+		} else if (r->scope && in && scope_of(in, 4) != r->scope) {
 			return drop(skb, DROP_SCOPE);
+		}
 		target.vni = r->vni;
 		target.ip = r->via ? r->via : p->daddr;
 		h = bpf_map_lookup_elem(&addresses, &target);

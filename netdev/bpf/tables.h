@@ -117,6 +117,10 @@ struct mac_key {
 #define ROUTE_EXTERNAL 2u /* out of the gateway */
 #define ROUTE_SHARED 4u   /* added: one of `vni` rows of `choices`, whose group `via` and `gw` (IPv6: `via`) name */
 
+/* What a way out does with the addresses behind a leg */
+#define LEG_LEAKED 1u /* the provider routes them to the router: they go out, and are come to, as they are */
+#define LEG_HIDDEN 2u /* others of the router are leaked, these are not: nothing from outside comes to them untranslated */
+
 struct route_key {
 	__u32 prefixlen; /* 64 + prefix length */
 	__u32 router_lo;
@@ -128,7 +132,7 @@ struct route {
 	__u32 vni;  /* ROUTE_EXTERNAL: of the external network */
 	__u32 via;  /* 0: on link */
 	__u32 gw;   /* ROUTE_EXTERNAL: address to hide behind, 0: none; ROUTE_LEG: the leg's own */
-	__u32 vtep; /* ROUTE_EXTERNAL: the host that holds the gateway, 0: this one */
+	__u32 vtep; /* ROUTE_EXTERNAL: the host that holds the gateway, 0: this one; ROUTE_LEG: LEG_LEAKED, LEG_HIDDEN, 0: nobody asks */
 	__u8 mac[6];
 	__u16 mtu; /* bytes that the network behind it carries, 0: any */
 	__u32 scope; /* that it leads to; 0: nobody asks */
@@ -563,6 +567,7 @@ struct drop_key {
 #define SETTING_SHARED 1u /* the edge link also carries this host's own traffic */
 #define SETTING_BY_LEG 2u /* there are floating addresses in networks that routers have a leg in */
 #define SETTING_FIREWALLS 4u /* some leg has a firewall */
+#define SETTING_LEAKS 8u /* some leg is leaked */
 struct settings {
 	__u32 epoch;
 	__u32 overlay_if;

@@ -36,6 +36,7 @@ fn scene(ra: Ra) -> (Wanted, BTreeMap<String, u32>) {
         address: "fd00:1::1".parse().unwrap(),
         prefix: 64,
         mac: Mac([0xfa, 0x16, 0x3e, 1, 0, 1]),
+        leaked: false,
     };
     let wanted = Wanted {
         networks: vec![Network {

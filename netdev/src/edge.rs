@@ -5,11 +5,15 @@
 //!     edge0 ----------------- n<hash> -- ext0 (bridge; gateway addresses of external subnets)
 //!     <underlay> ------------ n<hash> -- under0 (bridge; carries VXLAN between nodes of one machine)
 //! ```
+//! A provider would be told of leaked subnets by BGP; this one gets routes from the host that holds the router's way out.
 use crate::config::{EDGE_BRIDGE, UNDERLAY_BRIDGE};
 use crate::error::{Error, Result};
 use crate::namespace;
 use crate::netlink::{Change, Netlink};
+use crate::router::{gateway_here, leg_net};
+use crate::table::name64;
 use crate::wanted::Wanted;
+use ipnet::Ipv4Net;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
@@ -59,6 +63,38 @@ pub(crate) fn gateways(wanted: &Wanted) -> BTreeSet<(Ipv4Addr, u8)> {
             _ => None,
         })
         .collect()
+}
+
+/// Leaked subnets, each with the address of a gateway that this host holds.
+pub(crate) fn leaked(wanted: &Wanted, vtep: Option<Ipv4Addr>) -> BTreeSet<(Ipv4Net, Ipv4Addr)> {
+    let mut out = BTreeSet::new();
+    for router in &wanted.routers {
+        let Some(gateway) = router.gateway.as_ref().filter(|g| gateway_here(g, vtep)) else { continue };
+        let legs = router.interfaces.iter().filter(|leg| leg.leaked);
+        out.extend(legs.filter_map(|leg| Some((leg_net(leg)?.1, gateway.address))));
+    }
+    out
+}
+
+/// The metric of a node's routes: several nodes may join one edge, and each minds its own.
+pub(crate) fn mark(prefix: &str) -> u32 {
+    u32::try_from(name64(prefix) >> 33).unwrap_or_default() | 1
+}
+
+/// Sets the routes out of the external bridge that have this mark.
+pub(crate) fn set_hops(wanted: &BTreeSet<(Ipv4Net, Ipv4Addr)>, mark: u32) -> Result<()> {
+    let mut netlink = Netlink::open()?;
+    let Some(bridge) = netlink.link(EDGE_BRIDGE)? else {
+        return Err(Error::Config(format!("no {EDGE_BRIDGE} in the edge namespace")));
+    };
+    let found: BTreeSet<_> = netlink.hops(bridge.index, mark)?.into_iter().collect();
+    for (net, hop) in found.difference(wanted) {
+        netlink.delete_hop(bridge.index, mark, *net, *hop)?;
+    }
+    for (net, hop) in wanted.difference(&found) {
+        netlink.add_hop(bridge.index, mark, *net, *hop)?;
+    }
+    Ok(())
 }
 
 /// Sets the addresses of the external bridge; `prune` takes others away.

@@ -3,6 +3,7 @@
 //! A [`Netlink`] belongs to the namespace of the thread that opened it, whoever uses it later. Requests are
 //! synchronous: they run on threads of their own, never on a tokio worker.
 use crate::error::{Error, Result, Step};
+use ipnet::Ipv4Net;
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkDeserializable, NetlinkHeader,
     NetlinkMessage, NetlinkPayload, NetlinkSerializable,
@@ -304,6 +305,53 @@ impl Netlink {
         }
     }
 
+    /// Routes by a next hop out of a link that were made with this mark.
+    pub fn hops(&mut self, index: u32, mark: u32) -> Result<Vec<(Ipv4Net, Ipv4Addr)>> {
+        let mut dump = RouteMessage::default();
+        dump.header.address_family = AddressFamily::Inet;
+        let found = self.request(RouteNetlinkMessage::GetRoute(dump), NLM_F_DUMP).step("list routes")?;
+        let routes =
+            found.into_iter().filter_map(|m| if let RouteNetlinkMessage::NewRoute(r) = m { Some(r) } else { None });
+        Ok(routes.filter_map(|route| hop_of(&route, index, mark)).collect())
+    }
+
+    fn hop_message(index: u32, mark: u32, net: Ipv4Net, hop: Ipv4Addr) -> RouteMessage {
+        let mut message = RouteMessage::default();
+        message.header.address_family = AddressFamily::Inet;
+        message.header.destination_prefix_length = net.prefix_len();
+        message.header.table = libc::RT_TABLE_MAIN;
+        message.header.protocol = RouteProtocol::Static;
+        message.header.scope = RouteScope::Universe;
+        message.header.kind = RouteType::Unicast;
+        message.attributes = vec![
+            RouteAttribute::Destination(RouteAddress::Inet(net.network())),
+            RouteAttribute::Gateway(RouteAddress::Inet(hop)),
+            RouteAttribute::Oif(index),
+            RouteAttribute::Priority(mark),
+        ];
+        message
+    }
+
+    /// A route by a next hop, with a mark (the metric) that tells whose it is. One that is there is no error, and neither is a hop
+    /// that is on no link's network: there is nobody to go by.
+    pub fn add_hop(&mut self, index: u32, mark: u32, net: Ipv4Net, hop: Ipv4Addr) -> Result<()> {
+        let message = RouteNetlinkMessage::NewRoute(Self::hop_message(index, mark, net, hop));
+        match self.request(message, NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL) {
+            Err(e) if !matches!(e.raw_os_error(), Some(libc::EEXIST | libc::ENETUNREACH)) => {
+                Err(e).step(format!("add route {net} by {hop}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub fn delete_hop(&mut self, index: u32, mark: u32, net: Ipv4Net, hop: Ipv4Addr) -> Result<()> {
+        let message = RouteNetlinkMessage::DelRoute(Self::hop_message(index, mark, net, hop));
+        match self.request(message, NLM_F_ACK) {
+            Err(e) if e.raw_os_error() != Some(libc::ESRCH) => Err(e).step(format!("delete route {net} by {hop}")),
+            _ => Ok(()),
+        }
+    }
+
     /// An on-link route; one that is there is no error.
     pub fn add_link_route(&mut self, index: u32, net: Ipv4Addr, prefix: u8) -> Result<()> {
         let mut message = RouteMessage::default();
@@ -322,6 +370,22 @@ impl Netlink {
 }
 
 const VXLAN_PORT: u16 = 4789;
+
+fn hop_of(route: &RouteMessage, index: u32, mark: u32) -> Option<(Ipv4Net, Ipv4Addr)> {
+    let has = |wanted: &RouteAttribute| route.attributes.iter().any(|a| a == wanted);
+    if !has(&RouteAttribute::Oif(index)) || !has(&RouteAttribute::Priority(mark)) {
+        return None;
+    }
+    let (mut net, mut hop) = (None, None);
+    for attribute in &route.attributes {
+        match attribute {
+            RouteAttribute::Destination(RouteAddress::Inet(ip)) => net = Some(*ip),
+            RouteAttribute::Gateway(RouteAddress::Inet(ip)) => hop = Some(*ip),
+            _ => {}
+        }
+    }
+    Some((Ipv4Net::new(net?, route.header.destination_prefix_length).ok()?, hop?))
+}
 
 fn link_of(message: LinkMessage) -> Link {
     let mut link =

@@ -26,6 +26,7 @@ use crate::tap;
 use crate::wanted::{Port, Wanted};
 use crate::wire;
 use crate::wireguard::{self, Wire};
+use ipnet::Ipv4Net;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -56,7 +57,7 @@ pub(crate) struct Node {
     /// What the tables were last drawn from, besides `wanted`.
     pub(crate) drawn: Option<Drawn>,
     /// Addresses last set on the edge namespace's side.
-    edge: Option<BTreeSet<(Ipv4Addr, u8)>>,
+    edge: Option<Provided>,
     /// Rows written since the last pass told of them.
     rows: usize,
     spare: HashMap<String, Instant>,
@@ -71,6 +72,13 @@ pub(crate) struct Node {
     overlay_error: Option<String>,
     /// It is known what is wanted.
     told: bool,
+}
+
+/// What the edge namespace stands for a provider with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Provided {
+    addresses: BTreeSet<(Ipv4Addr, u8)>,
+    hops: BTreeSet<(Ipv4Net, Ipv4Addr)>,
 }
 
 pub(crate) struct Drawn {
@@ -473,16 +481,20 @@ impl Node {
         Ok(())
     }
 
-    /// The provider's gateway addresses, on the edge namespace's side.
+    /// The provider's gateway addresses and what it is told of, on the edge namespace's side.
     fn edge_addresses(&mut self, wanted: &Wanted) -> Result<()> {
         let Some(edge) = self.config.edge() else { return Ok(()) };
-        let addresses = edge::gateways(wanted);
-        if self.edge.as_ref() == Some(&addresses) {
+        let vtep = self.config.underlay.as_ref().map(|u| u.address);
+        let provided = Provided { addresses: edge::gateways(wanted), hops: edge::leaked(wanted, vtep) };
+        if self.edge.as_ref() == Some(&provided) {
             return Ok(());
         }
-        let (prune, set) = (self.config.owns_edge(), addresses.clone());
-        namespace::inside(&ns_path(&edge), move || edge::set_addresses(&set, prune))?;
-        self.edge = Some(addresses);
+        let (prune, set, mark) = (self.config.owns_edge(), provided.clone(), edge::mark(&self.config.prefix));
+        namespace::inside(&ns_path(&edge), move || {
+            edge::set_addresses(&set.addresses, prune)?;
+            edge::set_hops(&set.hops, mark)
+        })?;
+        self.edge = Some(provided);
         Ok(())
     }
 

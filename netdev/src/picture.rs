@@ -109,6 +109,7 @@ pub fn draw(
     // Any of our addresses will do; the first stays the same from pass to pass.
     settings.ask = crate::wire::ours(&picture.tables, settings.ext_vni);
     settings.by_leg = !wanted.by_leg.is_empty();
+    settings.leaks = wanted.routers.iter().any(crate::router::leaks);
     settings.firewalls = wanted.firewalls.iter().any(|f| !f.legs.is_empty());
     let key = crate::table::Bytes::new().u32(0);
     put(&mut picture.tables, Table::Settings, key, settings.bytes());

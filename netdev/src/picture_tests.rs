@@ -85,6 +85,7 @@ fn every_row_has_its_declared_size_and_the_same_input_gives_the_same_rows() {
             address: "10.0.0.1".parse().unwrap(),
             prefix: 24,
             mac: Mac([2, 0, 0, 0, 1, 1]),
+            leaked: false,
         }],
         gateway6: None,
         gateway: Some(Gateway {

@@ -73,6 +73,7 @@ mod tests {
             address: [10, 0, 0, 1].into(),
             prefix: 24,
             mac: Mac([2; 6]),
+            leaked: false,
         };
         Router {
             id: legs.concat(),

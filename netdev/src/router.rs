@@ -49,12 +49,36 @@ struct Leg<'a> {
     vni: u32,
     mtu: u16,
     scope: u32,
+    /// `LEG_LEAKED`, `LEG_HIDDEN` of `bpf/tables.h`; 0: nobody asks.
+    outside: u32,
+    /// The same for who is behind another router of its network.
+    beyond: u32,
     interface: &'a Interface,
+}
+
+const LEAKED: u32 = 1;
+const HIDDEN: u32 = 2;
+
+/// Does the provider route some of the inside to this router?
+pub(crate) fn leaks(router: &Router) -> bool {
+    router.interfaces.iter().any(|leg| leg.leaked && leg.address.is_ipv4())
+}
+
+/// What its ways out do with addresses of a leg's network. Where nothing is leaked nobody asks: the hardware address of a way
+/// out that hides all takes nothing in.
+fn outside(router: &Router, leg: &Interface, scopes: &Scopes<'_>, leaked: bool) -> u32 {
+    let Some(gateway) = router.gateway.as_ref().filter(|_| leaks(router)) else { return 0 };
+    if leaked {
+        return LEAKED;
+    }
+    let known = scopes.is_open() && scopes.number(&leg.network) == scopes.number(&gateway.network);
+    if gateway.snat && !known { HIDDEN } else { 0 }
 }
 
 fn by_leg(leg: &Leg<'_>, via: Option<Ipv4Addr>) -> Bytes {
     let none = Ipv4Addr::UNSPECIFIED;
-    let row = Bytes::new().u32(1).u32(leg.vni).ip(via.unwrap_or(none)).ip(leg.address).ip(none);
+    let outside = if via.is_some() { leg.beyond } else { leg.outside };
+    let row = Bytes::new().u32(1).u32(leg.vni).ip(via.unwrap_or(none)).ip(leg.address).u32(outside);
     row.raw(&leg.interface.mac.0).u16(leg.mtu).u32(leg.scope)
 }
 
@@ -94,7 +118,10 @@ fn draw_router(picture: &mut Picture<'_>, router: &Router, name: u64) {
             continue;
         };
         if let Some((address, net)) = leg_net(interface) {
-            let leg = Leg { net, address, vni, mtu, scope: scopes.number(&interface.network), interface };
+            let scope = scopes.number(&interface.network);
+            let of = |leaked| outside(router, interface, &scopes, leaked);
+            let (outside, beyond) = (of(interface.leaked), of(false));
+            let leg = Leg { net, address, vni, mtu, scope, outside, beyond, interface };
             picture.offers.offer(key(name, net), Rank::Connected, by_leg(&leg, None));
             legs.push(leg);
         }

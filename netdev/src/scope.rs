@@ -85,6 +85,7 @@ mod tests {
             address: "10.0.0.1".parse().unwrap(),
             prefix: 24,
             mac: Mac([2; 6]),
+            leaked: false,
         };
         let gateway = gateway.map(|n| Gateway {
             network: n.into(),

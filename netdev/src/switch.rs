@@ -70,12 +70,14 @@ fn draw_remotes(picture: &mut Picture<'_>) {
     }
 }
 
-/// Gateways without source NAT, or with a network behind them that is in the outside's scope: the provider sends what is for their inside to their hardware address.
+/// Gateways without source NAT, or with a network behind them that is in the outside's scope or leaked: the provider sends what is for their
+/// inside to their hardware address.
 fn draw_open_gateways(picture: &mut Picture<'_>) {
     let wanted = picture.wanted;
     for router in &wanted.routers {
         let scoped = Scopes::of(&picture.scopes, router, Family::V4).is_open();
-        let open = |g: &Gateway| gateway_here(g, picture.vtep) && (!g.snat || scoped);
+        let known = scoped || crate::router::leaks(router);
+        let open = |g: &Gateway| gateway_here(g, picture.vtep) && (!g.snat || known);
         let found: Vec<&Gateway> = wanted.gateways(router).map(|(g, _)| g).filter(|g| open(g)).collect();
         for gateway in found {
             if picture.networks.get(gateway.network.as_str()).is_none_or(|n| !n.external) {

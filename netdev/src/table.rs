@@ -349,6 +349,7 @@ pub struct Settings {
     pub shared: bool,
     /// There are floating addresses in networks that routers have a leg in.
     pub by_leg: bool,
+    pub leaks: bool,
     /// Some leg has a firewall.
     pub firewalls: bool,
     pub flow_cap: u32,
@@ -374,7 +375,12 @@ impl Settings {
             .u32(self.agent_if)
             .u32(self.punt_if)
             .u32(self.ext_vni)
-            .u32(u32::from(self.shared) | u32::from(self.by_leg) << 1 | u32::from(self.firewalls) << 2)
+            .u32(
+                u32::from(self.shared)
+                    | u32::from(self.by_leg) << 1
+                    | u32::from(self.firewalls) << 2
+                    | u32::from(self.leaks) << 3,
+            )
             .u32(self.flow_cap)
             .raw(&self.agent_mac)
             .raw(&self.service_mac)

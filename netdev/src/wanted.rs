@@ -258,6 +258,9 @@ pub struct Interface {
     pub address: IpAddr,
     pub prefix: u8,
     pub mac: Mac,
+    /// The provider routes its subnet to the router's gateway: nothing hides it on its way out.
+    #[serde(default)]
+    pub leaked: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

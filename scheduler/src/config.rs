@@ -68,6 +68,8 @@ pub struct NetworkConfig {
     pub quotas: BTreeMap<String, i64>,
     /// Physical networks that carry VLANs: `PHYSICAL`, or `PHYSICAL:FIRST:LAST` with tags for networks that name none.
     pub vlan_ranges: Vec<String>,
+    /// Numbers of the overlay for networks that name none, `FIRST:LAST`, in order; none: all.
+    pub vni_ranges: Vec<String>,
     /// Types of networks that projects make, in order: `vxlan`, `vlan`; none: `vxlan`.
     pub tenant_network_types: Vec<String>,
     pub bgp: BgpConfig,

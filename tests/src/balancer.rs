@@ -6,8 +6,10 @@
 //! ```
 //! It looks into nothing: once a connection stands, its end is the client's to see, and what was sent is never sent
 //! again by somebody else.
-use anyhow::Result;
+use anyhow::{Result, anyhow};
+use nix::sched::{CloneFlags, setns};
 use std::{
+    fs::File,
     net::SocketAddr,
     sync::{
         Arc,
@@ -46,10 +48,30 @@ pub struct Balancer {
 impl Balancer {
     /// Listens on `port` of 127.0.0.1 for schedulers on the `backends` ports.
     pub fn start(port: u16, backends: &[u16]) -> Result<Self> {
+        Self::serve(std::net::TcpListener::bind(("127.0.0.1", port))?, port, backends)
+    }
+
+    /// The scheduler at `port`, at the same address in a network namespace.
+    pub fn inside(namespace: &str, port: u16) -> Result<Self> {
+        let file = File::open(format!("/run/netns/{namespace}"))?;
+        // A thread of its own, which ends there.
+        let listen = std::thread::spawn(move || -> Result<std::net::TcpListener> {
+            setns(file, CloneFlags::CLONE_NEWNET)?;
+            Ok(std::net::TcpListener::bind(("127.0.0.1", port))?)
+        });
+        let listener = listen.join().map_err(|_| anyhow!("the thread that listens in {namespace} ended"))??;
+        Self::serve(listener, port, &[port])
+    }
+
+    fn serve(listener: std::net::TcpListener, port: u16, backends: &[u16]) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
         let backends = backends.iter().map(|port| SocketAddr::from(([127, 0, 0, 1], *port))).collect();
         let front = Arc::new(Front { backends, next: AtomicUsize::new(0), turned: AtomicU64::new(0) });
-        let listener = runtime.block_on(TcpListener::bind(("127.0.0.1", port)))?;
+        listener.set_nonblocking(true)?;
+        let listener = {
+            let _inside = runtime.enter();
+            TcpListener::from_std(listener)?
+        };
         runtime.spawn(serve(listener, front.clone()));
         Ok(Balancer { port, front, _runtime: runtime })
     }

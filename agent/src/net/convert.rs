@@ -285,6 +285,7 @@ fn router(from: &v1::Router) -> Result<Router, String> {
             address: parse("address", &leg.address)?,
             prefix: small("prefix", leg.prefix)?,
             mac: mac(&leg.mac)?,
+            leaked: leg.leaked,
         })
     });
     Ok(Router {

@@ -170,6 +170,7 @@ pub(super) mod tests {
             address: "10.0.0.1".parse().unwrap(),
             prefix: 24,
             mac: Mac([n; 6]),
+            leaked: false,
         };
         let router = |id: &str, interfaces| crate::wanted::Router {
             id: id.into(),

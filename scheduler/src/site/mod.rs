@@ -286,6 +286,8 @@ fn open_network(config: &Config, store: &Store) -> Result<Arc<Network>> {
     pilvi_network::router::ops::watch_by_default(config.network.enable_default_route_bfd);
     let vlans = pilvi_network::network::vlan::choose(&config.network.vlan_ranges, &config.network.tenant_network_types);
     vlans.map_err(|why| anyhow::anyhow!("[network] {why}"))?;
+    let numbers = pilvi_network::segment_range::usual::choose(&config.network.vni_ranges);
+    numbers.map_err(|why| anyhow::anyhow!("[network] vni_ranges: {why}"))?;
     Ok(Network::new(store.clone()))
 }
 

@@ -399,6 +399,7 @@ pub fn leg(network: &str, third: u8, n: u8) -> Interface {
         address: format!("10.0.{third}.1").parse().unwrap(),
         prefix: 24,
         mac: Mac([0xfa, 0x16, 0x3e, 1, 0, n]),
+        leaked: false,
     }
 }
 

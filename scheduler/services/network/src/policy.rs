@@ -64,6 +64,7 @@ const BASE: &[RuleDefault] = &[
     rule("create_subnet", NET_MEMBER),
     rule("get_subnet", SUBNET_READER),
     rule("update_subnet", NET_MEMBER_OR_OWNER),
+    rule("update_subnet:leak_routes", ADMIN),
     rule("delete_subnet", NET_MEMBER_OR_OWNER),
     rule("create_subnetpool", MEMBER),
     rule("create_subnetpool:shared", ADMIN),

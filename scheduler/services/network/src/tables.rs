@@ -251,6 +251,10 @@ impl Record for Subnet {
         let (pool, segment) = (self.subnetpool_id.clone(), self.segment_id.clone());
         vec![self.network_id.clone().into(), pool.unwrap_or_default().into(), segment.unwrap_or_default().into()]
     }
+    const LABELLED: bool = true;
+    fn labels(&self) -> Vec<String> {
+        self.leak_routes.then(|| find::LEAKED.to_owned()).into_iter().collect()
+    }
 }
 
 impl Record for SubnetPool {

@@ -63,6 +63,9 @@ impl Compute {
             if port.device_profile.is_some() {
                 return Err(Fault::bad_request("Feature not supported with Ports that have accelerators."));
             }
+            if port.hardware_offload_type.is_some() {
+                return Err(Fault::bad_request("No host has devices for ports with hardware offload."));
+            }
         } else if let Some(id) = &wish.network_id {
             networks::visible(&self.store, ctx, id)
                 .await

@@ -242,6 +242,12 @@ impl Compute {
                     );
                     return Err(Fault::bad_request(why));
                 }
+                // Told now, where a host would refuse to bind it.
+                if let Some(offload) = &port.hardware_offload_type {
+                    let why =
+                        format!("Binding failed for port {id}: no host has devices for hardware offload ({offload}).");
+                    return Err(Fault::bad_request(why));
+                }
             }
         }
         Ok(wishes)

@@ -104,3 +104,19 @@ async fn groups_and_addresses_change_by_actions() {
     // These actions ended with 2.43.
     rig.at("2.44", 400, &rig.alice, &act, json!({"addFixedIp": {"networkId": network}})).await;
 }
+
+#[tokio::test]
+async fn a_port_that_asks_for_hardware_offload_is_refused() {
+    let rig = Rig::new().await;
+    let network = rig.network(&rig.alice, "10.1.0.0/24", json!({})).await;
+    let new = json!({"network_id": network, "project_id": "alice", "hardware_offload_type": "switchdev"});
+    let port: Port = rig.api(new).await;
+    let id = rig.server(&rig.alice).await;
+    let path = format!("POST /v2.1/servers/{id}/os-interface");
+    let refused = rig.want(400, &rig.alice, &path, attach(json!({"port_id": port.id}))).await;
+    assert!(refused.to_string().contains("offload"), "{refused}");
+    let wish = NetworkWish { network_id: None, port_id: Some(port.id), fixed_ip: None, tag: None };
+    let refused = rig.svc.networks_for(&ctx(&rig.alice), &Networks::These(vec![wish])).await.unwrap_err();
+    assert_eq!(refused.code(), 400);
+    assert!(refused.message.contains("switchdev"), "{}", refused.message);
+}

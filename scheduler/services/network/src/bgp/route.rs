@@ -1,7 +1,7 @@
 //! What a speaker advertises: floating IPs and inside subnets, and the address that leads to them.
 //!
 //! ```text
-//! gateway network --gateway ports--> routers that are up --legs--> subnets in the network's address scope
+//! gateway network --gateway ports--> routers that are up --legs--> subnets in the network's address scope, or leaked
 //!                                        '--> floating IPs of the network that they translate
 //! ```
 //! The host that holds a router's way out passes on what comes for floating IPs of other hosts' guests.
@@ -132,8 +132,8 @@ impl Around {
             let Some(hop) = hops.get(leg.device_id.as_str()) else { continue };
             let joined = leg.fixed_ips.iter().filter_map(|f| self.subnets.get(&f.subnet_id));
             let inside = joined.filter(|s| s.network_id != network && s.ip_version == speaker.ip_version);
-            let same = inside.filter(|s| self.scope(s).is_some_and(|scope| scopes.contains(scope)));
-            out.extend(same.filter_map(|s| Some((s.net()?.trunc(), *hop))));
+            let told = inside.filter(|s| s.leak_routes || self.scope(s).is_some_and(|scope| scopes.contains(scope)));
+            out.extend(told.filter_map(|s| Some((s.net()?.trunc(), *hop))));
         }
     }
 

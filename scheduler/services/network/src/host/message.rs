@@ -261,6 +261,7 @@ fn router(reach: &Reach, router: &Router, host: &str, hosts: &[HostInfo]) -> v1:
                 address: f.ip_address.clone(),
                 prefix: prefix(reach, &f.subnet_id)?,
                 mac: leg.mac_address.clone(),
+                leaked: reach.subnets.get(&f.subnet_id).is_some_and(|s| s.leak_routes),
             })
         })
         .collect();

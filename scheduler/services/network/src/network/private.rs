@@ -61,7 +61,7 @@ pub async fn role_in(tx: &mut Tx, network: &mut Stored<VirtualNetwork>, wished: 
         return Err(Fault::conflict(format!("A PVLAN network has at most {PARTS_MAX} communities.")));
     }
     let project = network.project_id.clone();
-    let number = segment_range::ops::number_in(tx, &project).await?;
+    let number = segment_range::ops::unseen_in(tx, &project).await?;
     network.record.parts.insert(part, number);
     *network = tx.update(network).await?;
     Ok(role)

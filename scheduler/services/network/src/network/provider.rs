@@ -52,7 +52,7 @@ pub(crate) async fn settle_in(tx: &mut Tx, project: &str, wish: Wish) -> Result<
             return Ok(Provided { kind, physical: None, number: Some(vni), vni });
         }
     };
-    let vni = segment_range::ops::number_in(tx, project).await?;
+    let vni = segment_range::ops::unseen_in(tx, project).await?;
     Ok(Provided { kind, physical, number, vni })
 }
 

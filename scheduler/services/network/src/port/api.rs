@@ -1,5 +1,6 @@
 //! `/v2.0/ports`
 use super::{
+    binding::UNBINDABLE,
     leg,
     model::{FixedIp, Port, ROUTER_INTERFACE},
     name,
@@ -48,6 +49,7 @@ pub static PORT: Resource = Resource {
         later("data_plane_status", check_data_plane).ruled(),
         open("numa_affinity_policy", check_numa).absent(Absent::Null).ruled().restricted(),
         once("device_profile", check::text_or_null::<255>).absent(Absent::Null),
+        once("hardware_offload_type", check_offload).absent(Absent::Null),
         open("propagate_uplink_status", check::boolean).absent(Absent::Bool(true)),
         open("trusted", check::boolean_or_null).absent(Absent::Null).ruled().restricted(),
         open("qos_policy_id", check::uuid_or_null).absent(Absent::Null),
@@ -76,6 +78,10 @@ fn check_data_plane(value: &Value) -> Checked {
 
 fn check_numa(value: &Value) -> Checked {
     if value.is_null() { Ok(Value::Null) } else { check::one_of(value, &["required", "preferred", "legacy", "socket"]) }
+}
+
+fn check_offload(value: &Value) -> Checked {
+    if value.is_null() { Ok(Value::Null) } else { check::one_of(value, &["switchdev"]) }
 }
 
 /// A letter, then letters, digits, `-` and `_`.
@@ -211,8 +217,15 @@ impl Api for Port {
 
 fn raw(item: &Stored<Port>, network: Option<&VirtualNetwork>) -> Result<Raw, Fault> {
     let mut raw = list::raw(item)?;
-    let bound = !item.host_id.is_empty();
-    raw.insert("binding:vif_type".into(), json!(if bound { "tap" } else { "unbound" }));
+    // What a device should do by itself no host here can give.
+    let refused = item.hardware_offload_type.is_some();
+    let bound = !item.host_id.is_empty() && !refused;
+    let kind = match (item.host_id.is_empty(), refused) {
+        (true, _) => "unbound",
+        (false, true) => UNBINDABLE,
+        (false, false) => "tap",
+    };
+    raw.insert("binding:vif_type".into(), json!(kind));
     raw.insert(
         "binding:vif_details".into(),
         if bound { json!({"port_filter": true, "connectivity": "l2"}) } else { json!({}) },

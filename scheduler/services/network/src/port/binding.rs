@@ -72,6 +72,9 @@ pub fn routes() -> Vec<Route<Network>> {
     ]
 }
 
+/// `vif_type` where a host cannot give what the port asks.
+pub(super) const UNBINDABLE: &str = "binding_failed";
+
 /// One binding as the API shows it.
 fn raw(host: &str, vnic_type: &str, profile: &Value, active: bool) -> Raw {
     let vnic = if vnic_type.is_empty() { "normal" } else { vnic_type };
@@ -83,7 +86,14 @@ fn raw(host: &str, vnic_type: &str, profile: &Value, active: bool) -> Raw {
 
 /// The active one first.
 fn raws(port: &Port) -> Vec<Raw> {
-    let active = (!port.host_id.is_empty()).then(|| raw(&port.host_id, &port.vnic_type, &port.profile, true));
+    let active = (!port.host_id.is_empty()).then(|| {
+        let mut raw = raw(&port.host_id, &port.vnic_type, &port.profile, true);
+        if port.hardware_offload_type.is_some() {
+            raw.insert("vif_type".into(), json!(UNBINDABLE));
+            raw.insert("vif_details".into(), json!({}));
+        }
+        raw
+    });
     let profile = if port.also_profile.is_object() { port.also_profile.clone() } else { json!({}) };
     let other = (!port.also_on.is_empty()).then(|| raw(&port.also_on, &port.also_vnic_type, &profile, false));
     active.into_iter().chain(other).collect()
@@ -211,6 +221,12 @@ async fn bind_in(tx: &mut Tx, id: &str, host: &str, wish: &Raw) -> Result<Port, 
         return Err(fault::conflict(
             "PortBindingAlreadyExists",
             format!("Binding for port {id} on host {host} already exists."),
+        ));
+    }
+    if let Some(offload) = &port.hardware_offload_type {
+        return Err(fault::conflict(
+            "PortBindingError",
+            format!("Binding for port {id} on host {host} could not be created or updated: it has no {offload}."),
         ));
     }
     let profile = wish.get("profile").cloned().unwrap_or_else(|| json!({}));

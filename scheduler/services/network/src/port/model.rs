@@ -98,6 +98,9 @@ pub struct Port {
     /// What an accelerator service would make ready behind it.
     #[serde(default)]
     pub device_profile: Option<String>,
+    /// What its device should do by itself; no host here has devices that could.
+    #[serde(default)]
+    pub hardware_offload_type: Option<String>,
     #[serde(default)]
     pub qos_policy_id: Option<String>,
     /// It gets its addresses with its host.
@@ -114,7 +117,7 @@ fn yes() -> bool {
 impl Port {
     /// Is it wired on a host (and not only kept in the store, as the ports of routers are)?
     pub fn is_endpoint(&self) -> bool {
-        !self.host_id.is_empty() && !self.device_owner.starts_with("network:")
+        !self.host_id.is_empty() && !self.device_owner.starts_with("network:") && self.hardware_offload_type.is_none()
     }
     /// When it gets, or got, its addresses.
     pub fn ip_allocation(&self) -> &'static str {

@@ -65,6 +65,7 @@ pub struct NewPort {
     pub propagate_uplink_status: Option<bool>,
     pub numa_affinity_policy: Option<String>,
     pub device_profile: Option<String>,
+    pub hardware_offload_type: Option<String>,
     pub qos_policy_id: Option<String>,
     pub pvlan_type: Option<String>,
     pub pvlan_community: Option<String>,
@@ -110,6 +111,10 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Store
     let role = private::role_in(tx, &mut network, wished).await?;
     let spelt_later = [&network.dns_domain, &new.dns_domain].into_iter().any(|domain| has_keywords(domain));
     let dns_words = spelt_later.then(|| Words::of(ctx));
+    let mut profile = if new.profile.is_object() { new.profile } else { json!({}) };
+    if let Some(offload) = &new.hardware_offload_type {
+        ask_of_device(&mut profile, offload);
+    }
     let id = pilvi_kit::id::new();
     let mut port = Port {
         id,
@@ -135,11 +140,12 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Store
         also_vnic_type: String::new(),
         also_profile: Value::Null,
         vnic_type: new.vnic_type.unwrap_or_else(|| "normal".to_owned()),
-        profile: if new.profile.is_object() { new.profile } else { json!({}) },
+        profile,
         propagate_uplink_status: new.propagate_uplink_status.unwrap_or(true),
         data_plane_status: None,
         numa_affinity_policy: new.numa_affinity_policy,
         device_profile: new.device_profile,
+        hardware_offload_type: new.hardware_offload_type,
         qos_policy_id: new.qos_policy_id,
         pvlan_type: role.kind,
         pvlan_community: role.community,
@@ -160,6 +166,16 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, mut new: NewPort) -> Result<Store
 /// Ports of the service itself need no wire; guests' ports are down until their host says otherwise.
 fn first_status(own: bool) -> Status {
     if own { Status::Active } else { Status::Down }
+}
+
+/// Among a binding's capabilities, where drivers look for it.
+fn ask_of_device(profile: &mut Value, offload: &str) {
+    let asked = &mut profile["capabilities"];
+    match asked.as_array_mut() {
+        Some(list) if list.iter().any(|one| one == offload) => {}
+        Some(list) => list.push(json!(offload)),
+        None => *asked = json!([offload]),
+    }
 }
 
 fn pairs_need_security() -> Fault {

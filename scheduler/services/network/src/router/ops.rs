@@ -26,6 +26,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Rou
     let text = |name: &str| attrs.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let flag = |name: &str| attrs.get(name).and_then(Value::as_bool);
     quota::check_in::<Router>(tx, &text("project_id"), "router").await?;
+    let mut kind = (flag("distributed").unwrap_or(false), flag("ha").unwrap_or(false));
     let flavor_id = attrs.get("flavor_id").and_then(Value::as_str).map(str::to_owned);
     if let Some(flavor) = &flavor_id {
         if flag("distributed").is_some() || flag("ha").is_some() {
@@ -34,7 +35,7 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Rou
                 "Bad router request: Cannot specify both flavor_id and 'distributed' or 'ha'.",
             ));
         }
-        service_flavor::ops::check_router_in(tx, flavor).await?;
+        kind = service_flavor::ops::for_router_in(tx, flavor).await?.unwrap_or(kind);
     }
     let router = Router {
         id: pilvi_kit::id::new(),
@@ -42,8 +43,8 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Rou
         name: text("name"),
         description: attrs.get("description").and_then(Value::as_str).map(str::to_owned),
         admin_state_up: flag("admin_state_up").unwrap_or(true),
-        distributed: flag("distributed").unwrap_or(false),
-        ha: flag("ha").unwrap_or(false),
+        distributed: kind.0,
+        ha: kind.1,
         routes: Vec::new(),
         external_gateway_info: None,
         gw_port_id: None,
@@ -79,6 +80,12 @@ pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<Router>, change
             "BadRequest",
             "Bad router request: Cannot change the 'distributed' attribute of active routers. Please set router admin_state_up to False prior to upgrade.",
         ));
+    }
+    let kind = (after.distributed, after.ha);
+    if let Some(flavor) = &found.flavor_id
+        && kind != (found.distributed, found.ha)
+    {
+        service_flavor::ops::refuse_other_kind_in(tx, flavor, kind).await?;
     }
     let routes_changed = after.routes != found.routes;
     found.record = after;

@@ -1,8 +1,8 @@
 //! A range of numbers, of the overlay or of a physical network's VLANs: one project's, or everybody's. Pure.
 //!
 //! ```text
-//! a network's number:  a free one of its project's ranges, else of the shared ranges, else any that is in no
-//!                      other project's range
+//! a network's number:  a free one of its project's ranges, else of the shared ranges, else of the usual ones (`usual.rs`) any
+//!                      that is in no other project's range
 //! ```
 use serde::{Deserialize, Serialize};
 

@@ -1,5 +1,8 @@
 //! The verbs of segment ranges, and numbers out of them for new networks.
-use super::model::{DEFAULT, SegmentRange, for_project};
+use super::{
+    model::{DEFAULT, SegmentRange, for_project},
+    usual,
+};
 use crate::{
     attribute::overlay,
     fault,
@@ -39,7 +42,15 @@ fn everything() -> SegmentRange {
     }
 }
 
-/// A range of the operator's file.
+/// What the operator's file gives networks of the overlay.
+fn usual_ranges() -> impl Iterator<Item = SegmentRange> {
+    usual::chosen().iter().map(|&(minimum, maximum)| {
+        let id = if usual::are_all() { DEFAULT.to_owned() } else { id_of(&format!("{minimum}:{maximum}"), OVERLAY) };
+        SegmentRange { id, minimum, maximum, ..everything() }
+    })
+}
+
+/// A range of tags in the operator's file.
 fn configured(range: &Range) -> SegmentRange {
     let text = format!("{}:{}:{}", range.physical, range.minimum, range.maximum);
     SegmentRange {
@@ -54,8 +65,7 @@ fn configured(range: &Range) -> SegmentRange {
 
 /// Ranges that nobody made by the API are records like the others once somebody looks, as long as the operator has them.
 pub async fn ensure(store: &Store) -> Result<(), Fault> {
-    let wanted: Vec<SegmentRange> =
-        std::iter::once(everything()).chain(vlan::chosen().ranges.iter().map(configured)).collect();
+    let wanted: Vec<SegmentRange> = usual_ranges().chain(vlan::chosen().ranges.iter().map(configured)).collect();
     let there = store.list::<SegmentRange>(Query::all()).await?;
     let mut found: Vec<&str> = there.iter().filter(|r| r.default).map(|r| r.id.as_str()).collect();
     let mut ids: Vec<&str> = wanted.iter().map(|r| r.id.as_str()).collect();
@@ -109,13 +119,25 @@ pub async fn number_in(tx: &mut Tx, project: &str) -> Result<u32, Fault> {
             return Ok(free);
         }
     }
-    let free = free_of(tx, &everything(), &others).await?;
-    free.ok_or_else(nothing_left)
+    for range in usual_ranges() {
+        if let Some(free) = free_of(tx, &range, &others).await? {
+            return Ok(free);
+        }
+    }
+    Err(nothing_left())
+}
+
+/// A number that only hosts see. Where the operator named those that networks get, it is none of them.
+pub async fn unseen_in(tx: &mut Tx, project: &str) -> Result<u32, Fault> {
+    if usual::are_all() { number_in(tx, project).await } else { spare_in(tx).await }
 }
 
 /// A number that no network has, and, while there are others, that no range gives to anybody's networks.
 pub async fn spare_in(tx: &mut Tx) -> Result<u32, Fault> {
-    let ranges = of_kind_in(tx, OVERLAY).await?;
+    let mut ranges = of_kind_in(tx, OVERLAY).await?;
+    if !usual::are_all() {
+        ranges.extend(usual_ranges());
+    }
     let ranges: Vec<&SegmentRange> = ranges.iter().collect();
     let apart = free_of(tx, &everything(), &ranges).await?;
     let free = if apart.is_some() { apart } else { free_of(tx, &everything(), &[]).await? };

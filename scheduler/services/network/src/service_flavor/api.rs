@@ -1,5 +1,8 @@
 //! `/v2.0/flavors`, and putting profiles behind them.
-use super::{model::Flavor, ops};
+use super::{
+    model::{Flavor, L3, PROVIDERS, Provider},
+    ops,
+};
 use crate::{
     Network,
     attribute::{Absent, Resource, Verb, once, open},
@@ -104,7 +107,8 @@ async fn unbind(svc: Arc<Network>, call: Call) -> Reply {
     Ok(Response::no_content())
 }
 
-/// The way to route, as operators' tools list it.
+/// The ways to route, as operators' tools list them.
 pub fn providers() -> Value {
-    json!([{"service_type": super::model::L3, "name": super::model::DRIVER, "default": true}])
+    let one = |(n, p): (usize, &Provider)| json!({"service_type": L3, "name": p.name, "default": n == 0});
+    PROVIDERS.iter().enumerate().map(one).collect()
 }

@@ -1,5 +1,5 @@
 //! The verbs of flavors and profiles; the only writer of both records.
-use super::model::{DRIVER, Flavor, L3, SERVICE_TYPES, ServiceProfile};
+use super::model::{Flavor, L3, SERVICE_TYPES, ServiceProfile, provider};
 use crate::{attribute::overlay, fault, list::Raw, router::model::Router, tables::find};
 use pilvi_kit::Fault;
 use pilvi_store::{Query, Stored, Tx};
@@ -53,8 +53,9 @@ pub async fn delete_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
     Ok(())
 }
 
-/// A router asks for a flavor: it must be there, on, and for routers.
-pub async fn check_router_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
+/// A router asks for a flavor, which must be there, on, and for routers. Gives the kind that its routers are of: whether they are
+/// distributed, and have a spare one.
+pub async fn for_router_in(tx: &mut Tx, id: &str) -> Result<Option<(bool, bool)>, Fault> {
     let flavor = tx.get::<Flavor>(id).await?.ok_or_else(|| missing(id))?;
     if !flavor.enabled {
         return Err(fault::bad("FlavorDisabled", "Flavor is not enabled."));
@@ -62,7 +63,32 @@ pub async fn check_router_in(tx: &mut Tx, id: &str) -> Result<(), Fault> {
     if flavor.service_type != L3 {
         return Err(fault::bad("InvalidServiceType", format!("Flavor {id} is not for routers.")));
     }
-    Ok(())
+    match first_profile_in(tx, &flavor).await? {
+        Some(profile) if !profile.enabled => {
+            Err(fault::bad("ServiceProfileDisabled", "Service Profile is not enabled."))
+        }
+        profile => Ok(profile.and_then(|p| kind_of(&p))),
+    }
+}
+
+async fn first_profile_in(tx: &mut Tx, flavor: &Flavor) -> Result<Option<ServiceProfile>, Fault> {
+    let Some(first) = flavor.service_profiles.first() else { return Ok(None) };
+    Ok(tx.get::<ServiceProfile>(first).await?.map(|found| found.record))
+}
+
+fn kind_of(profile: &ServiceProfile) -> Option<(bool, bool)> {
+    provider(&profile.driver).and_then(|p| p.kind)
+}
+
+/// A router of a flavor that says what its routers are remains so: who wants another kind wants another flavor.
+pub async fn refuse_other_kind_in(tx: &mut Tx, flavor: &str, kind: (bool, bool)) -> Result<(), Fault> {
+    let Some(flavor) = tx.get::<Flavor>(flavor).await? else { return Ok(()) };
+    match first_profile_in(tx, &flavor).await?.and_then(|p| kind_of(&p)) {
+        Some(has) if has != kind => Err(fault::invalid(
+            "Changing the 'ha' and 'distributed' attributes on a router associated with a flavor is not supported",
+        )),
+        _ => Ok(()),
+    }
 }
 
 pub async fn create_profile_in(tx: &mut Tx, attrs: &Raw) -> Result<Stored<ServiceProfile>, Fault> {
@@ -77,7 +103,7 @@ fn check_profile(profile: &ServiceProfile) -> Result<(), Fault> {
     if profile.driver.is_empty() && profile.metainfo.is_empty() {
         return Err(fault::bad("ServiceProfileEmpty", "Empty service profile: it needs a driver or metainfo."));
     }
-    if !profile.driver.is_empty() && profile.driver != DRIVER {
+    if !profile.driver.is_empty() && provider(&profile.driver).is_none() {
         return Err(Fault::not_found(format!("Service Profile driver {} could not be found.", profile.driver))
             .kind("ServiceProfileDriverNotFound"));
     }

@@ -2,7 +2,7 @@
 use super::{model::Subnet, ops};
 use crate::{
     Network,
-    attribute::{Absent, Resource, Verb, once, open, shown},
+    attribute::{Absent, Resource, Verb, later, once, open, shown},
     check,
     list::{self, Raw},
     network::{model::VirtualNetwork, ops as networks},
@@ -39,6 +39,7 @@ pub static SUBNET: Resource = Resource {
         once("ipv6_address_mode", check::ipv6_mode),
         open("service_types", check::texts),
         open("dns_publish_fixed_ip", check::boolean).absent(Absent::Bool(false)),
+        later("leak_routes", check::boolean).ruled(),
         open("segment_id", check::uuid_or_null).absent(Absent::Null).ruled().restricted(),
         shown("router:external"),
         shown("shared").hidden(),

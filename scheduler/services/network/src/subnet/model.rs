@@ -30,6 +30,9 @@ pub struct Subnet {
     pub segment_id: Option<String>,
     pub service_types: Vec<String>,
     pub dns_publish_fixed_ip: bool,
+    /// The provider is told where it is, and routers do not hide it.
+    #[serde(default)]
+    pub leak_routes: bool,
     #[serde(default)]
     pub tags: Vec<String>,
 }

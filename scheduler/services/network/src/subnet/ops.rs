@@ -1,5 +1,5 @@
 //! The verbs of subnets; the only writer of the record.
-use super::{model::Subnet, shape};
+use super::{leak, model::Subnet, shape};
 use crate::{
     address,
     attribute::overlay,
@@ -89,6 +89,9 @@ pub async fn update_in(tx: &mut Tx, mut found: Stored<Subnet>, changes: &Raw) ->
     let before = found.record.clone();
     let after: Subnet = overlay(&before, changes)?;
     shape::check(&after)?;
+    if after.leak_routes && !before.leak_routes {
+        leak::check_in(tx, &after).await?;
+    }
     if before.gateway_ip != after.gateway_ip
         && let Some(old) = &before.gateway_ip
         && let Some(lease) = tx.get::<AddressLease>(&AddressLease::key(&before.id, old)).await?

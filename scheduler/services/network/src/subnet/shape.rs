@@ -182,6 +182,7 @@ mod tests {
             segment_id: None,
             service_types: vec![],
             dns_publish_fixed_ip: false,
+            leak_routes: false,
             tags: vec![],
         }
     }

@@ -4,6 +4,8 @@ use pilvi_store::Query;
 
 /// By what leases are counted.
 pub const SUBNET: &str = "subnet_id";
+/// The label of subnets that the provider is told of.
+pub const LEAKED: &str = "leaked";
 
 pub fn of_project(project: &str) -> Query {
     Query::all().project(project)
@@ -84,6 +86,10 @@ pub fn on_segment(id: &str) -> Query {
 /// Subnets of any segment.
 pub fn on_segments() -> Query {
     Query::all().ne("segment_id", "")
+}
+/// Subnets that the provider is told of.
+pub fn leaked() -> Query {
+    labelled(LEAKED)
 }
 pub fn from_pool(id: &str) -> Query {
     Query::all().eq("subnetpool_id", id)

@@ -159,3 +159,34 @@ async fn small_promises_are_kept() {
     let router = rig.make(&rig.alice, "/v2.0/routers", "router", json!({})).await;
     assert_eq!(router["enable_snat"], json!(true));
 }
+
+#[tokio::test]
+async fn no_host_binds_a_port_that_asks_for_hardware_offload() {
+    let rig = Rig::new().await;
+    let network = rig.network(&rig.admin, "n").await;
+    rig.subnet(&rig.admin, &network, "10.0.0.0/24").await;
+    let strange = json!({"port": {"network_id": network, "hardware_offload_type": "magic"}});
+    rig.want(400, &rig.admin, "POST", "/v2.0/ports", strange).await;
+    let plain = rig.port(&rig.alice, &rig.network(&rig.alice, "m").await).await;
+    assert_eq!(plain["hardware_offload_type"], Value::Null);
+    for (profile, capabilities) in [
+        (json!({}), json!(["switchdev"])),
+        (json!({"capabilities": ["switchdev", "x"]}), json!(["switchdev", "x"])),
+        (json!({"capabilities": ["x"]}), json!(["x", "switchdev"])),
+    ] {
+        let attrs = json!({"network_id": network, "binding:vnic_type": "direct", "hardware_offload_type": "switchdev",
+                           "binding:profile": profile, "binding:host_id": "h1", "device_owner": "compute:nova"});
+        let port = rig.make(&rig.admin, "/v2.0/ports", "port", attrs).await;
+        assert_eq!(port["hardware_offload_type"], json!("switchdev"));
+        assert_eq!(port["binding:profile"]["capabilities"], capabilities);
+        assert_eq!((&port["binding:vif_type"], &port["status"]), (&json!("binding_failed"), &json!("DOWN")));
+        let later = json!({"port": {"hardware_offload_type": null}});
+        let path = format!("/v2.0/ports/{}", id(&port));
+        rig.want(400, &rig.admin, "PUT", &path, later).await;
+        let shown = rig.get(&rig.admin, &format!("{path}/bindings")).await["bindings"][0].clone();
+        assert_eq!(shown["vif_type"], json!("binding_failed"));
+        let body = json!({"binding": {"host": "h2"}});
+        assert_eq!(rig.refused(409, &rig.admin, "POST", &format!("{path}/bindings"), body).await, "PortBindingError");
+    }
+    assert!(rig.svc.host_network("h1", &[host(1)]).await.unwrap().ports.is_empty(), "the host hears of none");
+}

@@ -11,6 +11,7 @@ mod flow_log;
 mod forwarding;
 mod host;
 mod hosting;
+mod leak;
 mod local_ip;
 mod metering;
 mod names;

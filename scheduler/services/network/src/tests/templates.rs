@@ -77,6 +77,50 @@ async fn routers_are_made_by_flavor() {
 }
 
 #[tokio::test]
+async fn routers_of_a_flavor_are_of_the_kind_that_its_driver_stands_for() {
+    let rig = Rig::new().await;
+    let (profiles, routers) = ("/v2.0/service_profiles", "/v2.0/routers");
+    let providers = rig.get(&rig.alice, "/v2.0/service-providers").await["service_providers"].clone();
+    let usual = providers.as_array().unwrap().iter().filter(|p| p["default"] == json!(true)).count();
+    assert_eq!((usual, providers.as_array().unwrap().len()), (1, 5));
+    for (driver, distributed, ha) in [
+        ("single_node.SingleNodeDriver", false, false),
+        ("dvr.DvrDriver", true, false),
+        ("ha.HaDriver", false, true),
+        ("dvrha.DvrHaDriver", true, true),
+    ] {
+        let driver = format!("neutron.services.l3_router.service_providers.{driver}");
+        let profile = id(&rig.make(&rig.admin, profiles, "service_profile", json!({"driver": driver})).await);
+        let flavor = json!({"name": driver, "service_type": "L3_ROUTER_NAT", "service_profiles": [profile]});
+        let flavor = id(&rig.make(&rig.admin, "/v2.0/flavors", "flavor", flavor).await);
+        let router = id(&rig.make(&rig.alice, routers, "router", json!({"flavor_id": flavor})).await);
+        let path = format!("{routers}/{router}");
+        let shown = rig.get(&rig.admin, &path).await["router"].clone();
+        assert_eq!((&shown["distributed"], &shown["ha"]), (&json!(distributed), &json!(ha)), "{driver}");
+        // It stays of its kind, also while it is down; saying what it is changes nothing.
+        rig.want(200, &rig.admin, "PUT", &path, json!({"router": {"admin_state_up": false}})).await;
+        let other = json!({"router": {"distributed": !distributed}});
+        assert_eq!(rig.refused(400, &rig.admin, "PUT", &path, other).await, "InvalidInput");
+        rig.want(200, &rig.admin, "PUT", &path, json!({"router": {"distributed": distributed}})).await;
+        rig.want(204, &rig.alice, "DELETE", &path, Value::Null).await;
+        // A profile that is off gives no routers (it is not changed while a flavor has it).
+        rig.want(204, &rig.admin, "DELETE", &format!("/v2.0/flavors/{flavor}"), Value::Null).await;
+        rig.want(
+            200,
+            &rig.admin,
+            "PUT",
+            &format!("{profiles}/{profile}"),
+            json!({"service_profile": {"enabled": false}}),
+        )
+        .await;
+        let flavor = json!({"name": "off", "service_type": "L3_ROUTER_NAT", "service_profiles": [profile]});
+        let flavor = id(&rig.make(&rig.admin, "/v2.0/flavors", "flavor", flavor).await);
+        let off = json!({"router": {"flavor_id": flavor}});
+        assert_eq!(rig.refused(400, &rig.alice, "POST", routers, off).await, "ServiceProfileDisabled");
+    }
+}
+
+#[tokio::test]
 async fn blocks_of_a_pool_come_and_go_and_subnets_join_it() {
     let rig = Rig::new().await;
     let pool = json!({"name": "p", "prefixes": ["10.0.0.7/16"]});
