@@ -148,8 +148,8 @@ pub async fn raw_of<R: Api>(store: &Store, ctx: &Ctx, id: &str) -> Result<Raw, F
     raws_for::<R>(store, ctx, vec![found]).await?.pop().ok_or_else(|| R::RESOURCE.not_found(id))
 }
 
-/// 403 for the owner's own people, 404 for all others, also where it is shared with them: so Neutron does, and
-/// clients tell the two apart.
+/// 403 for the owner's own people and for whoever sees what is shared with all, 404 for all others, also where it is shared with
+/// them alone: so Neutron does, and clients tell the two apart.
 pub fn gate(call: &Call, res: &Resource, raw: &Raw) -> Result<(), Fault> {
     if call.authorize(raw).is_ok() {
         return Ok(());
@@ -157,7 +157,9 @@ pub fn gate(call: &Call, res: &Resource, raw: &Raw) -> Result<(), Fault> {
     let id = raw.get("id").and_then(Value::as_str).unwrap_or_default();
     let own = call.ctx.project_id();
     let owner = raw.get("project_id").and_then(Value::as_str).unwrap_or_default();
-    if (own.is_empty() || own == owner) && Permits::new(call).sees(res, raw) {
+    let named = raw.get("shared_with").and_then(Value::as_array).is_some_and(|list| list.iter().any(|p| p == own));
+    let open = !named && raw.get("shared") == Some(&Value::Bool(true));
+    if (own.is_empty() || own == owner || open) && Permits::new(call).sees(res, raw) {
         return Err(fault::refused(call.rule()));
     }
     Err(res.not_found(id))

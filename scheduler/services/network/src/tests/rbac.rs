@@ -177,3 +177,20 @@ async fn ports_of_others_use_an_opened_security_group() {
     let path = format!("/v2.0/security-groups/{group}");
     assert_eq!(rig.refused(409, &rig.alice, "DELETE", &path, Value::Null).await, "SecurityGroupInUse");
 }
+
+#[tokio::test]
+async fn who_may_not_change_what_all_may_see_is_told_so() {
+    let rig = Rig::new().await;
+    let policy = json!({"name": "p", "shared": false});
+    let path =
+        format!("/v2.0/qos/policies/{}", id(&rig.make(&rig.admin, "/v2.0/qos/policies", "policy", policy).await));
+    rig.want(404, &rig.bob, "DELETE", &path, Value::Null).await;
+    rig.want(200, &rig.admin, "PUT", &path, json!({"policy": {"shared": true}})).await;
+    rig.want(403, &rig.bob, "DELETE", &path, Value::Null).await;
+    rig.want(403, &rig.bob, "PUT", &path, json!({"policy": {"name": "mine"}})).await;
+    let network = json!({"name": "n", "shared": true});
+    let network = id(&rig.make(&rig.admin, "/v2.0/networks", "network", network).await);
+    rig.want(403, &rig.bob, "PUT", &format!("/v2.0/networks/{network}"), json!({"network": {"name": "mine"}})).await;
+    let port = id(&rig.port(&rig.alice, &network).await);
+    rig.want(404, &rig.bob, "DELETE", &format!("/v2.0/ports/{port}"), Value::Null).await;
+}
