@@ -91,7 +91,7 @@ async fn a_rule_says_what_can_be_meant() {
     rig.want(200, &rig.admin, "PUT", &path, json!({"firewall_rule": {"shared": true}})).await;
     rig.want(200, &rig.bob, "GET", &path, Value::Null).await;
     assert!(ids(&rig.get(&rig.bob, RULES).await["firewall_rules"]).contains(&id(&made)));
-    rig.want(404, &rig.bob, "DELETE", &path, Value::Null).await;
+    rig.want(403, &rig.bob, "DELETE", &path, Value::Null).await;
     rig.want(204, &rig.alice, "DELETE", &path, Value::Null).await;
 }
 
