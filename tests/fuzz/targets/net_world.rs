@@ -38,6 +38,7 @@ pub fn wanted(ra: Ra) -> Wanted {
         address: address.parse().unwrap(),
         prefix,
         mac: Mac([0xfa, 0x16, 0x3e, 1, 0, n]),
+        leaked: false,
     };
     let interfaces = vec![leg("10.0.0.1", 24, 1), leg("fd00::1", 64, 2)];
     Wanted {
