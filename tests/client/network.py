@@ -18,11 +18,6 @@ def absent(admin):
         admin.refused(words, "")
     agent = row(admin("network agent list --agent-type l3"), Binary="pilvi-agent")["ID"]
     admin.refused("network agent delete", "goes with its node", agent)
-    router = admin("router create ranked")["id"]
-    admin("network agent add router --l3", agent, router)
-    # There are no priorities. The client does not look at the answer, which says so.
-    admin(f"network agent router set --ha-chassis-priority 5 {agent} {router}")
-    admin("router delete ranked")
 
 
 def networks(admin):
@@ -194,6 +189,28 @@ def routers(admin):
     admin("floating ip port forwarding show", address, forwarding, external_port=2223)
     admin("floating ip port forwarding delete", address, forwarding)
     admin("floating ip delete", address)
+
+    # Hosts stand by for its way out: whose turn it is is the operator's to say.
+    admin.refused("router set --ha way-two", "Cannot change HA attribute of active routers")
+    admin("router set --disable way-two")
+    admin("router set --ha way-two")
+    admin("router set --enable way-two")
+    # A host holds the way out at once; that it is one of those who stand by is seen a moment later.
+    agent = row(admin("network agent list --long --router way-two"), HA_State="active")["ID"]
+    standing = "port list --router way-two --device-owner network:router_ha_interface"
+    for _ in range(60):
+        if admin(standing):
+            break
+        time.sleep(0.5)
+    row(admin(standing), Status="ACTIVE")
+    admin("network agent router set --ha-chassis-priority 7", agent, made)
+    admin("network agent remove router --l3", agent, made)
+    admin("network agent add router --l3 --ha-chassis-priority 9", agent, made)
+    row(admin("network agent list --long --router way-two"), ID=agent, HA_State="active")
+    admin("router set --disable way-two")
+    admin("router set --no-ha way-two")
+    same(admin(standing), [])
+    admin("router set --enable way-two")
 
     admin("router remove subnet way-two four")
     admin("router unset --external-gateway way-two")

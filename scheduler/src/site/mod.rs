@@ -23,7 +23,7 @@ use pilvi_kit::{
     service::{Mounted, Mounting},
     throttle::Throttle,
 };
-use pilvi_network::{Network, bgp::Announcer, dns::Publisher};
+use pilvi_network::{Network, bgp::Announcer, dns::Publisher, spare::Keeper};
 use pilvi_placement::{Breadth, Placement};
 use pilvi_reconcile::Member;
 use pilvi_store::{Sole, Store};
@@ -267,6 +267,8 @@ impl Scheduler {
             let publishes = self.member.job("network.dns");
             tasks.spawn(Publisher::run(self.network.clone(), dns, publishes, stop.clone()));
         }
+        let spares = self.member.job("network.spare");
+        tasks.spawn(Keeper::run(self.network.clone(), spares, stop.clone()));
         let speaks = self.member.job("network.bgp");
         tasks.spawn(Announcer::run(self.network, self.out.bgp, Some(pilvi_netdev::sign_tcp), speaks, stop.clone()));
         tasks.spawn(self.identity.clone().run(stop.clone()));

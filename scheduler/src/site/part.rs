@@ -96,9 +96,10 @@ impl NetworkPart {
         all.sort_by(|a, b| a.name.cmp(&b.name));
         self.network.learn_reach(&all).await?;
         self.network.learn_zones(&all).await?;
+        let before = self.network.hosts();
         if self.network.remember(&all) {
             // Ways out may have moved: to hosts that know nothing of it yet.
-            self.network.concerned_by_hosts().await?.iter().for_each(|host| self.fleet.touch(host));
+            self.network.concerned_by_hosts(&before).await?.iter().for_each(|host| self.fleet.touch(host));
             self.fleet.nudge();
         }
         Ok(())

@@ -30,10 +30,10 @@ fn ip(arguments: &[&str]) {
 }
 
 /// The switch between the hosts: a namespace that goes with this value.
-struct Switch(String);
+pub(crate) struct Switch(String);
 
 impl Switch {
-    fn open(prefix: &str) -> Self {
+    pub(crate) fn open(prefix: &str) -> Self {
         let switch = Switch(format!("{prefix}-sw"));
         ip(&["netns", "add", &switch.0]);
         ip(&["-n", &switch.0, "link", "add", "switch0", "type", "bridge"]);
@@ -42,7 +42,7 @@ impl Switch {
     }
 
     /// Connects the namespace of a host, which its agent finds there, as `u0`.
-    fn connect(&self, host: &str, number: usize) {
+    pub(crate) fn connect(&self, host: &str, number: usize) {
         let port = format!("h{number}");
         ip(&["netns", "add", host]);
         ip(&["-n", host, "link", "add", "u0", "type", "veth", "peer", "name", &port, "netns", &self.0]);

@@ -18,6 +18,7 @@ mod lent;
 mod moves;
 mod pair;
 mod segments;
+mod spare;
 mod tenants;
 mod tour;
 mod volumes;

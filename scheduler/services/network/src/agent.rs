@@ -74,6 +74,7 @@ static AGENT: Resource = Resource {
         shown("heartbeat_timestamp"),
         shown("configurations"),
         shown("resources_synced"),
+        shown("ha_chassis_priority"),
     ],
     lacks: &["name", "project_id", "tenant_id", "updated_at", "revision_number", "tags"],
     below: "",
@@ -139,6 +140,8 @@ pub(crate) fn view(host: &HostInfo, role: Role) -> Value {
         "created_at": time(host.started_us), "started_at": time(host.started_us), "heartbeat_timestamp": time(host.heartbeat_us),
         // What a host has of its link is told to placement for the whole of it.
         "configurations": configurations, "resources_synced": (role == Role::Whole).then_some(true),
+        // A host has one for each router that it stands by for.
+        "ha_chassis_priority": null,
     })
 }
 

@@ -86,6 +86,12 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("floatingip-pools", "Floating IP Pools Extension", "Subnets that floating IPs come from."),
     ("ip_allocation", "IP Allocation", "When a port gets its addresses."),
     ("ip-substring-filtering", "IP address substring filtering", "Ports by a part of an address."),
+    (
+        "l3-agent-scheduler-ha-chassis-priority",
+        "L3 Agent Scheduler HA Chassis Priority",
+        "Whose turn it is to hold a way out.",
+    ),
+    ("l3-ha", "HA Router extension", "Routers that keep spare ways: hosts stand by for theirs."),
     ("l3_agent_scheduler", "L3 Agent Scheduler", "Which host holds the way out of a router."),
     ("l3-conntrack-helper", "Neutron L3 Conntrack Helper", "Protocols that source NAT has to be told of: tftp."),
     ("l3-ext-ndp-proxy", "Router support NDP proxy", "Routers answer for single IPv6 addresses of their inside."),
@@ -103,6 +109,7 @@ const EXTENSIONS: &[(&str, &str, &str)] = &[
     ("net-mtu", "Network MTU", "Networks show their MTU."),
     ("net-mtu-writable", "Network MTU (writable)", "Networks take an MTU."),
     ("network_availability_zone", "Network Availability Zone", "Zones of networks."),
+    ("network_ha", "Network HA creation flag", "The network of those who stand by for a project's routers."),
     ("network-ip-availability", "Network IP Availability", "How many addresses are in use."),
     (
         "network-ip-availability-details",

@@ -8,7 +8,8 @@
 //! ```
 //! Calls nobody: identity is asked by the kit, hosts are told by the fleet through [`host::Hosts`].
 //! There are no network nodes: DHCP, metadata and routing happen on the host of each guest, and only source
-//! NAT and floating IPs go through one host for each router (chosen by rendezvous hashing).
+//! NAT and floating IPs go through one host for each router (chosen by rendezvous hashing, or the first of its candidates that
+//! lives: [`spare`]).
 pub mod address;
 pub mod address_group;
 pub mod address_scope;
@@ -45,6 +46,7 @@ pub mod security_group;
 pub mod segment;
 pub mod segment_range;
 pub mod service_flavor;
+pub mod spare;
 pub mod subnet;
 pub mod subnet_pool;
 pub mod tables;
@@ -62,7 +64,7 @@ use host::HostInfo;
 use parking_lot::RwLock;
 use pilvi_kit::{Documented, EventStyle, Service};
 use pilvi_store::Store;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 /// The service's state.
 pub struct Network {
@@ -72,6 +74,8 @@ pub struct Network {
     /// What hosts are told alike, and which of them each change concerns.
     pub(crate) neighbourhood: host::neighbours::Neighbourhood,
     pub(crate) interest: host::interest::Interest,
+    /// Where this process keeps spare ways of routers, if it does.
+    pub(crate) keeper: OnceLock<pilvi_reconcile::Driver>,
 }
 
 impl std::fmt::Debug for Network {
@@ -88,6 +92,7 @@ impl Network {
             hosts: RwLock::default(),
             neighbourhood: host::neighbours::Neighbourhood::default(),
             interest: host::interest::Interest::default(),
+            keeper: OnceLock::new(),
         })
     }
 
@@ -99,6 +104,7 @@ impl Network {
         }
         hosts.iter().for_each(|host| self.neighbourhood.set_end(host));
         *self.hosts.write() = Arc::new(hosts.to_vec());
+        self.look_at_hosts(&known, hosts);
         true
     }
 

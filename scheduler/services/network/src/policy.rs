@@ -369,6 +369,7 @@ const BASE: &[RuleDefault] = &[
     rule("get_dhcp-agents", ADMIN),
     rule("get_l3-routers", ADMIN),
     rule("create_l3-router", ADMIN),
+    rule("update_l3-router", ADMIN),
     rule("delete_l3-router", ADMIN),
     rule("get_l3-agents", ADMIN),
     rule("get_availability_zone", ANY),

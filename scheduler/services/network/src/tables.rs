@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | tap service | its VNI, which no network has |
 //! | tap mirror | its numbers within its project |
-//! | network | its VNI and those of its further segments; the physical network of a flat one, with the tag of a VLAN |
+//! | network | its VNI and those of its further segments; the physical network of a flat one, with the tag of a VLAN; being its project's for routers that keep spare ways |
 //! | segment | the same of the wire, if it is a further one |
 //! | port | its MAC within its network |
 //! | address lease | the address within its subnet (its id says the same, so it can be looked up) |
@@ -232,12 +232,14 @@ impl Record for VirtualNetwork {
     }
     const LABELLED: bool = true;
     fn labels(&self) -> Vec<String> {
-        self.shared_with.iter().chain(&self.external_for).map(|p| label(p)).collect()
+        let open_to = self.shared_with.iter().chain(&self.external_for).map(|p| label(p));
+        open_to.chain(self.ha_for.iter().map(|p| find::spare_label(p))).collect()
     }
     fn claims(&self) -> Vec<Claim> {
         let numbers = [&self.vni].into_iter().chain(self.parts.values()).chain(self.segments.values());
         let mut claims: Vec<Claim> = numbers.map(|vni| Claim { scope: "vni".into(), value: vni.to_string() }).collect();
         claims.extend(wire(&self.network_type, self.physical_network.as_ref(), self.segmentation_id));
+        claims.extend(self.ha_for.iter().map(|p| Claim { scope: "ha_network".into(), value: p.clone() }));
         claims
     }
 }

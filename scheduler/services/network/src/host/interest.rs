@@ -40,7 +40,7 @@ use std::{
 };
 
 /// What every view with a way out is noted under.
-const WAYS_OUT: &str = "ways out";
+pub(super) const WAYS_OUT: &str = "ways out";
 
 /// Kinds whose records are noted by themselves wherever they count. A firewall's port is called as the port is.
 const BY_ITSELF: [&str; 8] = [
@@ -127,7 +127,7 @@ impl Interest {
         }
     }
 
-    fn hosts<'k>(&self, keys: impl Iterator<Item = &'k str>) -> BTreeSet<String> {
+    pub(super) fn hosts<'k>(&self, keys: impl Iterator<Item = &'k str>) -> BTreeSet<String> {
         let notes = self.0.lock();
         keys.filter_map(|key| notes.hosts.get(&hash(key))).flatten().cloned().collect()
     }
@@ -227,16 +227,6 @@ impl Network {
             }
         }
         Ok(())
-    }
-
-    /// Hosts came, went or moved: who may hold a way out, and who must know it.
-    ///
-    /// # Errors
-    /// Those of the store.
-    pub async fn concerned_by_hosts(&self) -> Result<BTreeSet<String>, Fault> {
-        let mut hosts = self.interest.hosts(std::iter::once(WAYS_OUT));
-        hosts.extend(self.holders().await?);
-        Ok(hosts)
     }
 
     async fn add_floating(&self, id: &str, keys: &mut Vec<String>, hosts: &mut BTreeSet<String>) -> Result<(), Fault> {

@@ -319,7 +319,7 @@ fn way_out(
 ) -> Option<v1::RouterGateway> {
     let info = router.external_gateway_info.as_ref()?;
     let fixed = port.fixed_ips.iter().find(|f| f.ip_address.contains(':') == v6)?;
-    let vtep = match holder(&reach.wishes, &router.id, router.wire.as_deref(), hosts) {
+    let vtep = match holder(&reach.wishes, router, hosts) {
         // Every host has been sent away from it.
         None if reach.wishes.iter().any(|w| w.object_id == router.id) => return None,
         Some(there) if there.name != host && hosts.len() > 1 => {

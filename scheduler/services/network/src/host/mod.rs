@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  local ports --> their networks --> routers there --> the routers' other networks --> their endpoints
-//!       |                                  '--> gateway: which host does source NAT (rendezvous hash)
+//!       |                                  '--> gateway: which host does source NAT (a candidate, or by rendezvous hash)
 //!       '--> security groups, floating IPs
 //! ```
 //! A host learns of nothing that its ports cannot reach. Its view is computed from the store whenever something that
@@ -20,6 +20,7 @@ mod private;
 mod quality;
 mod reach;
 mod segments;
+mod shift;
 mod taps;
 mod tunnels;
 
@@ -29,12 +30,10 @@ use crate::{
     Network,
     hosting::{self, model::holder},
     router::model::Router,
-    tables::find,
 };
 use pilvi_agent_api::v1::{HostNetwork, Wireguard};
 use pilvi_kit::Fault;
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
 
 /// A host as the fleet knows it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -66,12 +65,27 @@ impl HostInfo {
 /// The host that holds a router's way out: for each router the live host whose hash with it is the
 /// greatest, so that a host that goes moves only its own routers. `None` when no host is up.
 pub fn gateway_host<'h>(router_id: &str, hosts: impl Iterator<Item = &'h HostInfo>) -> Option<&'h HostInfo> {
-    let weight = |host: &HostInfo| -> [u8; 32] { Sha256::digest(format!("{router_id}/{}", host.name)).into() };
-    hosts.filter(|h| h.up).max_by_key(|h| weight(h))
+    hosts.filter(|h| h.up).max_by_key(|h| weight(router_id, h))
+}
+
+fn weight(router_id: &str, host: &HostInfo) -> [u8; 32] {
+    Sha256::digest(format!("{router_id}/{}", host.name)).into()
+}
+
+/// Hosts, the one first that [`gateway_host`] would name of them if all were up.
+pub fn rank<'h>(router_id: &str, hosts: impl Iterator<Item = &'h HostInfo>) -> Vec<&'h HostInfo> {
+    let mut hosts: Vec<&HostInfo> = hosts.collect();
+    hosts.sort_by_cached_key(|h| std::cmp::Reverse(weight(router_id, h)));
+    hosts
+}
+
+/// A host by its name, among all of them in the order of their names.
+pub fn find_host<'h>(hosts: &'h [HostInfo], name: &str) -> Option<&'h HostInfo> {
+    hosts.binary_search_by(|h| h.name.as_str().cmp(name)).ok().and_then(|at| hosts.get(at))
 }
 
 impl Network {
-    /// Everything the packet path of `host` needs. `hosts` are all hosts of the cloud.
+    /// Everything the packet path of `host` needs. `hosts` are all hosts of the cloud, in the order of their names.
     pub async fn host_network(&self, host: &str, hosts: &[HostInfo]) -> Result<HostNetwork, Fault> {
         self.remember(hosts);
         let reach = reach::Reach::gather(&self.store, host, hosts).await?;
@@ -83,15 +97,7 @@ impl Network {
     /// The host that holds a router's way out.
     pub(crate) async fn holder_of(&self, router: &Router) -> Result<Option<String>, Fault> {
         let (wishes, hosts) = (hosting::ops::all(&self.store).await?, self.hosts());
-        Ok(holder(&wishes, &router.id, router.wire.as_deref(), &hosts).map(|host| host.name.clone()))
-    }
-
-    /// The hosts that hold any.
-    async fn holders(&self) -> Result<BTreeSet<String>, Fault> {
-        let routers = self.store.list::<Router>(find::with_gateway()).await?;
-        let (wishes, hosts) = (hosting::ops::all(&self.store).await?, self.hosts());
-        let of = |r: &Router| holder(&wishes, &r.id, r.wire.as_deref(), &hosts).map(|host| host.name.clone());
-        Ok(routers.iter().filter_map(|r| of(&r.record)).collect())
+        Ok(holder(&wishes, router, &hosts).map(|host| host.name.clone()))
     }
 }
 

@@ -145,7 +145,7 @@ impl Reach {
             .list::<Router>(find::with_gateway())
             .await?
             .into_iter()
-            .filter(|r| holder(&self.wishes, &r.id, r.wire.as_deref(), hosts).is_some_and(|h| h.name == host))
+            .filter(|r| holder(&self.wishes, r, hosts).is_some_and(|h| h.name == host))
             .map(|r| r.record.id)
             .collect();
         self.held.clone_from(&here);

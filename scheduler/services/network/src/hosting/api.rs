@@ -6,6 +6,8 @@ use super::{
 use crate::{
     Network,
     agent::{self, Role},
+    fault,
+    host::{HostInfo, find_host},
     list,
     network::{
         api::NETWORK,
@@ -13,10 +15,12 @@ use crate::{
         ops::{self as networks},
     },
     router::{api::ROUTER, model::Router},
+    spare,
     tables::find,
     verbs::raws_for,
 };
 use pilvi_kit::{Call, Fault, Reply, Response, Route, Schema};
+use pilvi_store::{Stored, Tx};
 use serde_json::{Value, json};
 use std::sync::{Arc, LazyLock};
 
@@ -39,17 +43,21 @@ pub fn routes() -> Vec<Route<Network>> {
             .summary("Lists hosts that answer a network's DHCP"),
         Route::get("/v2.0/agents/{id}/l3-routers", routers_of)
             .rule("get_l3-routers")
-            .summary("Lists routers whose way out a host holds"),
+            .summary("Lists routers whose way out a host holds or stands by for"),
         Route::post("/v2.0/agents/{id}/l3-routers", add_router)
             .rule("create_l3-router")
             .schema(&WISH)
             .summary("Has a host hold a router's way out"),
+        Route::put("/v2.0/agents/{id}/l3-routers/{router_id}", reorder_router)
+            .rule("update_l3-router")
+            .schema(&WISH)
+            .summary("Says when a host's turn is to hold a router's way out"),
         Route::delete("/v2.0/agents/{id}/l3-routers/{router_id}", remove_router)
             .rule("delete_l3-router")
             .summary("Keeps a host from holding a router's way out"),
         Route::get("/v2.0/routers/{id}/l3-agents", l3_agents)
             .rule("get_l3-agents")
-            .summary("Shows the host that holds a router's way out"),
+            .summary("Shows the hosts that hold a router's way out or stand by for it"),
     ]
 }
 
@@ -143,36 +151,107 @@ async fn routers_of(svc: Arc<Network>, call: Call) -> Reply {
     let host = agent::find(&hosts, call.param("id"), Role::L3)?;
     let wishes = ops::all(&svc.store).await?;
     let mut here = svc.store.list::<Router>(find::with_gateway()).await?;
-    here.retain(|r| holder(&wishes, &r.id, r.wire.as_deref(), &hosts).is_some_and(|h| h.name == host.name));
+    here.retain(|r| r.candidate(&host.name).is_some() || holds(&wishes, r, &hosts, &host.name));
     let raws = raws_for::<Router>(&svc.store, &call.ctx, here).await?;
     let views: Vec<Value> = raws.iter().map(|raw| Value::Object(list::view(&call, &ROUTER, raw))).collect();
     Ok(Response::ok(json!({"routers": views})))
 }
 
-async fn router_on(svc: &Network, call: &mut Call, router: &str) -> Result<String, Fault> {
+fn holds(wishes: &[Hosting], router: &Router, hosts: &[HostInfo], name: &str) -> bool {
+    holder(wishes, router, hosts).is_some_and(|h| h.name == name)
+}
+
+/// The host of an L3 agent, and the router.
+async fn router_on(svc: &Network, call: &Call, router: &str) -> Result<(String, Stored<Router>), Fault> {
     let hosts = svc.hosts();
     let host = agent::find(&hosts, call.param("id"), Role::L3)?.name.clone();
-    svc.store.get::<Router>(router).await?.ok_or_else(|| ROUTER.not_found(router))?;
-    Ok(host)
+    let router = svc.store.get::<Router>(router).await?.ok_or_else(|| ROUTER.not_found(router))?;
+    Ok((host, router))
+}
+
+fn not_hosted(router: &str, agent: &str) -> Fault {
+    fault::conflict("RouterNotHostedByL3Agent", format!("The router {router} is not hosted by the L3 Agent {agent}."))
+}
+
+/// `ha_chassis_priority` of a body, taken out of it.
+fn take_priority(call: &mut Call) -> Result<Option<u32>, Fault> {
+    let sent = call.body.as_object_mut().and_then(|body| body.remove("ha_chassis_priority"));
+    let Some(sent) = sent.filter(|sent| !sent.is_null()) else { return Ok(None) };
+    let number = sent.as_u64().or_else(|| sent.as_str()?.parse().ok());
+    number.and_then(|n| u32::try_from(n).ok()).map(Some).ok_or_else(spare::ops::bad_priority)
+}
+
+/// What an operator does with one candidate.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Add(Option<u32>),
+    Reorder(u32),
+    TakeAway,
+}
+
+/// As the router is then; the agent's id is for what is said of refusals.
+async fn change(svc: &Network, router: &str, host: &str, agent: &str, step: Step) -> Result<(), Fault> {
+    let names = [router, host, agent].map(str::to_owned);
+    svc.store
+        .write(move |tx| {
+            let names = names.clone();
+            Box::pin(async move { change_in(tx, &names, step).await })
+        })
+        .await
+}
+
+async fn change_in(tx: &mut Tx, [id, host, agent]: &[String; 3], step: Step) -> Result<(), Fault> {
+    let router = tx.get::<Router>(id).await?.ok_or_else(|| ROUTER.not_found(id))?;
+    match (step, router.candidate(host).is_some()) {
+        (Step::Add(_), true) => Err(fault::conflict(
+            "RouterHostedByL3Agent",
+            format!("The router {id} has been already hosted by the L3 Agent {agent}."),
+        )),
+        (Step::Add(priority), false) => spare::ops::add_in(tx, router, host, priority).await,
+        (Step::Reorder(priority), true) => spare::ops::reorder_in(tx, router, host, priority).await,
+        (Step::Reorder(_), false) => Err(not_hosted(id, agent)),
+        (Step::TakeAway, _) => spare::ops::take_away_in(tx, router, host).await,
+    }
 }
 
 async fn add_router(svc: Arc<Network>, mut call: Call) -> Reply {
-    let router = named(&call, "router_id")?;
-    let host = router_on(&svc, &mut call, &router).await?;
-    write(&svc, Hosting::new(Task::Route, &router, &host, true)).await?;
+    let priority = take_priority(&mut call)?;
+    let id = named(&call, "router_id")?;
+    let (host, router) = router_on(&svc, &call, &id).await?;
+    if router.ha {
+        change(&svc, &id, &host, call.param("id"), Step::Add(priority)).await?;
+    } else if priority.is_some() {
+        return Err(fault::bad("BadRequest", "Bad router request: Only hosts of routers with 'ha' have priorities."));
+    } else {
+        write(&svc, Hosting::new(Task::Route, &id, &host, true)).await?;
+    }
     Ok(Response::created(Value::Null))
 }
 
-async fn remove_router(svc: Arc<Network>, mut call: Call) -> Reply {
-    let router = call.param("router_id").to_owned();
-    let host = router_on(&svc, &mut call, &router).await?;
-    let hosts = svc.hosts();
-    let wire = svc.store.get::<Router>(&router).await?.and_then(|r| r.record.wire);
-    if holder(&ops::all(&svc.store).await?, &router, wire.as_deref(), &hosts).is_none_or(|h| h.name != host) {
-        return Err(Fault::conflict(format!("The router {router} is not hosted by L3 agent {}.", call.param("id")))
-            .kind("RouterNotHostedByL3Agent"));
+async fn reorder_router(svc: Arc<Network>, mut call: Call) -> Reply {
+    let priority = take_priority(&mut call)?;
+    if let Some(other) = call.body.as_object().and_then(|body| body.keys().next()) {
+        return Err(Fault::bad_request(format!("Unrecognized attribute(s) '{other}'")));
     }
-    write(&svc, Hosting::new(Task::Route, &router, &host, false)).await?;
+    let id = call.param("router_id").to_owned();
+    let (host, _) = router_on(&svc, &call, &id).await?;
+    if let Some(priority) = priority {
+        change(&svc, &id, &host, call.param("id"), Step::Reorder(priority)).await?;
+    }
+    Ok(Response::ok(Value::Null))
+}
+
+async fn remove_router(svc: Arc<Network>, call: Call) -> Reply {
+    let id = call.param("router_id").to_owned();
+    let (host, router) = router_on(&svc, &call, &id).await?;
+    if router.candidate(&host).is_none() && !holds(&ops::all(&svc.store).await?, &router, &svc.hosts(), &host) {
+        return Err(not_hosted(&id, call.param("id")));
+    }
+    if router.ha {
+        change(&svc, &id, &host, call.param("id"), Step::TakeAway).await?;
+    } else {
+        write(&svc, Hosting::new(Task::Route, &id, &host, false)).await?;
+    }
     Ok(Response::no_content())
 }
 
@@ -184,7 +263,19 @@ async fn l3_agents(svc: Arc<Network>, call: Call) -> Reply {
     let wishes = ops::all(&svc.store).await?;
     let asked = wishes.iter().any(|w| w.task == Task::Route && w.object_id == id && w.here);
     let leads_out = router.external_gateway_info.is_some() || asked;
-    let there = if leads_out { holder(&wishes, id, router.wire.as_deref(), &hosts) } else { None };
-    let views: Vec<Value> = there.map(|h| agent::view(h, Role::L3)).into_iter().collect();
+    let holding = if leads_out { holder(&wishes, &router, &hosts) } else { None };
+    let active = holding.filter(|_| router.admin_state_up).map(|h| h.name.as_str());
+    let view = |host: &HostInfo, priority: Option<u32>| {
+        let mut view = agent::view(host, Role::L3);
+        let state = if active == Some(&host.name) { "active" } else { "standby" };
+        view["ha_state"] = if router.ha { json!(state) } else { Value::Null };
+        view["ha_chassis_priority"] = json!(priority);
+        view
+    };
+    let candidates = router.candidates.iter();
+    let mut views: Vec<Value> =
+        candidates.filter_map(|c| Some(view(find_host(&hosts, &c.host)?, Some(c.priority)))).collect();
+    // Who holds it without being one: by the hash, or for all of them.
+    views.extend(holding.filter(|h| router.candidate(&h.name).is_none()).map(|h| view(h, None)));
     Ok(Response::ok(json!({"agents": views})))
 }

@@ -2,11 +2,16 @@
 //!
 //! ```text
 //!  DHCP of a network:  every host answers its own guests, unless it has been sent away from that network
-//!  way out of a router: the live host that rendezvous hashing names, among those that have been asked to hold
-//!                       it if there are any, and never one that has been sent away
+//!  way out of a router: the first that lives of its candidates, if it keeps spare ways ([`crate::spare`]); else the live
+//!                       host that rendezvous hashing names, among those that have been asked to hold it if there are
+//!                       any, and never one that has been sent away
 //! ```
 //! Where no wish stands, nothing is stored: most clouds have none.
-use crate::host::{HostInfo, gateway_host};
+use crate::{
+    host::{HostInfo, gateway_host},
+    router::model::Router,
+    spare::model::standing,
+};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +41,10 @@ impl Hosting {
         let id = Self::key(task, object_id, host);
         Hosting { id, task, object_id: object_id.to_owned(), host: host.to_owned(), here }
     }
+    /// The router that a wish with this id is about.
+    pub fn router_of(id: &str) -> Option<&str> {
+        id.strip_prefix("route/")?.split('/').next()
+    }
 }
 
 fn wish<'w>(wishes: &'w [Hosting], task: Task, object_id: &str, host: &str) -> Option<&'w Hosting> {
@@ -47,14 +56,14 @@ pub fn answers_dhcp(wishes: &[Hosting], network_id: &str, host: &str) -> bool {
     wish(wishes, Task::Dhcp, network_id, host).is_none_or(|w| w.here)
 }
 
-/// The host that holds a router's way out, as hashing and wishes have it, among those that are connected to its physical
-/// network. Whoever asks a certain host is believed to know.
-pub fn holder<'h>(
-    wishes: &[Hosting],
-    router_id: &str,
-    wire: Option<&str>,
-    hosts: &'h [HostInfo],
-) -> Option<&'h HostInfo> {
+/// The host that holds a router's way out: a candidate, or as hashing and wishes have it. `hosts` are in the order of their
+/// names.
+pub fn holder<'h>(wishes: &[Hosting], router: &Router, hosts: &'h [HostInfo]) -> Option<&'h HostInfo> {
+    standing(router, hosts).or_else(|| hashed(wishes, &router.id, router.wire.as_deref(), hosts))
+}
+
+/// Among those that are connected to its physical network. Whoever asks a certain host is believed to know.
+fn hashed<'h>(wishes: &[Hosting], router_id: &str, wire: Option<&str>, hosts: &'h [HostInfo]) -> Option<&'h HostInfo> {
     let said = |h: &HostInfo| wish(wishes, Task::Route, router_id, &h.name).map(|w| w.here);
     if wishes.iter().all(|w| w.object_id != router_id) {
         return gateway_host(router_id, hosts.iter().filter(|h| h.is_connected(wire)));
@@ -71,20 +80,21 @@ mod tests {
     fn wishes_come_before_the_hash() {
         let host = |n: usize, up| HostInfo { name: format!("h{n}"), up, ..HostInfo::default() };
         let mut hosts = vec![host(1, true), host(2, true), host(3, true)];
-        let hashed = holder(&[], "r", None, &hosts).unwrap().name.clone();
-        let other = hosts.iter().find(|h| h.name != hashed).unwrap().name.clone();
+        let first = hashed(&[], "r", None, &hosts).unwrap().name.clone();
+        let other = hosts.iter().find(|h| h.name != first).unwrap().name.clone();
         let asked = [Hosting::new(Task::Route, "r", &other, true)];
-        assert_eq!(holder(&asked, "r", None, &hosts).unwrap().name, other);
-        assert_eq!(holder(&asked, "s", None, &hosts).map(|h| &h.name), holder(&[], "s", None, &hosts).map(|h| &h.name));
+        assert_eq!(hashed(&asked, "r", None, &hosts).unwrap().name, other);
+        assert_eq!(hashed(&asked, "s", None, &hosts).map(|h| &h.name), hashed(&[], "s", None, &hosts).map(|h| &h.name));
         // One that is asked and down is stood in for.
         for h in hosts.iter_mut().filter(|h| h.name == other) {
             h.up = false;
         }
-        assert_eq!(holder(&asked, "r", None, &hosts).unwrap().name, hashed);
+        assert_eq!(hashed(&asked, "r", None, &hosts).unwrap().name, first);
         let away = [Hosting::new(Task::Route, "r", "h1", false)];
-        assert_ne!(holder(&away, "r", None, &hosts).unwrap().name, "h1");
+        assert_eq!(Hosting::router_of(&away[0].id), Some("r"));
+        assert_ne!(hashed(&away, "r", None, &hosts).unwrap().name, "h1");
         let nobody: Vec<Hosting> = hosts.iter().map(|h| Hosting::new(Task::Route, "r", &h.name, false)).collect();
-        assert!(holder(&nobody, "r", None, &hosts).is_none());
+        assert!(hashed(&nobody, "r", None, &hosts).is_none());
         assert!(answers_dhcp(&nobody, "r", "h1"), "another task");
         assert!(!answers_dhcp(&[Hosting::new(Task::Dhcp, "n", "h1", false)], "n", "h1"));
     }
@@ -99,7 +109,7 @@ mod tests {
         };
         let hosts = [host(1, &["rack1"]), host(2, &["rack2"]), host(3, &[])];
         for n in 0..50 {
-            let at = |wire: &str| holder(&[], &format!("r{n}"), Some(wire), &hosts).map(|h| h.name.as_str());
+            let at = |wire: &str| hashed(&[], &format!("r{n}"), Some(wire), &hosts).map(|h| h.name.as_str());
             assert_eq!((at("rack1"), at("rack2"), at("rack3")), (Some("h1"), Some("h2"), None));
         }
     }

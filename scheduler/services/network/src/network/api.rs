@@ -39,6 +39,7 @@ pub static NETWORK: Resource = Resource {
         once("vlan_transparent", check::boolean).absent(Absent::Bool(false)),
         once("qinq", check::boolean),
         once("pvlan", check::boolean).absent(Absent::Bool(false)),
+        once("ha", check::boolean).absent(Absent::Bool(false)).hidden(),
         shown("status"),
         shown("subnets"),
         shown("availability_zones"),

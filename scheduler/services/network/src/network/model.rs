@@ -66,6 +66,9 @@ pub struct VirtualNetwork {
     pub segment_subnets: BTreeMap<String, u32>,
     #[serde(default)]
     pub qos_policy_id: Option<String>,
+    /// The project whose routers with spare ways have the ports of their candidates on it.
+    #[serde(default)]
+    pub ha_for: Option<String>,
     #[serde(default)]
     pub tags: Vec<String>,
 }

@@ -16,7 +16,7 @@ use crate::{
         model::{Action, covers},
         shared::Shareable,
     },
-    security_group, segment,
+    security_group, segment, spare,
     subnet::{self, model::Subnet},
     tables::find,
     zone,
@@ -88,6 +88,12 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Vir
     zone::wished_in(tx, attrs).await?;
     let mut document = attrs.clone();
     document.remove("segments");
+    if set("ha") {
+        document.insert(spare::network::HA_FOR.into(), ctx.project_id().into());
+    }
+    if let Some(project) = document.get(spare::network::HA_FOR).and_then(Value::as_str) {
+        spare::network::refuse_second_in(tx, project).await?;
+    }
     qos::ops::bind_sent_in(tx, ctx, None, attrs).await?;
     if text("qos_policy_id").is_none() {
         let policy = qos::ops::default_in(tx, &project).await?;

@@ -2,7 +2,7 @@
 use super::{
     binding::UNBINDABLE,
     leg,
-    model::{FixedIp, Port, ROUTER_INTERFACE},
+    model::{FixedIp, Port},
     name,
     ops::{self, NewPort},
 };
@@ -203,9 +203,11 @@ impl Api for Port {
         qos::ops::bind_sent_in(tx, ctx, found.qos_policy_id.as_deref(), changes).await?;
         let mut changes = ops::with_words_in(tx, ctx, &found, changes).await?;
         // As it was shown.
-        if changes.get("device_owner").and_then(Value::as_str) == Some(leg::DISTRIBUTED_INTERFACE) {
-            changes.insert("device_owner".into(), json!(ROUTER_INTERFACE));
+        if let Some(owner) = changes.get("device_owner").and_then(Value::as_str).map(leg::kept) {
+            let owner = json!(owner);
+            changes.insert("device_owner".into(), owner);
         }
+        leg::refuse_change(&found, &changes)?;
         ops::update_in(tx, found, &changes).await.map(|_| ())
     }
 

@@ -22,6 +22,7 @@ use crate::{
     port_forwarding, qos, quota,
     router::model::Router,
     security_group, segment,
+    spare::model::{CENTRE, SPARE_INTERFACE},
     tables::find,
     tap, trunk,
 };
@@ -470,7 +471,9 @@ pub async fn visible(store: &Store, ctx: &Ctx, id: &str) -> Result<Stored<Port>,
 pub async fn delete_in(tx: &mut Tx, ctx: &Ctx, port_id: &str) -> Result<(), Fault> {
     let port = tx.get::<Port>(port_id).await?.ok_or_else(|| fault::port_missing(port_id))?;
     let owned = match port.device_owner.as_str() {
-        ROUTER_INTERFACE | ROUTER_GATEWAY => tx.get::<Router>(&port.device_id).await?.is_some(),
+        ROUTER_INTERFACE | ROUTER_GATEWAY | SPARE_INTERFACE | CENTRE => {
+            tx.get::<Router>(&port.device_id).await?.is_some()
+        }
         FLOATING => tx.get::<FloatingIp>(&port.device_id).await?.is_some(),
         _ => false,
     };

@@ -88,7 +88,7 @@ pub async fn legs_in(tx: &mut Tx, router: &Router) -> Result<Vec<Leg>, Fault> {
     let ports = tx.list::<Port>(find::of_device(&router.id)).await?;
     let fixed: Vec<(String, String, bool)> = ports
         .iter()
-        .filter(|p| p.device_owner.starts_with("network:router"))
+        .filter(|p| matches!(p.device_owner.as_str(), ROUTER_INTERFACE | ROUTER_GATEWAY))
         .flat_map(|p| {
             let gateway = p.device_owner == ROUTER_GATEWAY;
             p.fixed_ips.iter().map(move |f| (f.subnet_id.clone(), f.ip_address.clone(), gateway))

@@ -1,5 +1,5 @@
 //! A router: joins subnets and, through its gateways, external networks.
-use crate::{port::model::FixedIp, subnet::model::Route};
+use crate::{port::model::FixedIp, spare::model::Candidate, subnet::model::Route};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +27,14 @@ pub struct Router {
     pub description: Option<String>,
     pub admin_state_up: bool,
     pub distributed: bool,
+    /// It keeps spare ways.
     pub ha: bool,
+    /// Hosts that stand by for its way out, the one first that holds it while it lives.
+    #[serde(default)]
+    pub candidates: Vec<Candidate>,
+    /// The port that says which host does the source NAT of a distributed router that keeps spare ways.
+    #[serde(default)]
+    pub centre_port_id: Option<String>,
     pub routes: Vec<Route>,
     pub external_gateway_info: Option<Gateway>,
     /// The port that holds the gateway's addresses.

@@ -1,8 +1,8 @@
 //! The verbs of routers; with [`super::gateway`] and [`super::interface`] the only writers of the record.
 use super::{gateway, gateways, interface, model::Router};
 use crate::{
-    conntrack_helper, delegation, fault, hosting, list::Raw, ndp_proxy, quota, service_flavor, subnet::model::Route,
-    zone,
+    conntrack_helper, delegation, fault, hosting, list::Raw, ndp_proxy, quota, service_flavor, spare,
+    subnet::model::Route, zone,
 };
 use pilvi_kit::{Ctx, Fault};
 use pilvi_store::{Stored, Tx};
@@ -45,6 +45,8 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Rou
         admin_state_up: flag("admin_state_up").unwrap_or(true),
         distributed: kind.0,
         ha: kind.1,
+        candidates: Vec::new(),
+        centre_port_id: None,
         routes: Vec::new(),
         external_gateway_info: None,
         gw_port_id: None,
@@ -58,6 +60,9 @@ pub async fn create_in(tx: &mut Tx, ctx: &Ctx, attrs: &Raw) -> Result<Stored<Rou
         tags: serde_json::from_value(attrs.get("tags").cloned().unwrap_or_default()).unwrap_or_default(),
     };
     let mut stored = tx.insert(&router).await?;
+    if router.ha {
+        spare::network::ensure_in(tx, &router.project_id).await?;
+    }
     if let Some(wish) = attrs.get("external_gateway_info").filter(|g| !g.is_null()) {
         gateway::set_in(tx, ctx, &mut stored.record, wish).await?;
         stored = tx.update(&stored).await?;
@@ -81,6 +86,12 @@ pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<Router>, change
             "Bad router request: Cannot change the 'distributed' attribute of active routers. Please set router admin_state_up to False prior to upgrade.",
         ));
     }
+    if after.ha != found.ha && after.admin_state_up {
+        return Err(fault::bad(
+            "BadRequest",
+            "Bad router request: Cannot change HA attribute of active routers. Please set router admin_state_up to False prior to upgrade.",
+        ));
+    }
     let kind = (after.distributed, after.ha);
     if let Some(flavor) = &found.flavor_id
         && kind != (found.distributed, found.ha)
@@ -88,6 +99,7 @@ pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<Router>, change
         service_flavor::ops::refuse_other_kind_in(tx, flavor, kind).await?;
     }
     let routes_changed = after.routes != found.routes;
+    let was_ha = found.ha;
     found.record = after;
     if let Some(wish) = wish {
         gateway::set_in(tx, ctx, &mut found.record, &wish).await?;
@@ -100,7 +112,11 @@ pub async fn update_in(tx: &mut Tx, ctx: &Ctx, mut found: Stored<Router>, change
     if routes_changed {
         check_routes(tx, &found.record).await?;
     }
+    spare::ops::follow_in(tx, &mut found.record).await?;
     tx.update(&found).await?;
+    if was_ha && !found.ha {
+        spare::network::drop_unused_in(tx, &found.project_id).await?;
+    }
     delegation::ops::settle_router_in(tx, &found.id).await
 }
 
@@ -125,6 +141,7 @@ pub async fn change_gateways_in(tx: &mut Tx, ctx: &Ctx, id: &str, given: &Value,
     }
     ndp_proxy::ops::check_router_in(tx, router).await?;
     check_routes(tx, router).await?;
+    spare::ops::follow_in(tx, router).await?;
     tx.update(&found).await?;
     delegation::ops::settle_router_in(tx, &found.id).await
 }
@@ -184,8 +201,13 @@ pub async fn delete_in(tx: &mut Tx, mut found: Stored<Router>) -> Result<(), Fau
         return Err(fault::conflict("RouterInUse", format!("Router {} still has ports", found.id)));
     }
     gateways::clear_all_in(tx, &mut found.record).await?;
+    let was_ha = std::mem::take(&mut found.record.ha);
+    spare::ops::follow_in(tx, &mut found.record).await?;
     hosting::ops::forget_in(tx, &found.id).await?;
     conntrack_helper::ops::forget_in(tx, &found.id).await?;
     tx.delete::<Router>(&found.id).await?;
+    if was_ha {
+        spare::network::drop_unused_in(tx, &found.project_id).await?;
+    }
     delegation::ops::settle_router_in(tx, &found.id).await
 }

@@ -59,6 +59,13 @@ pub fn with_address_group(id: &str) -> Query {
 pub fn labelled(id: &str) -> Query {
     Query::all().labelled(id)
 }
+/// What a network has among its labels that is a project's for routers that keep spare ways.
+pub fn spare_label(project: &str) -> String {
+    format!("ha={project}")
+}
+pub fn spare_network(project: &str) -> Query {
+    labelled(&spare_label(project))
+}
 pub fn external() -> Query {
     Query::all().eq("external", 1)
 }

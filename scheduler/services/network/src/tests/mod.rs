@@ -25,6 +25,7 @@ mod qos;
 mod rbac;
 mod security_group;
 mod segments;
+mod spare;
 mod taps;
 mod templates;
 mod trunk;

@@ -13,6 +13,7 @@ use crate::{
 };
 use pilvi_agent_api::{neighbours::Room, v1};
 use pilvi_kit::Fault;
+use pilvi_reconcile::Reconcile;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
@@ -92,6 +93,21 @@ impl<'r> Watch<'r> {
                 self.rooms.entry(network).or_default().apply(whole).unwrap();
             }
         }
+    }
+
+    /// Hosts come, go or change: who was told, against who had to be. Gives how many were told.
+    async fn shift(&mut self, step: &str, hosts: Vec<HostInfo>) -> usize {
+        let before = self.rig.svc.hosts();
+        assert!(self.rig.svc.remember(&hosts));
+        let told = self.rig.svc.concerned_by_hosts(&before).await.unwrap();
+        self.hosts = hosts;
+        let after = self.views().await;
+        for (host, view) in &after {
+            let same = self.views.get(host).is_some_and(|before| before == view);
+            assert!(same || told.contains(host), "{step}: {host} was not told");
+        }
+        self.views = after;
+        told.len()
     }
 
     fn names(&self, network: &str) -> Vec<String> {
@@ -283,4 +299,44 @@ async fn a_host_that_gets_an_address_appears_to_its_neighbours() {
         let told: Vec<_> = w.rooms[&net].members().filter(|r| r.vtep == "10.255.9.2").collect();
         assert!(!told.is_empty() && told.iter().all(|r| r.wireguard == all[1].wireguard), "{told:?}");
     }
+}
+
+/// Of a host that comes, goes or is down those hear whose ways out are held elsewhere now, and no others.
+#[tokio::test]
+async fn hosts_that_come_and_go_are_news_to_those_whose_ways_out_move() {
+    let rig = &Rig::new().await;
+    let external = rig.external().await;
+    let all = hosts(9);
+    let mut w = Watch::new(rig, all.clone()).await;
+    let keeper = crate::spare::Keeper::new(rig.svc.clone());
+    for n in 0..9 {
+        let net = rig.network(&rig.admin, "net").await;
+        let subnet = rig.subnet(&rig.admin, &net, "10.1.0.0/24").await;
+        let attrs = json!({"project_id": "alice", "ha": n % 2 == 0, "external_gateway_info": {"network_id": external}});
+        let router = id(&rig.make(&rig.admin, "/v2.0/routers", "router", attrs).await);
+        let leg = format!("/v2.0/routers/{router}/add_router_interface");
+        rig.want(200, &rig.admin, "PUT", &leg, json!({"subnet_id": subnet})).await;
+        server(rig, &net, &format!("s{n}"), &format!("h{}", n + 1)).await;
+    }
+    w.look("routers and servers").await;
+    for router in keeper.all().await.unwrap() {
+        keeper.reconcile(&router).await.unwrap();
+    }
+    w.look("those who stand by").await;
+    let mut told = 0;
+    for n in 0..9 {
+        let mut down = all.clone();
+        down[n].up = false;
+        told += w.shift("one is down", down).await;
+        told += w.shift("it is back", all.clone()).await;
+        let gone: Vec<HostInfo> = all.iter().filter(|h| h.name != all[n].name).cloned().collect();
+        told += w.shift("one is gone", gone).await;
+        told += w.shift("it is new", all.clone()).await;
+    }
+    assert!(told < 9 * 4 * 9 / 2, "most are not concerned: {told}");
+    let mut moved = all.clone();
+    moved[4].vtep = "10.255.9.5".into();
+    w.shift("another address", moved).await;
+    w.shift("one is left", all[..1].to_vec()).await;
+    w.shift("all are back", all).await;
 }
