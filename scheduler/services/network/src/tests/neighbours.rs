@@ -324,12 +324,11 @@ async fn hosts_that_come_and_go_are_news_to_those_whose_ways_out_move() {
     }
     w.look("those who stand by").await;
     let mut told = 0;
-    for n in 0..9 {
-        let mut down = all.clone();
-        down[n].up = false;
+    for one in &all {
+        let down = all.iter().map(|h| HostInfo { up: h != one, ..h.clone() }).collect();
         told += w.shift("one is down", down).await;
         told += w.shift("it is back", all.clone()).await;
-        let gone: Vec<HostInfo> = all.iter().filter(|h| h.name != all[n].name).cloned().collect();
+        let gone: Vec<HostInfo> = all.iter().filter(|h| *h != one).cloned().collect();
         told += w.shift("one is gone", gone).await;
         told += w.shift("it is new", all.clone()).await;
     }

@@ -139,9 +139,9 @@ async fn three_hosts_stand_by_and_take_over_in_order() {
     assert_eq!(networks["networks"][0]["id"], ports[0]["network_id"]);
     assert_eq!(networks["networks"][0]["project_id"], "");
     // One after the other dies; the next one holds, and after the last one somebody else.
-    for turn in 0..3 {
-        assert_eq!(scene.active(&router).await, agents[turn].0);
-        scene.set_up(&agents[turn].0, false).await;
+    for (turn, (host, ..)) in agents.iter().enumerate() {
+        assert_eq!(scene.active(&router).await, *host);
+        scene.set_up(host, false).await;
         assert_eq!(scene.count(&router, "router_ha_interface").await, (3, 2 - turn));
         let holder = scene.holder_as_hosts_know().await;
         match agents.get(turn + 1) {
@@ -149,9 +149,9 @@ async fn three_hosts_stand_by_and_take_over_in_order() {
             None => assert!(agents.iter().all(|a| a.0 != holder) && scene.active(&router).await == holder),
         }
     }
-    for turn in [1, 0] {
-        scene.set_up(&agents[turn].0, true).await;
-        assert_eq!(scene.holder_as_hosts_know().await, agents[turn].0, "it gives back");
+    for (host, ..) in agents[..2].iter().rev() {
+        scene.set_up(host, true).await;
+        assert_eq!(scene.holder_as_hosts_know().await, *host, "it gives back");
     }
     // Whoever takes the cloud over finds the same.
     let anew = crate::Network::new(scene.rig.svc.store.clone());
