@@ -320,8 +320,8 @@ fn way_out(
     let info = router.external_gateway_info.as_ref()?;
     let fixed = port.fixed_ips.iter().find(|f| f.ip_address.contains(':') == v6)?;
     let vtep = match holder(&reach.wishes, router, hosts) {
-        // Every host has been sent away from it.
-        None if reach.wishes.iter().any(|w| w.object_id == router.id) => return None,
+        // Every host has been sent away from it, or none that lives is where it leads out.
+        None if hosts.len() > 1 || reach.wishes.iter().any(|w| w.object_id == router.id) => return None,
         Some(there) if there.name != host && hosts.len() > 1 => {
             // A host without an underlay address cannot be sent anything.
             if there.vtep.is_empty() {

@@ -59,17 +59,17 @@ pub fn answers_dhcp(wishes: &[Hosting], network_id: &str, host: &str) -> bool {
 /// The host that holds a router's way out: a candidate, or as hashing and wishes have it. `hosts` are in the order of their
 /// names.
 pub fn holder<'h>(wishes: &[Hosting], router: &Router, hosts: &'h [HostInfo]) -> Option<&'h HostInfo> {
-    standing(router, hosts).or_else(|| hashed(wishes, &router.id, router.wire.as_deref(), hosts))
+    standing(router, hosts).or_else(|| hashed(wishes, router, hosts))
 }
 
-/// Among those that are connected to its physical network. Whoever asks a certain host is believed to know.
-fn hashed<'h>(wishes: &[Hosting], router_id: &str, wire: Option<&str>, hosts: &'h [HostInfo]) -> Option<&'h HostInfo> {
-    let said = |h: &HostInfo| wish(wishes, Task::Route, router_id, &h.name).map(|w| w.here);
-    if wishes.iter().all(|w| w.object_id != router_id) {
-        return gateway_host(router_id, hosts.iter().filter(|h| h.is_connected(wire)));
+/// Among those that it fits. Whoever asks a certain host is believed to know.
+fn hashed<'h>(wishes: &[Hosting], router: &Router, hosts: &'h [HostInfo]) -> Option<&'h HostInfo> {
+    let said = |h: &HostInfo| wish(wishes, Task::Route, &router.id, &h.name).map(|w| w.here);
+    if wishes.iter().all(|w| w.object_id != router.id) {
+        return gateway_host(&router.id, hosts.iter().filter(|h| router.fits(h)));
     }
-    let asked = gateway_host(router_id, hosts.iter().filter(|h| said(h) == Some(true)));
-    asked.or_else(|| gateway_host(router_id, hosts.iter().filter(|h| said(h) != Some(false) && h.is_connected(wire))))
+    let asked = gateway_host(&router.id, hosts.iter().filter(|h| said(h) == Some(true)));
+    asked.or_else(|| gateway_host(&router.id, hosts.iter().filter(|h| said(h) != Some(false) && router.fits(h))))
 }
 
 #[cfg(test)]
@@ -79,22 +79,23 @@ mod tests {
     #[test]
     fn wishes_come_before_the_hash() {
         let host = |n: usize, up| HostInfo { name: format!("h{n}"), up, ..HostInfo::default() };
+        let (r, s) = (Router::plain("r"), Router::plain("s"));
         let mut hosts = vec![host(1, true), host(2, true), host(3, true)];
-        let first = hashed(&[], "r", None, &hosts).unwrap().name.clone();
+        let first = hashed(&[], &r, &hosts).unwrap().name.clone();
         let other = hosts.iter().find(|h| h.name != first).unwrap().name.clone();
         let asked = [Hosting::new(Task::Route, "r", &other, true)];
-        assert_eq!(hashed(&asked, "r", None, &hosts).unwrap().name, other);
-        assert_eq!(hashed(&asked, "s", None, &hosts).map(|h| &h.name), hashed(&[], "s", None, &hosts).map(|h| &h.name));
+        assert_eq!(hashed(&asked, &r, &hosts).unwrap().name, other);
+        assert_eq!(hashed(&asked, &s, &hosts).map(|h| &h.name), hashed(&[], &s, &hosts).map(|h| &h.name));
         // One that is asked and down is stood in for.
         for h in hosts.iter_mut().filter(|h| h.name == other) {
             h.up = false;
         }
-        assert_eq!(hashed(&asked, "r", None, &hosts).unwrap().name, first);
+        assert_eq!(hashed(&asked, &r, &hosts).unwrap().name, first);
         let away = [Hosting::new(Task::Route, "r", "h1", false)];
         assert_eq!(Hosting::router_of(&away[0].id), Some("r"));
-        assert_ne!(hashed(&away, "r", None, &hosts).unwrap().name, "h1");
+        assert_ne!(hashed(&away, &r, &hosts).unwrap().name, "h1");
         let nobody: Vec<Hosting> = hosts.iter().map(|h| Hosting::new(Task::Route, "r", &h.name, false)).collect();
-        assert!(hashed(&nobody, "r", None, &hosts).is_none());
+        assert!(hashed(&nobody, &r, &hosts).is_none());
         assert!(answers_dhcp(&nobody, "r", "h1"), "another task");
         assert!(!answers_dhcp(&[Hosting::new(Task::Dhcp, "n", "h1", false)], "n", "h1"));
     }
@@ -109,8 +110,31 @@ mod tests {
         };
         let hosts = [host(1, &["rack1"]), host(2, &["rack2"]), host(3, &[])];
         for n in 0..50 {
-            let at = |wire: &str| hashed(&[], &format!("r{n}"), Some(wire), &hosts).map(|h| h.name.as_str());
+            let at = |wire: &str| {
+                let router = Router { wire: Some(wire.into()), ..Router::plain(&format!("r{n}")) };
+                hashed(&[], &router, &hosts).map(|h| h.name.as_str())
+            };
             assert_eq!((at("rack1"), at("rack2"), at("rack3")), (Some("h1"), Some("h2"), None));
+        }
+    }
+
+    #[test]
+    fn a_way_out_is_in_the_zones_that_were_wished_for() {
+        let host = |n: usize, zone: &str| HostInfo {
+            name: format!("h{n}"),
+            up: true,
+            zone: zone.into(),
+            ..HostInfo::default()
+        };
+        let hosts = [host(1, "west"), host(2, "east"), host(3, "")];
+        for n in 0..50 {
+            let at = |hints: &[&str]| {
+                let hints = hints.iter().map(|hint| (*hint).to_owned()).collect();
+                let router = Router { availability_zone_hints: hints, ..Router::plain(&format!("r{n}")) };
+                hashed(&[], &router, &hosts).map(|h| h.name.as_str())
+            };
+            assert_eq!((at(&["west"]), at(&["nova"]), at(&["north"])), (Some("h1"), Some("h3"), None));
+            assert!(at(&["west", "east"]) != Some("h3") && at(&[]).is_some());
         }
     }
 }

@@ -1,5 +1,5 @@
 //! A router: joins subnets and, through its gateways, external networks.
-use crate::{port::model::FixedIp, spare::model::Candidate, subnet::model::Route};
+use crate::{host::HostInfo, port::model::FixedIp, spare::model::Candidate, subnet::model::Route};
 use serde::{Deserialize, Serialize};
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,4 +58,22 @@ pub struct Router {
     /// Answers for addresses with a proxy alone, and lets nothing else of IPv6 in.
     #[serde(default)]
     pub enable_ndp_proxy: bool,
+}
+
+impl Router {
+    /// May this host hold its way out, where nobody has said so or otherwise? It is on the wire, and in a zone that is wished for.
+    pub fn fits(&self, host: &HostInfo) -> bool {
+        host.is_connected(self.wire.as_deref()) && host.is_in(&self.availability_zone_hints)
+    }
+}
+
+#[cfg(test)]
+impl Router {
+    /// One that is as plain as can be.
+    pub(crate) fn plain(id: &str) -> Self {
+        let document = serde_json::json!({"id": id, "project_id": "p", "name": "", "description": null, "admin_state_up": true,
+            "distributed": false, "ha": false, "routes": [], "external_gateway_info": null, "gw_port_id": null,
+            "availability_zone_hints": []});
+        serde_json::from_value(document).unwrap()
+    }
 }

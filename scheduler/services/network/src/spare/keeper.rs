@@ -136,7 +136,7 @@ impl Network {
     /// Hosts came, went or changed: where this scheduler keeps spare ways, it looks at theirs.
     pub(crate) fn look_at_hosts(&self, before: &[HostInfo], now: &[HostInfo]) {
         let Some(driver) = self.keeper.get() else { return };
-        let what = |h: &HostInfo| (h.up, h.physical.clone());
+        let what = |h: &HostInfo| (h.up, h.physical.clone(), h.zone.clone());
         let mut changed: HashMap<&str, _> = before.iter().map(|h| (h.name.as_str(), what(h))).collect();
         let news: Vec<&str> =
             now.iter().filter(|h| changed.remove(h.name.as_str()) != Some(what(h))).map(|h| h.name.as_str()).collect();

@@ -45,8 +45,7 @@ pub fn choose(router: &Router, wishes: &[Hosting], hosts: &[HostInfo]) -> Vec<Ca
     let wishes: HashMap<&str, bool> = wishes.iter().filter(about).map(|w| (w.host.as_str(), w.here)).collect();
     let asked = |h: &HostInfo| wishes.get(h.name.as_str()) == Some(&true);
     // Whoever asks a certain host is believed to know.
-    let may =
-        |h: &HostInfo| wishes.get(h.name.as_str()).copied().unwrap_or_else(|| h.is_connected(router.wire.as_deref()));
+    let may = |h: &HostInfo| wishes.get(h.name.as_str()).copied().unwrap_or_else(|| router.fits(h));
     let mut chosen = router.candidates.clone();
     chosen.retain(|c| find_host(hosts, &c.host).is_some_and(may));
     let is_new = |h: &&HostInfo| chosen.iter().all(|c| c.host != h.name);
@@ -120,10 +119,8 @@ mod tests {
 
     fn router() -> Router {
         let gateway = json!({"network_id": "out", "enable_snat": true, "external_fixed_ips": []});
-        serde_json::from_value(json!({"id": "r", "project_id": "p", "name": "r", "description": "",
-            "admin_state_up": true, "distributed": false, "ha": true, "routes": [], "external_gateway_info": gateway,
-            "gw_port_id": null, "availability_zone_hints": []}))
-        .unwrap()
+        let gateway = serde_json::from_value(gateway).unwrap();
+        Router { ha: true, external_gateway_info: Some(gateway), ..Router::plain("r") }
     }
 
     fn hosts(n: usize) -> Vec<HostInfo> {
@@ -189,8 +186,11 @@ mod tests {
         let (mut router, mut all) = (router(), hosts(5));
         settle(&mut router, &[], &all);
         router.wire = Some("rack1".into());
+        router.availability_zone_hints = vec!["nova".into()];
+        all[2].zone = "west".into();
         for host in &mut all {
-            host.physical = Some(if host.name == "h2" || host.name == "h4" { vec!["rack1".into()] } else { vec![] });
+            host.physical =
+                Some(if ["h2", "h3", "h4"].contains(&host.name.as_str()) { vec!["rack1".into()] } else { vec![] });
         }
         let named = |list: Vec<(String, u32)>| {
             let mut names: Vec<String> = list.into_iter().map(|c| c.0).collect();
