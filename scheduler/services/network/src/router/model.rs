@@ -68,12 +68,16 @@ impl Router {
 }
 
 #[cfg(test)]
-impl Router {
-    /// One that is as plain as can be.
-    pub(crate) fn plain(id: &str) -> Self {
-        let document = serde_json::json!({"id": id, "project_id": "p", "name": "", "description": null, "admin_state_up": true,
-            "distributed": false, "ha": false, "routes": [], "external_gateway_info": null, "gw_port_id": null,
-            "availability_zone_hints": []});
-        serde_json::from_value(document).unwrap()
+mod tests {
+    use super::Router;
+
+    impl Router {
+        /// One that is as plain as can be.
+        pub(crate) fn plain(id: &str) -> Self {
+            let document = serde_json::json!({"id": id, "project_id": "p", "name": "", "description": null, "admin_state_up": true,
+                "distributed": false, "ha": false, "routes": [], "external_gateway_info": null, "gw_port_id": null,
+                "availability_zone_hints": []});
+            serde_json::from_value(document).unwrap()
+        }
     }
 }
