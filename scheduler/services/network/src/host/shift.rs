@@ -32,9 +32,9 @@ impl<'h> Shift<'h> {
         Shift { before, now, changed }
     }
 
-    /// Is there a host with another underlay address?
+    /// Is there a host with another underlay address, or another key?
     fn has_moved(&self) -> bool {
-        let of = |hosts: &'h [HostInfo], name| find_host(hosts, name).map(|h| h.vtep.as_str());
+        let of = |hosts: &'h [HostInfo], name| find_host(hosts, name).map(|h| (&h.vtep, &h.wireguard));
         self.changed.iter().any(|name| match (of(self.before, name), of(self.now, name)) {
             (Some(was), Some(is)) => was != is,
             _ => false,
