@@ -92,6 +92,19 @@ pub enum External {
     None,
 }
 
+/// When guests that run in another build of the monitor than the one that starts guests now move into one of that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Upgrade {
+    /// Never: with their next start.
+    Off,
+    /// When an operator asks for it.
+    #[default]
+    Asked,
+    /// By themselves, one after the other.
+    On,
+}
+
 /// What the host keeps for itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -185,6 +198,11 @@ pub struct Config {
     pub name_servers: Vec<IpAddr>,
     /// What starts a VMM: program and leading arguments, such as `["/usr/bin/pilvi", "vmm"]`.
     pub vmm_command: Vec<String>,
+    /// When guests of `kvm` that run in another build of the VMM than `vmm_command` now is move into that one.
+    pub vmm_upgrade: Upgrade,
+    /// Whether guests of `kvm` start with memory that a newer VMM takes over as it is. Otherwise it copies it, for which
+    /// the host needs as much again meanwhile. Unset: where the kernel gives such memory huge pages.
+    pub vmm_shared_memory: Option<bool>,
     /// The BIOS with which VMMs start disks that have a boot sector, but no kernel that is found; without such a file
     /// they start none of these.
     pub vmm_firmware: PathBuf,
@@ -235,6 +253,8 @@ impl Default for Config {
             join_edge: None,
             name_servers: Vec::new(),
             vmm_command: vec!["pilvi-vmm".into()],
+            vmm_upgrade: Upgrade::default(),
+            vmm_shared_memory: None,
             vmm_firmware: "/usr/share/seabios/bios-256k.bin".into(),
             qemu_binary: "qemu-system-x86_64".into(),
             guest_user: None,

@@ -30,6 +30,8 @@ pub struct Counters {
     pub hard_reboots: u64,
     pub soft_reboots: u64,
     pub rebuilds: u64,
+    #[serde(default)]
+    pub upgrades: u64,
 }
 
 /// The guest ended by itself (or was found gone) while it should have run.

@@ -40,7 +40,7 @@ pub mod tls;
 pub mod turn;
 pub mod volume;
 
-pub use config::{Config, NetworkMode, Secret};
+pub use config::{Config, NetworkMode, Secret, Upgrade};
 pub use error::Error;
 
 use host::Host;
@@ -93,6 +93,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let neighbours = Neighbourhood::open(&ledger, me.inventory.vtep.clone()).map_err(Error::io(&config.state_dir))?;
     let context = Arc::new(Context {
         turns: turn::Turns::default(),
+        upgrade: config.vmm_upgrade,
+        upgrading: Arc::default(),
         volumes: volume::Volumes::new(ledger.root().join("volumes")),
         console_limit: config.console_kib << 10,
         ledger,

@@ -6,6 +6,7 @@
 //! recall: the record, if that pid still has that start time in this boot (pid reuse is noticed)
 //! find:   every process that carries the mark, record or not: an agent that was killed between
 //!         spawn and record leaves no orphan
+//! spawn_beside: a second process of the instance, which is not the recorded one (yet)
 //! ```
 use crate::durable::{self, Loaded};
 use command_fds::{CommandFdExt, FdMapping};
@@ -164,16 +165,29 @@ pub fn find(dir: &Path) -> Vec<Identity> {
         .collect()
 }
 
+/// Name of the file with what a process says.
+pub const OUTPUT: &str = "output";
+
 /// Starts `argv` for the instance in `dir`, with `fds` as its file descriptors 3, 4, ..., its
 /// output in `<dir>/output`, and records it.
 ///
 /// # Errors
 /// Whatever the kernel says, such as a program that is not there.
 pub fn spawn(dir: &Path, argv: &[OsString], fds: Vec<OwnedFd>) -> io::Result<Identity> {
+    let identity = spawn_beside(dir, argv, fds, OUTPUT)?;
+    record(dir, &identity)?;
+    Ok(identity)
+}
+
+/// As [`spawn`], with the output in `<dir>/<output>`, and without recording it.
+///
+/// # Errors
+/// As of [`spawn`].
+pub fn spawn_beside(dir: &Path, argv: &[OsString], fds: Vec<OwnedFd>, output: &str) -> io::Result<Identity> {
     let Some((program, arguments)) = argv.split_first() else {
         return Err(io::Error::other("no program to start"));
     };
-    let mut output = OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join("output"))?;
+    let mut output = OpenOptions::new().append(true).create(true).mode(0o600).open(dir.join(output))?;
     output.set_len(0)?;
     // setsid execs the program in the same process, out of reach of the terminal's signals.
     let mut command = if Path::new(SETSID).exists() {
@@ -207,9 +221,7 @@ pub fn spawn(dir: &Path, argv: &[OsString], fds: Vec<OwnedFd>) -> io::Result<Ide
             let _ = writeln!(output, "({status})");
         }
     });
-    let identity = identity.ok_or_else(|| io::Error::other("it ended at once"))?;
-    record(dir, &identity)?;
-    Ok(identity)
+    identity.ok_or_else(|| io::Error::other("it ended at once"))
 }
 
 /// Ends every process of the instance in `dir` for good and waits until they are gone.
@@ -238,7 +250,13 @@ pub async fn end(dir: &Path) -> io::Result<()> {
 /// The end of what the instance's process wrote to its standard output and error.
 #[must_use]
 pub fn output(dir: &Path) -> String {
-    let bytes = fs::read(dir.join("output")).unwrap_or_default();
+    output_in(dir, OUTPUT)
+}
+
+/// The same of one whose output is elsewhere.
+#[must_use]
+pub fn output_in(dir: &Path, name: &str) -> String {
+    let bytes = fs::read(dir.join(name)).unwrap_or_default();
     let from = bytes.len().saturating_sub(600);
     String::from_utf8_lossy(&bytes[from..]).trim().to_owned()
 }

@@ -205,6 +205,15 @@ impl DataPlane {
         self.job(move |node| node.open_tap(&id)).await
     }
 
+    /// The descriptors of a port's tap that another process has, to be shared with it: for the one that takes its
+    /// place. Empty when it has none.
+    ///
+    /// # Errors
+    /// There is no such process, or the kernel does not let this one have them.
+    pub fn tap_of(&self, port_id: &str, pid: u32) -> Result<Vec<OwnedFd>> {
+        crate::tap::of_process(pid, &crate::device::tap_name(port_id))
+    }
+
     /// Makes the port a veth pair whose other end is called `inner` in the namespace at `into`: for containers, and
     /// for tests with real tools. An earlier device of the port is replaced.
     ///

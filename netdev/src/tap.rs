@@ -38,3 +38,64 @@ pub fn create(name: &str, mark: impl FnOnce() -> Result<()>) -> Result<()> {
     unsafe { tun_set_persist(std::os::fd::AsRawFd::as_raw_fd(&fd), 1) }.step(format!("keep tap {name}"))?;
     Ok(())
 }
+
+/// The descriptors that a process has of the tap `name`, shared with it: both read and write the same queue.
+pub fn of_process(pid: u32, name: &str) -> Result<Vec<OwnedFd>> {
+    let folder = format!("/proc/{pid}/fdinfo");
+    // SAFETY: a plain system call without pointers; the descriptor that it makes is nobody else's.
+    let process = unsafe { libc::syscall(libc::SYS_pidfd_open, libc::c_long::from(pid), 0) };
+    let process = made(process).step(format!("open process {pid}"))?;
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(&folder).step(format!("read {folder}"))?.flatten() {
+        let Some(number) = entry.file_name().to_str().and_then(|number| number.parse::<libc::c_long>().ok()) else {
+            continue;
+        };
+        // Gone in between: it was none of a tap.
+        let told = std::fs::read_to_string(entry.path()).unwrap_or_default();
+        if !told.lines().any(|line| line.strip_prefix("iff:").is_some_and(|device| device.trim() == name)) {
+            continue;
+        }
+        let of = std::os::fd::AsRawFd::as_raw_fd(&process);
+        // SAFETY: as above.
+        let copy = unsafe { libc::syscall(libc::SYS_pidfd_getfd, libc::c_long::from(of), number, 0) };
+        found.push(made(copy).step(format!("share tap {name} of process {pid}"))?);
+    }
+    Ok(found)
+}
+
+fn made(fd: libc::c_long) -> std::io::Result<OwnedFd> {
+    match i32::try_from(fd) {
+        // SAFETY: a descriptor that the kernel has just made, which nobody else owns.
+        Ok(fd @ 0..) => Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(fd) }),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn a_tap_is_found_in_the_process_that_has_it() {
+        if !nix::unistd::geteuid().is_root() {
+            eprintln!("skipped: taps need root");
+            return;
+        }
+        let name = format!("pt{}", std::process::id());
+        let ours = open(&name).unwrap();
+        assert!(open(&name).is_err(), "it is in use");
+        let shared = of_process(std::process::id(), &name).unwrap();
+        assert_eq!(shared.len(), 1);
+        assert_ne!(shared[0].as_raw_fd(), ours.as_raw_fd());
+        // It lives on with the second one.
+        drop(ours);
+        let told = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", shared[0].as_raw_fd())).unwrap();
+        assert!(told.contains(&name), "{told}");
+        let down = std::fs::File::from(shared.into_iter().next().unwrap()).write(&[0; 60]).unwrap_err();
+        assert_eq!(down.raw_os_error(), Some(libc::EIO), "a tap that is down takes nothing");
+        assert!(of_process(std::process::id(), &name).unwrap().is_empty());
+        assert!(of_process(u32::MAX >> 1, &name).is_err());
+    }
+}

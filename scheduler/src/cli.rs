@@ -149,6 +149,26 @@ pub enum NodeCommand {
     Token(Token),
     /// Lists the hosts.
     List,
+    /// Lists the guests, with the program that each runs in.
+    Guests(Guests),
+    /// Has running guests move into the monitor that is installed on their host now, those that run in another one.
+    UpgradeGuests(UpgradeGuests),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct Guests {
+    /// Of this host only.
+    pub host: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct UpgradeGuests {
+    /// All guests of this host, one after the other.
+    #[arg(required_unless_present = "server")]
+    pub host: Option<String>,
+    /// The guest of this server (its id) alone.
+    #[arg(long, conflicts_with = "host")]
+    pub server: Option<String>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -4,7 +4,7 @@
 //!  pilvi up      serve + agent in one process, then a first server through the public API
 //!  pilvi serve   the scheduler alone        pilvi agent   the agent of one host alone
 //!  pilvi vmm     one guest on KVM           pilvi down    removes what `up` made
-//!  pilvi node token|list    pilvi image build    pilvi status    pilvi navigator    pilvi connect
+//!  pilvi node token|list|guests|upgrade-guests    pilvi image build    pilvi status    pilvi navigator    pilvi connect
 //!  pilvi identity import-keystone|rotate-keys
 //! ```
 //!
@@ -82,6 +82,8 @@ async fn run(cli: Cli) -> anyhow::Result<()> {
         Command::Agent(arguments) => agent::run(&common, &arguments).await,
         Command::Node { command: NodeCommand::Token(arguments) } => node::token(&common, &arguments).await,
         Command::Node { command: NodeCommand::List } => node::list(&common).await,
+        Command::Node { command: NodeCommand::Guests(arguments) } => node::guests(&common, &arguments).await,
+        Command::Node { command: NodeCommand::UpgradeGuests(arguments) } => node::upgrade(&common, &arguments).await,
         Command::Image { command: ImageCommand::Build(arguments) } => image::build(&common, &arguments).await,
         Command::Identity { command: IdentityCommand::ImportKeystone(arguments) } => {
             identity::import_keystone(&common, &arguments).await

@@ -157,7 +157,12 @@ impl Site {
 
     /// Starts `pilvi up`; returns at once.
     pub fn up(&self, more: &[&str]) -> Result<Program> {
-        Program::start(&program_path(), &self.arguments("up", more), &self.folder().join("up.out"))
+        self.up_by(&program_path(), more)
+    }
+
+    /// The same, by this program.
+    pub fn up_by(&self, program: &Path, more: &[&str]) -> Result<Program> {
+        Program::start(program, &self.arguments("up", more), &self.folder().join("up.out"))
     }
 
     /// Starts `pilvi serve`; returns at once.

@@ -14,7 +14,8 @@
 //! Where things are: `machine` is the start as one readable function; `boot` puts a kernel into memory (or `firmware` looks for
 //! one), `cpu` prepares
 //! and runs the processors, `device` holds what sits on ports, `virtio` what sits on MMIO slots, `control` the socket,
-//! `fault` memory that comes when it is touched, `sandbox` the jail, `gdb` what a debugger asks, `probe` tells a host with a usable KVM from one that only has the file.
+//! `fault` memory that comes when it is touched, `sandbox` the jail, `gdb` what a debugger asks, `probe` tells a host with a usable KVM from one that only has the file,
+//! `program` one build from another.
 //! This crate knows nothing of clouds: it is told files, taps and sizes.
 #![allow(unsafe_code)] // guest memory, ioctls and signal handlers; every block says why it holds
 
@@ -35,6 +36,7 @@ pub mod migrate;
 pub mod monitor;
 pub mod pci;
 pub mod probe;
+pub mod program;
 pub mod run;
 pub mod sandbox;
 pub mod snapshot;

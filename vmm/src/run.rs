@@ -9,7 +9,7 @@ use crate::machine::{MachineError, Parts};
 use crate::monitor::{Monitor, Signals};
 use crate::sandbox::{self, SandboxError, Threads, jail, seccomp};
 use crate::state::{EXIT_CONFIG, EXIT_FAILURE, Report};
-use crate::{journal, probe};
+use crate::{journal, probe, program};
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -35,7 +35,7 @@ Usage: pilvi-vmm --config FILE [--restore STATE MEMORY | --incoming SOCKET] [--n
   boots           prints as JSON whether a raw disk has a kernel that is started without firmware, or a boot sector; looks
                   at it as that user
   probe           prints as JSON whether /dev/kvm can really run guests here
-  --help, --version
+  --help, --version  (the latter with the build, as in the status)
 
 Exit codes: 0 the guest powered off, 1 the monitor failed, 2 bad arguments or configuration, 3 the guest reset (with
 on_reset = exit), 4 the guest crashed, 5 killed through the control socket or by SIGTERM, 6 a forbidden system call,
@@ -78,7 +78,7 @@ enum Command {
 pub fn main_with(args: impl Iterator<Item = OsString>) -> ExitCode {
     let outcome = parse(args).and_then(|command| match command {
         Command::Help => say(HELP),
-        Command::Version => say(concat!("pilvi-vmm ", env!("CARGO_PKG_VERSION"), "\n")),
+        Command::Version => say(&format!("pilvi-vmm {} ({})\n", env!("CARGO_PKG_VERSION"), program::own_build())),
         Command::Probe => say(&format!("{}\n", serde_json::json!(probe::probe()))),
         Command::Ask(words) => ask(&words),
         Command::Boots(disk, user) => say(&format!("{}\n", serde_json::json!(disk_probe::boots(&disk, user)?))),
@@ -169,6 +169,7 @@ fn run(config: Config, jailed: bool) -> Result<u8, Failure> {
     let signals = Signals::block()?;
     run_loop::install_kick()?;
     let parts = Parts::open(&config, &signals)?;
+    let build = program::own_build();
     // Emptied now, so that nobody takes the report of an earlier run for one of this.
     let report = config.report.as_ref().map(|source| source.open_log().and_then(|file| file.set_len(0).map(|()| file)));
     let report = report.transpose().map_err(Failure::Report)?;
@@ -188,7 +189,7 @@ fn run(config: Config, jailed: bool) -> Result<u8, Failure> {
         Threads::free()
     };
     let id = config.id.clone();
-    let mut monitor = Monitor::new(config, parts, threads, server, signals)?;
+    let mut monitor = Monitor::new(config, build, parts, threads, server, signals)?;
     if let Some((listener, awaited)) = gdb {
         monitor.debug_by(listener, awaited)?;
     }

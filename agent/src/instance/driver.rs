@@ -10,9 +10,10 @@ mod machine;
 mod marks;
 mod moving;
 mod snapshot;
+mod upgrade;
 
 use super::Context;
-use super::plan::{Found, Goal, Step, moving::Wish};
+use super::plan::{Due, Found, Goal, Step, moving::Wish};
 use crate::error::Trouble;
 use crate::ledger::{Counters, Doc};
 use crate::runtime::choose::Choice;
@@ -41,6 +42,7 @@ pub struct Driver {
     /// Of the wanted disks that are there, in their order.
     disk_bytes: Vec<u64>,
     devices: devices::Devices,
+    upgrades: upgrade::Upgrades,
     /// Held while it acts; given up while it waits for volumes, whose copies may need the guest held.
     pub(super) turn: Option<OwnedMutexGuard<()>>,
 }
@@ -56,7 +58,8 @@ pub fn goal(instance: &Instance) -> Goal {
 }
 
 fn counters(instance: &Instance) -> Counters {
-    Counters { hard_reboots: instance.hard_reboots, soft_reboots: instance.soft_reboots, rebuilds: instance.rebuilds }
+    let Instance { hard_reboots, soft_reboots, rebuilds, upgrades, .. } = *instance;
+    Counters { hard_reboots, soft_reboots, rebuilds, upgrades }
 }
 
 /// Disks that are made for the instance and go with it.
@@ -96,6 +99,7 @@ impl Driver {
             moves: moving::Moves::default(),
             disk_bytes: Vec::new(),
             devices: devices::Devices::default(),
+            upgrades: upgrade::Upgrades::default(),
             turn: None,
         })
     }
@@ -135,6 +139,7 @@ impl Driver {
             self.last = runtime.status(&self.guest).await?;
         }
         self.observe_devices(wanted).await;
+        self.observe_program().await;
         let disks = wanted.map_or(&[][..], |wanted| &wanted.disks);
         let sizes: Vec<Option<u64>> = disks.iter().map(|wanted| self.disk_size(wanted)).collect();
         let mut all = disks.iter().zip(&sizes);
@@ -149,6 +154,7 @@ impl Driver {
             snapshot: wanted.and_then(|wanted| self.snapshot_step(wanted)),
             wish: wanted.map_or(Wish::Stay, |wanted| self.wish(wanted)),
             devices: self.devices.due(),
+            upgrade: wanted.map_or(Due::No, |wanted| self.upgrade_due(wanted)),
         })
     }
 
@@ -172,7 +178,7 @@ impl Driver {
     #[must_use]
     pub fn seen(&self, generation: u64) -> ObservedInstance {
         let power = match self.last.run {
-            Run::Running => Power::Running,
+            Run::Running | Run::Switching => Power::Running,
             Run::Paused => Power::Paused,
             Run::Absent if self.doc.suspended => Power::Suspended,
             Run::Absent | Run::PoweredOff | Run::Broken | Run::Arriving | Run::Moved => Power::Stopped,
@@ -187,6 +193,7 @@ impl Driver {
             hard_reboots: self.doc.done.hard_reboots,
             soft_reboots: self.doc.done.soft_reboots,
             rebuilds: self.doc.done.rebuilds,
+            upgrades: self.doc.done.upgrades,
             crashed: self.doc.ended.is_some_and(|ended| ended.crashed),
             snapshot: self.snapshot_seen(),
             disk_bytes: self.disk_bytes.clone(),
@@ -194,6 +201,7 @@ impl Driver {
             ..ObservedInstance::default()
         };
         self.devices.tell(&mut seen);
+        self.upgrades.tell(&mut seen);
         seen
     }
 
@@ -235,6 +243,8 @@ impl Driver {
             Step::Snapshot(step) => self.snapshot(step, wanted).await,
             Step::Move(step) => self.run_move(step, wanted).await,
             Step::Device(step) => self.run_devices(step, wanted).await,
+            Step::Upgrade => self.upgrade(wanted).await,
+            Step::SettleUpgrade => self.settle_upgrade().await,
             Step::ReleasePorts => {
                 self.context.plane.release(&self.guest.id);
                 Ok(())
@@ -246,6 +256,7 @@ impl Driver {
             | Step::MarkOff
             | Step::Rebooted
             | Step::Rebuilt
+            | Step::Upgraded
             | Step::MarkSuspended
             | Step::MarkRemoving => self.mark(step, wanted),
         }

@@ -10,6 +10,7 @@
 pub mod driver;
 pub mod plan;
 
+use crate::config::Upgrade;
 use crate::console::Log;
 use crate::error::Trouble;
 use crate::image::Cache;
@@ -48,6 +49,10 @@ pub struct Context {
     pub grace: Duration,
     /// Whoever acts on an instance has its turn.
     pub turns: Turns,
+    /// When guests move into a newer program by themselves.
+    pub upgrade: Upgrade,
+    /// One at a time does.
+    pub upgrading: Arc<tokio::sync::Mutex<()>>,
     pub volumes: Volumes,
     /// Bytes of a console that are kept.
     pub console_limit: u64,

@@ -7,6 +7,7 @@
 //!  RUNNING     absent           Fetch, Disks, Ports, ConfigDrive, Start
 //!  RUNNING     paused           Resume
 //!  RUNNING     other devices    Plug, Grow, Unplug: see [`devices`]
+//!  RUNNING     upgrade pending  Upgrade, once nothing else is to be done; one that was begun is settled before all else
 //!  RUNNING     reboot pending   Ending, [Shutdown,] Kill, Rebooted, then as if absent
 //!  RUNNING     off or gone      MarkEnded: it stays off until a newer generation wants it
 //!  STOPPED     running          Ending, Shutdown, Kill, MarkOff
@@ -52,6 +53,8 @@ pub struct Found {
     pub wish: Wish,
     /// What is to be tried now, so that the machine has the devices that are wanted.
     pub devices: Vec<DeviceStep>,
+    /// Whether the guest is to move into another program.
+    pub upgrade: Due,
 }
 
 impl Found {
@@ -67,8 +70,18 @@ impl Found {
             snapshot: None,
             wish: Wish::Stay,
             devices: Vec::new(),
+            upgrade: Due::No,
         }
     }
+}
+
+/// Whether something is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    No,
+    /// Not now: others have their turn.
+    Later,
+    Now,
 }
 
 /// One thing to do. Each may be repeated.
@@ -111,6 +124,12 @@ pub enum Step {
     Snapshot(SnapshotStep),
     Move(MoveStep),
     Device(DeviceStep),
+    /// The guest moves into the program that a start would take now.
+    Upgrade,
+    /// Such a move that was begun comes to its end.
+    SettleUpgrade,
+    /// Upgrades up to the wanted counter are done with.
+    Upgraded,
     /// From here on there is no way back.
     MarkRemoving,
     /// Its ports are no longer used.
@@ -139,6 +158,7 @@ impl Step {
             Self::Snapshot(_) => "snapshot",
             Self::Move(step) => step.word(),
             Self::Device(_) => "devices",
+            Self::Upgrade | Self::SettleUpgrade | Self::Upgraded => "upgrading",
             Self::MarkRemoving | Self::ReleasePorts | Self::RemoveFiles => "removing",
         }
     }
@@ -159,6 +179,9 @@ pub fn plan(goal: Option<&Goal>, found: &Found) -> Vec<Step> {
         return vec![Step::MarkRemoving, Step::Kill, Step::ReleasePorts, Step::RemoveFiles];
     };
     let doc = &found.doc;
+    if found.run == Run::Switching {
+        return vec![Step::SettleUpgrade];
+    }
     if let Some(steps) = moving::plan(&found.wish, doc, found.run) {
         return steps;
     }
@@ -174,6 +197,9 @@ pub fn plan(goal: Option<&Goal>, found: &Found) -> Vec<Step> {
     if let Some(step) = found.snapshot {
         return vec![Step::Snapshot(step)];
     }
+    if let Some(steps) = upgrade(goal, found) {
+        return steps;
+    }
     match (goal.power, found.run) {
         (Power::Running | Power::Unspecified, Run::Paused) => vec![Step::Resume],
         (Power::Running | Power::Unspecified, Run::Running) => {
@@ -187,6 +213,7 @@ pub fn plan(goal: Option<&Goal>, found: &Found) -> Vec<Step> {
             vec![Step::Ending, Step::Resume, Step::Shutdown, Step::Kill, Step::MarkOff]
         }
         (_, Run::PoweredOff | Run::Broken | Run::Arriving | Run::Moved) => vec![Step::Kill],
+        (_, Run::Switching) => vec![Step::SettleUpgrade],
         (power, Run::Absent) => from_absent(power, goal, found),
     }
 }
@@ -210,6 +237,19 @@ fn reboot(goal: &Goal, found: &Found) -> Option<Vec<Step>> {
     }
     steps.extend([Step::Kill, Step::Rebooted]);
     Some(steps)
+}
+
+/// A guest that runs in another program than it should, and nothing else is to be done with it.
+fn upgrade(goal: &Goal, found: &Found) -> Option<Vec<Step>> {
+    let runs = matches!(goal.power, Power::Running | Power::Unspecified) && found.run == Run::Running;
+    match found.upgrade {
+        Due::Now if runs && found.devices.is_empty() => Some(vec![Step::Upgrade]),
+        // What starts next starts in the right one, and what stands still cannot move.
+        _ if goal.counters.upgrades > found.doc.done.upgrades && (!runs || found.upgrade == Due::No) => {
+            Some(vec![Step::Upgraded])
+        }
+        _ => None,
+    }
 }
 
 /// Brings the document in line with what is seen, before anything else is decided.

@@ -62,6 +62,9 @@ pub trait Network: Send + Sync {
     /// Descriptors of a wired port's tap, one for each queue.
     async fn open_taps(&self, port: &str) -> Result<Vec<OwnedFd>, String>;
 
+    /// The same, of a tap that the process with this id has open: both share it then.
+    async fn taps_of(&self, port: &str, pid: u32) -> Result<Vec<OwnedFd>, String>;
+
     /// Whether ports have devices at all.
     fn has_taps(&self) -> bool {
         true
@@ -103,6 +106,9 @@ impl Network for NoNetwork {
         Ok(wanted.ports.iter().map(|port| wired(&port.id)).collect())
     }
     async fn open_taps(&self, _port: &str) -> Result<Vec<OwnedFd>, String> {
+        Ok(Vec::new())
+    }
+    async fn taps_of(&self, _port: &str, _pid: u32) -> Result<Vec<OwnedFd>, String> {
         Ok(Vec::new())
     }
     fn has_taps(&self) -> bool {

@@ -131,6 +131,10 @@ impl Network for RealNetwork {
         self.plane.open_tap(port).await.map_err(|e| format!("port {port}: {e}"))
     }
 
+    async fn taps_of(&self, port: &str, pid: u32) -> Result<Vec<OwnedFd>, String> {
+        self.plane.tap_of(port, pid).map_err(|e| format!("port {port}: {e}"))
+    }
+
     async fn meters(&self) -> Result<Vec<ObservedMeter>, String> {
         let meter =
             |(label_id, m): (String, netdev::Metered)| ObservedMeter { label_id, packets: m.packets, bytes: m.bytes };

@@ -7,14 +7,18 @@
 //! ```
 //! The VMM writes the bounded console log itself. Guests bring a kernel, or have one on their first disk (which is looked
 //! at in a jail of its own, before the start), or a boot sector there that a BIOS starts (`firmware`). `moving` has guests
-//! that go to another host or into a file.
+//! that go to another host or into a file, `upgrade` those that move into a newer VMM.
 mod firmware;
 mod look;
 mod moving;
 mod plug;
+mod upgrade;
 
 use super::choose::Offer;
-use super::{Device, Guest, Kind, Leave, Machine, MachineDisk, MachineNic, Run, Runtime, RuntimeError, Status, Wires};
+use super::{
+    Device, Guest, Kind, Leave, Machine, MachineDisk, MachineNic, Program, Run, Runtime, RuntimeError, Settled, Status,
+    Wires,
+};
 use crate::config::Config;
 use crate::socket::Short;
 use crate::{durable, process};
@@ -33,6 +37,30 @@ use std::time::Duration;
 const SOCKET: &str = "vmm";
 const CONFIG: &str = "vmm.json";
 const REPORT: &str = "vmm-report";
+
+/// What a VMM and those who speak to it find in the guest's folder.
+struct Names {
+    socket: &'static str,
+    config: &'static str,
+    report: &'static str,
+    output: &'static str,
+    /// Where a guest comes in.
+    incoming: bool,
+}
+
+impl Names {
+    /// Of the process that has the guest, or shall have it alone.
+    fn own(dir: &Path) -> Self {
+        Self {
+            socket: SOCKET,
+            config: CONFIG,
+            report: REPORT,
+            output: process::OUTPUT,
+            incoming: moving::is_awaited(dir),
+        }
+    }
+}
+
 /// How long a VMM may take until its control socket answers.
 const START_LIMIT: Duration = Duration::from_secs(20);
 
@@ -44,6 +72,9 @@ pub struct Kvm {
     cpu_mask: Vec<vmm::CpuFeature>,
     console_bytes: u64,
     firmware: PathBuf,
+    /// Guests' memory can be handed over.
+    shared: bool,
+    newest: upgrade::Newest,
 }
 
 /// Finds out what KVM can really do here, by running a guest of a few instructions.
@@ -98,10 +129,12 @@ impl Kvm {
             cpu_mask: probe.cpu_mask(),
             console_bytes: config.console_kib << 10,
             firmware: config.vmm_firmware.clone(),
+            shared: config.vmm_shared_memory.unwrap_or_else(upgrade::shared_is_as_good),
+            newest: upgrade::Newest::default(),
         }
     }
 
-    fn configuration(&self, guest: &Guest, machine: &Machine) -> Result<vmm::Config, RuntimeError> {
+    fn configuration(&self, guest: &Guest, machine: &Machine, names: &Names) -> Result<vmm::Config, RuntimeError> {
         let boot = machine.boot.as_ref();
         let firmware = self.firmware_for(machine);
         let disks = machine.disks.iter().map(|disk| match disk.format {
@@ -142,13 +175,13 @@ impl Kvm {
             disks: disks.collect::<Result<_, _>>()?,
             nics: nics.collect(),
             shares: Vec::new(),
-            shared_memory: false,
+            shared_memory: self.shared,
             rng: true,
             balloon: None,
             virtio_console: false,
             vsock: None,
             watchdog: false,
-            control_socket: Source::Path(SOCKET.into()),
+            control_socket: Source::Path(names.socket.into()),
             gdb: None,
             console: vmm::Console { log: Source::Path(guest.dir.join("console.log")), max_bytes: self.console_bytes },
             user: self.user,
@@ -165,24 +198,36 @@ impl Kvm {
                 verify: true,
                 lazy: vmm::Lazy::Map,
             }),
-            incoming: moving::is_awaited(&guest.dir).then(|| Source::Path(moving::INCOMING.into())),
-            report: Some(Source::Path(REPORT.into())),
+            incoming: names.incoming.then(|| Source::Path(moving::INCOMING.into())),
+            report: Some(Source::Path(names.report.into())),
         })
     }
 
     fn spawn(&self, guest: &Guest, machine: Machine) -> Result<(), RuntimeError> {
-        for stale in [SOCKET, REPORT, moving::INCOMING] {
+        let identity = self.spawn_as(guest, machine, &Names::own(&guest.dir), self.shared)?;
+        process::record(&guest.dir, &identity).map_err(io("process record"))
+    }
+
+    /// Starts a process with these names, which nobody has recorded.
+    fn spawn_as(
+        &self,
+        guest: &Guest,
+        machine: Machine,
+        names: &Names,
+        shared: bool,
+    ) -> Result<process::Identity, RuntimeError> {
+        for stale in [names.socket, names.report, moving::INCOMING] {
             durable::remove(&guest.dir.join(stale)).map_err(io("a former guest's files"))?;
         }
-        let configuration = self.configuration(guest, &machine)?;
+        let configuration = vmm::Config { shared_memory: shared, ..self.configuration(guest, &machine, names)? };
         let text = serde_json::to_vec_pretty(&configuration).map_err(|e| failed(e.to_string()))?;
-        durable::save_plain(&guest.dir.join(CONFIG), &text).map_err(io("configuration"))?;
+        let path = guest.dir.join(names.config);
+        durable::save_plain(&path, &text).map_err(io("configuration"))?;
         let mut argv: Vec<OsString> = self.command.iter().map(OsString::from).collect();
-        argv.extend(["--config".into(), guest.dir.join(CONFIG).into_os_string()]);
+        argv.extend(["--config".into(), path.into_os_string()]);
         // One queue for each card.
         let taps: Vec<OwnedFd> = machine.nics.into_iter().filter_map(|nic| nic.taps.into_iter().next()).collect();
-        process::spawn(&guest.dir, &argv, taps).map_err(io("pilvi-vmm"))?;
-        Ok(())
+        process::spawn_beside(&guest.dir, &argv, taps, names.output).map_err(io("pilvi-vmm"))
     }
 
     async fn answered(&self, guest: &Guest) -> Result<(), RuntimeError> {
@@ -236,9 +281,18 @@ async fn ask<T: Send + 'static>(
     guest: &Guest,
     question: impl FnOnce(&mut Client) -> Result<T, ClientError> + Send + 'static,
 ) -> Result<T, RuntimeError> {
+    ask_at(guest, SOCKET, question).await
+}
+
+/// The same, with the VMM behind the socket of this name.
+async fn ask_at<T: Send + 'static>(
+    guest: &Guest,
+    name: &'static str,
+    question: impl FnOnce(&mut Client) -> Result<T, ClientError> + Send + 'static,
+) -> Result<T, RuntimeError> {
     let dir = guest.dir.clone();
     let asked = tokio::task::spawn_blocking(move || {
-        let socket = Short::to(&dir, SOCKET).map_err(io("instance folder"))?;
+        let socket = Short::to(&dir, name).map_err(io("instance folder"))?;
         let mut client = Client::connect(&socket.path()).map_err(|e| failed(e.to_string()))?;
         question(&mut client).map_err(|e| failed(e.to_string()))
     });
@@ -270,7 +324,11 @@ impl Runtime for Kvm {
     }
 
     async fn status(&self, guest: &Guest) -> Result<Status, RuntimeError> {
-        let Some(found) = process::recall(&guest.dir) else {
+        let found = process::recall(&guest.dir);
+        if upgrade::is_begun(&guest.dir) {
+            return Ok(Status { run: Run::Switching, pid: found.map_or(0, |found| found.pid.unsigned_abs()) });
+        }
+        let Some(found) = found else {
             return Ok(Status { run: ended(guest), pid: 0 });
         };
         if moving::is_awaited(&guest.dir) {
@@ -302,6 +360,7 @@ impl Runtime for Kvm {
         for stale in [SOCKET, REPORT, CONFIG] {
             durable::remove(&guest.dir.join(stale)).map_err(io("its files"))?;
         }
+        upgrade::forget(&guest.dir).map_err(io("its files"))?;
         moving::forget(&guest.dir).map_err(io("its files"))
     }
 
@@ -369,6 +428,18 @@ impl Runtime for Kvm {
 
     async fn resize_disk(&self, guest: &Guest, id: &str, bytes: u64) -> Result<(), RuntimeError> {
         self.grow_disk(guest, id, bytes).await
+    }
+
+    async fn program(&self, guest: &Guest) -> Result<Option<Program>, RuntimeError> {
+        self.program_of(guest).await.map(Some)
+    }
+
+    async fn upgrade(&self, guest: &Guest, machine: Machine) -> Result<(), RuntimeError> {
+        self.move_up(guest, machine).await
+    }
+
+    async fn settle_upgrade(&self, guest: &Guest) -> Result<Settled, RuntimeError> {
+        self.settle(guest).await
     }
 
     fn has_cards_without_taps(&self) -> bool {

@@ -11,6 +11,8 @@
 //!  another host:   Running --send--> Moved (only waits to be killed)
 //!                      | streams
 //!  this one:        Absent --receive--> Arriving --arrive--> Running
+//!
+//!  upgrade:         Running --> Switching (two processes, one of them has the guest) --> Running
 //! ```
 //! A runtime keeps nothing that it could not find again: the process is recorded in the instance's
 //! folder, its control socket lies beside it. Every verb may be repeated.
@@ -177,6 +179,8 @@ pub enum Run {
     Arriving,
     /// The guest runs on another host; what is left of it here waits to be ended.
     Moved,
+    /// An upgrade was begun: which of two processes has the guest, and what is to become of the other, is to be settled.
+    Switching,
 }
 
 /// What a runtime knows of a guest at this moment.
@@ -185,6 +189,26 @@ pub struct Status {
     pub run: Run,
     /// 0 when there is no process.
     pub pid: u32,
+}
+
+/// The program that a guest runs in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Program {
+    /// Its name, version and build.
+    pub name: String,
+    /// What a guest that starts now would run in, where that is another one.
+    pub newer: Option<String>,
+}
+
+/// What became of an upgrade.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settled {
+    /// The guest runs on in its former process, and there is no other.
+    Stays,
+    /// It runs in the newer one, and there is no other.
+    Switched,
+    /// It has ended meanwhile; the status tells how.
+    Ended,
 }
 
 /// A disk or a card that a machine has.
@@ -331,6 +355,26 @@ pub trait Runtime: Send + Sync {
     async fn resize_disk(&self, guest: &Guest, id: &str, bytes: u64) -> Result<(), RuntimeError> {
         let _ = (guest, id, bytes);
         Err(RuntimeError::Unsupported(self.kind(), "let a disk grow under a running guest"))
+    }
+
+    /// The program that the running guest is in, where it outlives the file that it was started from.
+    async fn program(&self, guest: &Guest) -> Result<Option<Program>, RuntimeError> {
+        let _ = guest;
+        Ok(None)
+    }
+
+    /// Moves the running guest into a new process of the program that would be started now. `machine` is as it is, with
+    /// the taps that it has. On return that one runs it. After an error it runs on where it was, unless it is still
+    /// [`Run::Switching`].
+    async fn upgrade(&self, guest: &Guest, machine: Machine) -> Result<(), RuntimeError> {
+        let _ = (guest, machine);
+        Err(RuntimeError::Unsupported(self.kind(), "hand a guest to another process"))
+    }
+
+    /// Brings an upgrade to its end that was begun, maybe by an earlier agent.
+    async fn settle_upgrade(&self, guest: &Guest) -> Result<Settled, RuntimeError> {
+        let _ = guest;
+        Err(RuntimeError::Unsupported(self.kind(), "hand a guest to another process"))
     }
 
     /// Whether a guest can have a card that no tap belongs to.

@@ -186,6 +186,11 @@ impl Scheduler {
         pick(&seen).unwrap()
     }
 
+    /// What was last said of one instance.
+    pub fn instance(&self, id: &str) -> Option<ObservedInstance> {
+        self.state.observed.borrow().instances.iter().find(|i| i.id == id).cloned()
+    }
+
     /// Waits until an instance has settled at its wanted generation with this power state.
     pub async fn until_settled(&self, id: &str, power: Power) -> ObservedInstance {
         let wanted = self.state.wanted.borrow().clone().unwrap();

@@ -30,6 +30,7 @@ const LINUX_INIT: &str = "#!/bin/busybox sh
 read line < /dev/vda && echo \"disk says $line\"
 /bin/busybox ifconfig eth0 up
 /bin/busybox udhcpc -i eth0 -q -n -t 20 -T 2 -s /bin/lease
+/bin/busybox nc -l -p 7 -e /bin/busybox cat &
 echo shell ready
 exec /bin/busybox sh
 ";
@@ -86,8 +87,12 @@ struct Ground {
 
 impl Ground {
     fn open(story: &str) -> Option<Self> {
+        Self::open_by(&pilvi_tests::site::program_path(), story)
+    }
+
+    fn open_by(program: &Path, story: &str) -> Option<Self> {
         let site = Site::open(story).unwrap();
-        let mut up = site.up(&["--no-demo"]).unwrap();
+        let mut up = site.up_by(program, &["--no-demo"]).unwrap();
         up.wait_line("Ctrl-C stops", READY).unwrap();
         let admin = site.admin().unwrap();
         let found = traits(&admin);
@@ -119,7 +124,7 @@ impl Ground {
         admin.put(&format!("/network/v2.0/routers/{router}/add_router_interface"), &leg).unwrap();
         let group = json!({"security_group": {"name": "kvm"}});
         let group = text(&admin.post("/network/v2.0/security-groups", &group).unwrap()["security_group"], "id");
-        for (protocol, port) in [("icmp", None), ("udp", Some(4242))] {
+        for (protocol, port) in [("icmp", None), ("udp", Some(4242)), ("tcp", Some(7))] {
             let rule = json!({"security_group_rule": {"security_group_id": group, "direction": "ingress",
                 "ethertype": "IPv4", "protocol": protocol, "port_range_min": port, "port_range_max": port}});
             admin.post("/network/v2.0/security-group-rules", &rule).unwrap();
@@ -465,6 +470,48 @@ fn initramfs(folder: &Path) -> Option<Vec<u8>> {
     Some(made.stdout)
 }
 
+/// The program is replaced under the guest, which an operator then has move: a TCP connection to it lives on.
+fn moves_into_another_build(guest: &Guest<'_>, program: &Path) {
+    let site = &guest.ground.site;
+    let namespace = format!("{}-edge", site.prefix());
+    let mut echo = Command::new("ip");
+    echo.args(["netns", "exec", &namespace, "busybox", "nc", &guest.floating, "7"]);
+    let mut echo = echo.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let (mut there, back) = (echo.stdin.take().unwrap(), echo.stdout.take().unwrap());
+    let (tell, heard) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let lines = std::io::BufRead::lines(std::io::BufReader::new(back));
+        lines.map_while(Result::ok).take_while(|line| tell.send(line.clone()).is_ok()).for_each(drop);
+    });
+    let mut says = |line: &str| {
+        writeln!(there, "{line}").unwrap();
+        assert_eq!(heard.recv_timeout(Duration::from_secs(120)).unwrap(), line);
+    };
+    says("before");
+    let newer = program.with_extension("new");
+    fs::copy(program, &newer).unwrap();
+    fs::rename(&newer, program).unwrap();
+    let (before, host) = (guest.process(), site.run("node", &["list"]).unwrap());
+    let host = host.lines().nth(1).unwrap().split_whitespace().nth(1).unwrap().to_owned();
+    let line = || {
+        let guests = site.run("node", &["guests"]).unwrap();
+        guests.lines().find(|line| line.contains(&guest.id)).map(str::to_owned)
+    };
+    let builds = |line: &str| line.matches("pilvi-vmm ").count();
+    let told = until(90, "the operator is told of another build", || line().filter(|line| builds(line) == 2));
+    assert_eq!(guest.process(), before, "nothing moves unasked: {told}");
+    let asked = site.run("node", &["upgrade-guests", &host]).unwrap();
+    assert!(asked.contains(&guest.id) && asked.contains("asked for"), "{asked}");
+    until(120, "the guest is in the other build", || line().filter(|line| builds(line) == 1));
+    assert_ne!(guest.process(), before);
+    says("after");
+    guest.answers(5);
+    let asked = site.run("node", &["upgrade-guests", &host]).unwrap();
+    assert!(asked.contains("no guest there"), "{asked}");
+    echo.kill().unwrap();
+    echo.wait().unwrap();
+}
+
 #[test]
 fn linux_boots_under_kvm() {
     if !may_run("kvm linux") || !kvm_is_here("kvm linux") {
@@ -476,7 +523,10 @@ fn linux_boots_under_kvm() {
     };
     let folder = tempfile::tempdir().unwrap();
     let Some(ramdisk) = initramfs(folder.path()) else { return };
-    let Some(ground) = Ground::open("kvm-linux") else { return };
+    // A program of its own, so that another one can be put in its place.
+    let program = folder.path().join("pilvi");
+    fs::copy(pilvi_tests::site::program_path(), &program).unwrap();
+    let Some(ground) = Ground::open_by(&program, "kvm-linux") else { return };
     let admin = &ground.admin;
     world::flavor(admin, "kvm-128", 128);
     let wires = ground.network();
@@ -493,6 +543,7 @@ fn linux_boots_under_kvm() {
         assert!(console.contains(&word), "no {word:?}:\n{console}");
     }
     guest.answers(60);
+    moves_into_another_build(&guest, &program);
     guest.act(&json!({"os-stop": null}));
     world::wait_state(admin, &guest.id, "SHUTOFF", 120);
     guest.delete();

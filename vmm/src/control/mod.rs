@@ -239,6 +239,9 @@ pub struct Status {
     pub id: String,
     /// Of this program.
     pub version: String,
+    /// Which build of it ([`crate::program`]); "" where it is not known.
+    #[serde(default)]
+    pub build: String,
     /// Process id.
     pub pid: u32,
     /// Run state.

@@ -52,6 +52,13 @@ impl Console {
         Ok(Console { max, inner: Mutex::new(inner) })
     }
 
+    /// Somebody else has written to the log meanwhile, and does so no more.
+    pub fn catch_up(&self) -> io::Result<()> {
+        let mut inner = lock(&self.inner);
+        inner.length = inner.log.metadata()?.len();
+        Ok(())
+    }
+
     /// Takes output of the guest.
     pub fn put(&self, bytes: &[u8]) {
         let mut inner = lock(&self.inner);
@@ -146,6 +153,18 @@ mod tests {
         let console = Console::new(file, 4096).unwrap();
         console.put(b"b");
         assert_eq!(console.tail(5000).unwrap().len(), 2049);
+    }
+
+    #[test]
+    fn whoever_takes_a_log_over_goes_on_behind_what_came_meanwhile() {
+        let file = tempfile::tempfile().unwrap();
+        let [former, next] = [0, 1].map(|_| Console::new(file.try_clone().unwrap(), 4096).unwrap());
+        for n in 0..1000u32 {
+            former.put(format!("{n:04}\n").as_bytes());
+        }
+        next.catch_up().unwrap();
+        next.put(b"on\n");
+        assert_eq!(next.tail(13).unwrap(), b"0998\n0999\non\n");
     }
 
     #[test]

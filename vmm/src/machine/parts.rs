@@ -127,7 +127,7 @@ impl Parts {
         let mut taps = Vec::new();
         for (nic, name) in config.nics.iter().zip(names.by_ref()) {
             let what = if matches!(nic.tap, config::Tap::VhostUser(_)) { "backend" } else { "tap" };
-            let end = open(format!("the {what} of {name}"), open_card(nic, &name))?;
+            let end = open(format!("the {what} of {name}"), open_card(nic, &name, config.incoming.is_none()))?;
             taps.push(OpenTap { name, end });
         }
         let mut shares = Vec::new();
@@ -235,10 +235,10 @@ fn open_disk(name: String, disk: &Disk, claim: bool) -> io::Result<OpenDisk> {
 }
 
 /// The host's end of a card.
-fn open_card(nic: &Nic, name: &str) -> io::Result<CardEnd> {
+fn open_card(nic: &Nic, name: &str, fresh: bool) -> io::Result<CardEnd> {
     match &nic.tap {
         config::Tap::VhostUser(socket) => CardEnd::backend(name, connection(socket)?, nic),
-        _ => Tap::open(&nic.tap).map(|tap| CardEnd::Tap(tap.into_fd())),
+        _ => Tap::open(&nic.tap, fresh).map(|tap| CardEnd::Tap(tap.into_fd())),
     }
 }
 

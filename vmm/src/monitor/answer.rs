@@ -244,6 +244,7 @@ impl Monitor {
         Status {
             id: self.config.id.clone(),
             version: env!("CARGO_PKG_VERSION").into(),
+            build: self.build.clone(),
             pid: std::process::id(),
             state: self.state,
             stop_reason: machine.and_then(|m| m.stop.reason()),

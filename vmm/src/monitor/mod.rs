@@ -84,6 +84,8 @@ impl Signals {
 /// One guest from start to end.
 pub struct Monitor {
     config: Config,
+    /// Of this program, which cannot be looked at from the jail.
+    build: String,
     parts: Parts,
     threads: Threads,
     server: Server,
@@ -131,6 +133,7 @@ impl Monitor {
     /// Takes what was opened.
     pub fn new(
         config: Config,
+        build: String,
         parts: Parts,
         threads: Threads,
         server: Server,
@@ -142,6 +145,7 @@ impl Monitor {
         let now = Instant::now();
         Ok(Monitor {
             config,
+            build,
             parts,
             threads,
             server,
@@ -240,6 +244,8 @@ impl Monitor {
         if let Some(arrival) = &mut arrival {
             // The source has let go of the disks; it takes them back when this fails.
             self.parts.claim_disks(&self.config)?;
+            // One on this host may have gone on writing to the same log.
+            self.parts.console.catch_up()?;
             arrival.ready()?;
         }
         if arrival.is_none() && self.debugger.as_ref().is_some_and(debug::Debugger::is_awaited) {

@@ -5,6 +5,7 @@
 //!  differs from what is wanted --> Plug | Grow | Unplug --> observe ...
 //! ```
 //! What cannot be done is no trouble of the instance, which runs on as it is: it is told beside its devices.
+use super::machine::Taps;
 use super::{CONFIG_DRIVE_ID, Driver};
 use crate::error::Trouble;
 use crate::instance::plan::devices::{Change, DeviceStep, Tries, Want, changes};
@@ -136,7 +137,7 @@ impl Driver {
         }
         let Some(nic) = wanted.nics.iter().find(|nic| nic.port_id == id) else { return Ok(()) };
         self.context.plane.wired(&[id.to_owned()]).await?;
-        let nic = self.machine_nic(nic).await?;
+        let nic = self.machine_nic(nic, Taps::New).await?;
         whole(async move { runtime.plug_nic(&guest, nic, &properties).await }).await
     }
 

@@ -21,6 +21,15 @@ fn places_there(wanted: &Instance) -> BTreeMap<String, u8> {
     places.filter_map(|at| Some((at.id.clone(), u8::try_from(at.place).ok()?))).collect()
 }
 
+/// Where a machine's taps come from.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Taps {
+    /// Nobody has them open.
+    New,
+    /// The process with this id has, and they are shared with it.
+    Of(u32),
+}
+
 impl Driver {
     /// Which runtime starts the instance. One that goes on from a saved state stays with its own, and one that has begun
     /// with firmware keeps it, whatever is on its disk by now.
@@ -74,18 +83,32 @@ impl Driver {
         })
     }
 
-    pub(super) async fn machine_nic(&self, wanted: &Nic) -> Result<MachineNic, Trouble> {
+    pub(super) async fn machine_nic(&self, wanted: &Nic, taps: Taps) -> Result<MachineNic, Trouble> {
+        let network = &self.context.plane.network;
         Ok(MachineNic {
             id: wanted.port_id.clone(),
             mac: wanted.mac.clone(),
             mtu: u16::try_from(wanted.mtu).unwrap_or(0),
-            taps: self.context.plane.network.open_taps(&wanted.port_id).await?,
+            taps: match taps {
+                Taps::New => network.open_taps(&wanted.port_id).await?,
+                Taps::Of(pid) => network.taps_of(&wanted.port_id, pid).await?,
+            },
         })
     }
 
     /// The machine to start: as wanted; or, where a guest goes on that knows one already, with the devices of that one.
     pub(super) async fn machine(&self, wanted: &Instance) -> Result<Machine, Trouble> {
         let places = if self.doc.suspended { self.doc.places.clone() } else { places_there(wanted) };
+        self.machine_with(wanted, places, Taps::New).await
+    }
+
+    /// The machine as wanted, with the devices at these places; without any, with all.
+    pub(super) async fn machine_with(
+        &self,
+        wanted: &Instance,
+        places: BTreeMap<String, u8>,
+        taps: Taps,
+    ) -> Result<Machine, Trouble> {
         let knows = |id: &str| places.is_empty() || places.contains_key(id);
         let mut disks = Vec::new();
         for wanted in wanted.disks.iter().filter(|disk| knows(&disk.id)) {
@@ -103,7 +126,7 @@ impl Driver {
         }
         let mut nics = Vec::new();
         for nic in wanted.nics.iter().filter(|nic| knows(&nic.port_id)) {
-            nics.push(self.machine_nic(nic).await?);
+            nics.push(self.machine_nic(nic, taps).await?);
         }
         let there = |id: &str| disks.iter().any(|disk| disk.id == id) || nics.iter().any(|nic| nic.id == id);
         if let Some(lost) = places.keys().find(|id| !there(id)) {

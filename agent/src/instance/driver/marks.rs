@@ -24,6 +24,7 @@ impl Driver {
                 doc.done.hard_reboots = done.hard_reboots;
                 doc.done.soft_reboots = done.soft_reboots;
             }),
+            Step::Upgraded => self.save(|doc| doc.done.upgrades = done.upgrades),
             // Another image may be for another runtime.
             Step::Rebuilt => self.mark_off(|doc| (doc.done, doc.runtime) = (done, None)),
             Step::MarkSuspended => self.save(|doc| {

@@ -34,7 +34,7 @@ pub struct Way {
 #[derive(Default)]
 pub struct Moves {
     /// What was wanted at the last look.
-    wish: Option<Wish>,
+    pub(super) wish: Option<Wish>,
     expecting: Option<Expecting>,
     way: Option<Way>,
 }

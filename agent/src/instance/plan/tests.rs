@@ -93,6 +93,15 @@ impl Model {
                 assert_eq!(self.found.run, Run::Running, "only a running guest takes and gives devices");
                 self.found.devices.retain(|due| *due != step);
             }
+            Step::Upgrade => {
+                assert!(self.found.run == Run::Running && self.found.devices.is_empty(), "something else is under way");
+                (doc.done.upgrades, self.found.upgrade) = (goal.unwrap().counters.upgrades, Due::No);
+            }
+            Step::SettleUpgrade => {
+                assert_eq!(self.found.run, Run::Switching);
+                self.found.run = Run::Running;
+            }
+            Step::Upgraded => doc.done.upgrades = goal.unwrap().counters.upgrades,
             Step::RemoveFiles => {
                 assert!(self.found.run == Run::Absent && !self.wired, "removed while in use");
                 self.files = false;
@@ -122,10 +131,11 @@ fn any_power() -> impl Strategy<Value = Power> {
 }
 
 fn any_counters() -> impl Strategy<Value = Counters> {
-    (0_u64..3, 0_u64..3, 0_u64..3).prop_map(|(hard_reboots, soft_reboots, rebuilds)| Counters {
+    (0_u64..3, 0_u64..3, 0_u64..3, 0_u64..3).prop_map(|(hard_reboots, soft_reboots, rebuilds, upgrades)| Counters {
         hard_reboots,
         soft_reboots,
         rebuilds,
+        upgrades,
     })
 }
 
@@ -138,12 +148,14 @@ prop_compose! {
 prop_compose! {
     fn any_model()(
         run in prop_oneof![
-            Just(Run::Absent), Just(Run::Running), Just(Run::Paused), Just(Run::PoweredOff), Just(Run::Broken)
+            Just(Run::Absent), Just(Run::Running), Just(Run::Paused), Just(Run::PoweredOff), Just(Run::Broken),
+            Just(Run::Switching)
         ],
         done in any_counters(),
         started in prop_oneof![Just(""), Just("this"), Just("former")],
         ended in proptest::option::of((0_u64..5, any::<bool>())),
         flags in any::<(bool, bool, bool, bool)>(),
+        upgrade in prop_oneof![Just(Due::No), Just(Due::Now)],
         snapshot in proptest::option::of(prop_oneof![
             Just(SnapshotStep::Copy), Just(SnapshotStep::Upload), Just(SnapshotStep::Uploaded), Just(SnapshotStep::Sweep)
         ]),
@@ -152,7 +164,8 @@ prop_compose! {
         let devices = if wired { vec![DeviceStep::Plug, DeviceStep::Unplug] } else { vec![] };
         let ended = ended.map(|(generation, crashed)| Ended { generation, crashed });
         let doc = Doc { done, starting, started: started.into(), ended, suspended, ..Doc::default() };
-        let found = Found { run, doc, saved: false, disks, boot: "this".into(), snapshot, wish: Wish::Stay, devices };
+        let found =
+            Found { run, doc, saved: false, disks, boot: "this".into(), snapshot, wish: Wish::Stay, devices, upgrade };
         Model { found, files: true, wired, starts: 0, roots_removed: 0 }
     }
 }
@@ -172,7 +185,7 @@ proptest! {
         };
         prop_assert!(model.found.run == wanted || (stays_off && model.found.run == Run::Absent));
         prop_assert!(model.starts <= 2, "{} starts", model.starts);
-        prop_assert!(goal.counters.rebuilds <= doc.done.rebuilds);
+        prop_assert!(goal.counters.rebuilds <= doc.done.rebuilds && goal.counters.upgrades <= doc.done.upgrades);
         prop_assert!(goal.counters.hard_reboots <= doc.done.hard_reboots);
         prop_assert!(plan(Some(&goal), &model.found).is_empty());
     }
@@ -204,6 +217,7 @@ fn fresh() -> Model {
         snapshot: None,
         wish: Wish::Stay,
         devices: Vec::new(),
+        upgrade: Due::No,
     };
     Model { found, files: true, wired: false, starts: 0, roots_removed: 0 }
 }
@@ -241,7 +255,7 @@ fn a_vanished_guest_has_crashed_and_a_rebooted_host_has_not_crashed_it() {
 fn each_reboot_is_done_once() {
     let mut model = fresh();
     model.converge(Some(&running(1)), &[]);
-    let counters = Counters { hard_reboots: 1, soft_reboots: 4, rebuilds: 0 };
+    let counters = Counters { hard_reboots: 1, soft_reboots: 4, ..Counters::default() };
     let goal = Goal { generation: 2, counters, ..running(2) };
     model.converge(Some(&goal), &[1, 1, 1]);
     assert_eq!((model.starts, model.found.run), (2, Run::Running));
@@ -298,4 +312,28 @@ fn why_it_ended_is_written_before_the_evidence_goes() {
     model.found.run = Run::PoweredOff;
     model.converge(Some(&running(1)), &[1, 1]);
     assert!(model.found.doc.ended.is_some_and(|ended| !ended.crashed));
+}
+
+#[test]
+fn an_upgrade_comes_last_and_what_was_begun_is_settled_first() {
+    let mut model = fresh();
+    model.converge(Some(&running(1)), &[]);
+    let asked = Goal { counters: Counters { upgrades: 1, ..Counters::default() }, ..running(2) };
+    let plan_of = |model: &Model, goal: &Goal| plan(Some(goal), &model.found);
+    (model.found.upgrade, model.found.devices) = (Due::Now, vec![DeviceStep::Plug]);
+    assert_eq!(plan_of(&model, &asked), [Step::Device(DeviceStep::Plug)]);
+    model.found.devices.clear();
+    assert_eq!(plan_of(&model, &asked), [Step::Upgrade]);
+    model.found.upgrade = Due::Later;
+    assert_eq!(plan_of(&model, &asked), []);
+    // It runs in the right one already, or what starts next does.
+    model.found.upgrade = Due::No;
+    assert_eq!(plan_of(&model, &asked), [Step::Upgraded]);
+    (model.found.upgrade, model.found.run) = (Due::Now, Run::Paused);
+    assert_eq!(plan_of(&model, &Goal { power: Power::Paused, ..asked }), [Step::Upgraded]);
+    model.found.run = Run::Switching;
+    for power in [Power::Running, Power::Stopped, Power::Suspended] {
+        assert_eq!(plan_of(&model, &Goal { power, ..asked }), [Step::SettleUpgrade]);
+    }
+    assert!(plan(None, &model.found).contains(&Step::Kill));
 }

@@ -104,6 +104,9 @@ pub struct Wanted {
     pub hard_reboots: u64,
     pub soft_reboots: u64,
     pub rebuilds: u64,
+    /// Its guest moves into the program that a start would take now.
+    #[serde(default)]
+    pub upgrades: u64,
     /// The server shall cease to be.
     pub delete: bool,
     /// Id of the image that its disk shall become; until that has ended, one way or the other.
@@ -149,6 +152,15 @@ pub struct Seen {
     pub device_troubles: BTreeMap<String, String>,
     #[serde(default, rename = "move")]
     pub moved: Option<SeenMove>,
+    /// What the guest runs in, and what it would run in after a start, if that is another program.
+    #[serde(default)]
+    pub program: String,
+    #[serde(default)]
+    pub newer_program: String,
+    #[serde(default)]
+    pub upgrade_error: String,
+    #[serde(default)]
+    pub upgrades: u64,
 }
 
 /// A server on its way to another host.

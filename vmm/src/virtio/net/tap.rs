@@ -34,22 +34,23 @@ fn result(code: libc::c_int) -> io::Result<()> {
 }
 
 impl Tap {
-    /// Opens or takes over a tap and sets its header size.
-    pub fn open(source: &TapSource) -> io::Result<Tap> {
+    /// Opens or takes over a tap and sets its header size. One that is not `fresh` may still be another process' of this
+    /// host, from which a machine comes: its offloads are that machine's, and stay.
+    pub fn open(source: &TapSource, fresh: bool) -> io::Result<Tap> {
         let file = match source {
             TapSource::Name(name) => Tap::attach(name)?,
             TapSource::Fd(fd) => Tap::check(File::from(inherit(*fd)?))?,
             TapSource::VhostUser(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "a backend is no tap")),
         };
-        Tap::prepare(file)
+        Tap::prepare(file, fresh)
     }
 
     /// Takes over an open tap.
     pub fn over(file: File) -> io::Result<Tap> {
-        Tap::prepare(Tap::check(file)?)
+        Tap::prepare(Tap::check(file)?, true)
     }
 
-    fn prepare(file: File) -> io::Result<Tap> {
+    fn prepare(file: File, fresh: bool) -> io::Result<Tap> {
         let size = HEADER as libc::c_int;
         // SAFETY: the descriptor is a tap and the ioctl reads one int; F_SETFL takes no pointer.
         unsafe {
@@ -57,7 +58,9 @@ impl Tap {
             result(libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK))?;
         }
         let mut tap = Tap { file };
-        tap.set_offloads(0);
+        if fresh {
+            tap.set_offloads(0);
+        }
         Ok(tap)
     }
 
@@ -146,6 +149,6 @@ mod tests {
     #[test]
     fn what_is_no_tap_is_refused() {
         let fd = tempfile::tempfile().unwrap().into_raw_fd();
-        assert!(Tap::open(&TapSource::Fd(fd)).unwrap_err().to_string().contains("no attached tap"));
+        assert!(Tap::open(&TapSource::Fd(fd), true).unwrap_err().to_string().contains("no attached tap"));
     }
 }

@@ -148,6 +148,10 @@ fn seen(i: &v1::ObservedInstance) -> Seen {
         device_troubles: i.device_troubles.iter().map(|trouble| (trouble.id.clone(), short(&trouble.error))).collect(),
         moved: i.r#move.as_ref().and_then(seen_move),
         devices: i.devices.clone(),
+        program: short(&i.program),
+        newer_program: short(&i.newer_program),
+        upgrade_error: short(&i.upgrade_error),
+        upgrades: i.upgrades,
     }
 }
 
@@ -213,6 +217,7 @@ impl Compute {
             hard_reboots: server.wanted.hard_reboots,
             soft_reboots: server.wanted.soft_reboots,
             rebuilds: server.wanted.rebuilds,
+            upgrades: server.wanted.upgrades,
             config_drive: server.config_drive,
             metadata: Some(self.guest_metadata(server).await?),
             properties: acted_on,

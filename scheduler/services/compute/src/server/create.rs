@@ -391,6 +391,7 @@ fn record(
             hard_reboots: 0,
             soft_reboots: 0,
             rebuilds: 0,
+            upgrades: 0,
             delete: false,
             snapshot: None,
         },

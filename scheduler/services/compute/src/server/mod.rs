@@ -7,6 +7,7 @@ pub mod model;
 pub mod ops;
 pub mod part_api;
 pub mod password_api;
+pub mod program;
 mod reach;
 pub mod reconcile;
 pub(crate) mod resize;

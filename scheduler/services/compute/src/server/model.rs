@@ -380,6 +380,7 @@ pub(crate) mod tests {
                 hard_reboots: 0,
                 soft_reboots: 0,
                 rebuilds: 0,
+                upgrades: 0,
                 delete: false,
                 snapshot: None,
             },

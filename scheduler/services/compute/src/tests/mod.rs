@@ -5,6 +5,7 @@ mod interface;
 mod least;
 mod migration;
 mod old_apis;
+mod program;
 mod segment;
 mod volume;
 
