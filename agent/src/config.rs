@@ -208,6 +208,12 @@ pub struct Config {
     pub vmm_firmware: PathBuf,
     /// The emulator.
     pub qemu_binary: PathBuf,
+    /// Code and variables of UEFI for guests of `qemu` whose image asks for it.
+    pub uefi_code: PathBuf,
+    pub uefi_vars: PathBuf,
+    /// The same where only what is signed shall start (`os_secure_boot=required`).
+    pub uefi_secure_code: PathBuf,
+    pub uefi_secure_vars: PathBuf,
     /// Unprivileged user that qemu changes to; unset: the first of `pilvi-guest`,
     /// `libvirt-qemu` and `nobody` that exists, when the agent is root.
     pub guest_user: Option<String>,
@@ -257,6 +263,10 @@ impl Default for Config {
             vmm_shared_memory: None,
             vmm_firmware: "/usr/share/seabios/bios-256k.bin".into(),
             qemu_binary: "qemu-system-x86_64".into(),
+            uefi_code: "/usr/share/OVMF/OVMF_CODE_4M.fd".into(),
+            uefi_vars: "/usr/share/OVMF/OVMF_VARS_4M.fd".into(),
+            uefi_secure_code: "/usr/share/OVMF/OVMF_CODE_4M.secboot.fd".into(),
+            uefi_secure_vars: "/usr/share/OVMF/OVMF_VARS_4M.ms.fd".into(),
             guest_user: None,
             reserved: Reserved::default(),
             link: None,

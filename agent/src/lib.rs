@@ -38,6 +38,7 @@ pub mod snapshot;
 pub mod socket;
 pub mod tls;
 pub mod turn;
+pub mod uefi;
 pub mod volume;
 
 pub use config::{Config, NetworkMode, Secret, Upgrade};
@@ -94,6 +95,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let context = Arc::new(Context {
         turns: turn::Turns::default(),
         upgrade: config.vmm_upgrade,
+        uefi: uefi::Firmware::new(&config),
         upgrading: Arc::default(),
         volumes: volume::Volumes::new(ledger.root().join("volumes")),
         console_limit: config.console_kib << 10,

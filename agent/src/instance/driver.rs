@@ -19,7 +19,7 @@ use crate::ledger::{Counters, Doc};
 use crate::runtime::choose::Choice;
 use crate::runtime::{Guest, Kind, Run, Runtime, Status, stop_kindly};
 use crate::snapshot::Flight;
-use crate::{configdrive, disk, durable, process};
+use crate::{configdrive, disk, durable, process, uefi};
 use pilvi_agent_api::v1::{Disk, ImageRef, Instance, ObservedInstance, Power};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -140,6 +140,7 @@ impl Driver {
         }
         self.observe_devices(wanted).await;
         self.observe_program().await;
+        self.observe_way().await;
         let disks = wanted.map_or(&[][..], |wanted| &wanted.disks);
         let sizes: Vec<Option<u64>> = disks.iter().map(|wanted| self.disk_size(wanted)).collect();
         let mut all = disks.iter().zip(&sizes);
@@ -296,7 +297,9 @@ impl Driver {
         match wanted.disks.first().filter(|root| root.volume.is_none()) {
             Some(root) => {
                 let path = disk::path(&self.guest.dir, &root.id)?;
-                durable::remove(&path).map_err(io("root disk"))
+                durable::remove(&path).map_err(io("root disk"))?;
+                // They tell what of the former system is to be started.
+                durable::remove(&disk::path(&self.guest.dir, uefi::VARS)?).map_err(io("variables"))
             }
             None => Ok(()),
         }
@@ -356,7 +359,7 @@ impl Driver {
             // A start with the former one may be half done.
             self.kill().await?;
         }
-        let machine = self.machine(wanted).await?;
+        let machine = self.machine(wanted, kind).await?;
         durable::save_plain(&self.guest.dir.join("runtime"), kind.word().as_bytes()).map_err(io("runtime mark"))?;
         if !machine.restore {
             durable::remove(&self.guest.saved_state()).map_err(io("saved state"))?;

@@ -49,6 +49,8 @@ pub struct Context {
     pub grace: Duration,
     /// Whoever acts on an instance has its turn.
     pub turns: Turns,
+    /// For guests whose image asks for it.
+    pub uefi: crate::uefi::Firmware,
     /// When guests move into a newer program by themselves.
     pub upgrade: Upgrade,
     /// One at a time does.

@@ -16,8 +16,8 @@ mod upgrade;
 
 use super::choose::Offer;
 use super::{
-    Device, Guest, Kind, Leave, Machine, MachineDisk, MachineNic, Program, Run, Runtime, RuntimeError, Settled, Status,
-    Wires,
+    Device, Going, Guest, Kind, Leave, Machine, MachineDisk, MachineNic, Program, Run, Runtime, RuntimeError, Settled,
+    Status, Wires,
 };
 use crate::config::Config;
 use crate::socket::Short;
@@ -390,6 +390,10 @@ impl Runtime for Kvm {
 
     async fn send(&self, guest: &Guest, wires: &dyn Wires) -> Result<(), RuntimeError> {
         self.send_away(guest, wires).await
+    }
+
+    async fn going(&self, guest: &Guest) -> Result<Option<Going>, RuntimeError> {
+        self.how_far(guest).await
     }
 
     async fn hurry_send(&self, guest: &Guest) -> Result<(), RuntimeError> {

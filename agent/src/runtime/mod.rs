@@ -27,6 +27,7 @@ mod stop;
 pub use stop::stop_kindly;
 
 use crate::console::Log;
+use crate::uefi::Uefi;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -155,6 +156,8 @@ pub struct Machine {
     pub disks: Vec<MachineDisk>,
     pub nics: Vec<MachineNic>,
     pub boot: Option<DirectBoot>,
+    /// Its firmware, if that is not the runtime's own.
+    pub uefi: Option<Uefi>,
     /// `hw_*`, `fake:*`: each runtime takes those it knows.
     pub properties: BTreeMap<String, String>,
     /// Where disks and cards are that the guest knows from before, by their ids. The others come to the first free places.
@@ -209,6 +212,21 @@ pub enum Settled {
     Switched,
     /// It has ended meanwhile; the status tells how.
     Ended,
+}
+
+/// Bytes of a guest that moves. What changes meanwhile goes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Gone {
+    pub total: u64,
+    pub processed: u64,
+    pub remaining: u64,
+}
+
+/// How much of a guest that moves has gone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Going {
+    pub memory: Gone,
+    pub disks: Gone,
 }
 
 /// A disk or a card that a machine has.
@@ -302,6 +320,12 @@ pub trait Runtime: Send + Sync {
     async fn send(&self, guest: &Guest, wires: &dyn Wires) -> Result<(), RuntimeError> {
         let _ = (guest, wires);
         Err(RuntimeError::Unsupported(self.kind(), "send a guest to another host"))
+    }
+
+    /// How much has gone of a guest that is on its way. None where that is not known (any more).
+    async fn going(&self, guest: &Guest) -> Result<Option<Going>, RuntimeError> {
+        let _ = guest;
+        Ok(None)
     }
 
     /// Has a send that is under way switch over as soon as it can, however long the guest then stands still. May be repeated.

@@ -15,6 +15,7 @@ mod moving;
 mod plug;
 mod scheduler;
 mod snapshot;
+mod uefi;
 mod upgrade;
 mod volume;
 mod wired;

@@ -67,13 +67,18 @@ impl Leavings {
         }
     }
 
-    /// Sends these parts as they are now; `sent` hears of each that had contents.
+    /// Bytes of all of them.
+    pub fn bytes(&self) -> u64 {
+        self.0.iter().map(|(_, disk)| disk.bytes).sum()
+    }
+
+    /// Sends these parts as they are now; `sent` hears how long each was, and whether it had contents.
     pub fn send(
         &self,
         out: &mut impl Write,
         wanted: &Parts,
         cancelled: &AtomicBool,
-        mut sent: impl FnMut(),
+        mut sent: impl FnMut(u64, bool),
     ) -> Result<(), MigrateError> {
         let (mut buffer, zeroes) = (vec![0; PART as usize], vec![0; PART as usize]);
         for ((number, disk), bits) in self.0.iter().zip(wanted) {
@@ -88,11 +93,12 @@ impl Leavings {
                 // As one comparison: a disk is mostly empty, and this is done for all of it.
                 if *contents == zeroes[..contents.len()] {
                     empty.add(out, *number, offset, contents.len() as u64)?;
+                    sent(contents.len() as u64, false);
                     continue;
                 }
                 empty.flush(out, *number)?;
                 wire::send_part(out, *number, offset, contents)?;
-                sent();
+                sent(contents.len() as u64, true);
             }
             empty.flush(out, *number)?;
         }

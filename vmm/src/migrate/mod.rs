@@ -67,10 +67,14 @@ impl Default for Terms {
 pub struct Progress {
     /// Passes begun, the first over all memory.
     pub passes: AtomicU64,
-    /// Pages sent with contents.
+    /// Pages sent with contents, those of disks among them.
     pub pages: AtomicU64,
     /// Pages that the pass under way still has to send.
     pub left: AtomicU64,
+    /// Of disks that go along: bytes in all, bytes done with, and bytes that are due.
+    pub disk_bytes: AtomicU64,
+    pub disk_sent: AtomicU64,
+    pub disk_left: AtomicU64,
     /// Share of their time that processors rest, in percent.
     pub slowed: AtomicU64,
     /// No more passes than the one under way.
@@ -93,6 +97,12 @@ pub struct ProgressStatus {
     pub pages: u64,
     pub left: u64,
     #[serde(default)]
+    pub disk_bytes: u64,
+    #[serde(default)]
+    pub disk_sent: u64,
+    #[serde(default)]
+    pub disk_left: u64,
+    #[serde(default)]
     pub slowed: u64,
     #[serde(default)]
     pub post_copy: bool,
@@ -106,6 +116,9 @@ impl Progress {
             passes: read(&self.passes),
             pages: read(&self.pages),
             left: read(&self.left),
+            disk_bytes: read(&self.disk_bytes),
+            disk_sent: read(&self.disk_sent),
+            disk_left: read(&self.disk_left),
             slowed: read(&self.slowed),
             post_copy: self.told.load(Ordering::Acquire),
         }

@@ -202,10 +202,19 @@ impl Sending {
         let Some(disks) = &self.disks else { return Ok(()) };
         let (mut due, progress) = (std::mem::take(&mut self.parts), &self.progress);
         disks.add_changed(&mut due);
-        let sent = || {
-            progress.pages.fetch_add(PART_PAGES, Ordering::Relaxed);
+        let total = disks.bytes();
+        progress.disk_bytes.store(total, Ordering::Relaxed);
+        // The last word of a disk's bits may name parts that it does not have.
+        progress.disk_left.store((disks::count(&due) * PART).min(total), Ordering::Relaxed);
+        let sent = |bytes, contents| {
+            if contents {
+                progress.pages.fetch_add(PART_PAGES, Ordering::Relaxed);
+            }
+            progress.disk_sent.fetch_add(bytes, Ordering::Relaxed);
+            progress.disk_left.fetch_sub(bytes.min(progress.disk_left.load(Ordering::Relaxed)), Ordering::Relaxed);
         };
         disks.send(&mut self.stream, &due, cancelled, sent)?;
+        progress.disk_left.store(0, Ordering::Relaxed);
         self.parts = disks.changed();
         Ok(())
     }

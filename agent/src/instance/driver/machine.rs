@@ -97,15 +97,16 @@ impl Driver {
     }
 
     /// The machine to start: as wanted; or, where a guest goes on that knows one already, with the devices of that one.
-    pub(super) async fn machine(&self, wanted: &Instance) -> Result<Machine, Trouble> {
+    pub(super) async fn machine(&self, wanted: &Instance, kind: Kind) -> Result<Machine, Trouble> {
         let places = if self.doc.suspended { self.doc.places.clone() } else { places_there(wanted) };
-        self.machine_with(wanted, places, Taps::New).await
+        self.machine_with(wanted, kind, places, Taps::New).await
     }
 
     /// The machine as wanted, with the devices at these places; without any, with all.
     pub(super) async fn machine_with(
         &self,
         wanted: &Instance,
+        kind: Kind,
         places: BTreeMap<String, u8>,
         taps: Taps,
     ) -> Result<Machine, Trouble> {
@@ -143,12 +144,17 @@ impl Driver {
             }),
             None => None,
         };
+        let uefi = match kind {
+            Kind::Qemu => self.context.uefi.of(&wanted.properties, &self.guest.dir, self.doc.suspended)?,
+            Kind::Kvm | Kind::Fake => None,
+        };
         Ok(Machine {
             vcpus: wanted.vcpus,
             memory_mib: wanted.memory_mib,
             disks,
             nics,
             boot,
+            uefi,
             properties: wanted.properties.clone(),
             places,
             restore: self.doc.suspended,

@@ -14,11 +14,15 @@ use crate::error::Trouble;
 use crate::instance::plan::moving::{MoveStep, Sending, Wish};
 use crate::ledger::{MoveEnd, Moving};
 use crate::peer::{Calls, Expecting};
-use crate::runtime::{Kind, Run};
+use crate::runtime::{Going, Gone, Kind, Run};
 use crate::{disk, durable};
-use pilvi_agent_api::v1::{Departure, Instance, MoveStage, ObservedMove};
+use pilvi_agent_api::v1::{self, Departure, Instance, MoveStage, ObservedMove};
+use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
+
+/// How long it is believed how much has gone.
+const ASK_AGAIN: Duration = Duration::from_secs(2);
 
 /// A guest on its way; dropping it ends the streams, and with them the move.
 #[derive(Debug)]
@@ -27,6 +31,8 @@ pub struct Way {
     ended: watch::Receiver<Option<Result<(), String>>>,
     /// It was told to hurry.
     hurried: bool,
+    /// How much has gone, as it was asked last.
+    going: Option<(Going, Instant)>,
     _task: AbortOnDropHandle<()>,
 }
 
@@ -91,7 +97,35 @@ impl Driver {
             MoveEnd::Lost => MoveStage::MoveLost,
         };
         let address = here.filter(|_| stage == MoveStage::MoveWaiting).unwrap_or_default();
-        Some(ObservedMove { move_id: id.clone(), stage: stage.into(), error: known.error.clone(), address })
+        let way = self.moves.way.as_ref().filter(|way| way.move_id == *id && stage == MoveStage::MoveSending);
+        let going = way.and_then(|way| way.going).map(|(going, _)| going);
+        let wire = |gone: Gone| v1::Gone { total: gone.total, processed: gone.processed, remaining: gone.remaining };
+        Some(ObservedMove {
+            move_id: id.clone(),
+            stage: stage.into(),
+            error: known.error.clone(),
+            address,
+            memory: going.map(|going| wire(going.memory)),
+            disks: going.map(|going| wire(going.disks)),
+        })
+    }
+
+    /// Asks how much has gone of a guest that is on its way, now and then.
+    pub(super) async fn observe_way(&mut self) {
+        let runtime = self.runtime();
+        let Some(way) = self.moves.way.as_mut().filter(|way| way.ended.borrow().is_none()) else { return };
+        if way.going.is_some_and(|(_, at)| at.elapsed() < ASK_AGAIN) {
+            return;
+        }
+        let Some(runtime) = runtime else { return };
+        // It may be over by now: then there is nothing to tell.
+        if let Ok(Some(mut going)) = runtime.going(&self.guest).await {
+            // Disks that are there are forgotten before the memory is.
+            if let Some((before, _)) = way.going.filter(|_| going.disks == Gone::default()) {
+                going.disks = Gone { remaining: 0, ..before.disks };
+            }
+            way.going = Some((going, Instant::now()));
+        }
     }
 
     /// Returns when a guest that is on its way has arrived, or has not.
@@ -152,7 +186,7 @@ impl Driver {
     /// Starts the process that waits. What it cannot do at the first try it cannot do: the move has failed.
     async fn receive(&mut self, wanted: &Instance) -> Result<(), Trouble> {
         let kind = Kind::from_word(&wanted.runtime).ok_or("the runtime of the other host is not known")?;
-        let mut machine = self.machine(wanted).await?;
+        let mut machine = self.machine(wanted, kind).await?;
         machine.restore = false;
         durable::save_plain(&self.guest.dir.join("runtime"), kind.word().as_bytes()).map_err(io("runtime mark"))?;
         self.context.plane.hold(&self.guest.id);
@@ -229,7 +263,7 @@ impl Driver {
             }
             tell.send_replace(Some(sent.map_err(|e| e.to_string())));
         });
-        self.moves.way = Some(Way { move_id, ended, hurried: false, _task: AbortOnDropHandle::new(task) });
+        self.moves.way = Some(Way { move_id, ended, hurried: false, going: None, _task: AbortOnDropHandle::new(task) });
         Ok(())
     }
 

@@ -126,7 +126,7 @@ impl Driver {
     async fn move_up(&self, wanted: &Instance) -> Result<(), Trouble> {
         let runtime = self.needed()?;
         let places = places::of(&runtime.devices(&self.guest).await?);
-        let machine = self.machine_with(wanted, places, Taps::Of(self.last.pid));
+        let machine = self.machine_with(wanted, runtime.kind(), places, Taps::Of(self.last.pid));
         let machine = tokio::time::timeout(READY_LIMIT, machine).await;
         let mut machine = machine.map_err(|_| "what the new process needs is not there")??;
         machine.restore = false;

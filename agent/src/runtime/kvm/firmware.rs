@@ -33,6 +33,9 @@ impl Kvm {
         let can = self.can(properties);
         match found {
             Boots { boot_sector: true, .. } if can => Ok(()),
+            Boots { boots: true, .. } if asked(properties) == "uefi" => {
+                Err(format!("its image asks for {PROPERTY}=uefi, which it does not have"))
+            }
             Boots { boots: true, .. } if !is_asked_for(properties) => Ok(()),
             _ if is_asked_for(properties) && !can => {
                 Err(format!("its image asks for {PROPERTY}=bios, and this host has no {}", self.firmware.display()))
@@ -69,7 +72,8 @@ mod tests {
             (true, true, false, &bios, false),
             (false, true, true, &bios, false),
             (true, false, true, &uefi, false),
-            (true, true, true, &uefi, true),
+            (true, true, true, &uefi, false),
+            (false, true, false, &uefi, false),
             (true, false, true, &mmio, false),
         ] {
             let judged = kvm(there).judge(&found(boots, sector), properties);

@@ -7,10 +7,11 @@
 //! ```
 //! A VMM that waits for its guest answers nobody: until then the mark says what its process is for.
 use super::{Kvm, START_LIMIT, ask, ended, failed, io, report};
-use crate::runtime::{Guest, Machine, Run, Runtime, RuntimeError, Wires};
+use crate::runtime::{Going, Gone, Guest, Machine, Run, Runtime, RuntimeError, Wires};
 use crate::{durable, process};
 use pilvi_vmm::control::{Client, Request};
-use pilvi_vmm::migrate::Terms;
+use pilvi_vmm::migrate::wire::PAGE;
+use pilvi_vmm::migrate::{ProgressStatus, Terms};
 use pilvi_vmm::state::RunState;
 use std::fs::{File, OpenOptions};
 use std::os::fd::AsRawFd;
@@ -36,6 +37,15 @@ pub(super) fn forget(dir: &Path) -> std::io::Result<()> {
 /// The memory that belongs to a saved state.
 pub(super) fn saved_memory(guest: &Guest) -> PathBuf {
     guest.saved_state().with_extension("memory")
+}
+
+/// The VMM counts pages of disks among those of memory, and knows what is left of the memory from its first pass on: disks go before.
+fn gone(memory: u64, progress: &ProgressStatus) -> Going {
+    let ProgressStatus { passes, pages, left, disk_bytes, disk_sent, disk_left, .. } = *progress;
+    let remaining = if passes == 0 { memory } else { (left * PAGE).min(memory) };
+    let processed = (pages * PAGE).saturating_sub(disk_sent);
+    let disks = Gone { total: disk_bytes, processed: disk_sent, remaining: disk_left };
+    Going { memory: Gone { total: memory, processed, remaining }, disks }
 }
 
 impl Kvm {
@@ -87,6 +97,11 @@ impl Kvm {
             tokio::time::sleep(LOOK).await;
         }
         sent
+    }
+
+    pub(super) async fn how_far(&self, guest: &Guest) -> Result<Option<Going>, RuntimeError> {
+        let status = ask(guest, Client::status).await?;
+        Ok(status.migration.map(|progress| gone(u64::from(status.memory_mib) << 20, &progress)))
     }
 
     pub(super) async fn call_back(&self, guest: &Guest) -> Result<(), RuntimeError> {

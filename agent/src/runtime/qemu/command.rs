@@ -4,6 +4,7 @@
 //! names go through JSON, and what has no place on a command line (secrets) is not there at all.
 use super::device::{self, Board, PLACES};
 use crate::runtime::{Guest, Machine, places};
+use serde_json::json;
 use std::ffi::OsString;
 
 /// What the host decides about every guest.
@@ -44,10 +45,14 @@ const FIRST_FD: usize = 3;
 /// When the machine's devices do not fit on its bus.
 pub fn arguments(host: &Host, guest: &Guest, machine: &Machine, begin: Begin) -> Result<Vec<OsString>, String> {
     let board = Board::of(&machine.properties);
+    if board == Board::Pc && machine.uefi.as_ref().is_some_and(|uefi| uefi.secure) {
+        return Err("its image asks for os_secure_boot=required, which needs hw_machine_type=q35".into());
+    }
     let places = places::assign(machine, PLACES)?;
     let (disks, nics) = places.split_at(machine.disks.len());
     let mut line = Line(vec![host.binary.clone()]);
     line.base(host, guest, machine);
+    line.firmware(machine);
     line.sandbox(host);
     line.channels();
     if board == Board::Q35 {
@@ -102,7 +107,9 @@ impl Line {
         self.add("-name", format!("guest=pilvi-{},debug-threads=on", guest.id));
         self.add("-uuid", &guest.id);
         let board = Board::of(&machine.properties).word();
-        self.add("-machine", format!("{board},memory-backend=ram0,hpet=off"));
+        let pflash = if machine.uefi.is_some() { ",pflash0=uefi-code,pflash1=uefi-vars" } else { "" };
+        let smm = if machine.uefi.as_ref().is_some_and(|uefi| uefi.secure) { ",smm=on" } else { "" };
+        self.add("-machine", format!("{board},memory-backend=ram0,hpet=off{pflash}{smm}"));
         if host.kvm {
             self.add("-accel", "kvm");
             self.add("-cpu", "host");
@@ -117,6 +124,20 @@ impl Line {
         self.add("-rtc", "base=utc,driftfix=slew");
         self.add("-object", "rng-random,id=rng0,filename=/dev/urandom");
         self.add("-device", "virtio-rng-pci,rng=rng0");
+    }
+
+    /// Code that nobody writes, and the server's own variables.
+    fn firmware(&mut self, machine: &Machine) {
+        let Some(uefi) = &machine.uefi else { return };
+        for (node, path, read_only) in [("uefi-code", &uefi.code, true), ("uefi-vars", &uefi.vars, false)] {
+            let file = json!({"driver": "file", "filename": path.to_string_lossy()});
+            let node = json!({"node-name": node, "driver": "raw", "read-only": read_only, "file": file});
+            self.add("-blockdev", node.to_string());
+        }
+        if uefi.secure {
+            // Else the guest could write the keys as well.
+            self.add("-global", "driver=cfi.pflash01,property=secure,value=on");
+        }
     }
 
     fn sandbox(&mut self, host: &Host) {
@@ -160,6 +181,7 @@ mod tests {
     use super::*;
     use crate::console::Log;
     use crate::runtime::{DirectBoot, DiskFormat, MachineDisk, MachineNic};
+    use crate::uefi::Uefi;
     use std::fs::File;
     use std::path::Path;
 
@@ -214,6 +236,23 @@ mod tests {
         let line = text(&Host::default(), &machine);
         assert!(line.contains("\"filename\":\"/a,format=qcow2\""));
         assert!(line.contains(&format!("\"serial\":\"{}\"", "x".repeat(20))));
+    }
+
+    #[test]
+    fn firmware_comes_in_two_parts() {
+        let uefi = |secure| Uefi { code: "/a,b/code".into(), vars: "/i/vars".into(), secure };
+        let mut machine = Machine { uefi: Some(uefi(false)), ..Machine::default() };
+        let line = text(&Host::default(), &machine);
+        assert!(line.contains("hpet=off,pflash0=uefi-code,pflash1=uefi-vars ") && !line.contains("smm"), "{line}");
+        assert!(line.contains(r#""filename":"/a,b/code"},"node-name":"uefi-code","read-only":true"#), "{line}");
+        assert!(line.contains(r#""filename":"/i/vars"},"node-name":"uefi-vars","read-only":false"#), "{line}");
+        machine.uefi = Some(uefi(true));
+        let line = text(&Host::default(), &machine);
+        assert!(line.contains(",smm=on ") && line.contains("property=secure,value=on"), "{line}");
+        machine.properties.insert("hw_machine_type".into(), "pc".into());
+        let refused = arguments(&Host::default(), &guest(), &machine, Begin::Fresh).unwrap_err();
+        assert!(refused.contains("q35"), "{refused}");
+        assert!(!text(&Host::default(), &Machine::default()).contains("pflash"));
     }
 
     #[test]

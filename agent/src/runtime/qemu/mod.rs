@@ -16,7 +16,9 @@ mod plug;
 mod qmp;
 mod saving;
 
-use super::{Device, Guest, Kind, Leave, Machine, MachineDisk, MachineNic, Run, Runtime, RuntimeError, Status, Wires};
+use super::{
+    Device, Going, Guest, Kind, Leave, Machine, MachineDisk, MachineNic, Run, Runtime, RuntimeError, Status, Wires,
+};
 use crate::socket::Short;
 use crate::{durable, process};
 use async_trait::async_trait;
@@ -297,6 +299,13 @@ impl Runtime for Qemu {
 
     async fn send(&self, guest: &Guest, wires: &dyn Wires) -> Result<(), RuntimeError> {
         self.send_guest(guest, wires).await
+    }
+
+    async fn going(&self, guest: &Guest) -> Result<Option<Going>, RuntimeError> {
+        if Stage::of(guest) == Stage::Moved {
+            return Ok(None);
+        }
+        moving::going(&*self.qmp(guest).await?).await
     }
 
     async fn hurry_send(&self, guest: &Guest) -> Result<(), RuntimeError> {

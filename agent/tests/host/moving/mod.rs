@@ -12,7 +12,7 @@ use crate::guest;
 use nix::sys::signal::Signal;
 use pair::{Pair, counted_through, numbers};
 use pilvi_agent::process;
-use pilvi_agent::runtime::{Run, Status};
+use pilvi_agent::runtime::{Going, Run, Status};
 use std::fs;
 use std::time::Duration;
 use streams::{Fault, Streams};
@@ -20,7 +20,21 @@ use streams::{Fault, Streams};
 async fn moves_while_it_runs(subject: &'static Subject) {
     let pair = Pair::new(subject).await;
     let before = numbers(&pair.here.console().await).len();
-    let (sent, arrived) = pair.go(&Streams::slow(&pair.there)).await;
+    let here = &pair.here;
+    assert_eq!(here.runtime.going(&here.guest).await.unwrap(), None, "it is on no way yet");
+    let told = async {
+        let (mut seen, mut most) = (0, 0);
+        // Until it has gone; the first step of a send knows nothing yet.
+        while here.status().await.run != Run::Moved {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let Ok(Some(Going { disks, .. })) = here.runtime.going(&here.guest).await else { continue };
+            assert!(disks.processed >= most || disks.total == 0, "what has gone does not come back: {disks:?}");
+            seen += usize::from(disks.processed > most && disks.total > 0 && disks.remaining > 0);
+            most = most.max(disks.processed);
+        }
+        assert!(seen > 0, "how much has gone was told {seen} times");
+    };
+    let (sent, arrived) = pair.go_and(&Streams::slow(&pair.there), told).await;
     sent.unwrap();
     arrived.unwrap();
     let during = numbers(&pair.here.console().await).len() - before;

@@ -219,6 +219,19 @@ pub struct SeenMove {
     pub stage: MoveStage,
     pub error: String,
     pub address: String,
+    /// While it goes: how much has.
+    #[serde(default)]
+    pub memory: Option<Gone>,
+    #[serde(default)]
+    pub disks: Option<Gone>,
+}
+
+/// Bytes. What changes meanwhile goes again, so more may have gone than there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gone {
+    pub total: u64,
+    pub processed: u64,
+    pub remaining: u64,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,6 +15,7 @@ use crate::ledger::{MoveEnd, Moving};
 use crate::peer::Calls;
 use crate::runtime::{Kind, Wires};
 use crate::socket::Short;
+use crate::uefi;
 use pilvi_agent_api::v1::{Departure, Instance};
 use std::io::Write;
 use std::net::Shutdown;
@@ -47,7 +48,7 @@ fn begin(move_id: &str, work: impl Future<Output = Result<(), String>> + Send + 
         let outcome = work.await;
         tell.send_replace(Some(outcome));
     });
-    Way { move_id: move_id.to_owned(), ended, hurried: false, _task: AbortOnDropHandle::new(task) }
+    Way { move_id: move_id.to_owned(), ended, hurried: false, going: None, _task: AbortOnDropHandle::new(task) }
 }
 
 /// Carries something out that blocks. Whoever does not wait for it any more hangs up, and it ends.
@@ -85,10 +86,19 @@ fn manifest(wanted: &Instance) -> Result<Manifest, Trouble> {
 }
 
 impl Driver {
+    /// What shall come: the disks, and the variables of a guest with UEFI.
+    fn announced(&self, wanted: &Instance) -> Result<Manifest, Trouble> {
+        let mut announced = manifest(wanted)?;
+        if Kind::from_word(&wanted.runtime) == Some(Kind::Qemu) && uefi::is_asked_for(&wanted.properties) {
+            announced.insert(uefi::VARS.into(), self.context.uefi.vars_bytes(&wanted.properties)?);
+        }
+        Ok(announced)
+    }
+
     pub(super) async fn await_disks(&mut self, wanted: &Instance) -> Result<(), Trouble> {
         let id = arrival_id(wanted);
         let node = wanted.arrival.as_ref().map(|arrival| arrival.node_id.clone()).unwrap_or_default();
-        let (dir, manifest) = (self.guest.dir.clone(), manifest(wanted)?);
+        let (dir, manifest) = (self.guest.dir.clone(), self.announced(wanted)?);
         if self.doc.arrival.as_ref().is_some_and(|known| known.id == id) && carry::is_there(&dir, &manifest) {
             // An earlier agent has seen them come.
             return self.disks_came(wanted);
@@ -135,6 +145,9 @@ impl Driver {
         let mut disks = Vec::new();
         for disk in own_disks(wanted) {
             disks.push((disk.id.clone(), self.disk_path(disk)?));
+        }
+        if self.doc.runtime == Some(Kind::Qemu) && uefi::is_asked_for(&wanted.properties) {
+            disks.push((uefi::VARS.into(), self.context.uefi.make(&wanted.properties, &self.guest.dir)?));
         }
         self.save(|doc| doc.departure = Some(Moving { id: move_id.clone(), ..Moving::default() }))?;
         let calls = Calls::new(self.context.proof.clone(), &move_id, &node_id, &address);

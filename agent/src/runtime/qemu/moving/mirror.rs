@@ -9,7 +9,7 @@
 //! Everything that is made here is called `move<n>`, so that a later agent can find and remove it.
 use super::{LOOK, Patience, failed, still_runs};
 use crate::runtime::qemu::qmp::{Qmp, QmpError};
-use crate::runtime::{RuntimeError, Wires};
+use crate::runtime::{Gone, RuntimeError, Wires};
 use serde_json::{Value, json};
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -193,6 +193,13 @@ pub(super) async fn abandon(qmp: &Qmp) -> Result<(), RuntimeError> {
         }
         qmp.event_within(LOOK / 5).await;
     }
+}
+
+/// How much has gone of the disks.
+pub(super) async fn mirrored(qmp: &Qmp) -> Result<Gone, RuntimeError> {
+    let jobs = jobs(qmp).await?;
+    let (total, processed) = (jobs.iter().map(|job| job.total).sum(), jobs.iter().map(|job| job.sent).sum());
+    Ok(Gone { total, processed, remaining: u64::saturating_sub(total, processed) })
 }
 
 /// A refusal is an answer as well.

@@ -23,7 +23,7 @@ mod receive;
 mod send;
 
 pub(super) use gate::Gate;
-pub(super) use send::{MaybeSaid, give_up, hurry, sending, settle};
+pub(super) use send::{MaybeSaid, give_up, going, hurry, sending, settle};
 
 use super::command;
 use super::qmp::{Qmp, QmpError};

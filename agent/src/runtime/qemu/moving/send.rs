@@ -6,11 +6,11 @@
 //! ```
 //! Giving up needs nothing but QEMU: it also ends what an earlier agent began.
 use super::gate::Line;
-use super::mirror::{Mirrors, abandon};
+use super::mirror::{Mirrors, abandon, mirrored};
 use super::{LOOK, MOVED, Patience, Stage, failed, run_state, still_runs};
 use crate::runtime::qemu::qmp::{Qmp, QmpError};
 use crate::runtime::qemu::{Qemu, Way, io};
-use crate::runtime::{Guest, RuntimeError, Wires};
+use crate::runtime::{Going, Gone, Guest, RuntimeError, Wires};
 use serde_json::{Value, json};
 use std::collections::HashMap;
 use std::fs::File;
@@ -176,6 +176,17 @@ fn broken(seen: Progress) -> RuntimeError {
 async fn downtime(qmp: &Qmp) -> Result<u64, QmpError> {
     let answer = qmp.execute("query-migrate-parameters", json!({})).await?;
     Ok(answer["downtime-limit"].as_u64().unwrap_or_default())
+}
+
+/// How much has gone; none when nothing is under way.
+pub(in super::super) async fn going(qmp: &Qmp) -> Result<Option<Going>, RuntimeError> {
+    if !sending(qmp).await? {
+        return Ok(None);
+    }
+    let answer = qmp.execute("query-migrate", json!({})).await?;
+    let number = |key: &str| answer["ram"][key].as_u64().unwrap_or_default();
+    let memory = Gone { total: number("total"), processed: number("transferred"), remaining: number("remaining") };
+    Ok(Some(Going { memory, disks: mirrored(qmp).await? }))
 }
 
 /// Has the guest's memory switch over after the pass under way; its disks have to be in step first.

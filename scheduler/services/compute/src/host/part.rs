@@ -2,7 +2,7 @@
 use crate::{
     Compute,
     server::{model::VmState, snapshot},
-    tables::{Action, MoveStage, Moving, Seen, SeenMove, Server, WantedPower},
+    tables::{Action, Gone, MoveStage, Moving, Seen, SeenMove, Server, WantedPower},
     volume::model,
 };
 use async_trait::async_trait;
@@ -172,7 +172,15 @@ fn seen_move(said: &v1::ObservedMove) -> Option<SeenMove> {
         S::MoveFailed => MoveStage::Failed,
         S::MoveLost => MoveStage::Lost,
     };
-    Some(SeenMove { id: said.move_id.clone(), stage, error: short(&said.error), address: short(&said.address) })
+    let gone = |gone: v1::Gone| Gone { total: gone.total, processed: gone.processed, remaining: gone.remaining };
+    Some(SeenMove {
+        id: said.move_id.clone(),
+        stage,
+        error: short(&said.error),
+        address: short(&said.address),
+        memory: said.memory.map(gone),
+        disks: said.disks.map(gone),
+    })
 }
 
 /// Where a property of the image or the flavor chooses the runtime.

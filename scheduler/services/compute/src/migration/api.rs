@@ -157,14 +157,16 @@ fn brief(call: &Call, migration: &Migration, shown: bool) -> Value {
     out
 }
 
-/// As one that is under way. How many bytes have gone is the hosts' own affair so far.
-fn under_way(call: &Call, migration: &Migration, shown: bool) -> Value {
+/// As one that is under way, with what has gone as far as the host here has told of it.
+fn under_way(call: &Call, migration: &Migration, server: &Server, shown: bool) -> Value {
     let mut out = hosts(migration, shown);
     out["server_uuid"] = json!(migration.server_id);
-    for bytes in
-        ["memory", "disk"].iter().flat_map(|of| ["total", "processed", "remaining"].map(|n| format!("{of}_{n}_bytes")))
-    {
-        out[bytes] = Value::Null;
+    let told = server.seen.as_ref().and_then(|seen| seen.moved.as_ref()).filter(|moved| moved.id == migration.id);
+    for (of, gone) in [("memory", told.and_then(|told| told.memory)), ("disk", told.and_then(|told| told.disks))] {
+        let bytes = |name: &str| format!("{of}_{name}_bytes");
+        out[bytes("total")] = json!(gone.map(|gone| gone.total));
+        out[bytes("processed")] = json!(gone.map(|gone| gone.processed));
+        out[bytes("remaining")] = json!(gone.map(|gone| gone.remaining));
     }
     owners(call, migration, &mut out);
     out
@@ -233,11 +235,11 @@ async fn of_server(svc: Arc<Compute>, call: Call) -> Reply {
     let server = server(&svc, &call).await?;
     let shown = call.may(OF_SERVER_HOST, &owned_by(&server.project_id));
     let open = svc.open_migrations(&server.record.id).await?;
-    let open: Vec<Value> = open.iter().map(|m| under_way(&call, m, shown)).collect();
+    let open: Vec<Value> = open.iter().map(|m| under_way(&call, m, &server, shown)).collect();
     Ok(Response::ok(json!({"migrations": open})))
 }
 
-async fn one(svc: &Compute, call: &Call) -> Result<Stored<Migration>, Fault> {
+async fn one(svc: &Compute, call: &Call) -> Result<(Stored<Migration>, Stored<Server>), Fault> {
     let server = server(svc, call).await?;
     let id = call.param("id");
     let missing = || {
@@ -245,17 +247,18 @@ async fn one(svc: &Compute, call: &Call) -> Result<Stored<Migration>, Fault> {
         Fault::not_found(format!("In-progress live migration {id} is not found for server {of}."))
     };
     let open = svc.open_migrations(&server.record.id).await?;
-    open.into_iter().find(|m| m.number.to_string() == id).ok_or_else(missing)
+    let found = open.into_iter().find(|m| m.number.to_string() == id).ok_or_else(missing)?;
+    Ok((found, server))
 }
 
 async fn show(svc: Arc<Compute>, call: Call) -> Reply {
-    let migration = one(&svc, &call).await?;
+    let (migration, server) = one(&svc, &call).await?;
     let shown = call.may(OF_SERVER_HOST, &owned_by(&migration.project_id));
-    Ok(Response::ok(json!({"migration": under_way(&call, &migration, shown)})))
+    Ok(Response::ok(json!({"migration": under_way(&call, &migration, &server, shown)})))
 }
 
 async fn delete(svc: Arc<Compute>, call: Call) -> Reply {
-    let migration = one(&svc, &call).await?;
+    let (migration, _) = one(&svc, &call).await?;
     if migration.status == status::PREPARING && call.version < Version(2, 65) {
         return Err(Order::Cancel.refusal(migration.number, &migration.server_id, &migration.status));
     }
@@ -265,7 +268,7 @@ async fn delete(svc: Arc<Compute>, call: Call) -> Reply {
 
 /// `force_complete`: the guest stands still for as long as the rest takes.
 async fn hurry(svc: Arc<Compute>, call: Call) -> Reply {
-    let migration = one(&svc, &call).await?;
+    let (migration, _) = one(&svc, &call).await?;
     if migration.status != status::RUNNING {
         return Err(Order::Hurry.refusal(migration.number, &migration.server_id, &migration.status));
     }

@@ -94,7 +94,14 @@ mod tests {
     }
 
     fn said(stage: MoveStage, address: &str) -> Seen {
-        let moved = SeenMove { id: "m".into(), stage, error: "broke".into(), address: address.into() };
+        let moved = SeenMove {
+            id: "m".into(),
+            stage,
+            error: "broke".into(),
+            address: address.into(),
+            memory: None,
+            disks: None,
+        };
         Seen { moved: Some(moved), ..Seen::default() }
     }
 

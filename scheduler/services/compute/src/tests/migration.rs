@@ -2,7 +2,7 @@
 use super::Rig;
 use crate::{
     server::model::{TaskState, VmState},
-    tables::{MoveStage, Moving, Seen, SeenMove, Server, WantedPower},
+    tables::{Gone, MoveStage, Moving, Seen, SeenMove, Server, WantedPower},
 };
 use pilvi_fleet::HostPart;
 use pilvi_kit::{Caller, testing::caller};
@@ -42,7 +42,14 @@ fn body(host: Value) -> Value {
 
 /// What a host says of the move.
 pub(super) fn says(moving: &Moving, stage: MoveStage) -> Seen {
-    let moved = SeenMove { id: moving.id.clone(), stage, error: "broke".into(), address: "192.0.2.2:77".into() };
+    let moved = SeenMove {
+        id: moving.id.clone(),
+        stage,
+        error: "broke".into(),
+        address: "192.0.2.2:77".into(),
+        memory: None,
+        disks: None,
+    };
     Seen { moved: Some(moved), runtime: "kvm".into(), power: Some(WantedPower::Running), ..Seen::default() }
 }
 
@@ -96,6 +103,21 @@ async fn a_server_moves_with_its_ports_and_its_claim() {
         open["uuid"]
     ]);
     assert_eq!(got, want);
+
+    // How much has gone is told while it goes.
+    assert_eq!((&open["memory_total_bytes"], &open["disk_processed_bytes"]), (&Value::Null, &Value::Null));
+    let gone = |total, processed| Some(Gone { total, processed, remaining: total - processed });
+    let mut sending = says(&moving, MoveStage::Sending);
+    if let Some(moved) = &mut sending.moved {
+        (moved.memory, moved.disks) = (gone(64 << 20, 5), gone(1 << 30, 1 << 20));
+    }
+    rig.svc.observe(&from, id, sending).await.unwrap();
+    let call = format!("GET /v2.1/servers/{id}/migrations/{}", open["id"]);
+    let shown = rig.at("2.23", 200, &admin, &call, Value::Null).await["migration"].clone();
+    let bytes =
+        |of: &str| ["total", "processed", "remaining"].map(|n| shown[format!("{of}_{n}_bytes")].as_u64().unwrap());
+    assert_eq!(bytes("memory"), [64 << 20, 5, (64 << 20) - 5]);
+    assert_eq!(bytes("disk"), [1 << 30, 1 << 20, (1 << 30) - (1 << 20)]);
 
     // It can be told to switch over however long it then stands still.
     assert!(!told(&rig, &from).await.unwrap().departure.unwrap().hurry);
