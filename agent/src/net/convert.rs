@@ -394,9 +394,10 @@ fn tap(from: &v1::Tap) -> Result<Tap, String> {
     let to = match (&from.collector, from.to_port.as_str()) {
         (Some(collector), _) => Looker::Collector {
             address: parse("address", &collector.address)?,
-            wrap: match collector.erspan {
-                true => Wrap::Erspan { session: small("session", collector.number)? },
-                false => Wrap::Gre { key: collector.number },
+            wrap: if collector.erspan {
+                Wrap::Erspan { session: small("session", collector.number)? }
+            } else {
+                Wrap::Gre { key: collector.number }
             },
         },
         (None, "") => Looker::Host { vtep: parse("vtep", &from.vtep)?, vni: from.vni },

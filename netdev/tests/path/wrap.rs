@@ -5,7 +5,6 @@
 use crate::cloud::*;
 use crate::collect::{NEAR, SIX, copy, erspan, gre, half, routes, tap};
 use crate::oracle::{Dice, kernel::Kernel};
-use pilvi_netdev::wanted::*;
 use pilvi_netdev::*;
 
 const FRAMES: usize = 4000;
