@@ -247,7 +247,7 @@ mod tests {
         };
         let subnets = if external { vec![subnet] } else { vec![] };
         let vni = if external { 9000 } else { 7 };
-        Network { id: id.into(), vni, mtu: 1450, external, vlan: 0, transparent: false, subnets }
+        Network { id: id.into(), vni, mtu: 1450, external, vlan: 0, service_tag: false, transparent: false, subnets }
     }
 
     /// Port `p` is looked at by collectors; a router has 203.0.113.10 outside.

@@ -5,7 +5,16 @@ use crate::table::Settings;
 use crate::wanted::{Network, Way};
 
 fn network(id: &str, vni: u32, vlan: u16) -> Network {
-    Network { id: id.into(), vni, mtu: 1500, external: true, vlan, transparent: false, subnets: vec![] }
+    Network {
+        id: id.into(),
+        vni,
+        mtu: 1500,
+        external: true,
+        vlan,
+        service_tag: false,
+        transparent: false,
+        subnets: vec![],
+    }
 }
 
 fn four(network: &str, last: u8) -> Gateway {
