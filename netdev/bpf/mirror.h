@@ -59,7 +59,7 @@ static __always_inline void copy_all(struct __sk_buff *skb, const struct mirror 
 	}
 }
 
-/* Whatever comes of the copies, the frame goes on. */
+/* Whatever comes of the copies, the frame goes on; not 0: it is no longer what it was. */
 __attribute__((noinline)) int mirror(struct __sk_buff *skb, __u32 direction)
 {
 	struct mirror_key key = {.name = whose(skb), .direction = direction};
@@ -69,9 +69,14 @@ __attribute__((noinline)) int mirror(struct __sk_buff *skb, __u32 direction)
 
 	if (!m || !set)
 		return 0;
-	/* A guest's own tag is part of the frame; a collector gets it. */
-	if (!(key.name & SUBPORT))
+	/* A guest's own tag is part of the frame; a collector gets it, and the one that is lifted. */
+	if (!(key.name & SUBPORT)) {
+		if (lower(skb))
+			return -1;
 		copy_all(skb, m, set, 1);
+		if (lift(skb))
+			return -1;
+	}
 	/* Towards a subport the tag is on already; who looks has no use for it. */
 	if (skb->vlan_present) {
 		tag = skb->vlan_tci | (skb->vlan_proto == bpf_htons(ETH_SERVICE_TAG) ? 1u << 30 : 0);

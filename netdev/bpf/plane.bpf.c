@@ -398,8 +398,12 @@ int from_guest(struct __sk_buff *skb)
 		return drop(skb, DROP_SPOOFED_MAC);
 	if (tagged && lift(skb))
 		return drop(skb, DROP_FAMILY);
-	if (port->flags & PORT_TAPPED)
-		mirror(skb, FROM_GUEST);
+	if (port->flags & PORT_TAPPED) {
+		if (!tagged)
+			say_lifted(skb, 0);
+		if (mirror(skb, FROM_GUEST))
+			return drop(skb, DROP_MALFORMED);
+	}
 	if (tagged)
 		return guest_tagged(skb, port, &eth);
 	if (eth.protocol == bpf_htons(ETH_ARP))
@@ -416,12 +420,16 @@ int from_guest(struct __sk_buff *skb)
 }
 
 /* What the groups refuse costs the guest nothing of its limit. */
-static __always_inline int deliver(struct __sk_buff *skb, const struct port *port)
+static __always_inline int deliver(struct __sk_buff *skb, const struct port *port, int tagged)
 {
 	if (port->flags & PORT_LIMITED_IN && police(skb, LIMIT_PORT, whose(skb), TO_GUEST))
 		return drop(skb, DROP_RATE);
-	if (port->flags & PORT_TAPPED)
-		mirror(skb, TO_GUEST);
+	if (port->flags & PORT_TAPPED) {
+		if (!tagged)
+			say_lifted(skb, 0);
+		if (mirror(skb, TO_GUEST))
+			return drop(skb, DROP_MALFORMED);
+	}
 	return TC_ACT_OK;
 }
 
@@ -432,18 +440,18 @@ static __always_inline int hear(struct __sk_buff *skb, const struct port *port, 
 	int no;
 
 	if (!(port->flags & (PORT_SECURED | PORT_FIREWALLED)))
-		return deliver(skb, port);
+		return deliver(skb, port, tagged);
 	if (skb->protocol == bpf_htons(ETH_ARP))
-		return port->flags & PORT_EXTERNAL || !(port->flags & PORT_SECURED) || tagged ? deliver(skb, port) :
+		return port->flags & PORT_EXTERNAL || !(port->flags & PORT_SECURED) || tagged ? deliver(skb, port, tagged) :
 											 drop(skb, DROP_STACK);
 	if (skb->protocol == bpf_htons(ETH_IP6)) {
 		no = welcome6(skb, port);
 		if (no & REJECTED)
 			return no & ~REJECTED;
-		return no ? drop(skb, no - 1) : deliver(skb, port);
+		return no ? drop(skb, no - 1) : deliver(skb, port, tagged);
 	}
 	if (skb->protocol != bpf_htons(ETH_IP))
-		return port->flags & PORT_SECURED ? drop(skb, DROP_FAMILY) : deliver(skb, port);
+		return port->flags & PORT_SECURED ? drop(skb, DROP_FAMILY) : deliver(skb, port, tagged);
 	/* The sign bit keeps the two directions of a port's fragments apart. */
 	no = parse(skb, &p, ifindex | 0x80000000u);
 	if (!no && port->flags & PORT_SECURED)
@@ -452,7 +460,7 @@ static __always_inline int hear(struct __sk_buff *skb, const struct port *port, 
 		no = firewalled(skb, &p, port, TO_GUEST);
 	if (no == REJECTED)
 		return reject(skb, &p, TO_GUEST);
-	return no ? drop(skb, no - 1) : deliver(skb, port);
+	return no ? drop(skb, no - 1) : deliver(skb, port, tagged);
 }
 
 __attribute__((noinline)) int hear_tagged(struct __sk_buff *skb)

@@ -15,50 +15,6 @@
 
 #include "plane6.h"
 
-static __always_inline int is_tag(__u32 protocol)
-{
-	return protocol == bpf_htons(ETH_TAG) || protocol == bpf_htons(ETH_SERVICE_TAG);
-}
-
-/* The outer tag, while it is off. */
-#define LIFTED 0x20000u
-#define LIFTED_SERVICE 0x10000u
-
-static __always_inline void say_lifted(struct __sk_buff *skb, __u32 tag)
-{
-	*(volatile __u32 *)&skb->cb[4] = tag;
-}
-
-/* Takes the outer of two tags off, so that the inner one stands beside the frame as a single one does. Not 0: there are more
- * than two, or the inner one is no customer's tag with a number.
- */
-__attribute__((noinline)) int lift(struct __sk_buff *skb)
-{
-	__u32 outer;
-
-	say_lifted(skb, 0);
-	if (!is_tag(skb->protocol))
-		return 0;
-	if (skb->protocol != bpf_htons(ETH_TAG))
-		return -1;
-	outer = LIFTED | skb->vlan_tci | (skb->vlan_proto == bpf_htons(ETH_SERVICE_TAG) ? LIFTED_SERVICE : 0);
-	if (bpf_skb_vlan_pop(skb) || !number_of(skb) || is_tag(skb->protocol))
-		return -1;
-	say_lifted(skb, outer);
-	return 0;
-}
-
-/* Puts it on again. */
-static __always_inline int lower(struct __sk_buff *skb)
-{
-	__u32 outer = *(volatile __u32 *)&skb->cb[4];
-
-	if (!outer)
-		return 0;
-	say_lifted(skb, 0);
-	return bpf_skb_vlan_push(skb, outer & LIFTED_SERVICE ? bpf_htons(ETH_SERVICE_TAG) : bpf_htons(ETH_TAG), outer & 0xffff);
-}
-
 /* 0, or the reason to drop. Both ask and say who has an address: nobody but the guests knows. */
 __attribute__((noinline)) int tagged_arp(struct __sk_buff *skb, const struct port *port, const struct eth *eth)
 {
