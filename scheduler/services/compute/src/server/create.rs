@@ -361,6 +361,20 @@ fn numbered(name: &str, index: u32, count: u32) -> String {
     if count > 1 { format!("{name}-{}", index + 1) } else { name.to_owned() }
 }
 
+/// That it runs, and no more.
+fn first_wish() -> Wanted {
+    Wanted {
+        generation: 1,
+        power: WantedPower::Running,
+        hard_reboots: 0,
+        soft_reboots: 0,
+        rebuilds: 0,
+        upgrades: 0,
+        delete: false,
+        snapshot: None,
+    }
+}
+
 fn record(
     ctx: &Ctx,
     new: &NewServer,
@@ -385,16 +399,7 @@ fn record(
         vm_state: VmState::Building,
         task_state: Some(TaskState::Scheduling),
         power_state: PowerState::NoState,
-        wanted: Wanted {
-            generation: 1,
-            power: WantedPower::Running,
-            hard_reboots: 0,
-            soft_reboots: 0,
-            rebuilds: 0,
-            upgrades: 0,
-            delete: false,
-            snapshot: None,
-        },
+        wanted: first_wish(),
         seen: None,
         host: None,
         moving: None,
