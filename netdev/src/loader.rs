@@ -4,12 +4,13 @@
 //!   <state_dir>/bpf            a bpffs of this packet path alone
 //!     t1/<table>               tables; the number is LAYOUT
 //!     p-<hash>/<program>       programs of one build
-//!     links/<ifindex>-<hook>-<program>
+//!     links-<cookie>/<ifindex>-<hook>-<program>      of the namespace with this cookie: another counts its interfaces anew
 //! ```
 //! Pinned links forward on their own: an agent that dies or is replaced drops no packet. A new build finds
 //! another hash, loads its programs over the same tables and swaps them into the links one by one.
 use crate::bpf::Map;
 use crate::error::{Error, Result, Step};
+use crate::namespace;
 use crate::table::{Table, Tables, name64};
 use aya::EbpfLoader;
 use aya::programs::links::{FdLink, PinnedLink};
@@ -87,6 +88,8 @@ pub type Attached = (u32, Program);
 
 pub struct Loader {
     bpffs: PathBuf,
+    /// Where the links of the calling thread's namespace are pinned.
+    links: PathBuf,
     programs: HashMap<Program, SchedClassifier>,
     maps: BTreeMap<Table, Map>,
 }
@@ -118,12 +121,40 @@ fn is_bpffs(dir: &Path) -> bool {
     nix::sys::statfs::statfs(dir).is_ok_and(|s| s.filesystem_type().0 == BPF_FS_MAGIC)
 }
 
-/// Forgets all links: their namespace is gone, and a new one counts its interfaces from the start.
+/// Forgets all links: their namespace is gone.
 pub fn forget_links(bpffs: &Path) -> Result<()> {
-    match fs::remove_dir_all(bpffs.join("links")) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(e).step("forget links"),
-        _ => Ok(()),
+    for path in pinned_links(bpffs)? {
+        fs::remove_dir_all(&path).step("forget links")?;
     }
+    Ok(())
+}
+
+/// The folders of links: one, but where a namespace went.
+fn pinned_links(bpffs: &Path) -> Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(bpffs).step("list pins")? {
+        let path = entry.step("list pins")?.path();
+        if path.file_name().and_then(|n| n.to_str()).is_some_and(|name| name.starts_with("links")) {
+            found.push(path);
+        }
+    }
+    Ok(found)
+}
+
+/// The place for links of the calling thread's namespace. Those of a namespace that is gone are forgotten, whoever made this one: the
+/// numbers of their interfaces mean others here.
+fn open_links(bpffs: &Path) -> Result<PathBuf> {
+    let links = bpffs.join(format!("links-{:016x}", namespace::cookie()?));
+    // What builds pinned that did not tell namespaces apart.
+    let former = bpffs.join("links");
+    if former.exists() && !links.exists() {
+        fs::rename(&former, &links).step("rename the folder of links")?;
+    }
+    for other in pinned_links(bpffs)?.into_iter().filter(|path| *path != links) {
+        fs::remove_dir_all(&other).step("forget links")?;
+    }
+    fs::create_dir_all(&links).step("create pin directories")?;
+    Ok(links)
 }
 
 /// Unmounts it, and with it goes every pin.
@@ -142,8 +173,8 @@ impl Loader {
     pub fn open(bpffs: &Path) -> Result<Self> {
         let hash = name64(&OBJECT.iter().map(|b| char::from(*b)).collect::<String>());
         let dir = bpffs.join(format!("p-{hash:016x}"));
-        let links = bpffs.join("links");
-        for d in [&dir, &links, &tables_dir(bpffs)] {
+        let links = open_links(bpffs)?;
+        for d in [&dir, &tables_dir(bpffs)] {
             fs::create_dir_all(d).step("create pin directories")?;
         }
         let mut programs = HashMap::new();
@@ -162,7 +193,7 @@ impl Loader {
                 .step(format!("open table {}", t.name()))?;
             maps.insert(t, map);
         }
-        let mut loader = Self { bpffs: bpffs.to_owned(), programs, maps };
+        let mut loader = Self { bpffs: bpffs.to_owned(), links, programs, maps };
         loader.retire_others(&dir)?;
         Ok(loader)
     }
@@ -203,13 +234,13 @@ impl Loader {
     }
 
     fn pin(&self, ifindex: u32, program: Program) -> PathBuf {
-        self.bpffs.join("links").join(format!("{ifindex}-{}-{}", program.hook(), program.name()))
+        self.links.join(format!("{ifindex}-{}-{}", program.hook(), program.name()))
     }
 
     /// What is attached, by the pins.
     pub fn attached(&self) -> Result<BTreeSet<Attached>> {
         let mut out = BTreeSet::new();
-        for entry in fs::read_dir(self.bpffs.join("links")).step("list links")? {
+        for entry in fs::read_dir(&self.links).step("list links")? {
             let name = entry.step("list links")?.file_name();
             let Some(name) = name.to_str() else { continue };
             let mut parts = name.split('-');

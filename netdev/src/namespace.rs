@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket, sockopt::ReuseAddr};
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 const NSFS_MAGIC: i64 = 0x6e73_6673;
@@ -69,6 +69,25 @@ pub fn remove(name: &str) -> Result<()> {
 pub(crate) fn enter(path: &Path) -> Result<()> {
     let file = File::open(path).step(format!("open {}", path.display()))?;
     setns(file, CloneFlags::CLONE_NEWNET).step(format!("enter {}", path.display()))
+}
+
+/// A number that tells the calling thread's namespace from all others that have been and will be, until the machine restarts.
+pub(crate) fn cookie() -> Result<u64> {
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None).step("make a socket")?;
+    let mut cookie = 0_u64;
+    let mut length = libc::socklen_t::try_from(size_of::<u64>()).map_err(|_| Error::Closed)?;
+    // SAFETY: the option writes at most `length` bytes, which is the size of `cookie`; both outlive the call.
+    let answer = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            std::ptr::from_mut(&mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    nix::errno::Errno::result(answer).step("ask for the namespace's number")?;
+    Ok(cookie)
 }
 
 fn on_thread<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {

@@ -156,7 +156,7 @@ impl Heir for Uploads {
 #[async_trait]
 impl HostPart for NetworkPart {
     async fn wanted(&self, host: &str) -> Result<Part, Fault> {
-        let network = self.network.host_network(host, &self.network.hosts()).await?;
+        let network = self.network.host_network_now(host).await?;
         Ok(Part { network: Some(network), ..Part::default() })
     }
 

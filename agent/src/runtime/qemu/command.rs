@@ -244,8 +244,13 @@ mod tests {
         let mut machine = Machine { uefi: Some(uefi(false)), ..Machine::default() };
         let line = text(&Host::default(), &machine);
         assert!(line.contains("hpet=off,pflash0=uefi-code,pflash1=uefi-vars ") && !line.contains("smm"), "{line}");
-        assert!(line.contains(r#""filename":"/a,b/code"},"node-name":"uefi-code","read-only":true"#), "{line}");
-        assert!(line.contains(r#""filename":"/i/vars"},"node-name":"uefi-vars","read-only":false"#), "{line}");
+        let words = arguments(&Host::default(), &guest(), &machine, Begin::Fresh).unwrap();
+        let drives: Vec<serde_json::Value> =
+            words.iter().filter_map(|word| serde_json::from_slice(word.as_encoded_bytes()).ok()).collect();
+        for (name, path, read_only) in [("uefi-code", "/a,b/code", true), ("uefi-vars", "/i/vars", false)] {
+            let drive = drives.iter().find(|d| d["node-name"] == name).unwrap();
+            assert_eq!((&drive["file"]["filename"], &drive["read-only"]), (&path.into(), &read_only.into()));
+        }
         machine.uefi = Some(uefi(true));
         let line = text(&Host::default(), &machine);
         assert!(line.contains(",smm=on ") && line.contains("property=secure,value=on"), "{line}");

@@ -49,7 +49,7 @@ fn a_disk_goes_over_and_then_what_was_written_meanwhile() {
     let leavings = Leavings::watch(vec![(1, leaving)]);
     let go = AtomicBool::new(false);
     let (mut stream, mut parts) = (Vec::new(), 0);
-    leavings.send(&mut stream, &leavings.all(), &go, |_, _| parts += 1).unwrap();
+    leavings.send(&mut stream, &leavings.all(), &go, |_, carried| parts += usize::from(carried)).unwrap();
     assert_eq!(parts, 3);
     assert!((2 * PART..3 * PART).contains(&(stream.len() as u64)), "zeroes are not sent: {}", stream.len());
     assert!(matches!(take(&stream, &to), MigrateError::Stream(_)));

@@ -88,6 +88,15 @@ impl Network {
     /// Everything the packet path of `host` needs. `hosts` are all hosts of the cloud, in the order of their names.
     pub async fn host_network(&self, host: &str, hosts: &[HostInfo]) -> Result<HostNetwork, Fault> {
         self.remember(hosts);
+        self.view_of(host, hosts).await
+    }
+
+    /// The same, of the hosts as they were told last. (Remembering what was read a moment ago could bring back what is over.)
+    pub async fn host_network_now(&self, host: &str) -> Result<HostNetwork, Fault> {
+        self.view_of(host, &self.hosts()).await
+    }
+
+    async fn view_of(&self, host: &str, hosts: &[HostInfo]) -> Result<HostNetwork, Fault> {
         let reach = reach::Reach::gather(&self.store, host, hosts).await?;
         self.interest.note(host, reach.keys());
         self.interest.note_ports(reach.local.values());
