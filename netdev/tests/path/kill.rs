@@ -56,7 +56,7 @@ async fn a_killed_agent_is_survived_at_any_moment() {
         let links = node.sh("ip -d -o link show");
         let taps = links.lines().filter(|l| l.contains(": tap")).count();
         assert_eq!(taps, 4, "after {ms} ms: {links}");
-        let pins = std::fs::read_dir(config.state_dir.join("bpf/links")).unwrap().count();
+        let pins = std::fs::read_dir(pinned_links(&config)).unwrap().count();
         assert_eq!(pins, 6 + 2 * 4, "after {ms} ms: agent, copies twice, overlay, edge twice, ports twice");
         let (a, b) = (cloud.guest(&format!("a{i}")), cloud.guest(&format!("b{i}")));
         plane.open_veth("p0", &a.ns, "eth0").await.unwrap();
@@ -81,7 +81,9 @@ async fn a_lost_namespace_or_a_lost_bpffs_is_made_again() {
     cloud.keep(config.clone());
     let lose_namespace = format!("ip netns del {}", config.prefix);
     let lose_pins = format!("umount {dir}/bpf");
-    for (i, lose) in [lose_namespace, lose_pins].iter().enumerate() {
+    // Whoever makes the node's namespace beforehand, as for a device of the underlay.
+    let swap_namespace = format!("ip netns del {0} && ip netns add {0} && ip -n {0} link set lo up", config.prefix);
+    for (i, lose) in [lose_namespace, swap_namespace, lose_pins].iter().enumerate() {
         let plane = DataPlane::open(config.clone()).await.unwrap();
         apply(&plane, &wanted(2)).await;
         drop(plane);
@@ -114,7 +116,7 @@ async fn links_that_somebody_broke_are_repaired_after_a_restart() {
     b.address("10.0.0.21/24", None);
     assert!(a.pings("10.0.0.21"));
     // Pins are unlinked behind the agent's back.
-    let pins = config.state_dir.join("bpf/links");
+    let pins = pinned_links(&config);
     let mut links: Vec<_> = std::fs::read_dir(&pins).unwrap().map(|e| e.unwrap().path()).collect();
     links.sort();
     drop(plane);

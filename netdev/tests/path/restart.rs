@@ -59,7 +59,7 @@ async fn ports_go_one_by_one_and_then_nothing_is_left() {
     assert_eq!(taps(), 1);
     apply(&plane, &Wanted::default()).await;
     assert_eq!(taps(), 0);
-    let pins = std::fs::read_dir(config.state_dir.join("bpf/links")).unwrap().count();
+    let pins = std::fs::read_dir(pinned_links(&config)).unwrap().count();
     assert_eq!(pins, 5, "agent0, the copy link's two and the edge link's two");
     assert_eq!(plane.stats().unwrap().ports.len(), 0);
     let (tap, early) = (plane.open_tap("early").await.unwrap(), tap_name("early"));
@@ -154,7 +154,7 @@ async fn another_build_swaps_its_programs_in_without_a_lost_packet() {
     assert!(said.contains("100 received"), "{said}");
     // The links run the new programs: nothing else holds the old ones.
     drop(plane);
-    let links = config.state_dir.join("bpf/links");
+    let links = pinned_links(&config);
     assert_eq!(std::fs::read_dir(links).unwrap().count(), 5 + 4);
     assert!(a.pings("10.0.0.12"));
 }

@@ -115,6 +115,12 @@ impl Drop for Cloud {
 }
 
 /// The process that is killed: this program, running the one test of that name. It finds who it is by [`victim`].
+/// Where a node's links are pinned.
+pub fn pinned_links(config: &Config) -> PathBuf {
+    let pins = std::fs::read_dir(config.state_dir.join("bpf")).unwrap().map(|e| e.unwrap().path());
+    pins.into_iter().find(|p| p.file_name().unwrap().to_str().unwrap().starts_with("links-")).unwrap()
+}
+
 pub fn start_victim(cloud: &Cloud, test: &str, dir: &str) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args([test, "--exact"])
