@@ -203,9 +203,9 @@ def routers(admin):
             break
         time.sleep(0.5)
     row(admin(standing), Status="ACTIVE")
-    admin("network agent router set --ha-chassis-priority 7", agent, made)
-    admin("network agent remove router --l3", agent, made)
-    admin("network agent add router --l3 --ha-chassis-priority 9", agent, made)
+    admin("network agent router set --ha-chassis-priority 7", agent, "way-two")
+    admin("network agent remove router --l3", agent, "way-two")
+    admin("network agent add router --l3 --ha-chassis-priority 9", agent, "way-two")
     row(admin("network agent list --long --router way-two"), ID=agent, HA_State="active")
     admin("router set --disable way-two")
     admin("router set --no-ha way-two")
@@ -422,7 +422,7 @@ def looking(admin):
     admin("tap flow delete glance")
     admin("tap service delete eye")
     numbers = json.dumps({"IN": 101, "BOTH": 103}).replace(" ", "")
-    mirror = admin(f"tap mirror create --name glass --port looked --directions {numbers} --remote-ip 192.0.2.9 --mirror-type gre",
+    mirror = admin(f"tap mirror create --name glass --port looked --directions '{numbers}' --remote-ip 192.0.2.9 --mirror-type gre",
                    port_id=looked, remote_ip="192.0.2.9", mirror_type="gre", directions={"IN": 101, "BOTH": 103})["id"]
     row(admin("tap mirror list"), ID=mirror, Name="glass", Port=looked)
     admin.refused("tap mirror create --port looks --directions IN=103 --remote-ip 192.0.2.10 --mirror-type gre", "already exists")
