@@ -39,6 +39,12 @@ fn a_command_runs_at_a_cloud_of_two_hosts() {
     let subnet = json!({"subnet": {"network_id": public, "ip_version": 4, "cidr": "203.0.113.0/24",
         "gateway_ip": "203.0.113.1", "enable_dhcp": false}});
     api.post("/network/v2.0/subnets", &subnet).unwrap();
+    // The stand-in has the provider's addresses as long as its own host knows the network, guests there or not.
+    let stays = json!({"router": {"name": "stays", "external_gateway_info": {"network_id": public}}});
+    let stays = text(&api.post("/network/v2.0/routers", &stays).unwrap()["router"], "id");
+    let holder = api.get("/network/v2.0/agents?host=h1&agent_type=L3%20agent").unwrap();
+    let holder = text(&holder["agents"][0], "id");
+    api.post(&format!("/network/v2.0/agents/{holder}/l3-routers"), &json!({"router_id": stays})).unwrap();
     let inside = Balancer::inside(&edge, site.port).unwrap();
     let status = std::process::Command::new("/bin/sh")
         .args(["-c", &command])
