@@ -11,7 +11,7 @@ use pilvi_tests::{Api, Program, Site, api::text, may_run, site::Host, until};
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 
-const PATIENCE: u64 = 120;
+const PATIENCE: u64 = 300;
 
 /// What operators see of one host and the router.
 #[derive(Debug, PartialEq, Eq)]
