@@ -88,15 +88,16 @@ fn start(kernel: &std::path::Path, busybox: &[u8]) -> Running {
     setup.start()
 }
 
-/// A guest that has come to its shell. Where others take the machine's time, Linux measures its processors' timers against
-/// the PIT, does not believe them, and has none for a second processor: it is started again.
-fn booted(kernel: &std::path::Path, busybox: &[u8]) -> Option<Running> {
+/// The guest once it has come to its shell. Where others take the machine's time, Linux measures its processors' timers against
+/// the PIT, does not believe them, and has none for a second processor: then it is none, to be started again.
+pub fn at_its_shell(guest: Running) -> Option<Running> {
     const NO_TIMER: &str = "APIC timer disabled due to verification failure";
-    (0..8).find_map(|_| {
-        let guest = start(kernel, busybox);
-        until("the shell", BOOT, || ["shell ready", NO_TIMER].iter().any(|text| guest.console().contains(text)));
-        (!guest.console().contains(NO_TIMER)).then_some(guest)
-    })
+    until("the shell", BOOT, || ["shell ready", NO_TIMER].iter().any(|text| guest.console().contains(text)));
+    (!guest.console().contains(NO_TIMER)).then_some(guest)
+}
+
+fn booted(kernel: &std::path::Path, busybox: &[u8]) -> Option<Running> {
+    (0..8).find_map(|_| at_its_shell(start(kernel, busybox)))
 }
 
 #[test]

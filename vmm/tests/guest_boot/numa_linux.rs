@@ -3,7 +3,7 @@
 
 use crate::cpio::{CHARACTER_DEVICE, Cpio, SYMLINK};
 use crate::linux::{BOOT, COMMAND_LINE, find_kernel};
-use crate::linux_grow::{ask, resize};
+use crate::linux_grow::{ask, at_its_shell, resize};
 use crate::rig::{Running, Setup, kvm_is_here, until};
 use pilvi_vmm::control::Request;
 use serde_json::json;
@@ -46,11 +46,7 @@ fn booted(kernel: &std::path::Path, busybox: &[u8]) -> Option<Running> {
     let movable = "memhp_default_state=online_movable";
     setup.config["cmdline"] = json!(format!("{COMMAND_LINE} no-kvmclock loglevel=6 {movable}"));
     setup.config["cpu_mask"] = json!(pilvi_vmm::probe::probe().cpu_mask());
-    let guest = setup.start();
-    // As in `linux_grow`: on a busy machine Linux finds no timer for its second processor.
-    const NO_TIMER: &str = "APIC timer disabled due to verification failure";
-    until("the shell", BOOT, || ["shell ready", NO_TIMER].iter().any(|text| guest.console().contains(text)));
-    (!guest.console().contains(NO_TIMER)).then_some(guest)
+    at_its_shell(setup.start())
 }
 
 #[test]
