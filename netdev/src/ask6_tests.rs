@@ -1,5 +1,6 @@
 //! Router advertisements and DHCPv6, by what is asked.
 use super::*;
+use crate::sample;
 use crate::wanted::{Fixed, Interface, Mac, Ra, Router, Subnet};
 use dhcproto::v6::{DhcpOption, DhcpOptions, IANA, Message, MessageType, OptionCode};
 use dhcproto::{Decodable, Decoder, Encodable, Encoder};
@@ -17,19 +18,9 @@ fn scene(ra: Ra) -> (Wanted, BTreeMap<String, u32>) {
         ra: Some(ra),
     };
     let port = Port {
-        id: "p".into(),
-        network: "n".into(),
-        mac: Mac([0xfa, 0x16, 0x3e, 0, 0, 1]),
         fixed: vec![Fixed { subnet: "s".into(), address: "fd00:1::11".parse().unwrap() }],
-        groups: vec![],
         secured: true,
-        up: true,
-        allowed_pairs: vec![],
-        hostname: String::new(),
-        dhcp_options: vec![],
-        metadata: false,
-        parent: None,
-        idle: false,
+        ..sample::port("p", "n", Mac([0xfa, 0x16, 0x3e, 0, 0, 1]))
     };
     let leg = Interface {
         network: "n".into(),
@@ -39,16 +30,7 @@ fn scene(ra: Ra) -> (Wanted, BTreeMap<String, u32>) {
         leaked: false,
     };
     let wanted = Wanted {
-        networks: vec![Network {
-            id: "n".into(),
-            vni: 7,
-            mtu: 1450,
-            external: false,
-            vlan: 0,
-            service_tag: false,
-            transparent: false,
-            subnets: vec![subnet],
-        }],
+        networks: vec![Network { subnets: vec![subnet], ..sample::network("n", 7) }],
         ports: vec![port],
         routers: vec![Router { id: "r".into(), interfaces: vec![leg], gateway: None, gateway6: None, routes: vec![] }],
         ..Wanted::default()

@@ -1,5 +1,6 @@
 //! DHCP as a client sees it, and as an attacker tries it.
 use super::*;
+use crate::sample;
 use dhcproto::v4::Flags;
 use dhcproto::v4::{DhcpOption, Message, OptionCode};
 use dhcproto::{Decodable, Decoder};
@@ -19,19 +20,12 @@ fn sample() -> Binding {
 
 fn guest() -> (Port, Network) {
     let port = Port {
-        id: "p".into(),
-        network: "n".into(),
-        mac: crate::wanted::Mac(MAC),
         fixed: vec![crate::wanted::Fixed { subnet: "s".into(), address: "10.0.0.11".parse().unwrap() }],
-        groups: vec![],
         secured: true,
-        up: true,
-        allowed_pairs: vec![],
         hostname: "web-1\n".into(),
         dhcp_options: vec![(42, vec![1, 2, 3, 4]), (53, vec![9]), (26, vec![0x05, 0x00])],
         metadata: true,
-        parent: None,
-        idle: false,
+        ..sample::port("p", "n", crate::wanted::Mac(MAC))
     };
     let subnet = Subnet {
         id: "s".into(),
@@ -44,16 +38,7 @@ fn guest() -> (Port, Network) {
         lease_seconds: 600,
         ra: None,
     };
-    let network = Network {
-        id: "n".into(),
-        vni: 1,
-        mtu: 1450,
-        external: false,
-        vlan: 0,
-        service_tag: false,
-        transparent: false,
-        subnets: vec![subnet],
-    };
+    let network = Network { subnets: vec![subnet], ..sample::network("n", 1) };
     (port, network)
 }
 

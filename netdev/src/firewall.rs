@@ -143,8 +143,9 @@ fn draw_rules(
 mod tests {
     use super::*;
     use crate::picture;
+    use crate::sample;
     use crate::table::Settings;
-    use crate::wanted::{FirewallLeg, Mac, Network};
+    use crate::wanted::{FirewallLeg, Mac};
     use std::collections::BTreeMap;
 
     fn rule(source: &str, allows: bool) -> FirewallRule {
@@ -160,16 +161,7 @@ mod tests {
     }
 
     fn drawn(firewalls: Vec<Firewall>) -> (crate::table::Tables, Vec<picture::Problem>) {
-        let network = Network {
-            id: "n".into(),
-            vni: 7,
-            mtu: 1450,
-            external: false,
-            vlan: 0,
-            service_tag: false,
-            transparent: false,
-            subnets: vec![],
-        };
+        let network = sample::network("n", 7);
         let wanted = Wanted { networks: vec![network], firewalls, ..Wanted::default() };
         let devices = BTreeMap::from([("p".to_owned(), 4)]);
         picture::draw(&wanted, &devices, None, &Settings::default())

@@ -115,6 +115,8 @@ mod realm;
 mod regroup;
 mod resolver;
 mod router;
+#[cfg(test)]
+mod sample;
 mod scope;
 mod sign;
 mod standing;

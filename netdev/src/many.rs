@@ -84,25 +84,12 @@ pub(crate) fn draw(picture: &mut Picture<'_>) {
 mod tests {
     use super::*;
     use crate::picture;
+    use crate::sample;
     use crate::table::{Settings, Tables};
-    use crate::wanted::{Mac, Network, Port, Remote, View, Wanted};
+    use crate::wanted::{Mac, Port, Remote, View, Wanted};
 
     fn port(n: u8) -> Port {
-        Port {
-            id: format!("p{n}"),
-            network: "n".into(),
-            mac: Mac([2, 0, 0, 0, 0, n]),
-            fixed: vec![],
-            groups: vec![],
-            secured: false,
-            up: true,
-            allowed_pairs: vec![],
-            hostname: String::new(),
-            dhcp_options: vec![],
-            metadata: false,
-            parent: None,
-            idle: false,
-        }
+        sample::port(&format!("p{n}"), "n", Mac([2, 0, 0, 0, 0, n]))
     }
 
     fn remote(n: u8, host: u8) -> Remote {
@@ -117,16 +104,7 @@ mod tests {
     }
 
     fn wanted(ports: u8) -> Wanted {
-        let network = Network {
-            id: "n".into(),
-            vni: 7,
-            mtu: 1450,
-            external: false,
-            vlan: 0,
-            service_tag: false,
-            transparent: false,
-            subnets: vec![],
-        };
+        let network = sample::network("n", 7);
         Wanted {
             networks: vec![network],
             ports: (0..ports).map(port).collect(),

@@ -212,25 +212,12 @@ fn way6(settings: &Settings, to: Ipv6Addr) -> Result<Way, &'static str> {
 mod tests {
     use super::*;
     use crate::picture;
+    use crate::sample;
     use crate::table::Tables;
     use crate::wanted::{Gateway, Mac, Port, Router, Subnet, Wanted};
 
     fn port(id: &str) -> Port {
-        Port {
-            id: id.into(),
-            network: "n".into(),
-            mac: Mac([2, 0, 0, 0, 0, 1]),
-            fixed: vec![],
-            groups: vec![],
-            secured: false,
-            up: true,
-            allowed_pairs: vec![],
-            hostname: String::new(),
-            dhcp_options: vec![],
-            metadata: false,
-            parent: None,
-            idle: false,
-        }
+        sample::port(id, "n", Mac([2, 0, 0, 0, 0, 1]))
     }
 
     fn network(id: &str, external: bool) -> Network {
@@ -247,7 +234,7 @@ mod tests {
         };
         let subnets = if external { vec![subnet] } else { vec![] };
         let vni = if external { 9000 } else { 7 };
-        Network { id: id.into(), vni, mtu: 1450, external, vlan: 0, service_tag: false, transparent: false, subnets }
+        Network { external, subnets, ..sample::network(id, vni) }
     }
 
     /// Port `p` is looked at by collectors; a router has 203.0.113.10 outside.

@@ -1,5 +1,6 @@
 //! Rows from wanted state: what the programs will read.
 use super::*;
+use crate::sample;
 use crate::table::name64;
 use crate::wanted::*;
 
@@ -16,31 +17,14 @@ fn base() -> (Wanted, BTreeMap<String, u32>) {
         ra: None,
     };
     let port = Port {
-        id: "p".into(),
-        network: "n".into(),
-        mac: Mac([2, 0, 0, 0, 0, 1]),
         fixed: vec![Fixed { subnet: "s".into(), address: "10.0.0.11".parse().unwrap() }],
         groups: vec!["g".into()],
         secured: true,
-        up: true,
-        allowed_pairs: vec![],
-        hostname: String::new(),
-        dhcp_options: vec![],
         metadata: true,
-        parent: None,
-        idle: false,
+        ..sample::port("p", "n", Mac([2, 0, 0, 0, 0, 1]))
     };
     let wanted = Wanted {
-        networks: vec![Network {
-            id: "n".into(),
-            vni: 7,
-            mtu: 1450,
-            external: false,
-            vlan: 0,
-            service_tag: false,
-            transparent: false,
-            subnets: vec![subnet],
-        }],
+        networks: vec![Network { subnets: vec![subnet], ..sample::network("n", 7) }],
         ports: vec![port],
         groups: vec![Group { id: "g".into(), stateful: true, rules: vec![] }],
         ..Wanted::default()

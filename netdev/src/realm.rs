@@ -52,20 +52,8 @@ fn root(above: &HashMap<u32, u32>, mut vni: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wanted::{Interface, Mac, Network, Router};
-
-    fn network(id: &str, vni: u32) -> Network {
-        Network {
-            id: id.into(),
-            vni,
-            mtu: 1450,
-            external: false,
-            vlan: 0,
-            service_tag: false,
-            transparent: false,
-            subnets: vec![],
-        }
-    }
+    use crate::sample::network;
+    use crate::wanted::{Interface, Mac, Router};
 
     fn router(legs: &[&str]) -> Router {
         let leg = |n: &&str| Interface {

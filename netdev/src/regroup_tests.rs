@@ -2,8 +2,9 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::picture;
+use crate::sample;
 use crate::table::Settings;
-use crate::wanted::{Direction, Family, Fixed, Mac, Network, Port, Ports, Rule};
+use crate::wanted::{Direction, Family, Fixed, Mac, Port, Ports, Rule};
 
 fn rule(n: u16, family: Family, peer: Peer) -> Rule {
     let id = n.to_string();
@@ -12,19 +13,10 @@ fn rule(n: u16, family: Family, peer: Peer) -> Rule {
 
 fn port(id: &str, last: u8, groups: &[&str]) -> Port {
     Port {
-        id: id.into(),
-        network: "n".into(),
-        mac: Mac([2, 0, 0, 0, 0, last]),
         fixed: vec![Fixed { subnet: "s".into(), address: format!("10.0.0.{last}").parse().unwrap() }],
         groups: groups.iter().map(|g| (*g).to_owned()).collect(),
         secured: true,
-        up: true,
-        allowed_pairs: vec![],
-        hostname: String::new(),
-        dhcp_options: vec![],
-        metadata: false,
-        parent: None,
-        idle: false,
+        ..sample::port(id, "n", Mac([2, 0, 0, 0, 0, last]))
     }
 }
 
@@ -34,16 +26,7 @@ fn group(id: &str, rules: Vec<Rule>) -> Group {
 
 fn wanted() -> Wanted {
     Wanted {
-        networks: vec![Network {
-            id: "n".into(),
-            vni: 5,
-            mtu: 1450,
-            external: false,
-            vlan: 0,
-            service_tag: false,
-            transparent: false,
-            subnets: vec![],
-        }],
+        networks: vec![sample::network("n", 5)],
         ports: vec![port("a", 1, &["x"]), port("b", 2, &["x", "y"]), port("c", 3, &["y"])],
         groups: vec![
             group("x", (0..70).map(|n| rule(n, Family::V4, Peer::Any)).collect()),

@@ -102,22 +102,10 @@ pub(crate) fn askers(wanted: &Wanted, tables: &Tables, edge_if: u32) -> HashMap<
 mod tests {
     use super::*;
     use crate::picture;
+    use crate::sample::outside;
     use crate::table::Settings;
     use crate::wanted::{Gateway, Mac, Router};
     use std::collections::BTreeMap;
-
-    fn network(id: &str, vni: u32, vlan: u16) -> Network {
-        Network {
-            id: id.into(),
-            vni,
-            mtu: 1500,
-            external: true,
-            vlan,
-            service_tag: false,
-            transparent: false,
-            subnets: vec![],
-        }
-    }
 
     fn router(id: &str, network: &str) -> Router {
         let gateway = Gateway {
@@ -135,11 +123,11 @@ mod tests {
     #[test]
     fn each_network_has_its_tag_and_its_own_addresses() {
         let networks = vec![
-            network("a", 7, 101),
-            network("b", 8, 102),
-            network("c", 9, 0),
-            network("d", 10, 101),
-            network("e", 11, 0),
+            outside("a", 7, 101),
+            outside("b", 8, 102),
+            outside("c", 9, 0),
+            outside("d", 10, 101),
+            outside("e", 11, 0),
         ];
         let routers = vec![router("r", "a"), router("s", "b"), router("t", "e")];
         let wanted = Wanted { networks, routers, ..Wanted::default() };
@@ -159,9 +147,9 @@ mod tests {
 
     #[test]
     fn a_service_tag_is_another_than_a_customers_of_its_number() {
-        let service = Network { service_tag: true, transparent: true, ..network("s", 7, 101) };
-        let through = Network { transparent: true, ..network("t", 8, 102) };
-        let networks = vec![service, network("c", 9, 101), through];
+        let service = Network { service_tag: true, transparent: true, ..outside("s", 7, 101) };
+        let through = Network { transparent: true, ..outside("t", 8, 102) };
+        let networks = vec![service, outside("c", 9, 101), through];
         let wanted = Wanted { networks, ..Wanted::default() };
         let (tables, problems) = picture::draw(&wanted, &BTreeMap::new(), None, &Settings::default());
         assert!(problems.is_empty(), "{problems:?}");

@@ -1,21 +1,9 @@
 //! Which default routes are drawn while some next hops are lost.
 use super::*;
 use crate::picture;
+use crate::sample::outside;
 use crate::table::Settings;
-use crate::wanted::{Network, Way};
-
-fn network(id: &str, vni: u32, vlan: u16) -> Network {
-    Network {
-        id: id.into(),
-        vni,
-        mtu: 1500,
-        external: true,
-        vlan,
-        service_tag: false,
-        transparent: false,
-        subnets: vec![],
-    }
-}
+use crate::wanted::Way;
 
 fn four(network: &str, last: u8) -> Gateway {
     Gateway {
@@ -52,7 +40,7 @@ fn wanted(spread: bool) -> Wanted {
         routes: vec![],
     };
     Wanted {
-        networks: vec![network("a", 7, 0), network("b", 8, 102), network("c", 9, 0)],
+        networks: vec![outside("a", 7, 0), outside("b", 8, 102), outside("c", 9, 0)],
         routers: vec![router("s"), router("r")],
         ways: vec![way(Out::V4(four("b", 2))), way(Out::V6(six("b", 2))), way(Out::V4(four("c", 3)))],
         bfd: vec!["r".into()],

@@ -125,6 +125,7 @@ impl Book {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::sample::{self, network};
 
     pub fn names(domain: &str, closed: bool, names: &[(&str, &str)]) -> Names {
         let name = |(name, ip): &(&str, &str)| Name { name: (*name).into(), addresses: vec![ip.parse().unwrap()] };
@@ -134,32 +135,10 @@ pub(super) mod tests {
 
     fn port(id: &str, network: &str, n: u8, address: &str) -> crate::wanted::Port {
         crate::wanted::Port {
-            id: id.into(),
-            network: network.into(),
-            mac: Mac([n; 6]),
             fixed: vec![crate::wanted::Fixed { subnet: "s".into(), address: address.parse().unwrap() }],
-            groups: vec![],
             secured: true,
-            up: true,
-            allowed_pairs: vec![],
-            hostname: String::new(),
-            dhcp_options: vec![],
             metadata: true,
-            parent: None,
-            idle: false,
-        }
-    }
-
-    fn network(id: &str, vni: u32) -> crate::wanted::Network {
-        crate::wanted::Network {
-            id: id.into(),
-            vni,
-            mtu: 1450,
-            external: false,
-            vlan: 0,
-            service_tag: false,
-            transparent: false,
-            subnets: vec![],
+            ..sample::port(id, network, Mac([n; 6]))
         }
     }
 
