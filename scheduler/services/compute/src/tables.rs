@@ -114,6 +114,22 @@ pub struct Wanted {
     pub snapshot: Option<String>,
 }
 
+impl Wanted {
+    /// Of a server that was just made: that it runs, and no more.
+    pub fn first() -> Self {
+        Wanted {
+            generation: 1,
+            power: WantedPower::Running,
+            hard_reboots: 0,
+            soft_reboots: 0,
+            rebuilds: 0,
+            upgrades: 0,
+            delete: false,
+            snapshot: None,
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WantedPower {

@@ -7,7 +7,7 @@ use crate::{
     server::model::{PowerState, TaskState, VmState},
     tables::{
         Action, Event, Flavor, FlavorCopy, ImageCopy, KeyCopy, Keypair, NetworkWish, Server, ServerGroup, VolumeFrom,
-        VolumeWish, Wanted, WantedPower,
+        VolumeWish, Wanted,
     },
     volume::{self, mapping::Mappings},
 };
@@ -361,20 +361,6 @@ fn numbered(name: &str, index: u32, count: u32) -> String {
     if count > 1 { format!("{name}-{}", index + 1) } else { name.to_owned() }
 }
 
-/// That it runs, and no more.
-fn first_wish() -> Wanted {
-    Wanted {
-        generation: 1,
-        power: WantedPower::Running,
-        hard_reboots: 0,
-        soft_reboots: 0,
-        rebuilds: 0,
-        upgrades: 0,
-        delete: false,
-        snapshot: None,
-    }
-}
-
 fn record(
     ctx: &Ctx,
     new: &NewServer,
@@ -399,7 +385,7 @@ fn record(
         vm_state: VmState::Building,
         task_state: Some(TaskState::Scheduling),
         power_state: PowerState::NoState,
-        wanted: first_wish(),
+        wanted: Wanted::first(),
         seen: None,
         host: None,
         moving: None,
