@@ -6,7 +6,7 @@ use crate::{
     delegation::model::is_bare_address,
     floating_ip::model::FloatingIp,
     flow_log::model::FlowLog,
-    hosting::model::{answers_dhcp, holder},
+    hosting::model::{answers_dhcp, holder, is_steered},
     local_ip::{model::Association, ops::translates},
     metering::model::MeteringLabel,
     network::model::{FLAT, VirtualNetwork, tag_of},
@@ -321,7 +321,7 @@ fn way_out(
     let fixed = port.fixed_ips.iter().find(|f| f.ip_address.contains(':') == v6)?;
     let vtep = match holder(&reach.wishes, router, hosts) {
         // Every host has been sent away from it, or none that lives is where it leads out.
-        None if hosts.len() > 1 || reach.wishes.iter().any(|w| w.object_id == router.id) => return None,
+        None if hosts.len() > 1 || is_steered(&reach.wishes, &router.id) => return None,
         Some(there) if there.name != host && hosts.len() > 1 => {
             // A host without an underlay address cannot be sent anything.
             if there.vtep.is_empty() {

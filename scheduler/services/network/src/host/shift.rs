@@ -4,7 +4,7 @@ use crate::{
     Network,
     hosting::{
         self,
-        model::{Hosting, Task, holder},
+        model::{Hosting, holder, is_steered},
     },
     router::model::Router,
     tables::find,
@@ -48,9 +48,7 @@ impl<'h> Shift<'h> {
     /// Who held the router's way out, and who holds it now. Where the hash decides, the hosts that are the same are looked at
     /// once for both.
     fn holders(&self, wishes: &[Hosting], router: &Router) -> (Option<&'h HostInfo>, Option<&'h HostInfo>) {
-        let hashed =
-            router.candidates.is_empty() && wishes.iter().all(|w| w.task != Task::Route || w.object_id != router.id);
-        if !hashed {
+        if !router.candidates.is_empty() || is_steered(wishes, &router.id) {
             return (holder(wishes, router, self.before), holder(wishes, router, self.now));
         }
         let able = |h: &&HostInfo| router.fits(h);

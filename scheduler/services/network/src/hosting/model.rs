@@ -51,6 +51,11 @@ fn wish<'w>(wishes: &'w [Hosting], task: Task, object_id: &str, host: &str) -> O
     wishes.iter().find(|w| w.task == task && w.object_id == object_id && w.host == host)
 }
 
+/// Has anybody said which hosts may hold a router's way out?
+pub fn is_steered(wishes: &[Hosting], router_id: &str) -> bool {
+    wishes.iter().any(|w| w.task == Task::Route && w.object_id == router_id)
+}
+
 /// Does this host answer DHCP of the network's guests?
 pub fn answers_dhcp(wishes: &[Hosting], network_id: &str, host: &str) -> bool {
     wish(wishes, Task::Dhcp, network_id, host).is_none_or(|w| w.here)
@@ -65,7 +70,7 @@ pub fn holder<'h>(wishes: &[Hosting], router: &Router, hosts: &'h [HostInfo]) ->
 /// Among those that it fits. Whoever asks a certain host is believed to know.
 fn hashed<'h>(wishes: &[Hosting], router: &Router, hosts: &'h [HostInfo]) -> Option<&'h HostInfo> {
     let said = |h: &HostInfo| wish(wishes, Task::Route, &router.id, &h.name).map(|w| w.here);
-    if wishes.iter().all(|w| w.object_id != router.id) {
+    if !is_steered(wishes, &router.id) {
         return gateway_host(&router.id, hosts.iter().filter(|h| router.fits(h)));
     }
     let asked = gateway_host(&router.id, hosts.iter().filter(|h| said(h) == Some(true)));
